@@ -1,0 +1,234 @@
+//! The computation graph: operators, the tensors between them, and nothing about GPUs.
+//!
+//! **In**: what `import` lowered, and what `fuse` rewrites. **Out**: a DAG with static shapes whose ONNX names are kept, for every later
+//! room. The owner of everything is two dense tables, [`Graph::operators`] and [`Graph::tensors`]; [`Graph::dag`] gives the same graph
+//! to petgraph's algorithms.
+//!
+//! A tensor is an input, a constant, the result of an operator, or a *view*: the same bytes as another tensor under another shape.
+//! Views cost nothing: they have no operator, and [`Graph::root`] leads to the tensor that owns the bytes.
+//!
+//! Rules that [`Graph::verify`] holds the graph to are listed in `verify.rs`; the text form is in `text.rs`.
+
+mod op;
+mod order;
+
+use std::sync::Arc;
+
+use petgraph::graph::DiGraph;
+
+pub use op::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pool, PoolKind, Reduce, ReduceKind, Unary};
+
+use crate::ids::{OpId, TensorId};
+
+/// Element types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DType {
+    /// IEEE single precision.
+    F32,
+    /// 64-bit signed integer.
+    I64,
+}
+
+impl DType {
+    /// Bytes of one element.
+    pub fn bytes(self) -> u64 {
+        match self {
+            DType::F32 => 4,
+            DType::I64 => 8,
+        }
+    }
+
+    /// As in text forms: `f32`.
+    pub fn name(self) -> &'static str {
+        match self {
+            DType::F32 => "f32",
+            DType::I64 => "i64",
+        }
+    }
+}
+
+/// Values known at compile time, row-major.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Constant {
+    /// Single precision.
+    F32(Arc<[f32]>),
+    /// 64-bit integers.
+    I64(Arc<[i64]>),
+}
+
+/// Where a tensor's values come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// An input of the model.
+    Input,
+    /// Known at compile time (weights).
+    Constant(Constant),
+    /// An output of this operator.
+    Operator(OpId),
+    /// The same bytes as another tensor, under this tensor's shape.
+    View(TensorId),
+}
+
+/// A tensor with a static shape.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tensor {
+    /// The ONNX name, kept to the end.
+    pub name: String,
+    /// Element type.
+    pub dtype: DType,
+    /// Extent of each axis, outermost first; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Where the values come from.
+    pub origin: Origin,
+}
+
+impl Tensor {
+    /// Number of elements.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().map(|&d| d as u64).product()
+    }
+
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.elements() * self.dtype.bytes()
+    }
+
+    /// `1x64x55x55`, or `scalar`.
+    pub fn shape_text(&self) -> String {
+        shape_text(&self.shape)
+    }
+}
+
+/// `1x64x55x55`, or `scalar` for rank 0.
+pub fn shape_text(shape: &[usize]) -> String {
+    if shape.is_empty() {
+        return "scalar".into();
+    }
+    shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join("x")
+}
+
+/// One computation: what, from which tensors, into which.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Operator {
+    /// Name of the ONNX node it came from (the first one, where several were fused).
+    pub name: String,
+    /// What it computes.
+    pub kind: OpKind,
+    /// Tensors read, in the order `kind` documents.
+    pub inputs: Vec<TensorId>,
+    /// Tensors written.
+    pub outputs: Vec<TensorId>,
+}
+
+/// A model as hiosc compiles it. Operators may stand in any order in the table; [`Graph::topological_order`] fixes one.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Graph {
+    /// The model's name (the file stem).
+    pub name: String,
+    /// All tensors.
+    pub tensors: Vec<Tensor>,
+    /// All operators.
+    pub operators: Vec<Operator>,
+    /// The model's inputs, in ONNX order.
+    pub inputs: Vec<TensorId>,
+    /// The model's outputs, in ONNX order.
+    pub outputs: Vec<TensorId>,
+}
+
+impl Graph {
+    /// The tensor `id`.
+    pub fn tensor(&self, id: TensorId) -> &Tensor {
+        &self.tensors[id.index()]
+    }
+
+    /// The operator `id`.
+    pub fn operator(&self, id: OpId) -> &Operator {
+        &self.operators[id.index()]
+    }
+
+    /// All operator ids, ascending.
+    pub fn op_ids(&self) -> impl DoubleEndedIterator<Item = OpId> + ExactSizeIterator + use<> {
+        (0..self.operators.len()).map(OpId::new)
+    }
+
+    /// All tensor ids, ascending.
+    pub fn tensor_ids(&self) -> impl DoubleEndedIterator<Item = TensorId> + ExactSizeIterator + use<> {
+        (0..self.tensors.len()).map(TensorId::new)
+    }
+
+    /// Adds a tensor.
+    pub fn add_tensor(&mut self, tensor: Tensor) -> TensorId {
+        self.tensors.push(tensor);
+        TensorId::new(self.tensors.len() - 1)
+    }
+
+    /// Adds an operator and makes it the origin of its outputs.
+    pub fn add_operator(&mut self, operator: Operator) -> OpId {
+        let id = OpId::new(self.operators.len());
+        for &t in &operator.outputs {
+            self.tensors[t.index()].origin = Origin::Operator(id);
+        }
+        self.operators.push(operator);
+        id
+    }
+
+    /// The tensor that owns the bytes of `id`: follows views to their end.
+    pub fn root(&self, mut id: TensorId) -> TensorId {
+        while let Origin::View(of) = self.tensor(id).origin {
+            id = of;
+        }
+        id
+    }
+
+    /// The operator that computes `id`, views followed; `None` for inputs and constants.
+    pub fn producer(&self, id: TensorId) -> Option<OpId> {
+        match self.tensor(self.root(id)).origin {
+            Origin::Operator(op) => Some(op),
+            _ => None,
+        }
+    }
+
+    /// The values of `id`, if they are known at compile time (views followed).
+    pub fn constant(&self, id: TensorId) -> Option<&Constant> {
+        match &self.tensor(self.root(id)).origin {
+            Origin::Constant(c) => Some(c),
+            _ => None,
+        }
+    }
+
+    /// The f32 values of `id`, if they are known at compile time.
+    pub fn constant_f32(&self, id: TensorId) -> Option<&Arc<[f32]>> {
+        match self.constant(id) {
+            Some(Constant::F32(v)) => Some(v),
+            _ => None,
+        }
+    }
+
+    /// For each tensor that owns bytes, the operators that read it or a view of it, ascending and without repeats. Indexed by tensor.
+    pub fn consumers(&self) -> Vec<Vec<OpId>> {
+        let mut consumers = vec![Vec::new(); self.tensors.len()];
+        for op in self.op_ids() {
+            for &t in &self.operator(op).inputs {
+                let list: &mut Vec<OpId> = &mut consumers[self.root(t).index()];
+                if list.last() != Some(&op) {
+                    list.push(op);
+                }
+            }
+        }
+        consumers
+    }
+
+    /// Operators and the tensors between them for petgraph's algorithms: node index = operator index, edge weight = the root tensor.
+    pub fn dag(&self) -> DiGraph<OpId, TensorId> {
+        let mut dag = DiGraph::with_capacity(self.operators.len(), self.tensors.len());
+        let nodes: Vec<_> = self.op_ids().map(|op| dag.add_node(op)).collect();
+        for op in self.op_ids() {
+            for &t in &self.operator(op).inputs {
+                if let Some(from) = self.producer(t) {
+                    dag.add_edge(nodes[from.index()], nodes[op.index()], self.root(t));
+                }
+            }
+        }
+        dag
+    }
+}

@@ -1,0 +1,289 @@
+//! The operators of the compiled graph: what a kernel must compute, and nothing about where or when.
+//!
+//! The set is small on purpose: an ONNX operator is lowered to one of these or folded away. Shapes are static and live on the
+//! tensors; what is here are the attributes. Layout is NCHW for activations and OIHW for convolution weights.
+
+/// What an [`Operator`](super::Operator) computes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OpKind {
+    /// 2-D convolution. Inputs: `x [N,C,H,W]`, `w [K,C/groups,R,S]`, `bias [K]` if `bias`, then the epilogue's further inputs, each of the
+    /// output's shape `[N,K,P,Q]`.
+    Conv(Conv),
+    /// 2-D pooling over windows. Input `x [N,C,H,W]`, output `[N,C,P,Q]`.
+    Pool(Pool),
+    /// Strided, batched matrix product. Inputs: `a`, `b`, then `bias [N]` if `bias`, then the epilogue's further inputs in the output's layout.
+    MatMul(MatMul),
+    /// Reduction over `axes`, which stay as size 1. One input.
+    Reduce(Reduce),
+    /// One scalar expression applied to every element; inputs broadcast to the output's shape (numpy rules, equal ranks).
+    Elementwise(Elementwise),
+    /// Softmax along `axis`. One input.
+    Softmax {
+        /// The axis that sums to one.
+        axis: usize,
+    },
+    /// Concatenation of all inputs along `axis`.
+    Concat {
+        /// The joined axis.
+        axis: usize,
+    },
+    /// Same elements in the same order under another shape (reshape, squeeze, flatten). The `free-views` rule removes it.
+    Reshape,
+}
+
+/// Attributes of a 2-D convolution; pairs are (height, width).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conv {
+    /// Window, R by S.
+    pub kernel: [usize; 2],
+    /// Steps of the window.
+    pub strides: [usize; 2],
+    /// Distance between taps.
+    pub dilations: [usize; 2],
+    /// Zeros before (top, left).
+    pub pads_begin: [usize; 2],
+    /// Zeros after (bottom, right).
+    pub pads_end: [usize; 2],
+    /// Groups; input and output channels are multiples of it.
+    pub groups: usize,
+    /// Whether the third input is a bias `[K]`.
+    pub bias: bool,
+    /// Applied to each finished sum: `x0` is the sum with bias, `x1..` the further inputs.
+    pub epilogue: Expr,
+}
+
+/// How a pooling window becomes one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoolKind {
+    /// The largest element.
+    Max,
+    /// The mean; with `count_include_pad` padding counts in the divisor (never the part of a ceil-mode window beyond the padding).
+    Average {
+        /// Whether padding counts in the divisor.
+        count_include_pad: bool,
+    },
+}
+
+/// Attributes of a 2-D pooling; pairs are (height, width). Ceil mode is resolved: the output's shape says how many windows there are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pool {
+    /// Largest or mean.
+    pub kind: PoolKind,
+    /// Window.
+    pub kernel: [usize; 2],
+    /// Steps of the window.
+    pub strides: [usize; 2],
+    /// Distance between taps.
+    pub dilations: [usize; 2],
+    /// Padding before (top, left).
+    pub pads_begin: [usize; 2],
+    /// Padding after (bottom, right).
+    pub pads_end: [usize; 2],
+}
+
+/// `c[b,i,j] = epilogue(sum_k a[b,i,k] * b[b,k,j] + bias[j])`, with every operand addressed by element strides, so that transposed
+/// operands need no copy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MatMul {
+    /// Number of independent products.
+    pub batch: usize,
+    /// Rows of the result.
+    pub m: usize,
+    /// Columns of the result.
+    pub n: usize,
+    /// Length of each sum.
+    pub k: usize,
+    /// Strides of `a` along (batch, m, k), in elements.
+    pub a_strides: [usize; 3],
+    /// Strides of `b` along (batch, k, n), in elements.
+    pub b_strides: [usize; 3],
+    /// Strides of the result along (batch, m, n), in elements.
+    pub c_strides: [usize; 3],
+    /// Whether the third input is a bias `[N]`.
+    pub bias: bool,
+    /// Applied to each finished sum: `x0` is the sum with bias, `x1..` the further inputs.
+    pub epilogue: Expr,
+}
+
+/// What a reduction computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReduceKind {
+    /// Sum of the elements.
+    Sum,
+    /// Sum divided by the count.
+    Mean,
+    /// The largest element.
+    Max,
+    /// The smallest element.
+    Min,
+}
+
+/// Attributes of a reduction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reduce {
+    /// What is computed.
+    pub kind: ReduceKind,
+    /// Reduced axes, ascending; they remain with size 1.
+    pub axes: Vec<usize>,
+}
+
+/// Attributes of an elementwise operator.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Elementwise {
+    /// Result of one element; `x0..` are the operator's inputs.
+    pub expr: Expr,
+}
+
+/// A scalar expression over f32: the body of an elementwise operator, or the epilogue of a heavier one. It becomes one C++ type
+/// (`Relu<Add<In<0>, In<1>>>`), so that fusing costs no generated function.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Expr {
+    /// The i-th input, `x<i>`.
+    Input(usize),
+    /// A number known at compile time.
+    Const(f32),
+    /// A function of one value.
+    Unary(Unary, Box<Expr>),
+    /// A function of two values.
+    Binary(Binary, Box<Expr>, Box<Expr>),
+}
+
+/// Scalar functions of one value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Unary {
+    Relu,
+    Neg,
+    Abs,
+    Exp,
+    Log,
+    Sqrt,
+    Rsqrt,
+    Recip,
+    Sigmoid,
+    Tanh,
+    Square,
+}
+
+/// Scalar functions of two values. `Max` and `Min` hand on NaN, as ONNX asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Max,
+    Min,
+}
+
+impl Unary {
+    /// Lower-case name, as in text forms and kernel names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Unary::Relu => "relu",
+            Unary::Neg => "neg",
+            Unary::Abs => "abs",
+            Unary::Exp => "exp",
+            Unary::Log => "log",
+            Unary::Sqrt => "sqrt",
+            Unary::Rsqrt => "rsqrt",
+            Unary::Recip => "recip",
+            Unary::Sigmoid => "sigmoid",
+            Unary::Tanh => "tanh",
+            Unary::Square => "square",
+        }
+    }
+}
+
+impl Binary {
+    /// Lower-case name, as in text forms and kernel names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Binary::Add => "add",
+            Binary::Sub => "sub",
+            Binary::Mul => "mul",
+            Binary::Div => "div",
+            Binary::Max => "max",
+            Binary::Min => "min",
+        }
+    }
+}
+
+impl Expr {
+    /// `x0`: hands its input on unchanged.
+    pub fn identity() -> Expr {
+        Expr::Input(0)
+    }
+
+    /// Whether this is `x0`.
+    pub fn is_identity(&self) -> bool {
+        *self == Expr::Input(0)
+    }
+
+    /// `op(self)`.
+    pub fn then(self, op: Unary) -> Expr {
+        Expr::Unary(op, Box::new(self))
+    }
+
+    /// `op(a, b)`.
+    pub fn binary(op: Binary, a: Expr, b: Expr) -> Expr {
+        Expr::Binary(op, Box::new(a), Box::new(b))
+    }
+
+    /// This expression with every `x<i>` replaced by `f(i)`.
+    pub fn substitute(&self, f: &impl Fn(usize) -> Expr) -> Expr {
+        match self {
+            Expr::Input(i) => f(*i),
+            Expr::Const(c) => Expr::Const(*c),
+            Expr::Unary(op, a) => a.substitute(f).then(*op),
+            Expr::Binary(op, a, b) => Expr::binary(*op, a.substitute(f), b.substitute(f)),
+        }
+    }
+
+    /// One more than the largest input used; 0 for a constant.
+    pub fn inputs(&self) -> usize {
+        match self {
+            Expr::Input(i) => i + 1,
+            Expr::Const(_) => 0,
+            Expr::Unary(_, a) => a.inputs(),
+            Expr::Binary(_, a, b) => a.inputs().max(b.inputs()),
+        }
+    }
+
+    /// Number of scalar operations for one element.
+    pub fn operations(&self) -> usize {
+        match self {
+            Expr::Input(_) | Expr::Const(_) => 0,
+            Expr::Unary(_, a) => 1 + a.operations(),
+            Expr::Binary(_, a, b) => 1 + a.operations() + b.operations(),
+        }
+    }
+}
+
+impl std::fmt::Display for Expr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Expr::Input(i) => write!(f, "x{i}"),
+            Expr::Const(c) => write!(f, "{c:?}"),
+            Expr::Unary(op, a) => write!(f, "{}({a})", op.name()),
+            Expr::Binary(op, a, b) => write!(f, "{}({a}, {b})", op.name()),
+        }
+    }
+}
+
+impl OpKind {
+    /// Short lower-case name: `conv`, `pool`, ...
+    pub fn name(&self) -> &'static str {
+        match self {
+            OpKind::Conv(_) => "conv",
+            OpKind::Pool(_) => "pool",
+            OpKind::MatMul(_) => "matmul",
+            OpKind::Reduce(_) => "reduce",
+            OpKind::Elementwise(_) => "elementwise",
+            OpKind::Softmax { .. } => "softmax",
+            OpKind::Concat { .. } => "concat",
+            OpKind::Reshape => "reshape",
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! hiosc: an ONNX ahead-of-time compiler for several GPUs and streams.
+//!
+//! ```text
+//! model.onnx ─import─▶ Graph ─fuse─▶ Graph ─cost─▶ CostTable ─schedule─▶ Schedule ─plan─▶ Plan ─emit─▶ Crate
+//! ```
+//!
+//! The rooms, in the order data flows through them; each depends only on earlier ones.
+#![warn(missing_docs)]
+
+pub mod embedded;
+pub mod error;
+pub mod ids;
+
+pub mod cost;
+pub mod graph;
+pub mod kernel;
+pub mod plan;
+pub mod schedule;
+
+pub use error::{Error, Result};

@@ -1,0 +1,183 @@
+//! From a schedule to the exact sequence of CUDA calls of one inference: streams, events, copies, memory.
+//!
+//! **In**: the graph, its costs, a schedule with its timeline. **Out**: a [`Plan`]. `sync.rs` places the fewest events and waits,
+//! `memory.rs` packs one arena a GPU, `verify.rs` proves the result without knowing how it was made.
+//!
+//! ## Terms and rules
+//!
+//! * Steps are in *host issue order*; the steps of one stream run in that order, and streams are ordered only by events.
+//! * The *origin* stream is [`Plan::origin`], the first compute stream of the first GPU. Every stream's first step is ordered after the origin's
+//!   first step (**fork**), and all steps are ordered before the end of the origin stream (**join**): the host waits for the origin alone, and the
+//!   whole plan can be captured into one CUDA graph.
+//! * An event is recorded once an inference, on a stream of its own GPU, and may be waited for by any stream.
+//! * A [`Step::Copy`] runs on the copy stream of its ordered GPU pair, which lives on the source GPU.
+//! * A root tensor has at most one buffer a GPU; it is copied at most once per (tensor, GPU). Constants live in the weights region of each GPU that reads them.
+//! * Two buffers of one arena share bytes only where happens-before orders every access of one before the first access of the other.
+
+use crate::cost::Nanos;
+use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
+
+/// What a stream is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamKind {
+    /// Runs kernels; the number counts the compute streams of its GPU.
+    Compute(usize),
+    /// Carries transfers from its GPU to this one.
+    Copy {
+        /// Destination.
+        to: GpuId,
+    },
+}
+
+/// A stream of one GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream {
+    /// The GPU it lives on.
+    pub gpu: GpuId,
+    /// What it is for.
+    pub kind: StreamKind,
+}
+
+/// One GPU of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GpuPlan {
+    /// Size of the arena that holds all its buffers.
+    pub arena_bytes: u64,
+    /// Constants it reads: root tensors, ascending, each with its offset in the weights region (multiples of 256).
+    pub weights: Vec<(TensorId, u64)>,
+    /// Size of the weights region.
+    pub weights_bytes: u64,
+}
+
+/// A region of one GPU's arena that holds one root tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Buffer {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// The GPU.
+    pub gpu: GpuId,
+    /// Offset in the arena, a multiple of 256.
+    pub offset: u64,
+    /// Size (the tensor's).
+    pub bytes: u64,
+}
+
+/// An argument of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operand {
+    /// A planned buffer.
+    Buffer(BufferId),
+    /// A constant in the weights region of the launching GPU.
+    Weight(TensorId),
+}
+
+/// One call of the host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Copies an input of the model from pinned host memory.
+    Upload {
+        /// Position in [`Graph::inputs`](crate::graph::Graph::inputs).
+        input: usize,
+        /// Where to.
+        to: BufferId,
+        /// On which stream.
+        stream: StreamId,
+    },
+    /// Launches the kernel of an operator.
+    Launch {
+        /// The operator.
+        operator: OpId,
+        /// On which stream.
+        stream: StreamId,
+        /// Arguments read, in the order of the operator's inputs.
+        reads: Vec<Operand>,
+        /// Buffers written, in the order of the operator's outputs.
+        writes: Vec<BufferId>,
+    },
+    /// Copies a tensor between GPUs.
+    Copy {
+        /// The tensor.
+        tensor: TensorId,
+        /// From where.
+        from: BufferId,
+        /// Where to.
+        to: BufferId,
+        /// On which stream.
+        stream: StreamId,
+    },
+    /// Copies an output of the model to pinned host memory.
+    Download {
+        /// Position in [`Graph::outputs`](crate::graph::Graph::outputs).
+        output: usize,
+        /// From where.
+        from: BufferId,
+        /// On which stream.
+        stream: StreamId,
+    },
+    /// Marks the work issued on `stream` so far.
+    Record {
+        /// The event.
+        event: EventId,
+        /// On which stream.
+        stream: StreamId,
+    },
+    /// Holds `stream` until `event` has happened.
+    Wait {
+        /// The event.
+        event: EventId,
+        /// The stream that waits.
+        stream: StreamId,
+    },
+}
+
+/// One readable piece of the plan: consecutive steps that become one short function of the generated crate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// What it is.
+    pub kind: SectionKind,
+    /// Its steps: `steps[first..end]`.
+    pub first: usize,
+    /// One past its last step.
+    pub end: usize,
+    /// Predicted (start, finish) of a stage.
+    pub predicted: Option<(Nanos, Nanos)>,
+}
+
+/// What a [`Section`] is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SectionKind {
+    /// Fork and uploads.
+    Begin,
+    /// A stage: its waits, its launches, and the copies that leave with its results.
+    Stage {
+        /// The GPU.
+        gpu: GpuId,
+        /// Position among the GPU's stages.
+        index: usize,
+    },
+    /// Downloads and join.
+    End,
+}
+
+/// Everything one inference does. The sections cover all steps, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// GPUs used. Plans number them densely: a schedule that leaves a GPU empty has fewer here.
+    pub gpus: Vec<GpuPlan>,
+    /// For each GPU of the plan, the target's GPU whose costs and kernels it has.
+    pub targets: Vec<GpuId>,
+    /// All streams, those of one GPU together.
+    pub streams: Vec<Stream>,
+    /// The stream that everything forks from and joins.
+    pub origin: StreamId,
+    /// All buffers.
+    pub buffers: Vec<Buffer>,
+    /// `events[e]`: the GPU that owns the event.
+    pub events: Vec<GpuId>,
+    /// All steps, in host issue order.
+    pub steps: Vec<Step>,
+    /// The steps in readable pieces.
+    pub sections: Vec<Section>,
+    /// Predicted latency.
+    pub latency: Nanos,
+}

@@ -1,0 +1,98 @@
+//! Which operator runs on which GPU, in which stage, in which order.
+//!
+//! **In**: a [`Problem`] (the graph's dependencies and its costs, and nothing else). **Out**: a [`Schedule`]. All algorithms share one
+//! exact evaluator (`evaluate.rs`), and one independent verifier (`verify.rs`) judges what they make.
+
+use crate::cost::Nanos;
+use crate::ids::{GpuId, OpId, TensorId};
+
+/// Operators of one GPU that run concurrently.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stage {
+    /// Its operators, in topological order.
+    pub operators: Vec<OpId>,
+}
+
+/// A mapping of operators to GPUs, and the order of stages on each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Schedule {
+    /// Name of the algorithm, as `--algorithm` takes it.
+    pub algorithm: String,
+    /// `gpus[g]`: the stages of GPU `g`, in order. May hold empty lists: fewer GPUs than offered is a valid answer.
+    pub gpus: Vec<Vec<Stage>>,
+}
+
+/// One tensor between operators, as scheduling sees it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Edge {
+    /// The tensor (a root, never a view).
+    pub tensor: TensorId,
+    /// Who computes it.
+    pub producer: OpId,
+    /// Who reads it: ascending, no repeats, never empty.
+    pub consumers: Vec<OpId>,
+    /// `transfer[from][to]`: time of a copy between these GPUs; `None` where there is no link (and on the diagonal).
+    pub transfer: Vec<Vec<Option<Nanos>>>,
+}
+
+/// How transfers share a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkMode {
+    /// Every transfer starts as soon as its tensor is there (the published model).
+    Free,
+    /// One transfer at a time per ordered GPU pair, in the order in which their tensors become ready (ties: the producer that comes first in
+    /// topological order, then the lowest tensor id).
+    Serial,
+}
+
+/// What a scheduling algorithm may know: times, dependencies, transfers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// `time[op][gpu]`: t(v).
+    pub time: Vec<Vec<Nanos>>,
+    /// `utilisation[op][gpu]`: share of the GPU kept busy, in (0, 1].
+    pub utilisation: Vec<Vec<f64>>,
+    /// All tensors between operators.
+    pub edges: Vec<Edge>,
+    /// How transfers share a link.
+    pub links: LinkMode,
+    /// The fixed topological order that breaks ties.
+    pub order: Vec<OpId>,
+    /// Number of GPUs offered.
+    pub gpus: usize,
+}
+
+/// One copy of one tensor between two GPUs, as the evaluator timed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transfer {
+    /// The tensor.
+    pub tensor: TensorId,
+    /// Source GPU.
+    pub from: GpuId,
+    /// Destination GPU.
+    pub to: GpuId,
+    /// When the link takes it up.
+    pub start: Nanos,
+    /// When it has arrived.
+    pub finish: Nanos,
+}
+
+/// A stage with its times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StageTime {
+    /// When it starts.
+    pub start: Nanos,
+    /// When all its operators are done.
+    pub finish: Nanos,
+}
+
+/// The exact course of a schedule under the execution model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Timeline {
+    /// `stages[gpu][stage]`.
+    pub stages: Vec<Vec<StageTime>>,
+    /// All transfers, by (start, from, to, tensor).
+    pub transfers: Vec<Transfer>,
+    /// Makespan of one inference.
+    pub latency: Nanos,
+}
