@@ -19,12 +19,13 @@ fn main() -> io::Result<()> {
         println!("cargo::rerun-if-changed={entry}");
         collect(&root.join(entry), &mut files)?;
     }
-    files.sort();
+    let name = |file: &Path| file.strip_prefix(&root).expect("collected below the root").to_string_lossy().replace('\\', "/");
+    files.sort_by_key(|file| name(file));
 
     let mut hash = Sha256::new();
     let mut table = String::from("pub(super) static FILES: &[(&str, &str)] = &[\n");
     for file in &files {
-        let name = file.strip_prefix(&root).expect("collected below the root").to_string_lossy().replace('\\', "/");
+        let name = name(file);
         let text = fs::read(file)?;
         hash.update((name.len() as u64).to_le_bytes());
         hash.update(&name);
