@@ -12,7 +12,9 @@ pub mod error;
 pub mod ids;
 
 pub mod cost;
+pub mod fuse;
 pub mod graph;
+pub mod import;
 pub mod kernel;
 pub mod plan;
 pub mod schedule;

@@ -103,11 +103,6 @@ fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
             if !inputs.iter().all(|s| broadcasts(s)) {
                 return Err(format!("inputs {inputs:?} do not broadcast to {output:?}"));
             }
-            for axis in 0..output.len() {
-                if !inputs.is_empty() && inputs.iter().all(|s| s[axis] == 1) && output[axis] != 1 {
-                    return Err(format!("no input has the output's extent along axis {axis}"));
-                }
-            }
             Ok(())
         }
         OpKind::Softmax { axis } => match inputs[..] {
