@@ -130,5 +130,5 @@ fn replaced(graph: &Graph, op: OpId, producer: OpId, mut operator: Operator, con
     if graph.tensor(provided).shape == graph.tensor(operator.outputs[0]).shape {
         operator.outputs = vec![provided];
     }
-    Patch { at: op, absorbed: vec![producer], constants, with: Replacement::Operator(operator) }
+    Patch { at: op, absorbed: vec![producer], constants, with: Replacement::Operator(Box::new(operator)) }
 }

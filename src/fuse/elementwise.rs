@@ -28,7 +28,7 @@ pub fn chain(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let (expr, inputs) = compact(&expr, &inputs);
     let name = graph.operator(absorbed).name.clone();
     let with = Operator { name, kind: OpKind::Elementwise(Elementwise { expr }), inputs, outputs: reader.outputs.clone() };
-    Some(Patch { at: op, absorbed: vec![absorbed], constants: Vec::new(), with: Replacement::Operator(with) })
+    Some(Patch { at: op, absorbed: vec![absorbed], constants: Vec::new(), with: Replacement::Operator(Box::new(with)) })
 }
 
 /// The same expression over only the inputs it reads, each once.

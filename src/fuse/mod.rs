@@ -67,7 +67,7 @@ struct Patch {
 
 enum Replacement {
     /// This operator; its `outputs` name the tensor it writes. If that is another than the replaced operator's, the latter becomes a view of it.
-    Operator(Operator),
+    Operator(Box<Operator>),
     /// Nothing: the output is a view of this tensor.
     View(TensorId),
 }
@@ -149,7 +149,7 @@ fn insert(graph: &mut Graph, patch: Patch, alive: &mut [bool]) {
             if written != provided {
                 graph.tensors[provided.index()].origin = Origin::View(written);
             }
-            graph.operators[patch.at.index()] = operator;
+            graph.operators[patch.at.index()] = *operator;
         }
     }
 }

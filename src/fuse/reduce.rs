@@ -26,6 +26,6 @@ pub fn mean(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
         return None;
     }
     let kind = OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes: axes.clone() });
-    let with = Replacement::Operator(Operator { kind, ..sum.clone() });
+    let with = Replacement::Operator(Box::new(Operator { kind, ..sum.clone() }));
     Some(Patch { at: op, absorbed: vec![producer], constants: Vec::new(), with })
 }

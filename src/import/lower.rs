@@ -42,15 +42,60 @@ use crate::ids::TensorId;
 /// Why one node cannot be lowered.
 type Reason = String;
 
+/// The names that the ONNX file uses. tract keeps a node's name, or appends to it (`Gemm_0` becomes `Gemm_0.ab`).
+struct Names<'a> {
+    /// The first output of each node, by the node's name (of an unnamed node tract uses the output's name).
+    nodes: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn new(proto: &'a pb::ModelProto) -> Names<'a> {
+        let nodes = proto.graph.iter().flat_map(|g| &g.node);
+        let named = nodes.filter_map(|n| {
+            let output = n.output.first()?.as_str();
+            Some((if n.name.is_empty() { output } else { n.name.as_str() }, output))
+        });
+        Names { nodes: named.collect() }
+    }
+
+    /// The ONNX node that tract's node `name` came from: the longest ONNX name that `name` begins with, up to a dot; else `name`.
+    fn node<'n>(&self, name: &'n str) -> &'n str {
+        let mut prefix = name;
+        loop {
+            if self.nodes.contains_key(prefix) {
+                return prefix;
+            }
+            match prefix.rfind('.') {
+                Some(dot) => prefix = &prefix[..dot],
+                None => return name,
+            }
+        }
+    }
+
+    /// The ONNX name of the tensor at `outlet` where tract kept it or it is the result of an ONNX node; else tract's node name.
+    fn tensor(&self, model: &TypedModel, outlet: OutletId) -> String {
+        if let Some(label) = model.outlet_label(outlet) {
+            return label.to_string();
+        }
+        let name = &model.node(outlet.node).name;
+        match self.nodes.get(name.as_str()) {
+            Some(output) if outlet.slot == 0 => output.to_string(),
+            _ if outlet.slot == 0 => name.clone(),
+            _ => format!("{name}.{}", outlet.slot),
+        }
+    }
+}
+
 struct Lowering<'a> {
     model: &'a TypedModel,
+    names: Names<'a>,
     graph: Graph,
     tensors: BTreeMap<OutletId, TensorId>,
 }
 
 /// The graph of the typed model `model`; input and output names come from `proto`.
 pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result<Graph> {
-    let mut lowering = Lowering { model, graph: Graph { name, ..Graph::default() }, tensors: BTreeMap::new() };
+    let mut lowering = Lowering { model, names: Names::new(proto), graph: Graph { name, ..Graph::default() }, tensors: BTreeMap::new() };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
     let mut refused: BTreeMap<(String, Reason), Vec<&str>> = BTreeMap::new();
     for &input in &model.inputs {
@@ -112,12 +157,7 @@ impl Lowering<'_> {
         if shape.contains(&0) {
             return Err("empty tensors are not supported yet".into());
         }
-        let node = self.model.node(outlet.node);
-        let name = match self.model.outlet_label(outlet) {
-            Some(label) => label.to_string(),
-            None if outlet.slot == 0 => node.name.clone(),
-            None => format!("{}.{}", node.name, outlet.slot),
-        };
+        let name = self.names.tensor(self.model, outlet);
         Ok(Tensor { name, dtype, shape, origin })
     }
 
@@ -198,7 +238,7 @@ impl Lowering<'_> {
     /// Adds the operator and its output.
     fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
         let output = self.graph.add_tensor(output);
-        self.graph.add_operator(Operator { name: node.name.clone(), kind, inputs, outputs: vec![output] });
+        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
         self.tensors.insert(node.id.into(), output);
     }
 
@@ -250,7 +290,7 @@ impl Lowering<'_> {
         inputs[0] = self.reshaped(inputs[0], wide(&input));
         let shape = output.shape.clone();
         let result = self.graph.add_tensor(Tensor { shape: wide(&shape), ..output });
-        self.graph.add_operator(Operator { name: node.name.clone(), kind, inputs, outputs: vec![result] });
+        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![result] });
         let seen = self.reshaped(result, shape);
         self.tensors.insert(node.id.into(), seen);
         Ok(())
