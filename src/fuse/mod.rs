@@ -97,8 +97,10 @@ pub fn fuse(mut graph: Graph, without: &[String]) -> Result<Graph> {
         let known: Vec<_> = RULES.iter().map(|r| r.name).collect();
         return Err(Error::Usage(format!("no fuse rule {name:?}; the rules are {}", known.join(", "))));
     }
-    // Without views there is no producer and reader side by side, and no kernel for a reshape: this rule always runs.
-    for rule in RULES.iter().filter(|r| r.name == "free-views" || !without.iter().any(|name| name == r.name)) {
+    if without.iter().any(|name| name == "free-views") {
+        return Err(Error::Usage("the rule free-views cannot be left out: there is no kernel for a reshape".into()));
+    }
+    for rule in RULES.iter().filter(|r| !without.iter().any(|name| name == r.name)) {
         graph = apply(graph, rule)?;
     }
     Ok(graph)
