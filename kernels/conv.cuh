@@ -33,14 +33,11 @@ template <class Shape> struct ConvTraits {
     // The windows of one channel are the plane itself.
     POINTWISE = TAPS == 1 && Shape::STRIDE_H == 1 && Shape::STRIDE_W == 1 && INSIDE && int(PIXELS) == int(PLANE),
   };
-  using InOffset = Index<(long long)Shape::N * Shape::C * PLANE>;
-  using OutOffset = Index<(long long)Shape::N * Shape::K * PIXELS>;
 };
 
 // Loads BK terms of BN windows. A thread keeps to its column(s), so a window is located once.
 template <class Shape, class Tile> class WindowLoader {
   using Traits = ConvTraits<Shape>;
-  using Offset = typename Traits::InOffset;
   enum : int {
     V = Traits::POINTWISE && Traits::PIXELS % 4 == 0 && Tile::THREADS % (Tile::BN / 4) == 0 ? 4 : 1,
     ACROSS = Tile::BN / V,
@@ -61,7 +58,7 @@ public:
     row = thread / ACROSS;
     const int pixel = first_column + column; // counted over all images
     inside = pixel < Shape::N * Traits::PIXELS;
-    image = x + Offset(pixel / Traits::PIXELS) * (Shape::C * Traits::PLANE);
+    image = x + pixel / Traits::PIXELS * (Shape::C * Traits::PLANE);
     top = pixel % Traits::PIXELS / Shape::Q * Shape::STRIDE_H - Shape::PAD_H;
     left = pixel % Shape::Q * Shape::STRIDE_W - Shape::PAD_W;
   }
@@ -93,7 +90,6 @@ public:
 template <class Shape, class Tile, class Epilogue, class... More>
 __device__ __forceinline__ void conv_tiled(const float *x, const float *w, const float *bias, float *y, const More *...more) {
   using Traits = ConvTraits<Shape>;
-  using Offset = typename Traits::OutOffset;
   enum : int { V = Traits::PIXELS % 4 == 0 ? 4 : 1, COLUMNS = Shape::N * Traits::PIXELS };
   const int thread = threadIdx.x, group = blockIdx.z;
   const int first_row = blockIdx.y * Tile::BM, first_column = blockIdx.x * Tile::BN;
@@ -104,7 +100,7 @@ __device__ __forceinline__ void conv_tiled(const float *x, const float *w, const
     HIOSC_UNROLL
     for (int j = 0; j < Tile::TN; ++j) sum[i][j] = 0.0f;
   }
-  StridedLoader<Tile, Tile::BM, Traits::FILTERS, Traits::TERMS, Traits::TERMS, 1> weights(
+  StridedLoader<Tile, Tile::BM, Traits::FILTERS, Traits::TERMS, Traits::TERMS, 1, Traits::TERMS % 4 == 0> weights(
       w + group * (Traits::FILTERS * Traits::TERMS), first_row, thread);
   WindowLoader<Shape, Tile> windows(x + group * (Traits::CHANNELS * Traits::PLANE), first_column, thread);
   multiply_all<Tile>(sum, ceil_div(Traits::TERMS, Tile::BK), weights, windows, thread);
@@ -122,7 +118,7 @@ __device__ __forceinline__ void conv_tiled(const float *x, const float *w, const
       HIOSC_UNROLL
       for (int e = 0; e < V; ++e) v[e] = sum[i][j + e] + b;
       const int image = column / Traits::PIXELS, pixel = column % Traits::PIXELS;
-      finish<Epilogue, V>(v, (Offset(image) * Shape::K + filter) * Traits::PIXELS + pixel, y, more...);
+      finish<Epilogue, V>(v, (image * Shape::K + filter) * Traits::PIXELS + pixel, y, more...);
     }
   }
 }
@@ -137,7 +133,7 @@ __device__ __forceinline__ void conv_direct(const float *x, const float *w, cons
   const int image = column / Traits::PIXELS, pixel = column % Traits::PIXELS;
   const int filter = blockIdx.y * KT, group = filter / Traits::FILTERS;
   const int top = pixel / Shape::Q * Shape::STRIDE_H - Shape::PAD_H, left = pixel % Shape::Q * Shape::STRIDE_W - Shape::PAD_W;
-  x += (typename Traits::InOffset(image) * Shape::C + group * Traits::CHANNELS) * Traits::PLANE;
+  x += (image * Shape::C + group * Traits::CHANNELS) * Traits::PLANE;
   w += filter * Traits::TERMS;
 
   float sum[KT];
@@ -161,7 +157,7 @@ __device__ __forceinline__ void conv_direct(const float *x, const float *w, cons
   HIOSC_UNROLL
   for (int i = 0; i < KT; ++i) {
     const float v = Shape::BIAS ? sum[i] + bias[filter + i] : sum[i];
-    finish<Epilogue, 1>(&v, (typename Traits::OutOffset(image) * Shape::K + filter + i) * Traits::PIXELS + pixel, y, more...);
+    finish<Epilogue, 1>(&v, (image * Shape::K + filter + i) * Traits::PIXELS + pixel, y, more...);
   }
 }
 

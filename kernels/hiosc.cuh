@@ -42,14 +42,7 @@
 
 namespace hiosc {
 
-// 32-bit indices are faster on a GPU and nearly always enough.
-template <bool wide> struct IndexType {
-  using type = int;
-};
-template <> struct IndexType<true> {
-  using type = long long;
-};
-template <long long elements> using Index = typename IndexType<(elements > 0x7fffffffLL)>::type;
+// Indices are `int` throughout: hiosc compiles no tensor of 2^31 elements.
 
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
@@ -64,30 +57,26 @@ __device__ __forceinline__ float fma(float a, float b, float c) {
 
 // N neighbouring floats between memory and registers; both ends of a vector access are aligned to 16 bytes where N is a multiple of 4.
 template <int N> __device__ __forceinline__ void load(float (&to)[N], const float *from) {
-#if HIOSC_GPU
-  if constexpr (N % 4 == 0) {
+  if constexpr (HIOSC_GPU && N % 4 == 0) {
     HIOSC_UNROLL
     for (int i = 0; i < N; i += 4) {
       const float4 v = *reinterpret_cast<const float4 *>(from + i);
       to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
     }
-    return;
+  } else {
+    HIOSC_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = from[i];
   }
-#endif
-  HIOSC_UNROLL
-  for (int i = 0; i < N; ++i) to[i] = from[i];
 }
 
 template <int N> __device__ __forceinline__ void store(float *to, const float (&from)[N]) {
-#if HIOSC_GPU
-  if constexpr (N % 4 == 0) {
+  if constexpr (HIOSC_GPU && N % 4 == 0) {
     HIOSC_UNROLL
     for (int i = 0; i < N; i += 4) *reinterpret_cast<float4 *>(to + i) = make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]);
-    return;
+  } else {
+    HIOSC_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = from[i];
   }
-#endif
-  HIOSC_UNROLL
-  for (int i = 0; i < N; ++i) to[i] = from[i];
 }
 
 } // namespace hiosc

@@ -30,16 +30,17 @@ constexpr int kTilePad = 4;
 template <int lines> using TileRow = float[lines + kTilePad];
 
 // Loads a matrix addressed by element strides: `from[line * LINE_STRIDE + k * K_STRIDE]` for line < LINE_COUNT, k < K; zero beyond.
-template <class Tile, int LINES, int LINE_COUNT, int K, long long LINE_STRIDE, long long K_STRIDE> class StridedLoader {
+// ALIGNED says that `from` is aligned to 16 bytes.
+template <class Tile, int LINES, int LINE_COUNT, int K, int LINE_STRIDE, int K_STRIDE, bool ALIGNED> class StridedLoader {
   // Along which direction neighbouring threads read, and how many floats at once.
   enum : bool { ALONG_K = K_STRIDE == 1 || LINE_STRIDE != 1 };
   enum : int {
-    V = ALONG_K ? (K_STRIDE == 1 && K % 4 == 0 && LINE_STRIDE % 4 == 0 ? 4 : 1) : (LINE_COUNT % 4 == 0 && K_STRIDE % 4 == 0 ? 4 : 1),
+    QUADS = ALIGNED && (ALONG_K ? K_STRIDE == 1 && K % 4 == 0 && LINE_STRIDE % 4 == 0 : LINE_COUNT % 4 == 0 && K_STRIDE % 4 == 0),
+    V = QUADS ? 4 : 1,
     ACROSS = (ALONG_K ? int(Tile::BK) : LINES) / V, // threads side by side
     PER_THREAD = LINES * Tile::BK / V / Tile::THREADS
   };
   static_assert(PER_THREAD * V * Tile::THREADS == LINES * Tile::BK, "threads must cover the tile");
-  using Offset = Index<LINE_STRIDE * LINE_COUNT + K_STRIDE * K>;
 
   const float *from;
   int first_line, thread;
@@ -55,7 +56,7 @@ public:
       const int e = thread + i * Tile::THREADS;
       const int line = first_line + (ALONG_K ? e / ACROSS : e % ACROSS * V), k = k0 + (ALONG_K ? e % ACROSS * V : e / ACROSS);
       if (line < LINE_COUNT && (K % Tile::BK == 0 || k < K)) { // V neighbours are inside together
-        load(held[i], from + Offset(line) * Offset(LINE_STRIDE) + Offset(k) * Offset(K_STRIDE));
+        load(held[i], from + (line * LINE_STRIDE + k * K_STRIDE));
       } else {
         HIOSC_UNROLL
         for (int v = 0; v < V; ++v) held[i][v] = 0.0f;
@@ -120,8 +121,8 @@ __device__ __forceinline__ void multiply_all(float (&sum)[Tile::TM][Tile::TN], i
 }
 
 // V finished sums of neighbouring outputs: reads the epilogue's further inputs at `at`, applies the epilogue, writes y.
-template <class Epilogue, int V, class At, class... More>
-__device__ __forceinline__ void finish(const float *sums, At at, float *y, const More *...more) {
+template <class Epilogue, int V, class... More>
+__device__ __forceinline__ void finish(const float *sums, int at, float *y, const More *...more) {
   float x[V][1 + sizeof...(More)], out[V];
   int input = 0;
   HIOSC_UNROLL
