@@ -16,5 +16,6 @@ pub mod graph;
 pub mod kernel;
 pub mod plan;
 pub mod schedule;
+pub mod vgpu;
 
 pub use error::{Error, Result};
