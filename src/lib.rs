@@ -7,6 +7,7 @@
 //! The rooms, in the order data flows through them; each depends only on earlier ones.
 #![warn(missing_docs)]
 
+pub mod cache;
 pub mod embedded;
 pub mod error;
 pub mod ids;
