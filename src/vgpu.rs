@@ -13,8 +13,7 @@
 //! 3. [`command_env`] makes another program run on virtual GPUs; [`load`] makes this one.
 //!
 //! Both folders are content-addressed (sources, compiler, flags, processor) and appear whole or not at all, so that several processes may build
-//! at the same time. The cache is `$HIOSC_CACHE`, else `$XDG_CACHE_HOME/hiosc`, else `~/.cache/hiosc`, else in the folder for temporary files;
-//! deleting it is always safe. The compiler is `$CXX`, else `c++`, `g++` or `clang++`.
+//! at the same time. They live in the [cache](crate::cache). The compiler is `$CXX`, else `c++`, `g++` or `clang++`.
 //!
 //! **Variables** that the virtual driver reads when it is initialised; a bad value is a line on stderr and an error of `cuInit`:
 //!

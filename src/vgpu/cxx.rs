@@ -11,6 +11,7 @@ use std::{env, fs, thread};
 
 use sha2::{Digest, Sha256};
 
+use crate::cache;
 use crate::error::{Error, Result};
 
 /// The C++ compiler of this machine.
@@ -91,26 +92,10 @@ impl Key {
     }
 }
 
-/// The cache folder, which exists. A folder that was asked for must work; of the others the first that does is taken.
-fn cache() -> Result<PathBuf> {
-    let variable = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(folder) = variable("HIOSC_CACHE") {
-        fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-        return folder.canonicalize().map_err(Error::io(&folder));
-    }
-    let home = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
-    let usable = |folder: &Path| fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder)).is_ok();
-    if let Some(folder) = home.map(|home| home.join("hiosc")).filter(|folder| folder.is_absolute() && usable(folder)) {
-        return Ok(folder);
-    }
-    let folder = env::temp_dir().join("hiosc");
-    fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
-    Ok(folder)
-}
-
 /// The folder `name` of the cache, made by `build` if it is not there.
 pub(super) fn cached_folder(name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
-    let cache = cache()?;
+    let cache = std::path::absolute(cache::dir()).map_err(Error::io(cache::dir()))?;
+    fs::create_dir_all(&cache).map_err(Error::io(&cache))?;
     let place = cache.join(name);
     if place.is_dir() {
         return Ok(place);
