@@ -19,5 +19,6 @@ pub mod import;
 pub mod kernel;
 pub mod plan;
 pub mod schedule;
+pub mod vgpu;
 
 pub use error::{Error, Result};

@@ -1,8 +1,8 @@
 #include "kernels.h"
+#include "options.h"
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <dirent.h>
 #include <dlfcn.h>
 #include <thread>
@@ -42,8 +42,8 @@ void KernelLibrary::open_new_objects(const std::string &folders) {
 const hiosc_kernel_entry *KernelLibrary::find(const std::string &name) {
   auto found = kernels_.find(name);
   if (found != kernels_.end()) return found->second;
-  const char *folders = getenv("HIOSC_VGPU_KERNELS");
-  if (!folders || !*folders) {
+  const char *folders = environment("HIOSC_VGPU_KERNELS");
+  if (!folders) {
     std::fprintf(stderr, "hiosc-vgpu: error: no kernel '%s': HIOSC_VGPU_KERNELS names no folder of compiled kernels\n", name.c_str());
     return nullptr;
   }

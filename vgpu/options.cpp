@@ -1,14 +1,31 @@
 #include "options.h"
+#include "machine.h"
 
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <thread>
 
-static const char *environment(const char *name) {
-  const char *value = getenv(name);
+static std::map<std::string, std::string> &settings() {
+  static auto *one = new std::map<std::string, std::string>;
+  return *one;
+}
+
+const char *environment(const char *name) {
+  auto found = settings().find(name);
+  const char *value = found == settings().end() ? getenv(name) : found->second.c_str();
   return value && *value ? value : nullptr;
+}
+
+// For a program that loads this library on purpose: sets a variable for it without touching the environment, before cuInit. Folders of
+// HIOSC_VGPU_KERNELS are added, at any time.
+extern "C" __attribute__((visibility("default"))) void hiosc_vgpu_set(const char *name, const char *value) {
+  Lock lock(machine().mutex);
+  const char *before = strcmp(name, "HIOSC_VGPU_KERNELS") ? nullptr : environment(name);
+  std::string all = before ? std::string(before) + ":" + value : value;
+  settings()[name] = all;
 }
 
 // Decimal digits only: strtoull alone would take signs, blanks and rubbish behind the number.

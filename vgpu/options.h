@@ -4,6 +4,9 @@
 #include <string>
 #include <vector>
 
+// The value of a variable: as set by hiosc_vgpu_set, else from the environment; nothing when unset or empty.
+const char *environment(const char *name);
+
 struct Options {
   int count = 2;                            // HIOSC_VGPU_COUNT: devices
   uint64_t memory = uint64_t(8) << 30;      // HIOSC_VGPU_MEMORY: bytes of each
