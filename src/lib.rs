@@ -13,9 +13,12 @@ pub mod error;
 pub mod ids;
 
 pub mod cost;
+pub mod fuse;
 pub mod graph;
+pub mod import;
 pub mod kernel;
 pub mod plan;
 pub mod schedule;
+pub mod vgpu;
 
 pub use error::{Error, Result};
