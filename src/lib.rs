@@ -15,6 +15,7 @@ pub mod cost;
 pub mod graph;
 pub mod kernel;
 pub mod plan;
+pub mod run;
 pub mod schedule;
 
 pub use error::{Error, Result};
