@@ -7,15 +7,19 @@
 //! The rooms, in the order data flows through them; each depends only on earlier ones.
 #![warn(missing_docs)]
 
+pub mod cache;
 pub mod embedded;
 pub mod error;
 pub mod ids;
 
 pub mod cost;
+pub mod fuse;
 pub mod graph;
+pub mod import;
 pub mod kernel;
 pub mod plan;
 pub mod run;
 pub mod schedule;
+pub mod vgpu;
 
 pub use error::{Error, Result};

@@ -11,6 +11,8 @@
 
 mod op;
 mod order;
+mod text;
+mod verify;
 
 use std::sync::Arc;
 

@@ -1,0 +1,233 @@
+//! The rules of a graph. `import` and every fuse rule must leave a graph that obeys them; a breach is a bug of hiosc.
+//!
+//! 1. Every id is in range, and views end at a tensor that owns bytes.
+//! 2. A tensor whose origin is an operator is an output of that operator, and every output's origin is its operator.
+//! 3. Graph inputs have origin `Input`, and every tensor of origin `Input` is a graph input, once.
+//! 4. A constant has as many values as its shape says, of its type; a view has as many elements, and the type, of its source.
+//! 5. The graph has no cycle.
+//! 6. Each operator has the inputs that its kind documents, and its output's shape follows from them.
+//!
+//! The shape rules are written from the operators' definitions, not from the code that lowers them.
+
+use super::{Constant, Conv, Expr, Graph, MatMul, OpKind, Operator, Origin, Pool, Reduce};
+use crate::error::{Error, Result};
+use crate::ids::TensorId;
+
+impl Graph {
+    /// Checks every rule of this module; a breach is [`Error::Internal`].
+    pub fn verify(&self) -> Result<()> {
+        self.check().map_err(|message| Error::internal("graph", message))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.check_ids()?;
+        self.check_origins()?;
+        if self.topological_order().is_none() {
+            return Err("the graph has a cycle".into());
+        }
+        for op in self.op_ids() {
+            let operator = self.operator(op);
+            check_operator(self, operator).map_err(|e| format!("{op} {} {:?}: {e}", operator.kind, operator.name))?;
+        }
+        Ok(())
+    }
+
+    fn check_ids(&self) -> Result<(), String> {
+        let known = |t: &TensorId| t.index() < self.tensors.len();
+        let listed = self.operators.iter().flat_map(|op| op.inputs.iter().chain(&op.outputs)).chain(&self.inputs).chain(&self.outputs);
+        if let Some(t) = listed.into_iter().find(|t| !known(t)) {
+            return Err(format!("tensor {t} does not exist"));
+        }
+        for id in self.tensor_ids() {
+            let mut at = id;
+            for _ in 0..=self.tensors.len() {
+                match self.tensor(at).origin {
+                    Origin::View(of) if !known(&of) => return Err(format!("{at} is a view of {of}, which does not exist")),
+                    Origin::View(of) => at = of,
+                    _ => break,
+                }
+            }
+            if matches!(self.tensor(at).origin, Origin::View(_)) {
+                return Err(format!("{id} is a view of itself"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_origins(&self) -> Result<(), String> {
+        for id in self.tensor_ids() {
+            let tensor = self.tensor(id);
+            let fault = match &tensor.origin {
+                Origin::Operator(op) if op.index() >= self.operators.len() => Some("comes from an operator that does not exist"),
+                Origin::Operator(op) if !self.operator(*op).outputs.contains(&id) => Some("is not among the outputs of its operator"),
+                Origin::Input if self.inputs.iter().filter(|&&t| t == id).count() != 1 => {
+                    Some("must be listed once among the graph's inputs")
+                }
+                Origin::Constant(Constant::F32(v)) if v.len() as u64 != tensor.elements() => Some("has too many or too few values"),
+                Origin::Constant(Constant::I64(v)) if v.len() as u64 != tensor.elements() => Some("has too many or too few values"),
+                Origin::View(of) if self.tensor(*of).elements() != tensor.elements() => Some("is a view of a tensor of another size"),
+                Origin::View(of) if self.tensor(*of).dtype != tensor.dtype => Some("is a view of a tensor of another type"),
+                _ => None,
+            };
+            if let Some(fault) = fault {
+                return Err(format!("{id} ({tensor}) {fault}"));
+            }
+        }
+        if let Some(t) = self.inputs.iter().find(|&&t| self.tensor(t).origin != Origin::Input) {
+            return Err(format!("graph input {t} has another origin"));
+        }
+        for op in self.op_ids() {
+            if self.operator(op).outputs.iter().any(|&t| self.tensor(t).origin != Origin::Operator(op)) {
+                return Err(format!("an output of {op} has another origin"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
+    let shape = |t: TensorId| graph.tensor(t).shape.as_slice();
+    let inputs: Vec<&[usize]> = operator.inputs.iter().map(|&t| shape(t)).collect();
+    let [output] = operator.outputs[..] else { return Err("must have one output".into()) };
+    let output = shape(output);
+    match &operator.kind {
+        OpKind::Conv(conv) => check_conv(conv, &inputs, output),
+        OpKind::Pool(pool) => check_pool(pool, &inputs, output),
+        OpKind::MatMul(matmul) => check_matmul(matmul, &inputs, output),
+        OpKind::Reduce(reduce) => check_reduce(reduce, &inputs, output),
+        OpKind::Elementwise(e) => {
+            if e.expr.inputs() > inputs.len() {
+                return Err("the expression reads more inputs than there are".into());
+            }
+            let broadcasts = |s: &[usize]| s.len() == output.len() && s.iter().zip(output).all(|(&a, &b)| a == b || a == 1);
+            if !inputs.iter().all(|s| broadcasts(s)) {
+                return Err(format!("inputs {inputs:?} do not broadcast to {output:?}"));
+            }
+            Ok(())
+        }
+        OpKind::Softmax { axis } => match inputs[..] {
+            [x] if x == output && *axis < x.len() => Ok(()),
+            _ => Err("softmax keeps its one input's shape".into()),
+        },
+        OpKind::Concat { axis } => {
+            let fits = |s: &&[usize]| s.len() == output.len() && (0..s.len()).all(|a| a == *axis || s[a] == output[a]);
+            if *axis >= output.len() || !inputs.iter().all(fits) || inputs.iter().map(|s| s[*axis]).sum::<usize>() != output[*axis] {
+                return Err(format!("inputs {inputs:?} do not join to {output:?}"));
+            }
+            Ok(())
+        }
+        OpKind::Reshape => match inputs[..] {
+            [x] if x.iter().product::<usize>() == output.iter().product::<usize>() => Ok(()),
+            _ => Err("a reshape keeps the number of elements".into()),
+        },
+    }
+}
+
+/// Inputs behind the fixed ones: a bias of `channels`, then what the epilogue reads, each like the output.
+fn check_tail(rest: &[&[usize]], bias: bool, channels: usize, epilogue: &Expr, output: &[usize]) -> Result<(), String> {
+    let rest = match (bias, rest) {
+        (false, rest) => rest,
+        (true, [b, rest @ ..]) if b.iter().product::<usize>() == channels => rest,
+        (true, _) => return Err(format!("needs a bias of {channels}")),
+    };
+    if rest.len() + 1 < epilogue.inputs() || rest.iter().any(|s| *s != output) {
+        return Err("the epilogue's further inputs must be there, in the output's shape".into());
+    }
+    Ok(())
+}
+
+fn check_conv(conv: &Conv, inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
+    let [x, weights, rest @ ..] = inputs else { return Err("needs an input and weights".into()) };
+    let (&[n, c, h, w], &[k, cg, r, s]) = (*x, *weights) else { return Err("input and weights must have rank 4".into()) };
+    if conv.groups == 0 || cg * conv.groups != c || k % conv.groups != 0 || [r, s] != conv.kernel {
+        return Err(format!("weights {k}x{cg}x{r}x{s} do not fit {c} channels in {} groups", conv.groups));
+    }
+    let extent = |i: usize, size: usize| {
+        let padded = size + conv.pads_begin[i] + conv.pads_end[i];
+        padded.checked_sub(conv.dilations[i] * (conv.kernel[i] - 1) + 1).map(|room| room / conv.strides[i] + 1)
+    };
+    if Some(output) != extent(0, h).zip(extent(1, w)).map(|(p, q)| [n, k, p, q]).as_ref().map(|s| &s[..]) {
+        return Err(format!("output {output:?} does not follow from input {:?}", [n, c, h, w]));
+    }
+    check_tail(rest, conv.bias, k, &conv.epilogue, output)
+}
+
+fn check_pool(pool: &Pool, inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
+    let (&[&[n, c, h, w]], &[on, oc, p, q]) = (inputs, output) else { return Err("input and output must have rank 4".into()) };
+    let fits = |i: usize, size: usize, windows: usize| {
+        let padded = size + pool.pads_begin[i] + pool.pads_end[i];
+        let reach = pool.dilations[i] * (pool.kernel[i] - 1) + 1;
+        let room = padded.saturating_sub(reach);
+        let floor = room / pool.strides[i] + 1;
+        windows == floor || windows == room.div_ceil(pool.strides[i]) + 1
+    };
+    if [on, oc] != [n, c] || !fits(0, h, p) || !fits(1, w, q) {
+        return Err(format!("output {output:?} does not follow from input {:?}", inputs[0]));
+    }
+    Ok(())
+}
+
+fn check_matmul(m: &MatMul, inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
+    let [a, b, rest @ ..] = inputs else { return Err("needs two operands".into()) };
+    let reach = |sizes: [usize; 3], strides: [usize; 3]| {
+        if sizes.contains(&0) { 0 } else { sizes.iter().zip(strides).map(|(size, stride)| (size - 1) * stride).sum::<usize>() + 1 }
+    };
+    let holds = |shape: &[usize], sizes, strides| reach(sizes, strides) <= shape.iter().product();
+    if !holds(a, [m.batch, m.m, m.k], m.a_strides)
+        || !holds(b, [m.batch, m.k, m.n], m.b_strides)
+        || !holds(output, [m.batch, m.m, m.n], m.c_strides)
+    {
+        return Err("strides lead outside an operand".into());
+    }
+    if m.batch * m.m * m.n != output.iter().product::<usize>() {
+        return Err(format!("{}x{}x{} does not fill the output {output:?}", m.batch, m.m, m.n));
+    }
+    check_tail(rest, m.bias, m.n, &m.epilogue, output)
+}
+
+fn check_reduce(reduce: &Reduce, inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
+    let [x] = inputs else { return Err("needs one input".into()) };
+    let expected: Vec<usize> = x.iter().enumerate().map(|(axis, &d)| if reduce.axes.contains(&axis) { 1 } else { d }).collect();
+    if expected != output || reduce.axes.windows(2).any(|w| w[0] >= w[1]) || reduce.axes.iter().any(|&a| a >= x.len()) {
+        return Err(format!("axes {:?} of {x:?} do not give {output:?}", reduce.axes));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::*;
+    use super::*;
+    use crate::ids::OpId;
+
+    /// input 1x4 -> relu -> output, with one thing changed by `f`.
+    fn broken_by(f: impl FnOnce(&mut Graph)) -> String {
+        let mut g = Graph { name: "g".into(), ..Graph::default() };
+        let tensor = |name: &str, origin| Tensor { name: name.into(), dtype: DType::F32, shape: vec![1, 4], origin };
+        let x = g.add_tensor(tensor("x", Origin::Input));
+        let y = g.add_tensor(tensor("y", Origin::Input));
+        g.add_operator(Operator {
+            name: "relu".into(),
+            kind: OpKind::Elementwise(Elementwise { expr: Expr::identity().then(Unary::Relu) }),
+            inputs: vec![x],
+            outputs: vec![y],
+        });
+        g.inputs.push(x);
+        g.outputs.push(y);
+        g.verify().expect("sound before the change");
+        f(&mut g);
+        g.verify().expect_err("the change must be found").to_string()
+    }
+
+    #[test]
+    fn each_rule_is_checked() {
+        assert!(broken_by(|g| g.operators[0].inputs[0] = TensorId(9)).contains("does not exist"));
+        assert!(broken_by(|g| g.tensors[1].origin = Origin::View(TensorId(1))).contains("view of itself"));
+        assert!(broken_by(|g| g.operators[0].outputs.clear()).contains("not among the outputs"));
+        assert!(broken_by(|g| g.tensors[0].origin = Origin::Operator(OpId(0))).contains("not among the outputs"));
+        assert!(broken_by(|g| g.operators[0].inputs[0] = TensorId(1)).contains("cycle"));
+        assert!(broken_by(|g| g.tensors[1].shape = vec![1, 5]).contains("broadcast"));
+        assert!(broken_by(|g| g.inputs.clear()).contains("listed once"));
+        assert!(broken_by(|g| g.tensors[0].origin = Origin::Constant(Constant::F32([0.0; 3].into()))).contains("values"));
+    }
+}

@@ -2,6 +2,34 @@
 //!
 //! **In**: an operator of the fused graph. **Out**: a [`Kernel`]: a unique name that spells out signature and candidate, the text of its
 //! one-line instantiation, and its launch geometry. The templates are in `kernels/*.cuh`, ordinary CUDA C++.
+//!
+//! * A *family* is one header of templates: `conv.cuh`, `matmul.cuh`, ... Each has a file here that chooses its template arguments.
+//! * The *signature* of an operator is everything its result depends on but the data: attributes, shapes, epilogue. Operators of one signature
+//!   share a kernel.
+//! * A *candidate* is one way to compute a signature: a tile shape, or who shares the work of one output. All candidates of an operator give the same
+//!   result up to rounding. [`candidates`] lists them, the one that the shapes suggest first; a profile may pick another.
+//!
+//! What a kernel relies on, and its callers ensure: parameters are plain pointers, the operator's inputs in order and then its output; all are
+//! aligned to 16 bytes (planned buffers and weights start at multiples of 256); the output overlaps no input. A view is read under its own shape.
+//!
+//! Not supported, and said so ([`Error::Unsupported`]): element types other than f32, tensors of 2^31 elements or more, tensors of no elements.
+
+mod concat;
+mod conv;
+mod draft;
+mod elementwise;
+mod expr;
+mod matmul;
+mod pool;
+mod reduce;
+mod softmax;
+mod tile;
+
+
+use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
+use crate::ids::OpId;
+use crate::{Error, Result, embedded};
+
 
 /// One instantiated kernel. Two operators of the same signature share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -20,4 +48,99 @@ pub struct Kernel {
     pub static_shared_bytes: u32,
     /// Registers a thread, estimated from the tile shape. For occupancy estimates.
     pub registers: u32,
+}
+
+/// Multiprocessors of the GPU that default choices have in mind: a kernel of fewer blocks leaves some idle.
+const MULTIPROCESSORS: u64 = 84;
+
+/// The most elements of a tensor: indices are 32-bit, with room for the unused end of the last tile.
+const MAX_ELEMENTS: u64 = (1 << 31) - (1 << 16);
+
+/// The kernel that the shapes of `op` suggest: the first of its [`candidates`].
+pub fn select(graph: &Graph, op: OpId) -> Result<Kernel> {
+    Ok(candidates(graph, op)?.swap_remove(0))
+}
+
+/// All kernels that compute `op`; at least one, the default choice first.
+pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
+    let operator = graph.operator(op);
+    let site = Site::new(graph, op, operator)?;
+    let drafts = match &operator.kind {
+        OpKind::Conv(conv) => conv::drafts(&site, conv)?,
+        OpKind::Pool(pool) => pool::drafts(&site, pool)?,
+        OpKind::MatMul(matmul) => matmul::drafts(&site, matmul)?,
+        OpKind::Reduce(reduce) => reduce::drafts(&site, reduce)?,
+        OpKind::Elementwise(elementwise) => elementwise::drafts(&site, elementwise)?,
+        OpKind::Softmax { axis } => softmax::drafts(&site, *axis)?,
+        OpKind::Concat { axis } => concat::drafts(&site, *axis)?,
+        OpKind::Reshape => return Err(site.wrong("a reshape has no kernel: the free-views rule should have removed it")),
+    };
+    let kernels: Vec<Kernel> = drafts.into_iter().filter_map(draft::Draft::finish).collect();
+    if kernels.is_empty() { Err(site.unsupported("it needs more blocks than a GPU can launch")) } else { Ok(kernels) }
+}
+
+/// The headers that every kernel source includes, as files of a crate: (`kernels/conv.cuh`, text), sorted.
+pub fn headers() -> Vec<(&'static str, &'static str)> {
+    embedded::FILES.iter().filter(|(path, _)| path.starts_with("kernels/") && path.ends_with(".cuh")).copied().collect()
+}
+
+/// The sources of `kernels` as files of a crate: (`kernels/<name>.cu`, text), sorted, each once.
+pub fn sources<'a>(kernels: impl IntoIterator<Item = &'a Kernel>) -> Vec<(String, String)> {
+    let mut files: Vec<_> = kernels.into_iter().map(|k| (format!("kernels/{}.cu", k.name), k.source.clone())).collect();
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// The operator that a kernel is wanted for, with its tensors looked up and checked.
+struct Site<'a> {
+    op: OpId,
+    operator: &'a Operator,
+    inputs: Vec<&'a Tensor>,
+    output: &'a Tensor,
+}
+
+impl<'a> Site<'a> {
+    fn new(graph: &'a Graph, op: OpId, operator: &'a Operator) -> Result<Self> {
+        let [output] = operator.outputs[..] else {
+            return Err(Error::internal("kernel", format!("{op} has {} outputs instead of one", operator.outputs.len())));
+        };
+        let site = Site { op, operator, inputs: operator.inputs.iter().map(|&t| graph.tensor(t)).collect(), output: graph.tensor(output) };
+        for tensor in site.inputs.iter().chain([&site.output]) {
+            let elements = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
+            if tensor.dtype != DType::F32 {
+                return Err(site.unsupported(&format!("tensor {} is of type {}, not f32", tensor.name, tensor.dtype.name())));
+            }
+            if elements == 0 {
+                return Err(site.unsupported(&format!("tensor {} ({}) has no elements", tensor.name, tensor.shape_text())));
+            }
+            if elements > MAX_ELEMENTS {
+                return Err(site.unsupported(&format!("tensor {} ({}) has 2^31 elements or more", tensor.name, tensor.shape_text())));
+            }
+        }
+        Ok(site)
+    }
+
+    /// The operator is sound, but no kernel can compute it.
+    fn unsupported(&self, reason: &str) -> Error {
+        Error::Unsupported(vec![format!("{} {} ({}): {reason}", self.operator.kind.name(), self.operator.name, self.op)])
+    }
+
+    /// The operator breaks a rule of the graph.
+    fn wrong(&self, reason: &str) -> Error {
+        Error::internal("kernel", format!("{} {} ({}): {reason}", self.operator.kind.name(), self.operator.name, self.op))
+    }
+
+    /// `Err(wrong(reason))` unless `condition`.
+    fn require(&self, condition: bool, reason: &str) -> Result<()> {
+        if condition { Ok(()) } else { Err(self.wrong(reason)) }
+    }
+
+    /// The only input of an operator that has one.
+    fn only_input(&self) -> Result<&'a Tensor> {
+        match self.inputs[..] {
+            [x] => Ok(x),
+            _ => Err(self.wrong("it must have exactly one input")),
+        }
+    }
 }

@@ -1,7 +1,8 @@
 //! From a schedule to the exact sequence of CUDA calls of one inference: streams, events, copies, memory.
 //!
-//! **In**: the graph, its costs, a schedule with its timeline. **Out**: a [`Plan`]. `sync.rs` places the fewest events and waits,
-//! `memory.rs` packs one arena a GPU, `verify.rs` proves the result without knowing how it was made.
+//! **In**: the graph, its costs, a schedule with its timeline. **Out**: a [`Plan`], made by [`plan()`]. `stages.rs` orders the stages and picks
+//! streams, `build.rs` lists the operations in host issue order, `sync.rs` places the fewest events and waits, `memory.rs` packs one arena a
+//! GPU, and [`verify()`] proves the result without knowing how it was made. The text form is in `text.rs`.
 //!
 //! ## Terms and rules
 //!
@@ -14,8 +15,28 @@
 //! * A root tensor has at most one buffer a GPU; it is copied at most once per (tensor, GPU). Constants live in the weights region of each GPU that reads them.
 //! * Two buffers of one arena share bytes only where happens-before orders every access of one before the first access of the other.
 
+mod build;
+mod memory;
+mod mutants;
+mod stages;
+mod sync;
+mod text;
+mod verify;
+
+pub use build::plan;
+pub use mutants::mutants;
+pub use verify::verify;
+
 use crate::cost::Nanos;
 use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
+
+/// Choices of the planner.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Every launch of a stage waits for all launches of its GPU's previous stage, as the evaluator's model has it. Without it, a stage waits
+    /// only for the data it reads.
+    pub stage_barriers: bool,
+}
 
 /// What a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +149,25 @@ pub enum Step {
         /// The stream that waits.
         stream: StreamId,
     },
+}
+
+impl Step {
+    /// The stream that the step is issued to.
+    pub fn stream(&self) -> StreamId {
+        match *self {
+            Step::Upload { stream, .. }
+            | Step::Launch { stream, .. }
+            | Step::Copy { stream, .. }
+            | Step::Download { stream, .. }
+            | Step::Record { stream, .. }
+            | Step::Wait { stream, .. } => stream,
+        }
+    }
+
+    /// Whether the step orders streams (a record or a wait) and moves or computes nothing.
+    pub fn is_synchronisation(&self) -> bool {
+        matches!(self, Step::Record { .. } | Step::Wait { .. })
+    }
 }
 
 /// One readable piece of the plan: consecutive steps that become one short function of the generated crate.

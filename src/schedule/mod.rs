@@ -2,6 +2,30 @@
 //!
 //! **In**: a [`Problem`] (the graph's dependencies and its costs, and nothing else). **Out**: a [`Schedule`]. All algorithms share one
 //! exact evaluator (`evaluate.rs`), and one independent verifier (`verify.rs`) judges what they make.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | `problem.rs` | builds a [`Problem`] from a graph and its costs, or from a scheduling graph in text form |
+//! | `algorithm.rs` | the algorithms by name: [`schedule()`], [`compare`] |
+//! | `longest_path.rs` | HIOS-LP's inter-GPU mapping, with `list.rs`, the list scheduler that judges a partial mapping |
+//! | `baseline.rs` | sequential, and scatter for tests |
+//! | `evaluate.rs` | the execution model: when everything starts and ends |
+//! | `verify.rs` | the same model once more, as rules that a timeline must obey, and lower bounds |
+//! | `text.rs` | schedules in text form, and back |
+
+mod algorithm;
+mod baseline;
+mod evaluate;
+mod list;
+mod longest_path;
+mod problem;
+mod text;
+mod verify;
+
+pub use algorithm::{Algorithm, compare, schedule};
+pub use evaluate::{evaluate, stage_time};
+pub use text::{parse, to_text};
+pub use verify::{lower_bound, lower_bound_ungrouped, verify};
 
 use crate::cost::Nanos;
 use crate::ids::{GpuId, OpId, TensorId};

@@ -1,0 +1,82 @@
+// The prelude of every kernel header: one way to write a kernel for NVRTC, nvcc and (through cpu_cuda.h) g++.
+//
+//   HIOSC_KERNEL(name, threads, (params...)) { body }          a kernel of `threads` threads a block
+//   HIOSC_KERNEL_NO_SYNC(name, threads, (params...)) { body }  the same, promised to use no barrier and no warp collective
+//   HIOSC_DYNAMIC_SHARED(type, name);                          `type *name` points to the launch's dynamic shared memory
+//   HIOSC_UNROLL                                               before a loop that must be unrolled everywhere
+//   HIOSC_UNROLL_GPU                                           before a loop that is worth unrolling on a GPU only
+#pragma once
+
+#if defined(__CUDACC__) || defined(__CUDACC_RTC__)
+#define HIOSC_GPU 1
+#else
+#define HIOSC_GPU 0
+#endif
+
+#if HIOSC_GPU
+
+#define HIOSC_KERNEL(name, threads, params) extern "C" __global__ void __launch_bounds__(threads) name params
+#define HIOSC_KERNEL_NO_SYNC(name, threads, params) HIOSC_KERNEL(name, threads, params)
+#define HIOSC_DYNAMIC_SHARED(type, name)                                                                                            \
+  extern __shared__ __align__(16) unsigned char hiosc_dynamic_shared[];                                                                \
+  type *const name = reinterpret_cast<type *>(hiosc_dynamic_shared)
+#define HIOSC_UNROLL _Pragma("unroll")
+#define HIOSC_UNROLL_GPU _Pragma("unroll")
+
+#if defined(__CUDACC_RTC__) && !defined(INFINITY)
+#define INFINITY __int_as_float(0x7f800000)
+#define NAN __int_as_float(0x7fffffff)
+#endif
+
+#else
+
+#include "cpu_cuda.h"
+
+#define HIOSC_KERNEL(name, threads, params) HIOSC_CPU_KERNEL(name, params, run)
+#define HIOSC_KERNEL_NO_SYNC(name, threads, params) HIOSC_CPU_KERNEL(name, params, run_as_loop)
+#define HIOSC_DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(cpu_cuda::dynamic_shared)
+#define HIOSC_UNROLL _Pragma("GCC unroll 64")
+#define HIOSC_UNROLL_GPU
+
+#endif
+
+namespace hiosc {
+
+// Indices are `int` throughout: hiosc compiles no tensor of 2^31 elements.
+
+__host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// a * b + c in one rounding, on both sides; without the instruction a CPU rounds twice rather than call a slow function.
+__device__ __forceinline__ float fma(float a, float b, float c) {
+#if HIOSC_GPU || defined(__FMA__) || defined(__aarch64__)
+  return fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// N neighbouring floats between memory and registers; both ends of a vector access are aligned to 16 bytes where N is a multiple of 4.
+template <int N> __device__ __forceinline__ void load(float (&to)[N], const float *from) {
+  if constexpr (HIOSC_GPU && N % 4 == 0) {
+    HIOSC_UNROLL
+    for (int i = 0; i < N; i += 4) {
+      const float4 v = *reinterpret_cast<const float4 *>(from + i);
+      to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
+    }
+  } else {
+    HIOSC_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = from[i];
+  }
+}
+
+template <int N> __device__ __forceinline__ void store(float *to, const float (&from)[N]) {
+  if constexpr (HIOSC_GPU && N % 4 == 0) {
+    HIOSC_UNROLL
+    for (int i = 0; i < N; i += 4) *reinterpret_cast<float4 *>(to + i) = make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]);
+  } else {
+    HIOSC_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = from[i];
+  }
+}
+
+} // namespace hiosc

@@ -1,0 +1,162 @@
+//! Fewer and larger operators: an ordered table of named rules.
+//!
+//! **In** and **out**: a [`Graph`]. A rule looks at one operator and its neighbours and returns a [`Patch`], or nothing; it never edits the graph
+//! under the reader's feet. Each rule runs to its fixed point before the next one starts, over operators in topological order; after each rule, what
+//! nobody reads is dropped and the graph is verified. [`RULES`] says why each rule stands where it does; `--no-fuse NAME` leaves one out.
+//!
+//! An operator is absorbed only if the one that absorbs it is its sole reader and its result is not an output of the model: no value is computed twice.
+
+mod conv;
+mod elementwise;
+mod prune;
+mod reduce;
+mod views;
+
+use std::collections::BTreeSet;
+
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Operator, Origin, Tensor};
+use crate::ids::{OpId, TensorId};
+
+/// A named rewrite.
+pub struct Rule {
+    /// As `--no-fuse` takes it.
+    pub name: &'static str,
+    /// What it does, and why it stands at its place in the table.
+    pub why: &'static str,
+    find: fn(&Graph, &Uses, OpId) -> Option<Patch>,
+}
+
+/// All rules, in the order in which they run.
+pub static RULES: &[Rule] = &[
+    Rule {
+        name: "free-views",
+        why: "reshapes become views, so that every later rule sees producer and reader side by side",
+        find: views::free,
+    },
+    Rule { name: "mean", why: "a sum times 1/n is a mean; before the product could be taken for a scale", find: reduce::mean },
+    Rule {
+        name: "fold-scale",
+        why: "a product by a constant per channel goes into the weights: the first half of a BatchNorm",
+        find: conv::scale,
+    },
+    Rule {
+        name: "fold-bias",
+        why: "a constant added per channel becomes the bias: the second half of a BatchNorm, or a Gemm's C",
+        find: conv::bias,
+    },
+    Rule {
+        name: "epilogue",
+        why: "what follows a convolution or product element by element is applied to each finished sum; after the folds, which cost nothing at all",
+        find: conv::epilogue,
+    },
+    Rule { name: "elementwise-chain", why: "what is left of elementwise neighbours runs as one kernel", find: elementwise::chain },
+];
+
+/// What a rule wants changed.
+struct Patch {
+    /// The operator that is replaced. Its output tensor stays, and is provided by the replacement.
+    at: OpId,
+    /// Operators that vanish into the replacement.
+    absorbed: Vec<OpId>,
+    /// New constants: they get the ids that follow the last tensor's.
+    constants: Vec<Tensor>,
+    /// What stands there instead.
+    with: Replacement,
+}
+
+enum Replacement {
+    /// This operator; its `outputs` name the tensor it writes. If that is another than the replaced operator's, the latter becomes a view of it.
+    Operator(Box<Operator>),
+    /// Nothing: the output is a view of this tensor.
+    View(TensorId),
+}
+
+/// Who reads each tensor that owns bytes.
+struct Uses {
+    consumers: Vec<Vec<OpId>>,
+    outputs: BTreeSet<TensorId>,
+}
+
+impl Uses {
+    fn new(graph: &Graph) -> Uses {
+        Uses { consumers: graph.consumers(), outputs: graph.outputs.iter().map(|&t| graph.root(t)).collect() }
+    }
+
+    /// The producer of `id`, if `reader` alone reads its result.
+    fn sole_producer(&self, graph: &Graph, id: TensorId, reader: OpId) -> Option<OpId> {
+        let root = graph.root(id);
+        let producer = graph.producer(root)?;
+        (self.consumers[root.index()] == [reader] && !self.outputs.contains(&root)).then_some(producer)
+    }
+}
+
+/// Applies every rule that is not in `without`, in order. Unknown names in `without` are [`Error::Usage`].
+pub fn fuse(mut graph: Graph, without: &[String]) -> Result<Graph> {
+    if let Some(name) = without.iter().find(|name| !RULES.iter().any(|r| r.name == **name)) {
+        let known: Vec<_> = RULES.iter().map(|r| r.name).collect();
+        return Err(Error::Usage(format!("no fuse rule {name:?}; the rules are {}", known.join(", "))));
+    }
+    if without.iter().any(|name| name == "free-views") {
+        return Err(Error::Usage("the rule free-views cannot be left out: there is no kernel for a reshape".into()));
+    }
+    for rule in RULES.iter().filter(|r| !without.iter().any(|name| name == r.name)) {
+        graph = apply(graph, rule)?;
+    }
+    Ok(graph)
+}
+
+/// One rule to its fixed point.
+fn apply(mut graph: Graph, rule: &Rule) -> Result<Graph> {
+    let mut alive = vec![true; graph.operators.len()];
+    loop {
+        let order = graph.topological_order().ok_or_else(|| Error::internal("fuse", format!("a cycle before rule {}", rule.name)))?;
+        let mut changed = false;
+        let mut uses = Uses::new(&graph);
+        for op in order {
+            while alive[op.index()]
+                && let Some(patch) = (rule.find)(&graph, &uses, op)
+            {
+                insert(&mut graph, patch, &mut alive);
+                uses = Uses::new(&graph);
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    let graph = prune::prune(&graph, &alive);
+    graph.verify().map_err(|e| Error::internal("fuse", format!("after rule {}: {e}", rule.name)))?;
+    Ok(graph)
+}
+
+/// Puts `patch` into the graph. Operators that vanish keep their place in the table, without inputs, until the graph is pruned.
+fn insert(graph: &mut Graph, patch: Patch, alive: &mut [bool]) {
+    graph.tensors.extend(patch.constants);
+    let provided = graph.operator(patch.at).outputs[0];
+    for &op in &patch.absorbed {
+        alive[op.index()] = false;
+        graph.operators[op.index()].inputs.clear();
+    }
+    match patch.with {
+        Replacement::View(of) => {
+            alive[patch.at.index()] = false;
+            graph.operators[patch.at.index()].inputs.clear();
+            graph.tensors[provided.index()].origin = Origin::View(of);
+        }
+        Replacement::Operator(operator) => {
+            let written = operator.outputs[0];
+            graph.tensors[written.index()].origin = Origin::Operator(patch.at);
+            if written != provided {
+                graph.tensors[provided.index()].origin = Origin::View(written);
+            }
+            graph.operators[patch.at.index()] = *operator;
+        }
+    }
+}
+
+/// The id that the `i`-th new constant of a patch will have.
+fn new_constant(graph: &Graph, i: usize) -> TensorId {
+    TensorId::new(graph.tensors.len() + i)
+}

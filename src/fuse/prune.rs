@@ -1,0 +1,53 @@
+//! Drops what nobody reads, and numbers the rest densely, keeping the order of both tables.
+
+use crate::graph::{Graph, Origin};
+use crate::ids::{OpId, TensorId};
+
+/// The operators of `graph` that are `alive` and whose results lead to an output, with the tensors they touch.
+pub fn prune(graph: &Graph, alive: &[bool]) -> Graph {
+    let mut tensor_used = vec![false; graph.tensors.len()];
+    let mut op_used = vec![false; graph.operators.len()];
+    let mut open: Vec<TensorId> = graph.outputs.iter().chain(&graph.inputs).copied().collect();
+    while let Some(t) = open.pop() {
+        if std::mem::replace(&mut tensor_used[t.index()], true) {
+            continue;
+        }
+        match graph.tensor(t).origin {
+            Origin::View(of) => open.push(of),
+            Origin::Operator(op) if alive[op.index()] && !std::mem::replace(&mut op_used[op.index()], true) => {
+                open.extend(&graph.operator(op).inputs);
+                open.extend(&graph.operator(op).outputs);
+            }
+            _ => {}
+        }
+    }
+    let number = |used: &[bool]| -> Vec<usize> {
+        used.iter()
+            .scan(0, |next, &u| {
+                let this = *next;
+                *next += usize::from(u);
+                Some(this)
+            })
+            .collect()
+    };
+    let (new_tensor, new_op) = (number(&tensor_used), number(&op_used));
+    let tensor_id = |t: TensorId| TensorId::new(new_tensor[t.index()]);
+    let mut pruned = Graph { name: graph.name.clone(), ..Graph::default() };
+    for t in graph.tensor_ids().filter(|t| tensor_used[t.index()]) {
+        let mut tensor = graph.tensor(t).clone();
+        tensor.origin = match tensor.origin {
+            Origin::View(of) => Origin::View(tensor_id(of)),
+            Origin::Operator(op) => Origin::Operator(OpId::new(new_op[op.index()])),
+            other => other,
+        };
+        pruned.tensors.push(tensor);
+    }
+    for op in graph.op_ids().filter(|op| op_used[op.index()]) {
+        let mut operator = graph.operator(op).clone();
+        operator.inputs.iter_mut().chain(&mut operator.outputs).for_each(|t| *t = tensor_id(*t));
+        pruned.operators.push(operator);
+    }
+    pruned.inputs = graph.inputs.iter().map(|&t| tensor_id(t)).collect();
+    pruned.outputs = graph.outputs.iter().map(|&t| tensor_id(t)).collect();
+    pruned
+}

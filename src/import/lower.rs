@@ -1,0 +1,443 @@
+//! From tract's core operators to ours.
+//!
+//! Each node is translated alone; what cannot be is collected, and all of it is reported in one [`Error::Unsupported`]. Names: a tensor has
+//! its ONNX name where tract kept it, else the name of its node.
+//!
+//! What arrives, and what it becomes:
+//!
+//! | tract | ours |
+//! |---|---|
+//! | `Conv` (1-D and 2-D, NCHW, OIHW) | `Conv`; one axis is added to a 1-D one by views |
+//! | `MaxPool`, `SumPool {normalize}` | `Pool` |
+//! | `EinSum` of two operands | `MatMul`, its axes sorted into batch, m, n, k (see `einsum.rs`) |
+//! | `Reduce<Sum, Max, Min>` | `Reduce` |
+//! | binary and elementwise ones | `Elementwise`; an operand with one constant value moves into the expression, `max(x, 0)` becomes `relu` |
+//! | `Softmax` of one axis, `TypedConcat` | `Softmax`, `Concat` |
+//! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::array::{MultiBroadcastTo, TypedConcat};
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
+use tract_onnx::tract_core::ops::change_axes::{AxisOp, IntoShape};
+use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
+use tract_onnx::tract_core::ops::einsum::EinSum;
+use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
+use tract_onnx::tract_core::ops::identity::Identity;
+use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer, Softmax, SoftmaxKind};
+use tract_onnx::tract_core::ops::source::TypedSource;
+
+use super::decode::some;
+use super::einsum;
+use crate::error::{Error, Result};
+use crate::graph::{
+    Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Tensor, Unary,
+};
+use crate::ids::TensorId;
+
+/// Why one node cannot be lowered.
+type Reason = String;
+
+/// The names that the ONNX file uses. tract keeps a node's name, or appends to it (`Gemm_0` becomes `Gemm_0.ab`).
+struct Names<'a> {
+    /// The first output of each node, by the node's name (of an unnamed node tract uses the output's name).
+    nodes: BTreeMap<&'a str, &'a str>,
+}
+
+impl<'a> Names<'a> {
+    fn new(proto: &'a pb::ModelProto) -> Names<'a> {
+        let nodes = proto.graph.iter().flat_map(|g| &g.node);
+        let named = nodes.filter_map(|n| {
+            let output = n.output.first()?.as_str();
+            Some((if n.name.is_empty() { output } else { n.name.as_str() }, output))
+        });
+        Names { nodes: named.collect() }
+    }
+
+    /// The ONNX node that tract's node `name` came from: the longest ONNX name that `name` begins with, up to a dot; else `name`.
+    fn node<'n>(&self, name: &'n str) -> &'n str {
+        let mut prefix = name;
+        loop {
+            if self.nodes.contains_key(prefix) {
+                return prefix;
+            }
+            match prefix.rfind('.') {
+                Some(dot) => prefix = &prefix[..dot],
+                None => return name,
+            }
+        }
+    }
+
+    /// The ONNX name of the tensor at `outlet` where tract kept it or it is the result of an ONNX node; else tract's node name.
+    fn tensor(&self, model: &TypedModel, outlet: OutletId) -> String {
+        if let Some(label) = model.outlet_label(outlet) {
+            return label.to_string();
+        }
+        let name = &model.node(outlet.node).name;
+        match self.nodes.get(name.as_str()) {
+            Some(output) if outlet.slot == 0 => output.to_string(),
+            _ if outlet.slot == 0 => name.clone(),
+            _ => format!("{name}.{}", outlet.slot),
+        }
+    }
+}
+
+struct Lowering<'a> {
+    model: &'a TypedModel,
+    names: Names<'a>,
+    graph: Graph,
+    tensors: BTreeMap<OutletId, TensorId>,
+}
+
+/// The graph of the typed model `model`; input and output names come from `proto`.
+pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result<Graph> {
+    let mut lowering = Lowering { model, names: Names::new(proto), graph: Graph { name, ..Graph::default() }, tensors: BTreeMap::new() };
+    let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
+    let mut refused: BTreeMap<(String, Reason), Vec<&str>> = BTreeMap::new();
+    for &input in &model.inputs {
+        if let Err(reason) = lowering.define_input(input) {
+            refused.entry(("input".into(), reason)).or_default().push(&model.node(input.node).name);
+        }
+    }
+    for id in order {
+        let node = model.node(id);
+        let ready = node.inputs.iter().all(|i| lowering.tensors.contains_key(i));
+        if node.op_is::<TypedSource>() || !ready {
+            continue; // a node behind a refused one is not at fault
+        }
+        if let Err(reason) = lowering.node(node) {
+            refused.entry((node.op.name().into_owned(), reason)).or_default().push(&node.name);
+        }
+    }
+    if !refused.is_empty() {
+        let lines = refused.into_iter().map(|((op, reason), nodes)| format!("{op} ({}): {reason}", some(&nodes)));
+        return Err(Error::Unsupported(lines.collect()));
+    }
+    let names = proto.graph.iter().flat_map(|g| &g.output).map(|v| v.name.as_str());
+    for (&outlet, name) in model.outputs.iter().zip(names) {
+        lowering.define_output(outlet, name);
+    }
+    Ok(lowering.graph)
+}
+
+impl Lowering<'_> {
+    fn define_input(&mut self, outlet: OutletId) -> Result<(), Reason> {
+        let tensor = self.describe(outlet, Origin::Input)?;
+        if tensor.dtype != DType::F32 {
+            return Err(format!("{} inputs are not supported yet", tensor.dtype.name()));
+        }
+        let id = self.graph.add_tensor(tensor);
+        self.graph.inputs.push(id);
+        self.tensors.insert(outlet, id);
+        Ok(())
+    }
+
+    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, a constant, an earlier output).
+    fn define_output(&mut self, outlet: OutletId, name: &str) {
+        let id = self.tensors[&outlet];
+        let taken = !matches!(self.graph.tensor(id).origin, Origin::Operator(_)) || self.graph.outputs.contains(&id);
+        let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
+        self.graph.tensors[output.index()].name = name.to_string();
+        self.graph.outputs.push(output);
+    }
+
+    /// Name, type and shape of what `outlet` carries.
+    fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
+        let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
+        let dtype = match fact.datum_type {
+            DatumType::F32 => DType::F32,
+            DatumType::I64 | DatumType::TDim => DType::I64,
+            other => return Err(format!("element type {other:?} is not supported yet")),
+        };
+        let shape = fact.shape.as_concrete().ok_or_else(|| format!("its shape {:?} is not static: give --shapes", fact.shape))?.to_vec();
+        if shape.contains(&0) {
+            return Err("empty tensors are not supported yet".into());
+        }
+        let name = self.names.tensor(self.model, outlet);
+        Ok(Tensor { name, dtype, shape, origin })
+    }
+
+    fn node(&mut self, node: &TypedNode) -> Result<(), Reason> {
+        if let Some(constant) = node.op_as::<Const>() {
+            return self.constant(node, constant.val());
+        }
+        if node.op_is::<Identity>() {
+            self.tensors.insert(node.id.into(), self.tensors[&node.inputs[0]]);
+            return Ok(());
+        }
+        if node.outputs.len() != 1 {
+            return Err("more than one output is not supported yet".into());
+        }
+        let output = self.describe(node.id.into(), Origin::Input)?;
+        if output.dtype != DType::F32 {
+            return Err(format!("{} results are not supported yet", output.dtype.name()));
+        }
+        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
+        let kind = if let Some(conv) = node.op_as::<TractConv>() {
+            return self.conv(node, conv, inputs, output);
+        } else if let Some(op) = node.op_as::<MaxPool>() {
+            if op.with_index_outputs.is_some() {
+                return Err("indices of a max pooling are not supported yet".into());
+            }
+            return self.pool(node, &op.pool_spec, PoolKind::Max, inputs, output);
+        } else if let Some(op) = node.op_as::<SumPool>() {
+            if !op.normalize {
+                return Err("a sum pooling is not supported yet".into());
+            }
+            return self.pool(node, &op.pool_spec, PoolKind::Average { count_include_pad: op.count_include_pad }, inputs, output);
+        } else if let Some(op) = node.op_as::<EinSum>() {
+            let shapes: Vec<_> = inputs.iter().map(|&t| self.graph.tensor(t).shape.as_slice()).collect();
+            OpKind::MatMul(einsum::matmul(op, &shapes, &output.shape)?)
+        } else if let Some(op) = node.op_as::<TractReduce>() {
+            let kind = match op.reducer {
+                Reducer::Sum => ReduceKind::Sum,
+                Reducer::Max => ReduceKind::Max,
+                Reducer::Min => ReduceKind::Min,
+                other => return Err(format!("reduction {other:?} is not supported yet")),
+            };
+            let mut axes = op.axes.to_vec();
+            axes.sort_unstable();
+            OpKind::Reduce(Reduce { kind, axes })
+        } else if let Some(op) = node.op_as::<TypedBinOp>() {
+            return self.binary(node, op, inputs, output);
+        } else if let Some(op) = node.op_as::<ElementWiseOp>() {
+            let unary = unary(&op.0.name()).ok_or("this elementwise function is not supported yet")?;
+            OpKind::Elementwise(Elementwise { expr: Expr::identity().then(unary) })
+        } else if let Some(op) = node.op_as::<Softmax>() {
+            match (op.axes.as_slice(), op.kind, op.quant_output_dt) {
+                (&[axis], SoftmaxKind::Softmax, None) => OpKind::Softmax { axis },
+                _ => return Err("only a plain softmax along one axis is supported yet".into()),
+            }
+        } else if let Some(op) = node.op_as::<TypedConcat>() {
+            OpKind::Concat { axis: op.axis }
+        } else if node.op_is::<MultiBroadcastTo>() {
+            let rank = self.graph.tensor(inputs[0]).shape.len();
+            if rank != output.shape.len() {
+                return Err("a broadcast that adds axes is not supported yet".into());
+            }
+            OpKind::Elementwise(Elementwise { expr: Expr::identity() })
+        } else if let Some(op) = node.op_as::<AxisOp>() {
+            let input = &self.graph.tensor(inputs[0]).shape;
+            if !keeps_order(op, input) {
+                return Err("a transposition that moves data is not supported yet".into());
+            }
+            OpKind::Reshape
+        } else if node.op_is::<IntoShape>() && self.graph.tensor(inputs[0]).elements() == output.elements() {
+            OpKind::Reshape
+        } else {
+            return Err("this operator is not supported yet".into());
+        };
+        self.finish(node, kind, inputs, output);
+        Ok(())
+    }
+
+    /// Adds the operator and its output.
+    fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
+        let output = self.graph.add_tensor(output);
+        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
+        self.tensors.insert(node.id.into(), output);
+    }
+
+    fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {
+        let text = |e: TractError| format!("{e:#}");
+        let constant = match value.datum_type() {
+            DatumType::F32 => Constant::F32(super::typed::f32_values(value).map_err(text)?.into()),
+            DatumType::I64 | DatumType::TDim => {
+                let integers = value.cast_to::<i64>().map_err(text)?;
+                Constant::I64(integers.try_as_plain_ram().and_then(|t| Ok(t.as_slice::<i64>()?.into())).map_err(text)?)
+            }
+            other => return Err(format!("element type {other:?} is not supported yet")),
+        };
+        let tensor = Tensor { shape: value.shape().to_vec(), ..self.describe(node.id.into(), Origin::Constant(constant))? };
+        let id = self.graph.add_tensor(tensor);
+        self.tensors.insert(node.id.into(), id);
+        Ok(())
+    }
+
+    /// A view of `id` under `shape`, or `id` itself.
+    fn reshaped(&mut self, id: TensorId, shape: Vec<usize>) -> TensorId {
+        if self.graph.tensor(id).shape == shape {
+            return id;
+        }
+        let view = Tensor { shape, origin: Origin::View(id), ..self.graph.tensor(id).clone() };
+        self.graph.add_tensor(view)
+    }
+
+    /// A windowed operator over rank 4: 1-D input and output are seen through views with an axis of size 1, and so are those without a batch axis.
+    fn windowed(
+        &mut self,
+        node: &TypedNode,
+        kind: OpKind,
+        mut inputs: Vec<TensorId>,
+        output: Tensor,
+        spec: &PoolSpec,
+    ) -> Result<(), Reason> {
+        let wide = |shape: &[usize]| -> Vec<usize> {
+            let mut shape = shape.to_vec();
+            if matches!(spec.data_format, DataFormat::CHW) {
+                shape.insert(0, 1);
+            }
+            if spec.rank() == 1 {
+                shape.insert(2, 1);
+            }
+            shape
+        };
+        let input = self.graph.tensor(inputs[0]).shape.clone();
+        inputs[0] = self.reshaped(inputs[0], wide(&input));
+        let shape = output.shape.clone();
+        let result = self.graph.add_tensor(Tensor { shape: wide(&shape), ..output });
+        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![result] });
+        let seen = self.reshaped(result, shape);
+        self.tensors.insert(node.id.into(), seen);
+        Ok(())
+    }
+
+    fn conv(&mut self, node: &TypedNode, conv: &TractConv, mut inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
+        if conv.q_params.is_some() {
+            return Err("quantised convolutions are not supported yet".into());
+        }
+        if conv.kernel_fmt != KernelFormat::OIHW {
+            return Err(format!("weights in layout {:?} are not supported yet", conv.kernel_fmt));
+        }
+        let window = Window::new(&conv.pool_spec, &self.graph.tensor(inputs[0]).shape)?;
+        let weights = self.graph.tensor(inputs[1]).shape.clone();
+        if weights.len() == 3 {
+            inputs[1] = self.reshaped(inputs[1], vec![weights[0], weights[1], 1, weights[2]]);
+        }
+        inputs.truncate(3);
+        let bias = inputs.get(2).copied();
+        let channels = conv.output_channels();
+        match bias.and_then(|b| self.graph.constant_f32(b)) {
+            // tract gives every convolution a bias, often one zero
+            Some(values) if values.iter().all(|&v| v == 0.0) => inputs.truncate(2),
+            Some(values) if values.len() == 1 && channels != 1 => {
+                let values: Arc<[f32]> = vec![values[0]; channels].into();
+                let name = format!("{}.bias", node.name);
+                let tensor = Tensor { name, dtype: DType::F32, shape: vec![channels], origin: Origin::Constant(Constant::F32(values)) };
+                inputs[2] = self.graph.add_tensor(tensor);
+            }
+            Some(_) => inputs[2] = self.reshaped(inputs[2], vec![channels]),
+            None if bias.is_some() && bias.is_some_and(|b| self.graph.tensor(b).elements() != channels as u64) => {
+                return Err("a computed bias must have one value a channel".into());
+            }
+            None => {}
+        }
+        let kind = OpKind::Conv(Conv {
+            kernel: window.kernel,
+            strides: window.strides,
+            dilations: window.dilations,
+            pads_begin: window.pads_begin,
+            pads_end: window.pads_end,
+            groups: conv.group,
+            bias: inputs.len() == 3,
+            epilogue: Expr::identity(),
+        });
+        self.windowed(node, kind, inputs, output, &conv.pool_spec)
+    }
+
+    fn pool(&mut self, node: &TypedNode, spec: &PoolSpec, kind: PoolKind, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
+        let Window { kernel, strides, dilations, pads_begin, pads_end } = Window::new(spec, &self.graph.tensor(inputs[0]).shape)?;
+        let kind = OpKind::Pool(Pool { kind, kernel, strides, dilations, pads_begin, pads_end });
+        self.windowed(node, kind, inputs, output, spec)
+    }
+
+    fn binary(&mut self, node: &TypedNode, op: &TypedBinOp, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
+        let binary = match op.0.name() {
+            "Add" => Binary::Add,
+            "Sub" => Binary::Sub,
+            "Mul" => Binary::Mul,
+            "Div" => Binary::Div,
+            "Max" => Binary::Max,
+            "Min" => Binary::Min,
+            _ => return Err("this binary function is not supported yet".into()),
+        };
+        if inputs.iter().any(|&t| self.graph.tensor(t).dtype != DType::F32) {
+            return Err("operands other than f32 are not supported yet".into());
+        }
+        let mut kept = Vec::new();
+        let mut operand = |graph: &Graph, id: TensorId| match graph.constant_f32(id) {
+            Some(values) if values.len() == 1 => Expr::Const(values[0]),
+            _ => {
+                kept.push(id);
+                Expr::Input(kept.len() - 1)
+            }
+        };
+        let (a, b) = (operand(&self.graph, inputs[0]), operand(&self.graph, inputs[1]));
+        let expr = match (binary, a, b) {
+            (Binary::Max, x, Expr::Const(0.0)) | (Binary::Max, Expr::Const(0.0), x) => x.then(Unary::Relu),
+            (binary, a, b) => Expr::binary(binary, a, b),
+        };
+        self.finish(node, OpKind::Elementwise(Elementwise { expr }), kept, output);
+        Ok(())
+    }
+}
+
+/// The geometry of a 1-D or 2-D window, widened to 2-D, padding resolved.
+struct Window {
+    kernel: [usize; 2],
+    strides: [usize; 2],
+    dilations: [usize; 2],
+    pads_begin: [usize; 2],
+    pads_end: [usize; 2],
+}
+
+impl Window {
+    fn new(spec: &PoolSpec, input: &[usize]) -> Result<Window, Reason> {
+        if !matches!(spec.data_format, DataFormat::NCHW | DataFormat::CHW) {
+            return Err(format!("layout {:?} is not supported", spec.data_format));
+        }
+        let channel_axis = usize::from(matches!(spec.data_format, DataFormat::NCHW));
+        let extents = &input[channel_axis + 1..];
+        let (before, after): (Vec<usize>, Vec<usize>) = match &spec.padding {
+            PaddingSpec::ExplicitOnnxPool(before, after, _ceil) => (before.to_vec(), after.to_vec()),
+            _ => spec.computed_padding(extents).iter().map(|d| (d.pad_before, d.pad_after)).unzip(),
+        };
+        let wide = |values: &[usize], neutral: usize| match *values {
+            [w] => Ok([neutral, w]),
+            [h, w] => Ok([h, w]),
+            _ => Err(format!("windows over {} axes are not supported yet", values.len())),
+        };
+        Ok(Window {
+            kernel: wide(&spec.kernel_shape, 1)?,
+            strides: wide(&spec.strides(), 1)?,
+            dilations: wide(&spec.dilations(), 1)?,
+            pads_begin: wide(&before, 0)?,
+            pads_end: wide(&after, 0)?,
+        })
+    }
+}
+
+/// Our function for tract's elementwise operator `name`.
+fn unary(name: &str) -> Option<Unary> {
+    Some(match name {
+        "Abs" => Unary::Abs,
+        "Exp" => Unary::Exp,
+        "Ln" => Unary::Log,
+        "Sqrt" => Unary::Sqrt,
+        "Rsqrt" => Unary::Rsqrt,
+        "Recip" => Unary::Recip,
+        "Neg" => Unary::Neg,
+        "Square" => Unary::Square,
+        "Sigmoid" => Unary::Sigmoid,
+        "Tanh" => Unary::Tanh,
+        _ => return None,
+    })
+}
+
+/// Whether `op` leaves the elements of a row-major tensor of `shape` where they are.
+fn keeps_order(op: &AxisOp, shape: &[usize]) -> bool {
+    match *op {
+        AxisOp::Move(from, to) => {
+            let mut axes: Vec<usize> = (0..shape.len()).collect();
+            let moved = axes.remove(from);
+            axes.insert(to, moved);
+            let real: Vec<usize> = axes.into_iter().filter(|&a| shape[a] != 1).collect();
+            real.is_sorted()
+        }
+        _ => true,
+    }
+}

@@ -1,0 +1,75 @@
+//! From ONNX bytes to a [`Graph`].
+//!
+//! **In**: a `.onnx` file (and the external data beside it). **Out**: a [`Model`]: the graph with static shapes in our few operators, and
+//! the same model in tract, whose optimised pipeline serves as the numeric reference.
+//!
+//! Steps:
+//! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, operators tract has never heard
+//!    of (all of them in one error), input shapes.
+//! 2. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
+//!    caught and reported as an error.
+//! 3. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
+//!
+//! tract appears in this room only.
+
+mod decode;
+mod einsum;
+mod lower;
+mod typed;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use tract_onnx::prelude::*;
+
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+
+/// What the caller may say about a model.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Shapes of inputs, by name: they replace what the model says, and give its symbolic dimensions a value.
+    pub shapes: BTreeMap<String, Vec<usize>>,
+}
+
+/// An imported model.
+pub struct Model {
+    /// What hiosc compiles.
+    pub graph: Graph,
+    /// SHA-256 of the model file, hex.
+    pub hash: String,
+    /// Operators of the ONNX graph, before anything was folded.
+    pub onnx_nodes: usize,
+    typed: TypedModel,
+    path: PathBuf,
+}
+
+/// Reads, checks, types and lowers the model at `path`.
+pub fn import(path: &Path, options: &Options) -> Result<Model> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let hash = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+    let proto = decode::decode(path, &bytes)?;
+    let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
+    let shapes = decode::input_shapes(path, &proto, &options.shapes)?;
+    let (typed, kept) = typed::type_model(path, &proto, &shapes)?;
+    let name = path.file_stem().map_or("model".into(), |s| s.to_string_lossy().into_owned());
+    let graph = lower::lower(name, &proto, &kept)?;
+    graph.verify()?;
+    Ok(Model { graph, hash, onnx_nodes, typed, path: path.to_path_buf() })
+}
+
+impl Model {
+    /// Outputs of the model for `inputs` (row-major, in the order of [`Graph::inputs`]), computed by tract's optimised pipeline on the CPU.
+    pub fn reference(&self, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+        typed::quietly(&self.path, "computing the reference", || {
+            let feeds = inputs
+                .iter()
+                .zip(&self.graph.inputs)
+                .map(|(values, &id)| Ok(Tensor::from_shape(&self.graph.tensor(id).shape, values)?.into_tvalue()))
+                .collect::<TractResult<TVec<TValue>>>()?;
+            let outputs = self.typed.clone().into_optimized()?.into_runnable()?.run(feeds)?;
+            outputs.iter().map(|t| typed::f32_values(t)).collect()
+        })
+    }
+}

@@ -1,0 +1,109 @@
+//! Typing with tract, up to a graph of core operators in which convolutions are still convolutions.
+//!
+//! tract's own `into_declutter` rewrites for its CPU kernels: a 1x1 convolution becomes an EinSum, a strided one a Downsample, a Concat
+//! before it a handful of Slices. What works for us is its constant propagation plus one pass that declutters every node *except* convolutions.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Once;
+
+use tract_onnx::pb;
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::cnn::conv::Conv;
+use tract_onnx::tract_core::ops::dummy::Dummy;
+use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
+use tract_onnx::tract_hir::infer::Factoid;
+
+use crate::error::{Error, Result};
+
+/// Declutters every node that is not a convolution. The number is where the next search starts.
+#[derive(Clone, Debug)]
+struct KeepConvolutions(usize);
+
+impl TypedPass for KeepConvolutions {
+    fn reset(&mut self) -> TractResult<()> {
+        self.0 = 0;
+        Ok(())
+    }
+
+    fn next(&mut self, session: &mut OptimizerSession, model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
+        for node in &model.nodes()[self.0..] {
+            if node.op_is::<Conv>() || node.op_is::<Dummy>() {
+                continue;
+            }
+            if let Some(patch) = node.op.declutter_with_session(session, model, node)? {
+                self.0 = node.id + usize::from(patch.dont_apply_twice.is_some());
+                return Ok(Some(patch));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The model as tract types it (for the reference), and the same after our pipeline (for lowering).
+pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Result<(TypedModel, TypedModel)> {
+    quietly(path, "typing the model", || {
+        let folder = path.parent().map(|p| p.to_string_lossy().into_owned());
+        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true);
+        let mut model = onnx.parse(proto, folder.as_deref())?.model;
+        for outlet in model.input_outlets()?.to_vec() {
+            let name = &model.node(outlet.node).name;
+            if let Some((_, shape)) = shapes.iter().find(|(n, _)| n == name) {
+                let dtype = model.outlet_fact(outlet)?.datum_type.concretize().unwrap_or(f32::datum_type());
+                model.set_outlet_fact(outlet, InferenceFact::dt_shape(dtype, shape))?;
+            }
+        }
+        let typed = model.into_typed()?;
+        let mut kept = typed.clone();
+        let mut optimizer = Optimizer::prop_consts();
+        optimizer.passes.push(Box::new(KeepConvolutions(0)));
+        optimizer.optimize(&mut kept)?;
+        Ok((typed, kept))
+    })
+}
+
+/// The values of an f32 tensor.
+pub fn f32_values(tensor: &Tensor) -> TractResult<Vec<f32>> {
+    let tensor = tensor.cast_to::<f32>()?;
+    Ok(tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
+}
+
+thread_local! {
+    static QUIET: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f`, turning tract's errors and panics into [`Error::Model`] without a panic message on the terminal.
+pub fn quietly<T>(path: &Path, doing: &str, f: impl FnOnce() -> TractResult<T>) -> Result<T> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !QUIET.get() {
+                usual(info);
+            }
+        }));
+    });
+    QUIET.set(true);
+    let result = catch_unwind(AssertUnwindSafe(f));
+    QUIET.set(false);
+    let message = match result {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => one_line(&format!("{error:#}")),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+            format!("tract panicked: {}", one_line(text.unwrap_or("no message")))
+        }
+    };
+    Err(Error::Model { path: path.to_path_buf(), message: format!("{doing}: {message}") })
+}
+
+/// At most 400 characters, on one line.
+fn one_line(text: &str) -> String {
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if let Some((end, _)) = line.char_indices().nth(400) {
+        line.truncate(end);
+        line.push_str("...");
+    }
+    line
+}

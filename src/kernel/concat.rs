@@ -1,0 +1,42 @@
+//! Concatenation: all inputs in one launch.
+
+use super::Site;
+use super::draft::{Draft, block_size, blocks, joined, numbered};
+use crate::Result;
+
+/// Kernel parameters are at most 4 KB: so many pointers, with room for the output.
+const MAX_INPUTS: usize = 500;
+
+pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
+    let out = &site.output.shape;
+    site.require(axis < out.len() && !site.inputs.is_empty(), "its axis or its inputs are missing")?;
+    let fits = |shape: &[usize]| shape.len() == out.len() && (0..out.len()).all(|a| a == axis || shape[a] == out[a]);
+    let total: usize = site.inputs.iter().filter(|t| fits(&t.shape)).map(|t| t.shape[axis]).sum();
+    site.require(site.inputs.iter().all(|t| fits(&t.shape)) && total == out[axis], "its inputs do not add up to its output")?;
+    if site.inputs.len() > MAX_INPUTS {
+        return Err(site.unsupported(&format!("it has {} inputs; at most {MAX_INPUTS} fit into one launch", site.inputs.len())));
+    }
+
+    let outer: usize = out[..axis].iter().product();
+    let inner: usize = out[axis + 1..].iter().product();
+    let lengths: Vec<usize> = site.inputs.iter().map(|t| t.shape[axis] * inner).collect();
+    let width = if lengths.iter().all(|l| l.is_multiple_of(4)) { 4 } else { 1 };
+    let elements = site.output.elements();
+    let threads = block_size(elements / width);
+    let list = lengths.iter().map(|l| l.to_string()).collect::<Vec<_>>().join(", ");
+    let arguments = numbered(lengths.len()).join(", ");
+    let shapes = site.inputs.iter().map(|t| t.shape_text()).collect::<Vec<_>>().join(", ");
+    Ok(vec![Draft {
+        signature: format!("concat_o{outer}_l{}", joined(&lengths)),
+        candidate: format!("v{width}t{threads}"),
+        comment: vec![format!("Concatenation along axis {axis}: {shapes} give y {}.", site.output.shape_text())],
+        header: "concat.cuh",
+        inputs: numbered(lengths.len()),
+        sync: false,
+        threads,
+        grid: [blocks(elements / width, threads), 1, 1],
+        static_shared_bytes: 0,
+        registers: 24,
+        body: vec![format!("concat<{outer}, {width}, {threads}, {list}>(y, {arguments});")],
+    }])
+}

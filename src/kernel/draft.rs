@@ -1,0 +1,159 @@
+//! A kernel on its way to being one: puts the text together and gives it its name.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+
+use super::Kernel;
+
+/// The longest kernel name.
+const MAX_NAME: usize = 120;
+
+/// What the family files decide; [`Draft::finish`] does the rest.
+pub(super) struct Draft {
+    /// Name of the signature: `conv_n1c3h224w224_k64r3s3_...`.
+    pub signature: String,
+    /// Name of the candidate: `bm64bn64bk16`; may be empty.
+    pub candidate: String,
+    /// What it computes, in words; one comment line each.
+    pub comment: Vec<String>,
+    /// The header to include.
+    pub header: &'static str,
+    /// Names of the input parameters; the output is `y`.
+    pub inputs: Vec<String>,
+    /// Whether its threads meet at barriers or in warp collectives.
+    pub sync: bool,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Blocks.
+    pub grid: [u64; 3],
+    /// Static shared memory a block, in bytes.
+    pub static_shared_bytes: u32,
+    /// Registers a thread.
+    pub registers: u32,
+    /// The statements of the body, one a line.
+    pub body: Vec<String>,
+}
+
+impl Draft {
+    /// The kernel, or `None` if no GPU can launch so many blocks.
+    pub fn finish(self) -> Option<Kernel> {
+        let limits = [i32::MAX as u64, 65535, 65535];
+        if self.grid.iter().zip(limits).any(|(&blocks, limit)| blocks > limit) {
+            return None;
+        }
+        let mut name = self.signature.clone();
+        if !self.candidate.is_empty() {
+            name.push('_');
+            name.push_str(&self.candidate);
+        }
+        if name.len() > MAX_NAME {
+            let digest = Sha256::digest(self.source(&name));
+            name.truncate(MAX_NAME - 18);
+            name.push_str("_h");
+            digest[..8].iter().for_each(|byte| write!(name, "{byte:02x}").expect("writing to a String"));
+        }
+        Some(Kernel {
+            source: self.source(&name),
+            name,
+            grid: self.grid.map(|blocks| blocks as u32),
+            block: [self.threads, 1, 1],
+            shared_bytes: 0,
+            static_shared_bytes: self.static_shared_bytes,
+            registers: self.registers,
+        })
+    }
+
+    fn source(&self, name: &str) -> String {
+        let mut text = String::new();
+        for line in &self.comment {
+            text += &format!("// {line}\n");
+        }
+        let kernel = if self.sync { "HIOSC_KERNEL" } else { "HIOSC_KERNEL_NO_SYNC" };
+        let mut params: Vec<_> = self.inputs.iter().map(|input| format!("const float *__restrict__ {input}")).collect();
+        params.push("float *__restrict__ y".into());
+        text += &format!("#include \"{}\"\n\n{kernel}({name}, {},\n", self.header, self.threads);
+        text += &format!("    ({})) {{\n  using namespace hiosc;\n", params.join(",\n     "));
+        for line in &self.body {
+            text += &format!("  {line}\n");
+        }
+        text + "}\n"
+    }
+}
+
+/// `struct Shape` with integer constants, a few a line, as lines of a body.
+pub(super) fn shape_struct(rows: &[&[(&str, usize)]]) -> Vec<String> {
+    let mut lines = vec!["struct Shape {".into(), "  enum : int {".into()];
+    for row in rows {
+        let constants: Vec<_> = row.iter().map(|(name, value)| format!("{name} = {value}")).collect();
+        lines.push(format!("    {},", constants.join(", ")));
+    }
+    lines.extend(["  };".into(), "};".into()]);
+    lines
+}
+
+/// `64x3x7x7`; `1` for no dimensions.
+pub(super) fn joined(values: &[usize]) -> String {
+    if values.is_empty() {
+        return "1".into();
+    }
+    values.iter().map(|v| v.to_string()).collect::<Vec<_>>().join("x")
+}
+
+/// `Ints<64, 3025>`.
+pub(super) fn ints(values: &[usize]) -> String {
+    format!("Ints<{}>", values.iter().map(|v| v.to_string()).collect::<Vec<_>>().join(", "))
+}
+
+/// `x0, x1, x2` for 3.
+pub(super) fn numbered(count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("x{i}")).collect()
+}
+
+/// Blocks that cover `work` items.
+pub(super) fn blocks(work: u64, threads: u32) -> u64 {
+    work.div_ceil(u64::from(threads))
+}
+
+/// Threads of a block for `work` independent threads: fewer where that keeps all multiprocessors busy.
+pub(super) fn block_size(work: u64) -> u32 {
+    [256, 128].into_iter().find(|&threads| blocks(work, threads) >= 2 * super::MULTIPROCESSORS).unwrap_or(64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draft(signature: String) -> Draft {
+        Draft {
+            signature,
+            candidate: "t64".into(),
+            comment: vec!["Nothing.".into()],
+            header: "expr.cuh",
+            inputs: numbered(1),
+            sync: false,
+            threads: 64,
+            grid: [1, 1, 1],
+            static_shared_bytes: 0,
+            registers: 32,
+            body: vec!["y[0] = x0[0];".into()],
+        }
+    }
+
+    #[test]
+    fn long_names_are_cut_and_stay_unique() {
+        let a = draft("a".repeat(200)).finish().expect("launchable");
+        let b = draft("a".repeat(201)).finish().expect("launchable");
+        assert_eq!(a.name.len(), MAX_NAME);
+        assert_ne!(a.name, b.name);
+        assert!(a.source.contains(&a.name));
+        assert_eq!(draft("a".repeat(116)).finish().expect("launchable").name.len(), MAX_NAME);
+    }
+
+    #[test]
+    fn grids_beyond_the_limits_are_refused() {
+        let mut d = draft("a".into());
+        d.grid = [1, 65536, 1];
+        assert!(d.finish().is_none());
+    }
+}

@@ -1,0 +1,98 @@
+//! Elementwise operators: merges axes, finds each input's strides, and reads four neighbours at once where it may.
+
+use super::draft::{Draft, block_size, blocks, ints, joined, numbered};
+use super::{Site, expr};
+use crate::Result;
+use crate::graph::Elementwise;
+
+pub(super) fn drafts(site: &Site, elementwise: &Elementwise) -> Result<Vec<Draft>> {
+    let out = &site.output.shape;
+    let fits = |shape: &[usize]| shape.len() == out.len() && shape.iter().zip(out).all(|(&d, &o)| d == o || d == 1);
+    site.require(site.inputs.iter().all(|t| fits(&t.shape)), "an input does not broadcast to the output")?;
+    site.require(elementwise.expr.inputs() <= site.inputs.len(), "the expression reads an input that the operator does not have")?;
+
+    let shapes: Vec<&[usize]> = site.inputs.iter().map(|t| &t.shape[..]).collect();
+    let (dims, strides) = merge(out, &shapes);
+    let width = if quads(&dims, &strides) { 4 } else { 1 };
+    let elements = site.output.elements();
+    let threads = block_size(elements / width);
+    let lists: String = strides.iter().map(|s| format!(", {}", ints(s))).collect();
+    let arguments: String = numbered(shapes.len()).iter().map(|x| format!(", {x}")).collect();
+    let name_of_strides: String = strides.iter().map(|s| format!("_s{}", joined(s))).collect();
+    let words = site.inputs.iter().enumerate().map(|(i, t)| format!("x{i} {}", t.shape_text())).collect::<Vec<_>>().join(", ");
+    Ok(vec![Draft {
+        signature: format!("elementwise_{}_d{}{name_of_strides}", expr::name(&elementwise.expr), joined(&dims)),
+        candidate: format!("v{width}t{threads}"),
+        comment: vec![
+            format!("y {} = {} for every element; {words}.", site.output.shape_text(), elementwise.expr),
+            "The first list is the output's axes, merged where possible; then the inputs' strides over them.".into(),
+        ],
+        header: "elementwise.cuh",
+        inputs: numbered(shapes.len()),
+        sync: false,
+        threads,
+        grid: [blocks(elements / width, threads), 1, 1],
+        static_shared_bytes: 0,
+        registers: 32,
+        body: vec![format!(
+            "elementwise<{}, {elements}, {}, {width}, {threads}{lists}>(y{arguments});",
+            expr::cpp(&elementwise.expr),
+            ints(&dims)
+        )],
+    }])
+}
+
+/// The output's axes and, for each input, its strides over them: axes of size 1 dropped, neighbours merged wherever every input
+/// steps through both as through one. Never empty.
+fn merge(out: &[usize], inputs: &[&[usize]]) -> (Vec<usize>, Vec<Vec<usize>>) {
+    let mut dims: Vec<usize> = Vec::new(); // innermost first
+    let mut strides: Vec<Vec<usize>> = vec![Vec::new(); inputs.len()];
+    let mut next: Vec<usize> = vec![1; inputs.len()]; // the stride of the axis at hand in each input
+    for axis in (0..out.len()).rev() {
+        if out[axis] > 1 {
+            let own: Vec<usize> = inputs.iter().zip(&next).map(|(shape, &n)| if shape[axis] == 1 { 0 } else { n }).collect();
+            let inner = dims.last().copied();
+            if let Some(inner) = inner.filter(|&d| strides.iter().zip(&own).all(|(s, &o)| s[s.len() - 1] * d == o)) {
+                *dims.last_mut().expect("just read") = inner * out[axis];
+            } else {
+                dims.push(out[axis]);
+                strides.iter_mut().zip(own).for_each(|(s, o)| s.push(o));
+            }
+        }
+        next.iter_mut().zip(inputs).for_each(|(n, shape)| *n *= shape[axis]);
+    }
+    if dims.is_empty() {
+        dims.push(1);
+        strides.iter_mut().for_each(|s| s.push(0));
+    }
+    dims.reverse();
+    strides.iter_mut().for_each(|s| s.reverse());
+    (dims, strides)
+}
+
+/// Whether four neighbours of the output are four neighbours, aligned, or one element of every input.
+fn quads(dims: &[usize], strides: &[Vec<usize>]) -> bool {
+    let last = dims.len() - 1;
+    dims[last].is_multiple_of(4) && strides.iter().all(|s| s[last] == 0 || (s[last] == 1 && s[..last].iter().all(|o| o.is_multiple_of(4))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn axes_merge_where_all_inputs_allow_it() {
+        assert_eq!(merge(&[2, 3, 4], &[&[2, 3, 4], &[2, 3, 4]]), (vec![24], vec![vec![1], vec![1]]));
+        assert_eq!(merge(&[1, 8, 5, 5], &[&[1, 8, 5, 5], &[1, 8, 1, 1]]), (vec![8, 25], vec![vec![25, 1], vec![1, 0]]));
+        assert_eq!(merge(&[2, 3, 4], &[&[2, 1, 4]]), (vec![2, 3, 4], vec![vec![4, 0, 1]]));
+        assert_eq!(merge(&[], &[&[]]), (vec![1], vec![vec![0]]));
+        assert_eq!(merge(&[6], &[&[1]]), (vec![6], vec![vec![0]]));
+    }
+
+    #[test]
+    fn quads_need_alignment() {
+        assert!(quads(&[8, 16], &[vec![16, 1], vec![1, 0]]));
+        assert!(!quads(&[8, 25], &[vec![25, 1]]));
+        assert!(!quads(&[8, 16], &[vec![1, 8]]));
+    }
+}

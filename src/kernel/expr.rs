@@ -1,0 +1,126 @@
+//! Scalar expressions as C++ types and as parts of names.
+
+use super::Site;
+use crate::Result;
+use crate::graph::{Binary, Expr, Unary};
+
+/// `Relu<Add<In<0>, In<1>>>`, a type of `expr.cuh`.
+pub(super) fn cpp(expr: &Expr) -> String {
+    match expr {
+        Expr::Input(i) => format!("In<{i}>"),
+        Expr::Const(c) => format!("Const<0x{:08x}u /* {c:?} */>", c.to_bits()),
+        Expr::Unary(op, a) => format!("{}<{}>", unary(*op), cpp(a)),
+        Expr::Binary(op, a, b) => format!("{}<{}, {}>", binary(*op), cpp(a), cpp(b)),
+    }
+}
+
+/// `relu_add_x0_x1`: prefix notation, so that no two expressions share a name.
+pub(super) fn name(expr: &Expr) -> String {
+    match expr {
+        Expr::Input(i) => format!("x{i}"),
+        Expr::Const(c) => format!("c{:08x}", c.to_bits()),
+        Expr::Unary(op, a) => format!("{}_{}", op.name(), name(a)),
+        Expr::Binary(op, a, b) => format!("{}_{}_{}", op.name(), name(a), name(b)),
+    }
+}
+
+/// What a fused operator does to its sum: the names and words for its bias and epilogue.
+pub(super) struct Epilogue {
+    /// The type.
+    pub cpp: String,
+    /// Appended to the signature: `_b_relu`; empty if there is neither bias nor epilogue.
+    pub suffix: String,
+    /// Ends the sentence of the comment: ` plus bias, then relu(x0) with x1 ... read like y`.
+    pub words: String,
+    /// Names of the parameters after the two operands: `bias`, `x1`, ...
+    pub params: Vec<String>,
+    /// What the template is called with in the place of the bias.
+    pub bias_argument: &'static str,
+    /// `, x1, x2`: the template's last arguments.
+    pub more_arguments: String,
+}
+
+impl Epilogue {
+    /// The epilogue of `site`, whose first two inputs are the operands; checks the further inputs against the output.
+    pub fn new(site: &Site, bias: bool, channels: usize, expr: &Expr) -> Result<Epilogue> {
+        let first = 2 + usize::from(bias);
+        site.require(site.inputs.len() >= first, "an operand or the bias is missing")?;
+        if bias {
+            site.require(site.inputs[2].elements() == channels as u64, "the bias must have one number a channel")?;
+        }
+        let more: Vec<String> = (1..=site.inputs.len() - first).map(|i| format!("x{i}")).collect();
+        site.require(expr.inputs() <= more.len() + 1, "the epilogue reads an input that the operator does not have")?;
+        site.require(
+            site.inputs[first..].iter().all(|t| t.elements() == site.output.elements()),
+            "an input of the epilogue differs from the output in size",
+        )?;
+
+        let mut suffix = String::new();
+        let mut words = String::new();
+        if bias {
+            suffix += "_b";
+            words += ", plus bias";
+        }
+        match expr {
+            expr if expr.is_identity() => {}
+            Expr::Unary(op, x) if x.is_identity() => suffix += &format!("_{}", op.name()),
+            _ => suffix += &format!("_{}", name(expr)),
+        }
+        if !expr.is_identity() {
+            words += &format!(", then {expr} of that sum x0");
+        }
+        if more.len() + 1 > expr.inputs().max(1) {
+            suffix += &format!("_i{}", more.len()); // inputs that nothing reads are still parameters
+        }
+        if !more.is_empty() {
+            words += &format!(" and {} of y's shape", more.join(", "));
+        }
+        Ok(Epilogue {
+            cpp: cpp(expr),
+            suffix,
+            words,
+            bias_argument: if bias { "bias" } else { "nullptr" },
+            more_arguments: more.iter().map(|x| format!(", {x}")).collect(),
+            params: bias.then(|| "bias".to_string()).into_iter().chain(more).collect(),
+        })
+    }
+}
+
+fn unary(op: Unary) -> &'static str {
+    match op {
+        Unary::Relu => "Relu",
+        Unary::Neg => "Neg",
+        Unary::Abs => "Abs",
+        Unary::Exp => "Exp",
+        Unary::Log => "Log",
+        Unary::Sqrt => "Sqrt",
+        Unary::Rsqrt => "Rsqrt",
+        Unary::Recip => "Recip",
+        Unary::Sigmoid => "Sigmoid",
+        Unary::Tanh => "Tanh",
+        Unary::Square => "Square",
+    }
+}
+
+fn binary(op: Binary) -> &'static str {
+    match op {
+        Binary::Add => "Add",
+        Binary::Sub => "Sub",
+        Binary::Mul => "Mul",
+        Binary::Div => "Div",
+        Binary::Max => "Max",
+        Binary::Min => "Min",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expressions_become_types_and_names() {
+        let e = Expr::binary(Binary::Add, Expr::Input(0), Expr::Const(1.5)).then(Unary::Relu);
+        assert_eq!(cpp(&e), "Relu<Add<In<0>, Const<0x3fc00000u /* 1.5 */>>>");
+        assert_eq!(name(&e), "relu_add_x0_c3fc00000");
+    }
+}

@@ -1,0 +1,134 @@
+//! Matrix product: tiles, or for one or a few vectors kernels that read the matrix once.
+
+use super::draft::{Draft, blocks, shape_struct};
+use super::expr::Epilogue;
+use super::{Site, tile};
+use crate::Result;
+use crate::graph::MatMul;
+
+/// Up to so many vectors the matrix is read once for each.
+const MAX_VECTORS: usize = 4;
+
+pub(super) fn drafts(site: &Site, matmul: &MatMul) -> Result<Vec<Draft>> {
+    check(site, matmul)?;
+    let epilogue = Epilogue::new(site, matmul.bias, matmul.n, &matmul.epilogue)?;
+    let mut drafts = Vec::new();
+    if matmul.m.min(matmul.n) <= MAX_VECTORS {
+        drafts.push(gemv(matmul, &epilogue));
+    }
+    let tiles = tile::ranked(matmul.m, matmul.n, matmul.batch);
+    drafts.extend(tiles.iter().take(4 - 2 * drafts.len()).map(|tile| tiled(matmul, &epilogue, tile)));
+    Ok(drafts)
+}
+
+/// Every offset that the kernel forms lies inside its tensor.
+fn check(site: &Site, matmul: &MatMul) -> Result<()> {
+    site.require(site.inputs.len() >= 2, "an operand is missing")?;
+    let MatMul { batch, m, n, k, .. } = *matmul;
+    let inside = |extents: [usize; 3], strides: [usize; 3], elements: u64| {
+        let last = extents.iter().zip(strides).try_fold(0u64, |sum, (&e, s)| {
+            sum.checked_add((e as u64).checked_sub(1)?.checked_mul(s as u64)?)
+        });
+        last.is_some_and(|last| last < elements)
+    };
+    let sound = inside([batch, m, k], matmul.a_strides, site.inputs[0].elements())
+        && inside([batch, k, n], matmul.b_strides, site.inputs[1].elements())
+        && inside([batch, m, n], matmul.c_strides, site.output.elements())
+        && (batch as u64).saturating_mul(m as u64).saturating_mul(n as u64) == site.output.elements();
+    site.require(sound, "its extents and strides do not fit its operands")
+}
+
+/// A stride as the kernel knows it: 0 where its axis has one element, since it is never taken.
+fn stride(extent: usize, stride: usize) -> usize {
+    if extent == 1 { 0 } else { stride }
+}
+
+fn signature(matmul: &MatMul, epilogue: &Epilogue) -> String {
+    let MatMul { batch, m, n, k, .. } = *matmul;
+    let three = |[x, y, z]: [usize; 3], strides: [usize; 3]| {
+        format!("{}x{}x{}", stride(x, strides[0]), stride(y, strides[1]), stride(z, strides[2]))
+    };
+    format!(
+        "matmul_b{batch}m{m}n{n}k{k}_a{}_b{}_c{}{}",
+        three([batch, m, k], matmul.a_strides),
+        three([batch, k, n], matmul.b_strides),
+        three([batch, m, n], matmul.c_strides),
+        epilogue.suffix
+    )
+}
+
+fn words(matmul: &MatMul, epilogue: &Epilogue) -> String {
+    let MatMul { batch, m, n, k, .. } = *matmul;
+    let times = if batch == 1 { String::new() } else { format!(", {batch} of them") };
+    format!("Matrix product y [{m} x {n}] = a [{m} x {k}] * b [{k} x {n}]{times}{}.", epilogue.words)
+}
+
+fn inputs(epilogue: &Epilogue) -> Vec<String> {
+    ["a".into(), "b".into()].into_iter().chain(epilogue.params.clone()).collect()
+}
+
+fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft {
+    let MatMul { batch, m, n, k, a_strides: a, b_strides: b, c_strides: c, .. } = *matmul;
+    let mut body = shape_struct(&[
+        &[("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))],
+        &[("A_BATCH", stride(batch, a[0])), ("A_M", stride(m, a[1])), ("A_K", stride(k, a[2]))],
+        &[("B_BATCH", stride(batch, b[0])), ("B_K", stride(k, b[1])), ("B_N", stride(n, b[2]))],
+        &[("C_BATCH", stride(batch, c[0])), ("C_M", stride(m, c[1])), ("C_N", stride(n, c[2]))],
+    ]);
+    let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
+    body.push(format!("matmul_tiled<Shape, {}, {}>(a, b, {bias}, y{more});", tile.cpp(), epilogue.cpp));
+    let [columns, rows] = tile.grid(m, n);
+    Draft {
+        signature: signature(matmul, epilogue),
+        candidate: tile.name(),
+        comment: vec![words(matmul, epilogue), format!("A block of {} threads computes {} x {}.", tile.threads(), tile.bm, tile.bn)],
+        header: "matmul.cuh",
+        inputs: inputs(epilogue),
+        sync: true,
+        threads: tile.threads(),
+        grid: [columns, rows, batch as u64],
+        static_shared_bytes: tile.shared_bytes(),
+        registers: tile.registers,
+        body,
+    }
+}
+
+fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
+    let MatMul { batch, m, n, k, a_strides: a, b_strides: b, c_strides: c, .. } = *matmul;
+    // Strides along (batch, line, k) of the matrix, (batch, vector, k) of the vectors, (line, vector) of the output.
+    let b_is_matrix = m <= n;
+    let (lines, vectors, matrix, vector, out) = if b_is_matrix {
+        (n, m, [b[0], b[2], b[1]], a, [c[2], c[1]])
+    } else {
+        (m, n, a, [b[0], b[2], b[1]], [c[1], c[2]])
+    };
+    let mut body = shape_struct(&[
+        &[("LINES", lines), ("VECTORS", vectors), ("K", k)],
+        &[("MATRIX_BATCH", stride(batch, matrix[0])), ("MATRIX_LINE", stride(lines, matrix[1])), ("MATRIX_K", stride(k, matrix[2]))],
+        &[("VECTOR_BATCH", stride(batch, vector[0])), ("VECTOR_VECTOR", stride(vectors, vector[1])), ("VECTOR_K", stride(k, vector[2]))],
+        &[("OUT_BATCH", stride(batch, c[0])), ("OUT_LINE", stride(lines, out[0])), ("OUT_VECTOR", stride(vectors, out[1]))],
+        &[("BIAS", usize::from(matmul.bias)), ("BIAS_LINE", usize::from(b_is_matrix)), ("BIAS_VECTOR", usize::from(!b_is_matrix))],
+    ]);
+    let by_lines = matrix[1] == 1 && matrix[2] != 1 && lines > 1;
+    let (how, threads, per_block, shared, words_of_it) = if by_lines {
+        ("gemv_lines", 256, 32, 1024, "A block computes 32 neighbouring outputs; its warps share the sums.")
+    } else {
+        ("gemv_warp", 128, 4, 0, "A warp computes one output.")
+    };
+    let operands = if b_is_matrix { "b, a" } else { "a, b" };
+    let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
+    body.push(format!("{how}<Shape, {threads}, {}>({operands}, {bias}, y{more});", epilogue.cpp));
+    Draft {
+        signature: signature(matmul, epilogue),
+        candidate: how.into(),
+        comment: vec![words(matmul, epilogue), words_of_it.into()],
+        header: "matmul.cuh",
+        inputs: inputs(epilogue),
+        sync: true,
+        threads,
+        grid: [blocks(lines as u64, per_block), vectors as u64, batch as u64],
+        static_shared_bytes: shared,
+        registers: 40,
+        body,
+    }
+}

@@ -1,0 +1,119 @@
+//! Reductions: a thread, a warp or a block an output.
+
+use super::draft::{Draft, block_size, blocks, ints, joined};
+use super::{MULTIPROCESSORS, Site};
+use crate::Result;
+use crate::graph::{Reduce, ReduceKind};
+
+pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
+    let x = site.only_input()?;
+    let out = &site.output.shape;
+    let reduced = |axis: usize| reduce.axes.contains(&axis);
+    let fits = out.len() == x.shape.len()
+        && reduce.axes.iter().all(|&a| a < out.len())
+        && (0..out.len()).all(|a| out[a] == if reduced(a) { 1 } else { x.shape[a] });
+    site.require(fits, "its axes or its output do not fit its input")?;
+
+    let kept_axes = merge(&x.shape, |a| !reduced(a));
+    let reduced_axes = merge(&x.shape, reduced);
+    let (outputs, count) = (site.output.elements(), x.elements() / site.output.elements());
+    let (kind, name, words) = match reduce.kind {
+        ReduceKind::Sum => ("ReduceSum", "sum", "Sum"),
+        ReduceKind::Mean => ("ReduceMean", "mean", "Mean"),
+        ReduceKind::Max => ("ReduceMax", "max", "Maximum"),
+        ReduceKind::Min => ("ReduceMin", "min", "Minimum"),
+    };
+    let draft = |how: &str, threads: u32, per_block: u32, shared: u32| {
+        let size = if how == "block" { count.to_string() } else { format!("{outputs}, {count}") };
+        Draft {
+            signature: format!(
+                "reduce_{name}_k{}s{}_r{}s{}",
+                joined(&kept_axes.dims),
+                joined(&kept_axes.strides),
+                joined(&reduced_axes.dims),
+                joined(&reduced_axes.strides)
+            ),
+            candidate: format!("{how}{threads}"),
+            comment: vec![
+                format!("{words} over axes {:?} of x {}: {outputs} outputs of {count}, a {how} each.", reduce.axes, x.shape_text()),
+                "Kept and Reduced: the axes that stay and those that go, merged, and their strides.".into(),
+            ],
+            header: "reduce.cuh",
+            inputs: vec!["x".into()],
+            sync: how != "thread",
+            threads,
+            grid: [blocks(outputs, per_block), 1, 1],
+            static_shared_bytes: shared,
+            registers: 32,
+            body: vec![
+                format!("using Kept = {};", kept_axes.cpp()),
+                format!("using Reduced = {};", reduced_axes.cpp()),
+                format!("reduce_{how}<{kind}, Kept, Reduced, {size}, {threads}>(x, y);"),
+            ],
+        }
+    };
+    let threads = block_size(outputs);
+    let by_thread = || draft("thread", threads, threads, 0);
+    let by_warp = || draft("warp", 128, 4, 0);
+    let by_block = || draft("block", 256, 1, 32);
+
+    // Neighbouring outputs read neighbours: threads side by side use whole cache lines.
+    let side_by_side = reduced_axes.strides.last() != Some(&1);
+    let many = outputs >= 32 * MULTIPROCESSORS;
+    Ok(if count <= 8 || (side_by_side && (many || count <= 128)) {
+        vec![by_thread(), by_warp()]
+    } else if count > 256 && outputs < 4 * MULTIPROCESSORS {
+        vec![by_block(), by_warp(), by_thread()]
+    } else {
+        vec![by_warp(), by_block(), by_thread()]
+    })
+}
+
+/// Some axes of a tensor, neighbours merged.
+struct Axes {
+    dims: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+impl Axes {
+    fn cpp(&self) -> String {
+        format!("IndexMap<{}, {}>", ints(&self.dims), ints(&self.strides))
+    }
+}
+
+/// The axes of a contiguous `shape` that `wanted` picks: those of size 1 dropped, neighbours merged.
+fn merge(shape: &[usize], wanted: impl Fn(usize) -> bool) -> Axes {
+    let mut axes = Axes { dims: Vec::new(), strides: Vec::new() }; // innermost first
+    let mut stride = 1;
+    for axis in (0..shape.len()).rev() {
+        if shape[axis] > 1 && wanted(axis) {
+            match (axes.dims.last_mut(), axes.strides.last()) {
+                (Some(dim), Some(inner)) if *dim * inner == stride => *dim *= shape[axis],
+                _ => {
+                    axes.dims.push(shape[axis]);
+                    axes.strides.push(stride);
+                }
+            }
+        }
+        stride *= shape[axis];
+    }
+    axes.dims.reverse();
+    axes.strides.reverse();
+    axes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_axes_merge() {
+        let both = |shape: &[usize], reduced: &[usize]| {
+            let (k, r) = (merge(shape, |a| !reduced.contains(&a)), merge(shape, |a| reduced.contains(&a)));
+            ((k.dims, k.strides), (r.dims, r.strides))
+        };
+        assert_eq!(both(&[2, 3, 4, 5], &[2, 3]), ((vec![6], vec![20]), (vec![20], vec![1])));
+        assert_eq!(both(&[2, 3, 4, 5], &[0, 2]), ((vec![3, 5], vec![20, 1]), (vec![2, 4], vec![60, 5])));
+        assert_eq!(both(&[2, 1, 4], &[0, 1, 2]), ((vec![], vec![]), (vec![8], vec![1])));
+    }
+}

@@ -1,0 +1,52 @@
+//! Softmax: a thread, a warp or a block a row.
+
+use super::draft::{Draft, block_size, blocks};
+use super::{MULTIPROCESSORS, Site};
+use crate::Result;
+
+/// The longest row that a warp holds in registers.
+const WARP_ROW: usize = 1024;
+
+/// Rows so short are left to one thread each.
+const THREAD_ROW: usize = 8;
+
+pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
+    let x = site.only_input()?;
+    site.require(axis < x.shape.len() && x.shape == site.output.shape, "its axis or its output does not fit its input")?;
+    let outer: usize = x.shape[..axis].iter().product();
+    let length = x.shape[axis];
+    let inner: usize = x.shape[axis + 1..].iter().product();
+    let rows = (outer * inner) as u64;
+
+    let draft = |how: &str, threads: u32, per_block: u32, shared: u32, registers: u32, call: String| Draft {
+        signature: format!("softmax_o{outer}l{length}i{inner}"),
+        candidate: format!("{how}{threads}"),
+        comment: vec![format!("Softmax along axis {axis} of x {}: {rows} rows of {length}, a {how} a row.", x.shape_text())],
+        header: "softmax.cuh",
+        inputs: vec!["x".into()],
+        sync: how != "thread",
+        threads,
+        grid: [blocks(rows, per_block), 1, 1],
+        static_shared_bytes: shared,
+        registers,
+        body: vec![call],
+    };
+    let threads = block_size(rows);
+    let by_thread =
+        || draft("thread", threads, threads, 0, 32, format!("softmax_thread<{outer}, {length}, {inner}, {threads}>(x, y);"));
+    let by_warp =
+        || draft("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, format!("softmax_warp<{outer}, {length}, 128>(x, y);"));
+    let by_block = || draft("block", 256, 1, 64, 32, format!("softmax_block<{length}, 256>(x, y);"));
+
+    Ok(if inner > 1 {
+        vec![by_thread()]
+    } else if length <= THREAD_ROW {
+        vec![by_thread(), by_warp()]
+    } else if length > WARP_ROW {
+        vec![by_block()]
+    } else if length >= 512 && rows < MULTIPROCESSORS {
+        vec![by_block(), by_warp()]
+    } else {
+        vec![by_warp(), by_block()]
+    })
+}

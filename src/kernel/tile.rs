@@ -1,0 +1,113 @@
+//! Tile shapes of `tile.cuh`, and which of them a product of a given size suggests.
+//!
+//! Large tiles load less per multiplication; small tiles make more blocks. [`ranked`] orders the shapes by a rough time: the busiest
+//! multiprocessor's blocks, times the work of a block, times the shape's inefficiency, over how well its threads hide latency.
+
+use super::MULTIPROCESSORS;
+
+/// One shape: `Tile<bm, bn, bk, tm, tn>`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TileShape {
+    /// Rows of a block.
+    pub bm: u32,
+    /// Columns of a block.
+    pub bn: u32,
+    /// Terms of the sum a step.
+    pub bk: u32,
+    /// Rows of a thread.
+    pub tm: u32,
+    /// Columns of a thread.
+    pub tn: u32,
+    /// Registers a thread: what ptxas 12.9 needs on sm_86 for a 3x3 convolution.
+    pub registers: u32,
+    /// Time per multiplication on a full GPU, in percent of the largest shape's.
+    inefficiency: u64,
+}
+
+const fn tile(bm: u32, bn: u32, bk: u32, tm: u32, tn: u32, registers: u32, inefficiency: u64) -> TileShape {
+    TileShape { bm, bn, bk, tm, tn, registers, inefficiency }
+}
+
+/// All shapes, large to small.
+const TILES: [TileShape; 8] = [
+    tile(128, 128, 8, 8, 8, 128, 100),
+    tile(128, 64, 8, 8, 8, 128, 105),
+    tile(64, 128, 8, 8, 8, 128, 105),
+    tile(64, 64, 16, 8, 4, 105, 115),
+    tile(64, 32, 16, 4, 4, 80, 140),
+    tile(32, 64, 16, 4, 4, 80, 140),
+    tile(32, 32, 16, 4, 4, 80, 160),
+    tile(16, 64, 16, 4, 4, 80, 170),
+];
+
+/// How many shapes are worth a candidate.
+const CANDIDATES: usize = 4;
+
+impl TileShape {
+    /// Threads of a block.
+    pub fn threads(&self) -> u32 {
+        (self.bm / self.tm) * (self.bn / self.tn)
+    }
+
+    /// Static shared memory of a block: two tiles of each operand, rows padded by four floats.
+    pub fn shared_bytes(&self) -> u32 {
+        2 * self.bk * (self.bm + self.bn + 8) * 4
+    }
+
+    /// Blocks for `rows` by `columns`: (along columns, along rows).
+    pub fn grid(&self, rows: usize, columns: usize) -> [u64; 2] {
+        [(columns as u64).div_ceil(u64::from(self.bn)), (rows as u64).div_ceil(u64::from(self.bm))]
+    }
+
+    /// `bm64bn64bk16`.
+    pub fn name(&self) -> String {
+        format!("bm{}bn{}bk{}", self.bm, self.bn, self.bk)
+    }
+
+    /// `Tile<64, 64, 16, 8, 4>`.
+    pub fn cpp(&self) -> String {
+        format!("Tile<{}, {}, {}, {}, {}>", self.bm, self.bn, self.bk, self.tm, self.tn)
+    }
+
+    fn rough_time(&self, rows: usize, columns: usize, products: usize) -> u64 {
+        let [x, y] = self.grid(rows, columns);
+        let on_one = x.saturating_mul(y).saturating_mul(products as u64).div_ceil(MULTIPROCESSORS);
+        let threads = on_one.saturating_mul(u64::from(self.threads())).min(256); // 256 threads keep a multiprocessor busy
+        let work = u64::from(self.bm * self.bn) * self.inefficiency;
+        on_one.saturating_mul(work).saturating_mul(256) / threads
+    }
+}
+
+/// The shapes worth trying for `products` products of `rows` by `columns`, most promising first; ties go to the larger.
+pub(super) fn ranked(rows: usize, columns: usize, products: usize) -> Vec<TileShape> {
+    let mut tiles = TILES.to_vec();
+    tiles.sort_by_key(|tile| tile.rough_time(rows, columns, products));
+    tiles.truncate(CANDIDATES);
+    tiles
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_products_get_small_tiles() {
+        let area = |rows, columns| {
+            let t = ranked(rows, columns, 1)[0];
+            t.bm * t.bn
+        };
+        assert_eq!(area(512, 112 * 112), 128 * 128);
+        assert!(area(192, 17 * 17) <= 64 * 32);
+        assert!(area(16, 55 * 55) <= 64 * 32);
+    }
+
+    #[test]
+    fn threads_cover_every_tile() {
+        for t in TILES {
+            assert!(t.threads() % t.bn == 0 && t.threads() <= 1024 && t.shared_bytes() <= 48 * 1024, "{t:?}");
+            assert_eq!(t.bk % (t.threads() / t.bn), 0, "{t:?}");
+            assert_eq!(t.bm * t.bk % (4 * t.threads()), 0, "{t:?}");
+            assert_eq!(t.bn * t.bk % (4 * t.threads()), 0, "{t:?}");
+        }
+    }
+}

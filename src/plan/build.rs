@@ -1,0 +1,379 @@
+//! From a schedule to the plan: all operations in host issue order, then synchronisation and memory, then the steps.
+//!
+//! 1. **Begin**: each input of the model is uploaded to every GPU that reads it, in the order of the inputs: on the origin stream for the first GPU,
+//!    else on the GPU's first compute stream. An input that is only handed on as an output goes through the first GPU.
+//! 2. **Stages**, in the order of `stages.rs`: the launches, then the copies that leave with their results, straight from the producer to each GPU
+//!    that reads them. Copies of one stage are issued as the timeline starts them (ties: producer's place in the topological order, then tensor,
+//!    then destination), which is the evaluator's order on each ordered GPU pair.
+//! 3. **End**: each output is downloaded on the stream of the launch (or upload) that wrote it. An output may be a view, an input, or the same tensor
+//!    as another output. An output whose value is a constant is refused: nothing computes it.
+//!
+//! A stream, event or buffer exists only where something uses it.
+
+use super::memory::{padded, place};
+use super::stages::Layout;
+use super::sync::{Synchronisation, synchronise};
+use super::{Buffer, GpuPlan, Operand, Options, Plan, Section, SectionKind, Step, Stream, StreamKind};
+use crate::cost::CostTable;
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Origin};
+use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
+use crate::schedule::{Schedule, Timeline};
+
+/// Makes the plan of `schedule`, whose course is `timeline`. Judge the result with [`verify`](super::verify()).
+///
+/// Fails where the schedule is unsound (a bug), an output is a constant, or a GPU lacks memory.
+pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Timeline, options: &Options) -> Result<Plan> {
+    refuse_constant_outputs(graph)?;
+    let layout = Layout::new(graph, schedule, timeline)?;
+    let mut builder = Builder::new(graph, &layout, costs, timeline)?;
+    builder.uploads();
+    for stage in 0..layout.stages.len() {
+        builder.stage(stage, options)?;
+    }
+    builder.downloads()?;
+
+    let streams: Vec<StreamId> = builder.operations.iter().map(|o| o.step.stream()).collect();
+    let (ancestors, sync) = synchronise(&streams, ORIGIN, &builder.required);
+    let arenas = place(&mut builder.buffers, &builder.accesses, &ancestors, layout.targets.len());
+    let gpus = arenas.into_iter().enumerate().map(|(g, arena)| gpu_plan(graph, &layout, GpuId::new(g), arena)).collect::<Vec<_>>();
+    check_memory(costs, &layout, &gpus)?;
+    let Sequence { steps, sections, events } = sequence(&layout, builder.operations, &builder.streams, &sync);
+    Ok(Plan {
+        gpus,
+        targets: layout.targets.clone(),
+        streams: builder.streams,
+        origin: ORIGIN,
+        buffers: builder.buffers,
+        events,
+        steps,
+        sections,
+        latency: timeline.latency,
+    })
+}
+
+/// Streams are numbered GPU by GPU, compute streams first: the first compute stream of the first GPU is the first of all.
+const ORIGIN: StreamId = StreamId(0);
+
+fn refuse_constant_outputs(graph: &Graph) -> Result<()> {
+    let constant = graph.outputs.iter().filter(|&&t| graph.constant(t).is_some());
+    let reasons: Vec<String> = constant
+        .map(|&t| {
+            format!("output {:?}: its value does not depend on the inputs; take it from the model file instead", graph.tensor(t).name)
+        })
+        .collect();
+    if reasons.is_empty() { Ok(()) } else { Err(Error::Unsupported(reasons)) }
+}
+
+/// An upload, launch, copy or download, with the section it belongs to.
+struct Operation {
+    section: usize,
+    step: Step,
+}
+
+/// A copy that leaves with the results of a stage.
+#[derive(Clone, Copy)]
+struct Transfer {
+    tensor: TensorId,
+    to: GpuId,
+    stream: StreamId,
+    /// Order of issue within the stage: predicted start, then the producer's place in the topological order.
+    key: (u64, usize),
+}
+
+struct Builder<'a> {
+    graph: &'a Graph,
+    layout: &'a Layout<'a>,
+    streams: Vec<Stream>,
+    /// The first stream of each GPU.
+    first_stream: Vec<StreamId>,
+    /// The copies of each operator's results.
+    transfers: Vec<Vec<Transfer>>,
+    operations: Vec<Operation>,
+    /// For each operation, those that must come before it.
+    required: Vec<Vec<usize>>,
+    buffers: Vec<Buffer>,
+    /// For each buffer, the operations that touch it, the one that writes it first.
+    accesses: Vec<Vec<usize>>,
+    /// `home[gpu][tensor]`: the buffer there, once something writes it.
+    home: Vec<Vec<Option<BufferId>>>,
+    /// The launches of each GPU's latest stage.
+    latest_launches: Vec<Vec<usize>>,
+}
+
+impl<'a> Builder<'a> {
+    fn new(graph: &'a Graph, layout: &'a Layout<'a>, costs: &CostTable, timeline: &Timeline) -> Result<Self> {
+        let transfers = list_transfers(graph, layout, costs, timeline)?;
+        let gpus = layout.targets.len();
+        let mut builder = Builder {
+            graph,
+            layout,
+            streams: Vec::new(),
+            first_stream: Vec::new(),
+            transfers,
+            operations: Vec::new(),
+            required: Vec::new(),
+            buffers: Vec::new(),
+            accesses: Vec::new(),
+            home: vec![vec![None; graph.tensors.len()]; gpus],
+            latest_launches: vec![Vec::new(); gpus],
+        };
+        builder.number_streams();
+        Ok(builder)
+    }
+
+    /// GPU by GPU: its compute streams, then its copy streams by destination.
+    fn number_streams(&mut self) {
+        let gpus = self.layout.targets.len();
+        let mut link = vec![vec![None; gpus]; gpus];
+        for (op, transfers) in self.transfers.iter().enumerate() {
+            for transfer in transfers {
+                link[self.layout.gpu[op].index()][transfer.to.index()] = Some(StreamId::default());
+            }
+        }
+        for (g, links) in link.iter_mut().enumerate() {
+            let gpu = GpuId::new(g);
+            self.first_stream.push(StreamId::new(self.streams.len()));
+            self.streams.extend((0..self.layout.lanes[g]).map(|lane| Stream { gpu, kind: StreamKind::Compute(lane) }));
+            for (to, slot) in links.iter_mut().enumerate().filter(|(_, slot)| slot.is_some()) {
+                *slot = Some(StreamId::new(self.streams.len()));
+                self.streams.push(Stream { gpu, kind: StreamKind::Copy { to: GpuId::new(to) } });
+            }
+        }
+        for (op, transfers) in self.transfers.iter_mut().enumerate() {
+            for transfer in transfers {
+                transfer.stream = link[self.layout.gpu[op].index()][transfer.to.index()].unwrap_or_default();
+            }
+        }
+    }
+
+    /// The stream on which `op` is launched.
+    fn stream_of(&self, op: OpId) -> StreamId {
+        StreamId::new(self.first_stream[self.layout.gpu[op.index()].index()].index() + self.layout.lane[op.index()])
+    }
+
+    /// Adds an operation after the writes of what it reads.
+    fn push(&mut self, section: usize, step: Step, reads: &[BufferId], writes: &[BufferId]) {
+        let operation = self.operations.len();
+        self.required.push(reads.iter().map(|b| self.accesses[b.index()][0]).collect());
+        for b in reads.iter().chain(writes) {
+            self.accesses[b.index()].push(operation);
+        }
+        self.operations.push(Operation { section, step });
+    }
+
+    /// A new buffer of `tensor` on `gpu`, to be written by the next operation.
+    fn buffer(&mut self, tensor: TensorId, gpu: GpuId) -> BufferId {
+        let id = BufferId::new(self.buffers.len());
+        self.buffers.push(Buffer { tensor, gpu, offset: 0, bytes: self.graph.tensor(tensor).bytes() });
+        self.accesses.push(Vec::new());
+        self.home[gpu.index()][tensor.index()] = Some(id);
+        id
+    }
+
+    /// The buffer of `tensor` on `gpu`, which something issued earlier must have written.
+    fn written(&self, tensor: TensorId, gpu: GpuId) -> Result<BufferId> {
+        let name = &self.graph.tensor(tensor).name;
+        self.home[gpu.index()][tensor.index()]
+            .ok_or_else(|| Error::internal("graph", format!("tensor {tensor} {name:?} is read on {gpu}, but nothing writes it there")))
+    }
+
+    fn uploads(&mut self) {
+        let consumers = self.graph.consumers();
+        for (input, &given) in self.graph.inputs.iter().enumerate() {
+            let tensor = self.graph.root(given);
+            let mut gpus: Vec<GpuId> = consumers[tensor.index()].iter().map(|op| self.layout.gpu[op.index()]).collect();
+            if gpus.is_empty() && self.graph.outputs.iter().any(|&t| self.graph.root(t) == tensor) {
+                gpus.push(GpuId::new(0));
+            }
+            gpus.sort_unstable();
+            gpus.dedup();
+            for gpu in gpus.into_iter().filter(|gpu| self.home[gpu.index()][tensor.index()].is_none()).collect::<Vec<_>>() {
+                let to = self.buffer(tensor, gpu);
+                self.push(0, Step::Upload { input, to, stream: self.first_stream[gpu.index()] }, &[], &[to]);
+            }
+        }
+    }
+
+    /// The launches of stage `index` of the issue order, then the copies of their results.
+    fn stage(&mut self, index: usize, options: &Options) -> Result<()> {
+        let stage = self.layout.stages[index];
+        let section = 1 + index;
+        let mut launches = Vec::new();
+        for &op in stage.operators {
+            let operator = self.graph.operator(op);
+            let mut reads = Vec::with_capacity(operator.inputs.len());
+            let mut read_buffers = Vec::new();
+            for &input in &operator.inputs {
+                let root = self.graph.root(input);
+                reads.push(if let Origin::Constant(_) = self.graph.tensor(root).origin {
+                    Operand::Weight(root)
+                } else {
+                    let buffer = self.written(root, stage.gpu)?;
+                    if !read_buffers.contains(&buffer) {
+                        read_buffers.push(buffer);
+                    }
+                    Operand::Buffer(buffer)
+                });
+            }
+            let writes: Vec<BufferId> = operator.outputs.iter().map(|&t| self.buffer(t, stage.gpu)).collect();
+            let step = Step::Launch { operator: op, stream: self.stream_of(op), reads, writes: writes.clone() };
+            launches.push(self.operations.len());
+            self.push(section, step, &read_buffers, &writes);
+            if options.stage_barriers
+                && let Some(required) = self.required.last_mut()
+            {
+                required.extend(&self.latest_launches[stage.gpu.index()]);
+            }
+        }
+        self.latest_launches[stage.gpu.index()] = launches;
+
+        let mut leaving: Vec<Transfer> = stage.operators.iter().flat_map(|op| self.transfers[op.index()].iter().copied()).collect();
+        leaving.sort_by_key(|t| (t.key, t.tensor, t.to));
+        for Transfer { tensor, to: gpu, stream, .. } in leaving {
+            let from = self.written(tensor, stage.gpu)?;
+            let to = self.buffer(tensor, gpu);
+            self.push(section, Step::Copy { tensor, from, to, stream }, &[from], &[to]);
+        }
+        Ok(())
+    }
+
+    fn downloads(&mut self) -> Result<()> {
+        let section = 1 + self.layout.stages.len();
+        for (output, &given) in self.graph.outputs.iter().enumerate() {
+            let tensor = self.graph.root(given);
+            let gpu = match self.graph.producer(tensor) {
+                Some(op) => self.layout.gpu[op.index()],
+                None => GpuId::new(self.home.iter().position(|at| at[tensor.index()].is_some()).unwrap_or(0)),
+            };
+            let from = self.written(tensor, gpu)?;
+            let stream = self.operations[self.accesses[from.index()][0]].step.stream();
+            self.push(section, Step::Download { output, from, stream }, &[from], &[]);
+        }
+        Ok(())
+    }
+}
+
+/// For each operator, the copies of its results, one for each other GPU that reads them.
+fn list_transfers(graph: &Graph, layout: &Layout, costs: &CostTable, timeline: &Timeline) -> Result<Vec<Vec<Transfer>>> {
+    let cycle = || Error::internal("graph", "its operators depend on each other in a circle");
+    let mut place_in_order = vec![0; graph.operators.len()];
+    for (i, op) in graph.topological_order().ok_or_else(cycle)?.into_iter().enumerate() {
+        place_in_order[op.index()] = i;
+    }
+    let mut start: Vec<_> = timeline.transfers.iter().map(|t| (t.tensor, t.to, t.start)).collect();
+    start.sort_unstable();
+    let predicted = |tensor, to| {
+        let at = start.partition_point(|&(t, g, _)| (t, g) < (tensor, to));
+        start.get(at).filter(|&&(t, g, _)| (t, g) == (tensor, to)).map_or(u64::MAX, |&(.., time)| time)
+    };
+    let consumers = graph.consumers();
+    let mut transfers = vec![Vec::new(); graph.operators.len()];
+    for op in graph.op_ids() {
+        let from = layout.gpu[op.index()];
+        for &tensor in &graph.operator(op).outputs {
+            let mut gpus: Vec<GpuId> = consumers[tensor.index()].iter().map(|c| layout.gpu[c.index()]).filter(|&g| g != from).collect();
+            gpus.sort_unstable();
+            gpus.dedup();
+            for to in gpus {
+                let (a, b) = (layout.targets[from.index()], layout.targets[to.index()]);
+                if costs.links.get(a.index()).and_then(|row| row.get(b.index())).is_none_or(|link| link.is_none()) {
+                    let name = &graph.tensor(tensor).name;
+                    return Err(Error::internal(
+                        "schedule",
+                        format!("tensor {name:?} must go from {a} to {b}, between which there is no link"),
+                    ));
+                }
+                let key = (predicted(tensor, b), place_in_order[op.index()]);
+                transfers[op.index()].push(Transfer { tensor, to, stream: StreamId::default(), key });
+            }
+        }
+    }
+    Ok(transfers)
+}
+
+/// The weights region of `gpu`: the constants its operators read, one after the other.
+fn gpu_plan(graph: &Graph, layout: &Layout, gpu: GpuId, arena_bytes: u64) -> GpuPlan {
+    let operators = graph.op_ids().filter(|op| layout.gpu[op.index()] == gpu);
+    let roots = operators.flat_map(|op| &graph.operator(op).inputs).map(|&t| graph.root(t));
+    let mut constants: Vec<TensorId> = roots.filter(|&t| graph.constant(t).is_some()).collect();
+    constants.sort_unstable();
+    constants.dedup();
+    let mut weights_bytes = 0u64;
+    let mut weights = Vec::with_capacity(constants.len());
+    for tensor in constants {
+        weights.push((tensor, weights_bytes));
+        weights_bytes = weights_bytes.saturating_add(padded(graph.tensor(tensor).bytes()));
+    }
+    GpuPlan { arena_bytes, weights, weights_bytes }
+}
+
+fn check_memory(costs: &CostTable, layout: &Layout, gpus: &[GpuPlan]) -> Result<()> {
+    for (target, gpu) in layout.targets.iter().zip(gpus) {
+        let device = costs.gpus.get(target.index());
+        let device =
+            device.ok_or_else(|| Error::internal("schedule", format!("the schedule uses {target}, which the costs do not know")))?;
+        let needed = gpu.arena_bytes.saturating_add(gpu.weights_bytes);
+        if needed > device.memory {
+            let (arena, weights, name, memory) = (gpu.arena_bytes, gpu.weights_bytes, &device.device, device.memory);
+            return Err(Error::Usage(format!(
+                "{target} ({name}) would need {needed} bytes ({weights} of weights, {arena} of tensors) but has {memory}: \
+                 spread the model over more GPUs (--gpus) or choose a larger device (--device)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+struct Sequence {
+    steps: Vec<Step>,
+    sections: Vec<Section>,
+    events: Vec<GpuId>,
+}
+
+/// Weaves records and waits into the operations.
+fn sequence(layout: &Layout, operations: Vec<Operation>, streams: &[Stream], sync: &Synchronisation) -> Sequence {
+    let mut awaited = vec![false; operations.len()];
+    sync.waits.iter().flatten().chain(&sync.join).for_each(|&u| awaited[u] = true);
+    let mut event_of: Vec<Option<EventId>> = vec![None; operations.len()];
+    let (mut steps, mut sections, mut events) = (Vec::new(), Vec::new(), Vec::new());
+    let mut record = |steps: &mut Vec<Step>, stream: StreamId| {
+        let event = EventId::new(events.len());
+        events.push(streams[stream.index()].gpu);
+        steps.push(Step::Record { event, stream });
+        event
+    };
+    let fork = sync.fork.contains(&true).then(|| record(&mut steps, ORIGIN));
+    let mut first = 0;
+    let mut close = |steps: &[Step], section: usize| {
+        let stage = section.checked_sub(1).and_then(|s| layout.stages.get(s));
+        let kind = match stage {
+            Some(stage) => SectionKind::Stage { gpu: stage.gpu, index: stage.index },
+            None if section == 0 => SectionKind::Begin,
+            None => SectionKind::End,
+        };
+        sections.push(Section { kind, first, end: steps.len(), predicted: stage.map(|stage| stage.predicted) });
+        first = steps.len();
+    };
+    let mut section = 0;
+    for (v, operation) in operations.into_iter().enumerate() {
+        while section < operation.section {
+            close(&steps, section);
+            section += 1;
+        }
+        let stream = operation.step.stream();
+        let before = sync.waits[v].iter().map(|&u| event_of[u]).chain(sync.fork[v].then_some(fork));
+        steps.extend(before.flatten().map(|event| Step::Wait { event, stream }));
+        steps.push(operation.step);
+        if awaited[v] {
+            event_of[v] = Some(record(&mut steps, stream));
+        }
+    }
+    while section <= layout.stages.len() {
+        close(&steps, section);
+        section += 1;
+    }
+    steps.extend(sync.join.iter().filter_map(|&u| event_of[u]).map(|event| Step::Wait { event, stream: ORIGIN }));
+    close(&steps, section);
+    Sequence { steps, sections, events }
+}

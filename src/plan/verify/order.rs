@@ -1,0 +1,230 @@
+//! Rules 10 to 14: happens-before, as vector clocks, and every order that the plan needs.
+
+use super::{Accesses, Subject};
+use crate::error::Result;
+use crate::ids::BufferId;
+use crate::plan::{Options, SectionKind, Step};
+
+/// Happens-before of all steps, and of one more at the end of the origin stream: the host's wait for the whole inference.
+///
+/// The clock of a step says how many steps of each stream are certainly done when it starts. A step at `position` of its stream is before another
+/// iff that other's clock counts more than `position` steps of the stream.
+pub(super) struct Course {
+    /// The stream of each step.
+    pub stream: Vec<usize>,
+    /// Its place in the stream.
+    pub position: Vec<u32>,
+    /// The step before it on the stream.
+    pub previous: Vec<Option<usize>>,
+    /// For a wait, the record it takes.
+    pub record: Vec<Option<usize>>,
+    /// The clock of each step.
+    pub clocks: Vectors,
+}
+
+/// One vector a step, with one number a stream.
+pub(super) struct Vectors {
+    width: usize,
+    numbers: Vec<u32>,
+}
+
+impl Vectors {
+    pub fn new(rows: usize, width: usize) -> Self {
+        Vectors { width, numbers: vec![0; rows * width] }
+    }
+
+    pub fn row(&self, i: usize) -> &[u32] {
+        &self.numbers[i * self.width..(i + 1) * self.width]
+    }
+
+    pub fn row_mut(&mut self, i: usize) -> &mut [u32] {
+        &mut self.numbers[i * self.width..(i + 1) * self.width]
+    }
+
+    /// Raises row `i` to `others`, element by element.
+    fn raise(&mut self, i: usize, others: &[u32]) {
+        self.row_mut(i).iter_mut().zip(others).for_each(|(mine, &other)| *mine = other.max(*mine));
+    }
+}
+
+impl Course {
+    fn new(s: &Subject, accesses: &Accesses) -> Self {
+        let (steps, streams) = (s.plan.steps.len(), s.plan.streams.len());
+        let mut course = Course {
+            stream: s.plan.steps.iter().map(|step| step.stream().index()).chain([s.plan.origin.index()]).collect(),
+            position: vec![0; steps + 1],
+            previous: vec![None; steps + 1],
+            record: vec![None; steps + 1],
+            clocks: Vectors::new(steps + 1, streams),
+        };
+        let mut latest = vec![None; streams];
+        for i in 0..=steps {
+            course.previous[i] = latest[course.stream[i]].replace(i);
+            course.position[i] = course.previous[i].map_or(0, |p| course.position[p] + 1);
+            if let Some(Step::Wait { event, .. }) = s.plan.steps.get(i) {
+                course.record[i] = Some(accesses.record[event.index()]);
+            }
+            let mut clock = vec![0; streams];
+            for before in [course.previous[i], course.record[i]].into_iter().flatten() {
+                course.advance(&mut clock, before, course.clocks.row(before));
+            }
+            course.clocks.row_mut(i).copy_from_slice(&clock);
+        }
+        course
+    }
+
+    /// Adds to `clock` that step `before`, whose own clock is `its_clock`, is done.
+    pub fn advance(&self, clock: &mut [u32], before: usize, its_clock: &[u32]) {
+        clock.iter_mut().zip(its_clock).for_each(|(mine, &other)| *mine = other.max(*mine));
+        let own = &mut clock[self.stream[before]];
+        *own = (self.position[before] + 1).max(*own);
+    }
+
+    /// Whether step `a` is done when step `b` starts.
+    fn before(&self, a: usize, b: usize) -> bool {
+        self.clocks.row(b)[self.stream[a]] > self.position[a]
+    }
+}
+
+/// What a clock must count at least.
+pub(super) fn covers(clock: &[u32], needed: &[u32]) -> bool {
+    clock.iter().zip(needed).all(|(have, need)| have >= need)
+}
+
+/// Checks rules 10 to 14; gives the order there is and the order that they need, as the least clock of each step.
+pub(super) fn check(s: &Subject, accesses: &Accesses, options: &Options) -> Result<(Course, Vectors)> {
+    let course = Course::new(s, accesses);
+    let mut judge = Judge { s, course: &course, needs: Vectors::new(s.plan.steps.len() + 1, s.plan.streams.len()) };
+    judge.fork()?;
+    judge.join()?;
+    judge.reads(accesses)?;
+    judge.shared_bytes(accesses)?;
+    if options.stage_barriers {
+        judge.barriers()?;
+    }
+    let needs = judge.needs;
+    Ok((course, needs))
+}
+
+struct Judge<'a> {
+    s: &'a Subject<'a>,
+    course: &'a Course,
+    needs: Vectors,
+}
+
+impl Judge<'_> {
+    /// Asks that `a` comes before `b`, and says whether it does.
+    fn need(&mut self, a: usize, b: usize) -> bool {
+        let (stream, count) = (self.course.stream[a], self.course.position[a] + 1);
+        let need = &mut self.needs.row_mut(b)[stream];
+        *need = count.max(*need);
+        self.course.before(a, b)
+    }
+
+    /// Rule 10. It is asked of every step outside the origin: what holds for the first step of a stream holds for all, and still must if the first
+    /// one is taken away.
+    fn fork(&mut self) -> Result<()> {
+        let origin = self.s.plan.origin.index();
+        let start = (0..self.s.plan.steps.len()).find(|&i| self.course.stream[i] == origin);
+        for i in (0..self.s.plan.steps.len()).filter(|&i| self.course.stream[i] != origin) {
+            if !start.is_some_and(|start| self.need(start, i)) {
+                return self
+                    .s
+                    .broken(10, format_args!("{} may run before the first step of the origin {}", self.s.step(i), self.s.plan.origin));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule 11.
+    fn join(&mut self) -> Result<()> {
+        let steps = &self.s.plan.steps;
+        for stream in self.s.stream_ids() {
+            let last = (0..steps.len()).rev().find(|&i| steps[i].stream() == stream && !steps[i].is_synchronisation());
+            if let Some(last) = last
+                && !self.need(last, steps.len())
+            {
+                return self.s.broken(11, format_args!("{} may outlast the origin {}", self.s.step(last), self.s.plan.origin));
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule 12.
+    fn reads(&mut self, accesses: &Accesses) -> Result<()> {
+        for (b, &writer) in accesses.writer.iter().enumerate() {
+            for &reader in &accesses.readers[b] {
+                if !self.need(writer, reader) {
+                    let (reader, writer) = (self.s.step(reader), self.s.step(writer));
+                    return self.s.broken(12, format_args!("{reader} reads {}, but not after {writer}", self.s.buffer(BufferId::new(b))));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule 13.
+    fn shared_bytes(&mut self, accesses: &Accesses) -> Result<()> {
+        let buffers = &self.s.plan.buffers;
+        // For each buffer, the least clock that counts every access of it.
+        let mut closed = Vectors::new(buffers.len(), self.s.plan.streams.len());
+        for b in 0..buffers.len() {
+            for &access in accesses.readers[b].iter().chain([&accesses.writer[b]]) {
+                let count = &mut closed.row_mut(b)[self.course.stream[access]];
+                *count = (self.course.position[access] + 1).max(*count);
+            }
+        }
+        let mut by_place: Vec<usize> = (0..buffers.len()).filter(|&b| buffers[b].bytes > 0).collect();
+        by_place.sort_by_key(|&b| (buffers[b].gpu, buffers[b].offset, b));
+        for (i, &a) in by_place.iter().enumerate() {
+            let end = buffers[a].offset + buffers[a].bytes;
+            let sharing = |b: &&usize| buffers[**b].gpu == buffers[a].gpu && buffers[**b].offset < end;
+            for &b in by_place[i + 1..].iter().take_while(sharing) {
+                let opens_after = |first: usize, second: usize| covers(self.course.clocks.row(accesses.writer[second]), closed.row(first));
+                let (first, second) = match (opens_after(a, b), opens_after(b, a)) {
+                    (true, _) => (a, b),
+                    (_, true) => (b, a),
+                    _ => return self.clash(accesses, a, b),
+                };
+                self.needs.raise(accesses.writer[second], closed.row(first));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says which accesses of two buffers that share bytes are not ordered.
+    fn clash(&self, accesses: &Accesses, a: usize, b: usize) -> Result<()> {
+        let late = |a: usize, b: usize| {
+            let all = accesses.readers[a].iter().chain([&accesses.writer[a]]);
+            all.copied().find(|&access| !self.course.before(access, accesses.writer[b]))
+        };
+        let (a, b) = if accesses.writer[a] < accesses.writer[b] { (a, b) } else { (b, a) };
+        let access = late(a, b).map_or(String::new(), |access| self.s.step(access));
+        let (first, second) = (self.s.buffer(BufferId::new(a)), self.s.buffer(BufferId::new(b)));
+        let writer = self.s.step(accesses.writer[b]);
+        self.s.broken(
+            13,
+            format_args!("{first} and {second} share bytes, but {writer} does not come after {access}, nor the other way round"),
+        )
+    }
+
+    /// Rule 14.
+    fn barriers(&mut self) -> Result<()> {
+        let plan = self.s.plan;
+        let mut previous: Vec<Vec<usize>> = vec![Vec::new(); plan.gpus.len()];
+        for section in &plan.sections {
+            let SectionKind::Stage { gpu, index } = section.kind else { continue };
+            let launches: Vec<usize> = (section.first..section.end).filter(|&i| matches!(plan.steps[i], Step::Launch { .. })).collect();
+            for &launch in &launches {
+                for &earlier in &previous[gpu.index()] {
+                    if !self.need(earlier, launch) {
+                        let (launch, earlier) = (self.s.step(launch), self.s.step(earlier));
+                        return self.s.broken(14, format_args!("{launch}, of stage {index} on {gpu}, does not wait for {earlier}"));
+                    }
+                }
+            }
+            previous[gpu.index()] = launches;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,371 @@
+//! Rules 1 to 9: everything that needs no order between streams.
+
+use super::{Accesses, Subject};
+use crate::error::Result;
+use crate::graph::Origin;
+use crate::ids::{BufferId, EventId, GpuId, StreamId, TensorId};
+use crate::plan::{Operand, SectionKind, Step, StreamKind};
+use crate::schedule::Schedule;
+
+/// Checks rules 1 to 9; gives the steps that touch each buffer and event.
+pub(super) fn check(s: &Subject, schedule: Option<&Schedule>) -> Result<Accesses> {
+    gpus_and_streams(s, schedule)?;
+    numbers_in_steps(s)?;
+    sections(s)?;
+    if let Some(schedule) = schedule {
+        stages_of_schedule(s, schedule)?;
+    }
+    buffers(s)?;
+    weights(s)?;
+    launches(s)?;
+    uploads_and_downloads(s)?;
+    copies(s)?;
+    let (writer, readers) = writers_and_readers(s)?;
+    let (record, waits) = events(s)?;
+    Ok(Accesses { writer, readers, waits, record })
+}
+
+/// Rule 1, for everything but steps.
+fn gpus_and_streams(s: &Subject, schedule: Option<&Schedule>) -> Result<()> {
+    let plan = s.plan;
+    if plan.targets.len() != plan.gpus.len() {
+        return s.broken(1, format_args!("{} GPUs stand for {} of the target", plan.gpus.len(), plan.targets.len()));
+    }
+    for (i, target) in plan.targets.iter().enumerate() {
+        if plan.targets[..i].contains(target) || schedule.is_some_and(|sch| target.index() >= sch.gpus.len().max(1)) {
+            return s.broken(1, format_args!("{} stands for {target}, which is taken or unknown to the schedule", GpuId::new(i)));
+        }
+    }
+    if let Some(buffer) = plan.buffers.iter().find(|b| b.gpu.index() >= plan.gpus.len() || b.tensor.index() >= s.graph.tensors.len()) {
+        return s.broken(1, format_args!("a buffer holds {} on {}", buffer.tensor, buffer.gpu));
+    }
+    if let Some(gpu) = plan.events.iter().find(|gpu| gpu.index() >= plan.gpus.len()) {
+        return s.broken(1, format_args!("an event belongs to {gpu}"));
+    }
+    // Streams in order: GPU by GPU, compute streams 0, 1, 2, ..., then copy streams to different GPUs.
+    let mut at = 0;
+    for gpu in (0..plan.gpus.len()).map(GpuId::new) {
+        let (mut lanes, mut destinations) = (0, Vec::new());
+        while let Some(stream) = plan.streams.get(at).filter(|stream| stream.gpu == gpu) {
+            let sound = match stream.kind {
+                StreamKind::Compute(lane) => lane == lanes && destinations.is_empty(),
+                StreamKind::Copy { to } => to != gpu && to.index() < plan.gpus.len() && !destinations.contains(&to),
+            };
+            if !sound {
+                return s.broken(1, format_args!("{} of {gpu} is out of order or listed twice", StreamId::new(at)));
+            }
+            match stream.kind {
+                StreamKind::Compute(_) => lanes += 1,
+                StreamKind::Copy { to } => destinations.push(to),
+            }
+            at += 1;
+        }
+        if lanes == 0 {
+            return s.broken(1, format_args!("{gpu} has no compute stream"));
+        }
+    }
+    if at != plan.streams.len() {
+        return s.broken(1, format_args!("{} belongs to {}, out of order", StreamId::new(at), plan.streams[at].gpu));
+    }
+    if plan.origin != StreamId::new(0) || plan.streams.is_empty() {
+        return s.broken(1, format_args!("the origin is {}, not the first compute stream of the first GPU", plan.origin));
+    }
+    Ok(())
+}
+
+/// Rule 1, for steps.
+fn numbers_in_steps(s: &Subject) -> Result<()> {
+    let (plan, graph) = (s.plan, s.graph);
+    let buffer = |b: &BufferId| b.index() < plan.buffers.len();
+    let event = |e: &EventId| e.index() < plan.events.len();
+    let tensor = |t: &TensorId| t.index() < graph.tensors.len();
+    for (i, step) in plan.steps.iter().enumerate() {
+        let sound = match step {
+            Step::Upload { input, to, .. } => *input < graph.inputs.len() && buffer(to),
+            Step::Launch { operator, reads, writes, .. } => {
+                let operand = |operand: &Operand| match operand {
+                    Operand::Buffer(b) => buffer(b),
+                    Operand::Weight(t) => tensor(t),
+                };
+                operator.index() < graph.operators.len() && reads.iter().all(operand) && writes.iter().all(buffer)
+            }
+            Step::Copy { tensor: t, from, to, .. } => tensor(t) && buffer(from) && buffer(to),
+            Step::Download { output, from, .. } => *output < graph.outputs.len() && buffer(from),
+            Step::Record { event: e, .. } | Step::Wait { event: e, .. } => event(e),
+        };
+        if !sound || step.stream().index() >= plan.streams.len() {
+            return s.broken(1, format_args!("{} names something that does not exist: {step:?}", s.step(i)));
+        }
+    }
+    Ok(())
+}
+
+/// Rule 2, without a schedule.
+fn sections(s: &Subject) -> Result<()> {
+    let sections = &s.plan.sections;
+    let mut covered = 0;
+    for (i, section) in sections.iter().enumerate() {
+        if section.first != covered || section.end < covered || section.end > s.plan.steps.len() {
+            return s.broken(2, format_args!("section {i} is {}..{}, after one that ends at {covered}", section.first, section.end));
+        }
+        covered = section.end;
+        let sound = match section.kind {
+            SectionKind::Begin => i == 0,
+            SectionKind::End => i + 1 == sections.len(),
+            SectionKind::Stage { gpu, .. } => gpu.index() < s.plan.gpus.len() && i > 0 && i + 1 < sections.len(),
+        };
+        if !sound {
+            return s.broken(2, format_args!("section {i} of {} cannot be {:?}", sections.len(), section.kind));
+        }
+    }
+    if covered != s.plan.steps.len() || sections.len() < 2 {
+        return s.broken(2, format_args!("{} sections cover {covered} of {} steps", sections.len(), s.plan.steps.len()));
+    }
+    let mut next = vec![0; s.plan.gpus.len()];
+    for section in sections {
+        if let SectionKind::Stage { gpu, index } = section.kind {
+            if index < next[gpu.index()] {
+                return s.broken(2, format_args!("stage {index} of {gpu} comes after stage {}", next[gpu.index()] - 1));
+            }
+            next[gpu.index()] = index + 1;
+        }
+    }
+    Ok(())
+}
+
+/// Rule 2, with the schedule that the plan must follow.
+fn stages_of_schedule(s: &Subject, schedule: &Schedule) -> Result<()> {
+    let mut stages = 0;
+    for section in &s.plan.sections {
+        let mut launched: Vec<_> = s.plan.steps[section.first..section.end]
+            .iter()
+            .filter_map(|step| match step {
+                Step::Launch { operator, stream, .. } => Some((*operator, s.plan.streams[stream.index()].gpu)),
+                _ => None,
+            })
+            .collect();
+        launched.sort_unstable();
+        let mut scheduled = Vec::new();
+        if let SectionKind::Stage { gpu, index } = section.kind {
+            let target = s.plan.targets[gpu.index()];
+            let Some(stage) = schedule.gpus.get(target.index()).and_then(|list| list.get(index)) else {
+                return s.broken(2, format_args!("the schedule has no stage {index} on {target}"));
+            };
+            scheduled = stage.operators.iter().map(|&op| (op, gpu)).collect();
+            scheduled.sort_unstable();
+            stages += 1;
+        }
+        if launched != scheduled {
+            return s.broken(2, format_args!("{:?} launches {launched:?} and not {scheduled:?}, as scheduled", section.kind));
+        }
+    }
+    let scheduled: usize = schedule.gpus.iter().map(Vec::len).sum();
+    if stages != scheduled {
+        return s.broken(2, format_args!("{stages} of the {scheduled} scheduled stages are there"));
+    }
+    Ok(())
+}
+
+/// Rule 3.
+fn buffers(s: &Subject) -> Result<()> {
+    let mut seen = vec![vec![false; s.graph.tensors.len()]; s.plan.gpus.len()];
+    for (i, buffer) in s.plan.buffers.iter().enumerate() {
+        let name = s.buffer(BufferId::new(i));
+        let tensor = s.graph.tensor(buffer.tensor);
+        if matches!(tensor.origin, Origin::Constant(_) | Origin::View(_)) {
+            return s.broken(3, format_args!("{name} holds a constant or a view"));
+        }
+        if buffer.bytes != tensor.bytes() {
+            return s.broken(3, format_args!("{name} has {} bytes, its tensor {}", buffer.bytes, tensor.bytes()));
+        }
+        let arena = s.plan.gpus[buffer.gpu.index()].arena_bytes;
+        if !buffer.offset.is_multiple_of(256) || buffer.offset.checked_add(buffer.bytes).is_none_or(|end| end > arena) {
+            return s.broken(3, format_args!("{name}: {} bytes at {} of an arena of {arena}", buffer.bytes, buffer.offset));
+        }
+        if std::mem::replace(&mut seen[buffer.gpu.index()][buffer.tensor.index()], true) {
+            return s.broken(3, format_args!("{name} is the second buffer of its tensor there"));
+        }
+    }
+    Ok(())
+}
+
+/// Rule 4.
+fn weights(s: &Subject) -> Result<()> {
+    let mut read = vec![vec![false; s.graph.tensors.len()]; s.plan.gpus.len()];
+    for step in &s.plan.steps {
+        if let Step::Launch { reads, stream, .. } = step {
+            let gpu = s.plan.streams[stream.index()].gpu;
+            for operand in reads {
+                if let Operand::Weight(t) = operand {
+                    read[gpu.index()][t.index()] = true;
+                }
+            }
+        }
+    }
+    for (g, gpu) in s.plan.gpus.iter().enumerate() {
+        let mut free = 0;
+        let mut previous = None;
+        for &(t, offset) in &gpu.weights {
+            let name = format!("{} on {}", s.tensor(t), GpuId::new(g));
+            let Some(tensor) = s.graph.tensors.get(t.index()).filter(|tensor| matches!(tensor.origin, Origin::Constant(_))) else {
+                return s.broken(4, format_args!("{name} is no constant"));
+            };
+            if previous.replace(t).is_some_and(|p| p >= t) {
+                return s.broken(4, format_args!("{name} is out of order"));
+            }
+            let end = offset.checked_add(tensor.bytes());
+            if !offset.is_multiple_of(256) || offset < free || end.is_none_or(|end| end > gpu.weights_bytes) {
+                return s.broken(4, format_args!("{name}: {} bytes at {offset} of a region of {}", tensor.bytes(), gpu.weights_bytes));
+            }
+            free = end.unwrap_or(offset);
+            if !read[g][t.index()] {
+                return s.broken(4, format_args!("no launch reads {name}"));
+            }
+            read[g][t.index()] = false;
+        }
+        if let Some(t) = read[g].iter().position(|&missing| missing) {
+            return s.broken(4, format_args!("a launch on {} reads {}, which is not there", GpuId::new(g), s.tensor(TensorId::new(t))));
+        }
+    }
+    Ok(())
+}
+
+/// Rule 5.
+fn launches(s: &Subject) -> Result<()> {
+    let mut launched = vec![false; s.graph.operators.len()];
+    for (i, step) in s.plan.steps.iter().enumerate() {
+        let Step::Launch { operator, stream, reads, writes } = step else { continue };
+        let stream = s.plan.streams[stream.index()];
+        if !matches!(stream.kind, StreamKind::Compute(_)) {
+            return s.broken(5, format_args!("{}: not a compute stream", s.step(i)));
+        }
+        if std::mem::replace(&mut launched[operator.index()], true) {
+            return s.broken(5, format_args!("{}: launched before", s.step(i)));
+        }
+        let op = s.graph.operator(*operator);
+        let holds = |b: BufferId, t: TensorId| {
+            let buffer = &s.plan.buffers[b.index()];
+            buffer.gpu == stream.gpu && buffer.tensor == t
+        };
+        let reads_right = |(operand, &t): (&Operand, &TensorId)| match *operand {
+            Operand::Buffer(b) => holds(b, s.graph.root(t)),
+            Operand::Weight(weight) => weight == s.graph.root(t) && matches!(s.graph.tensor(weight).origin, Origin::Constant(_)),
+        };
+        if reads.len() != op.inputs.len() || !reads.iter().zip(&op.inputs).all(reads_right) {
+            return s.broken(5, format_args!("{} reads {reads:?} for {:?}", s.step(i), op.inputs));
+        }
+        if writes.len() != op.outputs.len() || !writes.iter().zip(&op.outputs).all(|(&b, &t)| holds(b, t)) {
+            return s.broken(5, format_args!("{} writes {writes:?} for {:?}", s.step(i), op.outputs));
+        }
+    }
+    match s.graph.op_ids().find(|op| !launched[op.index()]) {
+        Some(op) => s.broken(5, format_args!("operator {op} {:?} is never launched", s.graph.operator(op).name)),
+        None => Ok(()),
+    }
+}
+
+/// Rule 6.
+fn uploads_and_downloads(s: &Subject) -> Result<()> {
+    let mut downloaded = vec![false; s.graph.outputs.len()];
+    for (i, step) in s.plan.steps.iter().enumerate() {
+        let (buffer, tensor) = match *step {
+            Step::Upload { input, to, .. } => (to, s.graph.inputs[input]),
+            Step::Download { output, from, .. } => (from, s.graph.outputs[output]),
+            _ => continue,
+        };
+        let held = &s.plan.buffers[buffer.index()];
+        let stream = s.plan.streams[step.stream().index()];
+        if held.tensor != s.graph.root(tensor) || held.gpu != stream.gpu || !matches!(stream.kind, StreamKind::Compute(_)) {
+            return s.broken(6, format_args!("{}: {} through {}", s.step(i), s.tensor(tensor), s.buffer(buffer)));
+        }
+        if let Step::Download { output, .. } = *step
+            && std::mem::replace(&mut downloaded[output], true)
+        {
+            return s.broken(6, format_args!("{}: downloaded before", s.step(i)));
+        }
+    }
+    match downloaded.iter().position(|done| !done) {
+        Some(output) => s.broken(6, format_args!("output {output} ({}) is never downloaded", s.tensor(s.graph.outputs[output]))),
+        None => Ok(()),
+    }
+}
+
+/// Rule 7.
+fn copies(s: &Subject) -> Result<()> {
+    for (i, step) in s.plan.steps.iter().enumerate() {
+        let Step::Copy { tensor, from, to, stream } = *step else { continue };
+        let (source, target) = (&s.plan.buffers[from.index()], &s.plan.buffers[to.index()]);
+        if source.tensor != tensor || target.tensor != tensor {
+            return s.broken(7, format_args!("{}: from {} to {}", s.step(i), s.buffer(from), s.buffer(to)));
+        }
+        let stream = s.plan.streams[stream.index()];
+        if stream.gpu != source.gpu || stream.kind != (StreamKind::Copy { to: target.gpu }) {
+            return s.broken(7, format_args!("{}: not the copy stream from {} to {}", s.step(i), source.gpu, target.gpu));
+        }
+    }
+    Ok(())
+}
+
+/// Rule 8; gives the writer and the readers of each buffer.
+fn writers_and_readers(s: &Subject) -> Result<(Vec<usize>, Vec<Vec<usize>>)> {
+    let mut writer: Vec<Option<usize>> = vec![None; s.plan.buffers.len()];
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); s.plan.buffers.len()];
+    for (i, step) in s.plan.steps.iter().enumerate() {
+        let (read, written): (Vec<BufferId>, &[BufferId]) = match step {
+            Step::Upload { to, .. } => (Vec::new(), std::slice::from_ref(to)),
+            Step::Launch { reads, writes, .. } => {
+                let buffers = reads.iter().filter_map(|operand| match *operand {
+                    Operand::Buffer(b) => Some(b),
+                    Operand::Weight(_) => None,
+                });
+                (buffers.collect(), writes)
+            }
+            Step::Copy { from, to, .. } => (vec![*from], std::slice::from_ref(to)),
+            Step::Download { from, .. } => (vec![*from], &[]),
+            Step::Record { .. } | Step::Wait { .. } => continue,
+        };
+        for b in read {
+            if readers[b.index()].last() != Some(&i) {
+                readers[b.index()].push(i);
+            }
+        }
+        for &b in written {
+            if let Some(first) = writer[b.index()].replace(i) {
+                return s.broken(8, format_args!("{} and {} both write {}", s.step(first), s.step(i), s.buffer(b)));
+            }
+        }
+    }
+    match writer.iter().position(Option::is_none) {
+        Some(b) => s.broken(8, format_args!("nothing writes {}", s.buffer(BufferId::new(b)))),
+        None => Ok((writer.into_iter().flatten().collect(), readers)),
+    }
+}
+
+/// Rule 9; gives the record and the waits of each event.
+fn events(s: &Subject) -> Result<(Vec<usize>, Vec<Vec<usize>>)> {
+    let mut record: Vec<Option<usize>> = vec![None; s.plan.events.len()];
+    let mut waits: Vec<Vec<usize>> = vec![Vec::new(); s.plan.events.len()];
+    for (i, step) in s.plan.steps.iter().enumerate() {
+        match *step {
+            Step::Record { event, stream } => {
+                if s.plan.streams[stream.index()].gpu != s.plan.events[event.index()] {
+                    return s.broken(9, format_args!("{}: the event belongs to {}", s.step(i), s.plan.events[event.index()]));
+                }
+                if let Some(first) = record[event.index()].replace(i) {
+                    return s.broken(9, format_args!("{} repeats {}", s.step(i), s.step(first)));
+                }
+            }
+            Step::Wait { event, .. } => {
+                if record[event.index()].is_none() {
+                    return s.broken(9, format_args!("{} is issued before the event is recorded", s.step(i)));
+                }
+                waits[event.index()].push(i);
+            }
+            _ => {}
+        }
+    }
+    match record.iter().position(Option::is_none) {
+        Some(e) => s.broken(9, format_args!("{} is never recorded", EventId::new(e))),
+        None => Ok((record.into_iter().flatten().collect(), waits)),
+    }
+}

@@ -1,0 +1,95 @@
+//! What HIOS-LP is compared with: one GPU for everything, and the opposite.
+
+use super::{Problem, Schedule, Stage};
+use crate::ids::OpId;
+
+/// All operators in topological order on the GPU on which they take the least time together (ties: the lowest).
+pub(super) fn sequential(problem: &Problem) -> Schedule {
+    let gpu = fastest_gpu(problem);
+    one_operator_stages("sequential", problem.gpus, problem.order.iter().map(|&op| (op, gpu)))
+}
+
+/// Each operator, in topological order, on the next GPU.
+pub(super) fn scatter(problem: &Problem) -> Schedule {
+    let gpus = linked_gpus(problem);
+    one_operator_stages("scatter", problem.gpus, problem.order.iter().enumerate().map(|(i, &op)| (op, gpus[i % gpus.len()])))
+}
+
+/// The schedule that runs these operators, in this order, on these GPUs, each in a stage of its own.
+pub(super) fn one_operator_stages(algorithm: &str, gpus: usize, placed: impl Iterator<Item = (OpId, usize)>) -> Schedule {
+    let mut lists = vec![Vec::new(); gpus];
+    for (op, gpu) in placed {
+        lists[gpu].push(Stage { operators: vec![op] });
+    }
+    Schedule { algorithm: algorithm.into(), gpus: lists }
+}
+
+/// The GPU on which all operators together take the least time (ties: the lowest).
+fn fastest_gpu(problem: &Problem) -> usize {
+    let total = |gpu: usize| problem.time.iter().map(|row| row[gpu]).sum::<u64>();
+    (0..problem.gpus).min_by_key(|&gpu| total(gpu)).unwrap_or(0)
+}
+
+/// GPUs that are all linked to each other in both directions, ascending: starting from the fastest, each further GPU, lowest first, that
+/// has a link for every tensor to and from all those taken before.
+///
+/// Algorithms that place operators one after the other use only these. On GPUs that are not all linked they could otherwise put the readers
+/// and the writers of an operator where no GPU reaches both, and end without any schedule. On the usual machine, where copies can at
+/// least go through host memory, these are all GPUs.
+pub(super) fn linked_gpus(problem: &Problem) -> Vec<usize> {
+    let mut linked = vec![vec![true; problem.gpus]; problem.gpus];
+    for edge in &problem.edges {
+        for (from, row) in edge.transfer.iter().enumerate() {
+            for (to, time) in row.iter().enumerate() {
+                linked[from][to] &= time.is_some() || from == to;
+            }
+        }
+    }
+    let mut chosen = vec![fastest_gpu(problem)];
+    for gpu in 0..problem.gpus {
+        if !chosen.contains(&gpu) && chosen.iter().all(|&other| linked[gpu][other] && linked[other][gpu]) {
+            chosen.push(gpu);
+        }
+    }
+    chosen.sort_unstable();
+    chosen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::LinkMode;
+
+    fn chain(gpus: usize) -> Problem {
+        Problem::from_dag_text("3\n0 1 1\n1 1 1\n2 1 1\n2\n0 1 1\n1 2 1\n", gpus, LinkMode::Free).unwrap()
+    }
+
+    #[test]
+    fn sequential_takes_the_fastest_gpu() {
+        let mut p = chain(3);
+        p.time[0] = vec![5, 5, 1];
+        p.time[1] = vec![1, 1, 4];
+        let s = sequential(&p);
+        assert_eq!(s.gpus.iter().map(Vec::len).collect::<Vec<_>>(), [0, 0, 3]);
+        p.time[1] = vec![1, 1, 5];
+        assert_eq!(sequential(&p).gpus.iter().map(Vec::len).collect::<Vec<_>>(), [3, 0, 0]);
+    }
+
+    #[test]
+    fn scatter_goes_round() {
+        let s = scatter(&chain(2));
+        let ops: Vec<Vec<u32>> = s.gpus.iter().map(|stages| stages.iter().map(|s| s.operators[0].0).collect()).collect();
+        assert_eq!(ops, [vec![0, 2], vec![1]]);
+    }
+
+    #[test]
+    fn unlinked_gpus_are_left_out() {
+        let mut p = chain(4);
+        p.edges[0].transfer[2][0] = None;
+        assert_eq!(linked_gpus(&p), [0, 1, 3]);
+        for row in &mut p.time {
+            row[2] = 1;
+        }
+        assert_eq!(linked_gpus(&p), [1, 2, 3]);
+    }
+}

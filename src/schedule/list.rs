@@ -1,0 +1,269 @@
+//! List scheduling of a partial mapping: the latency of the operators mapped so far, each GPU running its own by priority.
+//!
+//! HIOS-LP asks this question once for each path and GPU, so it is answered without building a [`Schedule`](super::Schedule). The answer
+//! is that of [`evaluate`](super::evaluate()) for the same mapping, one operator a stage (a test holds them to it), restricted to the
+//! mapped operators: tensors of unmapped operators are there at time 0, and unmapped readers need no transfer.
+//!
+//! Operators are numbered by *rank*, their place in priority order. Priorities descend along every edge, so ranks are topological, and the
+//! arrays are walked in ascending order.
+//!
+//! * With free links, an operator's start depends only on lower ranks: one pass over the mapped ranks. A trial that adds a path changes
+//!   nothing before the path's first rank, so the pass begins there.
+//! * With serial links, a transfer's turn depends on when other tensors become ready, so operators are run in time order. A GPU has at
+//!   most one operator running: the next instant is the minimum over the GPUs, and no heap is needed.
+//! * Either stops as soon as the latency reaches a bound, the best that an earlier trial has found.
+//!
+//! One question: O(M + D) with free links and O(M·G + D) with serial ones, for M mapped operators with D dependencies on G GPUs.
+
+use super::{LinkMode, Problem};
+use crate::cost::Nanos;
+
+/// Marks an operator that is not mapped.
+const UNMAPPED: u32 = u32::MAX;
+
+/// An edge of the problem, its operators by rank.
+struct Flow {
+    producer: u32,
+    consumers: Vec<u32>,
+}
+
+/// A mapping under construction.
+pub(super) struct ListScheduler {
+    gpus: usize,
+    links: LinkMode,
+    /// `time[rank * gpus + gpu]`.
+    time: Vec<Nanos>,
+    flows: Vec<Flow>,
+    /// `transfer[(flow * gpus + from) * gpus + to]`; 0 where there is no link: only linked GPUs are asked about.
+    transfer: Vec<Nanos>,
+    /// `inputs[first_input[rank]..first_input[rank + 1]]`: the flows that an operator reads, with their producers.
+    first_input: Vec<usize>,
+    inputs: Vec<(u32, u32)>,
+    /// `outputs[rank]`: the flows that an operator makes, by tensor id.
+    outputs: Vec<Vec<u32>>,
+    /// Place in the fixed topological order, by rank.
+    position: Vec<usize>,
+
+    /// GPU of each operator, by rank.
+    gpu: Vec<u32>,
+    /// The mapped ranks, ascending.
+    mapped: Vec<u32>,
+    /// Free links: finish of each mapped operator.
+    finish: Vec<Nanos>,
+    // What a serial run needs, kept to save allocations.
+    missing: Vec<u32>,
+    ready: Vec<Nanos>,
+    queues: Vec<Vec<u32>>,
+    finished: Vec<u32>,
+    link_free: Vec<Nanos>,
+}
+
+impl ListScheduler {
+    /// Nothing mapped yet. `by_rank` lists all operators by priority.
+    pub fn new(problem: &Problem, by_rank: &[usize]) -> ListScheduler {
+        let (operators, gpus) = (problem.operators(), problem.gpus);
+        let mut rank = vec![0u32; operators];
+        for (r, &op) in by_rank.iter().enumerate() {
+            rank[op] = r as u32;
+        }
+        let flow = |e: &super::Edge| Flow { producer: rank[e.producer.index()], consumers: e.consumers.iter().map(|c| rank[c.index()]).collect() };
+        let flows: Vec<Flow> = problem.edges.iter().map(flow).collect();
+        let mut per_operator = vec![Vec::new(); operators];
+        let mut outputs = vec![Vec::new(); operators];
+        for (index, flow) in flows.iter().enumerate() {
+            outputs[flow.producer as usize].push(index as u32);
+            for &consumer in &flow.consumers {
+                per_operator[consumer as usize].push((index as u32, flow.producer));
+            }
+        }
+        for list in &mut outputs {
+            list.sort_by_key(|&flow| problem.edges[flow as usize].tensor);
+        }
+        let mut first_input = vec![0];
+        for list in &per_operator {
+            first_input.push(first_input[first_input.len() - 1] + list.len());
+        }
+        let position = problem.positions();
+        ListScheduler {
+            gpus,
+            links: problem.links,
+            time: by_rank.iter().flat_map(|&op| problem.time[op].iter().copied()).collect(),
+            flows,
+            transfer: problem.edges.iter().flat_map(|e| e.transfer.iter().flatten().map(|t| t.unwrap_or(0))).collect(),
+            first_input,
+            inputs: per_operator.concat(),
+            outputs,
+            position: by_rank.iter().map(|&op| position[op]).collect(),
+            gpu: vec![UNMAPPED; operators],
+            mapped: Vec::new(),
+            finish: vec![0; operators],
+            missing: vec![0; operators],
+            ready: vec![0; operators],
+            queues: vec![Vec::new(); gpus],
+            finished: Vec::new(),
+            link_free: vec![0; gpus * gpus],
+        }
+    }
+
+    /// The GPU of the operator of this rank, which must be mapped.
+    pub fn gpu_of(&self, rank: usize) -> usize {
+        self.gpu[rank] as usize
+    }
+
+    /// Maps `path` (ascending ranks, all unmapped) to the GPU of `candidates` that gives the lowest latency of all mapped operators; the first wins ties.
+    pub fn map_to_best(&mut self, path: &[u32], candidates: &[usize]) {
+        let at = self.mapped.partition_point(|&rank| rank < path[0]);
+        merge(&mut self.mapped, at, path);
+        let free_before = self.gpus_free_after(at);
+        let mut best = (Nanos::MAX, candidates[0]);
+        for &gpu in candidates {
+            self.assign(path, gpu);
+            if let Some(latency) = self.latency(at, &free_before, best.0) {
+                best = (latency, gpu);
+            }
+        }
+        self.assign(path, best.1);
+        if self.links == LinkMode::Free {
+            // Leaves the finish times of the final choice for the next trials to start from.
+            self.latency(at, &free_before, Nanos::MAX);
+        }
+    }
+
+    fn assign(&mut self, path: &[u32], gpu: usize) {
+        for &rank in path {
+            self.gpu[rank as usize] = gpu as u32;
+        }
+    }
+
+    /// When each GPU has finished the first `count` mapped operators, and the latest of these times (free links).
+    fn gpus_free_after(&self, count: usize) -> Vec<Nanos> {
+        let mut free = vec![0; self.gpus];
+        for &rank in &self.mapped[..count] {
+            free[self.gpu[rank as usize] as usize] = self.finish[rank as usize];
+        }
+        free
+    }
+
+    /// The latency of all mapped operators, if it is below `bound`. The first `at` of them are unchanged since the last run without a bound.
+    fn latency(&mut self, at: usize, free_before: &[Nanos], bound: Nanos) -> Option<Nanos> {
+        match self.links {
+            LinkMode::Free => self.latency_free(at, free_before, bound),
+            LinkMode::Serial => self.latency_serial(bound),
+        }
+    }
+
+    fn latency_free(&mut self, at: usize, free_before: &[Nanos], bound: Nanos) -> Option<Nanos> {
+        let gpus = self.gpus;
+        let mut free = free_before.to_vec();
+        for &rank in &self.mapped[at..] {
+            let rank = rank as usize;
+            let gpu = self.gpu[rank] as usize;
+            let mut start = free[gpu];
+            for &(flow, producer) in &self.inputs[self.first_input[rank]..self.first_input[rank + 1]] {
+                let from = self.gpu[producer as usize];
+                if from == UNMAPPED {
+                    continue;
+                }
+                let mut arrival = self.finish[producer as usize];
+                if from as usize != gpu {
+                    arrival += self.transfer[(flow as usize * gpus + from as usize) * gpus + gpu];
+                }
+                start = start.max(arrival);
+            }
+            let finish = start + self.time[rank * gpus + gpu];
+            if finish >= bound {
+                return None;
+            }
+            self.finish[rank] = finish;
+            free[gpu] = finish;
+        }
+        let latency = free.into_iter().max().unwrap_or(0);
+        (latency < bound).then_some(latency)
+    }
+
+    fn latency_serial(&mut self, bound: Nanos) -> Option<Nanos> {
+        let gpus = self.gpus;
+        self.link_free.fill(0);
+        self.queues.iter_mut().for_each(Vec::clear);
+        for &rank in &self.mapped {
+            let r = rank as usize;
+            let inputs = &self.inputs[self.first_input[r]..self.first_input[r + 1]];
+            self.missing[r] = inputs.iter().filter(|&&(_, producer)| self.gpu[producer as usize] != UNMAPPED).count() as u32;
+            self.ready[r] = 0;
+            self.queues[self.gpu[r] as usize].push(rank);
+        }
+        let mut next = vec![0usize; gpus];
+        let mut free = vec![0; gpus];
+        // Finish of the operator that each GPU runs; `MAX` when it waits.
+        let mut running = vec![Nanos::MAX; gpus];
+        let mut arrived = vec![(u32::MAX, 0); gpus];
+        let mut latency = 0;
+        loop {
+            for gpu in 0..gpus {
+                if running[gpu] != Nanos::MAX {
+                    continue;
+                }
+                let Some(&rank) = self.queues[gpu].get(next[gpu]) else { continue };
+                if self.missing[rank as usize] > 0 {
+                    continue;
+                }
+                let finish = free[gpu].max(self.ready[rank as usize]) + self.time[rank as usize * gpus + gpu];
+                if finish >= bound {
+                    return None;
+                }
+                running[gpu] = finish;
+                latency = latency.max(finish);
+            }
+            let now = running.iter().copied().min().unwrap_or(Nanos::MAX);
+            if now == Nanos::MAX {
+                return Some(latency);
+            }
+            self.finished.clear();
+            for gpu in 0..gpus {
+                if running[gpu] == now {
+                    self.finished.push(self.queues[gpu][next[gpu]]);
+                    next[gpu] += 1;
+                    free[gpu] = now;
+                    running[gpu] = Nanos::MAX;
+                }
+            }
+            self.finished.sort_unstable_by_key(|&rank| self.position[rank as usize]);
+            for &rank in &self.finished {
+                let from = self.gpu[rank as usize] as usize;
+                for &flow in &self.outputs[rank as usize] {
+                    for &consumer in &self.flows[flow as usize].consumers {
+                        let to = self.gpu[consumer as usize];
+                        if to == UNMAPPED {
+                            continue;
+                        }
+                        let to = to as usize;
+                        if arrived[to].0 != flow {
+                            let mut arrival = now;
+                            if to != from {
+                                let link = from * gpus + to;
+                                arrival = now.max(self.link_free[link]) + self.transfer[(flow as usize * gpus + from) * gpus + to];
+                                self.link_free[link] = arrival;
+                            }
+                            arrived[to] = (flow, arrival);
+                        }
+                        self.missing[consumer as usize] -= 1;
+                        let ready = &mut self.ready[consumer as usize];
+                        *ready = (*ready).max(arrived[to].1);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Merges ascending `path` into ascending `mapped`, whose first `at` entries lie before it.
+fn merge(mapped: &mut Vec<u32>, at: usize, path: &[u32]) {
+    let tail = mapped.split_off(at);
+    let (mut a, mut b) = (tail.into_iter().peekable(), path.iter().copied().peekable());
+    while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
+        let next = if x < y { a.next() } else { b.next() };
+        mapped.extend(next);
+    }
+    mapped.extend(a);
+    mapped.extend(b);
+}

@@ -1,0 +1,392 @@
+//! Where a [`Problem`] comes from, and what makes one sound.
+//!
+//! Two sources: a graph with its costs ([`Problem::new`]), and the plain text form of published scheduling graphs
+//! ([`Problem::from_dag_text`]). Both end in [`Problem::check`], so that the algorithms need not doubt their input:
+//!
+//! 1. every table has one row an operator and one column a GPU; every id is in range;
+//! 2. an operator takes at least 1 ns. (An operator that takes no time could finish in the instant in which it starts, and "transfers in the
+//!    order in which their tensors become ready" would not be an order any more.) A transfer may take no time;
+//! 3. utilisations are in (0, 1];
+//! 4. [`Problem::order`] is a topological order of all operators, so there is no cycle;
+//! 5. the sum of all times, each taken at its worst, is below 2^62 ns: no sum of times overflows.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use super::{Edge, LinkMode, Problem};
+use crate::cost::{CostTable, Nanos};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Origin};
+use crate::ids::{OpId, TensorId};
+
+/// The most GPUs that a problem may offer: transfer tables grow with the square.
+const MAX_GPUS: usize = 64;
+
+/// All sums of times stay below this.
+const MAX_TOTAL: u128 = 1 << 62;
+
+impl Problem {
+    /// The scheduling problem of `graph` with these costs: one edge for each root tensor that an operator computes and another one reads.
+    pub fn new(graph: &Graph, costs: &CostTable, links: LinkMode) -> Result<Problem> {
+        let gpus = costs.gpus.len();
+        let operators = graph.operators.len();
+        if costs.operators.len() != operators {
+            let message = format!("the cost table has {} operators, the graph {operators}: it belongs to another model", costs.operators.len());
+            return Err(Error::Usage(message));
+        }
+        if costs.operators.iter().any(|row| row.len() != gpus) || costs.links.len() != gpus || costs.links.iter().any(|row| row.len() != gpus) {
+            return Err(Error::Usage(format!("the cost table is not one of {gpus} GPUs throughout")));
+        }
+        if let Some(link) = costs.links.iter().flatten().flatten().find(|l| !(l.bandwidth.is_finite() && l.bandwidth > 0.0)) {
+            return Err(Error::Usage(format!("a link has a bandwidth of {} bytes/s", link.bandwidth)));
+        }
+        let order = graph.topological_order().ok_or_else(|| Error::internal("schedule", "the graph has a cycle"))?;
+
+        let mut edges = Vec::new();
+        for (index, consumers) in graph.consumers().into_iter().enumerate() {
+            let tensor = TensorId::new(index);
+            let Origin::Operator(producer) = graph.tensor(tensor).origin else { continue };
+            if consumers.is_empty() {
+                continue;
+            }
+            let bytes = graph.tensor(tensor).bytes();
+            let transfer = costs.links.iter().map(|row| row.iter().map(|link| link.map(|l| l.time(bytes))).collect()).collect();
+            edges.push(Edge { tensor, producer, consumers, transfer });
+        }
+        let problem = Problem {
+            time: costs.operators.iter().map(|row| row.iter().map(|c| c.time).collect()).collect(),
+            utilisation: costs.operators.iter().map(|row| row.iter().map(|c| c.utilisation).collect()).collect(),
+            edges,
+            links,
+            order,
+            gpus,
+        };
+        problem.check()?;
+        Ok(problem)
+    }
+
+    /// A problem on `gpus` equal GPUs, from the text form of published scheduling graphs.
+    ///
+    /// The number of operators; a line for each, `id weight utilisation`; the number of edges; a line for each, `from to weight`. Weights are
+    /// milliseconds, rounded half up to nanoseconds. Ids are 0, 1, 2, ... in any order of lines, and need not be topological. Each edge is a tensor of
+    /// its own (`t0` is the first edge), which takes its weight to any other GPU.
+    pub fn from_dag_text(text: &str, gpus: usize, links: LinkMode) -> Result<Problem> {
+        if !(1..=MAX_GPUS).contains(&gpus) {
+            return Err(Error::Usage(format!("{gpus} GPUs: between 1 and {MAX_GPUS} are possible")));
+        }
+        let mut lines = Lines { lines: text.lines().enumerate().collect(), next: 0 };
+
+        let operators = lines.count("operators")?;
+        let mut rows: Vec<Option<(Nanos, f64)>> = vec![None; operators];
+        for _ in 0..operators {
+            let line = lines.fields(["id", "weight", "utilisation"])?;
+            let id = line.id(0, operators)?;
+            let time = line.milliseconds(1)?;
+            if time == 0 {
+                return Err(line.error(format!("weight {} is below one nanosecond", line.fields[1])));
+            }
+            let utilisation = line.number(2)?;
+            if !(utilisation > 0.0 && utilisation <= 1.0) {
+                return Err(line.error(format!("utilisation {utilisation} is not in (0, 1]")));
+            }
+            if rows[id].replace((time, utilisation)).is_some() {
+                return Err(line.error(format!("operator {id} appears twice")));
+            }
+        }
+        let rows: Vec<(Nanos, f64)> = rows.into_iter().flatten().collect();
+
+        let count = lines.count("edges")?;
+        let mut edges = Vec::new();
+        for index in 0..count {
+            let line = lines.fields(["from", "to", "weight"])?;
+            let (from, to) = (line.id(0, operators)?, line.id(1, operators)?);
+            if from == to {
+                return Err(line.error(format!("operator {from} depends on itself")));
+            }
+            let time = line.milliseconds(2)?;
+            let transfer = (0..gpus).map(|a| (0..gpus).map(|b| (a != b).then_some(time)).collect()).collect();
+            edges.push(Edge { tensor: TensorId::new(index), producer: OpId::new(from), consumers: vec![OpId::new(to)], transfer });
+        }
+        lines.end()?;
+
+        let order = topological_order(operators, &edges).map_err(|op| Error::Usage(format!("the scheduling graph has a cycle through operator {}", op.0)))?;
+        let problem = Problem {
+            time: rows.iter().map(|&(time, _)| vec![time; gpus]).collect(),
+            utilisation: rows.iter().map(|&(_, utilisation)| vec![utilisation; gpus]).collect(),
+            edges,
+            links,
+            order,
+            gpus,
+        };
+        problem.check()?;
+        Ok(problem)
+    }
+
+    /// Number of operators.
+    pub fn operators(&self) -> usize {
+        self.time.len()
+    }
+
+    /// t(v) of `op` on `gpu`.
+    pub fn operator_time(&self, op: OpId, gpu: usize) -> Nanos {
+        self.time[op.index()][gpu]
+    }
+
+    /// `position[op]`: the place of each operator in [`Problem::order`].
+    pub fn positions(&self) -> Vec<usize> {
+        let mut position = vec![0; self.operators()];
+        for (place, op) in self.order.iter().enumerate() {
+            position[op.index()] = place;
+        }
+        position
+    }
+
+    /// Whether the tables are sound: the list at the top of this file.
+    pub fn check(&self) -> Result<()> {
+        let (operators, gpus) = (self.operators(), self.gpus);
+        let fail = |message: String| Err(Error::Usage(format!("not a scheduling problem: {message}")));
+        if !(1..=MAX_GPUS).contains(&gpus) {
+            return fail(format!("{gpus} GPUs; between 1 and {MAX_GPUS} are possible"));
+        }
+        if self.utilisation.len() != operators || self.order.len() != operators {
+            return fail("tables of different lengths".into());
+        }
+        let mut total: u128 = 0;
+        for (op, (times, utilisations)) in self.time.iter().zip(&self.utilisation).enumerate() {
+            if times.len() != gpus || utilisations.len() != gpus {
+                return fail(format!("operator {op} does not have one time a GPU"));
+            }
+            if times.contains(&0) {
+                return fail(format!("operator {op} takes no time"));
+            }
+            if utilisations.iter().any(|&u| !(u > 0.0 && u <= 1.0)) {
+                return fail(format!("operator {op} has a utilisation outside (0, 1]"));
+            }
+            total += u128::from(times.iter().copied().max().unwrap_or(0));
+        }
+        let mut position = vec![usize::MAX; operators];
+        for (place, op) in self.order.iter().enumerate() {
+            match position.get_mut(op.index()) {
+                Some(slot) if *slot == usize::MAX => *slot = place,
+                _ => return fail(format!("the order names operator {op} twice, or it does not exist")),
+            }
+        }
+        for edge in &self.edges {
+            let tensor = edge.tensor;
+            if edge.transfer.len() != gpus || edge.transfer.iter().any(|row| row.len() != gpus) {
+                return fail(format!("tensor {tensor} does not have one transfer time a GPU pair"));
+            }
+            if edge.consumers.is_empty() || edge.consumers.windows(2).any(|w| w[0] >= w[1]) {
+                return fail(format!("the consumers of tensor {tensor} are not ascending"));
+            }
+            if edge.producer.index() >= operators || edge.consumers.iter().any(|op| op.index() >= operators) {
+                return fail(format!("tensor {tensor} belongs to an operator that does not exist"));
+            }
+            if edge.consumers.iter().any(|op| position[op.index()] <= position[edge.producer.index()]) {
+                return fail(format!("the order puts a consumer of tensor {tensor} before its producer {}", edge.producer));
+            }
+            let slowest = edge.transfer.iter().flatten().flatten().copied().max().unwrap_or(0);
+            total += u128::from(slowest) * gpus as u128;
+        }
+        let mut tensors: Vec<TensorId> = self.edges.iter().map(|e| e.tensor).collect();
+        tensors.sort_unstable();
+        if tensors.windows(2).any(|w| w[0] == w[1]) {
+            return fail("a tensor has two edges".into());
+        }
+        if total >= MAX_TOTAL {
+            return fail("the times add up to more than 2^62 ns".into());
+        }
+        Ok(())
+    }
+}
+
+/// Kahn's algorithm, the ready operator of lowest id first. `Err`: an operator on a cycle, or behind one.
+fn topological_order(operators: usize, edges: &[Edge]) -> Result<Vec<OpId>, OpId> {
+    let mut waiting = vec![0usize; operators];
+    let mut outgoing = vec![Vec::new(); operators];
+    for edge in edges {
+        for &consumer in &edge.consumers {
+            waiting[consumer.index()] += 1;
+            outgoing[edge.producer.index()].push(consumer);
+        }
+    }
+    let mut ready: BinaryHeap<Reverse<OpId>> = (0..operators).filter(|&op| waiting[op] == 0).map(|op| Reverse(OpId::new(op))).collect();
+    let mut order = Vec::with_capacity(operators);
+    while let Some(Reverse(op)) = ready.pop() {
+        order.push(op);
+        for &next in &outgoing[op.index()] {
+            waiting[next.index()] -= 1;
+            if waiting[next.index()] == 0 {
+                ready.push(Reverse(next));
+            }
+        }
+    }
+    match waiting.iter().position(|&w| w > 0) {
+        Some(op) => Err(OpId::new(op)),
+        None => Ok(order),
+    }
+}
+
+/// The lines of a scheduling graph, taken one by one.
+struct Lines<'t> {
+    lines: Vec<(usize, &'t str)>,
+    next: usize,
+}
+
+/// The fields of one line.
+struct Line<'t, const N: usize> {
+    number: usize,
+    fields: [&'t str; N],
+    names: [&'static str; N],
+}
+
+fn line_error(number: usize, message: impl std::fmt::Display) -> Error {
+    Error::Usage(format!("scheduling graph, line {number}: {message}"))
+}
+
+impl<'t> Lines<'t> {
+    fn fields<const N: usize>(&mut self, names: [&'static str; N]) -> Result<Line<'t, N>> {
+        let Some(&(index, text)) = self.lines.get(self.next) else {
+            return Err(line_error(self.lines.len() + 1, format!("the text ends here; `{}` expected", names.join(" "))));
+        };
+        self.next += 1;
+        let mut words = text.split_whitespace();
+        let mut fields = [""; N];
+        for field in &mut fields {
+            *field = words.next().ok_or_else(|| line_error(index + 1, format!("`{}` expected, found `{}`", names.join(" "), text.trim())))?;
+        }
+        match words.next() {
+            Some(_) => Err(line_error(index + 1, format!("`{}` expected, found `{}`", names.join(" "), text.trim()))),
+            None => Ok(Line { number: index + 1, fields, names }),
+        }
+    }
+
+    /// A line that announces how many lines of `what` follow. A number larger than the rest of the text is an error at once.
+    fn count(&mut self, what: &str) -> Result<usize> {
+        let line = self.fields(["count"])?;
+        let count: u64 = line.fields[0].parse().map_err(|_| line.error(format!("the number of {what} expected, found `{}`", line.fields[0])))?;
+        let rest = self.lines.len() - self.next;
+        if count > rest as u64 {
+            return Err(line.error(format!("{count} {what} announced, but only {rest} lines follow")));
+        }
+        Ok(count as usize)
+    }
+
+    fn end(&self) -> Result<()> {
+        match self.lines[self.next..].iter().find(|(_, text)| !text.trim().is_empty()) {
+            Some((index, text)) => Err(line_error(index + 1, format!("end of the text expected, found `{}`", text.trim()))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<const N: usize> Line<'_, N> {
+    fn error(&self, message: impl std::fmt::Display) -> Error {
+        line_error(self.number, message)
+    }
+
+    fn id(&self, field: usize, operators: usize) -> Result<usize> {
+        match self.fields[field].parse::<u32>() {
+            Ok(id) if (id as usize) < operators => Ok(id as usize),
+            _ => Err(self.error(format!("`{}` is not the id of one of the {operators} operators", self.fields[field]))),
+        }
+    }
+
+    fn number(&self, field: usize) -> Result<f64> {
+        match self.fields[field].parse::<f64>() {
+            Ok(number) if number.is_finite() => Ok(number),
+            _ => Err(self.error(format!("{} `{}` is not a number", self.names[field], self.fields[field]))),
+        }
+    }
+
+    /// Milliseconds as nanoseconds, rounded half up.
+    fn milliseconds(&self, field: usize) -> Result<Nanos> {
+        let number = self.number(field)?;
+        if number < 0.0 {
+            return Err(self.error(format!("{} {number} is negative", self.names[field])));
+        }
+        // Above 2^62 the sum check would refuse it anyway; the cast saturates.
+        Ok((number * 1e6 + 0.5).floor() as Nanos)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIAMOND: &str = "4\n0 1.5 0.5\n2 0.000001 1\n1 2 0.25\n3 1 1\n4\n0 1 0.5\n0 2 0\n1 3 0.25\n2 3 1\n";
+
+    #[test]
+    fn reads_a_scheduling_graph() {
+        let p = Problem::from_dag_text(DIAMOND, 2, LinkMode::Free).unwrap();
+        assert_eq!(p.time, [[1_500_000; 2], [2_000_000; 2], [1; 2], [1_000_000; 2]]);
+        assert_eq!(p.utilisation[1], [0.25; 2]);
+        assert_eq!(p.order, [OpId(0), OpId(1), OpId(2), OpId(3)]);
+        assert_eq!(p.edges[3].consumers, [OpId(3)]);
+        assert_eq!(p.edges[0].transfer, [[None, Some(500_000)], [Some(500_000), None]]);
+    }
+
+    #[test]
+    fn order_follows_edges_not_ids() {
+        let p = Problem::from_dag_text("3\n0 1 1\n1 1 1\n2 1 1\n2\n2 0 1\n0 1 1\n", 1, LinkMode::Free).unwrap();
+        assert_eq!(p.order, [OpId(2), OpId(0), OpId(1)]);
+    }
+
+    #[test]
+    fn every_broken_text_is_an_error_that_names_the_line() {
+        let broken = [
+            ("", "line 1: the text ends here; `count` expected"),
+            ("x", "line 1: the number of operators expected, found `x`"),
+            ("-1", "line 1: the number of operators expected, found `-1`"),
+            ("18446744073709551615\n0 1 1\n0\n", "line 1: 18446744073709551615 operators announced, but only 2 lines follow"),
+            ("2\n0 1 1\n", "line 1: 2 operators announced, but only 1 lines follow"),
+            ("2\n0 1 1\n1 1\n0\n", "line 3: `id weight utilisation` expected, found `1 1`"),
+            ("1\n0 1 1 1\n0\n", "line 2: `id weight utilisation` expected, found `0 1 1 1`"),
+            ("2\n0 1 1\n0 1 1\n0\n", "line 3: operator 0 appears twice"),
+            ("2\n0 1 1\n2 1 1\n0\n", "line 3: `2` is not the id of one of the 2 operators"),
+            ("1\n0 -1 1\n0\n", "line 2: weight -1 is negative"),
+            ("1\n0 NaN 1\n0\n", "line 2: weight `NaN` is not a number"),
+            ("1\n0 inf 1\n0\n", "line 2: weight `inf` is not a number"),
+            ("1\n0 0 1\n0\n", "line 2: weight 0 is below one nanosecond"),
+            ("1\n0 1 0\n0\n", "line 2: utilisation 0 is not in (0, 1]"),
+            ("1\n0 1 1.5\n0\n", "line 2: utilisation 1.5 is not in (0, 1]"),
+            ("1\n0 1 1\n", "line 3: the text ends here; `count` expected"),
+            ("1\n0 1 1\n1\n0 0 1\n", "line 4: operator 0 depends on itself"),
+            ("1\n0 1 1\n1\n0 7 1\n", "line 4: `7` is not the id of one of the 1 operators"),
+            ("2\n0 1 1\n1 1 1\n1\n0 1 -2\n", "line 5: weight -2 is negative"),
+            ("2\n0 1 1\n1 1 1\n2\n0 1 1\n", "line 4: 2 edges announced, but only 1 lines follow"),
+            ("2\n0 1 1\n1 1 1\n2\n0 1 1\n1 0 1\n", "the scheduling graph has a cycle through operator 0"),
+            ("1\n0 1 1\n0\nmore\n", "line 4: end of the text expected, found `more`"),
+            ("1\n0 1e300 1\n0\n", "the times add up to more than 2^62 ns"),
+        ];
+        for (text, expected) in broken {
+            let error = Problem::from_dag_text(text, 2, LinkMode::Free).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+        assert!(Problem::from_dag_text(DIAMOND, 0, LinkMode::Free).is_err());
+        assert!(Problem::from_dag_text(DIAMOND, 65, LinkMode::Free).is_err());
+    }
+
+    #[test]
+    fn check_finds_unsound_tables() {
+        let good = Problem::from_dag_text(DIAMOND, 2, LinkMode::Free).unwrap();
+        let broken: [(&str, fn(&mut Problem)); 9] = [
+            ("takes no time", |p| p.time[1][0] = 0),
+            ("one time a GPU", |p| p.time[1] = vec![1]),
+            ("different lengths", |p| p.utilisation.truncate(3)),
+            ("outside (0, 1]", |p| p.utilisation[0][1] = f64::NAN),
+            ("before its producer", |p| p.order.swap(0, 1)),
+            ("twice", |p| p.order[3] = OpId(0)),
+            ("not ascending", |p| p.edges[0].consumers.clear()),
+            ("two edges", |p| p.edges[1].tensor = p.edges[0].tensor),
+            ("does not exist", |p| p.edges[0].consumers = vec![OpId(9)]),
+        ];
+        for (expected, break_it) in broken {
+            let mut p = good.clone();
+            break_it(&mut p);
+            let error = p.check().unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+        good.check().unwrap();
+    }
+}

@@ -1,0 +1,418 @@
+//! Judges a schedule and its timeline, knowing nothing of how either was made.
+//!
+//! ## Rules
+//!
+//! 1. *Once.* Every operator is in exactly one stage; no stage is empty; no more GPUs are used than offered; the timeline has one time for each stage.
+//! 2. *Order in a stage.* A stage lists its operators in topological order.
+//! 3. *Independence.* No operator of a stage depends on another one of it, directly or through other operators, and the stages of all GPUs
+//!    can be put into one order that respects each GPU's order and all dependencies.
+//! 4. *Transfers.* There is a transfer for each (tensor, GPU) where an operator on that GPU reads a tensor made on another, exactly one, from the GPU that made it, over
+//!    a link that exists; and no other. They are listed by (start, from, to, tensor).
+//! 5. *Transfer times.* A transfer ends its link's transfer time after its start. With free links it starts when its tensor is ready (when the stage
+//!    that makes it finishes). With serial links the transfers of one ordered GPU pair, taken in the order (tensor ready, place of its producer in the topological order,
+//!    tensor id), each start when the tensor is ready and the one before has ended, whichever is later.
+//! 6. *Stage times.* A stage starts at the latest of: the finish of the stage before it on its GPU, and for each tensor that one of its
+//!    operators reads, the time at which it is ready if it was made on this GPU, and else the end of its transfer to this GPU; or at 0. Not earlier, and not later. It ends
+//!    t(S) after its start.
+//! 7. *Latency.* It is the latest finish of a stage, and not below [`lower_bound`].
+
+use std::collections::BTreeMap;
+
+use super::{LinkMode, Problem, Schedule, StageTime, Timeline, Transfer};
+use crate::cost::Nanos;
+use crate::error::{Error, Result};
+use crate::ids::{GpuId, OpId, TensorId};
+
+fn violated<T>(rule: u32, message: String) -> Result<T> {
+    Err(Error::internal("schedule", format!("rule {rule}: {message}")))
+}
+
+/// Checks every rule at the top of `schedule/verify.rs`.
+///
+/// # Errors
+///
+/// [`Error::Internal`] with the rule that is broken, and where.
+pub fn verify(problem: &Problem, schedule: &Schedule, timeline: &Timeline) -> Result<()> {
+    problem.check()?;
+    let judge = Judge { problem, schedule, timeline, home: home(problem, schedule, timeline)? };
+    judge.order_in_stages()?;
+    judge.independence()?;
+    judge.transfers()?;
+    judge.transfer_times()?;
+    judge.stage_times()?;
+    judge.latency()
+}
+
+/// Rule 1. Returns the (GPU, stage) of each operator.
+fn home(problem: &Problem, schedule: &Schedule, timeline: &Timeline) -> Result<Vec<(usize, usize)>> {
+    if schedule.gpus.len() > problem.gpus {
+        return violated(1, format!("{} GPUs are used, {} offered", schedule.gpus.len(), problem.gpus));
+    }
+    if timeline.stages.len() != schedule.gpus.len() {
+        return violated(1, format!("the schedule has {} GPUs, the timeline {}", schedule.gpus.len(), timeline.stages.len()));
+    }
+    let mut listed: Vec<(OpId, usize, usize)> = Vec::new();
+    for (gpu, stages) in schedule.gpus.iter().enumerate() {
+        if stages.len() != timeline.stages[gpu].len() {
+            return violated(1, format!("gpu{gpu} has {} stages, in the timeline {}", stages.len(), timeline.stages[gpu].len()));
+        }
+        for (index, stage) in stages.iter().enumerate() {
+            if stage.operators.is_empty() {
+                return violated(1, format!("stage {index} of gpu{gpu} is empty"));
+            }
+            listed.extend(stage.operators.iter().map(|&op| (op, gpu, index)));
+        }
+    }
+    listed.sort_unstable();
+    for (expected, (op, ..)) in listed.iter().enumerate() {
+        if op.index() < expected {
+            return violated(1, format!("operator {op} is in two stages"));
+        }
+        if op.index() > expected {
+            return violated(1, format!("operator {} is in no stage", OpId::new(expected)));
+        }
+    }
+    if listed.len() != problem.time.len() {
+        return violated(1, format!("{} operators are scheduled, the problem has {}", listed.len(), problem.time.len()));
+    }
+    Ok(listed.into_iter().map(|(_, gpu, stage)| (gpu, stage)).collect())
+}
+
+struct Judge<'a> {
+    problem: &'a Problem,
+    schedule: &'a Schedule,
+    timeline: &'a Timeline,
+    /// (GPU, stage) of each operator.
+    home: Vec<(usize, usize)>,
+}
+
+impl Judge<'_> {
+    /// When the stage that computes `op` finishes.
+    fn ready(&self, op: OpId) -> Nanos {
+        let (gpu, stage) = self.home[op.index()];
+        self.timeline.stages[gpu][stage].finish
+    }
+
+    /// Place of each operator in the topological order.
+    fn places(&self) -> BTreeMap<OpId, usize> {
+        self.problem.order.iter().enumerate().map(|(place, &op)| (op, place)).collect()
+    }
+
+    fn order_in_stages(&self) -> Result<()> {
+        let places = self.places();
+        for (gpu, stages) in self.schedule.gpus.iter().enumerate() {
+            for (index, stage) in stages.iter().enumerate() {
+                if !stage.operators.is_sorted_by_key(|op| places[op]) {
+                    return violated(2, format!("the operators of stage {index} of gpu{gpu} are not in topological order"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule 3. A dependency between two operators of a stage, through others or not, is a cycle once each stage is one node; so is a deadlock.
+    /// Stages are removed as long as one has nothing before it; what remains is a cycle or behind one.
+    fn independence(&self) -> Result<()> {
+        let mut first = vec![0];
+        for stages in &self.schedule.gpus {
+            first.push(first[first.len() - 1] + stages.len());
+        }
+        let node = |(gpu, stage): (usize, usize)| first[gpu] + stage;
+        let count = first[first.len() - 1];
+        let mut after: Vec<Vec<usize>> = vec![Vec::new(); count];
+        let mut before = vec![0; count];
+        for (gpu, stages) in self.schedule.gpus.iter().enumerate() {
+            for stage in 1..stages.len() {
+                after[node((gpu, stage - 1))].push(node((gpu, stage)));
+            }
+        }
+        for edge in &self.problem.edges {
+            for &reader in &edge.consumers {
+                let (from, to) = (self.home[edge.producer.index()], self.home[reader.index()]);
+                if from == to {
+                    return violated(3, format!("operator {reader} depends on {}, and both are in stage {} of gpu{}", edge.producer, to.1, to.0));
+                }
+                after[node(from)].push(node(to));
+            }
+        }
+        for &next in after.iter().flatten() {
+            before[next] += 1;
+        }
+        let mut open: Vec<usize> = (0..count).filter(|&n| before[n] == 0).collect();
+        let mut removed = 0;
+        while let Some(n) = open.pop() {
+            removed += 1;
+            for &next in &after[n] {
+                before[next] -= 1;
+                if before[next] == 0 {
+                    open.push(next);
+                }
+            }
+        }
+        match before.iter().position(|&b| b > 0) {
+            None if removed == count => Ok(()),
+            stuck => violated(3, format!("the stages wait for each other in a circle ({} of {count} can run; stuck: {stuck:?})", removed)),
+        }
+    }
+
+    /// Rule 4.
+    fn transfers(&self) -> Result<()> {
+        let mut needed: Vec<(TensorId, GpuId, GpuId)> = Vec::new();
+        for edge in &self.problem.edges {
+            let from = self.home[edge.producer.index()].0;
+            let mut to: Vec<usize> = edge.consumers.iter().map(|reader| self.home[reader.index()].0).filter(|&gpu| gpu != from).collect();
+            to.sort_unstable();
+            to.dedup();
+            for gpu in to {
+                if edge.transfer[from][gpu].is_none() {
+                    return violated(4, format!("tensor {} is needed on gpu{gpu}, to which gpu{from} has no link", edge.tensor));
+                }
+                needed.push((edge.tensor, GpuId::new(from), GpuId::new(gpu)));
+            }
+        }
+        needed.sort_unstable();
+        let mut made: Vec<_> = self.timeline.transfers.iter().map(|t| (t.tensor, t.from, t.to)).collect();
+        made.sort_unstable();
+        if let Some(twice) = made.windows(2).find(|w| w[0] == w[1]) {
+            let (tensor, from, to) = twice[0];
+            return violated(4, format!("tensor {tensor} is transferred twice from {from} to {to}"));
+        }
+        if let Some((tensor, from, to)) = needed.iter().find(|t| made.binary_search(t).is_err()) {
+            return violated(4, format!("the transfer of tensor {tensor} from {from} to {to} is missing"));
+        }
+        if let Some((tensor, from, to)) = made.iter().find(|t| needed.binary_search(t).is_err()) {
+            return violated(4, format!("nobody needs the transfer of tensor {tensor} from {from} to {to}"));
+        }
+        if !self.timeline.transfers.is_sorted_by_key(|t| (t.start, t.from, t.to, t.tensor)) {
+            return violated(4, "the transfers are not in order".into());
+        }
+        Ok(())
+    }
+
+    /// Rule 5.
+    fn transfer_times(&self) -> Result<()> {
+        let places = self.places();
+        let edges: BTreeMap<TensorId, &super::Edge> = self.problem.edges.iter().map(|e| (e.tensor, e)).collect();
+        let mut queues: BTreeMap<(GpuId, GpuId), Vec<(Nanos, usize, &Transfer)>> = BTreeMap::new();
+        for transfer in &self.timeline.transfers {
+            let edge = edges[&transfer.tensor];
+            let ready = self.ready(edge.producer);
+            let duration = edge.transfer[transfer.from.index()][transfer.to.index()].unwrap_or(0);
+            if transfer.start.checked_add(duration) != Some(transfer.finish) {
+                return violated(5, format!("{transfer:?} does not take {duration} ns"));
+            }
+            if self.problem.links == LinkMode::Free && transfer.start != ready {
+                return violated(5, format!("{transfer:?} starts at another time than its tensor is ready, {ready}"));
+            }
+            queues.entry((transfer.from, transfer.to)).or_default().push((ready, places[&edge.producer], transfer));
+        }
+        if self.problem.links == LinkMode::Serial {
+            for queue in queues.values_mut() {
+                queue.sort_by_key(|&(ready, place, transfer)| (ready, place, transfer.tensor));
+                let mut link_free = 0;
+                for &(ready, _, transfer) in queue.iter() {
+                    if transfer.start != Nanos::max(ready, link_free) {
+                        return violated(5, format!("{transfer:?}: its tensor is ready at {ready}, its link free at {link_free}"));
+                    }
+                    link_free = transfer.finish;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rule 6.
+    fn stage_times(&self) -> Result<()> {
+        let arrival: BTreeMap<(TensorId, GpuId), Nanos> = self.timeline.transfers.iter().map(|t| ((t.tensor, t.to), t.finish)).collect();
+        let mut earliest: Vec<Vec<Nanos>> = self.schedule.gpus.iter().map(|stages| vec![0; stages.len()]).collect();
+        for edge in &self.problem.edges {
+            for reader in &edge.consumers {
+                let (gpu, stage) = self.home[reader.index()];
+                let local = self.home[edge.producer.index()].0 == gpu;
+                let there = if local { self.ready(edge.producer) } else { arrival[&(edge.tensor, GpuId::new(gpu))] };
+                earliest[gpu][stage] = earliest[gpu][stage].max(there);
+            }
+        }
+        for (gpu, times) in self.timeline.stages.iter().enumerate() {
+            let mut previous = 0;
+            for (stage, &StageTime { start, finish }) in times.iter().enumerate() {
+                let due = earliest[gpu][stage].max(previous);
+                if start != due {
+                    return violated(6, format!("stage {stage} of gpu{gpu} starts at {start}; it can at {due}, and must"));
+                }
+                let duration = self.duration(gpu, &self.schedule.gpus[gpu][stage].operators);
+                if start.checked_add(duration) != Some(finish) {
+                    return violated(6, format!("stage {stage} of gpu{gpu} runs from {start} to {finish}, but takes {duration} ns"));
+                }
+                previous = finish;
+            }
+        }
+        Ok(())
+    }
+
+    /// t(S): half the work one after the other, half of it side by side, as far as the GPU has room.
+    fn duration(&self, gpu: usize, operators: &[OpId]) -> Nanos {
+        let alone: Vec<Nanos> = operators.iter().map(|op| self.problem.time[op.index()][gpu]).collect();
+        if alone.len() == 1 {
+            return alone[0];
+        }
+        let one_by_one = alone.iter().map(|&t| t as f64).sum::<f64>();
+        let room = operators.iter().zip(&alone).map(|(op, &t)| t as f64 * self.problem.utilisation[op.index()][gpu]).sum::<f64>();
+        let longest = alone.iter().copied().max().unwrap_or(0) as f64;
+        let side_by_side = if room > longest { room } else { longest };
+        ((one_by_one + side_by_side) / 2.0).round() as Nanos
+    }
+
+    /// Rule 7.
+    fn latency(&self) -> Result<()> {
+        let last = self.timeline.stages.iter().flatten().map(|s| s.finish).max().unwrap_or(0);
+        if self.timeline.latency != last {
+            return violated(7, format!("the latency is {}, but the last stage finishes at {last}", self.timeline.latency));
+        }
+        let bound = lower_bound(self.problem);
+        if last < bound {
+            return violated(7, format!("a latency of {last} is below the lower bound {bound}"));
+        }
+        Ok(())
+    }
+}
+
+/// A latency that no schedule can go below, whatever its stages: the larger of
+///
+/// * the critical path: the longest chain of dependent operators, each on its fastest GPU, without transfers;
+/// * the work, spread evenly over all GPUs. Operators that share a stage share its time, but never below
+///   `0.5 * w * (1 + utilisation)` for each of them, so that is the work of an operator, on the GPU where it is least.
+pub fn lower_bound(problem: &Problem) -> Nanos {
+    let work = |op: usize, gpu: usize| (0.5 * problem.time[op][gpu] as f64 * (1.0 + problem.utilisation[op][gpu])).floor() as Nanos;
+    critical_path(problem).max(even_share(problem, work))
+}
+
+/// A latency that no schedule of one operator a stage can go below: as [`lower_bound`], but the work of an operator is all its time. This is the
+/// bound that published comparisons use.
+pub fn lower_bound_ungrouped(problem: &Problem) -> Nanos {
+    critical_path(problem).max(even_share(problem, |op, gpu| problem.time[op][gpu]))
+}
+
+fn critical_path(problem: &Problem) -> Nanos {
+    let mut start = vec![0; problem.time.len()];
+    let mut makes = vec![Vec::new(); problem.time.len()];
+    for edge in &problem.edges {
+        makes[edge.producer.index()].push(edge);
+    }
+    let mut longest = 0;
+    for op in &problem.order {
+        let finish: Nanos = start[op.index()] + problem.time[op.index()].iter().min().copied().unwrap_or(0);
+        longest = longest.max(finish);
+        for reader in makes[op.index()].iter().flat_map(|edge| &edge.consumers) {
+            start[reader.index()] = finish.max(start[reader.index()]);
+        }
+    }
+    longest
+}
+
+fn even_share(problem: &Problem, work: impl Fn(usize, usize) -> Nanos) -> Nanos {
+    let least = |op: usize| (0..problem.gpus).map(|gpu| work(op, gpu)).min().unwrap_or(0);
+    let total: Nanos = (0..problem.time.len()).map(least).sum();
+    total.div_ceil(problem.gpus as Nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ```text
+    ///   0 ──▶ 1 ──▶ 3      all 4 ms at utilisation 0.5, each edge 1 ms to another GPU
+    ///     ╲─▶ 2 ──╱
+    /// ```
+    fn diamond() -> Problem {
+        let text = "4\n0 4 0.5\n1 4 0.5\n2 4 0.5\n3 4 0.5\n4\n0 1 1\n0 2 1\n1 3 1\n2 3 1\n";
+        Problem::from_dag_text(text, 2, LinkMode::Free).unwrap()
+    }
+
+    #[test]
+    fn bounds_of_a_diamond() {
+        assert_eq!(lower_bound(&diamond()), 12_000_000);
+        assert_eq!(lower_bound_ungrouped(&diamond()), 12_000_000);
+        let alone = Problem::from_dag_text("3\n0 4 0.5\n1 4 0.5\n2 4 0.5\n0\n", 2, LinkMode::Free).unwrap();
+        assert_eq!(lower_bound_ungrouped(&alone), 6_000_000);
+        assert_eq!(lower_bound(&alone), 4_500_000);
+    }
+
+    #[test]
+    fn a_hand_made_timeline_passes_and_every_change_is_seen() {
+        let ms = 1_000_000;
+        let stage = |ops: &[u32]| crate::schedule::Stage { operators: ops.iter().map(|&op| OpId(op)).collect() };
+        let at = |start: Nanos, finish: Nanos| StageTime { start: start * ms, finish: finish * ms };
+        let moved = |tensor, from, to, start: Nanos| Transfer {
+            tensor: TensorId(tensor),
+            from: GpuId(from),
+            to: GpuId(to),
+            start: start * ms,
+            finish: (start + 1) * ms,
+        };
+        let p = diamond();
+        let schedule = Schedule { algorithm: "drawn".into(), gpus: vec![vec![stage(&[0]), stage(&[1]), stage(&[3])], vec![stage(&[2])]] };
+        let good = Timeline {
+            stages: vec![vec![at(0, 4), at(4, 8), at(10, 14)], vec![at(5, 9)]],
+            transfers: vec![moved(1, 0, 1, 4), moved(3, 1, 0, 9)],
+            latency: 14 * ms,
+        };
+        verify(&p, &schedule, &good).unwrap();
+
+        let timelines: [(&str, &dyn Fn(&mut Timeline)); 9] = [
+            ("rule 1", &|t| t.stages[0].truncate(2)),
+            ("rule 4: the transfer of tensor t3", &|t| t.transfers.truncate(1)),
+            ("rule 4: tensor t3 is transferred twice", &|t| t.transfers.push(moved(3, 1, 0, 9))),
+            ("rule 4: nobody needs", &|t| t.transfers.push(moved(0, 0, 1, 9))),
+            ("rule 4: the transfers are not in order", &|t| t.transfers.swap(0, 1)),
+            ("rule 5", &|t| t.transfers[1].finish += 1),
+            ("rule 6: stage 2 of gpu0 starts", &|t| (t.stages[0][2].start, t.stages[0][2].finish) = (9 * ms, 13 * ms)),
+            ("rule 6: stage 2 of gpu0 runs", &|t| t.stages[0][2].finish += 1),
+            ("rule 7", &|t| t.latency -= 1),
+        ];
+        for (expected, change) in timelines {
+            let mut t = good.clone();
+            change(&mut t);
+            let error = verify(&p, &schedule, &t).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+
+        let schedules: [(&str, &dyn Fn(&mut Schedule)); 7] = [
+            ("rule 1: operator %3 is in two stages", &|s| s.gpus[0][1].operators.push(OpId(3))),
+            ("rule 1: operator %1 is in no stage", &|s| s.gpus[0][1].operators = vec![OpId(7)]),
+            ("rule 1: stage 1 of gpu0 is empty", &|s| s.gpus[0][1].operators.clear()),
+            ("rule 1: 3 GPUs", &|s| s.gpus.push(vec![])),
+            ("rule 3: the stages wait", &|s| s.gpus[0].swap(0, 1)),
+            ("rule 4", &|s| {
+                let (a, b) = (s.gpus[0][1].clone(), s.gpus[1][0].clone());
+                (s.gpus[0][1], s.gpus[1][0]) = (b, a);
+            }),
+            ("rule 1", &|s| drop(s.gpus[0].pop())),
+        ];
+        for (expected, change) in schedules {
+            let mut s = schedule.clone();
+            change(&mut s);
+            let error = verify(&p, &s, &good).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        }
+    }
+
+    #[test]
+    fn members_of_a_stage_must_be_independent() {
+        let p = diamond();
+        let stage = |ops: &[u32]| crate::schedule::Stage { operators: ops.iter().map(|&op| OpId(op)).collect() };
+        let none = |stages: &[usize]| Timeline {
+            stages: stages.iter().map(|&n| vec![StageTime { start: 0, finish: 0 }; n]).collect(),
+            transfers: vec![],
+            latency: 0,
+        };
+        let says = |gpus: Vec<Vec<crate::schedule::Stage>>, expected: &str| {
+            let lengths: Vec<usize> = gpus.iter().map(Vec::len).collect();
+            let error = verify(&p, &Schedule { algorithm: "drawn".into(), gpus }, &none(&lengths)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{expected}: {error}");
+        };
+        says(vec![vec![stage(&[0, 1]), stage(&[2]), stage(&[3])]], "rule 3: operator %1 depends on %0");
+        says(vec![vec![stage(&[0, 3])], vec![stage(&[1]), stage(&[2])]], "rule 3: the stages wait");
+        says(vec![vec![stage(&[0]), stage(&[2, 1]), stage(&[3])]], "rule 2");
+    }
+}

@@ -1,0 +1,154 @@
+//! Virtual GPUs: running CUDA programs where there is no GPU.
+//!
+//! **The problem.** A generated crate calls the CUDA driver and launches kernels. It must run, unchanged, on a machine with neither, and there it must
+//! be judged more strictly than a GPU would: a missing event should give wrong numbers, not luck.
+//!
+//! **What there is.** `vgpu/` holds C++ sources, embedded in this library, of a `libcuda.so.1` of our own (N devices, streams, events,
+//! peer copies) and a stand-in for NVRTC. Kernels are the same CUDA C++ as on a GPU, compiled for the CPU. The host only enqueues; work runs when it
+//! synchronises, one operation at a time, in an order that `HIOSC_VGPU_SEED` draws from those that streams and events allow.
+//!
+//! **How it is used.**
+//! 1. [`install`] compiles the libraries, once, into a cache folder.
+//! 2. [`compile_kernels`] compiles a crate's kernels, once for each set of kernels, into a folder of shared objects.
+//! 3. [`command_env`] makes another program run on virtual GPUs; [`load`] makes this one.
+//!
+//! Both folders are content-addressed (sources, compiler, flags, processor) and appear whole or not at all, so that several processes may build
+//! at the same time. They live in the [cache](crate::cache). The compiler is `$CXX`, else `c++`, `g++` or `clang++`.
+//!
+//! **Variables** that the virtual driver reads when it is initialised; a bad value is a line on stderr and an error of `cuInit`:
+//!
+//! | variable | meaning | default |
+//! |---|---|---|
+//! | `HIOSC_VGPU_COUNT` | number of devices, 0 to 64 | 2 |
+//! | `HIOSC_VGPU_MEMORY` | bytes of each | 8 GiB |
+//! | `HIOSC_VGPU_ARCH` | compute capability of each | 8.6 |
+//! | `HIOSC_VGPU_PEER` | who can reach whose memory: `all`, `none`, or ordered pairs `0-1,1-0` | `all` |
+//! | `HIOSC_VGPU_SEED` | draws the order of execution | 0 |
+//! | `HIOSC_VGPU_THREADS` | threads that share the blocks of a launch | processors |
+//! | `HIOSC_VGPU_STRICT` | 1: waiting for an event never recorded is an error, not a warning | 0 |
+//! | `HIOSC_VGPU_TRACE` | file that gets a line for each operation executed | |
+//! | `HIOSC_VGPU_KERNELS` | folders of compiled kernels, separated by `:` | |
+//!
+//! **Limits.** Linux with glibc. Graph capture, managed memory and cooperative launches answer `CUDA_ERROR_NOT_SUPPORTED`. Pointers among a kernel's
+//! arguments are not checked, though an access past the end of the last buffer of an allocation usually stops the program. A call to the driver
+//! from a host function is refused.
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Mutex;
+
+use crate::embedded;
+use crate::error::{Error, Result};
+
+mod cxx;
+mod kernels;
+
+pub use kernels::compile_kernels;
+
+use cxx::Compiler;
+
+/// Is there a C++ compiler? Without one there are no virtual GPUs; tests that need them say so and pass.
+pub fn compiler_present() -> bool {
+    Compiler::find().is_ok()
+}
+
+/// Builds the virtual driver, unless the cache has it; returns the folder with `libcuda.so.1`, `libcuda.so` and `libnvrtc.so.12`.
+pub fn install() -> Result<PathBuf> {
+    let flags = ["-std=c++17", "-O2", "-fPIC", "-pthread", "-fvisibility=hidden"];
+    let compiler = Compiler::find()?;
+    let sources: Vec<(&str, &str)> = embedded::folder("vgpu").filter(|(name, _)| *name != "cpu_cuda.h").collect();
+    let mut key = compiler.key(&flags);
+    key.files(sources.iter().copied());
+
+    cxx::cached_folder(&format!("vgpu-{}", key.finish()), |folder| {
+        let build = folder.join("build");
+        cxx::write_all(&build, sources.iter().copied())?;
+        let command = |arguments: &[&str]| {
+            let mut command = compiler.command(&build, &flags);
+            command.args(arguments);
+            command
+        };
+        // Every source becomes an object of its own; all but NVRTC's make up the driver.
+        let units: Vec<&str> = sources.iter().filter_map(|(name, _)| name.strip_suffix(".cpp")).collect();
+        cxx::run_all(units.iter().map(|unit| (unit.to_string(), command(&["-c", &format!("{unit}.cpp")]))).collect())?;
+        let driver = units.iter().filter(|unit| **unit != "libnvrtc").map(|unit| format!("{unit}.o"));
+        let mut link_driver = command(&["-shared", "-Wl,-soname,libcuda.so.1", "-o", "../libcuda.so.1"]);
+        link_driver.args(driver).arg("-ldl");
+        let link_nvrtc = command(&["-shared", "-Wl,-soname,libnvrtc.so.12", "-o", "../libnvrtc.so.12", "libnvrtc.o"]);
+        cxx::run_all(vec![("libcuda.so.1".into(), link_driver), ("libnvrtc.so.12".into(), link_nvrtc)])?;
+        // The name cudarc tries first. It holds nothing but needs libcuda.so.1: both names lead to one machine, also when both are loaded
+        // by path and later asked for by name (the dynamic linker then goes by the name stored inside).
+        let needs = ["-Wl,--no-as-needed", "-L..", "-l:libcuda.so.1", "-Wl,-rpath,$ORIGIN"];
+        let mut link_alias = command(&["-shared", "-Wl,-soname,libcuda.so", "-o", "../libcuda.so"]);
+        link_alias.args(needs);
+        cxx::run_all(vec![("libcuda.so".into(), link_alias)])?;
+        fs::remove_dir_all(&build).map_err(Error::io(&build))
+    })
+}
+
+/// Makes `command` run on virtual GPUs, with the kernels that [`compile_kernels`] put into `kernels`: sets `LD_LIBRARY_PATH` and
+/// `HIOSC_VGPU_KERNELS` for it.
+pub fn command_env(command: &mut Command, kernels: &Path) -> Result<()> {
+    let own = command.get_envs().find(|(name, _)| *name == "LD_LIBRARY_PATH").map(|(_, value)| value.map(OsString::from));
+    let before = own.unwrap_or_else(|| env::var_os("LD_LIBRARY_PATH")).filter(|value| !value.is_empty());
+    let mut path = install()?.into_os_string();
+    if let Some(before) = before {
+        path.push(":");
+        path.push(before);
+    }
+    command.env("LD_LIBRARY_PATH", path).env("HIOSC_VGPU_KERNELS", kernels);
+    Ok(())
+}
+
+/// Makes this process run on virtual GPUs: loads the virtual driver and NVRTC, so that whoever asks for `libcuda` by name gets them, and adds the
+/// kernels in `kernels`. May be called again, with more kernels.
+///
+/// `settings` stand for environment variables (`("HIOSC_VGPU_COUNT", "4")`); they take effect if the driver is not initialised yet.
+///
+/// Call it before anything touches CUDA: a process that has loaded a real driver keeps it, and this is then an [`Error::Device`].
+pub fn load(kernels: &Path, settings: &[(&str, &str)]) -> Result<()> {
+    static LOADED: Mutex<Option<libloading::Library>> = Mutex::new(None);
+    let text = |value: &str| std::ffi::CString::new(value).map_err(|_| Error::Usage(format!("a zero byte in {value:?}")));
+    let mut values = Vec::new();
+    for (name, value) in settings.iter().copied().chain([("HIOSC_VGPU_KERNELS", &*kernels.to_string_lossy())]) {
+        values.push((text(name)?, text(value)?));
+    }
+
+    let mut loaded = LOADED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    if loaded.is_none() {
+        let folder = install()?;
+        let open = |name: &str| {
+            // SAFETY: our own libraries; their initialisers only build tables.
+            unsafe { libloading::Library::new(folder.join(name)) }.map_err(|e| Error::Device(format!("virtual GPUs: {e}")))
+        };
+        let driver = open("libcuda.so.1")?;
+        // Never unloaded: whoever found them by name may hold addresses into them.
+        std::mem::forget(open("libcuda.so")?);
+        std::mem::forget(open("libnvrtc.so.12")?);
+        // SAFETY: as above, now by the name a client asks for.
+        let by_name = unsafe { libloading::Library::new("libcuda.so") }.map_err(|e| Error::Device(format!("virtual GPUs: {e}")))?;
+        if address(&by_name)? != address(&driver)? {
+            return Err(Error::Device("this process has already loaded another CUDA driver; virtual GPUs must be loaded first".into()));
+        }
+        std::mem::forget(by_name);
+        *loaded = Some(driver);
+    }
+    if let Some(driver) = &*loaded {
+        // SAFETY: this is the function's signature in vgpu/options.cpp.
+        let set = unsafe { driver.get::<unsafe extern "C" fn(*const std::ffi::c_char, *const std::ffi::c_char)>(b"hiosc_vgpu_set") }
+            .map_err(|e| Error::internal("vgpu", e.to_string()))?;
+        // SAFETY: both strings end with a zero byte and outlive the call, which copies them.
+        values.iter().for_each(|(name, value)| unsafe { set(name.as_ptr(), value.as_ptr()) });
+    }
+    Ok(())
+}
+
+/// Where a loaded driver has its first function.
+fn address(driver: &libloading::Library) -> Result<usize> {
+    // SAFETY: only the address is used.
+    let function = unsafe { driver.get::<unsafe extern "C" fn(u32) -> i32>(b"cuInit") };
+    function.map(|function| *function as usize).map_err(|e| Error::Device(format!("virtual GPUs: {e}")))
+}

@@ -1,0 +1,164 @@
+//! The C++ compiler and the cache of what it made.
+//!
+//! A cached folder is named by a hash of everything that went into it. It is built beside its place and renamed there, so it is complete if it
+//! is there at all; of two processes that build the same one, the second finds the place taken and drops its own.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs, thread};
+
+use sha2::{Digest, Sha256};
+
+use crate::cache;
+use crate::error::{Error, Result};
+
+/// The C++ compiler of this machine.
+pub(super) struct Compiler {
+    /// `$CXX` may hold arguments: `ccache g++`.
+    words: Vec<OsString>,
+    /// What `--version` prints.
+    version: String,
+}
+
+impl Compiler {
+    /// `$CXX`, else the first of `c++`, `g++`, `clang++` that runs.
+    pub(super) fn find() -> Result<Compiler> {
+        let chosen = env::var("CXX").ok().filter(|words| !words.trim().is_empty());
+        let candidates = match &chosen {
+            Some(words) => vec![words.as_str()],
+            None => vec!["c++", "g++", "clang++"],
+        };
+        for candidate in &candidates {
+            let words: Vec<OsString> = candidate.split_whitespace().map(OsString::from).collect();
+            let output = Command::new(&words[0]).args(&words[1..]).arg("--version").stdin(Stdio::null()).output();
+            if let Some(output) = output.ok().filter(|output| output.status.success()) {
+                return Ok(Compiler { words, version: String::from_utf8_lossy(&output.stdout).into_owned() });
+            }
+        }
+        Err(Error::Tool {
+            tool: "C++ compiler".into(),
+            message: format!(
+                "virtual GPUs need one and {} does not run: install g++ or clang++ (Debian and Ubuntu: apt install g++), or name one in CXX",
+                candidates.join(", ")
+            ),
+        })
+    }
+
+    /// A call of the compiler in `folder`.
+    pub(super) fn command(&self, folder: &Path, flags: &[&str]) -> Command {
+        let mut command = Command::new(&self.words[0]);
+        command.args(&self.words[1..]).args(flags).current_dir(folder).stdin(Stdio::null());
+        command
+    }
+
+    /// A key that starts with the compiler, its flags, and the processor that `-march=native` stands for.
+    pub(super) fn key(&self, flags: &[&str]) -> Key {
+        let mut key = Key(Sha256::new());
+        key.part(&format!("{:?} {flags:?}", self.words)).part(&self.version).part(&processor());
+        key
+    }
+}
+
+/// What Linux says the processor can do.
+fn processor() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let capabilities = text.lines().filter(|line| line.starts_with("flags") || line.starts_with("Features"));
+    format!("{} {}", env::consts::ARCH, capabilities.take(1).collect::<String>())
+}
+
+/// A hash over parts, each with its length.
+pub(super) struct Key(Sha256);
+
+impl Key {
+    pub(super) fn part(&mut self, text: &str) -> &mut Key {
+        self.0.update((text.len() as u64).to_le_bytes());
+        self.0.update(text);
+        self
+    }
+
+    /// Files: name and text of each.
+    pub(super) fn files(&mut self, files: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>) -> &mut Key {
+        for (name, text) in files {
+            self.part(name.as_ref()).part(text.as_ref());
+        }
+        self.part("end of files")
+    }
+
+    /// Enough hexadecimal digits that no two will be equal by chance.
+    pub(super) fn finish(self) -> String {
+        self.0.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// The folder `name` of the cache, made by `build` if it is not there.
+pub(super) fn cached_folder(name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let cache = std::path::absolute(cache::dir()).map_err(Error::io(cache::dir()))?;
+    fs::create_dir_all(&cache).map_err(Error::io(&cache))?;
+    let place = cache.join(name);
+    if place.is_dir() {
+        return Ok(place);
+    }
+    let building = tempfile::Builder::new().prefix(".building-").tempdir_in(&cache).map_err(Error::io(&cache))?;
+    // A folder for temporary files is private; the finished one is like any other.
+    let content = building.path().join("content");
+    fs::create_dir(&content).map_err(Error::io(&content))?;
+    build(&content)?;
+    match fs::rename(&content, &place) {
+        Err(_) if place.is_dir() => Ok(place), // another process was faster
+        result => result.map(|()| place.clone()).map_err(Error::io(&place)),
+    }
+}
+
+/// Writes files (name, text) into `folder`, which is made.
+pub(super) fn write_all(folder: &Path, files: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>) -> Result<()> {
+    fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    for (name, text) in files {
+        let path = folder.join(name.as_ref());
+        let parent = path.parent().unwrap_or(folder);
+        fs::create_dir_all(parent).map_err(Error::io(parent))?;
+        fs::write(&path, text.as_ref()).map_err(Error::io(&path))?;
+    }
+    Ok(())
+}
+
+/// How many compilers may run at a time.
+pub(super) fn processors() -> usize {
+    thread::available_parallelism().map_or(1, |n| n.get())
+}
+
+/// Runs the commands, as many at a time as there are processors. The error is that of the first, in order, that failed; each has a name for it.
+pub(super) fn run_all(jobs: Vec<(String, Command)>) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let jobs: Vec<_> = jobs.into_iter().map(std::sync::Mutex::new).collect();
+    let work = || {
+        let mut failures = Vec::new();
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let (name, command) = &mut *job.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            if let Err(message) = run(command) {
+                failures.push((name.clone(), message));
+            }
+        }
+        failures
+    };
+    let mut failures: Vec<_> = thread::scope(|scope| {
+        let workers: Vec<_> = (0..processors().min(jobs.len())).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_default()).collect()
+    });
+    failures.sort();
+    match failures.into_iter().next() {
+        Some((name, message)) => Err(Error::Tool { tool: "C++ compiler".into(), message: format!("{name}: {message}") }),
+        None => Ok(()),
+    }
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let output = command.output().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let first: Vec<&str> = errors.lines().take(30).collect();
+    Err(format!("{}\n{}", output.status, first.join("\n")))
+}

@@ -1,0 +1,92 @@
+//! Kernels for the CPU: CUDA C++ in, shared objects out.
+//!
+//! Parsing the headers costs far more than one kernel, so kernels are compiled in batches: one translation unit that includes the headers once and
+//! then holds the kernels one after another. There are as many batches as processors, and more where one would hold over 50 kernels.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::cxx::{self, Compiler};
+use crate::embedded;
+use crate::error::{Error, Result};
+
+/// One that holds more takes the compiler too long.
+const BATCH: usize = 50;
+
+/// How kernels are compiled. `-ftls-model` must stay at its default: with another, objects whose shared memory is large cannot be loaded.
+const FLAGS: [&str; 7] = ["-std=c++17", "-O2", "-fPIC", "-march=native", "-shared", "-pthread", "-w"];
+
+/// Compiles `kernels` (name and text of each `.cu`) for the CPU, unless the cache has them, and returns a folder of shared objects for
+/// `HIOSC_VGPU_KERNELS`. `headers` is the folder with the `.cuh` files they include; without it, those of this hiosc are taken.
+pub fn compile_kernels(kernels: &[(&str, &str)], headers: Option<&Path>) -> Result<PathBuf> {
+    let compiler = Compiler::find()?;
+    let headers = headers_of(headers)?;
+    let kernels = distinct(kernels)?;
+    let mut key = compiler.key(&FLAGS);
+    key.files(&headers).files(&kernels);
+
+    cxx::cached_folder(&format!("kernels-{}", key.finish()), |folder| {
+        let build = folder.join("build");
+        cxx::write_all(&build, &headers)?;
+        let batches = batches(&kernels);
+        cxx::write_all(&build, batches.iter().map(|batch| (format!("{}.cpp", batch.name), batch.text.as_str())))?;
+        let jobs = batches.iter().map(|batch| {
+            let mut command = compiler.command(&build, &FLAGS);
+            command.args(["-I.", "-x", "c++", &format!("{}.cpp", batch.name), "-o", &format!("../{}.so", batch.name)]);
+            (batch.name.clone(), command)
+        });
+        cxx::run_all(jobs.collect())?;
+        fs::remove_dir_all(&build).map_err(Error::io(&build))
+    })
+}
+
+/// The headers kernels include, and those of the CPU side, sorted by name.
+fn headers_of(folder: Option<&Path>) -> Result<BTreeMap<String, String>> {
+    let is_header = |name: &str| name.ends_with(".cuh") || name.ends_with(".h");
+    let owned = |(name, text): (&str, &str)| (name.to_string(), text.to_string());
+    let mut headers: BTreeMap<String, String> = BTreeMap::new();
+    match folder {
+        None => headers.extend(embedded::folder("kernels").filter(|(name, _)| is_header(name)).map(owned)),
+        Some(folder) => {
+            for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+                let path = entry.map_err(Error::io(folder))?.path();
+                let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+                if is_header(&name) {
+                    headers.insert(name, fs::read_to_string(&path).map_err(Error::io(&path))?);
+                }
+            }
+        }
+    }
+    // Not what a crate has: the CPU side is always that of this hiosc, which the virtual driver agrees with.
+    headers.extend(
+        embedded::folder("vgpu").filter(|(name, _)| is_header(name) && (name.starts_with("cpu_") || *name == "kernel_abi.h")).map(owned),
+    );
+    Ok(headers)
+}
+
+/// The kernels by name, each once.
+fn distinct<'a>(kernels: &[(&'a str, &'a str)]) -> Result<BTreeMap<&'a str, &'a str>> {
+    let mut all = BTreeMap::new();
+    for (name, text) in kernels {
+        if all.insert(*name, *text).is_some_and(|other| other != *text) {
+            return Err(Error::internal("vgpu", format!("two different kernels are called '{name}'")));
+        }
+    }
+    Ok(all)
+}
+
+struct Batch {
+    name: String,
+    text: String,
+}
+
+/// Deals the kernels out in turn: neighbours by name cost about the same, so every batch gets its share of the expensive ones.
+fn batches(kernels: &BTreeMap<&str, &str>) -> Vec<Batch> {
+    let count = cxx::processors().max(kernels.len().div_ceil(BATCH)).min(kernels.len());
+    let mut batches: Vec<Batch> = (0..count).map(|i| Batch { name: format!("batch_{i:03}"), text: String::new() }).collect();
+    for (i, (name, text)) in kernels.iter().enumerate() {
+        batches[i % count].text.push_str(&format!("#line 1 \"{name}.cu\"\n{text}\n"));
+    }
+    batches
+}

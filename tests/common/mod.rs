@@ -1,0 +1,26 @@
+//! What several test files share: ONNX models made in the test, a plain interpreter of graphs, and the shared models where they are there.
+#![allow(dead_code)] // each test file uses a part
+
+pub mod interpret;
+pub mod onnx;
+pub mod shared;
+
+/// `n` values in [-1, 1), the same for the same seed.
+pub fn random(seed: u64, n: usize) -> Vec<f32> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(n).collect()
+}
+
+/// The largest difference, as a share of the largest expected value.
+pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
+    assert_eq!(found.len(), expected.len());
+    let scale = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
+    let error = found.iter().zip(expected).fold(0.0f32, |m, (a, b)| if (a - b).abs() <= m { m } else { (a - b).abs() });
+    error / scale.max(f32::MIN_POSITIVE)
+}

@@ -1,0 +1,109 @@
+//! Small ONNX models written in the test.
+
+use prost::Message;
+use tract_onnx::pb::{self, attribute_proto::AttributeType, tensor_shape_proto, type_proto};
+
+/// A model under construction.
+#[derive(Default)]
+pub struct Model {
+    graph: pb::GraphProto,
+}
+
+/// An attribute of a node.
+pub enum Attr<'a> {
+    Int(&'a str, i64),
+    Ints(&'a str, &'a [i64]),
+    Float(&'a str, f32),
+}
+
+/// The type of an f32 tensor; a dimension of -1 is symbolic ("N").
+fn value(name: &str, shape: &[i64]) -> pb::ValueInfoProto {
+    use tensor_shape_proto::{Dimension, dimension::Value};
+    let dim =
+        |&d: &i64| Dimension { value: Some(if d < 0 { Value::DimParam("N".into()) } else { Value::DimValue(d) }), ..Default::default() };
+    let shape = pb::TensorShapeProto { dim: shape.iter().map(dim).collect() };
+    let tensor = type_proto::Tensor { elem_type: 1, shape: Some(shape) };
+    let r#type = pb::TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
+    pb::ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }
+}
+
+impl Model {
+    pub fn new() -> Model {
+        Model::default()
+    }
+
+    pub fn input(mut self, name: &str, shape: &[i64]) -> Model {
+        self.graph.input.push(value(name, shape));
+        self
+    }
+
+    pub fn output(mut self, name: &str, shape: &[i64]) -> Model {
+        self.graph.output.push(value(name, shape));
+        self
+    }
+
+    pub fn weight(mut self, name: &str, shape: &[i64], values: Vec<f32>) -> Model {
+        let tensor = pb::TensorProto { name: name.into(), dims: shape.to_vec(), data_type: 1, float_data: values, ..Default::default() };
+        self.graph.initializer.push(tensor);
+        self
+    }
+
+    /// A weight of random values.
+    pub fn random_weight(self, name: &str, shape: &[i64]) -> Model {
+        let seed = name.bytes().fold(7, |s: u64, b| s.wrapping_mul(31) + u64::from(b));
+        let values = super::random(seed, shape.iter().product::<i64>() as usize);
+        self.weight(name, shape, values)
+    }
+
+    /// A weight that claims to lie in another file.
+    pub fn external_weight(mut self, name: &str, shape: &[i64], location: &str) -> Model {
+        let entry = |key: &str, value: &str| pb::StringStringEntryProto { key: key.into(), value: value.into() };
+        let bytes = (shape.iter().product::<i64>() * 4).to_string();
+        let external_data = vec![entry("location", location), entry("offset", "0"), entry("length", &bytes)];
+        let tensor = pb::TensorProto {
+            name: name.into(),
+            dims: shape.to_vec(),
+            data_type: 1,
+            external_data,
+            data_location: Some(1),
+            ..Default::default()
+        };
+        self.graph.initializer.push(tensor);
+        self
+    }
+
+    pub fn node(mut self, op: &str, inputs: &[&str], output: &str, attrs: &[Attr]) -> Model {
+        let attribute = attrs.iter().map(|attr| match attr {
+            Attr::Int(name, i) => {
+                pb::AttributeProto { name: name.to_string(), r#type: AttributeType::Int as i32, i: *i, ..Default::default() }
+            }
+            Attr::Ints(name, ints) => {
+                pb::AttributeProto { name: name.to_string(), r#type: AttributeType::Ints as i32, ints: ints.to_vec(), ..Default::default() }
+            }
+            Attr::Float(name, f) => {
+                pb::AttributeProto { name: name.to_string(), r#type: AttributeType::Float as i32, f: *f, ..Default::default() }
+            }
+        });
+        self.graph.node.push(pb::NodeProto {
+            name: format!("/{output}/{op}"),
+            op_type: op.into(),
+            input: inputs.iter().map(|s| s.to_string()).collect(),
+            output: vec![output.into()],
+            attribute: attribute.collect(),
+            ..Default::default()
+        });
+        self
+    }
+
+    pub fn bytes(self) -> Vec<u8> {
+        let opset = pb::OperatorSetIdProto { version: 17, ..Default::default() };
+        pb::ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(self.graph), ..Default::default() }.encode_to_vec()
+    }
+
+    /// Writes the model to `folder/NAME.onnx`.
+    pub fn save(self, folder: &std::path::Path, name: &str) -> std::path::PathBuf {
+        let path = folder.join(format!("{name}.onnx"));
+        std::fs::write(&path, self.bytes()).expect("a writable folder");
+        path
+    }
+}

@@ -1,0 +1,422 @@
+//! Scheduling, from outside: random problems through every algorithm to the verifier, mutants that the verifier must reject, tiny problems against all
+//! their schedules, and the published scheduling graphs.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use hiosc::cost::Nanos;
+use hiosc::ids::{OpId, TensorId};
+use hiosc::schedule::{
+    Algorithm, Edge, LinkMode, Problem, Schedule, Stage, Timeline, compare, evaluate, lower_bound, lower_bound_ungrouped, parse, schedule, to_text, verify,
+};
+use proptest::prelude::*;
+
+/// Raw material for a problem of any size: numbers that [`build`] takes in turn.
+#[derive(Clone, Debug)]
+struct Raw {
+    operators: usize,
+    gpus: usize,
+    links: LinkMode,
+    numbers: Vec<u64>,
+}
+
+fn raw(max_operators: usize, max_gpus: usize) -> impl Strategy<Value = Raw> {
+    let links = prop_oneof![Just(LinkMode::Free), Just(LinkMode::Serial)];
+    (1..=max_operators, 1..=max_gpus, links, prop::collection::vec(any::<u64>(), 64..512))
+        .prop_map(|(operators, gpus, links, numbers)| Raw { operators, gpus, links, numbers })
+}
+
+/// A problem with unequal GPUs and links, tensors with several readers, operators with several outputs, and ids that are not topological.
+/// Times are small, so that ties are common. With `missing`, some ordered GPU pairs have no link.
+fn build(raw: &Raw, missing: bool) -> Problem {
+    let mut next = 0;
+    let mut draw = |limit: u64| {
+        next += 1;
+        // Every round through the numbers sees them differently.
+        (raw.numbers[next % raw.numbers.len()] ^ (next as u64 / raw.numbers.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)) % limit
+    };
+    let (n, gpus) = (raw.operators, raw.gpus);
+    // A random topological order: an insertion shuffle.
+    let mut order: Vec<OpId> = Vec::new();
+    for op in 0..n {
+        order.insert(draw(op as u64 + 1) as usize, OpId::new(op));
+    }
+    let unequal = draw(2) == 1;
+    let per_gpu = |draw: &mut dyn FnMut(u64) -> u64, limit: u64| -> Vec<u64> {
+        let first = draw(limit);
+        (0..gpus).map(|_| if unequal { draw(limit) } else { first }).collect()
+    };
+    let time = (0..n).map(|_| per_gpu(&mut draw, 20).into_iter().map(|t| t + 1).collect()).collect();
+    let utilisation = (0..n).map(|_| per_gpu(&mut draw, 10).into_iter().map(|u| (u + 1) as f64 / 10.0).collect()).collect();
+    let linked: Vec<Vec<bool>> = (0..gpus).map(|a| (0..gpus).map(|b| a != b && (!missing || draw(4) > 0)).collect()).collect();
+    let mut edges = Vec::new();
+    for place in 0..n {
+        for _ in 0..1 + draw(2) {
+            let mut consumers: Vec<OpId> = Vec::new();
+            for _ in 0..draw(4) {
+                let later = (n - place - 1) as u64;
+                if later > 0 {
+                    // Mostly near successors: long paths.
+                    let step = if draw(3) > 0 { draw(later.min(3)) } else { draw(later) };
+                    consumers.push(order[place + 1 + step as usize]);
+                }
+            }
+            consumers.sort_unstable();
+            consumers.dedup();
+            if consumers.is_empty() {
+                continue;
+            }
+            let size = draw(12);
+            let transfer = (0..gpus)
+                .map(|a| (0..gpus).map(|b| linked[a][b].then_some(if unequal { size + ((a * 3 + b) % 5) as u64 } else { size })).collect())
+                .collect();
+            edges.push(Edge { tensor: TensorId::new(edges.len() * 2), producer: order[place], consumers, transfer });
+        }
+    }
+    let problem = Problem { time, utilisation, edges, links: raw.links, order, gpus };
+    problem.check().unwrap();
+    problem
+}
+
+/// `schedule` with neighbouring stages of a GPU merged wherever `choices` says so and the result still runs.
+fn group(problem: &Problem, schedule: &Schedule, choices: &[u64]) -> Schedule {
+    let position = problem.positions();
+    let mut result = schedule.clone();
+    for (i, choice) in choices.iter().enumerate() {
+        let gpu = i % result.gpus.len();
+        let stages = result.gpus[gpu].len();
+        if stages < 2 {
+            continue;
+        }
+        let at = *choice as usize % (stages - 1);
+        let mut grouped = result.clone();
+        let moved = grouped.gpus[gpu].remove(at + 1).operators;
+        grouped.gpus[gpu][at].operators.extend(moved);
+        grouped.gpus[gpu][at].operators.sort_by_key(|op| position[op.index()]);
+        if evaluate(problem, &grouped).is_ok() {
+            result = grouped;
+        }
+    }
+    result
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_schedule_passes_the_verifier(raw in raw(40, 5), missing in any::<bool>(), choices in prop::collection::vec(any::<u64>(), 0..12)) {
+        let problem = build(&raw, missing);
+        for (schedule, timeline) in compare(&problem, &Algorithm::ALL).unwrap() {
+            prop_assert!(timeline.latency >= lower_bound_ungrouped(&problem));
+            prop_assert!(lower_bound_ungrouped(&problem) >= lower_bound(&problem));
+            prop_assert_eq!(schedule.gpus.len(), problem.gpus);
+            prop_assert!(schedule.gpus.iter().flatten().all(|s| s.operators.len() == 1));
+            // Text and back.
+            prop_assert_eq!(&parse(&to_text(None, &schedule, &timeline), &problem, None).unwrap(), &schedule);
+            // Stages of several operators obey the same rules.
+            let grouped = group(&problem, &schedule, &choices);
+            let timeline = evaluate(&problem, &grouped).unwrap();
+            verify(&problem, &grouped, &timeline).unwrap();
+            prop_assert_eq!(&parse(&to_text(None, &grouped, &timeline), &problem, None).unwrap(), &grouped);
+        }
+    }
+
+    #[test]
+    fn the_same_problem_gives_the_same_schedule(raw in raw(30, 4)) {
+        let problem = build(&raw, false);
+        prop_assert_eq!(compare(&problem, &Algorithm::ALL).unwrap(), compare(&problem, &Algorithm::ALL).unwrap());
+    }
+
+    #[test]
+    fn every_changed_timeline_is_rejected(raw in raw(25, 4), choices in prop::collection::vec(any::<u64>(), 0..8)) {
+        let problem = build(&raw, false);
+        for algorithm in Algorithm::ALL {
+            let schedule = group(&problem, &schedule(&problem, algorithm).unwrap(), &choices);
+            let good = evaluate(&problem, &schedule).unwrap();
+            verify(&problem, &schedule, &good).unwrap();
+            for mutant in timeline_mutants(&good) {
+                prop_assert!(verify(&problem, &schedule, &mutant).is_err(), "accepted {:?} of {:?}", mutant, schedule);
+            }
+        }
+    }
+
+    /// A changed schedule with the old timeline breaks a rule; with a timeline of its own it obeys all, or it has none.
+    #[test]
+    fn every_changed_schedule_is_rejected_or_evaluated_anew(raw in raw(12, 3), choices in prop::collection::vec(any::<u64>(), 0..8)) {
+        let problem = build(&raw, false);
+        for algorithm in Algorithm::ALL {
+            let schedule = group(&problem, &schedule(&problem, algorithm).unwrap(), &choices);
+            let timeline = evaluate(&problem, &schedule).unwrap();
+            for mutant in schedule_mutants(&schedule) {
+                let complete = operators(&mutant) == operators(&schedule);
+                match evaluate(&problem, &mutant) {
+                    Ok(anew) => {
+                        prop_assert!(complete);
+                        let judged = verify(&problem, &mutant, &anew);
+                        // The one thing that the evaluator does not ask for: the order within a stage.
+                        let ordered = mutant.gpus.iter().flatten().all(|s| s.operators.is_sorted_by_key(|op| problem.order.iter().position(|o| o == op)));
+                        prop_assert_eq!(judged.is_ok(), ordered, "{:?} {:?}", mutant, judged);
+                        if anew != timeline {
+                            prop_assert!(verify(&problem, &mutant, &timeline).is_err());
+                        }
+                    }
+                    Err(_) => prop_assert!(verify(&problem, &mutant, &timeline).is_err(), "accepted {:?}", mutant),
+                }
+            }
+        }
+    }
+}
+
+/// Every number of a timeline a little smaller and larger, and every transfer left out, doubled or sent elsewhere.
+fn timeline_mutants(good: &Timeline) -> Vec<Timeline> {
+    let mut mutants = Vec::new();
+    let mut with = |change: &dyn Fn(&mut Timeline)| {
+        let mut mutant = good.clone();
+        change(&mut mutant);
+        mutants.push(mutant);
+    };
+    let by = [1, 1u64.wrapping_neg()];
+    for delta in by {
+        with(&|t| t.latency = t.latency.wrapping_add(delta));
+        for gpu in 0..good.stages.len() {
+            for stage in 0..good.stages[gpu].len() {
+                with(&|t| t.stages[gpu][stage].start = t.stages[gpu][stage].start.wrapping_add(delta));
+                with(&|t| t.stages[gpu][stage].finish = t.stages[gpu][stage].finish.wrapping_add(delta));
+                with(&|t| {
+                    let s = &mut t.stages[gpu][stage];
+                    (s.start, s.finish) = (s.start.wrapping_add(delta), s.finish.wrapping_add(delta));
+                });
+            }
+        }
+        for i in 0..good.transfers.len() {
+            with(&|t| t.transfers[i].start = t.transfers[i].start.wrapping_add(delta));
+            with(&|t| t.transfers[i].finish = t.transfers[i].finish.wrapping_add(delta));
+            with(&|t| {
+                let s = &mut t.transfers[i];
+                (s.start, s.finish) = (s.start.wrapping_add(delta), s.finish.wrapping_add(delta));
+            });
+        }
+        // Everything later, all rules between things kept.
+        if delta == 1 && !good.stages.iter().all(Vec::is_empty) {
+            with(&|t| {
+                t.latency += 1;
+                t.stages.iter_mut().flatten().for_each(|s| (s.start, s.finish) = (s.start + 1, s.finish + 1));
+                t.transfers.iter_mut().for_each(|s| (s.start, s.finish) = (s.start + 1, s.finish + 1));
+            });
+        }
+    }
+    for i in 0..good.transfers.len() {
+        with(&|t| t.transfers.retain(|other| *other != good.transfers[i]));
+        with(&|t| t.transfers.insert(i, t.transfers[i]));
+        with(&|t| (t.transfers[i].from, t.transfers[i].to) = (t.transfers[i].to, t.transfers[i].from));
+        with(&|t| t.transfers[i].tensor.0 += 1);
+        with(&|t| t.transfers[i].to.0 += 1);
+    }
+    with(&|t| t.stages.push(vec![]));
+    with(&|t| drop(t.stages.pop()));
+    mutants
+}
+
+/// Each operator left out, doubled, moved to the next GPU's end or merged into the stage before; each two neighbouring stages swapped.
+fn schedule_mutants(good: &Schedule) -> Vec<Schedule> {
+    let mut mutants = Vec::new();
+    let mut with = |change: &dyn Fn(&mut Schedule)| {
+        let mut mutant = good.clone();
+        change(&mut mutant);
+        mutants.push(mutant);
+    };
+    let gpus = good.gpus.len();
+    for gpu in 0..gpus {
+        for stage in 0..good.gpus[gpu].len() {
+            with(&|s| drop(s.gpus[gpu].remove(stage)));
+            with(&|s| {
+                let copy = s.gpus[gpu][stage].clone();
+                s.gpus[gpu].push(copy);
+            });
+            with(&|s| {
+                let moved = s.gpus[gpu].remove(stage);
+                s.gpus[(gpu + 1) % gpus].push(moved);
+            });
+            with(&|s| s.gpus[gpu].insert(stage, Stage { operators: vec![] }));
+            with(&|s| s.gpus[gpu][stage].operators.reverse());
+            if stage > 0 {
+                with(&|s| s.gpus[gpu].swap(stage - 1, stage));
+                with(&|s| {
+                    let moved = s.gpus[gpu].remove(stage).operators;
+                    s.gpus[gpu][stage - 1].operators.extend(moved);
+                });
+            }
+        }
+    }
+    mutants
+}
+
+/// All operators of a schedule, sorted; empty if a stage is.
+fn operators(schedule: &Schedule) -> Vec<OpId> {
+    if schedule.gpus.iter().flatten().any(|s| s.operators.is_empty()) {
+        return Vec::new();
+    }
+    let mut all: Vec<OpId> = schedule.gpus.iter().flatten().flat_map(|s| s.operators.clone()).collect();
+    all.sort_unstable();
+    all
+}
+
+/// The best latency of any mapping and order with one operator a stage, by trying them all: every topological order, and for each every mapping.
+/// All orders of all GPUs come about this way.
+fn optimum(problem: &Problem) -> Nanos {
+    fn extend(problem: &Problem, placed: &mut Vec<(OpId, usize)>, best: &mut Nanos) {
+        if placed.len() == problem.operators() {
+            let mut gpus = vec![Vec::new(); problem.gpus];
+            for &(op, gpu) in placed.iter() {
+                gpus[gpu].push(Stage { operators: vec![op] });
+            }
+            let candidate = Schedule { algorithm: "exhaustive".into(), gpus };
+            *best = (*best).min(evaluate(problem, &candidate).unwrap().latency);
+            return;
+        }
+        for op in (0..problem.operators()).map(OpId::new) {
+            let is_placed = |op: OpId| placed.iter().any(|&(o, _)| o == op);
+            if is_placed(op) || problem.edges.iter().any(|e| e.consumers.contains(&op) && !is_placed(e.producer)) {
+                continue;
+            }
+            for gpu in 0..problem.gpus {
+                placed.push((op, gpu));
+                extend(problem, placed, best);
+                placed.pop();
+            }
+        }
+    }
+    let mut best = Nanos::MAX;
+    extend(problem, &mut Vec::new(), &mut best);
+    best
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+
+    #[test]
+    fn nothing_is_below_the_optimum_and_bounds_are_below_it(raw in raw(5, 2)) {
+        let problem = build(&raw, false);
+        let optimum = optimum(&problem);
+        prop_assert!(lower_bound_ungrouped(&problem) <= optimum);
+        for (schedule, timeline) in compare(&problem, &Algorithm::ALL).unwrap() {
+            prop_assert!(timeline.latency >= optimum, "{}: {} < {optimum}", schedule.algorithm, timeline.latency);
+        }
+        if problem.gpus == 1 {
+            prop_assert_eq!(compare(&problem, &[Algorithm::HiosLp]).unwrap()[0].1.latency, optimum);
+        }
+    }
+}
+
+/// Two independent chains: two GPUs halve the latency. One chain: one GPU is best, and HIOS-LP sees it.
+#[test]
+fn hios_lp_on_chains() {
+    let chains = "4\n0 3 1\n1 3 1\n2 2 1\n3 3 1\n2\n0 2 9\n1 3 9\n";
+    let problem = Problem::from_dag_text(chains, 3, LinkMode::Serial).unwrap();
+    let (schedule, timeline) = compare(&problem, &[Algorithm::HiosLp]).unwrap().remove(0);
+    assert_eq!(timeline.latency, 6_000_000);
+    assert!(timeline.transfers.is_empty());
+    assert_eq!(schedule.gpus.iter().map(Vec::len).collect::<Vec<_>>(), [2, 2, 0]);
+
+    let chain = "3\n0 1 1\n1 1 1\n2 1 1\n2\n0 1 1\n1 2 1\n";
+    let problem = Problem::from_dag_text(chain, 4, LinkMode::Free).unwrap();
+    let (schedule, _) = compare(&problem, &[Algorithm::HiosLp]).unwrap().remove(0);
+    assert_eq!(schedule.gpus.iter().map(Vec::len).collect::<Vec<_>>(), [3, 0, 0, 0]);
+}
+
+/// The published scheduling graphs: beside a checkout, or where `HIOSC_DAGS` says.
+fn dags(test: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("HIOSC_DAGS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/dags"), PathBuf::from);
+    if !folder.join("random").is_dir() {
+        println!("SKIPPED {test}: no scheduling graphs (set HIOSC_DAGS to their folder)");
+        return None;
+    }
+    Some(folder)
+}
+
+fn texts(folder: &Path, prefix: &str) -> Vec<(String, String)> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    let name = |path: &PathBuf| path.file_stem().unwrap().to_string_lossy().into_owned();
+    files.iter().filter(|p| name(p).starts_with(prefix)).map(|p| (name(p), std::fs::read_to_string(p).unwrap())).collect()
+}
+
+/// Mean speed-up over sequential on the default family, and that no graph is far from what an independent HIOS-LP reaches on it.
+#[test]
+fn hios_lp_on_the_published_graphs() {
+    let Some(folder) = dags("hios_lp_on_the_published_graphs") else { return };
+    let reference = std::fs::read_to_string(folder.join("reference_results.csv")).unwrap();
+    let mut rows = reference.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let header = rows.next().unwrap();
+    let column = |name: &str| header.iter().position(|h| *h == name).unwrap();
+    let (lp, sequential, bound) = (column("independent_lp_exact"), column("sequential"), column("lower_bound"));
+
+    println!("family   GPUs  graphs  speed-up  independent LP  bound    mean ms to schedule");
+    let mut table = std::collections::BTreeMap::new();
+    for row in rows.filter(|r| !r[0].starts_with("small")) {
+        let (graph, gpus): (&str, usize) = (row[0], row[1].parse().unwrap());
+        let text = std::fs::read_to_string(folder.join("random").join(format!("{graph}.txt"))).unwrap();
+        let problem = Problem::from_dag_text(&text, gpus, LinkMode::Free).unwrap();
+        let started = Instant::now();
+        let schedule = schedule(&problem, Algorithm::HiosLp).unwrap();
+        let elapsed = started.elapsed().as_secs_f64() * 1e3;
+        let timeline = evaluate(&problem, &schedule).unwrap();
+        verify(&problem, &schedule, &timeline).unwrap();
+        let number = |column: usize| row[column].parse::<f64>().unwrap();
+        let one = compare(&problem, &[Algorithm::Sequential]).unwrap()[0].1.latency as f64 / 1e6;
+        assert!((one - number(sequential)).abs() < 1e-3, "{graph}: sequential {one}, reference {}", number(sequential));
+        assert!((lower_bound_ungrouped(&problem) as f64 / 1e6 - number(bound)).abs() < 1e-3, "{graph}: bound");
+        let ours = timeline.latency as f64 / 1e6;
+        let family = graph.split('_').next().unwrap().to_string();
+        let entry: &mut Vec<[f64; 4]> = table.entry((family, gpus)).or_default();
+        entry.push([one / ours, one / number(lp), one / number(bound), elapsed]);
+    }
+    for ((family, gpus), rows) in &table {
+        let mean = |i: usize| rows.iter().map(|r| r[i]).sum::<f64>() / rows.len() as f64;
+        println!("{family:8} {gpus:4} {:7} {:9.3} {:15.3} {:6.3} {:10.2}", rows.len(), mean(0), mean(1), mean(2), mean(3));
+    }
+    for (gpus, least) in [(2, 1.95), (4, 3.65), (8, 5.2), (12, 5.2)] {
+        let rows = &table[&("default".to_string(), gpus)];
+        let mean = rows.iter().map(|r| r[0]).sum::<f64>() / rows.len() as f64;
+        assert!(mean >= least, "{gpus} GPUs: mean speed-up {mean:.3}, at least {least} expected");
+    }
+}
+
+/// Against proven optima: one operator a stage, free links.
+#[test]
+fn small_published_graphs_are_not_below_their_optimum() {
+    let Some(folder) = dags("small_published_graphs_are_not_below_their_optimum") else { return };
+    let optima = std::fs::read_to_string(folder.join("small_optimum.csv")).unwrap();
+    let mut worst: f64 = 1.0;
+    for row in optima.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>()) {
+        let text = std::fs::read_to_string(folder.join("small").join(format!("{}.txt", row[0]))).unwrap();
+        let problem = Problem::from_dag_text(&text, row[1].parse().unwrap(), LinkMode::Free).unwrap();
+        let best: f64 = row[4].parse().unwrap();
+        for (schedule, timeline) in compare(&problem, &Algorithm::ALL).unwrap() {
+            let latency = timeline.latency as f64 / 1e6;
+            if row[5] == "OPTIMAL" {
+                assert!(latency >= best - 1e-4, "{} on {}: {latency} is below the optimum {best}", schedule.algorithm, row[0]);
+            }
+            if schedule.algorithm == "hios-lp" {
+                worst = worst.max(latency / best);
+            }
+        }
+    }
+    println!("hios-lp is at most {:.1} % above the best known schedule of a small graph", (worst - 1.0) * 100.0);
+}
+
+/// Every published graph, every algorithm, both kinds of links.
+#[test]
+fn all_published_graphs_pass_the_verifier() {
+    let Some(folder) = dags("all_published_graphs_pass_the_verifier") else { return };
+    let mut graphs = texts(&folder.join("random"), "");
+    graphs.extend(texts(&folder.join("small"), ""));
+    for (name, text) in graphs {
+        for (gpus, links) in [(2, LinkMode::Serial), (8, LinkMode::Serial), (3, LinkMode::Free)] {
+            let problem = Problem::from_dag_text(&text, gpus, links).unwrap();
+            if let Err(error) = compare(&problem, &Algorithm::ALL) {
+                panic!("{name} on {gpus} GPUs, {links:?}: {error}");
+            }
+        }
+    }
+}

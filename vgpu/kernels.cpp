@@ -1,0 +1,107 @@
+#include "kernels.h"
+#include "options.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <dirent.h>
+#include <dlfcn.h>
+#include <thread>
+
+void KernelLibrary::open_new_objects(const std::string &folders) {
+  for (size_t start = 0; start <= folders.size();) {
+    size_t end = std::min(folders.find(':', start), folders.size());
+    std::string folder = folders.substr(start, end - start);
+    start = end + 1;
+    if (folder.empty()) continue;
+    DIR *listing = opendir(folder.c_str());
+    if (!listing) {
+      std::fprintf(stderr, "hiosc-vgpu: warning: HIOSC_VGPU_KERNELS: cannot list folder %s\n", folder.c_str());
+      continue;
+    }
+    std::set<std::string> objects; // sorted, so that the first of two equal names is always the same
+    while (dirent *entry = readdir(listing)) {
+      std::string file = entry->d_name;
+      if (file.size() > 3 && !file.compare(file.size() - 3, 3, ".so")) objects.insert(folder + "/" + file);
+    }
+    closedir(listing);
+    for (const std::string &object : objects) {
+      if (!opened_.insert(object).second) continue;
+      void *handle = dlopen(object.c_str(), RTLD_NOW | RTLD_LOCAL);
+      void *table = handle ? dlsym(handle, "hiosc_vgpu_kernels") : nullptr;
+      if (!table) {
+        std::fprintf(stderr, "hiosc-vgpu: warning: not an object of kernels: %s\n", dlerror());
+        continue;
+      }
+      size_t count = 0;
+      const hiosc_kernel_entry *entries = reinterpret_cast<decltype(&hiosc_vgpu_kernels)>(table)(&count);
+      for (size_t i = 0; i < count; i++) kernels_.emplace(entries[i].name, &entries[i]);
+    }
+  }
+}
+
+const hiosc_kernel_entry *KernelLibrary::find(const std::string &name) {
+  auto found = kernels_.find(name);
+  if (found != kernels_.end()) return found->second;
+  const char *folders = environment("HIOSC_VGPU_KERNELS");
+  if (!folders) {
+    std::fprintf(stderr, "hiosc-vgpu: error: no kernel '%s': HIOSC_VGPU_KERNELS names no folder of compiled kernels\n", name.c_str());
+    return nullptr;
+  }
+  open_new_objects(folders);
+  found = kernels_.find(name);
+  if (found != kernels_.end()) return found->second;
+  std::fprintf(stderr, "hiosc-vgpu: error: no kernel '%s' in %s (HIOSC_VGPU_KERNELS; %zu kernels there)\n", name.c_str(), folders,
+               kernels_.size());
+  return nullptr;
+}
+
+void BlockPool::start() {
+  started_ = true;
+  for (unsigned i = 1; i < threads_; i++) std::thread([this] { worker(); }).detach();
+}
+
+// Called with the mutex held; returns with it held when no chunk is left.
+void BlockPool::take_chunks() {
+  while (next_ < blocks_) {
+    uint64_t first = next_, end = std::min(first + chunk_, blocks_);
+    next_ = end;
+    const auto *work = work_;
+    mutex_.unlock();
+    (*work)(first, end);
+    mutex_.lock();
+  }
+}
+
+void BlockPool::worker() {
+  mutex_.lock();
+  for (uint64_t seen = 0;;) {
+    while (seen == launch_) {
+      std::unique_lock<std::mutex> lock(mutex_, std::adopt_lock);
+      wake_.wait(lock);
+      lock.release();
+    }
+    seen = launch_;
+    busy_++;
+    take_chunks();
+    if (--busy_ == 0) idle_.notify_all();
+  }
+}
+
+void BlockPool::run(uint64_t blocks, const std::function<void(uint64_t, uint64_t)> &work) {
+  if (threads_ == 1 || blocks == 1) {
+    work(0, blocks);
+    return;
+  }
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (!started_) start();
+  work_ = &work;
+  next_ = 0;
+  blocks_ = blocks;
+  chunk_ = std::max<uint64_t>(1, blocks / (uint64_t(threads_) * 8));
+  launch_++;
+  wake_.notify_all();
+  lock.release();
+  take_chunks();
+  lock = std::unique_lock<std::mutex>(mutex_, std::adopt_lock);
+  idle_.wait(lock, [this] { return busy_ == 0; });
+}

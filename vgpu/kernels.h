@@ -1,0 +1,46 @@
+// Kernels compiled for the CPU: found by name in shared objects, run by a pool of threads.
+#pragma once
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "kernel_abi.h"
+
+// The kernels of every `*.so` in the folders of HIOSC_VGPU_KERNELS (separated by ':').
+class KernelLibrary {
+public:
+  // The kernel called `name`; nothing, with a line on stderr, when no object has it. Opens objects not seen before when it has to search.
+  const hiosc_kernel_entry *find(const std::string &name);
+
+private:
+  void open_new_objects(const std::string &folders);
+  std::map<std::string, const hiosc_kernel_entry *> kernels_;
+  std::set<std::string> opened_;
+};
+
+// Threads that share the blocks of one launch at a time; the calling thread is one of them.
+class BlockPool {
+public:
+  explicit BlockPool(unsigned threads) : threads_(threads) {}
+  // Runs `work(first, end)` until every one of `blocks` has run, in chunks that idle threads take.
+  void run(uint64_t blocks, const std::function<void(uint64_t, uint64_t)> &work);
+
+private:
+  void start();
+  void worker();
+  void take_chunks();
+
+  unsigned threads_;
+  bool started_ = false;
+  std::mutex mutex_;
+  std::condition_variable wake_, idle_;
+  uint64_t launch_ = 0; // counts launches: a worker runs each once
+  unsigned busy_ = 0;
+  uint64_t next_ = 0, blocks_ = 0, chunk_ = 1;
+  const std::function<void(uint64_t, uint64_t)> *work_ = nullptr;
+};

@@ -1,0 +1,142 @@
+// The virtual machine: N devices in one process, behind the CUDA driver's binary interface.
+//
+// A program that was built for the CUDA driver loads this library in its place (LD_LIBRARY_PATH) and is not aware of it. Device memory is
+// memory of the process; kernels are the program's own kernels compiled for the CPU, found by name (kernels.h); operations run when
+// the program synchronises, in an order that a seed draws (scheduler.h).
+//
+// Strict where a real driver leaves things undefined or late: handles are never reused, so that a stale one is refused; the ranges of
+// copies are checked; copies between devices need the peer access that the program must have asked for.
+//
+// Calls that graph capture and managed memory need are there and answer CUDA_ERROR_NOT_SUPPORTED.
+//
+// One mutex guards everything; it is released while an operation runs.
+#pragma once
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "cuda_abi.h"
+#include "kernels.h"
+#include "memory.h"
+#include "options.h"
+#include "scheduler.h"
+
+struct Context {
+  uint64_t handle = 0;
+  int device = 0;
+  bool primary = false;
+  int references = 0;
+  unsigned flags = 0;
+  std::set<uint64_t> peers; // contexts whose memory it may reach
+  StreamPtr legacy;         // the NULL stream
+};
+using ContextPtr = std::shared_ptr<Context>;
+
+struct Event {
+  uint64_t handle = 0;
+  uint64_t number = 0;
+  uint64_t context = 0;
+  unsigned flags = 0;
+  CompletionPtr record; // the latest; none: never recorded
+};
+using EventPtr = std::shared_ptr<Event>;
+
+struct Module {
+  uint64_t handle = 0;
+  uint64_t context = 0;
+  std::map<std::string, uint64_t> functions;
+};
+using ModulePtr = std::shared_ptr<Module>;
+
+struct Function {
+  uint64_t handle = 0;
+  uint64_t module = 0;
+  uint64_t context = 0;
+  const hiosc_kernel_entry *kernel = nullptr;
+  int dynamic_shared = 0; // the most a launch may ask for
+};
+using FunctionPtr = std::shared_ptr<Function>;
+
+// Objects by handle. Handles count up and are never given twice.
+template <class T> class Table {
+public:
+  explicit Table(uint64_t kind) : next_(kind << 40) {}
+  std::shared_ptr<T> add(std::shared_ptr<T> item) {
+    item->handle = next_ += 16;
+    items[item->handle] = item;
+    return item;
+  }
+  template <class H> std::shared_ptr<T> find(H handle) const {
+    auto found = items.find(uint64_t(handle));
+    return found == items.end() ? nullptr : found->second;
+  }
+  std::map<uint64_t, std::shared_ptr<T>> items;
+
+private:
+  uint64_t next_;
+};
+
+struct Limits { // of a device of the configured architecture
+  int shared_default, shared_opt_in, shared_multiprocessor, threads_multiprocessor, blocks_multiprocessor, multiprocessors;
+};
+
+struct Machine {
+  std::mutex mutex;
+  bool initialized = false;
+  Options options;
+  Limits limits{};
+  Memory memory;
+  Scheduler scheduler;
+  KernelLibrary kernels;
+  std::unique_ptr<BlockPool> pool;
+  Table<Context> contexts{0x51};
+  Table<Stream> streams{0x52};
+  Table<Event> events{0x53};
+  Table<Module> modules{0x54};
+  Table<Function> functions{0x55};
+  std::vector<uint64_t> primary; // context of each device, or 0
+  uint64_t stream_count = 0, event_count = 0;
+
+  bool device_exists(CUdevice device) const { return device >= 0 && device < options.count; }
+  ContextPtr current() const;              // of the calling thread
+  StreamPtr stream(CUstream handle) const; // the NULL stream is the current context's
+  StreamPtr new_stream(const Context &context, unsigned flags, int priority);
+  ContextPtr new_context(int device, unsigned flags, bool primary);
+  void destroy_context(Lock &lock, const ContextPtr &context);
+
+  // Appends an operation, with the implicit order between the NULL stream and the blocking streams of its context.
+  CompletionPtr enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after = {});
+  CUresult wait_for(Lock &lock, const CompletionPtr &completion);
+  CUresult drain(Lock &lock);                   // every stream of every device
+  CUresult drain(Lock &lock, uint64_t context); // every stream of a context
+  bool idle(const Stream &stream) const { return stream.operations.empty(); }
+};
+
+// The one machine of this process. Never destroyed: other threads may still use it when the process ends.
+Machine &machine();
+// The contexts of the calling thread; the last is current.
+extern thread_local std::vector<uint64_t> context_stack;
+
+// Every API call starts with one: takes the lock and checks that the call may be made.
+struct Entry {
+  Machine &machine;
+  Lock lock;
+  CUresult refused = CUDA_SUCCESS;
+  Entry();
+};
+
+#define HIOSC_ENTER                                                                                                                        \
+  Entry entry;                                                                                                                             \
+  if (entry.refused) return entry.refused;                                                                                                 \
+  Machine &m = entry.machine;                                                                                                              \
+  (void)m
+#define HIOSC_CHECK(condition, result)                                                                                                     \
+  do {                                                                                                                                     \
+    if (!(condition)) return result;                                                                                                       \
+  } while (0)
+
+template <class H> H as_handle(uint64_t value) { return reinterpret_cast<H>(value); }
+
+// One line on stderr.
+void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));

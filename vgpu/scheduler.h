@@ -1,0 +1,93 @@
+// In which order the operations of all streams run.
+//
+// A host call only appends an operation to its stream. Operations run when the host synchronises, one at a time, and which one is next is
+// drawn by a seeded generator from those that stream order and events allow, across all devices. A real GPU may run any of these
+// orders; a program that needs an order it did not ask for therefore computes something else under some seeds.
+//
+// How the next is drawn. A uniform draw alone would rarely let one stream fall far behind another, and that is what a missing wait needs to
+// show. So the draw changes its mind at random: for a period of 1, 2, 4, ... or 1024 operations it is either uniform over the streams that are
+// ready, or ranked: the streams get a random order of precedence for the whole period, the first that is ready runs, and the last starves.
+// (Ranked periods are the idea of probabilistic concurrency testing: Burckhardt et al., ASPLOS 2010.)
+//
+// Waits and event records take no time: they are passed as soon as their stream reaches them and what they wait for is done. A wait takes the event's
+// record as at the time of the call, so what it waits for was enqueued before it: no deadlock is possible.
+#pragma once
+#include <condition_variable>
+#include <cstdint>
+#include <cstdio>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+using Lock = std::unique_lock<std::mutex>;
+
+// Becomes done, once: the end of an operation.
+struct Completion {
+  bool done = false;
+  double seconds = 0; // when, on the host's monotonic clock
+};
+using CompletionPtr = std::shared_ptr<Completion>;
+
+struct Operation {
+  std::string what;                 // for the trace
+  std::function<void()> run;        // empty: a wait or an event record
+  std::vector<CompletionPtr> after; // besides the previous operation of the stream
+  CompletionPtr completion;
+};
+
+struct Stream {
+  uint64_t handle = 0;
+  uint64_t number = 0; // in order of creation over all devices
+  uint64_t context = 0;
+  int device = 0;
+  unsigned flags = 0;
+  int priority = 0;
+  std::deque<Operation> operations;
+  CompletionPtr last; // of the operation enqueued last
+};
+using StreamPtr = std::shared_ptr<Stream>;
+
+class Scheduler {
+public:
+  void configure(uint64_t seed, const std::string &trace_file);
+
+  // From now on the stream's operations take part; also after its handle is gone.
+  void add(const StreamPtr &stream);
+  // The stream's handle is gone: forget it once it is empty.
+  void retire(const StreamPtr &stream);
+
+  // Appends; returns the completion of what was appended.
+  CompletionPtr enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after = {});
+
+  // Runs drawn operations until `condition` holds. False: nothing is left to run and it does not hold. Called with the machine's lock, which is
+  // released while an operation runs: other threads may enqueue meanwhile, and only one operation runs at a time.
+  bool run_until(Lock &lock, const std::function<bool()> &condition);
+  // All streams with a handle or with operations left, by number.
+  const std::map<uint64_t, StreamPtr> &streams() const { return streams_; }
+  // Runs at most one drawn operation, so that a program that polls gets on.
+  void poll(Lock &lock);
+
+private:
+  uint64_t draw(uint64_t below);
+  bool step(Lock &lock);
+  void settle();
+  Stream *pick();
+  void complete(Stream &stream);
+
+  std::map<uint64_t, StreamPtr> streams_;
+  std::vector<uint64_t> retired_;
+  uint64_t state_ = 0;
+  uint64_t period_left_ = 0, ranking_ = 0;
+  bool ranked_ = false, running_ = false;
+  std::condition_variable finished_;
+  std::FILE *trace_ = nullptr;
+  uint64_t executed_ = 0;
+};
+
+// True on the thread that is running an operation, for calls a host function must not make.
+extern thread_local bool inside_operation;
+double monotonic_seconds();
