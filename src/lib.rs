@@ -18,6 +18,7 @@ pub mod graph;
 pub mod import;
 pub mod kernel;
 pub mod plan;
+pub mod run;
 pub mod schedule;
 pub mod vgpu;
 

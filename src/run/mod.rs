@@ -1,0 +1,3 @@
+//! Running plans.
+
+pub mod runtime;
