@@ -59,12 +59,19 @@ pub struct Estimate {
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`] with every operator for which no candidate fits on a GPU; whatever `candidates` fails with.
+/// [`Error::Unsupported`] with every operator that has no kernel, or none that fits on a GPU; whatever else `candidates` fails with.
 pub fn estimate_with(graph: &Graph, target: &Target, mut candidates: impl FnMut(OpId) -> Result<Vec<Kernel>>) -> Result<CostTable> {
     let mut unsupported = Vec::new();
     let mut operators = Vec::new();
     for op in graph.op_ids() {
-        let kernels = candidates(op)?;
+        let kernels = match candidates(op) {
+            Ok(kernels) => kernels,
+            Err(Error::Unsupported(reasons)) => {
+                unsupported.extend(reasons);
+                continue;
+            }
+            Err(other) => return Err(other),
+        };
         let work = work(graph, op);
         let mut row = Vec::new();
         for device in &target.gpus {
@@ -85,7 +92,7 @@ pub fn estimate_with(graph: &Graph, target: &Target, mut candidates: impl FnMut(
     let gpus = 0..target.gpus.len();
     let link = |from: usize, to: usize| {
         let model = target.link_between(from, to);
-        (from != to).then(|| Link { latency: model.latency_ns, bandwidth: model.line_rate * model.efficiency })
+        (from != to).then_some(Link { latency: model.latency_ns, bandwidth: model.line_rate * model.efficiency })
     };
     Ok(CostTable {
         source: source(target),
