@@ -104,6 +104,28 @@ fn damaged(plan: &Plan, tape: &mut Tape<impl Iterator<Item = u32>>) -> Vec<Plan>
         let (at, stream) = (tape.pick(plan.steps.len() + 1), StreamId::new(tape.pick(plan.streams.len())));
         changed(&|mutant| insert(mutant, at, Step::Wait { event, stream }));
     }
+    // Two buffers on the same bytes, with an event that may just make that right: a wait for the sake of memory alone.
+    let touches = |step: &Step, b: BufferId| match step {
+        Step::Launch { reads, writes, .. } => reads.contains(&Operand::Buffer(b)) || writes.contains(&b),
+        Step::Upload { to, .. } => *to == b,
+        Step::Copy { from, to, .. } => *from == b || *to == b,
+        Step::Download { from, .. } => *from == b,
+        Step::Record { .. } | Step::Wait { .. } => false,
+    };
+    for (a, b) in (0..plan.buffers.len()).flat_map(|a| (0..plan.buffers.len()).map(move |b| (a, b))).filter(|(a, b)| a != b) {
+        let last = plan.steps.iter().rposition(|step| touches(step, BufferId::new(a))).unwrap();
+        let first = plan.steps.iter().position(|step| touches(step, BufferId::new(b))).unwrap();
+        if plan.buffers[a].gpu == plan.buffers[b].gpu && last < first {
+            changed(&|mutant| {
+                let (event, stream, waiting) =
+                    (EventId::new(mutant.events.len()), mutant.steps[last].stream(), mutant.steps[first].stream());
+                mutant.buffers[b].offset = mutant.buffers[a].offset;
+                mutant.events.push(mutant.streams[stream.index()].gpu);
+                insert(mutant, first, Step::Wait { event, stream: waiting });
+                insert(mutant, last + 1, Step::Record { event, stream });
+            });
+        }
+    }
     let (at, later) = (tape.pick(plan.steps.len() + 1), tape.pick(4));
     let (from, to) = (tape.pick(plan.streams.len()), StreamId::new(tape.pick(plan.streams.len())));
     changed(&|mutant| {
