@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::cost::{CostTable, Target};
 use crate::emit::{self, Check, Crate};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Graph;
 use crate::kernel::{self, Images, KernelMode};
 use crate::plan::Plan;
@@ -149,16 +149,16 @@ impl Compiler {
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
         clock.lap("fuse");
-        let costs = cost::estimate(&graph, &target)?;
+        let costs = cost::estimate_with(&graph, &target, |op| kernel::candidates(&graph, op))?;
         clock.lap("cost");
         let problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
         let candidates = compare(&problem, algorithm)?;
         let chosen = choose(&candidates, algorithm);
         clock.lap("schedule");
         let Candidate { schedule, timeline } = &candidates[chosen];
-        let plan = plan::plan(&graph, &costs, schedule, timeline, &plan::Options::default())?;
-        plan::verify(&graph, &plan)?;
-        fits(&costs, &plan)?;
+        let options = plan::Options::default();
+        let plan = plan::plan(&graph, &costs, schedule, timeline, &options)?;
+        plan::verify(&graph, Some(schedule), &options, &plan)?;
         clock.lap("plan");
         Ok(Planned { model, graph, target, costs, problem, candidates, chosen, plan, timings: clock.laps })
     }
@@ -226,27 +226,9 @@ fn choose(candidates: &[Candidate], wanted: Option<Algorithm>) -> usize {
     wanted.and_then(named).unwrap_or_else(|| (0..candidates.len()).min_by_key(|&i| (candidates[i].timeline.latency, i)).unwrap_or(0))
 }
 
-/// Every GPU must hold its weights and its arena.
-fn fits(costs: &CostTable, plan: &Plan) -> Result<()> {
-    for (gpu, (planned, target)) in plan.gpus.iter().zip(&plan.targets).enumerate() {
-        let device = &costs.gpus[target.index()];
-        let needed = planned.arena_bytes + planned.weights_bytes;
-        if needed > device.memory {
-            let missing = (needed - device.memory).div_ceil(1 << 20);
-            return Err(Error::Usage(format!(
-                "the model does not fit: gpu{gpu} ({}) has {} MiB and the plan needs {missing} MiB more; use a device with more memory",
-                device.device,
-                device.memory >> 20
-            )));
-        }
-    }
-    Ok(())
-}
-
 /// An input made from a fixed seed, and what tract computes from it.
 fn reference(model: &import::Model, graph: &Graph) -> Result<Check> {
-    let inputs: Vec<Vec<f32>> =
-        graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t).elements())).collect();
+    let inputs: Vec<Vec<f32>> = graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t).elements())).collect();
     let outputs = model.reference(&inputs)?;
     Ok(Check { inputs, outputs })
 }

@@ -171,19 +171,15 @@ fn dump(planned: &hiosc::compiler::Planned, rooms: &[Room]) -> String {
     let texts = [
         (Room::Graph, planned.graph.to_string()),
         (Room::Costs, planned.costs.to_text(&planned.graph)),
-        (Room::Schedule, chosen.schedule.to_text(&planned.graph, &chosen.timeline)),
-        (Room::Plan, planned.plan.to_text(&planned.graph)),
+        (Room::Schedule, hiosc::schedule::to_text(Some(&planned.graph), &chosen.schedule, &chosen.timeline)),
+        (Room::Plan, planned.plan.text(&planned.graph)),
     ];
     texts.into_iter().filter(|(room, _)| rooms.contains(room)).map(|(_, text)| text).collect()
 }
 
 fn run_verify(args: Verify) -> anyhow::Result<()> {
-    let options = verify::Options {
-        reference: args.reference,
-        on_virtual: args.on_virtual,
-        gpus: args.gpus.map(|n| n as usize),
-        seeds: args.seeds,
-    };
+    let options =
+        verify::Options { reference: args.reference, on_virtual: args.on_virtual, gpus: args.gpus.map(|n| n as usize), seeds: args.seeds };
     print!("{}", verify(&args.crate_dir, &options)?);
     Ok(())
 }

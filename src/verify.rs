@@ -96,7 +96,7 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
         let saved = scratch.path().join("outputs.safetensors");
         let mut command = Command::new(&program);
         command.arg("check").arg("--data").arg(&data).arg("--save").arg(&saved).arg("--fold");
-        command.env("HIOSC_WEIGHTS", folder.join("weights.safetensors"));
+        command.arg("--weights").arg(folder.join("weights.safetensors"));
         if let Some(kernels) = &kernels {
             vgpu::command_env(&mut command, kernels)?;
             command.env("HIOSC_VGPU_COUNT", count.to_string()).env("HIOSC_VGPU_SEED", seed.to_string());
@@ -153,10 +153,13 @@ impl About {
     fn read(folder: &Path) -> Result<About> {
         let path = folder.join("Cargo.toml");
         let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::Usage(format!("{} is not a folder that hiosc wrote: it has no Cargo.toml", folder.display())),
+            std::io::ErrorKind::NotFound => {
+                Error::Usage(format!("{} is not a folder that hiosc wrote: it has no Cargo.toml", folder.display()))
+            }
             _ => Error::io(&path)(e),
         })?;
-        let foreign = || Error::Usage(format!("{} is not a folder that this hiosc wrote: its Cargo.toml lacks hiosc's metadata", folder.display()));
+        let foreign =
+            || Error::Usage(format!("{} is not a folder that this hiosc wrote: its Cargo.toml lacks hiosc's metadata", folder.display()));
         // hiosc writes one `key = value` a line, and JSON values are TOML values here
         let section = text.split("[package.metadata.hiosc]").nth(1).ok_or_else(foreign)?;
         let lines = section.lines().take_while(|line| !line.starts_with('['));
@@ -201,11 +204,12 @@ fn convert(npz: &Path, about: &About, to: &Path) -> Result<PathBuf> {
     let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
     for (key, stored) in keys {
         let broken = |message: String| Error::Model { path: npz.to_path_buf(), message };
-        let array = archive.by_name(&stored).map_err(|e| broken(format!("{stored}: {e}")))?;
-        let Some(array) = array else {
+        if !archive.array_names().any(|name| name == stored) {
             let names: Vec<_> = archive.array_names().collect();
             return Err(broken(format!("has no {stored:?}; it holds {}", names.join(", "))));
-        };
+        }
+        let array = archive.by_name(&stored).map_err(|e| broken(format!("{stored}: {e}")))?;
+        let array = array.ok_or_else(|| broken(format!("{stored} cannot be read")))?;
         let shape = array.shape().iter().map(|&d| d as usize).collect();
         let values = array.into_vec::<f32>().map_err(|e| broken(format!("{stored} must be f32: {e}")))?;
         tensors.push((key, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()));
@@ -276,7 +280,9 @@ fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
                 command.env_remove(&name);
             }
         }
-        command.output().map_err(|e| Error::Tool { tool: "cargo".into(), message: format!("{e}: install Rust to verify a generated crate") })
+        command
+            .output()
+            .map_err(|e| Error::Tool { tool: "cargo".into(), message: format!("{e}: install Rust to verify a generated crate") })
     };
     let mut output = cargo(true)?;
     if !output.status.success() {
@@ -305,7 +311,7 @@ fn compile_kernels(folder: &Path) -> Result<PathBuf> {
     }
     sources.sort();
     let sources: Vec<(&str, &str)> = sources.iter().map(|(n, s)| (n.as_str(), s.as_str())).collect();
-    vgpu::compile_kernels(&sources, &kernels)
+    vgpu::compile_kernels(&sources, Some(&kernels))
 }
 
 /// Runs the program, and reads the outputs that it saved.

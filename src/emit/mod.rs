@@ -118,10 +118,7 @@ pub fn emit(input: &Input) -> Result<Crate> {
     output.files.insert("schedule.txt".into(), format!("# {}\n{schedule}", view.header).into_bytes());
     for (path, bytes) in output.files.iter().filter(|(path, _)| path.ends_with(".rs")) {
         let text = String::from_utf8_lossy(bytes);
-        syn::parse_file(&text).map_err(|e| {
-            let line = text.lines().nth(e.span().start().line.saturating_sub(1)).unwrap_or_default();
-            Error::internal("emit", format!("{path} is not Rust: {e}: {line}"))
-        })?;
+        syn::parse_file(&text).map_err(|e| Error::internal("emit", format!("{path} is not Rust: {e}")))?;
     }
     Ok(output)
 }
@@ -159,7 +156,8 @@ fn weights(input: &Input) -> Result<Vec<u8>> {
 /// `in:NAME` and `out:NAME`.
 fn check_tensors(graph: &Graph, check: &Check) -> Result<Vec<u8>> {
     let side = |side: &str, ids: &[TensorId], values: &[Vec<f32>]| -> Vec<(String, Vec<usize>, Vec<f32>)> {
-        let named = |(&id, v): (&TensorId, &Vec<f32>)| (format!("{side}:{}", graph.tensor(id).name), graph.tensor(id).shape.clone(), v.clone());
+        let named =
+            |(&id, v): (&TensorId, &Vec<f32>)| (format!("{side}:{}", graph.tensor(id).name), graph.tensor(id).shape.clone(), v.clone());
         ids.iter().zip(values).map(named).collect()
     };
     let mut tensors = side("in", &graph.inputs, &check.inputs);

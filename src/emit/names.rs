@@ -57,7 +57,8 @@ fn words(name: &str) -> String {
 
 /// A package name: lower case, beginning with a letter, and none that cargo or the crate itself needs.
 pub fn package(model: &str) -> String {
-    const RESERVED: [&str; 12] = ["core", "std", "alloc", "test", "proc_macro", "cudarc", "libloading", "safetensors", "sha2", "build", "deps", "incremental"];
+    const RESERVED: [&str; 12] =
+        ["core", "std", "alloc", "test", "proc_macro", "cudarc", "libloading", "safetensors", "sha2", "build", "deps", "incremental"];
     let name = words(model).to_lowercase();
     let keyword = syn::parse_str::<syn::Ident>(&name).is_err();
     if keyword || RESERVED.contains(&name.as_str()) || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {

@@ -129,7 +129,7 @@ impl View {
     pub fn new(input: &Input, weights_sha256: &str) -> Result<View> {
         let (graph, plan) = (input.graph, input.plan);
         let writer = Writer::new(input)?;
-        let functions: Vec<Function> = (0..plan.sections.len()).map(|s| writer.section(s)).collect::<Result<Vec<_>>>()?.concat();
+        let functions: Vec<Function> = (0..plan.sections.len()).map(|s| writer.section(s)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         let calls = calls(functions.iter().map(|f| f.name.clone()).collect());
         let target = |gpu: usize| &input.costs.gpus[plan.targets[gpu].index()];
         let devices = (0..plan.gpus.len()).map(|g| format!("gpu{g}: {}", target(g).device)).collect();
@@ -149,7 +149,7 @@ impl View {
             predicted_ns: plan.latency,
             predicted: micros(plan.latency),
             algorithm: input.schedule.algorithm.clone(),
-            driver: input.images.nvrtc.map_or(12, |(major, _)| major) as i32 * 1000,
+            driver: input.images.nvrtc.map_or(12, |(major, _)| major) * 1000,
             has_check: input.check.is_some(),
             sources_only: input.images.images.is_empty(),
             devices,
@@ -271,11 +271,15 @@ impl<'a> Writer<'a> {
                     *marks.get_mut(event.index()).ok_or_else(|| Error::internal("emit", format!("{event} does not exist")))? = mark;
                 }
                 Step::Wait { .. } => {}
-                Step::Upload { input, .. } => latest[stream.index()] = Some(format!("input {:?} on {gpu}", self.graph.tensor(self.graph.inputs[*input]).name)),
+                Step::Upload { input, .. } => {
+                    latest[stream.index()] = Some(format!("input {:?} on {gpu}", self.graph.tensor(self.graph.inputs[*input]).name))
+                }
                 Step::Download { output, .. } => {
                     latest[stream.index()] = Some(format!("output {:?} from {gpu}", self.graph.tensor(self.graph.outputs[*output]).name));
                 }
-                Step::Launch { operator, .. } => latest[stream.index()] = Some(format!("`{}` on {gpu}", self.graph.operator(*operator).name)),
+                Step::Launch { operator, .. } => {
+                    latest[stream.index()] = Some(format!("`{}` on {gpu}", self.graph.operator(*operator).name))
+                }
                 Step::Copy { tensor, .. } => latest[stream.index()] = Some(format!("`{}` from {gpu}", self.graph.tensor(*tensor).name)),
             }
         }
@@ -313,7 +317,8 @@ impl<'a> Writer<'a> {
     }
 
     fn weight(&self, gpu: GpuId, id: TensorId) -> Result<String> {
-        let name = self.weights[gpu.index()].get(&id).ok_or_else(|| Error::internal("emit", format!("{id} is not among the weights of {gpu}")))?;
+        let name =
+            self.weights[gpu.index()].get(&id).ok_or_else(|| Error::internal("emit", format!("{id} is not among the weights of {gpu}")))?;
         Ok(format!("weights{}::{name}", gpu.0))
     }
 
@@ -324,7 +329,8 @@ impl<'a> Writer<'a> {
             let here = self.plan.buffers.iter().zip(&self.buffers).filter(|(b, _)| b.gpu.index() == g);
             let buffers = here.map(|(b, name)| named(name.clone(), format!("arena({}, {})", b.offset, b.bytes), remark(b.tensor)));
             let bytes = |t: TensorId| self.graph.tensor(t).bytes();
-            let weight = |&(t, offset): &(TensorId, u64)| named(self.weights[g][&t].clone(), format!("weights({offset}, {})", bytes(t)), remark(t));
+            let weight =
+                |&(t, offset): &(TensorId, u64)| named(self.weights[g][&t].clone(), format!("weights({offset}, {})", bytes(t)), remark(t));
             Gpu {
                 id: g,
                 arena_bytes: gpu.arena_bytes,
@@ -430,8 +436,12 @@ impl<'a> Writer<'a> {
         let event = |e: &EventId| format!("E{}", e.0);
         let shape = |t: TensorId| self.graph.tensor(t).shape_text();
         Ok(match step {
-            Step::Wait { event: e, .. } => vec![right(format!("x.wait({stream}, {})?;", event(e)), &format!("after {}", self.marks[e.index()]))],
-            Step::Record { event: e, .. } => vec![right(format!("x.record({}, {stream})?;", event(e)), &format!("marks {}", self.marks[e.index()]))],
+            Step::Wait { event: e, .. } => {
+                vec![right(format!("x.wait({stream}, {})?;", event(e)), &format!("after {}", self.marks[e.index()]))]
+            }
+            Step::Record { event: e, .. } => {
+                vec![right(format!("x.record({}, {stream})?;", event(e)), &format!("marks {}", self.marks[e.index()]))]
+            }
             Step::Upload { input, to, .. } => {
                 let remark = format!("{} {:?}", shape(self.graph.inputs[*input]), self.graph.tensor(self.graph.inputs[*input]).name);
                 vec![right(format!("x.upload({stream}, {input}, {})?;", self.buffer(*to)), &remark)]
@@ -441,7 +451,8 @@ impl<'a> Writer<'a> {
                 vec![right(format!("x.download({stream}, {output}, {})?;", self.buffer(*from)), &remark)]
             }
             Step::Copy { tensor, from, to, .. } => {
-                let remark = format!("{} `{}`, {}", shape(*tensor), self.graph.tensor(*tensor).name, kibibytes(self.graph.tensor(*tensor).bytes()));
+                let remark =
+                    format!("{} `{}`, {}", shape(*tensor), self.graph.tensor(*tensor).name, kibibytes(self.graph.tensor(*tensor).bytes()));
                 vec![
                     "x.copy(".to_string(),
                     format!("    {stream},"),
@@ -453,7 +464,12 @@ impl<'a> Writer<'a> {
             Step::Launch { operator, stream: on, reads, writes } => {
                 let op = self.graph.operator(*operator);
                 let gpu = self.plan.streams[on.index()].gpu;
-                let mut lines = vec!["x.launch(".to_string(), format!("    {stream},"), format!("    &{},", self.kernel(*operator, *on).name.to_uppercase()), "    &[".into()];
+                let mut lines = vec![
+                    "x.launch(".to_string(),
+                    format!("    {stream},"),
+                    format!("    &{},", self.kernel(*operator, *on).name.to_uppercase()),
+                    "    &[".into(),
+                ];
                 for (operand, &t) in reads.iter().zip(&op.inputs) {
                     let place = match operand {
                         Operand::Buffer(b) => self.buffer(*b),

@@ -47,7 +47,7 @@ pub struct Images {
     /// Images of each kernel, by name; empty if only sources are shipped.
     pub images: BTreeMap<String, Vec<Image>>,
     /// Version of the NVRTC that made them.
-    pub nvrtc: Option<(u32, u32)>,
+    pub nvrtc: Option<(i32, i32)>,
     /// Why there are no images, if there are none.
     pub note: Option<String>,
 }
@@ -72,7 +72,8 @@ pub fn build(costs: &CostTable, plan: &Plan, mode: KernelMode) -> Result<Images>
         Err(why) if mode == KernelMode::Auto => return Ok(sources(kernels, why)),
         Err(why) => return Err(Error::Tool { tool: "NVRTC".into(), message: why }),
     };
-    let mut architectures: Vec<String> = plan.targets.iter().map(|t| costs.gpus[t.index()].compute_capability).map(|(major, minor)| format!("sm_{major}{minor}")).collect();
+    let mut architectures: Vec<String> =
+        plan.targets.iter().map(|t| costs.gpus[t.index()].compute_capability).map(|(major, minor)| format!("sm_{major}{minor}")).collect();
     architectures.sort();
     architectures.dedup();
     architectures.push(PTX_ARCHITECTURE.into());

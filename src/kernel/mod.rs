@@ -19,17 +19,20 @@ mod conv;
 mod draft;
 mod elementwise;
 mod expr;
+mod images;
 mod matmul;
+#[path = "../run/runtime/nvrtc.rs"]
+pub mod nvrtc;
 mod pool;
 mod reduce;
 mod softmax;
 mod tile;
 
+pub use images::{Image, Images, KernelMode, PTX_ARCHITECTURE, build};
 
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
 use crate::ids::OpId;
 use crate::{Error, Result, embedded};
-
 
 /// One instantiated kernel. Two operators of the same signature share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
