@@ -25,11 +25,9 @@ mod reduce;
 mod softmax;
 mod tile;
 
-
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
 use crate::ids::OpId;
 use crate::{Error, Result, embedded};
-
 
 /// One instantiated kernel. Two operators of the same signature share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
