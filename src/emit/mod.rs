@@ -79,9 +79,8 @@ pub struct Crate {
 }
 
 /// The templates and what they make.
-const TEMPLATES: [(&str, &str); 8] = [
+const TEMPLATES: [(&str, &str); 7] = [
     ("Cargo.toml", "Cargo.toml"),
-    ("Cargo.lock", "Cargo.lock"),
     ("README.md", "README.md"),
     ("lib.rs", "src/lib.rs"),
     ("main.rs", "src/main.rs"),
@@ -102,6 +101,7 @@ pub fn emit(input: &Input) -> Result<Crate> {
     for (template, path) in TEMPLATES {
         output.files.insert(path.into(), render(template, &view)?.into_bytes());
     }
+    output.files.insert("Cargo.lock".into(), lock(&view)?.into_bytes());
     for (name, text) in embedded::folder("src/run/runtime") {
         output.files.insert(format!("src/runtime/{name}"), format!("// {}\n{text}", view.header).into_bytes());
     }
@@ -131,6 +131,17 @@ fn render(template: &str, view: &impl Serialize) -> Result<String> {
     handlebars.set_strict_mode(true);
     handlebars.register_escape_fn(handlebars::no_escape);
     handlebars.render_template(text, view).map_err(|e| Error::internal("emit", format!("{name}: {e}")))
+}
+
+/// The lock file: the packages of the template, and the crate itself at its place in the order that cargo keeps.
+fn lock(view: &view::View) -> Result<String> {
+    let text = render("Cargo.lock", view)?;
+    let mut parts = text.split("[[package]]\n");
+    let head = parts.next().unwrap_or_default().to_string();
+    let mut packages: Vec<&str> = parts.map(str::trim_end).collect();
+    packages.sort_by_key(|p| p.lines().next().unwrap_or_default());
+    let packages: Vec<String> = packages.iter().map(|p| format!("[[package]]\n{p}\n")).collect();
+    Ok(head + &packages.join("\n"))
 }
 
 /// The name of a constant in `weights.safetensors`.

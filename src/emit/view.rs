@@ -129,7 +129,8 @@ impl View {
     pub fn new(input: &Input, weights_sha256: &str) -> Result<View> {
         let (graph, plan) = (input.graph, input.plan);
         let writer = Writer::new(input)?;
-        let functions: Vec<Function> = (0..plan.sections.len()).map(|s| writer.section(s)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        let functions: Vec<Function> =
+            (0..plan.sections.len()).map(|s| writer.section(s)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         let calls = calls(functions.iter().map(|f| f.name.clone()).collect());
         let target = |gpu: usize| &input.costs.gpus[plan.targets[gpu].index()];
         let devices = (0..plan.gpus.len()).map(|g| format!("gpu{g}: {}", target(g).device)).collect();

@@ -84,7 +84,7 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
 
 /// The headers that every kernel source includes, as files of a crate: (`kernels/conv.cuh`, text), sorted.
 pub fn headers() -> Vec<(&'static str, &'static str)> {
-    embedded::FILES.iter().filter(|(path, _)| path.starts_with("kernels/") && path.ends_with(".cuh")).copied().collect()
+    embedded::folder("kernels").filter(|(name, _)| name.ends_with(".cuh")).collect()
 }
 
 /// The sources of `kernels` as files of a crate: (`kernels/<name>.cu`, text), sorted, each once.
