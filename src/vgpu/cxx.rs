@@ -27,11 +27,14 @@ impl Compiler {
     /// `$CXX`, else the first of `c++`, `g++`, `clang++` that runs.
     pub(super) fn find() -> Result<Compiler> {
         let chosen = env::var("CXX").ok().filter(|words| !words.trim().is_empty());
-        let candidates = match &chosen {
-            Some(words) => vec![words.as_str()],
-            None => vec!["c++", "g++", "clang++"],
-        };
-        for candidate in &candidates {
+        match &chosen {
+            Some(words) => Compiler::first_of(&[words]),
+            None => Compiler::first_of(&["c++", "g++", "clang++"]),
+        }
+    }
+
+    fn first_of(candidates: &[&str]) -> Result<Compiler> {
+        for candidate in candidates {
             let words: Vec<OsString> = candidate.split_whitespace().map(OsString::from).collect();
             let output = Command::new(&words[0]).args(&words[1..]).arg("--version").stdin(Stdio::null()).output();
             if let Some(output) = output.ok().filter(|output| output.status.success()) {
@@ -192,6 +195,13 @@ mod tests {
         assert_eq!(key(&["ab", "c"]), key(&["ab", "c"]));
         assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
         assert_eq!(key(&[]).len(), 24);
+    }
+
+    #[test]
+    fn a_missing_compiler_comes_with_the_remedy() {
+        let text = Compiler::first_of(&["hiosc-no-such-program -x"]).map(drop).expect_err("it does not exist").to_string();
+        let expected = "C++ compiler: virtual GPUs need one and hiosc-no-such-program -x does not run: install g++ or clang++";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]
