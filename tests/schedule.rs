@@ -76,7 +76,7 @@ fn build(raw: &Raw, missing: bool) -> Problem {
             let transfer = (0..gpus)
                 .map(|a| (0..gpus).map(|b| linked[a][b].then_some(if unequal { size + ((a * 3 + b) % 5) as u64 } else { size })).collect())
                 .collect();
-            edges.push(Edge { tensor: TensorId::new(edges.len() * 2), producer: order[place], consumers, transfer });
+            edges.push(Edge { tensor: TensorId::new(edges.len() * 7919 % 10_000), producer: order[place], consumers, transfer });
         }
     }
     let problem = Problem { time, utilisation, edges, links: raw.links, order, gpus };

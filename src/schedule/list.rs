@@ -41,8 +41,6 @@ pub(super) struct ListScheduler {
     inputs: Vec<(u32, u32)>,
     /// `outputs[rank]`: the flows that an operator makes, by tensor id.
     outputs: Vec<Vec<u32>>,
-    /// Place in the fixed topological order, by rank.
-    position: Vec<usize>,
 
     /// GPU of each operator, by rank.
     gpu: Vec<u32>,
@@ -84,7 +82,6 @@ impl ListScheduler {
         for list in &per_operator {
             first_input.push(first_input[first_input.len() - 1] + list.len());
         }
-        let position = problem.positions();
         ListScheduler {
             gpus,
             links: problem.links,
@@ -94,7 +91,6 @@ impl ListScheduler {
             first_input,
             inputs: per_operator.concat(),
             outputs,
-            position: by_rank.iter().map(|&op| position[op]).collect(),
             gpu: vec![UNMAPPED; operators],
             mapped: Vec::new(),
             finish: vec![0; operators],
@@ -228,7 +224,7 @@ impl ListScheduler {
                     running[gpu] = Nanos::MAX;
                 }
             }
-            self.finished.sort_unstable_by_key(|&rank| self.position[rank as usize]);
+            // Each comes from another GPU, so they use different links, and their order does not matter.
             for &rank in &self.finished {
                 let from = self.gpu[rank as usize] as usize;
                 for &flow in &self.outputs[rank as usize] {

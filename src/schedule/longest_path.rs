@@ -274,6 +274,15 @@ mod tests {
         assert_eq!(paths(&p, Ends::InThenOut), [vec![0, 1, 2, 3], vec![5, 6], vec![4]]);
     }
 
+    /// With operator 4 longer still, the branch is cut behind 5 instead: 5 may end a path, but nothing may follow it there.
+    #[test]
+    fn a_path_ends_where_it_touches() {
+        let p =
+            problem("7\n0 5 1\n1 5 1\n2 30 1\n3 5 1\n4 10 1\n5 2 1\n6 2 1\n8\n0 1 1\n1 2 1\n2 3 1\n0 4 1\n4 5 1\n5 6 1\n6 3 1\n1 5 4\n");
+        assert_eq!(paths(&p, Ends::Any), [vec![0, 1, 2, 3], vec![4, 5], vec![6]]);
+        assert_eq!(paths(&p, Ends::InThenOut), [vec![0, 1, 2, 3], vec![4], vec![5, 6]]);
+    }
+
     #[test]
     fn equally_long_paths_go_by_topological_order() {
         let p = problem("4\n0 1 1\n1 1 1\n2 1 1\n3 1 1\n2\n0 3 1\n1 2 1\n");
