@@ -7,7 +7,8 @@ use std::time::Instant;
 use hiosc::cost::Nanos;
 use hiosc::ids::{OpId, TensorId};
 use hiosc::schedule::{
-    Algorithm, Edge, LinkMode, Problem, Schedule, Stage, Timeline, compare, evaluate, lower_bound, lower_bound_ungrouped, parse, schedule, to_text, verify,
+    Algorithm, Edge, LinkMode, Problem, Schedule, Stage, Timeline, compare, evaluate, lower_bound, lower_bound_ungrouped, parse, schedule,
+    to_text, verify,
 };
 use proptest::prelude::*;
 

@@ -26,9 +26,8 @@ fn check(site: &Site, matmul: &MatMul) -> Result<()> {
     site.require(site.inputs.len() >= 2, "an operand is missing")?;
     let MatMul { batch, m, n, k, .. } = *matmul;
     let inside = |extents: [usize; 3], strides: [usize; 3], elements: u64| {
-        let last = extents.iter().zip(strides).try_fold(0u64, |sum, (&e, s)| {
-            sum.checked_add((e as u64).checked_sub(1)?.checked_mul(s as u64)?)
-        });
+        let last =
+            extents.iter().zip(strides).try_fold(0u64, |sum, (&e, s)| sum.checked_add((e as u64).checked_sub(1)?.checked_mul(s as u64)?));
         last.is_some_and(|last| last < elements)
     };
     let sound = inside([batch, m, k], matmul.a_strides, site.inputs[0].elements())
@@ -97,11 +96,8 @@ fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
     let MatMul { batch, m, n, k, a_strides: a, b_strides: b, c_strides: c, .. } = *matmul;
     // Strides along (batch, line, k) of the matrix, (batch, vector, k) of the vectors, (line, vector) of the output.
     let b_is_matrix = m <= n;
-    let (lines, vectors, matrix, vector, out) = if b_is_matrix {
-        (n, m, [b[0], b[2], b[1]], a, [c[2], c[1]])
-    } else {
-        (m, n, a, [b[0], b[2], b[1]], [c[1], c[2]])
-    };
+    let (lines, vectors, matrix, vector, out) =
+        if b_is_matrix { (n, m, [b[0], b[2], b[1]], a, [c[2], c[1]]) } else { (m, n, a, [b[0], b[2], b[1]], [c[1], c[2]]) };
     let mut body = shape_struct(&[
         &[("LINES", lines), ("VECTORS", vectors), ("K", k)],
         &[("MATRIX_BATCH", stride(batch, matrix[0])), ("MATRIX_LINE", stride(lines, matrix[1])), ("MATRIX_K", stride(k, matrix[2]))],

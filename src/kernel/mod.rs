@@ -19,17 +19,20 @@ mod conv;
 mod draft;
 mod elementwise;
 mod expr;
+mod images;
 mod matmul;
 mod pool;
 mod reduce;
 mod softmax;
 mod tile;
 
+pub mod nvrtc;
 
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
 use crate::ids::OpId;
 use crate::{Error, Result, embedded};
 
+pub use images::{Image, compile_images};
 
 /// One instantiated kernel. Two operators of the same signature share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -32,10 +32,8 @@ pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
         body: vec![call],
     };
     let threads = block_size(rows);
-    let by_thread =
-        || draft("thread", threads, threads, 0, 32, format!("softmax_thread<{outer}, {length}, {inner}, {threads}>(x, y);"));
-    let by_warp =
-        || draft("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, format!("softmax_warp<{outer}, {length}, 128>(x, y);"));
+    let by_thread = || draft("thread", threads, threads, 0, 32, format!("softmax_thread<{outer}, {length}, {inner}, {threads}>(x, y);"));
+    let by_warp = || draft("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, format!("softmax_warp<{outer}, {length}, 128>(x, y);"));
     let by_block = || draft("block", 256, 1, 64, 32, format!("softmax_block<{length}, 256>(x, y);"));
 
     Ok(if inner > 1 {

@@ -58,7 +58,9 @@ const ORIGIN: StreamId = StreamId(0);
 fn refuse_constant_outputs(graph: &Graph) -> Result<()> {
     let constant = graph.outputs.iter().filter(|&&t| graph.constant(t).is_some());
     let reasons: Vec<String> = constant
-        .map(|&t| format!("output {:?}: its value does not depend on the inputs; take it from the model file instead", graph.tensor(t).name))
+        .map(|&t| {
+            format!("output {:?}: its value does not depend on the inputs; take it from the model file instead", graph.tensor(t).name)
+        })
         .collect();
     if reasons.is_empty() { Ok(()) } else { Err(Error::Unsupported(reasons)) }
 }
@@ -218,7 +220,9 @@ impl<'a> Builder<'a> {
             let step = Step::Launch { operator: op, stream: self.stream_of(op), reads, writes: writes.clone() };
             launches.push(self.operations.len());
             self.push(section, step, &read_buffers, &writes);
-            if options.stage_barriers && let Some(required) = self.required.last_mut() {
+            if options.stage_barriers
+                && let Some(required) = self.required.last_mut()
+            {
                 required.extend(&self.latest_launches[stage.gpu.index()]);
             }
         }
@@ -275,7 +279,10 @@ fn list_transfers(graph: &Graph, layout: &Layout, costs: &CostTable, timeline: &
                 let (a, b) = (layout.targets[from.index()], layout.targets[to.index()]);
                 if costs.links.get(a.index()).and_then(|row| row.get(b.index())).is_none_or(|link| link.is_none()) {
                     let name = &graph.tensor(tensor).name;
-                    return Err(Error::internal("schedule", format!("tensor {name:?} must go from {a} to {b}, between which there is no link")));
+                    return Err(Error::internal(
+                        "schedule",
+                        format!("tensor {name:?} must go from {a} to {b}, between which there is no link"),
+                    ));
                 }
                 let key = (predicted(tensor, b), place_in_order[op.index()]);
                 transfers[op.index()].push(Transfer { tensor, to, stream: StreamId::default(), key });
@@ -304,7 +311,8 @@ fn gpu_plan(graph: &Graph, layout: &Layout, gpu: GpuId, arena_bytes: u64) -> Gpu
 fn check_memory(costs: &CostTable, layout: &Layout, gpus: &[GpuPlan]) -> Result<()> {
     for (target, gpu) in layout.targets.iter().zip(gpus) {
         let device = costs.gpus.get(target.index());
-        let device = device.ok_or_else(|| Error::internal("schedule", format!("the schedule uses {target}, which the costs do not know")))?;
+        let device =
+            device.ok_or_else(|| Error::internal("schedule", format!("the schedule uses {target}, which the costs do not know")))?;
         let needed = gpu.arena_bytes.saturating_add(gpu.weights_bytes);
         if needed > device.memory {
             let (arena, weights, name, memory) = (gpu.arena_bytes, gpu.weights_bytes, &device.device, device.memory);

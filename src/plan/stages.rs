@@ -91,7 +91,8 @@ fn stage_of_each(graph: &Graph, stages: &[PlannedStage]) -> Result<Vec<usize>> {
         }
     }
     let all = stage_of.iter().enumerate();
-    all.map(|(op, s)| s.ok_or_else(|| unsound(format!("operator {} {:?} is not scheduled", OpId::new(op), graph.operators[op].name)))).collect()
+    all.map(|(op, s)| s.ok_or_else(|| unsound(format!("operator {} {:?} is not scheduled", OpId::new(op), graph.operators[op].name))))
+        .collect()
 }
 
 /// Kahn's algorithm over the stages, earliest predicted start first.

@@ -121,7 +121,8 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
                         now
                     } else {
                         let Some(duration) = edge.transfer[from][at.gpu] else {
-                            let message = format!("{}: tensor {} has no link from gpu{from} to gpu{}", schedule.algorithm, edge.tensor, at.gpu);
+                            let message =
+                                format!("{}: tensor {} has no link from gpu{from} to gpu{}", schedule.algorithm, edge.tensor, at.gpu);
                             return Err(Error::internal("schedule", message));
                         };
                         let start = match problem.links {
@@ -144,7 +145,12 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
 
     for (gpu, times) in stages.iter().enumerate() {
         if let Some(stage) = schedule.gpus[gpu].get(times.len()) {
-            let message = format!("{}: stage {} of gpu{gpu} ({:?}) never starts: its inputs wait for it", schedule.algorithm, times.len(), stage.operators);
+            let message = format!(
+                "{}: stage {} of gpu{gpu} ({:?}) never starts: its inputs wait for it",
+                schedule.algorithm,
+                times.len(),
+                stage.operators
+            );
             return Err(Error::internal("schedule", message));
         }
     }

@@ -66,7 +66,8 @@ impl ListScheduler {
         for (r, &op) in by_rank.iter().enumerate() {
             rank[op] = r as u32;
         }
-        let flow = |e: &super::Edge| Flow { producer: rank[e.producer.index()], consumers: e.consumers.iter().map(|c| rank[c.index()]).collect() };
+        let flow =
+            |e: &super::Edge| Flow { producer: rank[e.producer.index()], consumers: e.consumers.iter().map(|c| rank[c.index()]).collect() };
         let flows: Vec<Flow> = problem.edges.iter().map(flow).collect();
         let mut per_operator = vec![Vec::new(); operators];
         let mut outputs = vec![Vec::new(); operators];

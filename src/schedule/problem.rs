@@ -31,10 +31,14 @@ impl Problem {
         let gpus = costs.gpus.len();
         let operators = graph.operators.len();
         if costs.operators.len() != operators {
-            let message = format!("the cost table has {} operators, the graph {operators}: it belongs to another model", costs.operators.len());
+            let message =
+                format!("the cost table has {} operators, the graph {operators}: it belongs to another model", costs.operators.len());
             return Err(Error::Usage(message));
         }
-        if costs.operators.iter().any(|row| row.len() != gpus) || costs.links.len() != gpus || costs.links.iter().any(|row| row.len() != gpus) {
+        if costs.operators.iter().any(|row| row.len() != gpus)
+            || costs.links.len() != gpus
+            || costs.links.iter().any(|row| row.len() != gpus)
+        {
             return Err(Error::Usage(format!("the cost table is not one of {gpus} GPUs throughout")));
         }
         if let Some(link) = costs.links.iter().flatten().flatten().find(|l| !(l.bandwidth.is_finite() && l.bandwidth > 0.0)) {
@@ -109,7 +113,8 @@ impl Problem {
         }
         lines.end()?;
 
-        let order = topological_order(operators, &edges).map_err(|op| Error::Usage(format!("the scheduling graph has a cycle through operator {}", op.0)))?;
+        let order = topological_order(operators, &edges)
+            .map_err(|op| Error::Usage(format!("the scheduling graph has a cycle through operator {}", op.0)))?;
         let problem = Problem {
             time: rows.iter().map(|&(time, _)| vec![time; gpus]).collect(),
             utilisation: rows.iter().map(|&(_, utilisation)| vec![utilisation; gpus]).collect(),
@@ -253,7 +258,8 @@ impl<'t> Lines<'t> {
         let mut words = text.split_whitespace();
         let mut fields = [""; N];
         for field in &mut fields {
-            *field = words.next().ok_or_else(|| line_error(index + 1, format!("`{}` expected, found `{}`", names.join(" "), text.trim())))?;
+            *field =
+                words.next().ok_or_else(|| line_error(index + 1, format!("`{}` expected, found `{}`", names.join(" "), text.trim())))?;
         }
         match words.next() {
             Some(_) => Err(line_error(index + 1, format!("`{}` expected, found `{}`", names.join(" "), text.trim()))),
@@ -264,7 +270,8 @@ impl<'t> Lines<'t> {
     /// A line that announces how many lines of `what` follow. A number larger than the rest of the text is an error at once.
     fn count(&mut self, what: &str) -> Result<usize> {
         let line = self.fields(["count"])?;
-        let count: u64 = line.fields[0].parse().map_err(|_| line.error(format!("the number of {what} expected, found `{}`", line.fields[0])))?;
+        let count: u64 =
+            line.fields[0].parse().map_err(|_| line.error(format!("the number of {what} expected, found `{}`", line.fields[0])))?;
         let rest = self.lines.len() - self.next;
         if count > rest as u64 {
             return Err(line.error(format!("{count} {what} announced, but only {rest} lines follow")));

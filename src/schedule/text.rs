@@ -70,7 +70,8 @@ fn operator_text(graph: Option<&Graph>, op: OpId) -> String {
 ///
 /// [`Error::Usage`], with the line where there is one: the text may come from anybody.
 pub fn parse(text: &str, problem: &Problem, graph: Option<&Graph>) -> Result<Schedule> {
-    let mut lines = text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let mut lines =
+        text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let fail = |number: usize, message: String| Err(Error::Usage(format!("schedule, line {number}: {message}")));
 
     let Some((number, line)) = lines.next() else { return fail(1, "the text is empty".into()) };

@@ -130,7 +130,10 @@ impl Judge<'_> {
             for &reader in &edge.consumers {
                 let (from, to) = (self.home[edge.producer.index()], self.home[reader.index()]);
                 if from == to {
-                    return violated(3, format!("operator {reader} depends on {}, and both are in stage {} of gpu{}", edge.producer, to.1, to.0));
+                    return violated(
+                        3,
+                        format!("operator {reader} depends on {}, and both are in stage {} of gpu{}", edge.producer, to.1, to.0),
+                    );
                 }
                 after[node(from)].push(node(to));
             }

@@ -128,7 +128,9 @@ impl Judge<'_> {
         let start = (0..self.s.plan.steps.len()).find(|&i| self.course.stream[i] == origin);
         for i in (0..self.s.plan.steps.len()).filter(|&i| self.course.stream[i] != origin) {
             if !start.is_some_and(|start| self.need(start, i)) {
-                return self.s.broken(10, format_args!("{} may run before the first step of the origin {}", self.s.step(i), self.s.plan.origin));
+                return self
+                    .s
+                    .broken(10, format_args!("{} may run before the first step of the origin {}", self.s.step(i), self.s.plan.origin));
             }
         }
         Ok(())
@@ -200,7 +202,10 @@ impl Judge<'_> {
         let access = late(a, b).map_or(String::new(), |access| self.s.step(access));
         let (first, second) = (self.s.buffer(BufferId::new(a)), self.s.buffer(BufferId::new(b)));
         let writer = self.s.step(accesses.writer[b]);
-        self.s.broken(13, format_args!("{first} and {second} share bytes, but {writer} does not come after {access}, nor the other way round"))
+        self.s.broken(
+            13,
+            format_args!("{first} and {second} share bytes, but {writer} does not come after {access}, nor the other way round"),
+        )
     }
 
     /// Rule 14.
@@ -223,4 +228,3 @@ impl Judge<'_> {
         Ok(())
     }
 }
-
