@@ -62,7 +62,7 @@ fn convolutions() {
         conv_case(&mut r, [2, 16, 6, 6], 24, Conv { epilogue: residual.clone(), ..plain([1, 1]) }),
         conv_case(&mut r, [1, 32, 9, 9], 20, Conv { strides: [2, 2], ..plain([1, 1]) }),
         // Large enough for the largest tiles.
-        conv_case(&mut r, [1, 5, 96, 98], 257, fused(plain([1, 1]))),
+        conv_case(&mut r, [1, 3, 112, 111], 256, fused(plain([1, 1]))),
         conv_case(&mut r, [1, 2, 97, 101], 130, pad(1, plain([3, 3]))),
         // Windows.
         conv_case(&mut r, [1, 3, 35, 33], 32, fused(Conv { strides: [2, 2], ..plain([3, 3]) })),
@@ -344,6 +344,216 @@ fn concatenations() {
         Case { expected: reference::concat(*axis, &inputs), kind: OpKind::Concat { axis: *axis }, inputs, out }
     });
     check("concatenations", cases.collect());
+}
+
+/// Kernels that exercise barriers, collectives and shared memory in every way that `cpu_cuda.h` promises.
+const THREADS: &str = r#"
+#include "hiosc.cuh"
+
+// Every shuffle, in a warp and in the 18 lanes of an incomplete one.
+HIOSC_KERNEL(shuffles, 50, (int *out)) {
+  const int t = threadIdx.x, lane = t % 32;
+  const unsigned mask = t < 32 ? 0xffffffffu : 0x3ffffu;
+  out += t * 8;
+  out[0] = __shfl_sync(mask, t, 3);
+  out[1] = __shfl_sync(mask, t, lane + 1, 8);
+  out[2] = __shfl_xor_sync(mask, t, 1);
+  out[3] = __shfl_xor_sync(mask, t, 8, 16);
+  out[4] = __shfl_down_sync(mask, t, 2, 4);
+  out[5] = __shfl_up_sync(mask, t, 1);
+  const double wide = __shfl_xor_sync(mask, t + 0.25, 3);
+  out[6] = int(wide * 4);
+  __syncwarp(mask);
+  out[7] = t;
+}
+
+// Threads that leave early, barriers in a loop, and warps that do different numbers of collectives between two barriers.
+HIOSC_KERNEL(barriers, 96, (int *out, int rounds)) {
+  __shared__ int values[96];
+  const int t = threadIdx.x;
+  if (t >= 80) return;
+  int mine = t;
+  for (int round = 0; round < rounds; ++round) {
+    for (int i = 0; i < t / 32; ++i) mine = __shfl_xor_sync(t < 64 ? 0xffffffffu : 0xffffu, mine, 1);
+    values[t] = mine;
+    __syncthreads();
+    mine = values[79 - t] + 1;
+    __syncthreads();
+  }
+  out[blockIdx.x * 80 + t] = mine;
+}
+
+// The halves of a warp go different ways.
+HIOSC_KERNEL(halves, 32, (int *out)) {
+  const int t = threadIdx.x;
+  int sum = t;
+  if (t < 16) {
+    for (int d = 8; d > 0; d /= 2) sum += __shfl_xor_sync(0x0000ffffu, sum, d);
+  } else {
+    sum = __shfl_sync(0xffff0000u, sum, 20);
+  }
+  __syncthreads();
+  out[t] = __shfl_down_sync(0xffffffffu, sum, 8);
+}
+
+struct Triple {
+  int a;
+  double b;
+  char c;
+};
+
+// Parameters of any size, three dimensions, dynamic shared memory.
+HIOSC_KERNEL(dimensions, 12, (Triple triple, double *out, short offset)) {
+  HIOSC_DYNAMIC_SHARED(double, shared);
+  const int t = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+  const int b = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+  shared[t] = triple.a + triple.b + triple.c + b;
+  __syncthreads();
+  out[b * 12 + t] = shared[(t + 1) % 12] + t + offset;
+}
+
+// Wrong: half of the threads wait at a barrier, the others in a collective that needs all.
+HIOSC_KERNEL(deadlock, 32, (int *out)) {
+  if (threadIdx.x < 16) __syncthreads();
+  out[threadIdx.x] = __shfl_sync(0xffffffffu, 1, 0);
+}
+"#;
+
+#[test]
+fn threads_of_a_block_meet() {
+    use kernels::harness::Objects;
+    use std::ffi::c_void;
+    if !hiosc::vgpu::compiler_present() {
+        return skip("threads_of_a_block_meet", "no C++ compiler");
+    }
+    let objects = Objects::load(&[("threads", THREADS)]);
+    let run = |name: &str, grid: [u32; 3], block: [u32; 3], shared: u32, arguments: &[*const c_void]| {
+        let blocks = grid.iter().map(|&n| u64::from(n)).product();
+        // SAFETY: each call below passes what its kernel declares.
+        unsafe { objects.run(name, grid, block, shared, arguments, (0, blocks)) }
+    };
+    fn at<T>(value: &T) -> *const c_void {
+        std::ptr::from_ref(value).cast()
+    }
+
+    if std::env::var_os("HIOSC_TEST_DEADLOCK").is_some() {
+        let mut out = [0i32; 32];
+        run("deadlock", [1, 1, 1], [32, 1, 1], 0, &[at(&out.as_mut_ptr())]);
+        return;
+    }
+
+    let mut out = [0i32; 50 * 8];
+    run("shuffles", [1, 1, 1], [50, 1, 1], 0, &[at(&out.as_mut_ptr())]);
+    for (t, got) in (0i32..).zip(out.chunks(8)) {
+        let (first, lane) = (t / 32 * 32, t % 32);
+        let lanes = if first == 0 { 32 } else { 18 };
+        let or_own = |from: i32| if (0..lanes).contains(&from) { first + from } else { t };
+        let in_group = |from: i32, width: i32| if from / width == lane / width { or_own(from) } else { t };
+        let want = [
+            first + 3,
+            or_own(lane / 8 * 8 + (lane + 1) % 8),
+            or_own(lane ^ 1),
+            or_own(lane ^ 8),
+            in_group(lane + 2, 4),
+            or_own(lane - 1),
+            or_own(lane ^ 3) * 4 + 1,
+            t,
+        ];
+        assert_eq!(got, want, "thread {t}");
+    }
+
+    let mut out = [0i32; 3 * 80];
+    run("barriers", [3, 1, 1], [96, 1, 1], 0, &[at(&out.as_mut_ptr()), at(&7i32)]);
+    let mut values: Vec<i32> = (0..80).collect();
+    for _ in 0..7 {
+        let swapped: Vec<i32> = (0..80usize).map(|t| if t / 32 % 2 == 1 { values[t ^ 1] } else { values[t] }).collect();
+        values = (0..80).map(|t| swapped[79 - t] + 1).collect();
+    }
+    out.chunks(80).for_each(|block| assert_eq!(block, values));
+
+    let mut out = [0i32; 32];
+    run("halves", [1, 1, 1], [32, 1, 1], 0, &[at(&out.as_mut_ptr())]);
+    assert_eq!(out, std::array::from_fn(|t| if t < 8 { 120 } else { 20 }));
+
+    #[repr(C)]
+    struct Triple {
+        a: i32,
+        b: f64,
+        c: i8,
+    }
+    assert_eq!(objects.param_sizes("dimensions"), [24, 8, 2]);
+    let mut out = [0f64; 12 * 12];
+    let triple = Triple { a: 1, b: 0.5, c: 2 };
+    run("dimensions", [2, 3, 2], [2, 3, 2], 96, &[at(&triple), at(&out.as_mut_ptr()), at(&100i16)]);
+    for (i, got) in out.into_iter().enumerate() {
+        assert_eq!(got, 3.5 + (i / 12) as f64 + (i % 12) as f64 + 100.0);
+    }
+
+    // A kernel whose threads wait for each other for ever ends the process with a message.
+    let child = std::process::Command::new(std::env::current_exe().expect("this test's own file"))
+        .args(["--exact", "threads_of_a_block_meet", "--nocapture"])
+        .env("HIOSC_TEST_DEADLOCK", "1")
+        .output()
+        .expect("the test runs");
+    let message = String::from_utf8_lossy(&child.stderr);
+    assert!(!child.status.success() && message.contains("deadlock"), "{message}");
+}
+
+#[test]
+fn headers_compile_without_warnings() {
+    if !hiosc::vgpu::compiler_present() {
+        return skip("headers_compile_without_warnings", "no C++ compiler");
+    }
+    let mut r = Random(11);
+    let residual = add(Expr::Input(0), Expr::Input(1)).then(Unary::Relu);
+    let depthwise = Conv { groups: 8, pads_begin: [1, 1], pads_end: [1, 1], ..plain([3, 3]) };
+    let pool = Pool { kind: PoolKind::Max, kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
+    let mut cases = vec![
+        conv_case(&mut r, [1, 32, 9, 9], 20, Conv { bias: true, epilogue: residual, ..plain([3, 3]) }),
+        conv_case(&mut r, [1, 8, 8, 8], 16, plain([1, 1])),
+        conv_case(&mut r, [1, 8, 8, 8], 8, depthwise),
+        matmul_case(&mut r, 1, 1, 40, 64, [Rows, Columns, Rows], true, relu()),
+        matmul_case(&mut r, 1, 1, 40, 64, [Rows, Rows, Rows], true, relu()),
+        matmul_case(&mut r, 2, 9, 9, 10, [Columns, Rows, Rows], true, relu()),
+    ];
+    let mut simple = |kind: OpKind, shapes: &[&[usize]], out: &[usize]| {
+        let inputs = shapes.iter().map(|shape| r.tensor(shape)).collect();
+        cases.push(Case { kind, inputs, out: out.to_vec(), expected: Default::default() });
+    };
+    simple(OpKind::Pool(pool), &[&[1, 2, 8, 8]], &[1, 2, 4, 4]);
+    simple(OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes: vec![0] }), &[&[3, 600]], &[1, 600]);
+    simple(OpKind::Reduce(Reduce { kind: ReduceKind::Max, axes: vec![0, 1] }), &[&[3, 600]], &[1, 1]);
+    simple(OpKind::Softmax { axis: 1 }, &[&[3, 600]], &[3, 600]);
+    simple(OpKind::Softmax { axis: 0 }, &[&[3, 600]], &[3, 600]);
+    simple(OpKind::Elementwise(Elementwise { expr: Expr::Const(1.0) }), &[], &[2, 8]);
+    simple(OpKind::Elementwise(Elementwise { expr: add(Expr::Input(1), Expr::Input(0)) }), &[&[2, 8], &[1, 8]], &[2, 8]);
+    simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut unit = String::new();
+    for case in &cases {
+        let (graph, op) = kernels::harness::graph_of(case);
+        for kernel in hiosc::kernel::candidates(&graph, op).expect("a supported operator") {
+            unit += &kernel.source;
+        }
+    }
+    std::fs::write(folder.path().join("all.cpp"), unit).expect("written");
+    for from in ["kernels", "vgpu"] {
+        for (name, text) in hiosc::embedded::folder(from) {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
+    }
+    let compiler = std::env::var("CXX").ok().filter(|c| !c.trim().is_empty()).unwrap_or_else(|| "c++".into());
+    let mut words = compiler.split_whitespace();
+    let output = std::process::Command::new(words.next().expect("not empty"))
+        .args(words)
+        .args(["-std=c++17", "-Wall", "-Wextra", "-Werror", "-O1", "-c", "-I.", "all.cpp", "-o", "all.o"])
+        .current_dir(folder.path())
+        .output();
+    match output {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(e) => skip("headers_compile_without_warnings", &format!("{compiler}: {e}")),
+    }
 }
 
 #[test]

@@ -66,13 +66,13 @@ pub fn graph_of(case: &Case) -> (Graph, OpId) {
     let mut graph = Graph { name: "case".into(), ..Graph::default() };
     let mut tensor =
         |name: String, shape: &[usize], origin| graph.add_tensor(GraphTensor { name, dtype: DType::F32, shape: shape.to_vec(), origin });
-    let flat = case.inputs[0].values.len();
+    let flat = case.inputs.first().map_or(1, |x| x.values.len());
     let owner = tensor("flat".into(), &[flat], Origin::Input);
     let inputs: Vec<TensorId> = (case.inputs.iter().enumerate())
         .map(|(i, x)| tensor(format!("x{i}"), &x.shape, if i == 0 { Origin::View(owner) } else { Origin::Input }))
         .collect();
     let output = tensor("y".into(), &case.out, Origin::Input);
-    graph.inputs = [owner].into_iter().chain(inputs[1..].iter().copied()).collect();
+    graph.inputs = [owner].into_iter().chain(inputs.iter().skip(1).copied()).collect();
     graph.outputs = vec![output];
     let op = graph.add_operator(Operator { name: "op".into(), kind: case.kind.clone(), inputs, outputs: vec![output] });
     (graph, op)
