@@ -1,3 +1,4 @@
+<<<<<<< HEAD
 //! From kernels to what the crate ships: compiled images where NVRTC is found, sources where it is not.
 //!
 //! **In**: the kernels that a plan launches. **Out**: [`Images`]. Each kernel is one unit; units are compiled in parallel, to a cubin for every
@@ -6,11 +7,22 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::{fs, thread};
+=======
+//! Kernels compiled for GPUs: many at once, in parallel, and kept in the [cache](crate::cache) under a hash of everything they depend on.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, process, thread};
+>>>>>>> kernels
 
 use sha2::{Digest, Sha256};
 
 use super::nvrtc::Nvrtc;
 use super::{Kernel, headers};
+<<<<<<< HEAD
 use crate::cache;
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
@@ -139,4 +151,114 @@ fn compile(nvrtc: &Nvrtc, kernel: &Kernel, architecture: &str) -> Result<Vec<u8>
         part.persist(&cached).ok();
     }
     Ok(bytes)
+=======
+use crate::{Error, Result, cache};
+
+/// Changes when what this file writes changes its meaning.
+const FORMAT: &str = "hiosc image 1";
+
+/// One kernel compiled for one architecture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// [`Kernel::name`].
+    pub kernel: String,
+    /// What it runs on: `sm_86` (then it is a cubin) or `compute_75` (then it is PTX, text without a closing zero byte).
+    pub arch: String,
+    /// The image.
+    pub data: Vec<u8>,
+}
+
+impl Image {
+    /// Name of its file: `<kernel>.sm_86.cubin` or `<kernel>.compute_75.ptx`.
+    pub fn file_name(&self) -> String {
+        let kind = if is_cubin(&self.arch) { "cubin" } else { "ptx" };
+        format!("{}.{}.{kind}", self.kernel, self.arch)
+    }
+}
+
+/// Compiles every kernel for every architecture, on all processors; what the cache has is not compiled again. The images come in the
+/// order of `kernels`, and of `archs` within one kernel.
+pub fn compile_images(kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> Result<Vec<Image>> {
+    compile_images_in(&cache::dir().join("images"), kernels, archs, nvrtc)
+}
+
+/// [`compile_images`] with the cache in `folder`.
+fn compile_images_in(folder: &Path, kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> Result<Vec<Image>> {
+    let headers: Vec<(&str, &str)> = headers().into_iter().map(|(path, text)| (path.trim_start_matches("kernels/"), text)).collect();
+    let jobs: Vec<(&Kernel, &str)> = kernels.iter().flat_map(|k| archs.iter().map(move |arch| (*k, arch.as_str()))).collect();
+    let done: Vec<Mutex<Option<Result<Vec<u8>>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let i = next.fetch_add(1, Ordering::Relaxed);
+            let Some((kernel, arch)) = jobs.get(i) else { break };
+            *done[i].lock().unwrap_or_else(|e| e.into_inner()) = Some(image(folder, kernel, arch, &headers, nvrtc));
+        }
+    };
+    let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(jobs.len());
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(work);
+        }
+    });
+    let results = done.into_iter().map(|slot| slot.into_inner().unwrap_or_else(|e| e.into_inner()));
+    jobs.iter()
+        .zip(results)
+        .map(|(&(kernel, arch), result)| {
+            let data = result.unwrap_or_else(|| Err(Error::internal("kernel", "an image was never compiled")))?;
+            Ok(Image { kernel: kernel.name.clone(), arch: arch.to_string(), data })
+        })
+        .collect()
+}
+
+fn is_cubin(arch: &str) -> bool {
+    arch.starts_with("sm_")
+}
+
+/// One image, from the cache or from NVRTC.
+fn image(folder: &Path, kernel: &Kernel, arch: &str, headers: &[(&str, &str)], nvrtc: &Nvrtc) -> Result<Vec<u8>> {
+    let file = folder.join(key(kernel, arch, headers, nvrtc));
+    if let Some(data) = fs::read(&file).ok().filter(|data| genuine(data, arch)) {
+        return Ok(data);
+    }
+    let failed = |message: String| Error::Tool { tool: "NVRTC".into(), message };
+    let data = nvrtc.compile(&format!("{}.cu", kernel.name), &kernel.source, headers, arch).map_err(failed)?;
+    if !genuine(&data, arch) {
+        let location = nvrtc.location();
+        return Err(failed(format!(
+            "{location} returned something that is neither cubin nor PTX (virtual GPUs bring a stand-in of that name: \
+             set HIOSC_NVRTC to the real one)"
+        )));
+    }
+    // A cache that cannot be written costs time, not correctness.
+    let _ = keep(&file, &data);
+    Ok(data)
+}
+
+/// Whether `data` looks like what `arch` asks for.
+fn genuine(data: &[u8], arch: &str) -> bool {
+    if is_cubin(arch) { data.starts_with(b"\x7fELF") } else { data.windows(8).any(|w| w == b".version") }
+}
+
+fn key(kernel: &Kernel, arch: &str, headers: &[(&str, &str)], nvrtc: &Nvrtc) -> String {
+    let (major, minor) = nvrtc.version();
+    let version = format!("{major}.{minor}");
+    let own = [FORMAT, &version, arch, &kernel.name, &kernel.source];
+    let mut hash = Sha256::new();
+    for part in own.into_iter().chain(headers.iter().flat_map(|(name, text)| [*name, *text])) {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Writes `file` so that it appears whole or not at all.
+fn keep(file: &Path, data: &[u8]) -> std::io::Result<()> {
+    let folder = file.parent().map_or_else(env::temp_dir, PathBuf::from);
+    fs::create_dir_all(&folder)?;
+    let mut temporary = tempfile::Builder::new().prefix(&format!("{}-", process::id())).tempfile_in(&folder)?;
+    temporary.write_all(data)?;
+    temporary.persist(file)?;
+    Ok(())
+>>>>>>> kernels
 }

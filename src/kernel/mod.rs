@@ -28,12 +28,21 @@ mod reduce;
 mod softmax;
 mod tile;
 
+<<<<<<< HEAD
 pub use images::{Image, Images, KernelMode, PTX_ARCHITECTURE, build};
+=======
+pub mod nvrtc;
+>>>>>>> kernels
 
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
 use crate::ids::OpId;
 use crate::{Error, Result, embedded};
 
+<<<<<<< HEAD
+=======
+pub use images::{Image, compile_images};
+
+>>>>>>> kernels
 /// One instantiated kernel. Two operators of the same signature share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kernel {
