@@ -43,7 +43,7 @@ pub fn compile_images(kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> R
 
 /// [`compile_images`] with the cache in `folder`.
 fn compile_images_in(folder: &Path, kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> Result<Vec<Image>> {
-    let headers: Vec<(&str, &str)> = headers().into_iter().map(|(path, text)| (path.trim_start_matches("kernels/"), text)).collect();
+    let headers = headers();
     let jobs: Vec<(&Kernel, &str)> = kernels.iter().flat_map(|k| archs.iter().map(move |arch| (*k, arch.as_str()))).collect();
     let done: Vec<Mutex<Option<Result<Vec<u8>>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let next = AtomicUsize::new(0);
