@@ -28,6 +28,13 @@ pub struct Image {
 }
 
 impl Image {
+    /// `sm_86` as ("sm", (8, 6)), `compute_75` as ("compute", (7, 5)).
+    pub fn target(&self) -> (&str, (u32, u32)) {
+        let (kind, digits) = self.arch.split_once('_').unwrap_or((&self.arch, ""));
+        let version: u32 = digits.parse().unwrap_or(0);
+        (kind, (version / 10, version % 10))
+    }
+
     /// Name of its file: `<kernel>.sm_86.cubin` or `<kernel>.compute_75.ptx`.
     pub fn file_name(&self) -> String {
         let kind = if is_cubin(&self.arch) { "cubin" } else { "ptx" };

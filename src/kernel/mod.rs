@@ -23,16 +23,18 @@ mod images;
 mod matmul;
 mod pool;
 mod reduce;
+mod ship;
 mod softmax;
 mod tile;
 
-pub mod nvrtc;
+pub use images::{Image, compile_images};
+/// NVRTC: part of the runtime, since a crate without images compiles its kernels at load.
+pub use crate::run::runtime::nvrtc;
+pub use ship::{KernelMode, PTX_ARCHITECTURE, Shipped, ship};
 
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
 use crate::ids::OpId;
 use crate::{Error, Result, embedded};
-
-pub use images::{Image, compile_images};
 
 /// One instantiated kernel. Two operators of the same signature share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

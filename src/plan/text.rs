@@ -24,13 +24,11 @@ impl Plan {
 
 fn write(out: &mut String, plan: &Plan, graph: &Graph) -> fmt::Result {
     let (gpus, streams, events, steps) = (plan.gpus.len(), plan.streams.len(), plan.events.len(), plan.steps.len());
-    writeln!(out, "plan of {}: {gpus} GPUs, {streams} streams, {events} events, {steps} steps, {} ns", graph.name, plan.latency)?;
+    writeln!(out, "plan of {}: gpus {gpus}, streams {streams}, events {events}, steps {steps}, latency {} ns", graph.name, plan.latency)?;
     for (g, (gpu, target)) in plan.gpus.iter().zip(&plan.targets).enumerate() {
         let id = GpuId::new(g);
-        let buffers = plan.buffers.iter().filter(|b| b.gpu == id).count();
         writeln!(out, "\n{id}, planned for {target} of the target")?;
-        writeln!(out, "  arena {} bytes, for {buffers} buffers of {} bytes", gpu.arena_bytes, plan.buffer_bytes(id))?;
-        writeln!(out, "  weights {} bytes, {} constants", gpu.weights_bytes, gpu.weights.len())?;
+        writeln!(out, "  weights {} bytes", gpu.weights_bytes)?;
         for &(tensor, offset) in &gpu.weights {
             writeln!(out, "    @{offset} {}", tensor_text(graph, tensor))?;
         }
@@ -42,7 +40,7 @@ fn write(out: &mut String, plan: &Plan, graph: &Graph) -> fmt::Result {
                 StreamKind::Copy { to } => writeln!(out, "    s{s} copy to {to}{origin}")?,
             }
         }
-        writeln!(out, "  buffers")?;
+        writeln!(out, "  arena {} bytes, without sharing {} bytes", gpu.arena_bytes, plan.buffer_bytes(id))?;
         for (b, buffer) in plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.gpu == id) {
             writeln!(out, "    b{b} @{} {} bytes {}", buffer.offset, buffer.bytes, tensor_text(graph, buffer.tensor))?;
         }

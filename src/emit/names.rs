@@ -1,0 +1,84 @@
+//! ONNX names as Rust identifiers: readable, valid, unique.
+
+use std::collections::BTreeSet;
+
+/// Longest identifier made from a name; longer ones keep their end, which is the telling part of a path.
+const LONGEST: usize = 64;
+
+/// Hands out identifiers, each once.
+#[derive(Default)]
+pub struct Names {
+    taken: BTreeSet<String>,
+}
+
+impl Names {
+    /// `/features/3/Conv_output_0` as `FEATURES_3_CONV_OUTPUT_0`; a second one of the same spelling gets `_2`.
+    pub fn constant(&mut self, name: &str) -> String {
+        self.unique(words(name).to_uppercase())
+    }
+
+    /// The same in lower case, for fields.
+    pub fn field(&mut self, name: &str) -> String {
+        self.unique(words(name).to_lowercase())
+    }
+
+    fn unique(&mut self, mut name: String) -> String {
+        if name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() {
+            name = format!("{}{name}", if name.chars().any(|c| c.is_ascii_lowercase()) { "t_" } else { "T_" });
+        }
+        if syn::parse_str::<syn::Ident>(&name).is_err() {
+            name.push('_'); // a keyword
+        }
+        let mut candidate = name.clone();
+        for i in 2.. {
+            if self.taken.insert(candidate.clone()) {
+                break;
+            }
+            candidate = format!("{name}_{i}");
+        }
+        candidate
+    }
+}
+
+/// Letters and digits, everything between them as one underscore.
+fn words(name: &str) -> String {
+    let mut text = String::new();
+    for c in name.chars() {
+        if c.is_ascii_alphanumeric() {
+            text.push(c);
+        } else if !text.is_empty() && !text.ends_with('_') {
+            text.push('_');
+        }
+    }
+    let text = text.trim_end_matches('_');
+    let start = text.len().saturating_sub(LONGEST);
+    text[start..].trim_start_matches('_').to_string()
+}
+
+/// A package name: lower case, beginning with a letter, and none that cargo or the crate itself needs.
+pub fn package(model: &str) -> String {
+    const RESERVED: [&str; 12] =
+        ["core", "std", "alloc", "test", "proc_macro", "cudarc", "libloading", "safetensors", "sha2", "build", "deps", "incremental"];
+    let name = words(model).to_lowercase();
+    let keyword = syn::parse_str::<syn::Ident>(&name).is_err();
+    if keyword || RESERVED.contains(&name.as_str()) || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        format!("model_{name}")
+    } else {
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_valid_and_unique() {
+        let mut names = Names::default();
+        let made: Vec<String> = ["/a/b.c_0", "a b c 0", "7up", "", "日本"].iter().map(|n| names.constant(n)).collect();
+        assert_eq!(made, ["A_B_C_0", "A_B_C_0_2", "T_7UP", "T_", "T__2"]);
+        assert_eq!(Names::default().field("type"), "type_");
+        assert_eq!(package("type"), "model_type");
+        assert_eq!(package("3d-net v2"), "model_3d_net_v2");
+    }
+}

@@ -1,0 +1,158 @@
+//! Running plans in-process, on real or virtual GPUs.
+//!
+//! **In**: a graph, its costs, a verified plan, its kernels. **Out**: the outputs of one or more inferences. The steps of the plan are interpreted with the
+//! primitives of [`runtime`], the very source that generated crates carry; so what a crate will do can be seen without compiling it.
+
+pub(crate) mod program;
+pub mod runtime;
+
+use std::sync::OnceLock;
+
+use runtime::{Event, Exec, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Stream};
+
+use crate::cost::CostTable;
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::ids::TensorId;
+use crate::kernel::nvrtc::Nvrtc;
+use crate::kernel::{self, Shipped, headers};
+use crate::plan::{GpuPlan, Plan, Step};
+use program::{KernelUse, Program};
+
+/// A plan loaded on GPUs.
+pub struct Session {
+    calls: Vec<Call>,
+    outputs: usize,
+    exec: Exec,
+}
+
+impl Session {
+    /// Loads a plan, which must have passed [`plan::verify`](crate::plan::verify()).
+    pub fn load(graph: &Graph, costs: &CostTable, plan: &Plan, kernels: &Shipped, options: &runtime::Options) -> Result<Self> {
+        let program = Program::new(graph, costs, plan)?;
+        let calls = plan.steps.iter().map(|step| Call::resolve(&program, step)).collect::<Result<_>>()?;
+        let bytes = program.weights.iter().map(|&weight| program.weight_bytes(weight)).collect::<Result<Vec<_>>>()?;
+        let weights: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+        Ok(Session { calls, outputs: graph.outputs.len(), exec: load(&program, kernels, options, &weights)? })
+    }
+
+    /// One inference: values of each input in, values of each output out, in the graph's order.
+    pub fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
+        let calls = &self.calls;
+        self.exec.run(inputs, |exec| calls.iter().try_for_each(|call| call.issue(exec))).map_err(device)?;
+        Ok((0..self.outputs).map(|i| self.exec.output(i).to_vec()).collect())
+    }
+
+    /// Which logical GPU is where, and how tensors travel.
+    pub fn summary(&self) -> String {
+        self.exec.summary()
+    }
+}
+
+/// Loads a plan and runs one inference.
+pub fn run(
+    graph: &Graph,
+    costs: &CostTable,
+    plan: &Plan,
+    kernels: &Shipped,
+    options: &runtime::Options,
+    inputs: &[&[f32]],
+) -> Result<Vec<Vec<f32>>> {
+    Session::load(graph, costs, plan, kernels, options)?.run(inputs)
+}
+
+/// A step of the plan in the runtime's terms.
+enum Call {
+    Upload(Stream, usize, Region),
+    Launch(Stream, Kernel<'static>, Vec<Region>),
+    Copy(Stream, Region, Region),
+    Download(Stream, usize, Region),
+    Record(Event, Stream),
+    Wait(Stream, Event),
+}
+
+impl Call {
+    fn resolve(program: &Program<'_>, step: &Step) -> Result<Call> {
+        let on = Stream(step.stream().index());
+        Ok(match step {
+            Step::Upload { input, to, .. } => Call::Upload(on, *input, program.buffer(*to)),
+            Step::Launch { operator, stream, reads, writes } => {
+                let gpu = program.plan.streams[stream.index()].gpu;
+                let mut regions = reads.iter().map(|&operand| program.operand(operand, gpu)).collect::<Result<Vec<Region>>>()?;
+                regions.extend(writes.iter().map(|&buffer| program.buffer(buffer)));
+                let crate::kernel::Kernel { grid, block, shared_bytes, .. } = *program.kernel(*operator, gpu);
+                let index = program.kernel_index(*operator, gpu)?;
+                Call::Launch(on, Kernel { index, name: "", grid, block, shared_bytes, gpus: &[], images: &[] }, regions)
+            }
+            Step::Copy { from, to, .. } => Call::Copy(on, program.buffer(*from), program.buffer(*to)),
+            Step::Download { output, from, .. } => Call::Download(on, *output, program.buffer(*from)),
+            Step::Record { event, .. } => Call::Record(Event(event.index()), on),
+            Step::Wait { event, .. } => Call::Wait(on, Event(event.index())),
+        })
+    }
+
+    fn issue(&self, exec: &mut Exec) -> runtime::Result<()> {
+        match self {
+            Call::Upload(stream, input, to) => exec.upload(*stream, *input, *to),
+            Call::Launch(stream, kernel, regions) => exec.launch(*stream, kernel, regions),
+            Call::Copy(stream, from, to) => exec.copy(*stream, *from, *to),
+            Call::Download(stream, output, from) => exec.download(*stream, *output, *from),
+            Call::Record(event, stream) => exec.record(*event, *stream),
+            Call::Wait(stream, event) => exec.wait(*stream, *event),
+        }
+    }
+}
+
+fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, weights: &[&[u8]]) -> Result<Exec> {
+    let (graph, plan) = (program.graph, program.plan);
+    let port = |&t: &TensorId| Port { name: &graph.tensor(t).name, shape: &graph.tensor(t).shape };
+    let placed = (0..plan.gpus.len()).map(|gpu| program.placed_weights(gpu)).collect::<Result<Vec<_>>>()?;
+    let gpus = plan.gpus.iter().zip(&placed);
+    let gpus: Vec<_> = gpus.map(|(gpu, weights)| memory(gpu, weights)).collect();
+    let images: Vec<Vec<Image>> = program.kernels.iter().map(|used| images(shipped, &used.kernel.name)).collect();
+    let kernels: Vec<_> = program.kernels.iter().zip(&images).enumerate().map(|(i, (used, images))| kernel_of(i, used, images)).collect();
+    let nvrtc = OnceLock::new();
+    let compile = |name: &str, (major, minor): (u32, u32)| {
+        let nvrtc: &Result<Nvrtc, String> = nvrtc.get_or_init(Nvrtc::load);
+        let used = program.kernels.iter().find(|used| used.kernel.name == name).ok_or("the plan does not launch it")?;
+        nvrtc.as_ref().map_err(String::clone)?.compile(name, &used.kernel.source, &headers(), &format!("sm_{major}{minor}"))
+    };
+    let inputs: Vec<_> = graph.inputs.iter().map(port).collect();
+    let outputs: Vec<_> = graph.outputs.iter().map(port).collect();
+    let layout = Layout {
+        inputs: &inputs,
+        outputs: &outputs,
+        gpus: &gpus,
+        streams: &program.streams(),
+        origin: Stream(plan.origin.index()),
+        events: &plan.events.iter().map(|gpu| gpu.index()).collect::<Vec<_>>(),
+        kernels: &kernels,
+        driver: shipped.driver(),
+        compile: Some(&compile),
+    };
+    Exec::load(&layout, options, weights).map_err(device)
+}
+
+fn memory<'a>(gpu: &GpuPlan, weights: &'a [(usize, Region)]) -> GpuLayout<'a> {
+    GpuLayout { arena_bytes: gpu.arena_bytes, weights_bytes: gpu.weights_bytes, weights }
+}
+
+fn images<'a>(shipped: &'a Shipped, kernel: &str) -> Vec<Image<'a>> {
+    let image = |image: &'a kernel::Image| {
+        let (kind, arch) = image.target();
+        Image { kind: if kind == "sm" { ImageKind::Cubin } else { ImageKind::Ptx }, arch, bytes: &image.data }
+    };
+    shipped.images.get(kernel).into_iter().flatten().map(image).collect()
+}
+
+fn kernel_of<'a>(index: usize, used: &'a KernelUse<'a>, images: &'a [Image<'a>]) -> Kernel<'a> {
+    let crate::kernel::Kernel { ref name, grid, block, shared_bytes, .. } = *used.kernel;
+    Kernel { index, name, grid, block, shared_bytes, gpus: &used.gpus, images }
+}
+
+fn device(error: runtime::Error) -> Error {
+    match error {
+        runtime::Error::Plan(message) => Error::internal("run", message),
+        other => Error::Device(other.to_string()),
+    }
+}

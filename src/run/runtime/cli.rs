@@ -1,0 +1,324 @@
+//! The command line of a generated crate: `check` compares with a stored reference, `bench` measures the latency.
+//!
+//! For each output, `check` prints a sentence for people and a line for programs: `hiosc-check`, `PASS` or `FAIL`, the largest difference, the largest
+//! reference value, the difference allowed, and the name, separated by tabs.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensors, serialize};
+
+use super::error::Result;
+use super::layout::Port;
+use super::options::Options;
+
+/// Outputs may differ from the reference by this share of its largest value.
+pub const TOLERANCE: f64 = 1e-3;
+
+/// A model, as the command line needs it.
+pub trait Network: Sized {
+    /// The package's name.
+    const NAME: &'static str;
+    /// Folder with `check.safetensors`.
+    const FOLDER: &'static str;
+    /// Latency that the plan predicts, in nanoseconds.
+    const PREDICTED: u64;
+    /// Inputs.
+    const INPUTS: &'static [Port<'static>];
+    /// Outputs.
+    const OUTPUTS: &'static [Port<'static>];
+    /// Loads the model.
+    fn load(options: Options) -> Result<Self>;
+    /// One inference.
+    fn infer(&mut self, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>>;
+    /// Where it runs.
+    fn summary(&self) -> String;
+}
+
+/// Runs the program's arguments.
+pub fn main<M: Network>() -> ExitCode {
+    let outcome = Arguments::parse(std::env::args_os().skip(1).collect()).and_then(|arguments| match arguments {
+        None => {
+            print!("{}", usage(M::NAME));
+            Ok(true)
+        }
+        Some(arguments) if arguments.bench => bench::<M>(&arguments),
+        Some(arguments) => check::<M>(&arguments),
+    });
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("{}: {message}", M::NAME);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(name: &str) -> String {
+    format!(
+        "usage: {name} check|bench [options]
+
+  check            run on a stored input and compare with the reference output
+  bench            measure the latency of one inference
+
+  --gpus 0,1       the machine's GPU for each logical GPU of the plan, in order; repeats are allowed
+  --fold           let logical GPUs share the GPUs there are
+  --data FILE      inputs and reference outputs, as tensors in:NAME and out:NAME of a safetensors file (default: check.safetensors)
+  --weights FILE   the weights, if they are not in the crate's folder
+  --repeat N       check: run N times and demand the same bits each time; bench: measure N times
+  --save FILE      check: write the outputs, as tensors out:NAME
+"
+    )
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Arguments {
+    bench: bool,
+    options: Options,
+    data: Option<PathBuf>,
+    repeat: Option<usize>,
+    save: Option<PathBuf>,
+}
+
+impl Arguments {
+    /// `None` where help is asked for.
+    fn parse(list: Vec<OsString>) -> std::result::Result<Option<Arguments>, String> {
+        let mut arguments = Arguments::default();
+        let mut list = list.into_iter();
+        match list.next().as_deref().and_then(|command| command.to_str()) {
+            Some("check") => {}
+            Some("bench") => arguments.bench = true,
+            Some("help" | "-h" | "--help") => return Ok(None),
+            other => return Err(format!("expected `check` or `bench`, found `{}`; see --help", other.unwrap_or(""))),
+        }
+        while let Some(flag) = list.next() {
+            let flag = flag.to_string_lossy().into_owned();
+            let mut value = || list.next().ok_or_else(|| format!("{flag} needs a value"));
+            match flag.as_str() {
+                "--fold" => arguments.options = arguments.options.fold(true),
+                "--gpus" => arguments.options = arguments.options.gpus(&gpu_list(&value()?.to_string_lossy())?),
+                "--data" => arguments.data = Some(value()?.into()),
+                "--weights" => arguments.options = arguments.options.weights(PathBuf::from(value()?)),
+                "--save" => arguments.save = Some(value()?.into()),
+                "--repeat" => {
+                    let text = value()?.to_string_lossy().into_owned();
+                    let count = text.parse().ok().filter(|&n: &usize| n > 0);
+                    arguments.repeat = Some(count.ok_or_else(|| format!("--repeat needs a positive number, found `{text}`"))?);
+                }
+                "-h" | "--help" => return Ok(None),
+                _ => return Err(format!("unknown option `{flag}`; see --help")),
+            }
+        }
+        Ok(Some(arguments))
+    }
+}
+
+fn gpu_list(text: &str) -> std::result::Result<Vec<usize>, String> {
+    let number =
+        |part: &str| part.trim().parse().map_err(|_| format!("--gpus needs numbers separated by commas, such as 0,1; found `{text}`"));
+    text.split(',').map(number).collect()
+}
+
+/// Inputs and reference outputs of one inference; an output may lack a reference.
+struct Data {
+    inputs: Vec<Vec<f32>>,
+    outputs: Vec<Option<Vec<f32>>>,
+}
+
+impl Data {
+    fn read<M: Network>(arguments: &Arguments) -> std::result::Result<Data, String> {
+        let path = arguments.data.clone().unwrap_or_else(|| Path::new(M::FOLDER).join("check.safetensors"));
+        let at = |message: String| format!("{}: {message}", path.display());
+        let bytes = std::fs::read(&path).map_err(|error| at(format!("{error}; give another file with --data")))?;
+        let file = SafeTensors::deserialize(&bytes).map_err(|error| at(error.to_string()))?;
+        let find = |prefix: &str, port: &Port<'_>| {
+            let plain = format!("{prefix}:{}", port.name);
+            let view = file.tensor(&plain).or_else(|_| file.tensor(&plain.replace('/', "_"))).ok();
+            view.map(|view| floats(&view, port).map_err(|message| at(format!("`{plain}`: {message}")))).transpose()
+        };
+        let mut data = Data { inputs: Vec::new(), outputs: Vec::new() };
+        for port in M::INPUTS {
+            data.inputs.push(find("in", port)?.ok_or_else(|| at(format!("no tensor `in:{}`", port.name)))?);
+        }
+        for port in M::OUTPUTS {
+            data.outputs.push(find("out", port)?);
+        }
+        Ok(data)
+    }
+
+    fn slices(&self) -> Vec<&[f32]> {
+        self.inputs.iter().map(Vec::as_slice).collect()
+    }
+}
+
+fn floats(view: &TensorView<'_>, port: &Port<'_>) -> std::result::Result<Vec<f32>, String> {
+    if view.dtype() != Dtype::F32 {
+        return Err(format!("expected F32, found {:?}", view.dtype()));
+    }
+    let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    if values.len() != port.elements() {
+        return Err(format!("expected {} elements ({}), found {}", port.elements(), port.shape_text(), values.len()));
+    }
+    Ok(values)
+}
+
+fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
+    let data = Data::read::<M>(arguments)?;
+    let mut model = M::load(arguments.options.clone()).map_err(|error| error.to_string())?;
+    print!("{}", model.summary());
+    let outputs = model.infer(&data.slices()).map_err(|error| error.to_string())?;
+    let mut sound = true;
+    for ((port, values), reference) in M::OUTPUTS.iter().zip(&outputs).zip(&data.outputs) {
+        let shape = port.shape_text();
+        let Some(reference) = reference else {
+            println!("output `{}` {shape}: no reference; largest value {:.3e}", port.name, largest(values));
+            continue;
+        };
+        let difference = Difference::between(values, reference);
+        let verdict = if difference.passes() { "PASS" } else { "FAIL" };
+        let Difference { difference: d, reference: r, allowed: a } = difference;
+        println!("output `{}` {shape}: largest difference {d:.3e}, largest reference {r:.3e}, allowed {a:.3e}: {verdict}", port.name);
+        println!("hiosc-check\t{verdict}\t{d:e}\t{r:e}\t{a:e}\t{}", port.name);
+        sound &= difference.passes();
+    }
+    for repeat in 1..arguments.repeat.unwrap_or(1) {
+        let again = model.infer(&data.slices()).map_err(|error| error.to_string())?;
+        if !same_bits(&outputs, &again) {
+            println!("run {} gave other bits than the first: FAIL", repeat + 1);
+            sound = false;
+            break;
+        }
+    }
+    if let Some(path) = &arguments.save {
+        save::<M>(path, &outputs)?;
+    }
+    println!("{}", if sound { "PASS" } else { "FAIL" });
+    Ok(sound)
+}
+
+/// How far an output is from its reference.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Difference {
+    difference: f64,
+    reference: f64,
+    allowed: f64,
+}
+
+impl Difference {
+    /// Two equal values (also two NaN, or two equal infinities) differ by nothing; NaN or infinity on one side only, by infinity.
+    fn between(values: &[f32], reference: &[f32]) -> Difference {
+        let apart = |(&value, &expected): (&f32, &f32)| {
+            if value == expected || value.is_nan() && expected.is_nan() {
+                return 0.0;
+            }
+            let apart = (value as f64 - expected as f64).abs();
+            if apart.is_nan() { f64::INFINITY } else { apart }
+        };
+        let difference =
+            if values.len() == reference.len() { values.iter().zip(reference).map(apart).fold(0.0, f64::max) } else { f64::INFINITY };
+        let reference = largest(reference);
+        Difference { difference, reference, allowed: TOLERANCE * reference }
+    }
+
+    fn passes(&self) -> bool {
+        self.difference <= self.allowed
+    }
+}
+
+/// The largest finite magnitude.
+fn largest(values: &[f32]) -> f64 {
+    values.iter().map(|v| v.abs() as f64).filter(|v| v.is_finite()).fold(0.0, f64::max)
+}
+
+fn same_bits(a: &[Vec<f32>], b: &[Vec<f32>]) -> bool {
+    let bits = |values: &[Vec<f32>]| values.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
+    bits(a) == bits(b)
+}
+
+fn save<M: Network>(path: &Path, outputs: &[Vec<f32>]) -> std::result::Result<(), String> {
+    let at = |message: String| format!("{}: {message}", path.display());
+    let bytes: Vec<Vec<u8>> = outputs.iter().map(|values| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
+    let mut views = Vec::new();
+    for (port, bytes) in M::OUTPUTS.iter().zip(&bytes) {
+        let view = TensorView::new(Dtype::F32, port.shape.to_vec(), bytes).map_err(|error| at(error.to_string()))?;
+        views.push((format!("out:{}", port.name), view));
+    }
+    let file = serialize(views, None).map_err(|error| at(error.to_string()))?;
+    std::fs::write(path, file).map_err(|error| at(error.to_string()))
+}
+
+fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
+    const WARM_UP: usize = 10;
+    let data = match Data::read::<M>(arguments) {
+        Ok(data) => data,
+        Err(_) if arguments.data.is_none() => {
+            println!("no stored input: measuring on zeros");
+            Data { inputs: M::INPUTS.iter().map(|port| vec![0.0; port.elements()]).collect(), outputs: Vec::new() }
+        }
+        Err(message) => return Err(message),
+    };
+    let mut model = M::load(arguments.options.clone()).map_err(|error| error.to_string())?;
+    print!("{}", model.summary());
+    let runs = arguments.repeat.unwrap_or(100);
+    let mut times = Vec::with_capacity(runs);
+    for run in 0..WARM_UP.min(runs) + runs {
+        let start = Instant::now();
+        model.infer(&data.slices()).map_err(|error| error.to_string())?;
+        if run >= WARM_UP.min(runs) {
+            times.push(start.elapsed());
+        }
+    }
+    times.sort();
+    let mean = times.iter().sum::<Duration>() / times.len() as u32;
+    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
+    let micros = |d: Duration| d.as_secs_f64() * 1e6;
+    println!(
+        "{runs} inferences, µs: min {:.1}, median {:.1}, mean {:.1}, 99 % {:.1}, max {:.1}; predicted {:.1} without host copies of inputs and outputs",
+        micros(at(0.0)),
+        micros(at(0.5)),
+        micros(mean),
+        micros(at(0.99)),
+        micros(at(1.0)),
+        M::PREDICTED as f64 / 1e3
+    );
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(list: &[&str]) -> std::result::Result<Option<Arguments>, String> {
+        Arguments::parse(list.iter().map(OsString::from).collect())
+    }
+
+    #[test]
+    fn arguments() {
+        let full = parse(&["check", "--gpus", "0,0", "--fold", "--data", "d", "--repeat", "3", "--save", "s"]).unwrap().unwrap();
+        assert_eq!(full.options, Options::default().gpus(&[0, 0]).fold(true));
+        assert_eq!((full.bench, full.repeat, full.save), (false, Some(3), Some("s".into())));
+        assert!(parse(&["bench"]).unwrap().unwrap().bench);
+        assert!(parse(&["check", "--help"]).unwrap().is_none());
+        for wrong in
+            [&[] as &[&str], &["run"], &["check", "--gpus"], &["check", "--gpus", "a"], &["check", "--repeat", "0"], &["check", "-x"]]
+        {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn differences() {
+        let passes = |a: &[f32], b: &[f32]| Difference::between(a, b).passes();
+        assert!(passes(&[1.0, 1000.5], &[1.5, 1000.0]));
+        assert!(!passes(&[1.0, 1002.0], &[1.5, 1000.0]));
+        assert!(!passes(&[f32::NAN, 1.0], &[0.0, 1.0]));
+        assert!(!passes(&[f32::INFINITY], &[1.0]));
+        assert!(passes(&[f32::NAN, f32::INFINITY], &[f32::NAN, f32::INFINITY]));
+        assert!(passes(&[0.0], &[0.0]) && !passes(&[1e-9], &[0.0]));
+        assert!(!passes(&[1.0], &[1.0, 1.0]));
+    }
+}

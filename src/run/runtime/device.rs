@@ -1,0 +1,110 @@
+//! From the plan's logical GPUs to those of the machine.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaContext, sys};
+
+use super::error::{Error, Result};
+use super::memory::Doing;
+use super::options::Options;
+
+/// A GPU of the machine that the plan uses.
+pub(super) struct Device {
+    pub(super) ordinal: usize,
+    pub(super) name: String,
+    pub(super) capability: (u32, u32),
+    pub(super) context: Arc<CudaContext>,
+}
+
+/// The devices in use, and for each logical GPU the one it has.
+pub(super) struct Placement {
+    pub(super) devices: Vec<Device>,
+    pub(super) of_gpu: Vec<usize>,
+    /// GPUs of the machine.
+    pub(super) found: usize,
+}
+
+/// Asks for a driver and checks its version, before any other call: cudarc panics where there is none.
+pub(super) fn check_driver(needed: i32) -> Result<()> {
+    // SAFETY: loads libcuda and nothing else.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Error::NoDriver);
+    }
+    let mut found = 0;
+    // SAFETY: writes one integer; needs no initialisation.
+    unsafe { sys::cuDriverGetVersion(&mut found) }.result().doing(|| "tell its version".into())?;
+    if found < needed { Err(Error::DriverTooOld { needed, found }) } else { Ok(()) }
+}
+
+/// Chooses GPUs for `planned` logical ones, and makes their contexts.
+pub(super) fn place(planned: usize, options: &Options) -> Result<Placement> {
+    let found = match CudaContext::device_count() {
+        Ok(count) => count.max(0) as usize,
+        Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => 0,
+        Err(error) => return Err(error).doing(|| "count the GPUs".into()),
+    };
+    let ordinals = choose(planned, found, options)?;
+    let mut placement = Placement { devices: Vec::new(), of_gpu: Vec::new(), found };
+    for ordinal in ordinals {
+        let known = placement.devices.iter().position(|d| d.ordinal == ordinal);
+        let device = match known {
+            Some(device) => device,
+            None => {
+                placement.devices.push(open(ordinal)?);
+                placement.devices.len() - 1
+            }
+        };
+        placement.of_gpu.push(device);
+    }
+    Ok(placement)
+}
+
+/// The machine's GPU for each of `planned` logical ones.
+fn choose(planned: usize, found: usize, options: &Options) -> Result<Vec<usize>> {
+    if found == 0 {
+        return Err(Error::NotEnoughGpus { planned, found });
+    }
+    let listed = match &options.gpus {
+        Some(list) => list.clone(),
+        None if found < planned && !options.fold => return Err(Error::NotEnoughGpus { planned, found }),
+        None => (0..found.min(planned)).collect(),
+    };
+    if let Some(&gpu) = listed.iter().find(|&&gpu| gpu >= found) {
+        return Err(Error::NoSuchGpu { gpu, found });
+    }
+    let foldable = options.fold && !listed.is_empty() && listed.len() < planned;
+    if listed.len() != planned && !foldable {
+        return Err(Error::GpuList { planned, listed: listed.len() });
+    }
+    Ok((0..planned).map(|gpu| listed[gpu % listed.len()]).collect())
+}
+
+fn open(ordinal: usize) -> Result<Device> {
+    let context = CudaContext::new(ordinal).doing(|| format!("open GPU {ordinal}"))?;
+    // SAFETY: cudarc's tracking would add hidden waits. It asks for three promises in exchange: that no slice is freed while another stream uses it, that
+    // none is used before its allocation has finished, and that no two streams write one at the same time. The runtime has no cudarc slices: its memory
+    // is allocated synchronously, lives until all streams are idle, and hiosc has proved that the plan orders every two conflicting accesses.
+    unsafe { context.disable_event_tracking() };
+    let name = context.name().doing(|| format!("name GPU {ordinal}"))?;
+    let (major, minor) = context.compute_capability().doing(|| format!("tell the compute capability of GPU {ordinal}"))?;
+    Ok(Device { ordinal, name, capability: (major as u32, minor as u32), context })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn logical_gpus_are_placed_or_refused() {
+        let plain = Options::default();
+        assert_eq!(choose(2, 4, &plain), Ok(vec![0, 1]));
+        assert_eq!(choose(2, 1, &plain), Err(Error::NotEnoughGpus { planned: 2, found: 1 }));
+        assert_eq!(choose(2, 0, &plain.clone().fold(true)), Err(Error::NotEnoughGpus { planned: 2, found: 0 }));
+        assert_eq!(choose(4, 3, &plain.clone().fold(true)), Ok(vec![0, 1, 2, 0]));
+        assert_eq!(choose(2, 1, &plain.clone().gpus(&[0, 0])), Ok(vec![0, 0]));
+        assert_eq!(choose(2, 4, &plain.clone().gpus(&[3])), Err(Error::GpuList { planned: 2, listed: 1 }));
+        assert_eq!(choose(2, 4, &plain.clone().gpus(&[3]).fold(true)), Ok(vec![3, 3]));
+        assert_eq!(choose(2, 2, &plain.clone().gpus(&[])), Err(Error::GpuList { planned: 2, listed: 0 }));
+        assert_eq!(choose(2, 2, &plain.gpus(&[0, 2])), Err(Error::NoSuchGpu { gpu: 2, found: 2 }));
+    }
+}

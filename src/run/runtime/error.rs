@@ -1,0 +1,196 @@
+//! What can go wrong, with the remedy in the text.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Why a model could not be loaded or run.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The CUDA driver is not installed.
+    NoDriver,
+    /// The driver is older than the kernels need; versions of CUDA as the driver counts them (12040 is 12.4).
+    DriverTooOld {
+        /// What the kernels need.
+        needed: i32,
+        /// What the driver supports.
+        found: i32,
+    },
+    /// The plan uses more GPUs than there are.
+    NotEnoughGpus {
+        /// GPUs of the plan.
+        planned: usize,
+        /// GPUs present.
+        found: usize,
+    },
+    /// `Options::gpus` does not name one GPU for each of the plan.
+    GpuList {
+        /// GPUs of the plan.
+        planned: usize,
+        /// Length of the list.
+        listed: usize,
+    },
+    /// `Options::gpus` names a GPU that is not there.
+    NoSuchGpu {
+        /// The number given.
+        gpu: usize,
+        /// GPUs present.
+        found: usize,
+    },
+    /// No kernel image runs on this GPU.
+    WrongArchitecture {
+        /// The GPU's number.
+        gpu: usize,
+        /// Its name.
+        name: String,
+        /// Its compute capability.
+        found: (u32, u32),
+        /// The architectures that there are images for, such as `sm_86`.
+        images: Vec<String>,
+    },
+    /// A GPU has too little free memory.
+    OutOfMemory {
+        /// The GPU's number.
+        gpu: usize,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// Page-locked host memory could not be had.
+    OutOfHostMemory {
+        /// Bytes needed.
+        needed: u64,
+    },
+    /// An input has the wrong number of elements.
+    InputLength {
+        /// Its ONNX name.
+        name: String,
+        /// Its shape, such as `1x3x224x224`.
+        shape: String,
+        /// Elements expected.
+        expected: usize,
+        /// Elements given.
+        found: usize,
+    },
+    /// The wrong number of inputs was given.
+    InputCount {
+        /// Inputs of the model.
+        expected: usize,
+        /// Inputs given.
+        found: usize,
+    },
+    /// The weights are nowhere to be found.
+    WeightsMissing {
+        /// Where they were looked for.
+        looked: Vec<PathBuf>,
+    },
+    /// A weights file is not the one that belongs to this model.
+    WeightsMismatch {
+        /// The file.
+        path: PathBuf,
+        /// What is different.
+        message: String,
+    },
+    /// A kernel could not be compiled or loaded.
+    Kernel {
+        /// Its name.
+        name: String,
+        /// What the compiler or the driver said.
+        message: String,
+    },
+    /// The driver refused a call.
+    Driver {
+        /// What was being done.
+        call: String,
+        /// What the driver said.
+        message: String,
+    },
+    /// The plan asks for something impossible: a bug in the tool that made it.
+    Plan(String),
+}
+
+/// `Result` with this module's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NoDriver => {
+                write!(f, "no CUDA driver: libcuda could not be loaded; install the NVIDIA driver, or put its folder on the library path")
+            }
+            Error::DriverTooOld { needed, found } => write!(
+                f,
+                "the NVIDIA driver supports CUDA {}, and the kernels need CUDA {} or newer: update the driver, or compile the model again with an older NVRTC",
+                version(*found),
+                version(*needed)
+            ),
+            Error::NotEnoughGpus { planned, found: 0 } => {
+                write!(f, "the plan uses {}, and the driver reports none: check nvidia-smi and CUDA_VISIBLE_DEVICES", gpus(*planned))
+            }
+            Error::NotEnoughGpus { planned, found } => write!(
+                f,
+                "the plan uses {}, and the machine has {found}: put several on one with Options::gpus(&{:?}) (--gpus {}), or let it fold them with Options::fold(true) (--fold)",
+                gpus(*planned),
+                folded(*planned, *found),
+                folded(*planned, *found).iter().map(|g| g.to_string()).collect::<Vec<_>>().join(",")
+            ),
+            Error::GpuList { planned, listed } => write!(
+                f,
+                "Options::gpus names {}, and the plan uses {planned}: name one for each, in order (repeats are allowed), or add Options::fold(true)",
+                gpus(*listed)
+            ),
+            Error::NoSuchGpu { gpu, found } => {
+                write!(f, "Options::gpus names GPU {gpu}, and the machine has {}, counted from 0", gpus(*found))
+            }
+            Error::WrongArchitecture { gpu, name, found, images } => write!(
+                f,
+                "GPU {gpu} ({name}) has compute capability {}.{}, and the kernels were compiled for {}: compile the model again for sm_{}{}",
+                found.0,
+                found.1,
+                if images.is_empty() { "nothing".to_owned() } else { images.join(", ") },
+                found.0,
+                found.1
+            ),
+            Error::OutOfMemory { gpu, needed, free } => write!(
+                f,
+                "GPU {gpu} has {} bytes of free memory, and the plan needs {needed}: free memory on it, or choose another with Options::gpus",
+                free
+            ),
+            Error::OutOfHostMemory { needed } => write!(f, "no {needed} bytes of page-locked host memory could be had"),
+            Error::InputLength { name, shape, expected, found } => {
+                write!(f, "input `{name}` has shape {shape}: expected {expected} elements, found {found}")
+            }
+            Error::InputCount { expected, found } => write!(f, "expected {expected} inputs, found {found}"),
+            Error::WeightsMissing { looked } => {
+                write!(f, "the weights were not found; looked at ")?;
+                for (i, path) in looked.iter().enumerate() {
+                    write!(f, "{}{}", if i == 0 { "" } else { ", " }, path.display())?;
+                }
+                write!(f, ": say where they are with Options::weights")
+            }
+            Error::WeightsMismatch { path, message } => write!(
+                f,
+                "{} is not the weights file of this model ({message}): restore the one made with the crate, or say where it is with Options::weights",
+                path.display()
+            ),
+            Error::Kernel { name, message } => write!(f, "kernel {name}: {message}"),
+            Error::Driver { call, message } => write!(f, "the CUDA driver refused to {call}: {message}"),
+            Error::Plan(message) => write!(f, "the plan is impossible: {message}"),
+        }
+    }
+}
+
+fn gpus(count: usize) -> String {
+    if count == 1 { "1 GPU".into() } else { format!("{count} GPUs") }
+}
+
+fn version(cuda: i32) -> String {
+    format!("{}.{}", cuda / 1000, cuda % 1000 / 10)
+}
+
+fn folded(planned: usize, found: usize) -> Vec<usize> {
+    (0..planned).map(|gpu| gpu % found).collect()
+}

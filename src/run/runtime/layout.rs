@@ -1,0 +1,177 @@
+//! What a plan needs from the machine, as plain data.
+
+/// An input or output of the model: row-major f32 with a static shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port<'a> {
+    /// Its ONNX name.
+    pub name: &'a str,
+    /// Extent of each axis, outermost first.
+    pub shape: &'a [usize],
+}
+
+impl Port<'_> {
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// `1x3x224x224`, or `scalar`.
+    pub fn shape_text(&self) -> String {
+        let extents: Vec<_> = self.shape.iter().map(|d| d.to_string()).collect();
+        if extents.is_empty() { "scalar".into() } else { extents.join("x") }
+    }
+}
+
+/// A stream of the plan, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stream(pub usize);
+
+/// An event of the plan, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event(pub usize);
+
+/// The two regions of memory that a GPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Area {
+    /// Holds what the kernels compute; its bytes are reused as the plan proceeds.
+    Arena,
+    /// Holds the constants; written once, at load.
+    Weights,
+}
+
+/// A piece of one GPU's memory that holds one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// The logical GPU.
+    pub gpu: usize,
+    /// Which of its two regions.
+    pub area: Area,
+    /// Where it starts.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+}
+
+impl Region {
+    /// A piece of the arena of `gpu`.
+    pub const fn arena(gpu: usize, offset: u64, bytes: u64) -> Region {
+        Region { gpu, area: Area::Arena, offset, bytes }
+    }
+
+    /// A piece of the weights of `gpu`.
+    pub const fn weights(gpu: usize, offset: u64, bytes: u64) -> Region {
+        Region { gpu, area: Area::Weights, offset, bytes }
+    }
+}
+
+/// What one logical GPU needs.
+#[derive(Clone, Copy, Debug)]
+pub struct GpuLayout<'a> {
+    /// Size of its arena.
+    pub arena_bytes: u64,
+    /// Size of its weights region.
+    pub weights_bytes: u64,
+    /// Its constants: position in the list of weights, and where they go.
+    pub weights: &'a [(usize, Region)],
+}
+
+/// What a stream is for.
+#[derive(Clone, Copy, Debug)]
+pub enum StreamLayout {
+    /// Runs kernels.
+    Compute {
+        /// The GPU it lives on.
+        gpu: usize,
+    },
+    /// Carries tensors to another GPU.
+    Copy {
+        /// The GPU it lives on.
+        gpu: usize,
+        /// Destination.
+        to: usize,
+        /// The largest tensor it carries, in bytes.
+        largest: u64,
+    },
+}
+
+impl StreamLayout {
+    /// The GPU it lives on.
+    pub fn gpu(&self) -> usize {
+        match *self {
+            StreamLayout::Compute { gpu } | StreamLayout::Copy { gpu, .. } => gpu,
+        }
+    }
+}
+
+/// Forms of compiled kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageKind {
+    /// Machine code: runs on GPUs of the same major and the same or a higher minor version.
+    Cubin,
+    /// Assembly that the driver translates: runs on GPUs of the same or a higher version.
+    Ptx,
+}
+
+/// A kernel compiled for one architecture.
+#[derive(Clone, Copy, Debug)]
+pub struct Image<'a> {
+    /// Its form.
+    pub kind: ImageKind,
+    /// Compute capability (major, minor) that it was made for.
+    pub arch: (u32, u32),
+    /// The code.
+    pub bytes: &'a [u8],
+}
+
+impl Image<'_> {
+    /// `sm_86` or `compute_75`.
+    pub fn target(&self) -> String {
+        let prefix = if self.kind == ImageKind::Cubin { "sm" } else { "compute" };
+        format!("{prefix}_{}{}", self.arch.0, self.arch.1)
+    }
+}
+
+/// A kernel with its launch geometry.
+#[derive(Clone, Copy, Debug)]
+pub struct Kernel<'a> {
+    /// Position in [`Layout::kernels`].
+    pub index: usize,
+    /// Name of the function.
+    pub name: &'a str,
+    /// Blocks along x, y, z.
+    pub grid: [u32; 3],
+    /// Threads of a block along x, y, z.
+    pub block: [u32; 3],
+    /// Dynamic shared memory a block, in bytes.
+    pub shared_bytes: u32,
+    /// Logical GPUs that launch it.
+    pub gpus: &'a [usize],
+    /// Compiled forms; empty if it is compiled at load.
+    pub images: &'a [Image<'a>],
+}
+
+/// Compiles the kernel of this name for a compute capability, at load: machine code, or what went wrong.
+pub type Compile<'a> = &'a (dyn Fn(&str, (u32, u32)) -> std::result::Result<Vec<u8>, String> + Sync);
+
+/// Everything a plan needs.
+#[derive(Clone, Copy)]
+pub struct Layout<'a> {
+    /// The model's inputs.
+    pub inputs: &'a [Port<'a>],
+    /// The model's outputs.
+    pub outputs: &'a [Port<'a>],
+    /// The logical GPUs.
+    pub gpus: &'a [GpuLayout<'a>],
+    /// All streams.
+    pub streams: &'a [StreamLayout],
+    /// The stream where everything starts and ends.
+    pub origin: Stream,
+    /// For each event, the GPU that owns it.
+    pub events: &'a [usize],
+    /// All kernels.
+    pub kernels: &'a [Kernel<'a>],
+    /// Version of CUDA that the driver must support at least, as the driver counts: 12040 is 12.4.
+    pub driver: i32,
+    /// How kernels without images are compiled.
+    pub compile: Option<Compile<'a>>,
+}

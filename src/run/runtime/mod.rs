@@ -1,0 +1,29 @@
+//! The runtime: executes a plan on CUDA GPUs through the driver, and nothing but the driver.
+//!
+//! The same source serves two masters. A generated crate carries it under `src/runtime/` and calls the primitives of [`Exec`] from the functions
+//! of its `plan.rs`; hiosc runs plans in-process by interpreting their steps with the same primitives. Hence it names nothing outside
+//! itself but the standard library, cudarc, safetensors and sha2.
+//!
+//! 1. [`Layout`] says what a plan needs: memory, streams, events, kernels, weights. It is plain data, constant in a generated crate.
+//! 2. [`Exec::load`] claims all of it on the GPUs that [`Options`] names, or fails with a typed [`Error`] and leaves nothing behind.
+//! 3. [`Exec::run`] enqueues one inference and waits for the origin stream, where all others have joined.
+//!
+//! Every primitive only enqueues. What may run when is decided by the events of the plan, which hiosc has proved sufficient; the runtime adds
+//! no synchronisation of its own, except around copies that have to pass through host memory (`link.rs`).
+
+pub mod cli;
+mod device;
+mod error;
+mod exec;
+mod kernel;
+mod layout;
+mod link;
+mod memory;
+pub mod nvrtc;
+mod options;
+pub mod weights;
+
+pub use error::{Error, Result};
+pub use exec::Exec;
+pub use layout::{Area, Compile, Event, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Stream, StreamLayout};
+pub use options::Options;

@@ -1,0 +1,236 @@
+//! Random graphs, schedules and timelines for the planner's tests, drawn from a tape of numbers so that proptest can shrink them.
+
+use hiosc::cost::{CostTable, Link, Nanos, TargetGpu};
+use hiosc::graph::{Binary, Constant, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Tensor};
+use hiosc::ids::{GpuId, OpId, TensorId};
+use hiosc::schedule::{Schedule, Stage, StageTime, Timeline, Transfer};
+
+/// Numbers to choose by; a used-up tape gives zeros.
+pub struct Tape<I>(pub I);
+
+impl<I: Iterator<Item = u32>> Tape<I> {
+    /// A number below `n`.
+    pub fn pick(&mut self, n: usize) -> usize {
+        self.0.next().unwrap_or(0) as usize % n
+    }
+
+    /// True once in `n`; a used-up tape says no.
+    pub fn once_in(&mut self, n: usize) -> bool {
+        self.pick(n) == n - 1
+    }
+
+    fn of<T: Copy>(&mut self, list: &[T]) -> T {
+        list[self.pick(list.len())]
+    }
+}
+
+/// An endless tape (splitmix64).
+pub fn seeded(seed: u64) -> Tape<impl Iterator<Item = u32>> {
+    let mut state = seed;
+    Tape(std::iter::repeat_with(move || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ (z >> 31)) >> 16) as u32
+    }))
+}
+
+/// Everything a plan is made from.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub graph: Graph,
+    pub costs: CostTable,
+    pub schedule: Schedule,
+    pub timeline: Timeline,
+}
+
+impl Case {
+    pub fn new(graph: Graph, stages: &[&[&[u32]]]) -> Case {
+        let stage = |ops: &&[u32]| Stage { operators: ops.iter().map(|&op| OpId(op)).collect() };
+        let gpus = stages.iter().map(|list| list.iter().map(stage).collect()).collect();
+        Case::timed(graph, Schedule { algorithm: "random".into(), gpus }, |_| 1000, 500)
+    }
+
+    /// With a timeline in which operators take `time`, and transfers all `transfer`.
+    pub fn timed(graph: Graph, schedule: Schedule, time: impl Fn(OpId) -> Nanos, transfer: Nanos) -> Case {
+        let timeline = timeline(&graph, &schedule, time, transfer);
+        let costs = costs(schedule.gpus.len());
+        Case { graph, costs, schedule, timeline }
+    }
+}
+
+/// GPUs with plenty of memory, all linked.
+pub fn costs(gpus: usize) -> CostTable {
+    let gpu = TargetGpu { device: "test".into(), compute_capability: (8, 6), memory: 1 << 40 };
+    let link = |from: usize, to: usize| (from != to).then_some(Link { latency: 1, bandwidth: 1e9 });
+    let links = (0..gpus).map(|from| (0..gpus).map(|to| link(from, to)).collect()).collect();
+    CostTable { source: "test".into(), gpus: vec![gpu; gpus], operators: Vec::new(), links }
+}
+
+pub fn tensor(graph: &mut Graph, name: &str, shape: [usize; 2], origin: Origin) -> TensorId {
+    let name = if name.is_empty() { format!("t{}", graph.tensors.len()) } else { name.into() };
+    graph.add_tensor(Tensor { name, dtype: DType::F32, shape: shape.into(), origin })
+}
+
+pub fn input(graph: &mut Graph, name: &str, length: usize) -> TensorId {
+    let id = tensor(graph, name, [1, length], Origin::Input);
+    graph.inputs.push(id);
+    id
+}
+
+pub fn constant(graph: &mut Graph, shape: [usize; 2]) -> TensorId {
+    let values = vec![1.0; shape[0] * shape[1]];
+    tensor(graph, "", shape, Origin::Constant(Constant::F32(values.into())))
+}
+
+/// The same bytes under the turned shape.
+pub fn view(graph: &mut Graph, of: TensorId) -> TensorId {
+    let shape = &graph.tensor(of).shape;
+    let shape = [shape[1], shape[0]];
+    tensor(graph, "", shape, Origin::View(of))
+}
+
+/// The sum of `inputs`, all of one shape, as one new tensor (or several equal ones, to try operators with more outputs).
+pub fn sum(graph: &mut Graph, inputs: &[TensorId], outputs: usize) -> Vec<TensorId> {
+    let shape = &graph.tensor(inputs[0]).shape;
+    let shape = [shape[0], shape[1]];
+    let expr = (1..inputs.len()).fold(Expr::identity(), |sum, i| Expr::binary(Binary::Add, sum, Expr::Input(i)));
+    operator(graph, OpKind::Elementwise(Elementwise { expr }), inputs, shape, outputs)
+}
+
+fn operator(graph: &mut Graph, kind: OpKind, inputs: &[TensorId], shape: [usize; 2], outputs: usize) -> Vec<TensorId> {
+    let outputs: Vec<TensorId> = (0..outputs).map(|_| tensor(graph, "", shape, Origin::Input)).collect();
+    let name = format!("op{}", graph.operators.len());
+    graph.add_operator(Operator { name, kind, inputs: inputs.to_vec(), outputs: outputs.clone() });
+    outputs
+}
+
+/// A random graph of at most `most` operators: sums and concatenations, with views, constants, results nobody reads, outputs that are inputs.
+pub fn graph<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most: usize) -> Graph {
+    let mut graph = Graph { name: "random".into(), ..Graph::default() };
+    let mut known: Vec<TensorId> = Vec::new();
+    for i in 0..1 + tape.pick(3) {
+        let length = tape.of(&[64, 50, 100, 200]);
+        known.push(input(&mut graph, &format!("x{i}"), length));
+    }
+    for _ in 0..tape.pick(most + 1) {
+        // Recent tensors more often than old ones, so that graphs grow deep as well as wide.
+        let near = known.len().min(4);
+        let first = if tape.once_in(3) { tape.of(&known) } else { known[known.len() - 1 - tape.pick(near)] };
+        let shape = [graph.tensor(first).shape[0], graph.tensor(first).shape[1]];
+        let alike: Vec<TensorId> = known.iter().copied().filter(|&t| graph.tensor(t).shape == shape).collect();
+        let new = if tape.once_in(6) && shape[1] < 1000 {
+            let second = tape.of(&alike);
+            operator(&mut graph, OpKind::Concat { axis: 1 }, &[first, second], [shape[0], 2 * shape[1]], 1)
+        } else {
+            let mut inputs = vec![first];
+            for _ in 0..tape.pick(3) {
+                let another = if tape.once_in(5) { constant(&mut graph, shape) } else { tape.of(&alike) };
+                inputs.push(another);
+            }
+            let outputs = if tape.once_in(12) { 2 } else { 1 };
+            sum(&mut graph, &inputs, outputs)
+        };
+        known.extend(&new);
+        if tape.once_in(5) {
+            let turned = view(&mut graph, new[0]);
+            known.push(turned);
+            if tape.once_in(2) {
+                known.push(view(&mut graph, turned));
+            }
+        }
+    }
+    let consumers = graph.consumers();
+    let unread = |t: TensorId| consumers[graph.root(t).index()].is_empty();
+    let mut outputs: Vec<TensorId> = Vec::new();
+    for &t in &known {
+        let is_input = graph.producer(t).is_none();
+        if !is_input && (if unread(t) { !tape.once_in(6) } else { tape.once_in(12) }) || is_input && tape.once_in(15) {
+            outputs.push(t);
+        }
+    }
+    if outputs.is_empty() || tape.once_in(10) {
+        outputs.push(known[known.len() - 1]);
+    }
+    graph.outputs = outputs;
+    graph
+}
+
+/// A random schedule over at most `gpus` GPUs, with a timeline. Stages are sets of operators of one GPU and one wave; an operator's wave is
+/// greater than those of its producers, so that stages never wait for each other in a circle.
+pub fn case<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most_operators: usize, most_gpus: usize) -> Case {
+    let graph = graph(tape, most_operators);
+    let gpus = 1 + tape.pick(most_gpus);
+    let spread = tape.pick(3);
+    let mut wave = vec![0usize; graph.operators.len()];
+    let mut place = Vec::new();
+    for op in graph.op_ids() {
+        let producers = graph.operator(op).inputs.iter().filter_map(|&t| graph.producer(t));
+        wave[op.index()] = producers.map(|p| wave[p.index()] + 1).max().unwrap_or(0) + if spread > 0 { tape.pick(2 * spread) } else { 0 };
+        place.push(tape.pick(gpus));
+    }
+    let mut lists = vec![Vec::new(); gpus];
+    for w in 0..=wave.iter().copied().max().unwrap_or(0) {
+        for (gpu, list) in lists.iter_mut().enumerate() {
+            let operators: Vec<OpId> = graph.op_ids().filter(|op| wave[op.index()] == w && place[op.index()] == gpu).collect();
+            if !operators.is_empty() {
+                list.push(Stage { operators });
+            }
+        }
+    }
+    let times: Vec<Nanos> = graph.op_ids().map(|_| tape.of(&[1000, 0, 1, 2000, 3000])).collect();
+    let transfer = tape.of(&[500, 0, 5000]);
+    Case::timed(graph, Schedule { algorithm: "random".into(), gpus: lists }, |op| times[op.index()], transfer)
+}
+
+/// Longest paths: stages in order on each GPU, each when its data has arrived; a stage lasts as long as its longest operator.
+fn timeline(graph: &Graph, schedule: &Schedule, time: impl Fn(OpId) -> Nanos, transfer: Nanos) -> Timeline {
+    let mut place = vec![0; graph.operators.len()];
+    for (gpu, list) in schedule.gpus.iter().enumerate() {
+        list.iter().flat_map(|stage| &stage.operators).for_each(|op| place[op.index()] = gpu);
+    }
+    let mut finish: Vec<Option<Nanos>> = vec![None; graph.operators.len()];
+    let mut stages: Vec<Vec<StageTime>> = vec![Vec::new(); schedule.gpus.len()];
+    let mut progress = true;
+    while progress {
+        progress = false;
+        for (gpu, stages) in stages.iter_mut().enumerate() {
+            while let Some(stage) = schedule.gpus[gpu].get(stages.len()) {
+                let ready = |op: &OpId| {
+                    let producers = graph.operator(*op).inputs.iter().filter_map(|&t| graph.producer(t));
+                    let arrivals = producers.map(|p| finish[p.index()].map(|f| if place[p.index()] == gpu { f } else { f + transfer }));
+                    latest(arrivals)
+                };
+                let arrived = latest(stage.operators.iter().map(ready));
+                let Some(arrived) = arrived else { break };
+                let start = stages.last().map_or(0, |previous: &StageTime| previous.finish).max(arrived);
+                let end = start + stage.operators.iter().map(|&op| time(op)).max().unwrap_or(0);
+                stage.operators.iter().for_each(|op| finish[op.index()] = Some(end));
+                stages.push(StageTime { start, finish: end });
+                progress = true;
+            }
+        }
+    }
+    let mut transfers = Vec::new();
+    for op in graph.op_ids() {
+        for &tensor in &graph.operator(op).outputs {
+            for to in 0..stages.len() {
+                let read = |c: &OpId| place[c.index()] == to && to != place[op.index()];
+                if graph.consumers()[tensor.index()].iter().any(read) {
+                    let start = finish[op.index()].unwrap_or(0);
+                    let (from, to) = (GpuId::new(place[op.index()]), GpuId::new(to));
+                    transfers.push(Transfer { tensor, from, to, start, finish: start + transfer });
+                }
+            }
+        }
+    }
+    transfers.sort_by_key(|t| (t.start, t.from, t.to, t.tensor));
+    let latency = stages.iter().flatten().map(|stage| stage.finish).max().unwrap_or(0);
+    Timeline { stages, transfers, latency }
+}
+
+/// The latest of `times`, if all are known.
+fn latest(mut times: impl Iterator<Item = Option<Nanos>>) -> Option<Nanos> {
+    times.try_fold(0, |latest, time| Some(time?.max(latest)))
+}
