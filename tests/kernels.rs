@@ -575,8 +575,7 @@ fn a_whole_model() {
     let graph: Graph = hiosc::fuse::fuse(model.graph.clone(), &[]).expect("fusable");
     let kernels: Vec<_> = graph.op_ids().map(|op| hiosc::kernel::select(&graph, op).expect("a kernel for every operator")).collect();
     let files = hiosc::kernel::sources(&kernels);
-    let sources: Vec<(&str, &str)> =
-        files.iter().map(|(name, text)| (name.trim_start_matches("kernels/").trim_end_matches(".cu"), &text[..])).collect();
+    let sources: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.trim_end_matches(".cu"), &text[..])).collect();
     let objects = Objects::load(&sources);
 
     let mut r = Random(12);

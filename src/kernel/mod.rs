@@ -27,9 +27,9 @@ mod ship;
 mod softmax;
 mod tile;
 
-pub use images::{Image, compile_images};
 /// NVRTC: part of the runtime, since a crate without images compiles its kernels at load.
 pub use crate::run::runtime::nvrtc;
+pub use images::{Image, compile_images};
 pub use ship::{KernelMode, PTX_ARCHITECTURE, Shipped, ship};
 
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
@@ -84,14 +84,14 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
     if kernels.is_empty() { Err(site.unsupported("it needs more blocks than a GPU can launch")) } else { Ok(kernels) }
 }
 
-/// The headers that every kernel source includes, as files of a crate: (`kernels/conv.cuh`, text), sorted.
+/// The headers that every kernel source includes, for the folder `kernels` of a crate: (`conv.cuh`, text), sorted.
 pub fn headers() -> Vec<(&'static str, &'static str)> {
     embedded::folder("kernels").filter(|(name, _)| name.ends_with(".cuh")).collect()
 }
 
-/// The sources of `kernels` as files of a crate: (`kernels/<name>.cu`, text), sorted, each once.
+/// The sources of `kernels` for the folder `kernels` of a crate: (`<name>.cu`, text), sorted, each once.
 pub fn sources<'a>(kernels: impl IntoIterator<Item = &'a Kernel>) -> Vec<(String, String)> {
-    let mut files: Vec<_> = kernels.into_iter().map(|k| (format!("kernels/{}.cu", k.name), k.source.clone())).collect();
+    let mut files: Vec<_> = kernels.into_iter().map(|k| (format!("{}.cu", k.name), k.source.clone())).collect();
     files.sort();
     files.dedup();
     files
