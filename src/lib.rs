@@ -13,6 +13,7 @@ pub mod error;
 pub mod ids;
 
 pub mod cost;
+pub mod emit;
 pub mod fuse;
 pub mod graph;
 pub mod import;
