@@ -9,8 +9,8 @@ use std::{env, fs, io};
 
 use sha2::{Digest, Sha256};
 
-/// What is embedded: folders (whole), and single files.
-const EMBEDDED: [&str; 5] = ["kernels", "templates", "vgpu", "src/run/runtime", "src/kernel/nvrtc.rs"];
+/// What is embedded, whole.
+const EMBEDDED: [&str; 4] = ["kernels", "templates", "vgpu", "src/run/runtime"];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));

@@ -35,7 +35,11 @@
 #define HIOSC_KERNEL(name, threads, params) HIOSC_CPU_KERNEL(name, params, run)
 #define HIOSC_KERNEL_NO_SYNC(name, threads, params) HIOSC_CPU_KERNEL(name, params, run_as_loop)
 #define HIOSC_DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(cpu_cuda::dynamic_shared)
+#ifdef __clang__
+#define HIOSC_UNROLL _Pragma("unroll")
+#else
 #define HIOSC_UNROLL _Pragma("GCC unroll 64")
+#endif
 #define HIOSC_UNROLL_GPU
 
 #endif

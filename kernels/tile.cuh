@@ -127,7 +127,7 @@ __device__ __forceinline__ void finish(const float *sums, int at, float *y, cons
   int input = 0;
   HIOSC_UNROLL
   for (int v = 0; v < V; ++v) x[v][0] = sums[v];
-  const auto read = [&](const float *from) {
+  [[maybe_unused]] const auto read = [&](const float *from) {
     float values[V];
     load(values, from + at);
     ++input;

@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod error;
 pub mod ids;
 
+pub mod compiler;
 pub mod cost;
 pub mod emit;
 pub mod fuse;
@@ -21,6 +22,10 @@ pub mod kernel;
 pub mod plan;
 pub mod run;
 pub mod schedule;
+
+mod summary;
+pub mod verify;
 pub mod vgpu;
 
+pub use compiler::{Compilation, Compiler};
 pub use error::{Error, Result};

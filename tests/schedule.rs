@@ -12,6 +12,11 @@ use hiosc::schedule::{
 };
 use proptest::prelude::*;
 
+/// Failing inputs are printed, not kept in files.
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 /// Raw material for a problem of any size: numbers that [`build`] takes in turn.
 #[derive(Clone, Debug)]
 struct Raw {
@@ -71,7 +76,7 @@ fn build(raw: &Raw, missing: bool) -> Problem {
             let transfer = (0..gpus)
                 .map(|a| (0..gpus).map(|b| linked[a][b].then_some(if unequal { size + ((a * 3 + b) % 5) as u64 } else { size })).collect())
                 .collect();
-            edges.push(Edge { tensor: TensorId::new(edges.len() * 2), producer: order[place], consumers, transfer });
+            edges.push(Edge { tensor: TensorId::new(edges.len() * 7919 % 10_000), producer: order[place], consumers, transfer });
         }
     }
     let problem = Problem { time, utilisation, edges, links: raw.links, order, gpus };
@@ -102,7 +107,7 @@ fn group(problem: &Problem, schedule: &Schedule, choices: &[u64]) -> Schedule {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(config(256))]
 
     #[test]
     fn every_schedule_passes_the_verifier(raw in raw(40, 5), missing in any::<bool>(), choices in prop::collection::vec(any::<u64>(), 0..12)) {
@@ -293,7 +298,7 @@ fn optimum(problem: &Problem) -> Nanos {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+    #![proptest_config(config(120))]
 
     #[test]
     fn nothing_is_below_the_optimum_and_bounds_are_below_it(raw in raw(5, 2)) {
@@ -363,10 +368,12 @@ fn hios_lp_on_the_published_graphs() {
         let elapsed = started.elapsed().as_secs_f64() * 1e3;
         let timeline = evaluate(&problem, &schedule).unwrap();
         verify(&problem, &schedule, &timeline).unwrap();
-        let number = |column: usize| row[column].parse::<f64>().unwrap();
+        let number = |column: usize| row[column].parse::<f64>().unwrap_or(f64::NAN);
         let one = compare(&problem, &[Algorithm::Sequential]).unwrap()[0].1.latency as f64 / 1e6;
-        assert!((one - number(sequential)).abs() < 1e-3, "{graph}: sequential {one}, reference {}", number(sequential));
-        assert!((lower_bound_ungrouped(&problem) as f64 / 1e6 - number(bound)).abs() < 1e-3, "{graph}: bound");
+        let lowest = lower_bound_ungrouped(&problem) as f64 / 1e6;
+        for (what, ours, theirs) in [("sequential", one, number(sequential)), ("lower bound", lowest, number(bound))] {
+            assert!(theirs.is_nan() || (ours - theirs).abs() < 1e-3, "{graph} on {gpus} GPUs: {what} {ours}, reference {theirs}");
+        }
         let ours = timeline.latency as f64 / 1e6;
         let family = graph.split('_').next().unwrap().to_string();
         let entry: &mut Vec<[f64; 4]> = table.entry((family, gpus)).or_default();

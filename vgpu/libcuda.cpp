@@ -340,3 +340,15 @@ CUAPI cuCtxDisablePeerAccess(CUcontext peer) {
   HIOSC_CHECK(context && m.contexts.find(peer), CUDA_ERROR_INVALID_CONTEXT);
   return context->peers.erase(uint64_t(peer)) ? CUDA_SUCCESS : CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
 }
+
+// A client's binding looks these up; there is nothing behind them.
+CUAPI cuProfilerStart() { return CUDA_SUCCESS; }
+CUAPI cuProfilerStop() { return CUDA_SUCCESS; }
+CUAPI cuMemAdvise_v2() { return CUDA_ERROR_NOT_SUPPORTED; }
+CUAPI cuMemPrefetchAsync_v2() { return CUDA_ERROR_NOT_SUPPORTED; }
+CUAPI cuStreamAttachMemAsync() { return CUDA_ERROR_NOT_SUPPORTED; }
+CUAPI cuImportExternalMemory() { return CUDA_ERROR_NOT_SUPPORTED; }
+CUAPI cuExternalMemoryGetMappedBuffer() { return CUDA_ERROR_NOT_SUPPORTED; }
+CUAPI cuDestroyExternalMemory() { return CUDA_ERROR_NOT_SUPPORTED; }
+CUAPI cuOccupancyMaxActiveClusters() { return CUDA_ERROR_NOT_SUPPORTED; }
+CUAPI cuOccupancyMaxPotentialClusterSize() { return CUDA_ERROR_NOT_SUPPORTED; }

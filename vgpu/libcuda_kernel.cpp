@@ -8,7 +8,7 @@
 // --- modules: an image is only checked for its kind and architecture, since kernels are found by name
 
 // The architecture of a cubin, as major * 10 + minor. Undocumented by NVIDIA; as read by LLVM (BinaryFormat/ELF.h, EF_CUDA_SM): from ABI
-// version 8 on it stands in bits 8 to 15 of e_flags, before that in bits 0 to 7.
+// version 8 on it stands in bits 8 to 15 of e_flags, before that in bits 0 to 7. (NVRTC 12.9: version 7 up to sm_90a, 8 from sm_100.)
 static unsigned cubin_architecture(const unsigned char *elf) {
   uint32_t flags;
   memcpy(&flags, elf + 48, 4); // e_flags of a 64-bit header

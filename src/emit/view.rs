@@ -1,364 +1,495 @@
-//! What the templates are given: finished strings.
+//! What the templates show: finished strings, and nothing to decide.
+//!
+//! One [`View`] serves all templates. `plan.rs` is made of [`Function`]s: one for each section of the plan (a stage, or what comes before and after all
+//! stages), and another wherever one would grow beyond [`LONGEST_FUNCTION`] lines.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::EmitOptions;
-use super::names::{self, quoted};
-use super::plan::{self, PlanView, Writer};
-use crate::error::Result;
+use super::Input;
+use super::names::{Names, package};
+use crate::cost::Nanos;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::ids::{GpuId, TensorId};
+use crate::ids::{BufferId, EventId, GpuId, StreamId, TensorId};
 use crate::kernel::Kernel;
-use crate::run::KernelCode;
-use crate::run::program::Program;
-use crate::run::runtime::{ImageKind, Region};
+use crate::plan::{Operand, Plan, SectionKind, Step, StreamKind};
 
-/// An input or output.
-#[derive(Clone, Serialize)]
-pub(super) struct PortView {
-    pub onnx: String,
-    /// As a Rust string literal.
-    pub name: String,
-    pub field: String,
-    pub shape: String,
-    pub extents: String,
-    pub elements: u64,
-}
+/// Lines of a generated function's body; its head and foot come on top.
+const LONGEST_FUNCTION: usize = 48;
 
-/// `lib.rs`, `main.rs`, `README.md` and `Cargo.toml` share one view.
+/// Everything the templates may name.
 #[derive(Serialize)]
-pub(super) struct CrateView {
-    pub first_line: String,
-    pub package: String,
-    pub crate_name: String,
-    pub description: String,
-    pub title: String,
-    pub about: Vec<String>,
-    pub dependencies: Vec<String>,
-    pub inputs: Vec<PortView>,
-    pub outputs: Vec<PortView>,
-    pub example_inputs: String,
-    pub example_output: String,
-    pub run_inputs: String,
-    pub run_outputs: String,
-    pub predicted: u64,
-    pub compile: String,
-    pub needs: Vec<String>,
-    pub gpus: Vec<GpuRow>,
-    pub alternatives: Vec<String>,
-    pub has_check: bool,
+pub struct View {
+    pub header: String,
+    model: String,
+    package: String,
+    description: String,
+    version: &'static str,
+    architecture: String,
+    gpu_count: usize,
+    input_names: String,
+    output_names: String,
+    weights_sha256: String,
+    predicted_ns: Nanos,
+    predicted: String,
+    algorithm: String,
+    driver: i32,
+    has_check: bool,
+    sources_only: bool,
+    devices: Vec<String>,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    gpus: Vec<Gpu>,
+    streams: Vec<Named>,
+    events: Vec<Named>,
+    event_gpus: String,
+    origin: String,
+    weight_keys: Vec<String>,
+    kernels: Vec<KernelView>,
+    headers: Vec<String>,
+    calls: Vec<Calls>,
+    functions: Vec<Function>,
 }
 
-/// A row of the README's table.
+/// A constant: its name, its value, and a remark for the right margin.
 #[derive(Serialize)]
-pub(super) struct GpuRow {
-    pub name: String,
-    pub device: String,
-    pub arena: String,
-    pub weights: String,
-    pub streams: String,
+struct Named {
+    name: String,
+    value: String,
+    remark: String,
 }
 
-/// `buffers.rs`.
 #[derive(Serialize)]
-pub(super) struct BuffersView {
-    pub first_line: String,
-    pub gpus: Vec<GpuView>,
-    pub weights: Vec<String>,
-    pub weights_sha256: String,
-    pub inputs: Vec<PortView>,
-    pub outputs: Vec<PortView>,
+struct Port {
+    index: usize,
+    field: String,
+    onnx: String,
+    shape: String,
+    extents: String,
+    elements: u64,
 }
 
-/// One GPU's memory.
 #[derive(Serialize)]
-pub(super) struct GpuView {
-    pub gpu: usize,
-    pub arena_bytes: u64,
-    pub arena_text: String,
-    pub sharing: String,
-    pub weights_bytes: u64,
-    pub weights_text: String,
-    pub buffers: Vec<String>,
-    pub weights: Vec<String>,
-    pub placed: Vec<String>,
+struct Gpu {
+    id: usize,
+    arena_bytes: u64,
+    weights_bytes: u64,
+    memory: String,
+    buffers: Vec<Named>,
+    weights: Vec<Named>,
+    /// `(3, weights0::CONV1_WEIGHT)`
+    uploads: Vec<String>,
 }
 
-/// `kernels.rs`.
 #[derive(Serialize)]
-pub(super) struct KernelsView {
-    pub first_line: String,
-    pub about: String,
-    pub imports: String,
-    pub driver: i32,
-    pub kernels: Vec<KernelView>,
-    pub sources: Vec<SourceView>,
-    pub headers: Vec<String>,
+struct KernelView {
+    constant: String,
+    index: usize,
+    name: String,
+    grid: String,
+    block: String,
+    shared_bytes: u32,
+    gpus: String,
+    images: Vec<ImageView>,
 }
 
-/// One kernel.
 #[derive(Serialize)]
-pub(super) struct KernelView {
-    pub constant: String,
-    pub words: String,
-    pub index: usize,
-    pub name: String,
-    pub grid: String,
-    pub block: String,
-    pub shared_bytes: u32,
-    pub gpus: String,
-    pub images: Vec<ImageView>,
+struct ImageView {
+    kind: &'static str,
+    arch: String,
+    path: String,
 }
 
-/// One compiled form of a kernel.
+/// A function that calls others: `enqueue`, or a part of it.
 #[derive(Serialize)]
-pub(super) struct ImageView {
-    pub kind: &'static str,
-    pub major: u32,
-    pub minor: u32,
-    pub path: String,
+struct Calls {
+    public: bool,
+    name: String,
+    doc: String,
+    names: Vec<String>,
 }
 
-/// One kernel source that is compiled at load.
 #[derive(Serialize)]
-pub(super) struct SourceView {
-    pub name: String,
-    pub file: String,
+struct Function {
+    name: String,
+    docs: Vec<String>,
+    lines: Vec<String>,
 }
 
-/// Inputs or outputs, with field names of their own.
-pub(super) fn ports(graph: &Graph, tensors: &[TensorId]) -> Vec<PortView> {
-    let mut unique = names::Unique::default();
-    let port = |&t: &TensorId| {
-        let tensor = graph.tensor(t);
-        PortView {
-            onnx: names::line(&tensor.name).replace('`', "'"),
-            name: format!("{:?}", tensor.name),
-            field: unique.pick(&names::field(&tensor.name)),
+/// Where an image lies: `kernels/NAME.sm_86.cubin`.
+pub fn image_path(kernel: &str, architecture: &str) -> String {
+    let extension = if architecture.starts_with("sm_") { "cubin" } else { "ptx" };
+    format!("kernels/{kernel}.{architecture}.{extension}")
+}
+
+impl View {
+    /// The view of `input`, whose weights file has this SHA-256.
+    pub fn new(input: &Input, weights_sha256: &str) -> Result<View> {
+        let (graph, plan) = (input.graph, input.plan);
+        let writer = Writer::new(input)?;
+        let functions: Vec<Function> =
+            (0..plan.sections.len()).map(|s| writer.section(s)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        let calls = calls(functions.iter().map(|f| f.name.clone()).collect());
+        let target = |gpu: usize| &input.costs.gpus[plan.targets[gpu].index()];
+        let devices = (0..plan.gpus.len()).map(|g| format!("gpu{g}: {}", target(g).device)).collect();
+        let (major, minor) = target(0).compute_capability;
+        let names = |ids: &[TensorId]| json(&ids.iter().map(|&t| graph.tensor(t).name.as_str()).collect::<Vec<_>>());
+        Ok(View {
+            header: format!("{} {} from {} (sha256 {})", super::MARK, env!("CARGO_PKG_VERSION"), input.model_file, &input.model_hash[..16]),
+            model: graph.name.clone(),
+            package: package(&graph.name),
+            description: format!("{:?}", format!("{} compiled ahead of time by hiosc for {}", graph.name, gpus(plan.gpus.len()))),
+            version: env!("CARGO_PKG_VERSION"),
+            architecture: format!("{major}.{minor}"),
+            gpu_count: plan.gpus.len(),
+            input_names: names(&graph.inputs),
+            output_names: names(&graph.outputs),
+            weights_sha256: weights_sha256.into(),
+            predicted_ns: plan.latency,
+            predicted: micros(plan.latency),
+            algorithm: input.schedule.algorithm.clone(),
+            driver: input.images.nvrtc.map_or(12, |(major, _)| major) * 1000,
+            has_check: input.check.is_some(),
+            sources_only: input.images.images.is_empty(),
+            devices,
+            inputs: ports(graph, &graph.inputs),
+            outputs: ports(graph, &graph.outputs),
+            gpus: writer.gpus(),
+            streams: writer.streams(),
+            events: plan.events.iter().enumerate().map(|(e, gpu)| named(format!("E{e}"), format!("Event({e})"), gpu.to_string())).collect(),
+            event_gpus: plan.events.iter().map(|gpu| gpu.0.to_string()).collect::<Vec<_>>().join(", "),
+            origin: writer.stream(plan.origin),
+            weight_keys: writer.weight_order.iter().map(|&t| format!("{:?}", super::weight_key(t, graph))).collect(),
+            kernels: writer.kernels(),
+            headers: crate::kernel::headers().iter().map(|(name, _)| name.to_string()).collect(),
+            calls,
+            functions,
+        })
+    }
+}
+
+fn named(name: String, value: String, remark: String) -> Named {
+    Named { name, value, remark }
+}
+
+/// A list of strings that is both JSON and TOML.
+fn json(list: &[&str]) -> String {
+    serde_json::to_string(list).unwrap_or_else(|_| "[]".into())
+}
+
+fn gpus(n: usize) -> String {
+    if n == 1 { "1 GPU".into() } else { format!("{n} GPUs") }
+}
+
+fn micros(t: Nanos) -> String {
+    format!("{}.{} us", t / 1000, t % 1000 / 100)
+}
+
+fn kibibytes(bytes: u64) -> String {
+    if bytes < 10 << 10 { format!("{bytes} B") } else { format!("{} KiB", bytes.div_ceil(1 << 10)) }
+}
+
+fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<Port> {
+    let mut names = Names::default();
+    let port = |(index, &id): (usize, &TensorId)| {
+        let tensor = graph.tensor(id);
+        Port {
+            index,
+            field: names.field(&tensor.name),
+            onnx: format!("{:?}", tensor.name),
             shape: tensor.shape_text(),
             extents: tensor.shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(", "),
             elements: tensor.elements(),
         }
     };
-    tensors.iter().map(port).collect()
+    ids.iter().enumerate().map(port).collect()
 }
 
-/// The crate as a whole.
-pub(super) fn krate(program: &Program<'_>, options: &EmitOptions, package: &str, first_line: &str) -> CrateView {
-    let (graph, plan) = (program.graph, program.plan);
-    let inputs = ports(graph, &graph.inputs);
-    let outputs = ports(graph, &graph.outputs);
-    let list = |ports: &[PortView], each: &dyn Fn(usize, &PortView) -> String| {
-        ports.iter().enumerate().map(|(i, p)| each(i, p)).collect::<Vec<_>>().join(", ")
-    };
-    let model = names::line(&options.model);
-    let gpus = names::count(plan.gpus.len(), "GPU");
-    CrateView {
-        first_line: first_line.to_owned(),
-        package: package.to_owned(),
-        crate_name: package.replace('-', "_"),
-        description: format!("{} on {gpus}, compiled by hiosc", model.replace(['"', '\\'], "'")),
-        title: format!("The model {} on {gpus}, compiled by hiosc.", quoted(&options.model)),
-        about: about(program, options),
-        dependencies: dependencies(&options.kernels),
-        example_inputs: list(&inputs, &|_, p| format!("{}: &{}", p.field, p.field)),
-        example_output: outputs.first().map(|p| p.field.clone()).unwrap_or_default(),
-        run_inputs: list(&inputs, &|_, p| format!("inputs.{}", p.field)),
-        run_outputs: list(&outputs, &|i, p| format!("{}: self.exec.output({i}).to_vec()", p.field)),
-        inputs,
-        outputs,
-        predicted: plan.latency,
-        compile: if options.kernels == KernelCode::Sources { "Some(&kernels::compile)".into() } else { "None".into() },
-        needs: needs(program, options),
-        gpus: (0..plan.gpus.len()).map(|gpu| gpu_row(program, gpu)).collect(),
-        alternatives: options.alternatives.iter().map(|(name, time)| format!("{} | {}", names::line(name), names::micros(*time))).collect(),
-        has_check: options.check.is_some(),
+/// `enqueue` calls every function in order, through parts where there are many.
+fn calls(functions: Vec<String>) -> Vec<Calls> {
+    let doc = "Enqueues one inference, in host issue order.".to_string();
+    if functions.len() <= LONGEST_FUNCTION {
+        return vec![Calls { public: true, name: "enqueue".into(), doc, names: functions }];
     }
-}
-
-fn about(program: &Program<'_>, options: &EmitOptions) -> Vec<String> {
-    let plan = program.plan;
-    vec![
-        format!(
-            "{} in {}, scheduled by `{}`.",
-            names::count(program.graph.operators.len(), "operator"),
-            stages(program),
-            options_algorithm(options)
-        ),
-        format!("Predicted latency of one inference: {}; costs: {}.", names::micros(plan.latency), names::line(&program.costs.source)),
-        format!("SHA-256 of the model file: `{}`.", names::line(&options.model_sha256)),
-    ]
-}
-
-fn options_algorithm(options: &EmitOptions) -> String {
-    names::line(&options.algorithm)
-}
-
-fn stages(program: &Program<'_>) -> String {
-    let stages = program.plan.sections.iter().filter(|s| matches!(s.kind, crate::plan::SectionKind::Stage { .. })).count();
-    let copies = program.plan.steps.iter().filter(|s| matches!(s, crate::plan::Step::Copy { .. })).count();
-    let copies = match copies {
-        0 => "no copies between GPUs".to_owned(),
-        1 => "1 copy between GPUs".to_owned(),
-        n => format!("{n} copies between GPUs"),
+    let chunks: Vec<&[String]> = functions.chunks(LONGEST_FUNCTION).collect();
+    let part = |(i, names): (usize, &&[String])| Calls {
+        public: false,
+        name: format!("part{i}"),
+        doc: format!("Part {} of {} of an inference.", i + 1, chunks.len()),
+        names: names.to_vec(),
     };
-    format!("{}, {copies}", names::count(stages, "stage"))
+    let parts: Vec<Calls> = chunks.iter().enumerate().map(part).collect();
+    let mut all = vec![Calls { public: true, name: "enqueue".into(), doc, names: parts.iter().map(|p| p.name.clone()).collect() }];
+    all.extend(parts);
+    all
 }
 
-/// The crates it depends on, as lines of its Cargo.toml; versions are pinned by the Cargo.lock beside it, and cudarc here too.
-fn dependencies(kernels: &KernelCode) -> Vec<String> {
-    let mut lines = vec![super::CUDARC.to_owned()];
-    if *kernels == KernelCode::Sources {
-        lines.push("libloading = \"0.9\"".into());
+/// Turns steps into lines.
+struct Writer<'a> {
+    input: &'a Input<'a>,
+    graph: &'a Graph,
+    plan: &'a Plan,
+    /// Constant of each buffer, within its GPU's module.
+    buffers: Vec<String>,
+    /// Constant of each weight, within its GPU's module.
+    weights: Vec<BTreeMap<TensorId, String>>,
+    /// All constants, each once: their order in the layout.
+    weight_order: Vec<TensorId>,
+    /// What each event marks: the step before its record.
+    marks: Vec<String>,
+}
+
+impl<'a> Writer<'a> {
+    fn new(input: &'a Input<'a>) -> Result<Writer<'a>> {
+        let (graph, plan) = (input.graph, input.plan);
+        let mut names: Vec<Names> = plan.gpus.iter().map(|_| Names::default()).collect();
+        let buffers = plan.buffers.iter().map(|b| names[b.gpu.index()].constant(&graph.tensor(b.tensor).name)).collect();
+        let constants = |gpu: &crate::plan::GpuPlan| {
+            let mut names = Names::default();
+            gpu.weights.iter().map(|&(t, _)| (t, names.constant(&graph.tensor(t).name))).collect()
+        };
+        let mut weight_order: Vec<TensorId> = plan.gpus.iter().flat_map(|gpu| &gpu.weights).map(|&(t, _)| t).collect();
+        weight_order.sort();
+        weight_order.dedup();
+        let mut writer =
+            Writer { input, graph, plan, buffers, weights: plan.gpus.iter().map(constants).collect(), weight_order, marks: Vec::new() };
+        writer.marks = writer.marks()?;
+        Ok(writer)
     }
-    lines.push("safetensors = { version = \"0.8\", default-features = false }".into());
-    lines.push("sha2 = \"0.10\"".into());
-    lines
-}
 
-fn needs(program: &Program<'_>, options: &EmitOptions) -> Vec<String> {
-    let cuda = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
-    let driver = cuda(options.kernels.driver());
-    let mut needs = vec![format!("To build: Rust. To run: the NVIDIA driver for CUDA {driver} or newer, and nothing else of CUDA.")];
-    needs.push(match &options.kernels {
-        KernelCode::Compiled { images, compiler, .. } => {
-            let mut targets: Vec<String> = images.values().flatten().map(super::target).collect();
-            targets.sort();
-            targets.dedup();
-            format!("Kernels: compiled by {} for {}.", names::line(compiler), targets.join(", "))
+    /// For each event, in words, what has happened when it has.
+    fn marks(&self) -> Result<Vec<String>> {
+        let mut latest: Vec<Option<String>> = vec![None; self.plan.streams.len()];
+        let mut marks = vec![String::new(); self.plan.events.len()];
+        for step in &self.plan.steps {
+            let stream = step.stream();
+            let gpu = self.plan.streams[stream.index()].gpu;
+            match step {
+                Step::Record { event, .. } => {
+                    let mark = latest[stream.index()].clone().unwrap_or_else(|| format!("{gpu} begins"));
+                    *marks.get_mut(event.index()).ok_or_else(|| Error::internal("emit", format!("{event} does not exist")))? = mark;
+                }
+                Step::Wait { .. } => {}
+                Step::Upload { input, .. } => {
+                    latest[stream.index()] = Some(format!("input {:?} on {gpu}", self.graph.tensor(self.graph.inputs[*input]).name))
+                }
+                Step::Download { output, .. } => {
+                    latest[stream.index()] = Some(format!("output {:?} from {gpu}", self.graph.tensor(self.graph.outputs[*output]).name));
+                }
+                Step::Launch { operator, .. } => {
+                    latest[stream.index()] = Some(format!("`{}` on {gpu}", self.graph.operator(*operator).name))
+                }
+                Step::Copy { tensor, .. } => latest[stream.index()] = Some(format!("`{}` from {gpu}", self.graph.tensor(*tensor).name)),
+            }
         }
-        KernelCode::Sources => "Kernels: **sources only**, because there was no NVRTC where this crate was made. They are compiled each time the model is loaded, which \
-             takes some seconds and needs NVRTC (`libnvrtc.so.12`) on the machine that runs it. Make the crate again where NVRTC is installed to avoid both."
-            .into(),
-    });
-    needs.push(format!("{}, or fewer with `--fold`.", names::count(program.plan.gpus.len(), "GPU")));
-    needs
-}
+        Ok(marks)
+    }
 
-fn gpu_row(program: &Program<'_>, gpu: usize) -> GpuRow {
-    let plan = program.plan;
-    let target = &program.costs.gpus[plan.targets[gpu].index()];
-    let streams = plan.streams.iter().filter(|s| s.gpu == GpuId::new(gpu));
-    let total = streams.clone().count();
-    let compute = streams.filter(|s| matches!(s.kind, crate::plan::StreamKind::Compute(_))).count();
-    GpuRow {
-        name: format!("gpu{gpu}"),
-        device: names::line(&target.device),
-        arena: names::bytes(plan.gpus[gpu].arena_bytes),
-        weights: names::bytes(plan.gpus[gpu].weights_bytes),
-        streams: format!("{compute} compute, {} copy", total - compute),
+    fn stream(&self, id: StreamId) -> String {
+        let stream = self.plan.streams[id.index()];
+        match stream.kind {
+            StreamKind::Compute(lane) => format!("GPU{}_COMPUTE{lane}", stream.gpu.0),
+            StreamKind::Copy { to } => format!("GPU{}_TO_GPU{}", stream.gpu.0, to.0),
+        }
+    }
+
+    fn streams(&self) -> Vec<Named> {
+        let largest = |id: usize| {
+            let copies = self.plan.steps.iter().filter(|s| matches!(s, Step::Copy { .. }) && s.stream().index() == id);
+            copies.filter_map(|s| if let Step::Copy { tensor, .. } = s { Some(self.graph.tensor(*tensor).bytes()) } else { None }).max()
+        };
+        let one = |(i, stream): (usize, &crate::plan::Stream)| {
+            let gpu = stream.gpu.index();
+            let layout = match stream.kind {
+                StreamKind::Compute(_) => format!("StreamLayout::Compute {{ gpu: {gpu} }}"),
+                StreamKind::Copy { to } => {
+                    format!("StreamLayout::Copy {{ gpu: {gpu}, to: {}, largest: {} }}", to.index(), largest(i).unwrap_or(0))
+                }
+            };
+            named(self.stream(StreamId::new(i)), format!("Stream({i})"), layout)
+        };
+        self.plan.streams.iter().enumerate().map(one).collect()
+    }
+
+    fn buffer(&self, id: BufferId) -> String {
+        format!("gpu{}::{}", self.plan.buffers[id.index()].gpu.0, self.buffers[id.index()])
+    }
+
+    fn weight(&self, gpu: GpuId, id: TensorId) -> Result<String> {
+        let name =
+            self.weights[gpu.index()].get(&id).ok_or_else(|| Error::internal("emit", format!("{id} is not among the weights of {gpu}")))?;
+        Ok(format!("weights{}::{name}", gpu.0))
+    }
+
+    fn gpus(&self) -> Vec<Gpu> {
+        let position = |t: TensorId| self.weight_order.binary_search(&t).unwrap_or(0);
+        let one = |(g, gpu): (usize, &crate::plan::GpuPlan)| {
+            let remark = |t: TensorId| format!("{} `{}`", self.graph.tensor(t).shape_text(), self.graph.tensor(t).name);
+            let here = self.plan.buffers.iter().zip(&self.buffers).filter(|(b, _)| b.gpu.index() == g);
+            let buffers = here.map(|(b, name)| named(name.clone(), format!("arena({}, {})", b.offset, b.bytes), remark(b.tensor)));
+            let bytes = |t: TensorId| self.graph.tensor(t).bytes();
+            let weight =
+                |&(t, offset): &(TensorId, u64)| named(self.weights[g][&t].clone(), format!("weights({offset}, {})", bytes(t)), remark(t));
+            Gpu {
+                id: g,
+                arena_bytes: gpu.arena_bytes,
+                weights_bytes: gpu.weights_bytes,
+                memory: kibibytes(gpu.arena_bytes + gpu.weights_bytes),
+                buffers: buffers.collect(),
+                weights: gpu.weights.iter().map(weight).collect(),
+                uploads: gpu.weights.iter().map(|&(t, _)| format!("({}, weights{g}::{})", position(t), self.weights[g][&t])).collect(),
+            }
+        };
+        self.plan.gpus.iter().enumerate().map(one).collect()
+    }
+
+    /// The kernel that a launch on `stream` uses.
+    fn kernel(&self, operator: crate::ids::OpId, stream: StreamId) -> &Kernel {
+        let gpu = self.plan.streams[stream.index()].gpu;
+        &self.input.costs.operator(operator, self.plan.targets[gpu.index()]).kernel
+    }
+
+    fn kernels(&self) -> Vec<KernelView> {
+        let mut users: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for step in &self.plan.steps {
+            if let Step::Launch { operator, stream, .. } = step {
+                let list = users.entry(&self.kernel(*operator, *stream).name).or_default();
+                list.push(self.plan.streams[stream.index()].gpu.index());
+            }
+        }
+        let three = |v: [u32; 3]| format!("[{}, {}, {}]", v[0], v[1], v[2]);
+        let one = |(index, kernel): (usize, &Kernel)| {
+            let mut gpus = users.get(kernel.name.as_str()).cloned().unwrap_or_default();
+            gpus.sort_unstable();
+            gpus.dedup();
+            let images = self.input.images.images.get(&kernel.name).into_iter().flatten().map(|image| {
+                let (kind, digits) = match image.architecture.strip_prefix("sm_") {
+                    Some(digits) => ("Cubin", digits),
+                    None => ("Ptx", image.architecture.trim_start_matches("compute_")),
+                };
+                let (major, minor) = digits.split_at(digits.len().saturating_sub(1));
+                ImageView { kind, arch: format!("({major}, {minor})"), path: image_path(&kernel.name, &image.architecture) }
+            });
+            KernelView {
+                constant: kernel.name.to_uppercase(),
+                index,
+                name: kernel.name.clone(),
+                grid: three(kernel.grid),
+                block: three(kernel.block),
+                shared_bytes: kernel.shared_bytes,
+                gpus: gpus.iter().map(|g| g.to_string()).collect::<Vec<_>>().join(", "),
+                images: images.collect(),
+            }
+        };
+        self.input.images.kernels.iter().enumerate().map(one).collect()
+    }
+
+    /// The functions of one section: one, or several if it is long.
+    fn section(&self, section: usize) -> Result<Vec<Function>> {
+        let section = &self.plan.sections[section];
+        let steps = &self.plan.steps[section.first..section.end];
+        let (name, mut docs) = match section.kind {
+            SectionKind::Begin => ("begin".into(), vec!["Fork from the origin stream, and the model's inputs.".into()]),
+            SectionKind::End => ("end".into(), vec!["The model's outputs, and the join on the origin stream.".into()]),
+            SectionKind::Stage { gpu, index } => {
+                let mut title = format!("{gpu}, stage {index}");
+                if let Some((start, finish)) = section.predicted {
+                    title += &format!(": {}, from {}", micros(finish - start), micros(start));
+                }
+                (format!("{gpu}_stage{index}"), vec![title])
+            }
+        };
+        for step in steps {
+            match step {
+                Step::Launch { operator, .. } => {
+                    let op = self.graph.operator(*operator);
+                    docs.push(format!("`{}`: {}", op.name, op.kind));
+                }
+                Step::Copy { tensor, to, .. } => {
+                    let tensor = self.graph.tensor(*tensor);
+                    docs.push(format!("leaves for {}: `{}`", self.plan.buffers[to.index()].gpu, tensor.name));
+                }
+                _ => {}
+            }
+        }
+        let mut parts: Vec<Vec<String>> = vec![Vec::new()];
+        for step in steps {
+            let lines = self.step(step)?;
+            match parts.last_mut() {
+                Some(part) if part.is_empty() || part.len() + lines.len() <= LONGEST_FUNCTION => part.extend(lines),
+                _ => parts.push(lines),
+            }
+        }
+        let count = parts.len();
+        let function = |(i, lines)| Function {
+            name: if i == 0 { name.clone() } else { format!("{name}_part{}", i + 1) },
+            docs: if i == 0 { docs.clone() } else { vec![format!("Part {} of {count} of `{name}`.", i + 1)] },
+            lines,
+        };
+        Ok(parts.into_iter().enumerate().map(function).collect())
+    }
+
+    /// The lines of one step, each with its remark at the right.
+    fn step(&self, step: &Step) -> Result<Vec<String>> {
+        let stream = self.stream(step.stream());
+        let event = |e: &EventId| format!("E{}", e.0);
+        let shape = |t: TensorId| self.graph.tensor(t).shape_text();
+        Ok(match step {
+            Step::Wait { event: e, .. } => {
+                vec![right(format!("x.wait({stream}, {})?;", event(e)), &format!("after {}", self.marks[e.index()]))]
+            }
+            Step::Record { event: e, .. } => {
+                vec![right(format!("x.record({}, {stream})?;", event(e)), &format!("marks {}", self.marks[e.index()]))]
+            }
+            Step::Upload { input, to, .. } => {
+                let remark = format!("{} {:?}", shape(self.graph.inputs[*input]), self.graph.tensor(self.graph.inputs[*input]).name);
+                vec![right(format!("x.upload({stream}, {input}, {})?;", self.buffer(*to)), &remark)]
+            }
+            Step::Download { output, from, .. } => {
+                let remark = format!("{} {:?}", shape(self.graph.outputs[*output]), self.graph.tensor(self.graph.outputs[*output]).name);
+                vec![right(format!("x.download({stream}, {output}, {})?;", self.buffer(*from)), &remark)]
+            }
+            Step::Copy { tensor, from, to, .. } => {
+                let remark =
+                    format!("{} `{}`, {}", shape(*tensor), self.graph.tensor(*tensor).name, kibibytes(self.graph.tensor(*tensor).bytes()));
+                vec![
+                    "x.copy(".to_string(),
+                    format!("    {stream},"),
+                    right(format!("    {},", self.buffer(*from)), &remark),
+                    right(format!("    {},", self.buffer(*to)), &format!("on {}", self.plan.buffers[to.index()].gpu)),
+                    ")?;".into(),
+                ]
+            }
+            Step::Launch { operator, stream: on, reads, writes } => {
+                let op = self.graph.operator(*operator);
+                let gpu = self.plan.streams[on.index()].gpu;
+                let mut lines = vec![
+                    "x.launch(".to_string(),
+                    format!("    {stream},"),
+                    format!("    &{},", self.kernel(*operator, *on).name.to_uppercase()),
+                    "    &[".into(),
+                ];
+                for (operand, &t) in reads.iter().zip(&op.inputs) {
+                    let place = match operand {
+                        Operand::Buffer(b) => self.buffer(*b),
+                        Operand::Weight(t) => self.weight(gpu, *t)?,
+                    };
+                    lines.push(right(format!("        {place},"), &format!("{} `{}`", shape(t), self.graph.tensor(t).name)));
+                }
+                for (b, &t) in writes.iter().zip(&op.outputs) {
+                    lines.push(right(format!("        {},", self.buffer(*b)), &format!("-> {} `{}`", shape(t), self.graph.tensor(t).name)));
+                }
+                lines.extend(["    ],".into(), ")?;".into()]);
+                lines
+            }
+        })
     }
 }
 
-/// `buffers.rs`.
-pub(super) fn buffers(
-    program: &Program<'_>,
-    constants: &BTreeMap<TensorId, String>,
-    weights_sha256: String,
-    first_line: &str,
-) -> Result<BuffersView> {
-    let gpus = (0..program.plan.gpus.len()).map(|gpu| gpu_view(program, constants, gpu)).collect::<Result<_>>()?;
-    let weights = program.weights.iter().map(|weight| format!("{:?}", weight.name)).collect();
-    let graph = program.graph;
-    let (inputs, outputs) = (ports(graph, &graph.inputs), ports(graph, &graph.outputs));
-    Ok(BuffersView { first_line: first_line.to_owned(), gpus, weights, weights_sha256, inputs, outputs })
-}
-
-fn gpu_view(program: &Program<'_>, constants: &BTreeMap<TensorId, String>, gpu: usize) -> Result<GpuView> {
-    let (graph, plan) = (program.graph, program.plan);
-    let own = || plan.buffers.iter().filter(|b| b.gpu == GpuId::new(gpu));
-    let line = |tensor: TensorId, what: &str, region: Region| {
-        let code = format!("pub const {}: Region = Region::{what}({gpu}, {}, {});", constants[&tensor], region.offset, region.bytes);
-        let t = graph.tensor(tensor);
-        format!("{code:<96} // {} {}", t.shape_text(), quoted(&t.name))
-    };
-    let placed = program.placed_weights(gpu)?;
-    let total: u64 = own().map(|b| b.bytes).sum();
-    let g = &plan.gpus[gpu];
-    Ok(GpuView {
-        gpu,
-        arena_bytes: g.arena_bytes,
-        arena_text: names::bytes(g.arena_bytes),
-        sharing: if total > g.arena_bytes { format!(" for {} of tensors", names::bytes(total)) } else { String::new() },
-        weights_bytes: g.weights_bytes,
-        weights_text: names::bytes(g.weights_bytes),
-        buffers: own().map(|b| line(b.tensor, "arena", Region::arena(gpu, b.offset, b.bytes))).collect(),
-        weights: placed.iter().map(|&(w, region)| line(program.weights[w].tensor, "weights", region)).collect(),
-        placed: plan::pack(placed.iter().map(|(w, _)| format!("({w}, weights{gpu}::{}),", constants[&program.weights[*w].tensor])), 120),
-    })
-}
-
-/// `kernels.rs`.
-pub(super) fn kernels(program: &Program<'_>, options: &EmitOptions, headers: Vec<String>, first_line: &str) -> Result<KernelsView> {
-    let from_sources = options.kernels == KernelCode::Sources;
-    let views = program.kernels.iter().enumerate().map(|(index, used)| {
-        let images = options.kernels.images(&used.kernel.name)?;
-        Ok(KernelView {
-            constant: plan::kernel_constant(&used.kernel.name),
-            words: words(used.kernel),
-            index,
-            name: used.kernel.name.clone(),
-            grid: format!("{:?}", used.kernel.grid),
-            block: format!("{:?}", used.kernel.block),
-            shared_bytes: used.kernel.shared_bytes,
-            gpus: used.gpus.iter().map(|g| g.to_string()).collect::<Vec<_>>().join(", "),
-            images: images
-                .iter()
-                .map(|image| ImageView {
-                    kind: if image.kind == ImageKind::Cubin { "Cubin" } else { "Ptx" },
-                    major: image.arch.0,
-                    minor: image.arch.1,
-                    path: super::image_path(&used.kernel.name, image),
-                })
-                .collect(),
-        })
-    });
-    let source =
-        |used: &crate::run::program::KernelUse<'_>| SourceView { name: used.kernel.name.clone(), file: format!("{}.cu", used.kernel.name) };
-    Ok(KernelsView {
-        first_line: first_line.to_owned(),
-        about: match &options.kernels {
-            KernelCode::Compiled { compiler, .. } => format!("Compiled by {}.", names::line(compiler)),
-            KernelCode::Sources => "They are compiled by NVRTC when the model is loaded.".into(),
-        },
-        imports: (if from_sources { "self, Kernel" } else { "Image, ImageKind, Kernel" }).into(),
-        driver: options.kernels.driver(),
-        kernels: views.collect::<Result<_>>()?,
-        sources: if from_sources { program.kernels.iter().map(source).collect() } else { Vec::new() },
-        headers: if from_sources { headers } else { Vec::new() },
-    })
-}
-
-/// The comment that a kernel's source begins with.
-fn words(kernel: &Kernel) -> String {
-    let comment = kernel.source.lines().next().and_then(|line| line.strip_prefix("//"));
-    names::line(comment.map_or(kernel.name.as_str(), str::trim))
-}
-
-/// `plan.rs`.
-pub(super) fn plan_view(
-    program: &Program<'_>,
-    options: &EmitOptions,
-    constants: &BTreeMap<TensorId, String>,
-    first_line: &str,
-) -> Result<PlanView> {
-    let writer = Writer::new(program, constants);
-    let plan = program.plan;
-    let copies = plan.gpus.len();
-    let arenas = (0..copies).map(|gpu| format!("gpu{gpu}"));
-    let weights = plan.gpus.iter().enumerate().filter(|(_, g)| !g.weights.is_empty()).map(|(gpu, _)| format!("weights{gpu}"));
-    Ok(PlanView {
-        first_line: first_line.to_owned(),
-        title: format!("{}, {}", quoted(&options.model), stages(program)),
-        about: about(program, options),
-        modules: arenas.chain(weights).collect::<Vec<_>>().join(", "),
-        streams: writer.streams(),
-        origin: plan::stream_name(plan, plan.origin),
-        layouts: program.streams().iter().map(plan::layout_code).collect(),
-        event_count: plan.events.len(),
-        events: plan::pack(plan.events.iter().map(|gpu| format!("{},", gpu.0)), 120),
-        functions: writer.functions()?,
-    })
+/// `line`, with `remark` behind `//` at the right. Remarks hold ONNX names: a line break in one must not end the comment.
+fn right(line: String, remark: &str) -> String {
+    let remark: String = remark.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("{line:<64} // {remark}")
 }

@@ -15,7 +15,7 @@
 //! | `Softmax` of one axis, `TypedConcat` | `Softmax`, `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tract_onnx::pb;
@@ -46,6 +46,8 @@ type Reason = String;
 struct Names<'a> {
     /// The first output of each node, by the node's name (of an unnamed node tract uses the output's name).
     nodes: BTreeMap<&'a str, &'a str>,
+    /// Initialisers; tract appends to their names, too (`weight` becomes `weight.0` where several nodes read it).
+    initialisers: BTreeSet<&'a str>,
 }
 
 impl<'a> Names<'a> {
@@ -55,7 +57,8 @@ impl<'a> Names<'a> {
             let output = n.output.first()?.as_str();
             Some((if n.name.is_empty() { output } else { n.name.as_str() }, output))
         });
-        Names { nodes: named.collect() }
+        let initialisers = proto.graph.iter().flat_map(|g| &g.initializer).map(|t| t.name.as_str());
+        Names { nodes: named.collect(), initialisers: initialisers.collect() }
     }
 
     /// The ONNX node that tract's node `name` came from: the longest ONNX name that `name` begins with, up to a dot; else `name`.
@@ -78,6 +81,11 @@ impl<'a> Names<'a> {
             return label.to_string();
         }
         let name = &model.node(outlet.node).name;
+        if let Some((onnx, _)) =
+            name.rsplit_once('.').filter(|(onnx, _)| !self.initialisers.contains(name.as_str()) && self.initialisers.contains(onnx))
+        {
+            return onnx.to_string();
+        }
         match self.nodes.get(name.as_str()) {
             Some(output) if outlet.slot == 0 => output.to_string(),
             _ if outlet.slot == 0 => name.clone(),

@@ -19,16 +19,30 @@ mod conv;
 mod draft;
 mod elementwise;
 mod expr;
+mod images;
 mod matmul;
+#[path = "../run/runtime/nvrtc.rs"]
+pub mod nvrtc;
 mod pool;
 mod reduce;
 mod softmax;
 mod tile;
 
+<<<<<<< HEAD
+pub use images::{Image, Images, KernelMode, PTX_ARCHITECTURE, build};
+=======
+pub mod nvrtc;
+>>>>>>> kernels
+
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
 use crate::ids::OpId;
 use crate::{Error, Result, embedded};
 
+<<<<<<< HEAD
+=======
+pub use images::{Image, compile_images};
+
+>>>>>>> kernels
 /// One instantiated kernel. Two operators of the same signature share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kernel {
@@ -79,7 +93,7 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
 
 /// The headers that every kernel source includes, as files of a crate: (`kernels/conv.cuh`, text), sorted.
 pub fn headers() -> Vec<(&'static str, &'static str)> {
-    embedded::FILES.iter().filter(|(path, _)| path.starts_with("kernels/") && path.ends_with(".cuh")).copied().collect()
+    embedded::folder("kernels").filter(|(name, _)| name.ends_with(".cuh")).collect()
 }
 
 /// The sources of `kernels` as files of a crate: (`kernels/<name>.cu`, text), sorted, each once.

@@ -45,9 +45,10 @@ pub(super) fn linked_gpus(problem: &Problem) -> Vec<usize> {
             }
         }
     }
+    let both_ways = |a: usize, b: usize| linked[a][b] && linked[b][a];
     let mut chosen = vec![fastest_gpu(problem)];
     for gpu in 0..problem.gpus {
-        if !chosen.contains(&gpu) && chosen.iter().all(|&other| linked[gpu][other] && linked[other][gpu]) {
+        if !chosen.contains(&gpu) && chosen.iter().all(|&other| both_ways(gpu, other)) {
             chosen.push(gpu);
         }
     }

@@ -41,8 +41,6 @@ pub(super) struct ListScheduler {
     inputs: Vec<(u32, u32)>,
     /// `outputs[rank]`: the flows that an operator makes, by tensor id.
     outputs: Vec<Vec<u32>>,
-    /// Place in the fixed topological order, by rank.
-    position: Vec<usize>,
 
     /// GPU of each operator, by rank.
     gpu: Vec<u32>,
@@ -84,7 +82,6 @@ impl ListScheduler {
         for list in &per_operator {
             first_input.push(first_input[first_input.len() - 1] + list.len());
         }
-        let position = problem.positions();
         ListScheduler {
             gpus,
             links: problem.links,
@@ -94,7 +91,6 @@ impl ListScheduler {
             first_input,
             inputs: per_operator.concat(),
             outputs,
-            position: by_rank.iter().map(|&op| position[op]).collect(),
             gpu: vec![UNMAPPED; operators],
             mapped: Vec::new(),
             finish: vec![0; operators],
@@ -228,7 +224,7 @@ impl ListScheduler {
                     running[gpu] = Nanos::MAX;
                 }
             }
-            self.finished.sort_unstable_by_key(|&rank| self.position[rank as usize]);
+            // Each comes from another GPU, so they use different links, and their order does not matter.
             for &rank in &self.finished {
                 let from = self.gpu[rank as usize] as usize;
                 for &flow in &self.outputs[rank as usize] {
@@ -267,4 +263,89 @@ fn merge(mapped: &mut Vec<u32>, at: usize, path: &[u32]) {
     }
     mapped.extend(a);
     mapped.extend(b);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{OpId, TensorId};
+    use crate::schedule::{Edge, baseline, evaluate};
+
+    /// A small generator of our own: any numbers will do.
+    struct Draw(u64);
+
+    impl Draw {
+        fn below(&mut self, limit: u64) -> u64 {
+            self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (self.0 >> 33) % limit
+        }
+    }
+
+    fn problem(draw: &mut Draw, operators: usize, gpus: usize, links: LinkMode) -> Problem {
+        let time = (0..operators).map(|_| (0..gpus).map(|_| 1 + draw.below(9)).collect()).collect();
+        let mut edges = Vec::new();
+        for from in 0..operators - 1 {
+            for _ in 0..draw.below(3) {
+                let mut consumers: Vec<OpId> =
+                    (0..1 + draw.below(3)).map(|_| OpId::new(from + 1 + draw.below((operators - from - 1) as u64) as usize)).collect();
+                consumers.sort_unstable();
+                consumers.dedup();
+                let transfer = (0..gpus).map(|a| (0..gpus).map(|b| (a != b).then(|| draw.below(9))).collect()).collect();
+                edges.push(Edge { tensor: TensorId::new(1000 - edges.len()), producer: OpId::new(from), consumers, transfer });
+            }
+        }
+        let order = (0..operators).map(OpId::new).collect();
+        Problem { time, utilisation: vec![vec![1.0; gpus]; operators], edges, links, order, gpus }
+    }
+
+    /// The problem that is left when only `kept` operators are there.
+    fn restricted(problem: &Problem, kept: &[bool]) -> Problem {
+        let ids: Vec<usize> = (0..problem.operators()).filter(|&op| kept[op]).collect();
+        let new = |op: OpId| OpId::new(ids.iter().position(|&old| old == op.index()).unwrap());
+        let edge = |e: &Edge| Edge {
+            producer: new(e.producer),
+            consumers: e.consumers.iter().filter(|c| kept[c.index()]).map(|&c| new(c)).collect(),
+            ..e.clone()
+        };
+        Problem {
+            time: ids.iter().map(|&op| problem.time[op].clone()).collect(),
+            utilisation: ids.iter().map(|&op| problem.utilisation[op].clone()).collect(),
+            edges: problem.edges.iter().filter(|e| kept[e.producer.index()]).map(edge).filter(|e| !e.consumers.is_empty()).collect(),
+            order: (0..ids.len()).map(OpId::new).collect(),
+            ..problem.clone()
+        }
+    }
+
+    /// After each path: the GPU chosen is the first of lowest latency by the exact evaluator on the mapped part of the problem.
+    #[test]
+    fn each_choice_is_the_evaluators() {
+        let mut draw = Draw(7);
+        for round in 0..300 {
+            let links = if round % 2 == 0 { LinkMode::Free } else { LinkMode::Serial };
+            let (operators, gpus) = (2 + draw.below(14) as usize, 1 + draw.below(4) as usize);
+            let problem = problem(&mut draw, operators, gpus, links);
+            problem.check().unwrap();
+            // Operator ids are topological here, and may serve as ranks.
+            let by_rank: Vec<usize> = (0..operators).collect();
+            let candidates: Vec<usize> = (0..gpus).collect();
+            let mut scheduler = ListScheduler::new(&problem, &by_rank);
+            let mut kept = vec![false; operators];
+            while kept.contains(&false) {
+                let mut path: Vec<u32> = (0..operators as u32).filter(|&op| !kept[op as usize] && draw.below(4) == 0).collect();
+                if path.is_empty() {
+                    path = vec![kept.iter().position(|k| !k).unwrap() as u32];
+                }
+                path.iter().for_each(|&op| kept[op as usize] = true);
+                scheduler.map_to_best(&path, &candidates);
+                let part = restricted(&problem, &kept);
+                let latency = |choice: usize| {
+                    let gpu = |op: usize| if path.contains(&(op as u32)) { choice } else { scheduler.gpu_of(op) };
+                    let placed = (0..operators).filter(|&op| kept[op]).enumerate().map(|(new, op)| (OpId::new(new), gpu(op)));
+                    evaluate(&part, &baseline::one_operator_stages("list", gpus, placed)).unwrap().latency
+                };
+                let best = candidates.iter().copied().min_by_key(|&gpu| latency(gpu)).unwrap();
+                assert_eq!(scheduler.gpu_of(path[0] as usize), best, "round {round}, path {path:?}");
+            }
+        }
+    }
 }

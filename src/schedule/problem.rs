@@ -320,6 +320,11 @@ impl<const N: usize> Line<'_, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cost::{Link, OperatorCost, TargetGpu};
+    use crate::graph::{DType, Elementwise, Expr, OpKind, Operator, Tensor};
+    use crate::kernel::Kernel;
+
+    type Change = fn(&mut Problem);
 
     const DIAMOND: &str = "4\n0 1.5 0.5\n2 0.000001 1\n1 2 0.25\n3 1 1\n4\n0 1 0.5\n0 2 0\n1 3 0.25\n2 3 1\n";
 
@@ -377,7 +382,7 @@ mod tests {
     #[test]
     fn check_finds_unsound_tables() {
         let good = Problem::from_dag_text(DIAMOND, 2, LinkMode::Free).unwrap();
-        let broken: [(&str, fn(&mut Problem)); 9] = [
+        let broken: [(&str, Change); 9] = [
             ("takes no time", |p| p.time[1][0] = 0),
             ("one time a GPU", |p| p.time[1] = vec![1]),
             ("different lengths", |p| p.utilisation.truncate(3)),
@@ -395,5 +400,64 @@ mod tests {
             assert!(error.contains(expected), "{expected}: {error}");
         }
         good.check().unwrap();
+    }
+
+    /// `x ─▶ 0 ─▶ a ─▶ 1 ─▶ b`, and `2` reads `b` and a view of `a`: its output is the model's, and nobody reads it.
+    fn graph_with_a_view() -> Graph {
+        let mut graph = Graph::default();
+        let mut tensor = |name: &str, origin| {
+            let tensor = Tensor { name: name.into(), dtype: DType::F32, shape: vec![250], origin };
+            graph.add_tensor(tensor)
+        };
+        let (x, a, b, c) = (tensor("x", Origin::Input), tensor("a", Origin::Input), tensor("b", Origin::Input), tensor("c", Origin::Input));
+        let view = tensor("a_flat", Origin::View(a));
+        for (name, inputs, output) in [("0", vec![x], a), ("1", vec![a], b), ("2", vec![b, view], c)] {
+            let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
+            graph.add_operator(Operator { name: name.into(), kind, inputs, outputs: vec![output] });
+        }
+        (graph.inputs, graph.outputs) = (vec![x], vec![c]);
+        graph
+    }
+
+    fn costs(operators: usize) -> CostTable {
+        let kernel = Kernel {
+            name: "k".into(),
+            source: String::new(),
+            grid: [1; 3],
+            block: [1; 3],
+            shared_bytes: 0,
+            static_shared_bytes: 0,
+            registers: 1,
+        };
+        let link = Some(Link { latency: 100, bandwidth: 1e9 });
+        CostTable {
+            source: "drawn".into(),
+            gpus: vec![TargetGpu { device: "a40".into(), compute_capability: (8, 6), memory: 1 }; 2],
+            operators: vec![vec![OperatorCost { time: 5, utilisation: 0.5, kernel }; 2]; operators],
+            links: vec![vec![None, link], vec![link, None]],
+        }
+    }
+
+    #[test]
+    fn views_lead_to_the_tensor_that_owns_the_bytes() {
+        let p = Problem::new(&graph_with_a_view(), &costs(3), LinkMode::Serial).unwrap();
+        let edges: Vec<_> =
+            p.edges.iter().map(|e| (e.tensor.0, e.producer.0, e.consumers.iter().map(|c| c.0).collect::<Vec<_>>())).collect();
+        assert_eq!(edges, [(1, 0, vec![1, 2]), (2, 1, vec![2])]);
+        // 100 ns, and 1000 bytes at 1 byte a nanosecond.
+        assert_eq!(p.edges[0].transfer, [[None, Some(1100)], [Some(1100), None]]);
+        assert_eq!(p.order, [OpId(0), OpId(1), OpId(2)]);
+    }
+
+    #[test]
+    fn costs_of_another_model_are_refused() {
+        let error = Problem::new(&graph_with_a_view(), &costs(2), LinkMode::Free).unwrap_err().to_string();
+        assert_eq!(error, "the cost table has 2 operators, the graph 3: it belongs to another model");
+        let mut uneven = costs(3);
+        uneven.operators[1].pop();
+        assert!(Problem::new(&graph_with_a_view(), &uneven, LinkMode::Free).is_err());
+        let mut dead_link = costs(3);
+        dead_link.links[0][1] = Some(Link { latency: 0, bandwidth: 0.0 });
+        assert!(Problem::new(&graph_with_a_view(), &dead_link, LinkMode::Free).is_err());
     }
 }

@@ -78,6 +78,9 @@ fn home(problem: &Problem, schedule: &Schedule, timeline: &Timeline) -> Result<V
     Ok(listed.into_iter().map(|(_, gpu, stage)| (gpu, stage)).collect())
 }
 
+/// A transfer of one link: when its tensor is ready, its producer's place in the topological order, itself.
+type Queued<'a> = (Nanos, usize, &'a Transfer);
+
 struct Judge<'a> {
     problem: &'a Problem,
     schedule: &'a Schedule,
@@ -196,7 +199,7 @@ impl Judge<'_> {
     fn transfer_times(&self) -> Result<()> {
         let places = self.places();
         let edges: BTreeMap<TensorId, &super::Edge> = self.problem.edges.iter().map(|e| (e.tensor, e)).collect();
-        let mut queues: BTreeMap<(GpuId, GpuId), Vec<(Nanos, usize, &Transfer)>> = BTreeMap::new();
+        let mut queues: BTreeMap<(GpuId, GpuId), Vec<Queued>> = BTreeMap::new();
         for transfer in &self.timeline.transfers {
             let edge = edges[&transfer.tensor];
             let ready = self.ready(edge.producer);
@@ -323,6 +326,8 @@ fn even_share(problem: &Problem, work: impl Fn(usize, usize) -> Nanos) -> Nanos 
 mod tests {
     use super::*;
 
+    type Change<'a, T> = &'a dyn Fn(&mut T);
+
     /// ```text
     ///   0 ──▶ 1 ──▶ 3      all 4 ms at utilisation 0.5, each edge 1 ms to another GPU
     ///     ╲─▶ 2 ──╱
@@ -362,7 +367,7 @@ mod tests {
         };
         verify(&p, &schedule, &good).unwrap();
 
-        let timelines: [(&str, &dyn Fn(&mut Timeline)); 9] = [
+        let timelines: [(&str, Change<Timeline>); 9] = [
             ("rule 1", &|t| t.stages[0].truncate(2)),
             ("rule 4: the transfer of tensor t3", &|t| t.transfers.truncate(1)),
             ("rule 4: tensor t3 is transferred twice", &|t| t.transfers.push(moved(3, 1, 0, 9))),
@@ -380,7 +385,7 @@ mod tests {
             assert!(error.contains(expected), "{expected}: {error}");
         }
 
-        let schedules: [(&str, &dyn Fn(&mut Schedule)); 7] = [
+        let schedules: [(&str, Change<Schedule>); 7] = [
             ("rule 1: operator %3 is in two stages", &|s| s.gpus[0][1].operators.push(OpId(3))),
             ("rule 1: operator %1 is in no stage", &|s| s.gpus[0][1].operators = vec![OpId(7)]),
             ("rule 1: stage 1 of gpu0 is empty", &|s| s.gpus[0][1].operators.clear()),

@@ -1,7 +1,8 @@
 //! The C++ compiler and the cache of what it made.
 //!
 //! A cached folder is named by a hash of everything that went into it. It is built beside its place and renamed there, so it is complete if it
-//! is there at all; of two processes that build the same one, the second finds the place taken and drops its own.
+//! is there at all. Whoever else wants the same one meanwhile waits for a lock on a file beside it; where files cannot be locked, both build it and the
+//! second finds the place taken.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -26,11 +27,14 @@ impl Compiler {
     /// `$CXX`, else the first of `c++`, `g++`, `clang++` that runs.
     pub(super) fn find() -> Result<Compiler> {
         let chosen = env::var("CXX").ok().filter(|words| !words.trim().is_empty());
-        let candidates = match &chosen {
-            Some(words) => vec![words.as_str()],
-            None => vec!["c++", "g++", "clang++"],
-        };
-        for candidate in &candidates {
+        match &chosen {
+            Some(words) => Compiler::first_of(&[words]),
+            None => Compiler::first_of(&["c++", "g++", "clang++"]),
+        }
+    }
+
+    fn first_of(candidates: &[&str]) -> Result<Compiler> {
+        for candidate in candidates {
             let words: Vec<OsString> = candidate.split_whitespace().map(OsString::from).collect();
             let output = Command::new(&words[0]).args(&words[1..]).arg("--version").stdin(Stdio::null()).output();
             if let Some(output) = output.ok().filter(|output| output.status.success()) {
@@ -100,14 +104,26 @@ pub(super) fn cached_folder(name: &str, build: impl FnOnce(&Path) -> Result<()>)
     if place.is_dir() {
         return Ok(place);
     }
-    let building = tempfile::Builder::new().prefix(".building-").tempdir_in(&cache).map_err(Error::io(&cache))?;
+    let lock_path = cache.join(format!(".{name}.lock"));
+    let lock = fs::File::create(&lock_path).map_err(Error::io(&lock_path))?;
+    let _ = lock.lock(); // held until `lock` is dropped
+    if place.is_dir() {
+        return Ok(place);
+    }
+    let made = make_folder(&cache, &place, build);
+    let _ = fs::remove_file(&lock_path); // those who wait for it look whether the place is taken
+    made.map(|()| place)
+}
+
+fn make_folder(cache: &Path, place: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let building = tempfile::Builder::new().prefix(".building-").tempdir_in(cache).map_err(Error::io(cache))?;
     // A folder for temporary files is private; the finished one is like any other.
     let content = building.path().join("content");
     fs::create_dir(&content).map_err(Error::io(&content))?;
     build(&content)?;
-    match fs::rename(&content, &place) {
-        Err(_) if place.is_dir() => Ok(place), // another process was faster
-        result => result.map(|()| place.clone()).map_err(Error::io(&place)),
+    match fs::rename(&content, place) {
+        Err(_) if place.is_dir() => Ok(()), // another process was faster
+        result => result.map_err(Error::io(place)),
     }
 }
 
@@ -161,4 +177,43 @@ fn run(command: &mut Command) -> Result<(), String> {
     let errors = String::from_utf8_lossy(&output.stderr);
     let first: Vec<&str> = errors.lines().take(30).collect();
     Err(format!("{}\n{}", output.status, first.join("\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_depends_on_where_parts_end() {
+        let key = |parts: &[&str]| {
+            let mut key = Key(Sha256::new());
+            parts.iter().for_each(|part| {
+                key.part(part);
+            });
+            key.finish()
+        };
+        assert_eq!(key(&["ab", "c"]), key(&["ab", "c"]));
+        assert_ne!(key(&["ab", "c"]), key(&["a", "bc"]));
+        assert_eq!(key(&[]).len(), 24);
+    }
+
+    #[test]
+    fn a_missing_compiler_comes_with_the_remedy() {
+        let text = Compiler::first_of(&["hiosc-no-such-program -x"]).map(drop).expect_err("it does not exist").to_string();
+        let expected = "C++ compiler: virtual GPUs need one and hiosc-no-such-program -x does not run: install g++ or clang++";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn the_first_failure_is_reported() {
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            command
+        };
+        let jobs = vec![("a".into(), shell("exit 0")), ("b".into(), shell("echo why >&2; exit 3")), ("c".into(), shell("exit 4"))];
+        let text = run_all(jobs).expect_err("b and c fail").to_string();
+        assert_eq!(text, "C++ compiler: b: exit status: 3\nwhy");
+        assert!(run_all(vec![("a".into(), Command::new("hiosc-no-such-program"))]).is_err());
+    }
 }

@@ -90,3 +90,37 @@ fn batches(kernels: &BTreeMap<&str, &str>) -> Vec<Batch> {
     }
     batches
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kernel_is_in_one_batch() {
+        let names: Vec<String> = (0..173).map(|i| format!("k{i:03}")).collect();
+        let kernels: BTreeMap<&str, &str> = names.iter().map(|name| (name.as_str(), "// text")).collect();
+        let batches = batches(&kernels);
+        assert!(batches.len() >= 4 && batches.iter().all(|batch| batch.text.matches("#line").count() <= BATCH));
+        let all: String = batches.iter().map(|batch| batch.text.as_str()).collect();
+        assert!(names.iter().all(|name| all.matches(&format!("#line 1 \"{name}.cu\"\n// text\n")).count() == 1));
+    }
+
+    #[test]
+    fn a_name_means_one_kernel() {
+        assert_eq!(distinct(&[("b", "1"), ("a", "2"), ("b", "1")]).expect("the same twice").len(), 2);
+        assert!(distinct(&[("a", "1"), ("a", "2")]).is_err());
+        assert!(batches(&BTreeMap::new()).is_empty());
+    }
+
+    #[test]
+    fn headers_of_a_crate_come_with_the_cpu_side() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        fs::write(folder.path().join("own.cuh"), "// own").expect("writes");
+        fs::write(folder.path().join("conv.cu"), "// not a header").expect("writes");
+        let headers = headers_of(Some(folder.path())).expect("reads");
+        assert_eq!(headers.get("own.cuh").map(String::as_str), Some("// own"));
+        assert!(headers.contains_key("cpu_cuda.h") && headers.contains_key("kernel_abi.h") && !headers.contains_key("conv.cu"));
+        assert!(!headers.contains_key("machine.h"));
+        assert!(headers_of(Some(&folder.path().join("missing"))).is_err());
+    }
+}

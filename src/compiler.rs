@@ -1,0 +1,266 @@
+//! The whole compiler on one page: each room called in order, its result verified before the next one sees it.
+//!
+//! ```no_run
+//! let compilation = hiosc::Compiler::new("model.onnx").device("a40").gpus(2).compile()?;
+//! println!("{}", compilation.summary());
+//! compilation.write("out".as_ref())?;
+//! # Ok::<(), hiosc::Error>(())
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::cost::{CostTable, Target};
+use crate::emit::{self, Check, Crate};
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::kernel::{self, Images, KernelMode};
+use crate::plan::Plan;
+use crate::schedule::{self, Algorithm, LinkMode, Problem, Schedule, Timeline};
+use crate::{cost, fuse, import, plan, summary};
+
+/// What to compile, for what, and how: a builder. Every call gives the builder back.
+#[derive(Clone, Debug)]
+pub struct Compiler {
+    model: PathBuf,
+    device: String,
+    gpus: usize,
+    link: String,
+    algorithm: Option<String>,
+    no_fuse: Vec<String>,
+    shapes: BTreeMap<String, Vec<usize>>,
+    check: bool,
+    kernels: KernelMode,
+}
+
+/// A schedule with its exact course.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// Its course, from the evaluator.
+    pub timeline: Timeline,
+}
+
+/// Everything up to the plan: what `--emit` prints.
+pub struct Planned {
+    /// The imported model.
+    pub model: import::Model,
+    /// The fused graph.
+    pub graph: Graph,
+    /// The target's GPUs and links.
+    pub target: Target,
+    /// Its costs.
+    pub costs: CostTable,
+    /// What the schedulers were given.
+    pub problem: Problem,
+    /// The schedules that were compared, sequential first.
+    pub candidates: Vec<Candidate>,
+    /// Which of them the plan follows.
+    pub chosen: usize,
+    /// The plan.
+    pub plan: Plan,
+    /// Time spent in each room.
+    pub timings: Vec<(&'static str, Duration)>,
+}
+
+/// A finished compilation.
+pub struct Compilation {
+    /// Everything up to the plan.
+    pub planned: Planned,
+    /// What became of the kernels.
+    pub images: Images,
+    /// The generated crate, in memory.
+    pub output: Crate,
+}
+
+impl Compiler {
+    /// A compiler for the model at `model`: two A40s on an NVLink bridge, the better of `sequential` and `hios-lp`, with a check.
+    pub fn new(model: impl Into<PathBuf>) -> Compiler {
+        Compiler {
+            model: model.into(),
+            device: "a40".into(),
+            gpus: 2,
+            link: "nvlink".into(),
+            algorithm: None,
+            no_fuse: Vec::new(),
+            shapes: BTreeMap::new(),
+            check: true,
+            kernels: KernelMode::Auto,
+        }
+    }
+
+    /// The device model, by name.
+    pub fn device(mut self, name: &str) -> Compiler {
+        self.device = name.into();
+        self
+    }
+
+    /// How many GPUs the plan may use at most.
+    pub fn gpus(mut self, count: usize) -> Compiler {
+        self.gpus = count;
+        self
+    }
+
+    /// What connects the GPUs, by name.
+    pub fn link(mut self, name: &str) -> Compiler {
+        self.link = name.into();
+        self
+    }
+
+    /// Emits what this algorithm finds, even where another one is better.
+    pub fn algorithm(mut self, name: &str) -> Compiler {
+        self.algorithm = Some(name.into());
+        self
+    }
+
+    /// Leaves out a fuse rule, by name.
+    pub fn no_fuse(mut self, rule: &str) -> Compiler {
+        self.no_fuse.push(rule.into());
+        self
+    }
+
+    /// The shape of an input: replaces what the model says.
+    pub fn shape(mut self, input: &str, shape: &[usize]) -> Compiler {
+        self.shapes.insert(input.into(), shape.to_vec());
+        self
+    }
+
+    /// Whether the crate carries an input with its reference output (on by default; the reference costs one inference on the CPU).
+    pub fn check(mut self, check: bool) -> Compiler {
+        self.check = check;
+        self
+    }
+
+    /// Whether kernels are shipped compiled, as sources, or as this machine can.
+    pub fn kernels(mut self, mode: KernelMode) -> Compiler {
+        self.kernels = mode;
+        self
+    }
+
+    /// Runs every room up to the plan.
+    pub fn plan(&self) -> Result<Planned> {
+        let mut clock = Clock::default();
+        let target = Target::uniform(&self.device, self.gpus, &self.link)?;
+        let algorithm = self.algorithm.as_deref().map(str::parse::<Algorithm>).transpose()?;
+
+        let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone() })?;
+        clock.lap("import");
+        let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
+        clock.lap("fuse");
+        let costs = cost::estimate_with(&graph, &target, |op| kernel::candidates(&graph, op))?;
+        clock.lap("cost");
+        let problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
+        let candidates = compare(&problem, algorithm)?;
+        let chosen = choose(&candidates, algorithm);
+        clock.lap("schedule");
+        let Candidate { schedule, timeline } = &candidates[chosen];
+        let options = plan::Options::default();
+        let plan = plan::plan(&graph, &costs, schedule, timeline, &options)?;
+        plan::verify(&graph, Some(schedule), &options, &plan)?;
+        clock.lap("plan");
+        Ok(Planned { model, graph, target, costs, problem, candidates, chosen, plan, timings: clock.laps })
+    }
+
+    /// Runs every room.
+    pub fn compile(&self) -> Result<Compilation> {
+        let mut planned = self.plan()?;
+        let mut clock = Clock::default();
+        let images = kernel::build(&planned.costs, &planned.plan, self.kernels)?;
+        clock.lap("kernels");
+        let check = if self.check { Some(reference(&planned.model, &planned.graph)?) } else { None };
+        clock.lap("reference");
+        let output = emit::emit(&emit::Input {
+            graph: &planned.graph,
+            costs: &planned.costs,
+            schedule: &planned.candidates[planned.chosen].schedule,
+            timeline: &planned.candidates[planned.chosen].timeline,
+            plan: &planned.plan,
+            images: &images,
+            model_file: self.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+            model_hash: planned.model.hash.clone(),
+            check,
+        })?;
+        clock.lap("emit");
+        planned.timings.append(&mut clock.laps);
+        Ok(Compilation { planned, images, output })
+    }
+}
+
+impl Compilation {
+    /// Writes the crate to `out`, whole or not at all; an earlier output of hiosc there is replaced, anything else is refused.
+    pub fn write(&self, out: &Path) -> Result<()> {
+        emit::write(&self.output, out)
+    }
+
+    /// What happened, in a screenful.
+    pub fn summary(&self) -> String {
+        summary::compilation(self)
+    }
+}
+
+impl Planned {
+    /// The candidate that the plan follows.
+    pub fn chosen(&self) -> &Candidate {
+        &self.candidates[self.chosen]
+    }
+}
+
+/// Sequential, HIOS-LP, and what was asked for; each verified.
+fn compare(problem: &Problem, wanted: Option<Algorithm>) -> Result<Vec<Candidate>> {
+    let mut algorithms = vec![Algorithm::Sequential, Algorithm::HiosLp];
+    algorithms.extend(wanted.filter(|a| !algorithms.contains(a)));
+    let run = |algorithm| {
+        let schedule = schedule::schedule(problem, algorithm)?;
+        let timeline = schedule::evaluate(problem, &schedule)?;
+        schedule::verify(problem, &schedule, &timeline)?;
+        Ok(Candidate { schedule, timeline })
+    };
+    algorithms.into_iter().map(run).collect()
+}
+
+/// What was asked for; else the lowest latency, the earlier one where two are equal (sequential is first).
+fn choose(candidates: &[Candidate], wanted: Option<Algorithm>) -> usize {
+    let named = |a: Algorithm| candidates.iter().position(|c| c.schedule.algorithm == a.to_string());
+    wanted.and_then(named).unwrap_or_else(|| (0..candidates.len()).min_by_key(|&i| (candidates[i].timeline.latency, i)).unwrap_or(0))
+}
+
+/// An input made from a fixed seed, and what tract computes from it.
+fn reference(model: &import::Model, graph: &Graph) -> Result<Check> {
+    let inputs: Vec<Vec<f32>> = graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t).elements())).collect();
+    let outputs = model.reference(&inputs)?;
+    Ok(Check { inputs, outputs })
+}
+
+/// `n` values with mean 0 and deviation 1, roughly normal (the sum of four uniform ones), from splitmix64 of `seed`.
+fn check_input(seed: u64, n: u64) -> Vec<f32> {
+    let uniform = |i: u64| {
+        let mut z = (seed << 40).wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    };
+    let deviation = (4.0f32 / 12.0).sqrt();
+    (0..n).map(|i| (0..4).map(|j| uniform(4 * i + j)).sum::<f32>() / deviation).collect()
+}
+
+/// Times each room.
+struct Clock {
+    since: Instant,
+    laps: Vec<(&'static str, Duration)>,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Clock { since: Instant::now(), laps: Vec::new() }
+    }
+}
+
+impl Clock {
+    fn lap(&mut self, room: &'static str) {
+        let now = Instant::now();
+        self.laps.push((room, now - self.since));
+        self.since = now;
+    }
+}

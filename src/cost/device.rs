@@ -1,0 +1,321 @@
+//! Device and link models: the figures that estimates are made from, each with its source.
+//!
+//! They are text files under `devices/` and `links/`, part of hiosc itself. A line is `key = value  # source`; the source must be there. Empty lines and
+//! lines that begin with `#` may be added. Every key appears once, none may be missing, and an unknown one is an error.
+
+use std::collections::BTreeMap;
+
+use super::Nanos;
+use crate::error::{Error, Result};
+
+/// The device models by name.
+const DEVICES: [(&str, &str); 1] = [("a40", include_str!("devices/a40.txt"))];
+
+/// The link models by name.
+const LINKS: [(&str, &str); 2] = [("nvlink", include_str!("links/nvlink.txt")), ("pcie4", include_str!("links/pcie4.txt"))];
+
+/// The link between GPUs that the chosen one does not join.
+const FALLBACK_LINK: &str = "pcie4";
+
+/// The most GPUs of one target.
+const MAX_GPUS: usize = 64;
+
+/// A kind of GPU. The sources of a model's figures are in its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeviceModel {
+    /// As `--device` names it: `a40`.
+    pub name: String,
+    /// Compute capability: (8, 6).
+    pub compute_capability: (u32, u32),
+    /// Streaming multiprocessors.
+    pub sms: u64,
+    /// Clock of the SMs under load, cycles a second.
+    pub clock_hz: f64,
+    /// Single precision multiply-adds that an SM starts a cycle.
+    pub fp32_lanes_per_sm: u64,
+    /// Memory, in bytes.
+    pub memory_bytes: u64,
+    /// Bandwidth of the memory, bytes a second.
+    pub bandwidth: f64,
+    /// Size of the L2 cache. Estimates do not use it: every operator is taken to read from memory.
+    pub l2_bytes: u64,
+    /// Threads of a warp.
+    pub warp: u64,
+    /// The most threads of a block.
+    pub max_threads_per_block: u64,
+    /// The most threads resident on an SM.
+    pub max_threads_per_sm: u64,
+    /// The most blocks resident on an SM.
+    pub max_blocks_per_sm: u64,
+    /// Registers of an SM.
+    pub registers_per_sm: u64,
+    /// A warp gets registers in multiples of this.
+    pub register_unit: u64,
+    /// Shared memory of an SM.
+    pub shared_bytes_per_sm: u64,
+    /// The most shared memory of a block.
+    pub shared_bytes_per_block: u64,
+    /// Shared memory that the system keeps for each block.
+    pub shared_reserved_per_block: u64,
+    /// A block gets shared memory in multiples of this.
+    pub shared_unit: u64,
+    /// Warp schedulers of an SM.
+    pub schedulers_per_sm: u64,
+    /// Cycles from an arithmetic instruction to one that uses its result.
+    pub arithmetic_latency_cycles: u64,
+    /// Time of a memory access.
+    pub memory_latency_ns: Nanos,
+    /// Share of the arithmetic peak that a good kernel sustains.
+    pub compute_efficiency: f64,
+    /// Share of the memory bandwidth that a good kernel sustains.
+    pub bandwidth_efficiency: f64,
+    /// Time from the end of a kernel to the start of the next one in its stream.
+    pub launch_gap_ns: Nanos,
+}
+
+impl DeviceModel {
+    /// Single precision operations a second, at most.
+    pub fn peak_flops(&self) -> f64 {
+        (self.sms * self.fp32_lanes_per_sm * 2) as f64 * self.clock_hz
+    }
+
+    fn parse(name: &str, text: &str) -> Result<DeviceModel> {
+        let mut figures = Figures::read(&format!("device model {name}"), text)?;
+        let capability = figures.text("compute_capability")?;
+        let compute_capability =
+            capability
+                .1
+                .split_once('.')
+                .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)))
+                .ok_or_else(|| figures.error(capability.0, format!("`{}` is not a compute capability like 8.6", capability.1)))?;
+        let model = DeviceModel {
+            name: name.into(),
+            compute_capability,
+            sms: figures.count("sms")?,
+            clock_hz: figures.positive("clock_hz")?,
+            fp32_lanes_per_sm: figures.count("fp32_lanes_per_sm")?,
+            memory_bytes: figures.count("memory_bytes")?,
+            bandwidth: figures.positive("bandwidth")?,
+            l2_bytes: figures.count("l2_bytes")?,
+            warp: figures.count("warp")?,
+            max_threads_per_block: figures.count("max_threads_per_block")?,
+            max_threads_per_sm: figures.count("max_threads_per_sm")?,
+            max_blocks_per_sm: figures.count("max_blocks_per_sm")?,
+            registers_per_sm: figures.count("registers_per_sm")?,
+            register_unit: figures.count("register_unit")?,
+            shared_bytes_per_sm: figures.count("shared_bytes_per_sm")?,
+            shared_bytes_per_block: figures.count("shared_bytes_per_block")?,
+            shared_reserved_per_block: figures.count("shared_reserved_per_block")?,
+            shared_unit: figures.count("shared_unit")?,
+            schedulers_per_sm: figures.count("schedulers_per_sm")?,
+            arithmetic_latency_cycles: figures.count("arithmetic_latency_cycles")?,
+            memory_latency_ns: figures.count("memory_latency_ns")?,
+            compute_efficiency: figures.share("compute_efficiency")?,
+            bandwidth_efficiency: figures.share("bandwidth_efficiency")?,
+            launch_gap_ns: figures.count("launch_gap_ns")?,
+        };
+        figures.end()?;
+        Ok(model)
+    }
+}
+
+/// A kind of connection between GPUs, the same in both directions.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LinkModel {
+    /// As `--link` names it: `nvlink`.
+    pub name: String,
+    /// What the wires carry in one direction, bytes a second.
+    pub line_rate: f64,
+    /// Share of it that a large copy sustains.
+    pub efficiency: f64,
+    /// Time of an empty copy.
+    pub latency_ns: Nanos,
+    /// How many GPUs one such connection joins: GPUs 0 to `group - 1`, the next `group`, and so on.
+    pub group: usize,
+}
+
+impl LinkModel {
+    fn parse(name: &str, text: &str) -> Result<LinkModel> {
+        let mut figures = Figures::read(&format!("link model {name}"), text)?;
+        let model = LinkModel {
+            name: name.into(),
+            line_rate: figures.positive("line_rate")?,
+            efficiency: figures.share("efficiency")?,
+            latency_ns: figures.count("latency_ns")?,
+            group: figures.count("group")? as usize,
+        };
+        figures.end()?;
+        Ok(model)
+    }
+}
+
+/// What a model is compiled for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The GPUs.
+    pub gpus: Vec<DeviceModel>,
+    /// The connection between GPUs of one group.
+    pub link: LinkModel,
+    /// The connection between GPUs of different groups.
+    pub beyond: LinkModel,
+}
+
+impl Target {
+    /// `count` GPUs of one kind, linked in one way: `Target::uniform("a40", 2, "nvlink")`. Where that link does not reach (a bridge joins
+    /// two cards), copies go over `pcie4`.
+    pub fn uniform(name: &str, count: usize, link_name: &str) -> Result<Target> {
+        if !(1..=MAX_GPUS).contains(&count) {
+            return Err(Error::Usage(format!("{count} GPUs: between 1 and {MAX_GPUS} are possible")));
+        }
+        Ok(Target { gpus: vec![device(name)?; count], link: link(link_name)?, beyond: link(FALLBACK_LINK)? })
+    }
+
+    /// The connection between two different GPUs.
+    pub fn link_between(&self, a: usize, b: usize) -> &LinkModel {
+        if a / self.link.group == b / self.link.group { &self.link } else { &self.beyond }
+    }
+}
+
+/// The device model of this name.
+pub fn device(name: &str) -> Result<DeviceModel> {
+    DeviceModel::parse(name, find("device", name, &DEVICES)?)
+}
+
+/// The link model of this name.
+pub fn link(name: &str) -> Result<LinkModel> {
+    LinkModel::parse(name, find("link", name, &LINKS)?)
+}
+
+fn find(what: &str, name: &str, known: &[(&str, &'static str)]) -> Result<&'static str> {
+    known.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
+        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
+        Error::Usage(format!("unknown {what} `{name}`; known: {}", names.join(", ")))
+    })
+}
+
+/// The lines of a model file, by key.
+struct Figures<'t> {
+    title: String,
+    values: BTreeMap<&'t str, (usize, &'t str)>,
+}
+
+impl<'t> Figures<'t> {
+    fn read(title: &str, text: &'t str) -> Result<Figures<'t>> {
+        let mut figures = Figures { title: title.into(), values: BTreeMap::new() };
+        for (number, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let Some((key, rest)) = line.split_once('=') else {
+                return Err(figures.error(number, format!("`key = value  # source` expected, found `{line}`")));
+            };
+            let (value, source) = rest.split_once('#').unwrap_or((rest, ""));
+            if source.trim().is_empty() {
+                return Err(figures.error(number, format!("`{}` has no source", key.trim())));
+            }
+            if figures.values.insert(key.trim(), (number, value.trim())).is_some() {
+                return Err(figures.error(number, format!("`{}` appears twice", key.trim())));
+            }
+        }
+        Ok(figures)
+    }
+
+    fn error(&self, number: usize, message: String) -> Error {
+        Error::Usage(format!("{}, line {number}: {message}", self.title))
+    }
+
+    fn text(&mut self, key: &str) -> Result<(usize, &'t str)> {
+        self.values.remove(key).ok_or_else(|| Error::Usage(format!("{}: `{key}` is missing", self.title)))
+    }
+
+    fn positive(&mut self, key: &str) -> Result<f64> {
+        let (number, text) = self.text(key)?;
+        match text.parse::<f64>() {
+            Ok(value) if value > 0.0 && value.is_finite() => Ok(value),
+            _ => Err(self.error(number, format!("{key}: `{text}` is not a positive number"))),
+        }
+    }
+
+    fn share(&mut self, key: &str) -> Result<f64> {
+        let number = self.values.get(key).map_or(0, |v| v.0);
+        match self.positive(key)? {
+            value if value <= 1.0 => Ok(value),
+            value => Err(self.error(number, format!("{key}: {value} is above 1"))),
+        }
+    }
+
+    fn count(&mut self, key: &str) -> Result<u64> {
+        let number = self.values.get(key).map_or(0, |v| v.0);
+        match self.positive(key)? {
+            value if value.fract() == 0.0 && value < 1e18 => Ok(value as u64),
+            value => Err(self.error(number, format!("{key}: {value} is not a whole number"))),
+        }
+    }
+
+    fn end(&self) -> Result<()> {
+        match self.values.iter().next() {
+            Some((key, &(number, _))) => Err(self.error(number, format!("unknown key `{key}`"))),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_model_is_sound() {
+        for (name, _) in DEVICES {
+            device(name).unwrap();
+        }
+        for (name, _) in LINKS {
+            assert!(link(name).unwrap().group >= 2);
+        }
+        link(FALLBACK_LINK).unwrap();
+    }
+
+    #[test]
+    fn the_a40_has_its_datasheets_peak() {
+        let a40 = device("a40").unwrap();
+        assert_eq!(a40.compute_capability, (8, 6));
+        assert!((a40.peak_flops() / 37.4e12 - 1.0).abs() < 0.002, "{}", a40.peak_flops());
+    }
+
+    #[test]
+    fn unknown_names_list_the_known_ones() {
+        assert_eq!(device("a41").unwrap_err().to_string(), "unknown device `a41`; known: a40");
+        assert_eq!(link("ib").unwrap_err().to_string(), "unknown link `ib`; known: nvlink, pcie4");
+        assert!(Target::uniform("a40", 0, "nvlink").is_err());
+        assert!(Target::uniform("a40", 65, "nvlink").is_err());
+    }
+
+    #[test]
+    fn a_bridge_joins_two_cards() {
+        let target = Target::uniform("a40", 4, "nvlink").unwrap();
+        let names: Vec<_> = [(0, 1), (1, 2), (3, 2), (0, 3)].iter().map(|&(a, b)| target.link_between(a, b).name.as_str()).collect();
+        assert_eq!(names, ["nvlink", "pcie4", "nvlink", "pcie4"]);
+    }
+
+    #[test]
+    fn broken_models_are_errors_that_name_the_line() {
+        let a40 = DEVICES[0].1;
+        let line = |key: &str| a40.lines().find(|l| l.starts_with(key)).unwrap();
+        let number = |key: &str| a40.lines().position(|l| l.starts_with(key)).unwrap() + 1;
+        let cases = [
+            (a40.replace(line("sms"), ""), "device model x: `sms` is missing".to_string()),
+            (a40.replace(line("sms"), "sms = 84"), format!("line {}: `sms` has no source", number("sms"))),
+            (a40.replace(line("sms"), "sms = 1.5 # me"), format!("line {}: sms: 1.5 is not a whole number", number("sms"))),
+            (a40.replace(line("sms"), "sms = -1 # me"), format!("line {}: sms: `-1` is not a positive number", number("sms"))),
+            (a40.replace(line("sms"), "sms 84"), format!("line {}: `key = value  # source` expected", number("sms"))),
+            (a40.replace(line("warp"), line("sms")), format!("line {}: `sms` appears twice", number("warp"))),
+            (a40.replace(line("compute_eff"), "compute_efficiency = 2 # me"), "compute_efficiency: 2 is above 1".to_string()),
+            (a40.replace(line("compute_cap"), "compute_capability = 86 # me"), "`86` is not a compute capability".to_string()),
+            (format!("{a40}\ncores = 1 # me"), "unknown key `cores`".to_string()),
+        ];
+        for (text, expected) in cases {
+            let error = DeviceModel::parse("x", &text).unwrap_err().to_string();
+            assert!(error.contains(&expected), "{expected}: {error}");
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Cost tables in text form, and back: `--emit costs`, `--costs`.
+//!
+//! ```text
+//! costs: estimated from device model a40, link nvlink
+//! gpu0: a40, compute capability 8.6, 48000000000 bytes
+//! gpu1: a40, compute capability 8.6, 48000000000 bytes
+//! link gpu0 -> gpu1: 3000 ns, 47250000000 bytes/s
+//! link gpu1 -> gpu0: 3000 ns, 47250000000 bytes/s
+//! %0 "conv1": 12345 ns, busy 0.75, conv_tile_64x64 | 12345 ns, busy 0.75, conv_tile_64x64
+//! ```
+//!
+//! One line an operator; one group a GPU, separated by `|`: time alone, share of the GPU kept busy, kernel. Reading back needs the graph and its kernels: names
+//! must agree, and a kernel is found among the operator's candidates by its name. Empty lines and lines that begin with `#` may be added.
+
+use std::fmt::Write;
+
+use super::{CostTable, Link, OperatorCost, TargetGpu};
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::ids::OpId;
+use crate::kernel::Kernel;
+
+impl CostTable {
+    /// The table in text form.
+    pub fn to_text(&self, graph: &Graph) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "costs: {}", self.source);
+        for (index, gpu) in self.gpus.iter().enumerate() {
+            let (major, minor) = gpu.compute_capability;
+            let _ = writeln!(out, "gpu{index}: {}, compute capability {major}.{minor}, {} bytes", gpu.device, gpu.memory);
+        }
+        for (from, row) in self.links.iter().enumerate() {
+            for (to, link) in row.iter().enumerate() {
+                if let Some(Link { latency, bandwidth }) = link {
+                    let _ = writeln!(out, "link gpu{from} -> gpu{to}: {latency} ns, {bandwidth} bytes/s");
+                }
+            }
+        }
+        for (index, row) in self.operators.iter().enumerate() {
+            let cost = |c: &OperatorCost| format!("{} ns, busy {}, {}", c.time, c.utilisation, c.kernel.name);
+            let _ = writeln!(out, "{} {}", operator_text(graph, OpId::new(index)), row.iter().map(cost).collect::<Vec<_>>().join(" | "));
+        }
+        out
+    }
+
+    /// The table in `text`, which must be one of `graph`. `candidates` gives the kernels that compute an operator.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] with the line: the text may come from anybody.
+    pub fn parse(text: &str, graph: &Graph, mut candidates: impl FnMut(OpId) -> Result<Vec<Kernel>>) -> Result<CostTable> {
+        let mut table = CostTable { source: String::new(), gpus: Vec::new(), operators: Vec::new(), links: Vec::new() };
+        for (number, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let error = |message: String| Error::Usage(format!("costs, line {number}: {message}"));
+            if let Some(source) = line.strip_prefix("costs: ") {
+                table.source = source.into();
+            } else if line.starts_with("gpu") {
+                table.gpus.push(
+                    parse_gpu(line, table.gpus.len())
+                        .ok_or_else(|| error(format!("`{line}` does not describe GPU {}", table.gpus.len())))?,
+                );
+                table.links = vec![vec![None; table.gpus.len()]; table.gpus.len()];
+            } else if line.starts_with("link ") {
+                let (from, to, link) =
+                    parse_link(line, table.gpus.len()).ok_or_else(|| error(format!("`{line}` does not describe a link")))?;
+                table.links[from][to] = Some(link);
+            } else if line.starts_with('%') {
+                let op = OpId::new(table.operators.len());
+                if op.index() >= graph.operators.len() {
+                    return Err(error(format!("the model has only {} operators", graph.operators.len())));
+                }
+                let expected = operator_text(graph, op);
+                let rest = line
+                    .strip_prefix(&expected)
+                    .ok_or_else(|| error(format!("`{expected}` expected: are these the costs of another model?")))?;
+                let kernels = candidates(op)?;
+                let row: Vec<OperatorCost> = rest
+                    .split('|')
+                    .map(|cost| {
+                        parse_cost(cost.trim(), &kernels)
+                            .ok_or_else(|| error(format!("`{}` is not a cost of one of this operator's kernels", cost.trim())))
+                    })
+                    .collect::<Result<_>>()?;
+                if row.len() != table.gpus.len() {
+                    return Err(error(format!("{} costs for {} GPUs", row.len(), table.gpus.len())));
+                }
+                table.operators.push(row);
+            } else {
+                return Err(error(format!("`{line}` is not understood")));
+            }
+        }
+        if table.gpus.is_empty() {
+            return Err(Error::Usage("costs: there is no GPU".into()));
+        }
+        if table.operators.len() != graph.operators.len() {
+            return Err(Error::Usage(format!("costs: {} operators, the model has {}", table.operators.len(), graph.operators.len())));
+        }
+        Ok(table)
+    }
+}
+
+/// `%3 "conv1":`
+fn operator_text(graph: &Graph, op: OpId) -> String {
+    format!("{op} {:?}:", graph.operator(op).name)
+}
+
+fn parse_gpu(line: &str, index: usize) -> Option<TargetGpu> {
+    let mut fields = line.strip_prefix(&format!("gpu{index}: "))?.split(", ");
+    let device = fields.next()?.to_string();
+    let (major, minor) = fields.next()?.strip_prefix("compute capability ")?.split_once('.')?;
+    let memory = fields.next()?.strip_suffix(" bytes")?.parse().ok()?;
+    fields.next().is_none().then_some(TargetGpu { device, compute_capability: (major.parse().ok()?, minor.parse().ok()?), memory })
+}
+
+fn parse_link(line: &str, gpus: usize) -> Option<(usize, usize, Link)> {
+    let (ends, figures) = line.strip_prefix("link ")?.split_once(": ")?;
+    let (from, to) = ends.split_once(" -> ")?;
+    let gpu = |text: &str| text.strip_prefix("gpu")?.parse::<usize>().ok().filter(|&g| g < gpus);
+    let (from, to) = (gpu(from)?, gpu(to)?);
+    let (latency, bandwidth) = figures.split_once(", ")?;
+    let latency = latency.strip_suffix(" ns")?.parse().ok().filter(|&l| l <= 1_000_000_000_000)?;
+    let bandwidth: f64 = bandwidth.strip_suffix(" bytes/s")?.parse().ok()?;
+    (from != to && bandwidth.is_finite() && bandwidth >= 1.0).then_some((from, to, Link { latency, bandwidth }))
+}
+
+fn parse_cost(text: &str, kernels: &[Kernel]) -> Option<OperatorCost> {
+    let mut fields = text.split(", ");
+    let time = fields.next()?.strip_suffix(" ns")?.parse().ok().filter(|&t| t > 0)?;
+    let utilisation = fields.next()?.strip_prefix("busy ")?.parse::<f64>().ok().filter(|u| *u > 0.0 && *u <= 1.0)?;
+    let name = fields.next()?;
+    let kernel = kernels.iter().find(|k| k.name == name)?.clone();
+    fields.next().is_none().then_some(OperatorCost { time, utilisation, kernel })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::device::Target;
+    use crate::cost::estimate::estimate_with;
+    use crate::graph::{DType, Elementwise, Expr, OpKind, Operator, Origin, Tensor};
+
+    fn graph() -> Graph {
+        let mut graph = Graph::default();
+        let tensor = |name: &str| Tensor { name: name.into(), dtype: DType::F32, shape: vec![1000], origin: Origin::Input };
+        let (x, y) = (graph.add_tensor(tensor("x")), graph.add_tensor(tensor("y")));
+        let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
+        graph.add_operator(Operator { name: "a | b: \"c\"".into(), kind, inputs: vec![x], outputs: vec![y] });
+        (graph.inputs, graph.outputs) = (vec![x], vec![y]);
+        graph
+    }
+
+    fn kernels(_: OpId) -> Result<Vec<Kernel>> {
+        let kernel = |name: &str, blocks: u32| Kernel {
+            name: name.into(),
+            source: String::new(),
+            grid: [blocks, 1, 1],
+            block: [128, 1, 1],
+            shared_bytes: 0,
+            static_shared_bytes: 0,
+            registers: 32,
+        };
+        Ok(vec![kernel("k1", 1), kernel("k8", 8)])
+    }
+
+    #[test]
+    fn there_and_back() {
+        let graph = graph();
+        let table = estimate_with(&graph, &Target::uniform("a40", 2, "nvlink").unwrap(), kernels).unwrap();
+        let text = table.to_text(&graph);
+        assert!(
+            text.starts_with("costs: estimated from device model a40, link nvlink\ngpu0: a40, compute capability 8.6, 48000000000 bytes\n"),
+            "{text}"
+        );
+        assert!(text.contains("\nlink gpu1 -> gpu0: 3000 ns, 47250000000 bytes/s\n%0 \"a | b: \\\"c\\\"\": "), "{text}");
+        assert_eq!(CostTable::parse(&text, &graph, kernels).unwrap(), table);
+    }
+
+    #[test]
+    fn broken_texts_are_errors_that_name_the_line() {
+        let graph = graph();
+        let name = "%0 \"a | b: \\\"c\\\"\":";
+        let gpu = "gpu0: a40, compute capability 8.6, 1 bytes\n";
+        let broken = [
+            ("".to_string(), "costs: there is no GPU"),
+            (gpu.to_string(), "costs: 0 operators, the model has 1"),
+            ("hello".into(), "costs, line 1: `hello` is not understood"),
+            (
+                "gpu1: a40, compute capability 8.6, 1 bytes".into(),
+                "line 1: `gpu1: a40, compute capability 8.6, 1 bytes` does not describe GPU 0",
+            ),
+            (format!("{gpu}link gpu0 -> gpu1: 1 ns, 1 bytes/s"), "line 2: `link gpu0 -> gpu1: 1 ns, 1 bytes/s` does not describe a link"),
+            (format!("{gpu}%0 \"z\": 1 ns, busy 1, k1"), "expected: are these the costs of another model?"),
+            (format!("{gpu}{name} 0 ns, busy 1, k1"), "line 2: `0 ns, busy 1, k1` is not a cost"),
+            (format!("{gpu}{name} 1 ns, busy 2, k1"), "is not a cost"),
+            (format!("{gpu}{name} 1 ns, busy 1, k2"), "is not a cost"),
+            (format!("{gpu}{name} 1 ns, busy 1, k1 | 1 ns, busy 1, k1"), "line 2: 2 costs for 1 GPUs"),
+            (format!("{gpu}{name} 1 ns, busy 1, k1\n%1 \"d\": 1 ns, busy 1, k1"), "line 3: the model has only 1 operators"),
+        ];
+        for (text, expected) in broken {
+            let error = CostTable::parse(&text, &graph, kernels).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+}

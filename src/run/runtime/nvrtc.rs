@@ -1,0 +1,263 @@
+//! NVRTC, NVIDIA's run-time compiler, found and loaded without a CUDA toolkit, GPU or driver.
+//!
+//! Only std and libloading are used, and nothing else of hiosc: generated crates that ship their kernels as sources contain this very file.
+//!
+//! Where it is looked for, first hit wins:
+//! 1. the file `$HIOSC_NVRTC`, and then nothing else;
+//! 2. version 12, then whatever is called `libnvrtc.so`, then version 13; each first by name (the dynamic linker's own search), then in
+//!    `$CUDA_HOME`, `$CUDA_PATH`, `$CONDA_PREFIX`, `/usr/local/cuda*` and among the Python packages of `$VIRTUAL_ENV`, the user and the system.
+//!
+//! Version 12 comes before 13 because PTX made by 13 fails on the widespread 12.x drivers.
+//!
+//! Kernels are compiled as strict IEEE single precision, except that a product and a sum may fuse into one rounding (the compiler's default).
+
+use std::env;
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::ptr;
+
+use libloading::Library;
+
+type Program = *mut c_void;
+type Status = c_int;
+type SizeOf = unsafe extern "C" fn(Program, *mut usize) -> Status;
+type TextOf = unsafe extern "C" fn(Program, *mut c_char) -> Status;
+
+/// Names of the library, by preference.
+const NAMES: [&str; 3] = ["libnvrtc.so.12", "libnvrtc.so", "libnvrtc.so.13"];
+
+/// A loaded NVRTC. May be shared between threads, which then compile in parallel.
+pub struct Nvrtc {
+    version: (i32, i32),
+    location: String,
+    create: unsafe extern "C" fn(*mut Program, *const c_char, *const c_char, c_int, *const *const c_char, *const *const c_char) -> Status,
+    compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> Status,
+    destroy: unsafe extern "C" fn(*mut Program) -> Status,
+    error_string: unsafe extern "C" fn(Status) -> *const c_char,
+    arch_count: unsafe extern "C" fn(*mut c_int) -> Status,
+    archs: unsafe extern "C" fn(*mut c_int) -> Status,
+    log: (SizeOf, TextOf),
+    ptx: (SizeOf, TextOf),
+    cubin: (SizeOf, TextOf),
+    _library: Library, // the functions above live as long as it does
+}
+
+impl std::fmt::Debug for Nvrtc {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NVRTC {}.{} ({})", self.version.0, self.version.1, self.location)
+    }
+}
+
+impl Nvrtc {
+    /// Finds and loads NVRTC. The error says what was tried and what to do.
+    pub fn load() -> Result<Nvrtc, String> {
+        if let Some(file) = env::var_os("HIOSC_NVRTC").filter(|file| !file.is_empty()) {
+            return Nvrtc::open(Path::new(&file)).map_err(|e| format!("HIOSC_NVRTC is set, but that file cannot be used: {e}"));
+        }
+        let folders = folders();
+        let mut tried = Vec::new();
+        for name in NAMES {
+            match Nvrtc::open(Path::new(name)) {
+                Ok(nvrtc) => return Ok(nvrtc),
+                Err(_) => tried.push(name.to_string()),
+            }
+            for file in folders.iter().map(|folder| folder.join(name)).filter(|file| file.exists()) {
+                match Nvrtc::open(&file) {
+                    Ok(nvrtc) => return Ok(nvrtc),
+                    Err(e) => tried.push(e),
+                }
+            }
+        }
+        let folders: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        let folders = if folders.is_empty() { "no CUDA folder".into() } else { folders.join(", ") };
+        Err(format!(
+            "NVRTC not found: tried {} by name and in {folders}. Install a CUDA toolkit, or `pip install nvidia-cuda-nvrtc-cu12`, \
+             or set HIOSC_NVRTC to the file libnvrtc.so.12",
+            tried.join(", ")
+        ))
+    }
+
+    /// Loads the library `file`: a path, or a name for the dynamic linker.
+    pub fn open(file: &Path) -> Result<Nvrtc, String> {
+        let location = file.display().to_string();
+        // SAFETY: NVRTC's initialisers have no preconditions; a file of this name that is not NVRTC is the user's own choice.
+        let library = unsafe { Library::new(file) }.map_err(|e| format!("{location}: {e}"))?;
+        macro_rules! function {
+            ($name:literal) => {
+                // SAFETY: the field's type is the function's signature in nvrtc.h, which has been the same since CUDA 11.
+                *unsafe { library.get(concat!($name, "\0").as_bytes()) }.map_err(|e| format!("{location}: {e}"))?
+            };
+        }
+        let read_version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status = function!("nvrtcVersion");
+        let mut version = (0, 0);
+        // SAFETY: both pointers are valid.
+        let status = unsafe { read_version(&mut version.0, &mut version.1) };
+        if status != 0 {
+            return Err(format!("{location}: nvrtcVersion failed with {status}"));
+        }
+        Ok(Nvrtc {
+            version,
+            create: function!("nvrtcCreateProgram"),
+            compile: function!("nvrtcCompileProgram"),
+            destroy: function!("nvrtcDestroyProgram"),
+            error_string: function!("nvrtcGetErrorString"),
+            arch_count: function!("nvrtcGetNumSupportedArchs"),
+            archs: function!("nvrtcGetSupportedArchs"),
+            log: (function!("nvrtcGetProgramLogSize"), function!("nvrtcGetProgramLog")),
+            ptx: (function!("nvrtcGetPTXSize"), function!("nvrtcGetPTX")),
+            cubin: (function!("nvrtcGetCUBINSize"), function!("nvrtcGetCUBIN")),
+            location,
+            _library: library,
+        })
+    }
+
+    /// Its version: (12, 9).
+    pub fn version(&self) -> (i32, i32) {
+        self.version
+    }
+
+    /// The file or name it was loaded by.
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Compute capabilities it compiles for, ascending: 50, 52, ...
+    pub fn supported_archs(&self) -> Result<Vec<i32>, String> {
+        let mut count = 0;
+        // SAFETY: the pointer is valid.
+        self.check(unsafe { (self.arch_count)(&mut count) }, "nvrtcGetNumSupportedArchs")?;
+        let mut archs = vec![0; count.max(0) as usize];
+        // SAFETY: the array has as many elements as NVRTC said it will write.
+        self.check(unsafe { (self.archs)(archs.as_mut_ptr()) }, "nvrtcGetSupportedArchs")?;
+        archs.sort_unstable();
+        Ok(archs)
+    }
+
+    /// Compiles `source`, called `name` in messages. `headers` are (name, text) of what it may include. `arch` chooses the result: `sm_86` gives a
+    /// cubin for that GPU, `compute_75` gives PTX, which newer GPUs accept too (text, without a closing zero byte). The error holds the compiler's log.
+    pub fn compile(&self, name: &str, source: &str, headers: &[(&str, &str)], arch: &str) -> Result<Vec<u8>, String> {
+        let text = |what: &str| CString::new(what).map_err(|_| format!("{name}: a zero byte in a source, name or option"));
+        let list = |texts: &[CString]| texts.iter().map(|t| t.as_ptr()).collect::<Vec<_>>();
+        let (c_source, c_name) = (text(source)?, text(name)?);
+        let header_texts = headers.iter().map(|(_, t)| text(t)).collect::<Result<Vec<_>, _>>()?;
+        let header_names = headers.iter().map(|(n, _)| text(n)).collect::<Result<Vec<_>, _>>()?;
+        let options = [text(&format!("--gpu-architecture={arch}"))?, text("--std=c++17")?];
+        let (header_texts_list, header_names_list, options_list) = (list(&header_texts), list(&header_names), list(&options));
+
+        let mut program = OwnedProgram { nvrtc: self, program: ptr::null_mut() };
+        // SAFETY: all strings end with a zero byte and outlive the program; the lists have the lengths given.
+        let status = unsafe {
+            (self.create)(
+                &mut program.program,
+                c_source.as_ptr(),
+                c_name.as_ptr(),
+                headers.len() as c_int,
+                header_texts_list.as_ptr(),
+                header_names_list.as_ptr(),
+            )
+        };
+        self.check(status, "nvrtcCreateProgram")?;
+        // SAFETY: the program was just created; the options are valid during the call.
+        let status = unsafe { (self.compile)(program.program, options.len() as c_int, options_list.as_ptr()) };
+        if status != 0 {
+            let log = self.read(&program, self.log, "the log").unwrap_or_default();
+            let log = String::from_utf8_lossy(&log).trim_end_matches(['\0', '\n']).to_string();
+            return Err(format!("{name} for {arch}: {}\n{log}", self.message(status)));
+        }
+        if arch.starts_with("sm_") {
+            return self.read(&program, self.cubin, "the cubin");
+        }
+        let mut ptx = self.read(&program, self.ptx, "the PTX")?;
+        while ptx.last() == Some(&0) {
+            ptx.pop();
+        }
+        Ok(ptx)
+    }
+
+    fn read(&self, program: &OwnedProgram, (size_of, text_of): (SizeOf, TextOf), what: &str) -> Result<Vec<u8>, String> {
+        let mut size = 0;
+        // SAFETY: the program is alive and the pointer valid.
+        self.check(unsafe { size_of(program.program, &mut size) }, what)?;
+        let mut bytes = vec![0u8; size];
+        // SAFETY: the buffer has the size that NVRTC asked for.
+        self.check(unsafe { text_of(program.program, bytes.as_mut_ptr().cast()) }, what)?;
+        Ok(bytes)
+    }
+
+    fn check(&self, status: Status, what: &str) -> Result<(), String> {
+        if status == 0 { Ok(()) } else { Err(format!("{what}: {}", self.message(status))) }
+    }
+
+    fn message(&self, status: Status) -> String {
+        // SAFETY: NVRTC returns a static string for every status.
+        let text = unsafe { (self.error_string)(status) };
+        if text.is_null() {
+            return format!("NVRTC error {status}");
+        }
+        // SAFETY: not null, and NVRTC's strings end with a zero byte.
+        unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+    }
+}
+
+/// A program that is destroyed when dropped.
+struct OwnedProgram<'a> {
+    nvrtc: &'a Nvrtc,
+    program: Program,
+}
+
+impl Drop for OwnedProgram<'_> {
+    fn drop(&mut self) {
+        if !self.program.is_null() {
+            // SAFETY: created by this library, destroyed once.
+            unsafe { (self.nvrtc.destroy)(&mut self.program) };
+        }
+    }
+}
+
+/// Folders in which CUDA toolkits and Python packages keep NVRTC and that exist on this machine.
+fn folders() -> Vec<PathBuf> {
+    let var = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let mut folders = Vec::new();
+    let toolkits = ["CUDA_HOME", "CUDA_PATH", "CONDA_PREFIX"].into_iter().filter_map(var);
+    for toolkit in toolkits.chain(matching(Path::new("/usr/local"), "cuda")) {
+        folders.extend([toolkit.join("lib64"), toolkit.join("lib")]);
+    }
+    let pythons = [var("VIRTUAL_ENV"), var("CONDA_PREFIX"), var("HOME").map(|home| home.join(".local"))];
+    for prefix in pythons.into_iter().flatten().chain([PathBuf::from("/usr/local"), PathBuf::from("/usr")]) {
+        for python in matching(&prefix.join("lib"), "python3") {
+            for packages in ["site-packages", "dist-packages"] {
+                let nvidia = python.join(packages).join("nvidia");
+                folders.extend([nvidia.join("cuda_nvrtc/lib"), nvidia.join("cu12/lib"), nvidia.join("cu13/lib")]);
+            }
+        }
+    }
+    folders.retain(|folder| folder.is_dir());
+    folders
+}
+
+/// Folders in `parent` whose names start with `prefix`, the plain name first, then the latest.
+fn matching(parent: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(parent).into_iter().flatten().flatten();
+    let mut names: Vec<String> =
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.starts_with(prefix)).collect();
+    names.sort_by(|a, b| (b == prefix, b.len(), b).cmp(&(a == prefix, a.len(), a)));
+    names.into_iter().map(|name| parent.join(name)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_library_is_an_error_with_its_path() {
+        let error = Nvrtc::open(Path::new("/nonexistent/libnvrtc.so.12")).expect_err("there is no such file");
+        assert!(error.contains("/nonexistent/libnvrtc.so.12"), "{error}");
+    }
+
+    #[test]
+    fn a_library_that_is_not_nvrtc_is_an_error() {
+        let error = Nvrtc::open(Path::new("libc.so.6")).expect_err("libc has no nvrtcVersion");
+        assert!(error.contains("nvrtcVersion"), "{error}");
+    }
+}

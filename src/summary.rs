@@ -1,0 +1,130 @@
+//! What a compilation did, in a screenful: one line a room, and the table of compared schedules.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use crate::compiler::{Compilation, Planned};
+use crate::cost::Nanos;
+use crate::plan::{Plan, Step, StreamKind};
+
+/// The summary that the command line prints.
+pub fn compilation(compilation: &Compilation) -> String {
+    let planned = &compilation.planned;
+    let mut text = String::new();
+    let graph = &planned.graph;
+    let weights = graph.weight_elements();
+    let mut line = |room: &str, what: String| {
+        writeln!(text, "{room:10} {what}").expect("writing to a String");
+    };
+    line("model", format!("{}: {} ONNX nodes, {} weights", graph.name, planned.model.onnx_nodes, thousands(weights)));
+    line("fuse", format!("{} operators became {}", planned.model.graph.operators.len(), graph.operators.len()));
+    line("target", target(planned));
+    for (i, row) in table(planned).into_iter().enumerate() {
+        line(if i == 0 { "schedule" } else { "" }, row);
+    }
+    line("", choice(planned));
+    for (i, row) in plan(&planned.plan).into_iter().enumerate() {
+        line(if i == 0 { "plan" } else { "" }, row);
+    }
+    let images = &compilation.images;
+    line(
+        "kernels",
+        match (&images.nvrtc, &images.note) {
+            (Some((major, minor)), _) => {
+                let kinds: BTreeSet<&str> = images.images.values().flatten().map(|i| i.architecture.as_str()).collect();
+                let kinds: Vec<_> = kinds.into_iter().collect();
+                format!("{} compiled by NVRTC {major}.{minor} for {}", images.kernels.len(), kinds.join(", "))
+            }
+            (None, note) => format!(
+                "{} shipped as sources, compiled by NVRTC when the crate is loaded ({})",
+                images.kernels.len(),
+                note.as_deref().unwrap_or("no NVRTC")
+            ),
+        },
+    );
+    text
+}
+
+fn target(planned: &Planned) -> String {
+    let gpus = &planned.costs.gpus;
+    let devices: BTreeSet<&str> = gpus.iter().map(|g| g.device.as_str()).collect();
+    let devices: Vec<_> = devices.into_iter().collect();
+    format!("{} x {} ({})", gpus.len(), devices.join(", "), planned.costs.source)
+}
+
+/// The compared schedules: name, latency, speed-up over the first, GPUs, transfers.
+fn table(planned: &Planned) -> Vec<String> {
+    let sequential = planned.candidates.first().map_or(0, |c| c.timeline.latency);
+    let mut rows = vec![format!("{:12} {:>12} {:>9} {:>5} {:>10}", "algorithm", "predicted", "speed-up", "GPUs", "transfers")];
+    for candidate in &planned.candidates {
+        let gpus = candidate.schedule.gpus.iter().filter(|stages| !stages.is_empty()).count();
+        let timeline = &candidate.timeline;
+        let speedup = sequential as f64 / timeline.latency.max(1) as f64;
+        rows.push(format!(
+            "{:12} {:>12} {speedup:>9.3} {gpus:>5} {:>10}",
+            candidate.schedule.algorithm,
+            milliseconds(timeline.latency),
+            timeline.transfers.len()
+        ));
+    }
+    rows
+}
+
+fn choice(planned: &Planned) -> String {
+    let chosen = planned.chosen();
+    let best = planned.candidates.iter().map(|c| c.timeline.latency).min().unwrap_or(0);
+    let name = &chosen.schedule.algorithm;
+    match planned.candidates.iter().filter(|c| c.timeline.latency < chosen.timeline.latency).min_by_key(|c| c.timeline.latency) {
+        Some(faster) => format!("emitted: {name}, as asked for, although {} is predicted faster", faster.schedule.algorithm),
+        None if planned.candidates.iter().filter(|c| c.timeline.latency == best).count() > 1 => {
+            format!("emitted: {name}; nothing else is predicted faster")
+        }
+        None => format!("emitted: {name}, the fastest predicted"),
+    }
+}
+
+fn plan(plan: &Plan) -> Vec<String> {
+    let count = |f: fn(&Step) -> bool| plan.steps.iter().filter(|s| f(s)).count();
+    let compute = plan.streams.iter().filter(|s| matches!(s.kind, StreamKind::Compute(_))).count();
+    let mut rows = vec![format!(
+        "{} on {}, {compute} compute and {} copy streams: {} launches, {} copies, {} events, {} waits",
+        milliseconds(plan.latency),
+        if plan.gpus.len() == 1 { "1 GPU".into() } else { format!("{} GPUs", plan.gpus.len()) },
+        plan.streams.len() - compute,
+        count(|s| matches!(s, Step::Launch { .. })),
+        count(|s| matches!(s, Step::Copy { .. })),
+        plan.events.len(),
+        count(|s| matches!(s, Step::Wait { .. })),
+    )];
+    for (i, gpu) in plan.gpus.iter().enumerate() {
+        let unshared: u64 = plan.buffers.iter().filter(|b| b.gpu.index() == i).map(|b| b.bytes).sum();
+        rows.push(format!(
+            "gpu{i}: {} of weights, {} of activations (without reuse {})",
+            mebibytes(gpu.weights_bytes),
+            mebibytes(gpu.arena_bytes),
+            mebibytes(unshared)
+        ));
+    }
+    rows
+}
+
+fn milliseconds(t: Nanos) -> String {
+    format!("{:.3} ms", t as f64 / 1e6)
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}
+
+/// `1_235_496` as `1,235,496`.
+fn thousands(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}

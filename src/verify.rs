@@ -1,0 +1,329 @@
+//! `hiosc verify out/`: does the generated crate compute what it should?
+//!
+//! **In**: a folder that hiosc wrote. **Out**: a [`Report`] with the largest difference of each output, or an error.
+//!
+//! 1. Build the crate's own program, as its user would, in a target directory that all generated crates share (a cache folder, never the caller's
+//!    own target directory: cargo would wait for itself inside a build script).
+//! 2. Where there are GPUs, run it on them. Where there are none, compile the crate's kernels for the CPU and run the unchanged program on
+//!    virtual GPUs, once for each of [`Options::seeds`] orders of execution; all must give the same bits.
+//! 3. Compare what it computed with the stored reference, or with [`Options::reference`].
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+
+use crate::error::{Error, Result};
+use crate::{cache, vgpu};
+
+/// An output passes if its largest difference is at most this share of the largest reference value.
+pub const TOLERANCE: f32 = 1e-3;
+
+/// How to verify.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// An npz file with `in:NAME` and `out:NAME` to use instead of what the crate carries ('/' in names as '_').
+    pub reference: Option<PathBuf>,
+    /// Use virtual GPUs even where there are real ones.
+    pub on_virtual: bool,
+    /// Number of virtual GPUs; by default as many as the plan uses.
+    pub gpus: Option<usize>,
+    /// Orders of execution to try on virtual GPUs; 0 counts as 1.
+    pub seeds: u32,
+}
+
+/// How far one output is from its reference.
+#[derive(Clone, Debug)]
+pub struct OutputReport {
+    /// ONNX name.
+    pub name: String,
+    /// Largest absolute difference; NaN if there is one on one side only.
+    pub difference: f32,
+    /// Largest absolute value of the reference.
+    pub scale: f32,
+}
+
+/// What a verification found; all outputs are within [`TOLERANCE`].
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What it ran on.
+    pub device: String,
+    /// Each output, worst seed.
+    pub outputs: Vec<OutputReport>,
+    /// Orders of execution tried.
+    pub seeds: u32,
+    /// Time to build the crate.
+    pub build: Duration,
+    /// Time to compile the kernels for the CPU.
+    pub kernels: Duration,
+    /// Time of all runs, loading included.
+    pub run: Duration,
+}
+
+/// Builds and runs the crate in `folder`.
+pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
+    let about = About::read(folder)?;
+    let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+    let data = match &options.reference {
+        Some(npz) => convert(npz, &about, &scratch.path().join("reference.safetensors"))?,
+        None => folder.join("check.safetensors"),
+    };
+    if !data.is_file() {
+        let message = format!("{} has no check.safetensors (compiled with --no-check): give --reference FILE.npz", folder.display());
+        return Err(Error::Usage(message));
+    }
+    let expected = read(&data)?;
+
+    let clock = Instant::now();
+    let program = build(folder, &about, scratch.path())?;
+    let build = clock.elapsed();
+
+    let real = if options.on_virtual { 0 } else { real_gpus() };
+    let clock = Instant::now();
+    let kernels = if real > 0 { None } else { Some(compile_kernels(folder)?) };
+    let kernels_time = clock.elapsed();
+
+    let clock = Instant::now();
+    let seeds = if real > 0 { 1 } else { options.seeds.max(1) };
+    let count = options.gpus.unwrap_or(about.gpus);
+    let mut first: Option<Values> = None;
+    let mut outputs: Vec<OutputReport> = Vec::new();
+    for seed in 0..seeds {
+        let saved = scratch.path().join("outputs.safetensors");
+        let mut command = Command::new(&program);
+        command.arg("check").arg("--data").arg(&data).arg("--save").arg(&saved).arg("--fold");
+        command.arg("--weights").arg(folder.join("weights.safetensors"));
+        if let Some(kernels) = &kernels {
+            vgpu::command_env(&mut command, kernels)?;
+            command.env("HIOSC_VGPU_COUNT", count.to_string()).env("HIOSC_VGPU_SEED", seed.to_string());
+            command.env("HIOSC_VGPU_ARCH", &about.architecture);
+        }
+        let found = run(&mut command, &saved)?;
+        match &first {
+            None => first = Some(found.clone()),
+            Some(first) if !same_bits(first, &found) => {
+                return Err(Error::Mismatch(format!("order of execution {seed} gives other bits than order 0: a race")));
+            }
+            Some(_) => {}
+        }
+        outputs = compare(&expected, &found, &about)?;
+    }
+    let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
+    let report = Report { device, outputs, seeds, build, kernels: kernels_time, run: clock.elapsed() };
+    match report.outputs.iter().any(|o| !o.passes()) {
+        true => Err(Error::Mismatch(report.to_string().trim_end().replace('\n', "; "))),
+        false => Ok(report),
+    }
+}
+
+impl OutputReport {
+    /// Whether the difference is within [`TOLERANCE`]; NaN is not.
+    pub fn passes(&self) -> bool {
+        self.difference <= TOLERANCE * self.scale
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        for output in &self.outputs {
+            let verdict = if output.passes() { "ok" } else { "WRONG" };
+            let limit = TOLERANCE * output.scale;
+            writeln!(f, "verify     {verdict}: {} differs by at most {:.2e} (allowed {limit:.2e})", output.name, output.difference)?;
+        }
+        let orders = if self.seeds > 1 { format!(", same bits in {} orders of execution", self.seeds) } else { String::new() };
+        let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());
+        writeln!(f, "           on {}{orders}; crate built in {build:.1} s, kernels in {kernels:.1} s, ran in {run:.1} s", self.device)
+    }
+}
+
+/// What the crate's Cargo.toml says about it, in `[package.metadata.hiosc]`.
+struct About {
+    package: String,
+    gpus: usize,
+    architecture: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+}
+
+impl About {
+    fn read(folder: &Path) -> Result<About> {
+        let path = folder.join("Cargo.toml");
+        let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => {
+                Error::Usage(format!("{} is not a folder that hiosc wrote: it has no Cargo.toml", folder.display()))
+            }
+            _ => Error::io(&path)(e),
+        })?;
+        let foreign =
+            || Error::Usage(format!("{} is not a folder that this hiosc wrote: its Cargo.toml lacks hiosc's metadata", folder.display()));
+        // hiosc writes one `key = value` a line, and JSON values are TOML values here
+        let section = text.split("[package.metadata.hiosc]").nth(1).ok_or_else(foreign)?;
+        let lines = section.lines().take_while(|line| !line.starts_with('['));
+        let pairs: BTreeMap<&str, serde_json::Value> =
+            lines.filter_map(|line| line.split_once(" = ")).filter_map(|(k, v)| Some((k, serde_json::from_str(v).ok()?))).collect();
+        let text_of = |key: &str| pairs.get(key).and_then(|v| v.as_str()).map(str::to_string).ok_or_else(foreign);
+        let list = |key: &str| -> Result<Vec<String>> {
+            let values = pairs.get(key).and_then(|v| v.as_array()).ok_or_else(foreign)?;
+            Ok(values.iter().filter_map(|v| v.as_str()).map(str::to_string).collect())
+        };
+        Ok(About {
+            package: text_of("package")?,
+            gpus: pairs.get("gpus").and_then(|v| v.as_u64()).ok_or_else(foreign)? as usize,
+            architecture: text_of("architecture")?,
+            inputs: list("inputs")?,
+            outputs: list("outputs")?,
+        })
+    }
+}
+
+/// Values by key (`in:NAME`, `out:NAME`).
+type Values = BTreeMap<String, Vec<f32>>;
+
+fn read(path: &Path) -> Result<Values> {
+    let bytes = fs::read(path).map_err(Error::io(path))?;
+    let broken = |message: String| Error::Model { path: path.to_path_buf(), message };
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
+    let values = tensors.iter().map(|(name, tensor)| {
+        let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        (tensor.dtype() == Dtype::F32).then(|| (name.to_string(), values)).ok_or_else(|| broken(format!("{name} is not f32")))
+    });
+    values.collect()
+}
+
+/// Writes the tensors that `npz` has under the crate's names as safetensors.
+fn convert(npz: &Path, about: &About, to: &Path) -> Result<PathBuf> {
+    let mut archive = npyz::npz::NpzArchive::open(npz).map_err(Error::io(npz))?;
+    let keys: Vec<(String, String)> = (about.inputs.iter().map(|n| ("in", n)))
+        .chain(about.outputs.iter().map(|n| ("out", n)))
+        .map(|(side, name)| (format!("{side}:{name}"), format!("{side}:{}", name.replace('/', "_"))))
+        .collect();
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    for (key, stored) in keys {
+        let broken = |message: String| Error::Model { path: npz.to_path_buf(), message };
+        if !archive.array_names().any(|name| name == stored) {
+            let names: Vec<_> = archive.array_names().collect();
+            return Err(broken(format!("has no {stored:?}; it holds {}", names.join(", "))));
+        }
+        let array = archive.by_name(&stored).map_err(|e| broken(format!("{stored}: {e}")))?;
+        let array = array.ok_or_else(|| broken(format!("{stored} cannot be read")))?;
+        let shape = array.shape().iter().map(|&d| d as usize).collect();
+        let values = array.into_vec::<f32>().map_err(|e| broken(format!("{stored} must be f32: {e}")))?;
+        tensors.push((key, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+    }
+    let views = tensors.iter().map(|(key, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (key, view)));
+    let text = |e: safetensors::SafeTensorError| Error::internal("verify", e.to_string());
+    let views = views.collect::<Result<Vec<_>, _>>().map_err(text)?;
+    let bytes = safetensors::serialize(views, None).map_err(text)?;
+    fs::write(to, bytes).map_err(Error::io(to))?;
+    Ok(to.to_path_buf())
+}
+
+fn compare(expected: &Values, found: &Values, about: &About) -> Result<Vec<OutputReport>> {
+    let report = |name: &String| {
+        let key = format!("out:{name}");
+        let (Some(expected), Some(found)) = (expected.get(&key), found.get(&key)) else {
+            return Err(Error::Mismatch(format!("output {name:?} is not in the reference, or was not computed")));
+        };
+        if expected.len() != found.len() {
+            return Err(Error::Mismatch(format!("output {name:?} has {} values, the reference {}", found.len(), expected.len())));
+        }
+        // equal infinities differ by nothing; a NaN on one side, or an infinity, stays visible
+        let difference = |(a, b): (&f32, &f32)| if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { (a - b).abs() };
+        let worst = |m: f32, d: f32| if m.is_nan() || d.is_nan() { f32::NAN } else { m.max(d) };
+        Ok(OutputReport {
+            name: name.clone(),
+            difference: expected.iter().zip(found).map(difference).fold(0.0, worst),
+            scale: expected.iter().filter(|v| v.is_finite()).fold(0.0, |m, v| m.max(v.abs())),
+        })
+    };
+    about.outputs.iter().map(report).collect()
+}
+
+fn same_bits(a: &Values, b: &Values) -> bool {
+    let bits = |values: &Values| values.iter().map(|(k, v)| (k.clone(), v.iter().map(|x| x.to_bits()).collect())).collect();
+    let (a, b): (BTreeMap<String, Vec<u32>>, BTreeMap<String, Vec<u32>>) = (bits(a), bits(b));
+    a == b
+}
+
+/// GPUs that the driver offers; 0 without a driver.
+fn real_gpus() -> usize {
+    // SAFETY: only asks whether the library can be opened.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        return 0;
+    }
+    cudarc::driver::CudaContext::device_count().map_or(0, |n| n.max(0) as usize)
+}
+
+/// Builds the crate's program and copies it to `scratch`: in the shared target directory the next crate of the same name replaces it.
+fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
+    let target = cache::dir().join("target");
+    fs::create_dir_all(&target).map_err(Error::io(&target))?;
+    let lock_path = target.join("hiosc.lock");
+    let lock = fs::File::create(&lock_path).map_err(Error::io(&lock_path))?;
+    lock.lock().map_err(Error::io(&lock_path))?;
+    let cargo = |offline: bool| {
+        let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        command.args(["build", "--release", "--quiet", "--locked", "--manifest-path"]).arg(folder.join("Cargo.toml"));
+        command.arg("--target-dir").arg(&target);
+        if offline {
+            command.arg("--offline");
+        }
+        // a build script's own environment must not reach the crate
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            let inherited = text.starts_with("CARGO_") && !matches!(&*text, "CARGO_HOME" | "CARGO_NET_OFFLINE");
+            if inherited || matches!(&*text, "RUSTFLAGS" | "OUT_DIR" | "TARGET" | "HOST" | "PROFILE" | "OPT_LEVEL" | "DEBUG" | "NUM_JOBS") {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .output()
+            .map_err(|e| Error::Tool { tool: "cargo".into(), message: format!("{e}: install Rust to verify a generated crate") })
+    };
+    let mut output = cargo(true)?;
+    if !output.status.success() {
+        output = cargo(false)?;
+    }
+    if !output.status.success() {
+        let message = format!("the generated crate does not build:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
+        return Err(Error::Tool { tool: "cargo".into(), message });
+    }
+    let built = target.join("release").join(&about.package).with_extension(std::env::consts::EXE_EXTENSION);
+    let copy = scratch.join("program");
+    fs::copy(&built, &copy).map_err(Error::io(&built))?;
+    Ok(copy)
+}
+
+/// Compiles the crate's kernels for the CPU, with the crate's own headers.
+fn compile_kernels(folder: &Path) -> Result<PathBuf> {
+    let kernels = folder.join("kernels");
+    let mut sources: Vec<(String, String)> = Vec::new();
+    for entry in fs::read_dir(&kernels).map_err(Error::io(&kernels))? {
+        let path = entry.map_err(Error::io(&kernels))?.path();
+        if path.extension().is_some_and(|e| e == "cu") {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            sources.push((name, fs::read_to_string(&path).map_err(Error::io(&path))?));
+        }
+    }
+    sources.sort();
+    let sources: Vec<(&str, &str)> = sources.iter().map(|(n, s)| (n.as_str(), s.as_str())).collect();
+    vgpu::compile_kernels(&sources, Some(&kernels))
+}
+
+/// Runs the program, and reads the outputs that it saved.
+fn run(command: &mut Command, saved: &Path) -> Result<Values> {
+    let output = command.output().map_err(|e| Error::Tool { tool: "the generated program".into(), message: e.to_string() })?;
+    // exit code 1 with outputs saved: it found a difference, which we judge ourselves
+    if !saved.is_file() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let message = format!("stopped without a result ({}): {}", output.status, said.trim_end());
+        return Err(Error::Tool { tool: "the generated program".into(), message });
+    }
+    let values = read(saved)?;
+    fs::remove_file(saved).map_err(Error::io(saved))?;
+    Ok(values)
+}

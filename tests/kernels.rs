@@ -1,0 +1,630 @@
+//! Every kernel family against a plain loop, over shapes chosen to be awkward: odd sizes, strides, pads, dilations, groups, axes of size one,
+//! broadcasts, NaN and infinity. Each candidate of each operator is compiled for the CPU and run there; outputs stand between guard
+//! bytes, inputs between NaNs, and running the blocks in another order on two threads must give the same bits.
+
+mod kernels {
+    pub mod harness;
+    pub mod reference;
+}
+
+use hiosc::graph::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pool, PoolKind, Reduce, ReduceKind, Unary};
+use kernels::harness::{Case, Random, check, skip};
+use kernels::reference;
+
+fn relu() -> Expr {
+    Expr::identity().then(Unary::Relu)
+}
+
+fn add(a: Expr, b: Expr) -> Expr {
+    Expr::binary(Binary::Add, a, b)
+}
+
+/// A convolution of `x` [n, c, h, w] with `k` filters; the output's extents follow from the attributes.
+fn conv_case(random: &mut Random, x: [usize; 4], k: usize, conv: Conv) -> Case {
+    let extent = |axis: usize| {
+        let reach = conv.dilations[axis] * (conv.kernel[axis] - 1) + 1;
+        (x[2 + axis] + conv.pads_begin[axis] + conv.pads_end[axis] - reach) / conv.strides[axis] + 1
+    };
+    let out = vec![x[0], k, extent(0), extent(1)];
+    let mut inputs = vec![random.tensor(&x), random.tensor(&[k, x[1] / conv.groups, conv.kernel[0], conv.kernel[1]])];
+    if conv.bias {
+        inputs.push(random.tensor(&[k]));
+    }
+    (1..conv.epilogue.inputs()).for_each(|_| inputs.push(random.tensor(&out)));
+    let expected = reference::conv(&conv, &inputs, &out);
+    Case { kind: OpKind::Conv(conv), inputs, out, expected }
+}
+
+fn plain(kernel: [usize; 2]) -> Conv {
+    Conv {
+        kernel,
+        strides: [1, 1],
+        dilations: [1, 1],
+        pads_begin: [0, 0],
+        pads_end: [0, 0],
+        groups: 1,
+        bias: false,
+        epilogue: Expr::identity(),
+    }
+}
+
+#[test]
+fn convolutions() {
+    let mut r = Random(1);
+    let pad = |p: usize, conv: Conv| Conv { pads_begin: [p, p], pads_end: [p, p], ..conv };
+    let fused = |conv: Conv| Conv { bias: true, epilogue: relu(), ..conv };
+    let residual = add(Expr::Input(0), Expr::Input(1)).then(Unary::Relu);
+    let cases = vec![
+        // Pointwise: columns in fours, columns one by one, several images, a ragged number of channels.
+        conv_case(&mut r, [1, 64, 8, 8], 48, fused(plain([1, 1]))),
+        conv_case(&mut r, [1, 19, 7, 7], 33, plain([1, 1])),
+        conv_case(&mut r, [3, 20, 5, 5], 17, fused(plain([1, 1]))),
+        conv_case(&mut r, [2, 16, 6, 6], 24, Conv { epilogue: residual.clone(), ..plain([1, 1]) }),
+        conv_case(&mut r, [1, 32, 9, 9], 20, Conv { strides: [2, 2], ..plain([1, 1]) }),
+        // Large enough for the largest tiles.
+        conv_case(&mut r, [1, 3, 112, 111], 256, fused(plain([1, 1]))),
+        conv_case(&mut r, [1, 2, 97, 101], 130, pad(1, plain([3, 3]))),
+        // Windows.
+        conv_case(&mut r, [1, 3, 35, 33], 32, fused(Conv { strides: [2, 2], ..plain([3, 3]) })),
+        conv_case(&mut r, [1, 12, 17, 17], 40, fused(pad(1, plain([3, 3])))),
+        conv_case(&mut r, [2, 7, 13, 11], 9, Conv { bias: true, epilogue: residual.clone(), ..pad(1, plain([3, 3])) }),
+        conv_case(&mut r, [1, 3, 29, 31], 24, fused(pad(3, Conv { strides: [2, 2], ..plain([7, 7]) }))),
+        conv_case(&mut r, [1, 18, 17, 17], 24, Conv { pads_begin: [0, 3], pads_end: [0, 3], ..plain([1, 7]) }),
+        conv_case(&mut r, [1, 18, 17, 17], 24, Conv { pads_begin: [3, 0], pads_end: [3, 0], ..plain([7, 1]) }),
+        conv_case(&mut r, [1, 4, 16, 15], 20, Conv { dilations: [2, 3], ..pad(2, plain([3, 3])) }),
+        conv_case(&mut r, [1, 4, 10, 9], 6, Conv { pads_begin: [0, 2], pads_end: [3, 1], strides: [1, 2], ..plain([2, 4]) }),
+        conv_case(&mut r, [1, 6, 5, 5], 10, plain([5, 5])),
+        conv_case(&mut r, [1, 2, 1, 40], 5, Conv { strides: [1, 3], ..plain([1, 3]) }),
+        conv_case(&mut r, [1, 1, 3, 3], 1, pad(2, plain([3, 3]))),
+        // Groups.
+        conv_case(&mut r, [1, 24, 9, 9], 24, Conv { groups: 24, ..fused(pad(1, plain([3, 3]))) }),
+        conv_case(&mut r, [2, 10, 8, 7], 30, Conv { groups: 10, strides: [2, 1], ..pad(1, plain([3, 3])) }),
+        conv_case(&mut r, [1, 12, 8, 8], 24, Conv { groups: 3, ..fused(plain([1, 1])) }),
+        conv_case(&mut r, [1, 8, 11, 11], 16, Conv { groups: 4, epilogue: residual, bias: true, ..pad(1, plain([3, 3])) }),
+        conv_case(&mut r, [1, 66, 7, 7], 54, Conv { groups: 2, ..pad(1, plain([3, 3])) }),
+        conv_case(&mut r, [1, 14, 6, 6], 2, pad(1, plain([3, 3]))),
+    ];
+    let names = check("convolutions", cases);
+    // The sweep reaches every tile shape, and the direct kernel at each width.
+    for candidate in [
+        "bm128bn128",
+        "bm128bn64",
+        "bm64bn128",
+        "bm64bn64",
+        "bm64bn32",
+        "bm32bn64",
+        "bm32bn32",
+        "bm16bn64",
+        "direct1",
+        "direct2",
+        "direct4",
+    ] {
+        assert!(names.is_empty() || names.iter().any(|name| name.contains(candidate)), "no case uses {candidate}");
+    }
+}
+
+#[test]
+fn random_convolutions() {
+    let mut r = Random(2);
+    let cases = (0..16).map(|_| {
+        let groups = [1, 1, 1, 2, 5][r.below(5)];
+        let kernel = [1 + r.below(4), 1 + r.below(4)];
+        let (strides, dilations) = ([1 + r.below(3), 1 + r.below(3)], [1 + r.below(2), 1 + r.below(2)]);
+        let (pads_begin, pads_end) = ([r.below(kernel[0]), r.below(kernel[1])], [r.below(3), r.below(3)]);
+        let size = |axis: usize, extra: usize| dilations[axis] * (kernel[axis] - 1) + 1 + extra;
+        let x = [1 + r.below(2), groups * (1 + r.below(9)), size(0, r.below(12)), size(1, r.below(12))];
+        let k = groups * (1 + r.below(40));
+        let epilogue = [Expr::identity(), relu(), add(Expr::Input(0), Expr::Input(1))][r.below(3)].clone();
+        let conv = Conv { kernel, strides, dilations, pads_begin, pads_end, groups, bias: r.below(2) == 0, epilogue };
+        conv_case(&mut r, x, k, conv)
+    });
+    check("random convolutions", cases.collect());
+}
+
+/// How an operand of a matrix product lies in memory.
+#[derive(Clone, Copy)]
+enum Layout {
+    /// Row by row.
+    Rows,
+    /// Column by column.
+    Columns,
+}
+use Layout::{Columns, Rows};
+
+#[allow(clippy::too_many_arguments)]
+fn matmul_case(r: &mut Random, batch: usize, m: usize, n: usize, k: usize, [a, b, c]: [Layout; 3], bias: bool, epilogue: Expr) -> Case {
+    let strides = |layout: Layout, rows: usize, columns: usize| match layout {
+        Rows => [rows * columns, columns, 1],
+        Columns => [rows * columns, 1, rows],
+    };
+    let shape = |layout: Layout, rows: usize, columns: usize| match layout {
+        Rows => vec![batch, rows, columns],
+        Columns => vec![batch, columns, rows],
+    };
+    let matmul =
+        MatMul { batch, m, n, k, a_strides: strides(a, m, k), b_strides: strides(b, k, n), c_strides: strides(c, m, n), bias, epilogue };
+    let out = shape(c, m, n);
+    let mut inputs = vec![r.tensor(&shape(a, m, k)), r.tensor(&shape(b, k, n))];
+    if bias {
+        inputs.push(r.tensor(&[n]));
+    }
+    (1..matmul.epilogue.inputs()).for_each(|_| inputs.push(r.tensor(&out)));
+    let expected = reference::matmul(&matmul, &inputs, &out);
+    Case { kind: OpKind::MatMul(matmul), inputs, out, expected }
+}
+
+#[test]
+fn matrix_products() {
+    let mut r = Random(3);
+    let none = Expr::identity;
+    let mut cases = vec![
+        matmul_case(&mut r, 1, 1, 1000, 512, [Rows, Columns, Rows], true, none()),
+        matmul_case(&mut r, 1, 1, 37, 130, [Rows, Columns, Rows], true, relu()),
+        matmul_case(&mut r, 1, 1, 100, 77, [Rows, Rows, Rows], false, relu()),
+        matmul_case(&mut r, 2, 1, 33, 65, [Rows, Rows, Rows], true, add(Expr::Input(0), Expr::Input(1))),
+        matmul_case(&mut r, 1, 3, 50, 64, [Rows, Columns, Rows], true, none()),
+        matmul_case(&mut r, 1, 70, 1, 40, [Rows, Columns, Rows], true, none()),
+        matmul_case(&mut r, 3, 70, 2, 41, [Columns, Rows, Rows], true, relu()),
+        matmul_case(&mut r, 1, 1, 1, 1, [Rows, Rows, Rows], false, none()),
+        matmul_case(&mut r, 1, 64, 64, 64, [Rows, Rows, Rows], false, none()),
+        matmul_case(&mut r, 1, 65, 67, 63, [Rows, Rows, Rows], true, relu()),
+        matmul_case(&mut r, 2, 40, 36, 20, [Columns, Columns, Columns], true, none()),
+        matmul_case(&mut r, 5, 12, 20, 8, [Rows, Columns, Rows], false, add(Expr::Input(0), Expr::Input(1)).then(Unary::Relu)),
+        matmul_case(&mut r, 3, 17, 9, 25, [Columns, Rows, Rows], true, none()),
+        matmul_case(&mut r, 1, 300, 320, 12, [Rows, Columns, Rows], true, none()),
+    ];
+    // One matrix for the whole batch: a stride of zero.
+    let shared = MatMul {
+        batch: 3,
+        m: 6,
+        n: 10,
+        k: 7,
+        a_strides: [42, 7, 1],
+        b_strides: [0, 10, 1],
+        c_strides: [60, 10, 1],
+        bias: false,
+        epilogue: none(),
+    };
+    let inputs = vec![r.tensor(&[3, 6, 7]), r.tensor(&[7, 10])];
+    let out = vec![3, 6, 10];
+    cases.push(Case { expected: reference::matmul(&shared, &inputs, &out), kind: OpKind::MatMul(shared), inputs, out });
+    let names = check("matrix products", cases);
+    for candidate in ["gemv_warp", "gemv_lines", "bm"] {
+        assert!(names.is_empty() || names.iter().any(|name| name.contains(candidate)), "no case uses {candidate}");
+    }
+}
+
+#[test]
+fn poolings() {
+    let mut r = Random(4);
+    let base = |kind| Pool { kind, kernel: [3, 3], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
+    let mut cases = Vec::new();
+    for kind in [PoolKind::Max, PoolKind::Average { count_include_pad: false }, PoolKind::Average { count_include_pad: true }] {
+        let attributes = [
+            ([1, 3, 13, 13], [6, 6], base(kind)),
+            ([1, 3, 14, 14], [7, 7], base(kind)), // ceil mode: the last windows reach over the edge
+            ([2, 5, 9, 7], [9, 7], Pool { strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], ..base(kind) }),
+            ([1, 2, 10, 11], [6, 6], Pool { pads_begin: [1, 0], pads_end: [1, 2], ..base(kind) }), // ceil mode with padding
+            ([1, 4, 8, 8], [1, 1], Pool { kernel: [8, 8], strides: [1, 1], ..base(kind) }),
+            ([1, 2, 12, 9], [5, 4], Pool { kernel: [2, 3], strides: [2, 1], dilations: [3, 2], pads_end: [1, 0], ..base(kind) }),
+        ];
+        for (shape, [p, q], pool) in attributes {
+            let mut x = r.tensor(&shape);
+            let last = x.values.len() - 1;
+            x.values[0] = f32::NEG_INFINITY;
+            x.values[last / 2] = f32::NAN;
+            x.values[last] = f32::INFINITY;
+            let out = vec![shape[0], shape[1], p, q];
+            let inputs = vec![x];
+            cases.push(Case { expected: reference::pool(&pool, &inputs[0], &out), kind: OpKind::Pool(pool), inputs, out });
+        }
+    }
+    check("poolings", cases);
+}
+
+#[test]
+fn reductions() {
+    let mut r = Random(5);
+    let mut cases = Vec::new();
+    let shapes: [(&[usize], &[usize]); 9] = [
+        (&[1, 20, 8, 8], &[2, 3]),
+        (&[2, 3, 5, 7], &[1]),
+        (&[2, 3, 5, 7], &[0, 2]),
+        (&[2, 3, 5, 7], &[0, 1, 2, 3]),
+        (&[3, 1500], &[1]),
+        (&[700, 9], &[0]),
+        (&[4000, 6], &[1]),
+        (&[1, 5, 1], &[0, 2]),
+        (&[2, 3, 4, 5, 6], &[1, 3]),
+    ];
+    for kind in [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max, ReduceKind::Min] {
+        for (i, (shape, axes)) in shapes.iter().enumerate() {
+            let mut x = r.tensor(shape);
+            if matches!(kind, ReduceKind::Max | ReduceKind::Min) && i % 2 == 0 {
+                let middle = x.values.len() / 2;
+                x.values[middle] = f32::NAN;
+                x.values[0] = f32::INFINITY;
+            }
+            let reduce = Reduce { kind, axes: axes.to_vec() };
+            let out = (0..shape.len()).map(|a| if axes.contains(&a) { 1 } else { shape[a] }).collect::<Vec<_>>();
+            let inputs = vec![x];
+            cases.push(Case { expected: reference::reduce(&reduce, &inputs[0], &out), kind: OpKind::Reduce(reduce), inputs, out });
+        }
+    }
+    let names = check("reductions", cases);
+    for candidate in ["thread", "warp", "block"] {
+        assert!(names.is_empty() || names.iter().any(|name| name.contains(candidate)), "no case uses {candidate}");
+    }
+}
+
+#[test]
+fn softmaxes() {
+    let mut r = Random(6);
+    let shapes: [(&[usize], usize); 9] = [
+        (&[1, 1000], 1),
+        (&[1, 2500], 1),
+        (&[200, 37], 1),
+        (&[3, 5], 1),
+        (&[7, 1], 1),
+        (&[2, 9, 4, 5], 1),
+        (&[2, 9, 4, 5], 3),
+        (&[6, 300], 0),
+        (&[130, 64, 1, 1], 1),
+    ];
+    let cases = shapes.iter().map(|&(shape, axis)| {
+        let mut x = r.tensor(shape);
+        x.values.iter_mut().for_each(|v| *v *= 100.0); // exp of it would overflow
+        x.values[0] = f32::NEG_INFINITY;
+        Case { expected: reference::softmax(axis, &x), kind: OpKind::Softmax { axis }, out: shape.to_vec(), inputs: vec![x] }
+    });
+    check("softmaxes", cases.collect());
+}
+
+#[test]
+fn elementwise_operators() {
+    let mut r = Random(7);
+    let two = |op| Expr::binary(op, Expr::Input(0), Expr::Input(1));
+    let mut cases = Vec::new();
+    let mut case = |shapes: &[&[usize]], out: &[usize], expr: Expr, positive: bool| {
+        let mut inputs: Vec<_> = shapes.iter().map(|shape| r.tensor(shape)).collect();
+        if positive {
+            inputs.iter_mut().flat_map(|x| &mut x.values).for_each(|v| *v = v.abs() + 0.1);
+        } else {
+            inputs[0].values[0] = f32::NAN;
+        }
+        let kind = Elementwise { expr };
+        cases.push(Case {
+            expected: reference::elementwise(&kind, &inputs, out),
+            kind: OpKind::Elementwise(kind),
+            inputs,
+            out: out.to_vec(),
+        });
+    };
+    for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min] {
+        case(&[&[2, 3, 4, 5], &[2, 3, 4, 5]], &[2, 3, 4, 5], two(op), false);
+        case(&[&[5, 7], &[5, 7]], &[5, 7], Expr::binary(op, Expr::Input(1), Expr::Input(0)), false);
+    }
+    for op in [Unary::Relu, Unary::Neg, Unary::Abs, Unary::Exp, Unary::Recip, Unary::Sigmoid, Unary::Tanh, Unary::Square] {
+        case(&[&[3, 33]], &[3, 33], Expr::identity().then(op), false);
+    }
+    for op in [Unary::Log, Unary::Sqrt, Unary::Rsqrt] {
+        case(&[&[3, 33]], &[3, 33], Expr::identity().then(op), true);
+    }
+    case(&[&[1, 8, 5, 5], &[1, 8, 1, 1]], &[1, 8, 5, 5], two(Binary::Mul), false);
+    case(&[&[1, 8, 4, 4], &[1, 8, 1, 1]], &[1, 8, 4, 4], two(Binary::Add), false);
+    case(&[&[2, 1, 4], &[1, 3, 1]], &[2, 3, 4], two(Binary::Sub), false);
+    case(&[&[2, 3, 1, 8], &[3, 1, 5, 1].map(|d| if d == 3 { 1 } else { d })], &[2, 3, 5, 8], two(Binary::Add), false);
+    case(&[&[4, 1], &[1, 4]], &[4, 4], two(Binary::Max), false);
+    case(&[&[1]], &[1], relu(), true);
+    case(&[&[]], &[], relu(), true);
+    case(&[&[1, 1], &[100, 12]], &[100, 12], add(Expr::Input(1), Expr::Input(0)), true);
+    let chain = Expr::binary(Binary::Mul, add(two(Binary::Add), Expr::Const(0.5)).then(Unary::Relu), Expr::Input(2));
+    case(&[&[3, 40], &[1, 40], &[3, 1]], &[3, 40], chain, false);
+    let clip = Expr::binary(Binary::Min, Expr::binary(Binary::Max, Expr::Input(0), Expr::Const(0.0)), Expr::Const(6.0));
+    case(&[&[1025]], &[1025], clip, false);
+    case(&[&[3, 4]], &[3, 4], two(Binary::Add).substitute(&|_| Expr::Input(0)), false);
+    check("elementwise operators", cases);
+}
+
+#[test]
+fn concatenations() {
+    let mut r = Random(8);
+    let lists: [(&[&[usize]], usize); 6] = [
+        (&[&[1, 8, 4, 4], &[1, 4, 4, 4], &[1, 16, 4, 4]], 1),
+        (&[&[1, 3, 5, 5], &[1, 1, 5, 5]], 1),
+        (&[&[2, 3, 5], &[2, 3, 1], &[2, 3, 2]], 2),
+        (&[&[2, 3], &[1, 3], &[4, 3]], 0),
+        (&[&[3, 2, 2], &[3, 4, 2]], 1),
+        (&[&[5]], 0),
+    ];
+    let cases = lists.iter().map(|(shapes, axis)| {
+        let inputs: Vec<_> = shapes.iter().map(|shape| r.tensor(shape)).collect();
+        let mut out = shapes[0].to_vec();
+        out[*axis] = shapes.iter().map(|shape| shape[*axis]).sum();
+        Case { expected: reference::concat(*axis, &inputs), kind: OpKind::Concat { axis: *axis }, inputs, out }
+    });
+    check("concatenations", cases.collect());
+}
+
+/// Kernels that exercise barriers, collectives and shared memory in every way that `cpu_cuda.h` promises.
+const THREADS: &str = r#"
+#include "hiosc.cuh"
+
+// Every shuffle, in a warp and in the 18 lanes of an incomplete one.
+HIOSC_KERNEL(shuffles, 50, (int *out)) {
+  const int t = threadIdx.x, lane = t % 32;
+  const unsigned mask = t < 32 ? 0xffffffffu : 0x3ffffu;
+  out += t * 8;
+  out[0] = __shfl_sync(mask, t, 3);
+  out[1] = __shfl_sync(mask, t, lane + 1, 8);
+  out[2] = __shfl_xor_sync(mask, t, 1);
+  out[3] = __shfl_xor_sync(mask, t, 8, 16);
+  out[4] = __shfl_down_sync(mask, t, 2, 4);
+  out[5] = __shfl_up_sync(mask, t, 1);
+  const double wide = __shfl_xor_sync(mask, t + 0.25, 3);
+  out[6] = int(wide * 4);
+  __syncwarp(mask);
+  out[7] = t;
+}
+
+// Threads that leave early, barriers in a loop, and warps that do different numbers of collectives between two barriers.
+HIOSC_KERNEL(barriers, 96, (int *out, int rounds)) {
+  __shared__ int values[96];
+  const int t = threadIdx.x;
+  if (t >= 80) return;
+  int mine = t;
+  for (int round = 0; round < rounds; ++round) {
+    for (int i = 0; i < t / 32; ++i) mine = __shfl_xor_sync(t < 64 ? 0xffffffffu : 0xffffu, mine, 1);
+    values[t] = mine;
+    __syncthreads();
+    mine = values[79 - t] + 1;
+    __syncthreads();
+  }
+  out[blockIdx.x * 80 + t] = mine;
+}
+
+// The halves of a warp go different ways.
+HIOSC_KERNEL(halves, 32, (int *out)) {
+  const int t = threadIdx.x;
+  int sum = t;
+  if (t < 16) {
+    for (int d = 8; d > 0; d /= 2) sum += __shfl_xor_sync(0x0000ffffu, sum, d);
+  } else {
+    sum = __shfl_sync(0xffff0000u, sum, 20);
+  }
+  __syncthreads();
+  out[t] = __shfl_down_sync(0xffffffffu, sum, 8);
+}
+
+struct Triple {
+  int a;
+  double b;
+  char c;
+};
+
+// Parameters of any size, three dimensions, dynamic shared memory.
+HIOSC_KERNEL(dimensions, 12, (Triple triple, double *out, short offset)) {
+  HIOSC_DYNAMIC_SHARED(double, shared);
+  const int t = threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z);
+  const int b = blockIdx.x + gridDim.x * (blockIdx.y + gridDim.y * blockIdx.z);
+  shared[t] = triple.a + triple.b + triple.c + b;
+  __syncthreads();
+  out[b * 12 + t] = shared[(t + 1) % 12] + t + offset;
+}
+
+// Wrong: half of the threads wait at a barrier, the others in a collective that needs all.
+HIOSC_KERNEL(deadlock, 32, (int *out)) {
+  if (threadIdx.x < 16) __syncthreads();
+  out[threadIdx.x] = __shfl_sync(0xffffffffu, 1, 0);
+}
+"#;
+
+#[test]
+fn threads_of_a_block_meet() {
+    use kernels::harness::Objects;
+    use std::ffi::c_void;
+    if !hiosc::vgpu::compiler_present() {
+        return skip("threads_of_a_block_meet", "no C++ compiler");
+    }
+    let objects = Objects::load(&[("threads", THREADS)]);
+    let run = |name: &str, grid: [u32; 3], block: [u32; 3], shared: u32, arguments: &[*const c_void]| {
+        let blocks = grid.iter().map(|&n| u64::from(n)).product();
+        // SAFETY: each call below passes what its kernel declares.
+        unsafe { objects.run(name, grid, block, shared, arguments, (0, blocks)) }
+    };
+    fn at<T>(value: &T) -> *const c_void {
+        std::ptr::from_ref(value).cast()
+    }
+
+    if std::env::var_os("HIOSC_TEST_DEADLOCK").is_some() {
+        let mut out = [0i32; 32];
+        run("deadlock", [1, 1, 1], [32, 1, 1], 0, &[at(&out.as_mut_ptr())]);
+        return;
+    }
+
+    let mut out = [0i32; 50 * 8];
+    run("shuffles", [1, 1, 1], [50, 1, 1], 0, &[at(&out.as_mut_ptr())]);
+    for (t, got) in (0i32..).zip(out.chunks(8)) {
+        let (first, lane) = (t / 32 * 32, t % 32);
+        let lanes = if first == 0 { 32 } else { 18 };
+        let or_own = |from: i32| if (0..lanes).contains(&from) { first + from } else { t };
+        let in_group = |from: i32, width: i32| if from / width == lane / width { or_own(from) } else { t };
+        let want = [
+            first + 3,
+            or_own(lane / 8 * 8 + (lane + 1) % 8),
+            or_own(lane ^ 1),
+            or_own(lane ^ 8),
+            in_group(lane + 2, 4),
+            or_own(lane - 1),
+            or_own(lane ^ 3) * 4 + 1,
+            t,
+        ];
+        assert_eq!(got, want, "thread {t}");
+    }
+
+    let mut out = [0i32; 3 * 80];
+    run("barriers", [3, 1, 1], [96, 1, 1], 0, &[at(&out.as_mut_ptr()), at(&7i32)]);
+    let mut values: Vec<i32> = (0..80).collect();
+    for _ in 0..7 {
+        let swapped: Vec<i32> = (0..80usize).map(|t| if t / 32 % 2 == 1 { values[t ^ 1] } else { values[t] }).collect();
+        values = (0..80).map(|t| swapped[79 - t] + 1).collect();
+    }
+    out.chunks(80).for_each(|block| assert_eq!(block, values));
+
+    let mut out = [0i32; 32];
+    run("halves", [1, 1, 1], [32, 1, 1], 0, &[at(&out.as_mut_ptr())]);
+    assert_eq!(out, std::array::from_fn(|t| if t < 8 { 120 } else { 20 }));
+
+    #[repr(C)]
+    struct Triple {
+        a: i32,
+        b: f64,
+        c: i8,
+    }
+    assert_eq!(objects.param_sizes("dimensions"), [24, 8, 2]);
+    let mut out = [0f64; 12 * 12];
+    let triple = Triple { a: 1, b: 0.5, c: 2 };
+    run("dimensions", [2, 3, 2], [2, 3, 2], 96, &[at(&triple), at(&out.as_mut_ptr()), at(&100i16)]);
+    for (i, got) in out.into_iter().enumerate() {
+        assert_eq!(got, 3.5 + (i / 12) as f64 + (i % 12) as f64 + 100.0);
+    }
+
+    // A kernel whose threads wait for each other for ever ends the process with a message.
+    let child = std::process::Command::new(std::env::current_exe().expect("this test's own file"))
+        .args(["--exact", "threads_of_a_block_meet", "--nocapture"])
+        .env("HIOSC_TEST_DEADLOCK", "1")
+        .output()
+        .expect("the test runs");
+    let message = String::from_utf8_lossy(&child.stderr);
+    assert!(!child.status.success() && message.contains("deadlock"), "{message}");
+}
+
+#[test]
+fn headers_compile_without_warnings() {
+    if !hiosc::vgpu::compiler_present() {
+        return skip("headers_compile_without_warnings", "no C++ compiler");
+    }
+    let mut r = Random(11);
+    let residual = add(Expr::Input(0), Expr::Input(1)).then(Unary::Relu);
+    let depthwise = Conv { groups: 8, pads_begin: [1, 1], pads_end: [1, 1], ..plain([3, 3]) };
+    let pool = Pool { kind: PoolKind::Max, kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
+    let mut cases = vec![
+        conv_case(&mut r, [1, 32, 9, 9], 20, Conv { bias: true, epilogue: residual, ..plain([3, 3]) }),
+        conv_case(&mut r, [1, 8, 8, 8], 16, plain([1, 1])),
+        conv_case(&mut r, [1, 8, 8, 8], 8, depthwise),
+        matmul_case(&mut r, 1, 1, 40, 64, [Rows, Columns, Rows], true, relu()),
+        matmul_case(&mut r, 1, 1, 40, 64, [Rows, Rows, Rows], true, relu()),
+        matmul_case(&mut r, 2, 9, 9, 10, [Columns, Rows, Rows], true, relu()),
+    ];
+    let mut simple = |kind: OpKind, shapes: &[&[usize]], out: &[usize]| {
+        let inputs = shapes.iter().map(|shape| r.tensor(shape)).collect();
+        cases.push(Case { kind, inputs, out: out.to_vec(), expected: Default::default() });
+    };
+    simple(OpKind::Pool(pool), &[&[1, 2, 8, 8]], &[1, 2, 4, 4]);
+    simple(OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes: vec![0] }), &[&[3, 600]], &[1, 600]);
+    simple(OpKind::Reduce(Reduce { kind: ReduceKind::Max, axes: vec![0, 1] }), &[&[3, 600]], &[1, 1]);
+    simple(OpKind::Softmax { axis: 1 }, &[&[3, 600]], &[3, 600]);
+    simple(OpKind::Softmax { axis: 0 }, &[&[3, 600]], &[3, 600]);
+    simple(OpKind::Elementwise(Elementwise { expr: Expr::Const(1.0) }), &[], &[2, 8]);
+    simple(OpKind::Elementwise(Elementwise { expr: add(Expr::Input(1), Expr::Input(0)) }), &[&[2, 8], &[1, 8]], &[2, 8]);
+    simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
+
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut unit = String::new();
+    for case in &cases {
+        let (graph, op) = kernels::harness::graph_of(case);
+        for kernel in hiosc::kernel::candidates(&graph, op).expect("a supported operator") {
+            unit += &kernel.source;
+        }
+    }
+    std::fs::write(folder.path().join("all.cpp"), unit).expect("written");
+    for from in ["kernels", "vgpu"] {
+        for (name, text) in hiosc::embedded::folder(from) {
+            std::fs::write(folder.path().join(name), text).expect("written");
+        }
+    }
+    let compiler = std::env::var("CXX").ok().filter(|c| !c.trim().is_empty()).unwrap_or_else(|| "c++".into());
+    let mut words = compiler.split_whitespace();
+    let output = std::process::Command::new(words.next().expect("not empty"))
+        .args(words)
+        .args(["-std=c++17", "-Wall", "-Wextra", "-Werror", "-O1", "-c", "-I.", "all.cpp", "-o", "all.o"])
+        .current_dir(folder.path())
+        .output();
+    match output {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
+        Err(e) => skip("headers_compile_without_warnings", &format!("{compiler}: {e}")),
+    }
+}
+
+#[test]
+fn what_has_no_kernel_is_an_error() {
+    use hiosc::Error;
+    use kernels::harness::graph_of;
+    let mut r = Random(9);
+    let mut case = |kind: OpKind, shape: &[usize], out: &[usize]| {
+        let x = r.tensor(shape);
+        let (graph, op) = graph_of(&Case { kind, inputs: vec![x], out: out.to_vec(), expected: Default::default() });
+        hiosc::kernel::select(&graph, op).expect_err("no kernel computes this")
+    };
+    assert!(matches!(case(OpKind::Reshape, &[2, 3], &[6]), Error::Internal { .. }));
+    assert!(matches!(case(OpKind::Softmax { axis: 1 }, &[2, 0], &[2, 0]), Error::Unsupported(_)));
+    assert!(matches!(case(OpKind::Softmax { axis: 2 }, &[2, 3], &[2, 3]), Error::Internal { .. }));
+    assert!(matches!(case(OpKind::Concat { axis: 0 }, &[2, 3], &[3, 3]), Error::Internal { .. }));
+    assert!(matches!(case(OpKind::Elementwise(Elementwise { expr: Expr::Input(1) }), &[2, 3], &[2, 3]), Error::Internal { .. }));
+}
+
+#[test]
+fn nvrtc_compiles_every_family() {
+    use hiosc::kernel::nvrtc::Nvrtc;
+    let nvrtc = match Nvrtc::load() {
+        Ok(nvrtc) => nvrtc,
+        Err(e) => return skip("nvrtc_compiles_every_family", &e),
+    };
+    let mut r = Random(10);
+    let residual = add(Expr::Input(0), Expr::Input(1)).then(Unary::Relu);
+    let depthwise = Conv { groups: 8, pads_begin: [1, 1], pads_end: [1, 1], ..plain([3, 3]) };
+    let pool = Pool { kind: PoolKind::Max, kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
+    let mean = Reduce { kind: ReduceKind::Mean, axes: vec![1] };
+    let mut kinds = vec![
+        conv_case(&mut r, [1, 32, 9, 9], 64, Conv { bias: true, epilogue: residual, ..plain([3, 3]) }),
+        conv_case(&mut r, [1, 32, 8, 8], 64, plain([1, 1])),
+        conv_case(&mut r, [1, 8, 8, 8], 8, depthwise),
+        matmul_case(&mut r, 1, 1, 40, 64, [Rows, Columns, Rows], true, relu()),
+        matmul_case(&mut r, 1, 1, 40, 64, [Rows, Rows, Rows], true, relu()),
+        matmul_case(&mut r, 2, 40, 40, 64, [Columns, Rows, Rows], true, relu()),
+    ];
+    let mut simple = |kind: OpKind, shapes: &[&[usize]], out: &[usize]| {
+        let inputs = shapes.iter().map(|shape| r.tensor(shape)).collect();
+        kinds.push(Case { kind, inputs, out: out.to_vec(), expected: Default::default() });
+    };
+    simple(OpKind::Pool(pool), &[&[1, 2, 8, 8]], &[1, 2, 4, 4]);
+    simple(OpKind::Reduce(mean), &[&[3, 600]], &[3, 1]);
+    simple(OpKind::Softmax { axis: 1 }, &[&[3, 600]], &[3, 600]);
+    simple(OpKind::Softmax { axis: 0 }, &[&[3, 600]], &[3, 600]);
+    let unary = [Unary::Exp, Unary::Log, Unary::Sqrt, Unary::Rsqrt, Unary::Recip, Unary::Sigmoid, Unary::Tanh, Unary::Square, Unary::Abs];
+    let everything = unary.into_iter().fold(add(Expr::Input(0), Expr::Const(f32::NAN)), Expr::then);
+    simple(OpKind::Elementwise(Elementwise { expr: everything }), &[&[2, 8]], &[2, 8]);
+    simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
+
+    let kernels: Vec<_> = kinds
+        .iter()
+        .flat_map(|case| {
+            let (graph, op) = kernels::harness::graph_of(case);
+            hiosc::kernel::candidates(&graph, op).expect("a supported operator")
+        })
+        .collect();
+    let archs = ["sm_86".to_string(), "compute_75".to_string()];
+    let images = hiosc::kernel::compile_images(&kernels.iter().collect::<Vec<_>>(), &archs, &nvrtc).expect("NVRTC takes our kernels");
+    assert_eq!(images.len(), 2 * kernels.len());
+    for (image, kernel) in images.iter().zip(kernels.iter().flat_map(|k| [k, k])) {
+        assert_eq!(image.kernel, kernel.name);
+        if image.arch == "sm_86" {
+            assert!(image.data.starts_with(b"\x7fELF"), "{}", image.file_name());
+        } else {
+            let ptx = String::from_utf8(image.data.clone()).expect("PTX is text");
+            assert!(ptx.contains(&format!(".entry {}", kernel.name)) && ptx.contains(".target sm_75"), "{}", image.file_name());
+        }
+    }
+    let error = nvrtc.compile("broken.cu", "__global__ void k( {", &[], "sm_86").expect_err("this is no program");
+    assert!(error.contains("broken.cu"), "{error}");
+}

@@ -1,0 +1,271 @@
+//! Compiles kernels for the CPU, runs them, and compares.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, c_char, c_void};
+use std::io::Write as _;
+use std::sync::Mutex;
+
+use hiosc::graph::{DType, Graph, OpKind, Operator, Origin, Tensor as GraphTensor};
+use hiosc::ids::{OpId, TensorId};
+use hiosc::kernel::{self, Kernel};
+use hiosc::vgpu;
+use libloading::Library;
+
+/// A small generator of numbers (Knuth's MMIX constants).
+pub struct Random(pub u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 >> 33
+    }
+
+    /// A number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
+        self.next() as usize % end
+    }
+
+    /// A tensor of values in (-2, 2).
+    pub fn tensor(&mut self, shape: &[usize]) -> Tensor {
+        let values = (0..shape.iter().product()).map(|_| (self.below(4001) as f32 - 2000.0) / 1000.0).collect();
+        Tensor { shape: shape.to_vec(), values }
+    }
+}
+
+/// Shape and values.
+#[derive(Clone, Debug)]
+pub struct Tensor {
+    pub shape: Vec<usize>,
+    pub values: Vec<f32>,
+}
+
+/// What must come out, and how far off a kernel may be.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    pub values: Vec<f64>,
+    pub tolerances: Vec<f64>,
+}
+
+impl Expected {
+    pub fn push(&mut self, value: f64, tolerance: f64) {
+        self.values.push(value);
+        self.tolerances.push(tolerance);
+    }
+}
+
+/// One operator with its data.
+pub struct Case {
+    pub kind: OpKind,
+    pub inputs: Vec<Tensor>,
+    pub out: Vec<usize>,
+    pub expected: Expected,
+}
+
+/// A graph of nothing but the case's operator. Its first input is a view, so that kernels are seen to read views under their own shape.
+pub fn graph_of(case: &Case) -> (Graph, OpId) {
+    let mut graph = Graph { name: "case".into(), ..Graph::default() };
+    let mut tensor =
+        |name: String, shape: &[usize], origin| graph.add_tensor(GraphTensor { name, dtype: DType::F32, shape: shape.to_vec(), origin });
+    let flat = case.inputs.first().map_or(1, |x| x.values.len());
+    let owner = tensor("flat".into(), &[flat], Origin::Input);
+    let inputs: Vec<TensorId> = (case.inputs.iter().enumerate())
+        .map(|(i, x)| tensor(format!("x{i}"), &x.shape, if i == 0 { Origin::View(owner) } else { Origin::Input }))
+        .collect();
+    let output = tensor("y".into(), &case.out, Origin::Input);
+    graph.inputs = [owner].into_iter().chain(inputs.iter().skip(1).copied()).collect();
+    graph.outputs = vec![output];
+    let op = graph.add_operator(Operator { name: "op".into(), kind: case.kind.clone(), inputs, outputs: vec![output] });
+    (graph, op)
+}
+
+/// Says on the terminal that a test did nothing. (`eprintln!` would be swallowed.)
+pub fn skip(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped {test}: {why}");
+}
+
+/// Runs every candidate of every case; fails with all differences at once. Returns the kernels' names; none without a C++ compiler.
+pub fn check(test: &str, cases: Vec<Case>) -> Vec<String> {
+    if !vgpu::compiler_present() {
+        skip(test, "no C++ compiler");
+        return Vec::new();
+    }
+    let work: Vec<(Case, Vec<Kernel>)> = (cases.into_iter())
+        .map(|case| {
+            let (graph, op) = graph_of(&case);
+            let kernels = kernel::candidates(&graph, op).unwrap_or_else(|e| panic!("{:?}: {e}", case.kind));
+            assert_eq!(kernel::select(&graph, op).expect("the first candidate"), kernels[0]);
+            (case, kernels)
+        })
+        .collect();
+    let kernels: BTreeMap<&str, &Kernel> = work.iter().flat_map(|(_, list)| list).map(|k| (&k.name[..], k)).collect();
+    for (name, kernel) in &kernels {
+        assert!(name.len() <= 120 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
+        assert!(kernel.source.lines().all(|line| line.len() <= 4096), "{name}");
+    }
+    let sources: Vec<(&str, &str)> = kernels.values().map(|k| (&k.name[..], &k.source[..])).collect();
+    let objects = Objects::load(&sources);
+
+    let mut failures = Vec::new();
+    for (case, kernels) in &work {
+        for kernel in kernels {
+            if let Err(message) = run(&objects, kernel, case) {
+                failures.push(format!("{}: {message}", kernel.name));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} of {} kernels are wrong:\n{}", failures.len(), kernels.len(), failures.join("\n"));
+    kernels.keys().map(|name| name.to_string()).collect()
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Dim3 {
+    x: u32,
+    y: u32,
+    z: u32,
+}
+
+type RunBlocks = unsafe extern "C" fn(Dim3, Dim3, u32, *const *const c_void, u64, u64);
+
+/// `hiosc_kernel_entry` of `vgpu/kernel_abi.h`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Entry {
+    name: *const c_char,
+    param_count: u32,
+    param_sizes: *const u32,
+    run: RunBlocks,
+}
+
+/// Loaded shared objects and the kernels in them.
+pub struct Objects {
+    entries: BTreeMap<String, Entry>,
+    _libraries: Vec<Library>,
+}
+
+// SAFETY: the entries point into loaded libraries and are only read.
+unsafe impl Sync for Objects {}
+
+impl Objects {
+    /// Compiles and loads `sources`.
+    pub fn load(sources: &[(&str, &str)]) -> Objects {
+        let folder = vgpu::compile_kernels(sources, None).unwrap_or_else(|e| panic!("{e}"));
+        let mut objects = Objects { entries: BTreeMap::new(), _libraries: Vec::new() };
+        for file in std::fs::read_dir(folder).expect("a folder of objects") {
+            // SAFETY: an object we just compiled; `hiosc_vgpu_kernels` has the type that kernel_abi.h gives it.
+            unsafe {
+                let library = Library::new(file.expect("a file").path()).expect("an object loads");
+                let table: libloading::Symbol<unsafe extern "C" fn(*mut usize) -> *const Entry> =
+                    library.get(b"hiosc_vgpu_kernels\0").expect("its table");
+                let mut count = 0;
+                let first = table(&mut count);
+                for i in 0..count {
+                    let entry = *first.add(i);
+                    objects.entries.insert(CStr::from_ptr(entry.name).to_string_lossy().into_owned(), entry);
+                }
+                objects._libraries.push(library);
+            }
+        }
+        objects
+    }
+
+    /// Runs `blocks` of a launch.
+    ///
+    /// # Safety
+    /// `arguments` are what the kernel expects.
+    pub unsafe fn run(&self, name: &str, grid: [u32; 3], block: [u32; 3], shared: u32, arguments: &[*const c_void], blocks: (u64, u64)) {
+        let entry = self.entries.get(name).unwrap_or_else(|| panic!("no kernel {name} in the objects"));
+        assert_eq!(entry.param_count as usize, arguments.len(), "{name}");
+        let dim = |d: [u32; 3]| Dim3 { x: d[0], y: d[1], z: d[2] };
+        // SAFETY: as promised by the caller; the objects are loaded.
+        unsafe { (entry.run)(dim(grid), dim(block), shared, arguments.as_ptr(), blocks.0, blocks.1) }
+    }
+
+    /// Sizes of a kernel's parameters.
+    pub fn param_sizes(&self, name: &str) -> Vec<u32> {
+        let entry = &self.entries[name];
+        // SAFETY: the table has `param_count` sizes.
+        unsafe { std::slice::from_raw_parts(entry.param_sizes, entry.param_count as usize) }.to_vec()
+    }
+}
+
+/// Floats before and after each tensor.
+const GUARD: usize = 64;
+
+/// Aligned memory with guards around the values.
+struct Guarded {
+    memory: Vec<f32>,
+    first: usize,
+    len: usize,
+}
+
+impl Guarded {
+    fn new(values: &[f32], guard: f32) -> Guarded {
+        let mut memory = vec![guard; values.len() + 2 * GUARD + 64];
+        let first = (0..64).find(|i| (memory.as_ptr() as usize + 4 * (GUARD + i)).is_multiple_of(256)).expect("256 is 64 floats") + GUARD;
+        memory[first..first + values.len()].copy_from_slice(values);
+        Guarded { memory, first, len: values.len() }
+    }
+
+    fn values(&self) -> &[f32] {
+        &self.memory[self.first..self.first + self.len]
+    }
+
+    fn guards_hold(&self, guard: f32) -> bool {
+        let outside = self.memory[..self.first].iter().chain(&self.memory[self.first + self.len..]);
+        outside.into_iter().all(|v| v.to_bits() == guard.to_bits())
+    }
+}
+
+/// Runs one kernel in order, then in another order on two threads, and compares with the reference.
+fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
+    const MARK: f32 = 12345.5;
+    let inputs: Vec<Guarded> = case.inputs.iter().map(|x| Guarded::new(&x.values, f32::NAN)).collect();
+    let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product::<u64>();
+    let launch = |y: &mut Guarded, ranges: &[(u64, u64)], threads: usize| {
+        let mut pointers: Vec<*const f32> = inputs.iter().map(|x| x.memory[x.first..].as_ptr()).collect();
+        pointers.push(y.memory[y.first..].as_mut_ptr());
+        let next = Mutex::new(ranges.iter());
+        let pointers = pointers.iter().map(|p| *p as usize).collect::<Vec<_>>();
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    let arguments: Vec<*const c_void> = pointers.iter().map(|p| std::ptr::from_ref(p).cast()).collect();
+                    loop {
+                        let Some(&range) = next.lock().expect("no thread panics").next() else { break };
+                        // SAFETY: the pointers lead to tensors of the shapes that the kernel was made for.
+                        unsafe { objects.run(&kernel.name, kernel.grid, kernel.block, kernel.shared_bytes, &arguments, range) };
+                    }
+                });
+            }
+        });
+    };
+    if objects.param_sizes(&kernel.name).iter().any(|&size| size != 8) {
+        return Err("a parameter is not a pointer".into());
+    }
+    let empty = vec![MARK; case.out.iter().product()];
+    let (mut first, mut second) = (Guarded::new(&empty, MARK), Guarded::new(&empty, MARK));
+    launch(&mut first, &[(0, blocks)], 1);
+    let step = blocks.div_ceil(5);
+    let mut ranges: Vec<(u64, u64)> = (0..5).map(|i| (i * step, ((i + 1) * step).min(blocks))).filter(|(a, b)| a < b).collect();
+    ranges.reverse();
+    launch(&mut second, &ranges, 2);
+
+    if !first.guards_hold(MARK) || !second.guards_hold(MARK) {
+        return Err("it writes outside its output".into());
+    }
+    if first.values().iter().zip(second.values()).any(|(a, b)| a.to_bits() != b.to_bits()) {
+        return Err("its bits depend on the order of its blocks".into());
+    }
+    if first.values().len() != case.expected.values.len() {
+        return Err("the reference has another size".into());
+    }
+    for (i, ((&got, &want), &tolerance)) in first.values().iter().zip(&case.expected.values).zip(&case.expected.tolerances).enumerate() {
+        let got = f64::from(got);
+        let same = if want.is_nan() { got.is_nan() } else { got == want || (got - want).abs() <= tolerance };
+        if !same {
+            return Err(format!("y[{i}] of {:?} is {got}, not {want} (+- {tolerance:.1e})", case.out));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! Damage for every rule of the verifier: each must be the first to object to something.
+
+use hiosc::ids::{BufferId, EventId, GpuId, OpId, StreamId};
+use hiosc::plan::{GpuPlan, Operand, Options, Plan, SectionKind, Step, StreamKind, mutants, verify};
+
+use super::{PLAIN, insert, make, rule, specimen, two_wide_stages};
+
+#[test]
+fn every_rule_rejects_something() {
+    let case = specimen();
+    let good = make(&case, &PLAIN);
+    let find = |wanted: &dyn Fn(&Step) -> bool| good.steps.iter().position(wanted).unwrap();
+    let launch = |op: u32| find(&|step| matches!(step, Step::Launch { operator, .. } if operator.0 == op));
+    let copy = find(&|step| matches!(step, Step::Copy { .. }));
+    let wait = find(&|step| matches!(step, Step::Wait { .. }));
+    let record = find(&|step| matches!(step, Step::Record { .. }));
+    let download = find(&|step| matches!(step, Step::Download { .. }));
+    let upload = find(&|step| matches!(step, Step::Upload { .. }));
+    let unused = |plan: &mut Plan| {
+        plan.events.push(GpuId(0));
+        EventId::new(plan.events.len() - 1)
+    };
+    type Damage<'a> = Box<dyn Fn(&mut Plan) + 'a>;
+    let table: Vec<(u32, &str, Damage)> = vec![
+        (0, "nothing", Box::new(|_| ())),
+        (1, "targets", Box::new(|p| p.targets[1] = p.targets[0])),
+        (1, "a target too few", Box::new(|p| p.targets.truncate(1))),
+        (1, "stream of no GPU", Box::new(|p| p.streams[3].gpu = GpuId(2))),
+        (1, "streams out of order", Box::new(|p| p.streams.swap(0, 3))),
+        (1, "copy stream to itself", Box::new(|p| p.streams[2].kind = StreamKind::Copy { to: GpuId(0) })),
+        (1, "gap between compute streams", Box::new(|p| p.streams[1].kind = StreamKind::Compute(2))),
+        (1, "another origin", Box::new(|p| p.origin = StreamId(1))),
+        (1, "unknown buffer", Box::new(|p| with_download(p, download, |_, from| *from = BufferId(99)))),
+        (1, "unknown output", Box::new(|p| with_download(p, download, |output, _| *output = 9))),
+        (1, "unknown event", Box::new(|p| p.steps[wait] = Step::Wait { event: EventId(99), stream: StreamId(1) })),
+        (1, "unknown stream", Box::new(|p| p.steps[record] = Step::Record { event: EventId(0), stream: StreamId(99) })),
+        (1, "unknown operator", Box::new(|p| with_launch(p, launch(2), |op, _, _| *op = OpId(99)))),
+        (2, "gap", Box::new(|p| p.sections[2].first += 1)),
+        (2, "steps left over", Box::new(|p| p.sections.truncate(6))),
+        (2, "end too early", Box::new(|p| p.sections[1].kind = SectionKind::End)),
+        (2, "stage twice", Box::new(|p| p.sections[3].kind = p.sections[1].kind)),
+        (
+            2,
+            "launch in another stage",
+            Box::new(|p| {
+                let at = p.sections.iter().position(|s| (s.first..s.end).contains(&launch(4))).unwrap();
+                p.sections[at].end = p.sections[at].first;
+                p.sections[at + 1].first = p.sections[at].first;
+            }),
+        ),
+        (3, "size", Box::new(|p| p.buffers[0].bytes += 4)),
+        (3, "alignment", Box::new(|p| p.buffers[1].offset += 128)),
+        (3, "end of the arena", Box::new(|p| p.gpus[1].arena_bytes -= 1)),
+        (3, "overflow", Box::new(|p| p.buffers[1].offset = u64::MAX - 255)),
+        (3, "constant", Box::new(|p| p.buffers[0].tensor = p.gpus[0].weights[0].0)),
+        (3, "two of one tensor", Box::new(|p| p.buffers[1].tensor = p.buffers[0].tensor)),
+        (4, "missing weight", Box::new(|p| p.gpus[0].weights.clear())),
+        (
+            4,
+            "unread weight",
+            Box::new(|p| {
+                p.gpus[1] = GpuPlan { arena_bytes: p.gpus[1].arena_bytes, ..p.gpus[0].clone() };
+            }),
+        ),
+        (4, "weight outside", Box::new(|p| p.gpus[0].weights_bytes -= 1)),
+        (
+            4,
+            "weight askew",
+            Box::new(|p| {
+                p.gpus[0].weights[0].1 = 4;
+                p.gpus[0].weights_bytes += 256;
+            }),
+        ),
+        (5, "wrong operand", Box::new(|p| with_launch(p, launch(2), |_, reads, _| reads.swap(0, 1)))),
+        (5, "missing operand", Box::new(|p| with_launch(p, launch(2), |_, reads, _| reads.truncate(1)))),
+        (5, "wrong result", Box::new(|p| with_launch(p, launch(2), |_, _, writes| writes[0] = BufferId(0)))),
+        (5, "operator launched twice", Box::new(|p| with_launch(p, launch(3), |op, _, _| *op = OpId(4)))),
+        (5, "copy stream", Box::new(|p| with_stream(p, launch(1), StreamId(2)))),
+        (5, "other GPU", Box::new(|p| with_stream(p, launch(1), StreamId(3)))),
+        (6, "wrong output", Box::new(|p| with_download(p, download, |output, _| *output = 1))),
+        (6, "no download", Box::new(|p| p.steps[download] = p.steps[wait].clone())),
+        (6, "upload elsewhere", Box::new(|p| with_stream(p, upload, StreamId(3)))),
+        (7, "copy on a compute stream", Box::new(|p| with_stream(p, copy, StreamId(0)))),
+        (
+            7,
+            "copy of another tensor",
+            Box::new(|p| {
+                if let Step::Copy { from, .. } = &mut p.steps[copy] {
+                    *from = BufferId(0);
+                }
+            }),
+        ),
+        (8, "no upload", Box::new(|p| p.steps[upload] = p.steps[wait].clone())),
+        (8, "two uploads", Box::new(|p| insert(p, upload, p.steps[upload].clone()))),
+        (9, "event of another GPU", Box::new(|p| p.events[0] = GpuId(1))),
+        (9, "two records", Box::new(|p| insert(p, record, p.steps[record].clone()))),
+        (9, "no record", Box::new(|p| p.events.push(GpuId(0)))),
+        (9, "wait before record", Box::new(|p| insert(p, 0, p.steps[wait].clone()))),
+        (
+            10,
+            "a stream that starts alone",
+            Box::new(|p| {
+                let event = unused(p);
+                insert(p, 0, Step::Record { event, stream: StreamId(1) });
+            }),
+        ),
+        (
+            11,
+            "no join",
+            Box::new(|p| {
+                let last = p.steps.len() - 1;
+                assert!(matches!(p.steps[last], Step::Wait { stream: StreamId(0), .. }));
+                let (_, mutant) = mutants(p).find(|(step, _)| *step == last).unwrap();
+                *p = mutant;
+            }),
+        ),
+        (12, "read before write", Box::new(|p| p.steps.swap(launch(3), launch(4)))),
+        (13, "bytes in use", Box::new(|p| p.buffers.iter_mut().for_each(|b| b.offset = 0))),
+        (15, "wait twice", Box::new(|p| insert(p, wait, p.steps[wait].clone()))),
+        (
+            15,
+            "wait in vain",
+            Box::new(|p| {
+                let event = unused(p);
+                insert(p, launch(3), Step::Wait { event, stream: StreamId(0) });
+                insert(p, launch(3), Step::Record { event, stream: StreamId(0) });
+            }),
+        ),
+        (
+            16,
+            "record in vain",
+            Box::new(|p| {
+                let event = unused(p);
+                insert(p, launch(3), Step::Record { event, stream: StreamId(0) });
+            }),
+        ),
+        (
+            17,
+            "upload in vain",
+            Box::new(|p| {
+                let to = BufferId::new(p.buffers.len());
+                p.buffers.push(p.buffers[0].clone());
+                p.buffers[to.index()].gpu = GpuId(1);
+                p.buffers[to.index()].offset = p.gpus[1].arena_bytes;
+                p.gpus[1].arena_bytes += 256;
+                insert(p, launch(5), Step::Upload { input: 0, to, stream: StreamId(3) });
+            }),
+        ),
+    ];
+    for (expected, name, damage) in &table {
+        let mut plan = good.clone();
+        damage(&mut plan);
+        // The rule about sections would see much of the other damage first if it knew the schedule.
+        let schedule = (*expected == 2).then_some(&case.schedule);
+        let result = verify(&case.graph, schedule, &PLAIN, &plan);
+        let text = format!("{name}: {result:?}");
+        assert_eq!(rule(result), *expected, "{text}");
+    }
+    for rule in (1..=17).filter(|&rule| rule != 14) {
+        assert!(table.iter().any(|(number, ..)| *number == rule), "rule {rule} is not tried");
+    }
+    // Rule 14: stages that only barriers order.
+    let case = two_wide_stages();
+    let barriers = Options { stage_barriers: true };
+    assert_eq!(rule(verify(&case.graph, None, &barriers, &make(&case, &PLAIN))), 14);
+    assert_eq!(rule(verify(&case.graph, None, &PLAIN, &make(&case, &barriers))), 15);
+}
+
+fn with_launch(plan: &mut Plan, at: usize, change: impl FnOnce(&mut OpId, &mut Vec<Operand>, &mut Vec<BufferId>)) {
+    if let Step::Launch { operator, reads, writes, .. } = &mut plan.steps[at] {
+        change(operator, reads, writes);
+    }
+}
+
+fn with_download(plan: &mut Plan, at: usize, change: impl FnOnce(&mut usize, &mut BufferId)) {
+    if let Step::Download { output, from, .. } = &mut plan.steps[at] {
+        change(output, from);
+    }
+}
+
+fn with_stream(plan: &mut Plan, at: usize, new: StreamId) {
+    match &mut plan.steps[at] {
+        Step::Launch { stream, .. } | Step::Copy { stream, .. } | Step::Upload { stream, .. } => *stream = new,
+        _ => unreachable!("nothing else is moved"),
+    }
+}
