@@ -15,7 +15,7 @@ use crate::cost::{CostTable, Target};
 use crate::emit::{self, Check, Crate};
 use crate::error::Result;
 use crate::graph::Graph;
-use crate::kernel::{self, Images, KernelMode};
+use crate::kernel::{self, KernelMode, Shipped};
 use crate::plan::Plan;
 use crate::schedule::{self, Algorithm, LinkMode, Problem, Schedule, Timeline};
 use crate::{cost, fuse, import, plan, summary};
@@ -70,7 +70,7 @@ pub struct Compilation {
     /// Everything up to the plan.
     pub planned: Planned,
     /// What became of the kernels.
-    pub images: Images,
+    pub images: Shipped,
     /// The generated crate, in memory.
     pub output: Crate,
 }
@@ -167,7 +167,7 @@ impl Compiler {
     pub fn compile(&self) -> Result<Compilation> {
         let mut planned = self.plan()?;
         let mut clock = Clock::default();
-        let images = kernel::build(&planned.costs, &planned.plan, self.kernels)?;
+        let images = kernel::ship(&planned.costs, &planned.plan, self.kernels)?;
         clock.lap("kernels");
         let check = if self.check { Some(reference(&planned.model, &planned.graph)?) } else { None };
         clock.lap("reference");

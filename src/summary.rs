@@ -31,7 +31,7 @@ pub fn compilation(compilation: &Compilation) -> String {
         "kernels",
         match (&images.nvrtc, &images.note) {
             (Some((major, minor)), _) => {
-                let kinds: BTreeSet<&str> = images.images.values().flatten().map(|i| i.architecture.as_str()).collect();
+                let kinds: BTreeSet<&str> = images.images.values().flatten().map(|i| i.arch.as_str()).collect();
                 let kinds: Vec<_> = kinds.into_iter().collect();
                 format!("{} compiled by NVRTC {major}.{minor} for {}", images.kernels.len(), kinds.join(", "))
             }

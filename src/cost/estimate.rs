@@ -19,7 +19,7 @@
 //!   once: no operator finds its inputs in the cache (pessimistic for small tensors), and none reads anything twice (optimistic for tiles).
 //! * *Roofline* (Williams, Waterman and Patterson, CACM 2009): a kernel takes the larger of its arithmetic and its memory time,
 //!   plus one memory latency to fill the pipe, plus the launch gap.
-//! * *Utilisation.* The largest of three shares, each over the kernel's whole time: arithmetic sustained, bandwidth sustained, block slots held.
+//! * *Utilisation.* The largest of three shares, each over the kernel's whole time: arithmetic sustained, bandwidth sustained, block slots held. Rounded to four digits, and at least 0.0001.
 //!
 //! The kernel chosen is the fastest of the operator's candidates; ties go to the earlier. Times are rounded up, and at least 1 ns.
 //!
@@ -35,7 +35,7 @@ use super::{CostTable, Link, Nanos, OperatorCost, TargetGpu};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, OpKind, Operator};
 use crate::ids::{OpId, TensorId};
-use crate::kernel::Kernel;
+use crate::kernel::{self, Kernel};
 
 /// What an operator must do, whatever the kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -53,6 +53,11 @@ pub struct Estimate {
     pub time: Nanos,
     /// Share of the device that it keeps busy, in (0, 1].
     pub utilisation: f64,
+}
+
+/// Costs of `graph` on `target`, with the fastest kernel of each operator: [`estimate_with`] over [`kernel::candidates`].
+pub fn estimate(graph: &Graph, target: &Target) -> Result<CostTable> {
+    estimate_with(graph, target, |op| kernel::candidates(graph, op))
 }
 
 /// Costs of `graph` on `target`. `candidates` gives the kernels that compute an operator.
@@ -205,7 +210,9 @@ pub fn kernel_time(kernel: &Kernel, work: Work, device: &DeviceModel) -> Option<
 
     let sustained = (work.flops / (sm_peak * device.sms as f64)).max(work.bytes / bandwidth) * 1e9;
     let slots = blocks as f64 / (blocks.div_ceil(wave) as f64 * wave as f64) * busy as f64;
-    Some(Estimate { time, utilisation: (slots.max(sustained) / time as f64).clamp(1e-6, 1.0) })
+    // Four digits are more than the model is worth, and readable.
+    let utilisation = (slots.max(sustained) / time as f64 * 1e4).round() / 1e4;
+    Some(Estimate { time, utilisation: utilisation.clamp(1e-4, 1.0) })
 }
 
 #[cfg(test)]

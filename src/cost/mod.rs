@@ -8,7 +8,7 @@ mod estimate;
 mod text;
 
 pub use device::{DeviceModel, LinkModel, Target, device, link};
-pub use estimate::{Estimate, Work, blocks_per_sm, estimate_with, fastest, kernel_time, work};
+pub use estimate::{Estimate, Work, blocks_per_sm, estimate, estimate_with, fastest, kernel_time, work};
 
 use crate::ids::{GpuId, OpId};
 use crate::kernel::Kernel;

@@ -33,7 +33,7 @@ use crate::embedded;
 use crate::error::{Error, Result};
 use crate::graph::{Constant, Graph};
 use crate::ids::TensorId;
-use crate::kernel::{self, Images};
+use crate::kernel::{self, Shipped};
 use crate::plan::Plan;
 use crate::schedule::{self, Schedule, Timeline};
 
@@ -62,7 +62,7 @@ pub struct Input<'a> {
     /// The plan.
     pub plan: &'a Plan,
     /// The kernels.
-    pub images: &'a Images,
+    pub images: &'a Shipped,
     /// File name of the model.
     pub model_file: String,
     /// SHA-256 of the model file, hex.
@@ -111,7 +111,7 @@ pub fn emit(input: &Input) -> Result<Crate> {
     for kernel in &input.images.kernels {
         output.files.insert(format!("kernels/{}.cu", kernel.name), format!("// {}\n{}", view.header, kernel.source).into_bytes());
         for image in input.images.images.get(&kernel.name).into_iter().flatten() {
-            output.files.insert(view::image_path(&kernel.name, &image.architecture), image.bytes.clone());
+            output.files.insert(format!("kernels/{}", image.file_name()), image.data.clone());
         }
     }
     let schedule = schedule::to_text(Some(input.graph), input.schedule, input.timeline);

@@ -118,12 +118,6 @@ struct Function {
     lines: Vec<String>,
 }
 
-/// Where an image lies: `kernels/NAME.sm_86.cubin`.
-pub fn image_path(kernel: &str, architecture: &str) -> String {
-    let extension = if architecture.starts_with("sm_") { "cubin" } else { "ptx" };
-    format!("kernels/{kernel}.{architecture}.{extension}")
-}
-
 impl View {
     /// The view of `input`, whose weights file has this SHA-256.
     pub fn new(input: &Input, weights_sha256: &str) -> Result<View> {
@@ -150,7 +144,7 @@ impl View {
             predicted_ns: plan.latency,
             predicted: micros(plan.latency),
             algorithm: input.schedule.algorithm.clone(),
-            driver: input.images.nvrtc.map_or(12, |(major, _)| major) * 1000,
+            driver: input.images.driver(),
             has_check: input.check.is_some(),
             sources_only: input.images.images.is_empty(),
             devices,
@@ -365,12 +359,9 @@ impl<'a> Writer<'a> {
             gpus.sort_unstable();
             gpus.dedup();
             let images = self.input.images.images.get(&kernel.name).into_iter().flatten().map(|image| {
-                let (kind, digits) = match image.architecture.strip_prefix("sm_") {
-                    Some(digits) => ("Cubin", digits),
-                    None => ("Ptx", image.architecture.trim_start_matches("compute_")),
-                };
-                let (major, minor) = digits.split_at(digits.len().saturating_sub(1));
-                ImageView { kind, arch: format!("({major}, {minor})"), path: image_path(&kernel.name, &image.architecture) }
+                let (kind, (major, minor)) = image.target();
+                let kind = if kind == "sm" { "Cubin" } else { "Ptx" };
+                ImageView { kind, arch: format!("({major}, {minor})"), path: format!("kernels/{}", image.file_name()) }
             });
             KernelView {
                 constant: kernel.name.to_uppercase(),

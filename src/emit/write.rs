@@ -25,7 +25,7 @@ pub fn write(output: &Crate, folder: &Path) -> Result<()> {
         let inside = to.parent().unwrap_or(new.path());
         fs::create_dir_all(inside).map_err(Error::io(inside))?;
         let unchanged = old.then(|| folder.join(path)).filter(|from| fs::read(from).is_ok_and(|have| have == *bytes));
-        if !unchanged.is_some_and(|from| fs::hard_link(from, &to).is_ok()) {
+        if unchanged.is_none_or(|from| fs::hard_link(from, &to).is_err()) {
             fs::write(&to, bytes).map_err(Error::io(folder.join(path)))?;
         }
     }

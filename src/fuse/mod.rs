@@ -1,6 +1,6 @@
 //! Fewer and larger operators: an ordered table of named rules.
 //!
-//! **In** and **out**: a [`Graph`]. A rule looks at one operator and its neighbours and returns a [`Patch`], or nothing; it never edits the graph
+//! **In** and **out**: a [`Graph`]. A rule looks at one operator and its neighbours and returns a patch, or nothing; it never edits the graph
 //! under the reader's feet. Each rule runs to its fixed point before the next one starts, over operators in topological order; after each rule, what
 //! nobody reads is dropped and the graph is verified. [`RULES`] says why each rule stands where it does; `--no-fuse NAME` leaves one out.
 //!

@@ -135,7 +135,7 @@ fn direct(shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> Draft {
     let (signature, words, mut body) = shape.texts(conv, epilogue);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     let filters = shape.k / conv.groups;
-    let per_thread = [4, 2].into_iter().find(|n| filters % n == 0).unwrap_or(1);
+    let per_thread = [4, 2].into_iter().find(|n| filters.is_multiple_of(*n)).unwrap_or(1);
     let pixels = (shape.n * shape.p * shape.q) as u64;
     let rows = (shape.k / per_thread) as u64;
     let threads = block_size(pixels * rows).min((pixels as u32).next_multiple_of(32).min(256));

@@ -21,28 +21,21 @@ mod elementwise;
 mod expr;
 mod images;
 mod matmul;
-#[path = "../run/runtime/nvrtc.rs"]
-pub mod nvrtc;
 mod pool;
 mod reduce;
+mod ship;
 mod softmax;
 mod tile;
 
-<<<<<<< HEAD
-pub use images::{Image, Images, KernelMode, PTX_ARCHITECTURE, build};
-=======
-pub mod nvrtc;
->>>>>>> kernels
+pub use images::{Image, compile_images};
+/// NVRTC: part of the runtime, since a crate without images compiles its kernels at load.
+pub use crate::run::runtime::nvrtc;
+pub use ship::{KernelMode, PTX_ARCHITECTURE, Shipped, ship};
 
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
 use crate::ids::OpId;
 use crate::{Error, Result, embedded};
 
-<<<<<<< HEAD
-=======
-pub use images::{Image, compile_images};
-
->>>>>>> kernels
 /// One instantiated kernel. Two operators of the same signature share one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Kernel {

@@ -6,7 +6,7 @@
 pub(crate) mod program;
 pub mod runtime;
 
-use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use runtime::{Event, Exec, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Stream};
 
@@ -14,59 +14,10 @@ use crate::cost::CostTable;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::TensorId;
+use crate::kernel::nvrtc::Nvrtc;
+use crate::kernel::{self, Shipped, headers};
 use crate::plan::{GpuPlan, Plan, Step};
 use program::{KernelUse, Program};
-
-/// The oldest CUDA version whose driver the runtime knows how to call: 12.0.
-pub const OLDEST_DRIVER: i32 = 12_000;
-
-/// How kernels reach the GPU.
-#[derive(Clone, Debug, PartialEq)]
-pub enum KernelCode {
-    /// Compiled beforehand.
-    Compiled {
-        /// By kernel name: one image for each architecture.
-        images: BTreeMap<String, Vec<KernelImage>>,
-        /// The CUDA version that a driver must support to load them, as the driver counts: 12040 is 12.4.
-        driver: i32,
-        /// What compiled them: `NVRTC 12.4`.
-        compiler: String,
-    },
-    /// Compiled by NVRTC when the model is loaded.
-    Sources,
-}
-
-/// A kernel compiled for one architecture.
-#[derive(Clone, Debug, PartialEq)]
-pub struct KernelImage {
-    /// Machine code or assembly.
-    pub kind: ImageKind,
-    /// Compute capability (major, minor).
-    pub arch: (u32, u32),
-    /// The code.
-    pub bytes: Vec<u8>,
-}
-
-impl KernelCode {
-    /// The images of a kernel: empty where it is compiled at load.
-    pub(crate) fn images(&self, kernel: &str) -> Result<&[KernelImage]> {
-        match self {
-            KernelCode::Sources => Ok(&[]),
-            KernelCode::Compiled { images, .. } => match images.get(kernel) {
-                Some(images) if !images.is_empty() => Ok(images),
-                _ => Err(Error::internal("kernel", format!("kernel {kernel} was not compiled"))),
-            },
-        }
-    }
-
-    /// The CUDA version that the driver must support at least.
-    pub(crate) fn driver(&self) -> i32 {
-        match self {
-            KernelCode::Compiled { driver, .. } => OLDEST_DRIVER.max(*driver),
-            KernelCode::Sources => OLDEST_DRIVER,
-        }
-    }
-}
 
 /// A plan loaded on GPUs.
 pub struct Session {
@@ -77,12 +28,12 @@ pub struct Session {
 
 impl Session {
     /// Loads a plan, which must have passed [`plan::verify`](crate::plan::verify()).
-    pub fn load(graph: &Graph, costs: &CostTable, plan: &Plan, code: &KernelCode, options: &runtime::Options) -> Result<Self> {
+    pub fn load(graph: &Graph, costs: &CostTable, plan: &Plan, kernels: &Shipped, options: &runtime::Options) -> Result<Self> {
         let program = Program::new(graph, costs, plan)?;
         let calls = plan.steps.iter().map(|step| Call::resolve(&program, step)).collect::<Result<_>>()?;
-        let bytes = program.weights.iter().map(|weight| program.weight_bytes(weight)).collect::<Result<Vec<_>>>()?;
+        let bytes = program.weights.iter().map(|&weight| program.weight_bytes(weight)).collect::<Result<Vec<_>>>()?;
         let weights: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
-        Ok(Session { calls, outputs: graph.outputs.len(), exec: load(&program, code, options, &weights)? })
+        Ok(Session { calls, outputs: graph.outputs.len(), exec: load(&program, kernels, options, &weights)? })
     }
 
     /// One inference: values of each input in, values of each output out, in the graph's order.
@@ -103,11 +54,11 @@ pub fn run(
     graph: &Graph,
     costs: &CostTable,
     plan: &Plan,
-    code: &KernelCode,
+    kernels: &Shipped,
     options: &runtime::Options,
     inputs: &[&[f32]],
 ) -> Result<Vec<Vec<f32>>> {
-    Session::load(graph, costs, plan, code, options)?.run(inputs)
+    Session::load(graph, costs, plan, kernels, options)?.run(inputs)
 }
 
 /// A step of the plan in the runtime's terms.
@@ -152,14 +103,20 @@ impl Call {
     }
 }
 
-fn load(program: &Program<'_>, code: &KernelCode, options: &runtime::Options, weights: &[&[u8]]) -> Result<Exec> {
+fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, weights: &[&[u8]]) -> Result<Exec> {
     let (graph, plan) = (program.graph, program.plan);
     let port = |&t: &TensorId| Port { name: &graph.tensor(t).name, shape: &graph.tensor(t).shape };
     let placed = (0..plan.gpus.len()).map(|gpu| program.placed_weights(gpu)).collect::<Result<Vec<_>>>()?;
     let gpus = plan.gpus.iter().zip(&placed);
     let gpus: Vec<_> = gpus.map(|(gpu, weights)| memory(gpu, weights)).collect();
-    let images = program.kernels.iter().map(|used| images(code, &used.kernel.name)).collect::<Result<Vec<_>>>()?;
-    let kernels: Vec<_> = program.kernels.iter().zip(&images).enumerate().map(|(i, (used, images))| kernel(i, used, images)).collect();
+    let images: Vec<Vec<Image>> = program.kernels.iter().map(|used| images(shipped, &used.kernel.name)).collect();
+    let kernels: Vec<_> = program.kernels.iter().zip(&images).enumerate().map(|(i, (used, images))| kernel_of(i, used, images)).collect();
+    let nvrtc = OnceLock::new();
+    let compile = |name: &str, (major, minor): (u32, u32)| {
+        let nvrtc: &Result<Nvrtc, String> = nvrtc.get_or_init(Nvrtc::load);
+        let used = program.kernels.iter().find(|used| used.kernel.name == name).ok_or("the plan does not launch it")?;
+        nvrtc.as_ref().map_err(String::clone)?.compile(name, &used.kernel.source, &headers(), &format!("sm_{major}{minor}"))
+    };
     let inputs: Vec<_> = graph.inputs.iter().map(port).collect();
     let outputs: Vec<_> = graph.outputs.iter().map(port).collect();
     let layout = Layout {
@@ -170,8 +127,8 @@ fn load(program: &Program<'_>, code: &KernelCode, options: &runtime::Options, we
         origin: Stream(plan.origin.index()),
         events: &plan.events.iter().map(|gpu| gpu.index()).collect::<Vec<_>>(),
         kernels: &kernels,
-        driver: code.driver(),
-        compile: None,
+        driver: shipped.driver(),
+        compile: Some(&compile),
     };
     Exec::load(&layout, options, weights).map_err(device)
 }
@@ -180,11 +137,15 @@ fn memory<'a>(gpu: &GpuPlan, weights: &'a [(usize, Region)]) -> GpuLayout<'a> {
     GpuLayout { arena_bytes: gpu.arena_bytes, weights_bytes: gpu.weights_bytes, weights }
 }
 
-fn images<'a>(code: &'a KernelCode, kernel: &str) -> Result<Vec<Image<'a>>> {
-    Ok(code.images(kernel)?.iter().map(|i| Image { kind: i.kind, arch: i.arch, bytes: &i.bytes }).collect())
+fn images<'a>(shipped: &'a Shipped, kernel: &str) -> Vec<Image<'a>> {
+    let image = |image: &'a kernel::Image| {
+        let (kind, arch) = image.target();
+        Image { kind: if kind == "sm" { ImageKind::Cubin } else { ImageKind::Ptx }, arch, bytes: &image.data }
+    };
+    shipped.images.get(kernel).into_iter().flatten().map(image).collect()
 }
 
-fn kernel<'a>(index: usize, used: &'a KernelUse<'a>, images: &'a [Image<'a>]) -> Kernel<'a> {
+fn kernel_of<'a>(index: usize, used: &'a KernelUse<'a>, images: &'a [Image<'a>]) -> Kernel<'a> {
     let crate::kernel::Kernel { ref name, grid, block, shared_bytes, .. } = *used.kernel;
     Kernel { index, name, grid, block, shared_bytes, gpus: &used.gpus, images }
 }

@@ -1,7 +1,7 @@
-//! A plan, with its names looked up: what the interpreter and the generated crate have in common.
+//! A plan, with its names looked up: what the interpreter needs at every step.
 //!
 //! * Kernels: each one once, sorted by name, with the plan's GPUs that launch it.
-//! * Weights: each constant once, in the order of tensor ids, under a name unique in the weights file.
+//! * Weights: each constant once, in the order of tensor ids.
 //! * Regions: where a buffer or a constant lies.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,21 +22,13 @@ pub(crate) struct KernelUse<'a> {
     pub gpus: Vec<usize>,
 }
 
-/// A constant of the program.
-#[derive(Clone, Debug)]
-pub(crate) struct Weight {
-    pub tensor: TensorId,
-    /// Name in the weights file.
-    pub name: String,
-}
-
 /// See the module's text.
 pub(crate) struct Program<'a> {
     pub graph: &'a Graph,
     pub costs: &'a CostTable,
     pub plan: &'a Plan,
     pub kernels: Vec<KernelUse<'a>>,
-    pub weights: Vec<Weight>,
+    pub weights: Vec<TensorId>,
     index_of_kernel: BTreeMap<&'a str, usize>,
     index_of_weight: BTreeMap<TensorId, usize>,
 }
@@ -80,15 +72,8 @@ impl<'a> Program<'a> {
 
     fn find_weights(&mut self) {
         let used: BTreeSet<TensorId> = self.plan.gpus.iter().flat_map(|gpu| gpu.weights.iter().map(|&(t, _)| t)).collect();
-        let mut names = BTreeSet::new();
-        for (i, &tensor) in used.iter().enumerate() {
-            let mut name = self.graph.tensor(tensor).name.clone();
-            while name == "__metadata__" || !names.insert(name.clone()) {
-                name.push('\'');
-            }
-            self.weights.push(Weight { tensor, name });
-            self.index_of_weight.insert(tensor, i);
-        }
+        self.index_of_weight = used.iter().enumerate().map(|(i, &tensor)| (tensor, i)).collect();
+        self.weights = used.into_iter().collect();
     }
 
     /// The kernel of `operator` on a GPU of the plan.
@@ -151,11 +136,11 @@ impl<'a> Program<'a> {
     }
 
     /// The bytes of a constant, little-endian.
-    pub fn weight_bytes(&self, weight: &Weight) -> Result<Vec<u8>> {
-        match self.graph.constant(weight.tensor) {
+    pub fn weight_bytes(&self, tensor: TensorId) -> Result<Vec<u8>> {
+        match self.graph.constant(tensor) {
             Some(Constant::F32(values)) => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
             Some(Constant::I64(values)) => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-            None => Err(Error::internal("run", format!("{} is not a constant", weight.tensor))),
+            None => Err(Error::internal("run", format!("{tensor} is not a constant"))),
         }
     }
 }

@@ -1,0 +1,78 @@
+//! From kernels to what the crate ships: compiled images where NVRTC is found, sources where it is not.
+//!
+//! **In**: the kernels that a plan launches. **Out**: [`Shipped`]. Each kernel is compiled to a cubin for every architecture of the target and to PTX for
+//! [`PTX_ARCHITECTURE`], which any newer GPU can load (see `images.rs`).
+
+use std::collections::BTreeMap;
+
+use super::nvrtc::Nvrtc;
+use super::{Image, Kernel, compile_images};
+use crate::cost::CostTable;
+use crate::error::{Error, Result};
+use crate::plan::{Plan, Step};
+
+/// The oldest architecture that PTX is made for: the oldest one that NVRTC 13 knows.
+pub const PTX_ARCHITECTURE: &str = "compute_75";
+
+/// How kernels are shipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelMode {
+    /// Compiled where NVRTC is found, else as sources.
+    Auto,
+    /// Compiled; without NVRTC an error.
+    Binary,
+    /// As sources: the crate compiles them when it is loaded, and needs NVRTC then.
+    Source,
+}
+
+/// The kernels of a crate, compiled or not.
+#[derive(Clone, Debug, Default)]
+pub struct Shipped {
+    /// All kernels that the plan launches, by name.
+    pub kernels: Vec<Kernel>,
+    /// Images of each kernel, by name; empty if only sources are shipped.
+    pub images: BTreeMap<String, Vec<Image>>,
+    /// Version of the NVRTC that made them.
+    pub nvrtc: Option<(i32, i32)>,
+    /// Why there are no images, if there are none.
+    pub note: Option<String>,
+}
+
+impl Shipped {
+    /// The oldest CUDA version whose driver can load them, as drivers count: 12000 is 12.0. A cubin runs on every driver of NVRTC's major version.
+    pub fn driver(&self) -> i32 {
+        self.nvrtc.map_or(12, |(major, _)| major).max(12) * 1000
+    }
+}
+
+/// Collects the kernels that `plan` launches, and compiles them as `mode` says.
+pub fn ship(costs: &CostTable, plan: &Plan, mode: KernelMode) -> Result<Shipped> {
+    let mut kernels: BTreeMap<&str, &Kernel> = BTreeMap::new();
+    for step in &plan.steps {
+        if let Step::Launch { operator, stream, .. } = step {
+            let gpu = plan.targets[plan.streams[stream.index()].gpu.index()];
+            let kernel = &costs.operator(*operator, gpu).kernel;
+            kernels.insert(&kernel.name, kernel);
+        }
+    }
+    let kernels: Vec<Kernel> = kernels.into_values().cloned().collect();
+    let sources = |kernels, note: String| Shipped { kernels, images: BTreeMap::new(), nvrtc: None, note: Some(note) };
+    if mode == KernelMode::Source {
+        return Ok(sources(kernels, "as asked for".into()));
+    }
+    let nvrtc = match Nvrtc::load() {
+        Ok(nvrtc) => nvrtc,
+        Err(why) if mode == KernelMode::Auto => return Ok(sources(kernels, why)),
+        Err(why) => return Err(Error::Tool { tool: "NVRTC".into(), message: why }),
+    };
+    let mut architectures: Vec<String> =
+        plan.targets.iter().map(|t| costs.gpus[t.index()].compute_capability).map(|(major, minor)| format!("sm_{major}{minor}")).collect();
+    architectures.sort();
+    architectures.dedup();
+    architectures.push(PTX_ARCHITECTURE.into());
+    let mut images: BTreeMap<String, Vec<Image>> = BTreeMap::new();
+    for image in compile_images(&kernels.iter().collect::<Vec<_>>(), &architectures, &nvrtc)? {
+        images.entry(image.kernel.clone()).or_default().push(image);
+    }
+    Ok(Shipped { kernels, images, nvrtc: Some(nvrtc.version()), note: None })
+}
