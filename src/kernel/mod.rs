@@ -27,9 +27,9 @@ mod ship;
 mod softmax;
 mod tile;
 
-pub use images::{Image, compile_images};
 /// NVRTC: part of the runtime, since a crate without images compiles its kernels at load.
 pub use crate::run::runtime::nvrtc;
+pub use images::{Image, compile_images};
 pub use ship::{KernelMode, PTX_ARCHITECTURE, Shipped, ship};
 
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};

@@ -23,7 +23,9 @@ fn target(supported: &[i32], (major, minor): (u32, u32)) -> Result<String, Strin
     match supported.iter().rev().find(|&&arch| arch <= device) {
         Some(arch) if arch / 10 == device / 10 => Ok(format!("sm_{arch}")),
         Some(arch) => Ok(format!("compute_{arch}")),
-        None => Err(format!("this NVRTC does not know GPUs as old as compute capability {major}.{minor}; set HIOSC_NVRTC to the file of an older one")),
+        None => Err(format!(
+            "this NVRTC does not know GPUs as old as compute capability {major}.{minor}; set HIOSC_NVRTC to the file of an older one"
+        )),
     }
 }
 
