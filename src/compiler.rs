@@ -149,7 +149,7 @@ impl Compiler {
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
         clock.lap("fuse");
-        let costs = cost::estimate_with(&graph, &target, |op| kernel::candidates(&graph, op))?;
+        let costs = cost::estimate(&graph, &target)?;
         clock.lap("cost");
         let problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
         let candidates = compare(&problem, algorithm)?;

@@ -82,11 +82,12 @@ impl Nvrtc {
     pub fn open(file: &Path) -> Result<Nvrtc, String> {
         let location = file.display().to_string();
         // SAFETY: NVRTC's initialisers have no preconditions; a file of this name that is not NVRTC is the user's own choice.
-        let library = unsafe { Library::new(file) }.map_err(|e| format!("{location}: {e}"))?;
+        let library = unsafe { Library::new(file) }.map_err(|e| format!("{location}: {}", reason(&e)))?;
         macro_rules! function {
             ($name:literal) => {
                 // SAFETY: the field's type is the function's signature in nvrtc.h, which has been the same since CUDA 11.
-                *unsafe { library.get(concat!($name, "\0").as_bytes()) }.map_err(|e| format!("{location}: {e}"))?
+                *unsafe { library.get(concat!($name, "\0").as_bytes()) }
+                    .map_err(|e| format!("{location} is not NVRTC, it has no {}: {}", $name, reason(&e)))?
             };
         }
         let read_version: unsafe extern "C" fn(*mut c_int, *mut c_int) -> Status = function!("nvrtcVersion");
@@ -243,6 +244,11 @@ fn matching(parent: &Path, prefix: &str) -> Vec<PathBuf> {
         entries.filter_map(|entry| entry.file_name().into_string().ok()).filter(|name| name.starts_with(prefix)).collect();
     names.sort_by(|a, b| (b == prefix, b.len(), b).cmp(&(a == prefix, a.len(), a)));
     names.into_iter().map(|name| parent.join(name)).collect()
+}
+
+/// What the dynamic linker said: libloading keeps it behind its own words.
+fn reason(error: &libloading::Error) -> String {
+    std::error::Error::source(error).map_or_else(|| error.to_string(), |source| source.to_string())
 }
 
 #[cfg(test)]
