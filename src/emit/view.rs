@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Input;
-use super::names::{Names, package};
+use super::names::{Names, line, package};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -24,7 +24,7 @@ const LONGEST_FUNCTION: usize = 48;
 pub struct View {
     pub header: String,
     model: String,
-    package: String,
+    pub package: String,
     description: String,
     version: &'static str,
     architecture: String,
@@ -129,12 +129,18 @@ impl View {
         let target = |gpu: usize| &input.costs.gpus[plan.targets[gpu].index()];
         let devices = (0..plan.gpus.len()).map(|g| format!("gpu{g}: {}", target(g).device)).collect();
         let (major, minor) = target(0).compute_capability;
-        let names = |ids: &[TensorId]| json(&ids.iter().map(|&t| graph.tensor(t).name.as_str()).collect::<Vec<_>>());
+        let names = |ids: &[TensorId]| json(&ids.iter().map(|&t| graph.tensor(t).name.as_str()).collect::<Vec<&str>>());
         Ok(View {
-            header: format!("{} {} from {} (sha256 {})", super::MARK, env!("CARGO_PKG_VERSION"), input.model_file, &input.model_hash[..16]),
-            model: graph.name.clone(),
+            header: format!(
+                "{} {} from {} (sha256 {})",
+                super::MARK,
+                env!("CARGO_PKG_VERSION"),
+                line(&input.model_file),
+                input.model_hash.get(..16).unwrap_or("")
+            ),
+            model: line(&graph.name),
             package: package(&graph.name),
-            description: format!("{:?}", format!("{} compiled ahead of time by hiosc for {}", graph.name, gpus(plan.gpus.len()))),
+            description: json(&format!("{} compiled ahead of time by hiosc for {}", line(&graph.name), gpus(plan.gpus.len()))),
             version: env!("CARGO_PKG_VERSION"),
             architecture: format!("{major}.{minor}"),
             gpu_count: plan.gpus.len(),
@@ -168,9 +174,10 @@ fn named(name: String, value: String, remark: String) -> Named {
     Named { name, value, remark }
 }
 
-/// A list of strings that is both JSON and TOML.
-fn json(list: &[&str]) -> String {
-    serde_json::to_string(list).unwrap_or_else(|_| "[]".into())
+/// A string, or a list of strings, that is both JSON and TOML.
+fn json(value: &(impl Serialize + ?Sized)) -> String {
+    // The one character that JSON takes as it is and TOML does not.
+    serde_json::to_string(value).unwrap_or_default().replace('\u{7f}', "\\u007f")
 }
 
 fn gpus(n: usize) -> String {
@@ -267,18 +274,23 @@ impl<'a> Writer<'a> {
                 }
                 Step::Wait { .. } => {}
                 Step::Upload { input, .. } => {
-                    latest[stream.index()] = Some(format!("input {:?} on {gpu}", self.graph.tensor(self.graph.inputs[*input]).name))
+                    latest[stream.index()] = Some(format!("input {:?} on {gpu}", self.name(self.graph.inputs[*input])))
                 }
                 Step::Download { output, .. } => {
-                    latest[stream.index()] = Some(format!("output {:?} from {gpu}", self.graph.tensor(self.graph.outputs[*output]).name));
+                    latest[stream.index()] = Some(format!("output {:?} from {gpu}", self.name(self.graph.outputs[*output])));
                 }
                 Step::Launch { operator, .. } => {
-                    latest[stream.index()] = Some(format!("`{}` on {gpu}", self.graph.operator(*operator).name))
+                    latest[stream.index()] = Some(format!("`{}` on {gpu}", line(&self.graph.operator(*operator).name)))
                 }
-                Step::Copy { tensor, .. } => latest[stream.index()] = Some(format!("`{}` from {gpu}", self.graph.tensor(*tensor).name)),
+                Step::Copy { tensor, .. } => latest[stream.index()] = Some(format!("`{}` from {gpu}", self.name(*tensor))),
             }
         }
         Ok(marks)
+    }
+
+    /// The ONNX name of a tensor, for comments.
+    fn name(&self, id: TensorId) -> String {
+        line(&self.graph.tensor(id).name)
     }
 
     fn stream(&self, id: StreamId) -> String {
@@ -320,7 +332,7 @@ impl<'a> Writer<'a> {
     fn gpus(&self) -> Vec<Gpu> {
         let position = |t: TensorId| self.weight_order.binary_search(&t).unwrap_or(0);
         let one = |(g, gpu): (usize, &crate::plan::GpuPlan)| {
-            let remark = |t: TensorId| format!("{} `{}`", self.graph.tensor(t).shape_text(), self.graph.tensor(t).name);
+            let remark = |t: TensorId| format!("{} `{}`", self.graph.tensor(t).shape_text(), self.name(t));
             let here = self.plan.buffers.iter().zip(&self.buffers).filter(|(b, _)| b.gpu.index() == g);
             let buffers = here.map(|(b, name)| named(name.clone(), format!("arena({}, {})", b.offset, b.bytes), remark(b.tensor)));
             let bytes = |t: TensorId| self.graph.tensor(t).bytes();
@@ -396,11 +408,10 @@ impl<'a> Writer<'a> {
             match step {
                 Step::Launch { operator, .. } => {
                     let op = self.graph.operator(*operator);
-                    docs.push(format!("`{}`: {}", op.name, op.kind));
+                    docs.push(format!("`{}`: {}", line(&op.name), op.kind));
                 }
                 Step::Copy { tensor, to, .. } => {
-                    let tensor = self.graph.tensor(*tensor);
-                    docs.push(format!("leaves for {}: `{}`", self.plan.buffers[to.index()].gpu, tensor.name));
+                    docs.push(format!("leaves for {}: `{}`", self.plan.buffers[to.index()].gpu, self.name(*tensor)));
                 }
                 _ => {}
             }
@@ -435,16 +446,15 @@ impl<'a> Writer<'a> {
                 vec![right(format!("x.record({}, {stream})?;", event(e)), &format!("marks {}", self.marks[e.index()]))]
             }
             Step::Upload { input, to, .. } => {
-                let remark = format!("{} {:?}", shape(self.graph.inputs[*input]), self.graph.tensor(self.graph.inputs[*input]).name);
+                let remark = format!("{} {:?}", shape(self.graph.inputs[*input]), self.name(self.graph.inputs[*input]));
                 vec![right(format!("x.upload({stream}, {input}, {})?;", self.buffer(*to)), &remark)]
             }
             Step::Download { output, from, .. } => {
-                let remark = format!("{} {:?}", shape(self.graph.outputs[*output]), self.graph.tensor(self.graph.outputs[*output]).name);
+                let remark = format!("{} {:?}", shape(self.graph.outputs[*output]), self.name(self.graph.outputs[*output]));
                 vec![right(format!("x.download({stream}, {output}, {})?;", self.buffer(*from)), &remark)]
             }
             Step::Copy { tensor, from, to, .. } => {
-                let remark =
-                    format!("{} `{}`, {}", shape(*tensor), self.graph.tensor(*tensor).name, kibibytes(self.graph.tensor(*tensor).bytes()));
+                let remark = format!("{} `{}`, {}", shape(*tensor), self.name(*tensor), kibibytes(self.graph.tensor(*tensor).bytes()));
                 vec![
                     "x.copy(".to_string(),
                     format!("    {stream},"),
@@ -467,10 +477,10 @@ impl<'a> Writer<'a> {
                         Operand::Buffer(b) => self.buffer(*b),
                         Operand::Weight(t) => self.weight(gpu, *t)?,
                     };
-                    lines.push(right(format!("        {place},"), &format!("{} `{}`", shape(t), self.graph.tensor(t).name)));
+                    lines.push(right(format!("        {place},"), &format!("{} `{}`", shape(t), self.name(t))));
                 }
                 for (b, &t) in writes.iter().zip(&op.outputs) {
-                    lines.push(right(format!("        {},", self.buffer(*b)), &format!("-> {} `{}`", shape(t), self.graph.tensor(t).name)));
+                    lines.push(right(format!("        {},", self.buffer(*b)), &format!("-> {} `{}`", shape(t), self.name(t))));
                 }
                 lines.extend(["    ],".into(), ")?;".into()]);
                 lines
@@ -479,8 +489,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// `line`, with `remark` behind `//` at the right. Remarks hold ONNX names: a line break in one must not end the comment.
-fn right(line: String, remark: &str) -> String {
-    let remark: String = remark.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("{line:<64} // {remark}")
+/// `code`, with `remark` behind `//` at the right.
+fn right(code: String, remark: &str) -> String {
+    format!("{code:<64} // {remark}")
 }
