@@ -74,6 +74,16 @@ fn the_plan_is_short_functions_with_names_at_the_right() {
     }
 }
 
+#[test]
+fn a_launch_of_many_arguments_stays_short() {
+    let c = small::plan_of(small::fan(90), Algorithm::Sequential, 1);
+    let krate = krate(&c, &c.shipped);
+    let plan = text(&krate, "src/plan.rs");
+    let lines = |name: &str| plan.split(name).nth(1).expect("a function").lines().take_while(|line| *line != "}").count();
+    let functions: Vec<&str> = plan.lines().filter_map(|line| line.strip_suffix("(x: &mut Exec) -> Result<()> {")).collect();
+    assert!(functions.iter().all(|name| lines(&format!("{name}(x: &mut Exec)")) <= 60), "{plan}");
+}
+
 /// Names are whatever the model's author wrote. None may leave its comment or its string and become code.
 #[test]
 fn names_cannot_become_code() {

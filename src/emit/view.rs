@@ -19,6 +19,9 @@ use crate::plan::{Operand, Plan, SectionKind, Step, StreamKind};
 /// Lines of a generated function's body; its head and foot come on top.
 const LONGEST_FUNCTION: usize = 48;
 
+/// Arguments of a launch that get a line each, with a remark; where there are more, several share a line.
+const MOST_REMARKS: usize = 24;
+
 /// Everything the templates may name.
 #[derive(Serialize)]
 pub struct View {
@@ -472,15 +475,22 @@ impl<'a> Writer<'a> {
                     format!("    &{},", self.kernel(*operator, *on).name.to_uppercase()),
                     "    &[".into(),
                 ];
+                let mut arguments = Vec::new();
                 for (operand, &t) in reads.iter().zip(&op.inputs) {
                     let place = match operand {
                         Operand::Buffer(b) => self.buffer(*b),
                         Operand::Weight(t) => self.weight(gpu, *t)?,
                     };
-                    lines.push(right(format!("        {place},"), &format!("{} `{}`", shape(t), self.name(t))));
+                    arguments.push((place, format!("{} `{}`", shape(t), self.name(t))));
                 }
                 for (b, &t) in writes.iter().zip(&op.outputs) {
-                    lines.push(right(format!("        {},", self.buffer(*b)), &format!("-> {} `{}`", shape(t), self.name(t))));
+                    arguments.push((self.buffer(*b), format!("-> {} `{}`", shape(t), self.name(t))));
+                }
+                if arguments.len() <= MOST_REMARKS {
+                    lines.extend(arguments.iter().map(|(place, remark)| right(format!("        {place},"), remark)));
+                } else {
+                    let group = |group: &[(String, String)]| group.iter().map(|(place, _)| format!(" {place},")).collect::<String>();
+                    lines.extend(arguments.chunks(arguments.len().div_ceil(MOST_REMARKS)).map(|some| format!("       {}", group(some))));
                 }
                 lines.extend(["    ],".into(), ")?;".into()]);
                 lines
