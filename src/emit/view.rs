@@ -243,6 +243,8 @@ struct Writer<'a> {
     weight_order: Vec<TensorId>,
     /// What each event marks: the step before its record.
     marks: Vec<String>,
+    /// The GPU that launches each operator.
+    home: Vec<Option<GpuId>>,
 }
 
 impl<'a> Writer<'a> {
@@ -254,11 +256,25 @@ impl<'a> Writer<'a> {
             let mut names = Names::default();
             gpu.weights.iter().map(|&(t, _)| (t, names.constant(&graph.tensor(t).name))).collect()
         };
+        let mut home = vec![None; graph.operators.len()];
+        for step in &plan.steps {
+            if let Step::Launch { operator, stream, .. } = step {
+                home[operator.index()] = Some(plan.streams[stream.index()].gpu);
+            }
+        }
         let mut weight_order: Vec<TensorId> = plan.gpus.iter().flat_map(|gpu| &gpu.weights).map(|&(t, _)| t).collect();
         weight_order.sort();
         weight_order.dedup();
-        let mut writer =
-            Writer { input, graph, plan, buffers, weights: plan.gpus.iter().map(constants).collect(), weight_order, marks: Vec::new() };
+        let mut writer = Writer {
+            input,
+            graph,
+            plan,
+            buffers,
+            weights: plan.gpus.iter().map(constants).collect(),
+            weight_order,
+            marks: Vec::new(),
+            home,
+        };
         writer.marks = writer.marks()?;
         Ok(writer)
     }
@@ -412,6 +428,7 @@ impl<'a> Writer<'a> {
                 Step::Launch { operator, .. } => {
                     let op = self.graph.operator(*operator);
                     docs.push(format!("`{}`: {}", line(&op.name), op.kind));
+                    docs.extend(self.after(*operator, step.stream()));
                 }
                 Step::Copy { tensor, to, .. } => {
                     docs.push(format!("leaves for {}: `{}`", self.plan.buffers[to.index()].gpu, self.name(*tensor)));
@@ -434,6 +451,30 @@ impl<'a> Writer<'a> {
             lines,
         };
         Ok(parts.into_iter().enumerate().map(function).collect())
+    }
+
+    /// `after A, and B from gpu1`: what an operator reads, and where that was computed.
+    fn after(&self, operator: crate::ids::OpId, stream: StreamId) -> Option<String> {
+        let here = self.plan.streams[stream.index()].gpu;
+        let mut sources: Vec<String> = Vec::new();
+        for &t in &self.graph.operator(operator).inputs {
+            let source = match self.graph.producer(t) {
+                Some(producer) => {
+                    let name = line(&self.graph.operator(producer).name);
+                    if self.home[producer.index()] == Some(here) {
+                        format!("`{name}`")
+                    } else {
+                        format!("`{name}` on {}", self.home[producer.index()]?)
+                    }
+                }
+                None if self.graph.constant(t).is_some() => continue,
+                None => format!("input {:?}", self.name(self.graph.root(t))),
+            };
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+        (!sources.is_empty()).then(|| format!("after {}", sources.join(", ")))
     }
 
     /// The lines of one step, each with its remark at the right.
