@@ -120,7 +120,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hiosc: {error:#}");
+            eprintln!("hiosc: {error}"); // not the chain: our errors say themselves what caused them
             ExitCode::from(if matches!(error.downcast_ref(), Some(Error::Usage(_))) { 2 } else { 1 })
         }
     }
@@ -147,22 +147,26 @@ fn run_compile(args: Compile) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let Some(folder) = args.output else {
         let planned = compiler.plan()?;
-        return Ok(out.write_all(dump(&planned, &args.emit).as_bytes())?);
+        out.write_all(dump(&planned, &args.emit).as_bytes())?;
+        return Ok(out.write_all(timings(&planned, args.timings).as_bytes())?);
     };
+    hiosc::emit::refuse(&folder)?; // before the work rather than after it
     let compilation = compiler.compile()?;
     compilation.write(&folder)?;
     out.write_all(dump(&compilation.planned, &args.emit).as_bytes())?;
     write!(out, "{}", compilation.summary())?;
     writeln!(out, "wrote      {}", folder.display())?;
-    if args.timings {
-        for (room, time) in &compilation.planned.timings {
-            writeln!(out, "time       {room:10} {:8.3} s", time.as_secs_f64())?;
-        }
-    }
+    out.write_all(timings(&compilation.planned, args.timings).as_bytes())?;
     if args.verify {
         write!(out, "{}", verify(&folder, &verify::Options::default())?)?;
     }
     Ok(())
+}
+
+/// The seconds of each room, if `wanted`.
+fn timings(planned: &hiosc::compiler::Planned, wanted: bool) -> String {
+    let rooms = planned.timings.iter().filter(|_| wanted);
+    rooms.map(|(room, time)| format!("time       {room:10} {:8.3} s\n", time.as_secs_f64())).collect()
 }
 
 /// The text forms of `rooms`, in the order of the rooms.
@@ -180,6 +184,5 @@ fn dump(planned: &hiosc::compiler::Planned, rooms: &[Room]) -> String {
 fn run_verify(args: Verify) -> anyhow::Result<()> {
     let options =
         verify::Options { reference: args.reference, on_virtual: args.on_virtual, gpus: args.gpus.map(|n| n as usize), seeds: args.seeds };
-    print!("{}", verify(&args.crate_dir, &options)?);
-    Ok(())
+    Ok(write!(std::io::stdout(), "{}", verify(&args.crate_dir, &options)?)?)
 }

@@ -19,7 +19,7 @@ pub fn write(output: &Crate, folder: &Path) -> Result<()> {
     };
     fs::create_dir_all(&parent).map_err(Error::io(&parent))?;
     // removed again if anything below fails
-    let new = tempfile::Builder::new().prefix(".hiosc-").tempdir_in(&parent).map_err(Error::io(&parent))?;
+    let new = temporary(&parent)?;
     for (path, bytes) in &output.files {
         let to = new.path().join(path);
         let inside = to.parent().unwrap_or(new.path());
@@ -43,7 +43,7 @@ pub fn write(output: &Crate, folder: &Path) -> Result<()> {
 
 /// Puts `new` in the place of the earlier output in `folder`.
 fn replace(new: &tempfile::TempDir, folder: &Path, parent: &Path) -> Result<()> {
-    let aside = tempfile::Builder::new().prefix(".hiosc-").tempdir_in(parent).map_err(Error::io(parent))?;
+    let aside = temporary(parent)?;
     let old = aside.path().join("old");
     fs::rename(folder, &old).map_err(Error::io(folder))?;
     if let Err(e) = fs::rename(new.path(), folder) {
@@ -55,6 +55,19 @@ fn replace(new: &tempfile::TempDir, folder: &Path, parent: &Path) -> Result<()> 
         fs::rename(&build, folder.join("target")).map_err(Error::io(folder.join("target")))?;
     }
     Ok(())
+}
+
+/// A temporary folder in `parent`. tempfile's own message names its random path, which tells nobody anything.
+fn temporary(parent: &Path) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(".hiosc-").tempdir_in(parent).map_err(|e| {
+        let cause = e.get_ref().and_then(|e| e.source()).map_or_else(|| e.to_string(), |cause| cause.to_string());
+        Error::io(parent)(std::io::Error::new(e.kind(), format!("cannot create a folder there: {cause}")))
+    })
+}
+
+/// An error where [`write`] would refuse `folder`: it is no folder, or holds what hiosc did not write.
+pub fn refuse(folder: &Path) -> Result<()> {
+    earlier(folder).map(drop)
 }
 
 /// Whether `folder` holds an earlier output. An error if it holds anything else.
