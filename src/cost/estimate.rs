@@ -30,8 +30,9 @@
 
 use std::collections::BTreeSet;
 
-use super::device::{DeviceModel, Target};
-use super::{CostTable, Link, Nanos, OperatorCost, TargetGpu};
+use super::device::DeviceModel;
+use super::target::Target;
+use super::{CostTable, Nanos, OperatorCost};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, OpKind, Operator};
 use crate::ids::{OpId, TensorId};
@@ -94,29 +95,7 @@ pub fn estimate_with(graph: &Graph, target: &Target, mut candidates: impl FnMut(
     if !unsupported.is_empty() {
         return Err(Error::Unsupported(unsupported));
     }
-    let gpus = 0..target.gpus.len();
-    let link = |from: usize, to: usize| {
-        let model = target.link_between(from, to);
-        (from != to).then_some(Link { latency: model.latency_ns, bandwidth: model.line_rate * model.efficiency })
-    };
-    Ok(CostTable {
-        source: source(target),
-        gpus: target.gpus.iter().map(target_gpu).collect(),
-        operators,
-        links: gpus.clone().map(|from| gpus.clone().map(|to| link(from, to)).collect()).collect(),
-    })
-}
-
-fn source(target: &Target) -> String {
-    let mut names: Vec<&str> = target.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
-    names.dedup();
-    let models = if names.len() > 1 { "models" } else { "model" };
-    let source = format!("estimated from device {models} {}", names.join(", "));
-    if target.gpus.len() > 1 { format!("{source}, link {}", target.link.name) } else { source }
-}
-
-fn target_gpu(model: &DeviceModel) -> TargetGpu {
-    TargetGpu { device: model.name.clone(), compute_capability: model.compute_capability, memory: model.memory_bytes }
+    Ok(CostTable { source: target.source(), gpus: target.table_gpus(), operators, links: target.links.clone() })
 }
 
 /// The fastest of `kernels`; ties go to the earlier. `None` if none fits on the device.
@@ -217,6 +196,7 @@ pub fn kernel_time(kernel: &Kernel, work: Work, device: &DeviceModel) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use super::super::Link;
     use super::super::device::device;
     use super::*;
     use crate::graph::{Conv, DType, Expr, Origin, Tensor, Unary};
@@ -334,7 +314,7 @@ mod tests {
         let graph = convolution();
         let target = Target::uniform("a40", 3, "nvlink").unwrap();
         let table = estimate_with(&graph, &target, |_| Ok(vec![kernel(25, 64, 64, 0)])).unwrap();
-        assert_eq!(table.source, "estimated from device model a40, link nvlink");
+        assert_eq!(table.source, "estimated from device model a40, links nvlink, pcie4");
         assert_eq!(table.operators[0].len(), 3);
         assert_eq!(table.operators[0][0], table.operators[0][2]);
         assert_eq!(table.links[0][0], None);
