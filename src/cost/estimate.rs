@@ -142,7 +142,9 @@ pub fn blocks_per_sm(kernel: &Kernel, device: &DeviceModel) -> Option<u64> {
     let by_threads = device.max_threads_per_sm / device.warp / warps;
     let per_warp = (u64::from(kernel.registers.max(1)) * device.warp).next_multiple_of(device.register_unit);
     let by_registers = device.registers_per_sm / per_warp / warps;
-    let by_shared = device.shared_bytes_per_sm / (shared.next_multiple_of(device.shared_unit) + device.shared_reserved_per_block);
+    let shared = shared.next_multiple_of(device.shared_unit) + device.shared_reserved_per_block;
+    // a V100 keeps none for itself
+    let by_shared = device.shared_bytes_per_sm.checked_div(shared).unwrap_or(u64::MAX);
     let blocks = by_threads.min(by_registers).min(by_shared).min(device.max_blocks_per_sm);
     (blocks > 0).then_some(blocks)
 }
@@ -230,6 +232,13 @@ mod tests {
         assert_eq!(blocks(128, 32, 99 * 1024 + 1), None);
         assert_eq!(blocks(1025, 32, 0), None);
         assert_eq!(blocks(1024, 255, 0), None); // more registers than an SM has
+    }
+
+    #[test]
+    fn a_v100_reserves_no_shared_memory() {
+        let blocks = |shared| blocks_per_sm(&kernel(1, 64, 16, shared), &device("v100").unwrap());
+        assert_eq!(blocks(0), Some(32)); // block slots, as threads
+        assert_eq!(blocks(49152), Some(2));
     }
 
     #[test]
