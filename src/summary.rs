@@ -39,11 +39,18 @@ pub fn compilation(compilation: &Compilation) -> String {
     text
 }
 
+/// `2 x a40, 1 x l4 (estimated from ...)`
 fn target(planned: &Planned) -> String {
     let gpus = &planned.costs.gpus;
-    let devices: BTreeSet<&str> = gpus.iter().map(|g| g.device.as_str()).collect();
-    let devices: Vec<_> = devices.into_iter().collect();
-    format!("{} x {} ({})", gpus.len(), devices.join(", "), planned.costs.source)
+    let mut kinds: Vec<(&str, usize)> = Vec::new();
+    for gpu in gpus {
+        match kinds.iter_mut().find(|(name, _)| *name == gpu.device) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((&gpu.device, 1)),
+        }
+    }
+    let kinds: Vec<String> = kinds.into_iter().map(|(name, count)| format!("{count} x {name}")).collect();
+    format!("{} ({})", kinds.join(", "), planned.costs.source)
 }
 
 /// The compared schedules: name, latency, speed-up over the first, GPUs, transfers.
