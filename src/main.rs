@@ -195,7 +195,6 @@ fn run_compile(args: Compile) -> anyhow::Result<()> {
     Ok(())
 }
 
-
 /// The text forms of `rooms`, in the order of the rooms.
 fn dump(planned: &hiosc::compiler::Planned, rooms: &[Room]) -> String {
     let chosen = planned.chosen();

@@ -27,7 +27,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-pub use write::{refuse, write};
+pub use write::{Written, refuse, write};
 
 use crate::cost::CostTable;
 use crate::embedded;
