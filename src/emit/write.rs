@@ -60,7 +60,8 @@ fn replace(new: &tempfile::TempDir, folder: &Path, parent: &Path) -> Result<()> 
 /// A temporary folder in `parent`. tempfile's own message names its random path, which tells nobody anything.
 fn temporary(parent: &Path) -> Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(".hiosc-").tempdir_in(parent).map_err(|e| {
-        let cause = e.get_ref().and_then(|e| e.source()).map_or_else(|| e.to_string(), |cause| cause.to_string());
+        let text = e.to_string();
+        let cause = text.split(" at path ").next().unwrap_or(&text);
         Error::io(parent)(std::io::Error::new(e.kind(), format!("cannot create a folder there: {cause}")))
     })
 }
