@@ -19,6 +19,7 @@ mod kernel;
 mod layout;
 mod link;
 mod memory;
+mod npy;
 pub mod nvrtc;
 mod options;
 pub mod weights;
