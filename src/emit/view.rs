@@ -128,7 +128,6 @@ impl View {
         let calls = calls(functions.iter().map(|f| f.name.clone()).collect());
         let target = |gpu: usize| &input.costs.gpus[plan.targets[gpu].index()];
         let devices = (0..plan.gpus.len()).map(|g| format!("gpu{g}: {}", target(g).device)).collect();
-        let (major, minor) = target(0).compute_capability;
         let names = |ids: &[TensorId]| json(&ids.iter().map(|&t| graph.tensor(t).name.as_str()).collect::<Vec<_>>());
         Ok(View {
             header: format!("{} {} from {} (sha256 {})", super::MARK, env!("CARGO_PKG_VERSION"), input.model_file, &input.model_hash[..16]),
@@ -136,7 +135,7 @@ impl View {
             package: package(&graph.name),
             description: format!("{:?}", format!("{} compiled ahead of time by hiosc for {}", graph.name, gpus(plan.gpus.len()))),
             version: env!("CARGO_PKG_VERSION"),
-            architecture: format!("{major}.{minor}"),
+            architecture: capabilities((0..plan.gpus.len()).map(|g| target(g).compute_capability).collect()),
             gpu_count: plan.gpus.len(),
             input_names: names(&graph.inputs),
             output_names: names(&graph.outputs),
@@ -166,6 +165,13 @@ impl View {
 
 fn named(name: String, value: String, remark: String) -> Named {
     Named { name, value, remark }
+}
+
+/// `8.6` if all GPUs are alike, else one for each: `8.6,8.9`.
+fn capabilities(of_gpus: Vec<(u32, u32)>) -> String {
+    let alike = of_gpus.iter().all(|of| of_gpus.first() == Some(of));
+    let shown = if alike { 1 } else { of_gpus.len() };
+    of_gpus.iter().take(shown).map(|(major, minor)| format!("{major}.{minor}")).collect::<Vec<_>>().join(",")
 }
 
 /// A list of strings that is both JSON and TOML.
