@@ -227,7 +227,7 @@ fn other_peoples_folders_are_refused() {
 fn unwritable_outputs() {
     let bench = bench();
     bench.write("file", "data");
-    bench.refused(&["model.onnx", "-o", "file"], 1, "file: Not a directory (os error 20)");
+    bench.refused(&["model.onnx", "-o", "file"], 2, "file is not a folder: choose another folder");
     bench.refused(&["model.onnx", "-o", "file/out"], 1, "file/out: Not a directory (os error 20)");
     if cfg!(target_os = "linux") {
         bench.refused(&["model.onnx", "-o", "/proc/out"], 1, "/proc: cannot create a folder there: No such file or directory (os error 2)");
