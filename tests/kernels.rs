@@ -2,6 +2,7 @@
 //! broadcasts, NaN and infinity. Each candidate of each operator is compiled for the CPU and run there; outputs stand between guard
 //! bytes, inputs between NaNs, and running the blocks in another order on two threads must give the same bits.
 
+mod common;
 mod kernels {
     pub mod harness;
     pub mod reference;

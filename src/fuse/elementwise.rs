@@ -54,6 +54,7 @@ fn mark(expr: &Expr, used: &mut [bool]) {
             mark(a, used);
             mark(b, used);
         }
+        Expr::Select(c, a, b) => [c, a, b].into_iter().for_each(|e| mark(e, used)),
     }
 }
 
