@@ -78,7 +78,7 @@ fn bad_usage_is_exit_code_2() {
         (&["-o", "out"], "the following required arguments were not provided:\n  <MODEL.onnx>"),
         (&["model.onnx", "-o", ""], "a value is required for '--output <DIR>' but none was supplied"),
         (&["model.onnx", "-o", "out", "--gpus", "0"], "invalid value '0' for '--gpus <N>': 0 is not in 1..=64"),
-        (&["model.onnx", "-o", "out", "--gpus", "65"], "invalid value '65' for '--gpus <GPUS>': 65 is not in 1..=64"),
+        (&["model.onnx", "-o", "out", "--gpus", "65"], "invalid value '65' for '--gpus <N>': 65 is not in 1..=64"),
         (&["model.onnx", "-o", "out", "--shapes", "image"], "expected NAME:SHAPE, for example input:1x3x224x224"),
         (&["model.onnx", "-o", "out", "--shapes", "image:1x0"], "\"1x0\" is not a shape such as 1x3x224x224"),
         (&["model.onnx", "-o", "out", "--shapes", "image:1,3"], "\"1,3\" is not a shape such as 1x3x224x224"),
