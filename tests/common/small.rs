@@ -21,7 +21,11 @@ pub struct Compiled {
 
 /// The small model, planned for up to `gpus` GPUs.
 pub fn compiled(algorithm: Algorithm, gpus: usize) -> Compiled {
-    let graph = graph();
+    plan_of(graph(), algorithm, gpus)
+}
+
+/// A graph, planned for up to `gpus` GPUs.
+pub fn plan_of(graph: Graph, algorithm: Algorithm, gpus: usize) -> Compiled {
     let target = Target::uniform("a40", gpus, "nvlink").expect("a known target");
     let costs = estimate_with(&graph, &target, |op| kernel::candidates(&graph, op)).expect("costs");
     let problem = Problem::new(&graph, &costs, LinkMode::Serial).expect("a problem");
@@ -66,6 +70,20 @@ pub fn graph() -> Graph {
     let square = make.operator("Type", OpKind::Elementwise(squared), vec![scaled], &[1, 24, 8, 8]);
     graph.inputs = vec![data, scale];
     graph.outputs = vec![soft, square];
+    graph.verify().expect("a sound graph");
+    graph
+}
+
+/// One input, squared `width` times over, and all of it joined.
+pub fn fan(width: usize) -> Graph {
+    let mut graph = Graph { name: "fan".into(), ..Graph::default() };
+    let mut make = Maker { graph: &mut graph, seed: 0 };
+    let x = make.tensor("x", &[1, 4], Origin::Input);
+    let square = || OpKind::Elementwise(Elementwise { expr: Expr::identity().then(Unary::Square) });
+    let squares = (0..width).map(|i| make.operator(&format!("square{i}"), square(), vec![x], &[1, 4])).collect();
+    let all = make.operator("all", OpKind::Concat { axis: 1 }, squares, &[1, 4 * width]);
+    graph.inputs = vec![x];
+    graph.outputs = vec![all];
     graph.verify().expect("a sound graph");
     graph
 }
