@@ -273,3 +273,22 @@ fn the_same_call_gives_the_same_bytes() {
         assert!(one == two, "{name} differs");
     }
 }
+
+#[test]
+fn files_with_costs_and_topologies() {
+    let bench = bench();
+    let with = |flag: &'static str| ["model.onnx", "-o", "out", flag, "file.txt"];
+    for flag in ["--costs", "--topology"] {
+        bench.refused(&with(flag), 1, "file.txt: No such file or directory (os error 2)");
+    }
+    bench.write("file.txt", "garbage\n");
+    let said = bench.run(&with("--costs")).stderr;
+    assert!(said.starts_with("hiosc: file.txt: costs, line 1: `garbage`"), "{said}");
+    let said = bench.run(&with("--topology")).stderr;
+    assert!(said.starts_with("hiosc: ") && said.contains("file.txt, line 1: ") && said.contains("`garbage`"), "{said}");
+    assert!(bench.usage(&["model.onnx", "-o", "out", "--topology", "file.txt", "--gpus", "2"], 2).contains("cannot be used with"));
+    // a table that hiosc printed is read back: the same schedule from it
+    bench.write("costs.txt", bench.done(&["model.onnx", "--emit", "costs"]));
+    let schedule = bench.done(&["model.onnx", "--emit", "schedule"]);
+    assert_eq!(bench.done(&["model.onnx", "--emit", "schedule", "--costs", "costs.txt"]), schedule);
+}
