@@ -112,6 +112,52 @@ fn cases_print_what_their_files_say() {
     );
 }
 
+/// `docs/plan.md` shows pieces of a generated crate. Each stands in a code block behind a line `<!-- excerpt FILE: NAME, NAME -->`: of `plan.rs` the
+/// functions that launch the ONNX nodes of these names, of other files the lines that end in these names.
+#[test]
+fn the_documented_plan_is_what_hiosc_writes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let compiler = Compiler::new(root.join("testdata/squeezenet1_1.onnx")).device("a40").gpus(2).algorithm("hios-lp");
+    let compilation = compiler.check(false).kernels(hiosc::kernel::KernelMode::Source).compile().expect("a compilation");
+    let file = root.join("docs/plan.md");
+    let text = fs::read_to_string(&file).expect("docs/plan.md");
+
+    let (mut updated, mut rest) = (String::new(), text.as_str());
+    let mut excerpts = 0;
+    while let Some((before, after)) = rest.split_once("<!-- excerpt ") {
+        let (mark, after) = after.split_once(" -->\n```rust\n").expect("a code block behind the mark");
+        let (_, after) = after.split_once("```\n").expect("the end of a code block");
+        let (path, names) = mark.split_once(": ").expect("FILE: NAME");
+        let source = std::str::from_utf8(&compilation.output.files[path]).expect("UTF-8");
+        let pieces: Vec<String> = names.split(", ").map(|name| excerpt(path, source, name)).collect();
+        updated += &format!("{before}<!-- excerpt {mark} -->\n```rust\n{}```\n", pieces.concat());
+        rest = after;
+        excerpts += 1;
+    }
+    updated += rest;
+    assert!(excerpts > 2, "docs/plan.md has lost its excerpts");
+    if std::env::var_os("HIOSC_BLESS").is_some_and(|value| value == "1") {
+        fs::write(&file, &updated).expect("a writable docs/plan.md");
+    } else if updated != text {
+        let difference = difference(&text, &updated);
+        panic!(
+            "docs/plan.md differs from what hiosc writes. If this is meant: HIOSC_BLESS=1 cargo test --release --test cases, and read the \
+             text around the excerpts again\n\n{difference}"
+        );
+    }
+}
+
+fn excerpt(path: &str, source: &str, name: &str) -> String {
+    if path != "src/plan.rs" {
+        let lines = source.lines().filter(|line| line.ends_with(&format!("`{name}`")));
+        return lines.map(|line| format!("{}\n", line.trim_start())).collect();
+    }
+    let functions = source.split_inclusive("\n}\n").map(str::trim_start);
+    let found: Vec<&str> = functions.filter(|f| f.contains(&format!("\n/// `{name}`: "))).collect();
+    assert_eq!(found.len(), 1, "{name} is in {} functions", found.len());
+    found[0].into()
+}
+
 /// The lines of `old` (`-`) and `new` (`+`) that the other has not, each with its surroundings: a longest common subsequence.
 fn difference(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());
