@@ -113,7 +113,7 @@ fn cases_print_what_their_files_say() {
 }
 
 /// `docs/plan.md` shows pieces of a generated crate. Each stands in a code block behind a line `<!-- excerpt FILE: NAME, NAME -->`: of `plan.rs` the
-/// functions that launch the ONNX nodes of these names, of other files the lines that end in these names.
+/// functions that launch the ONNX nodes of these names, of `buffers.rs` the lines that end in these names.
 #[test]
 fn the_documented_plan_is_what_hiosc_writes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -129,8 +129,9 @@ fn the_documented_plan_is_what_hiosc_writes() {
         let (_, after) = after.split_once("```\n").expect("the end of a code block");
         let (path, names) = mark.split_once(": ").expect("FILE: NAME");
         let source = std::str::from_utf8(&compilation.output.files[path]).expect("UTF-8");
-        let pieces: Vec<String> = names.split(", ").map(|name| excerpt(path, source, name)).collect();
-        updated += &format!("{before}<!-- excerpt {mark} -->\n```rust\n{}```\n", pieces.concat());
+        let names: Vec<&str> = names.split(", ").collect();
+        let piece = if path == "src/plan.rs" { functions(source, &names) } else { lines(source, &names) };
+        updated += &format!("{before}<!-- excerpt {mark} -->\n```rust\n{piece}```\n");
         rest = after;
         excerpts += 1;
     }
@@ -147,15 +148,32 @@ fn the_documented_plan_is_what_hiosc_writes() {
     }
 }
 
-fn excerpt(path: &str, source: &str, name: &str) -> String {
-    if path != "src/plan.rs" {
-        let lines = source.lines().filter(|line| line.ends_with(&format!("`{name}`")));
-        return lines.map(|line| format!("{}\n", line.trim_start())).collect();
+/// The functions that launch the ONNX nodes of these names.
+fn functions(source: &str, names: &[&str]) -> String {
+    let function = |name: &&str| {
+        let all = source.split_inclusive("\n}\n").map(str::trim_start);
+        let found: Vec<&str> = all.filter(|f| f.contains(&format!("\n/// `{name}`: "))).collect();
+        assert_eq!(found.len(), 1, "{name} is in {} functions", found.len());
+        found[0]
+    };
+    names.iter().map(function).collect::<Vec<_>>().join("\n")
+}
+
+/// The lines that end in these names, in their modules.
+fn lines(source: &str, names: &[&str]) -> String {
+    let (mut text, mut inside, mut shown) = (String::new(), "", "");
+    for line in source.lines() {
+        if line.starts_with("pub mod ") {
+            inside = line;
+        } else if names.iter().any(|name| line.ends_with(&format!("`{name}`"))) {
+            if shown != inside {
+                text += &format!("{}{inside}\n", if shown.is_empty() { "" } else { "    ...\n}\n" });
+                shown = inside;
+            }
+            text += &format!("{line}\n");
+        }
     }
-    let functions = source.split_inclusive("\n}\n").map(str::trim_start);
-    let found: Vec<&str> = functions.filter(|f| f.contains(&format!("\n/// `{name}`: "))).collect();
-    assert_eq!(found.len(), 1, "{name} is in {} functions", found.len());
-    found[0].into()
+    text + "    ...\n}\n"
 }
 
 /// The lines of `old` (`-`) and `new` (`+`) that the other has not, each with its surroundings: a longest common subsequence.
