@@ -45,6 +45,9 @@ fn help_and_version() {
     let help = bench.done(&["--help"]);
     for flag in [
         "--output",
+        "--topology",
+        "--costs",
+        "--stage-barriers",
         "--device",
         "--gpus",
         "--link",
@@ -132,7 +135,7 @@ fn emit_prints_each_room_and_writes_nothing() {
 }
 
 #[test]
-fn a_reader_that_stops_reading_is_no_panic() {
+fn a_reader_that_stops_reading_has_seen_enough() {
     let bench = bench();
     let mut child = bench.command(&["model.onnx", "--emit", "graph,costs,schedule,plan"]);
     let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hiosc starts");
@@ -170,11 +173,16 @@ fn shapes_replace_what_the_model_says() {
 #[test]
 fn timings_name_every_room() {
     let bench = bench();
-    let rooms = |said: String| -> Vec<String> {
+    let rooms = |said: &str| -> Vec<String> {
         said.lines().filter_map(|l| l.strip_prefix("time ")).filter_map(|l| Some(l.split_whitespace().next()?.to_string())).collect()
     };
-    let all = ["import", "fuse", "cost", "schedule", "plan", "kernels", "reference", "emit", "all"];
-    assert_eq!(rooms(bench.done(&compile(&["--timings"]))), all);
+    let planned = ["import", "fuse", "cost", "schedule", "plan"];
+    // standard output has the text form, perhaps for a file
+    let run = bench.run(&["model.onnx", "--emit", "graph", "--timings"]);
+    assert_eq!(run.stdout, bench.done(&["model.onnx", "--emit", "graph"]));
+    assert_eq!(rooms(&run.stderr), [&planned[..], &["all"]].concat());
+    let all = [&planned[..], &["kernels", "reference", "emit", "all"]].concat();
+    assert_eq!(rooms(&bench.done(&compile(&["--timings"]))), all);
 }
 
 #[test]
@@ -198,11 +206,7 @@ fn kernels_without_nvrtc() {
     assert!(said.starts_with(&begin), "{said}");
     // the default does without, and says why
     let said = bench.done(&compile(&[]));
-    assert!(
-        said.contains("shipped as sources: the crate compiles them at load, and needs NVRTC then")
-            && said.contains("HIOSC_NVRTC is set, but"),
-        "{said}"
-    );
+    assert!(said.contains("shipped as sources") && said.contains("HIOSC_NVRTC is set, but that file cannot be used"), "{said}");
     let said = bench.done(&compile(&["--kernels", "source"]));
     assert!(said.contains("shipped as sources") && said.contains("as asked for"), "{said}");
 }
@@ -268,4 +272,23 @@ fn the_same_call_gives_the_same_bytes() {
     for ((name, one), (_, two)) in one.iter().zip(&two) {
         assert!(one == two, "{name} differs");
     }
+}
+
+#[test]
+fn files_with_costs_and_topologies() {
+    let bench = bench();
+    let with = |flag: &'static str| ["model.onnx", "-o", "out", flag, "file.txt"];
+    for flag in ["--costs", "--topology"] {
+        bench.refused(&with(flag), 1, "file.txt: No such file or directory (os error 2)");
+    }
+    bench.write("file.txt", "garbage\n");
+    let said = bench.run(&with("--costs")).stderr;
+    assert!(said.starts_with("hiosc: file.txt: costs, line 1: `garbage`"), "{said}");
+    let said = bench.run(&with("--topology")).stderr;
+    assert!(said.starts_with("hiosc: ") && said.contains("file.txt, line 1: ") && said.contains("`garbage`"), "{said}");
+    assert!(bench.usage(&["model.onnx", "-o", "out", "--topology", "file.txt", "--gpus", "2"], 2).contains("cannot be used with"));
+    // a table that hiosc printed is read back: the same schedule from it
+    bench.write("costs.txt", bench.done(&["model.onnx", "--emit", "costs"]));
+    let schedule = bench.done(&["model.onnx", "--emit", "schedule"]);
+    assert_eq!(bench.done(&["model.onnx", "--emit", "schedule", "--costs", "costs.txt"]), schedule);
 }
