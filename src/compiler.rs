@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cost::{CostTable, Target};
-use crate::emit::{self, Check, Crate};
+use crate::emit::{self, Check, Crate, Written};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernel::{self, KernelMode, Shipped};
@@ -239,7 +239,7 @@ impl Compiler {
 
 impl Compilation {
     /// Writes the crate to `out`, whole or not at all; an earlier output of hiosc there is replaced, anything else is refused.
-    pub fn write(&self, out: &Path) -> Result<()> {
+    pub fn write(&self, out: &Path) -> Result<Written> {
         emit::write(&self.output, out)
     }
 

@@ -180,6 +180,7 @@ fn run_compile(args: Compile) -> anyhow::Result<()> {
         }
         return Ok(());
     };
+    hiosc::emit::refuse(&folder)?; // before the work rather than after it
     let compilation = compiler.compile()?;
     compilation.write(&folder)?;
     out.write_all(dump(&compilation.planned, &args.emit).as_bytes())?;
@@ -209,6 +210,5 @@ fn dump(planned: &hiosc::compiler::Planned, rooms: &[Room]) -> String {
 fn run_verify(args: Verify) -> anyhow::Result<()> {
     let options =
         verify::Options { reference: args.reference, on_virtual: args.on_virtual, gpus: args.gpus.map(|n| n as usize), seeds: args.seeds };
-    print!("{}", verify(&args.crate_dir, &options)?);
-    Ok(())
+    Ok(write!(std::io::stdout(), "{}", verify(&args.crate_dir, &options)?)?)
 }

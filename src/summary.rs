@@ -27,21 +27,15 @@ pub fn compilation(compilation: &Compilation) -> String {
         line(if i == 0 { "plan" } else { "" }, row);
     }
     let images = &compilation.images;
-    line(
-        "kernels",
-        match (&images.nvrtc, &images.note) {
-            (Some((major, minor)), _) => {
-                let kinds: BTreeSet<&str> = images.images.values().flatten().map(|i| i.arch.as_str()).collect();
-                let kinds: Vec<_> = kinds.into_iter().collect();
-                format!("{} compiled by NVRTC {major}.{minor} for {}", images.kernels.len(), kinds.join(", "))
-            }
-            (None, note) => format!(
-                "{} shipped as sources, compiled by NVRTC when the crate is loaded ({})",
-                images.kernels.len(),
-                note.as_deref().unwrap_or("no NVRTC")
-            ),
-        },
-    );
+    let count = images.kernels.len();
+    if let Some((major, minor)) = images.nvrtc {
+        let kinds: BTreeSet<&str> = images.images.values().flatten().map(|i| i.arch.as_str()).collect();
+        let kinds: Vec<_> = kinds.into_iter().collect();
+        line("kernels", format!("{count}, compiled by NVRTC {major}.{minor} for {}", kinds.join(", ")));
+    } else {
+        line("kernels", format!("{count}, shipped as sources: the crate compiles them at load, and needs NVRTC then"));
+        line("", images.note.clone().unwrap_or_default());
+    }
     text
 }
 
