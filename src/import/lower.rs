@@ -262,7 +262,8 @@ impl Lowering<'_> {
             return self.elementwise(node, yes.where_not_zero(condition, no), kept, output);
         } else if let Some(op) = node.op_as::<Cast>() {
             let from = self.model.outlet_fact(node.inputs[0]).map_err(|e| format!("{e:#}"))?.datum_type;
-            let expr = scalar::cast(from, op.to).ok_or_else(|| format!("a conversion from {from:?} to {:?} is not supported yet", op.to))?;
+            let expr =
+                scalar::cast(from, op.to).ok_or_else(|| format!("a conversion from {from:?} to {:?} is not supported yet", op.to))?;
             if expr.is_identity() {
                 self.tensors.insert(node.id.into(), inputs[0]);
                 return Ok(());

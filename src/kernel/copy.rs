@@ -80,7 +80,8 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
     let elements = site.output.elements();
     let threads = block_size(elements);
     let names = axes.iter().map(|a| format!("{}b{}x{}", a[0], a[1], a[2])).collect::<Vec<_>>().join("_");
-    let list: String = axes.iter().map(|[size, before, extent, stride]| format!(", PadAxis<{size}, {before}, {extent}, {stride}>")).collect();
+    let list: String =
+        axes.iter().map(|[size, before, extent, stride]| format!(", PadAxis<{size}, {before}, {extent}, {stride}>")).collect();
     let kind = mode.to_lowercase();
     let bits = value.to_bits();
     Ok(vec![Draft {
