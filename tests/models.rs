@@ -7,6 +7,7 @@ mod common;
 
 use std::path::Path;
 
+use common::onnx::{Attr, Model};
 use common::shared::shared_model;
 use hiosc::compiler::Planned;
 use hiosc::plan::{self, mutants};
@@ -76,6 +77,46 @@ fn shared_models_agree_with_onnxruntime() {
             ALGORITHMS.iter().for_each(|algorithm| check(&shared.model, algorithm, Some(&shared.reference), seeds));
         }
     }
+}
+
+/// Every operator of the compiler in one small model: two branches, a gate, a residual, both averages, a softmax.
+fn every_operator() -> Model {
+    let model = Model::new().input("x", &[2, 3, 17, 15]).input("gate", &[1, 8, 1, 1]).output("y", &[2, 10]).output("mid", &[2, 8, 9, 8]);
+    let model =
+        model.random_weight("w1", &[8, 3, 3, 3]).random_weight("scale", &[8]).random_weight("shift", &[8]).random_weight("mean", &[8]);
+    let model = model.weight("var", &[8], vec![0.5, 1.0, 2.0, 0.1, 1.5, 3.0, 0.7, 1.1]);
+    let model = model.node("Conv", &["x", "w1"], "c", &[Attr::Ints("pads", &[1, 1, 1, 1]), Attr::Ints("strides", &[2, 2])]);
+    let model = model.node("BatchNormalization", &["c", "scale", "shift", "mean", "var"], "n", &[]).node("Relu", &["n"], "r", &[]);
+    let model = model.random_weight("w2", &[8, 1, 3, 3]).random_weight("b2", &[8]).random_weight("w3", &[8, 2, 1, 1]);
+    let model = model.node(
+        "Conv",
+        &["r", "w2", "b2"],
+        "depthwise",
+        &[Attr::Ints("pads", &[2, 2, 2, 2]), Attr::Ints("dilations", &[2, 2]), Attr::Int("group", 8)],
+    );
+    let model = model.node("Conv", &["r", "w3"], "grouped", &[Attr::Int("group", 4)]).node("Add", &["depthwise", "grouped"], "sum", &[]);
+    let model = model.node("Sigmoid", &["gate"], "s", &[]).node("Mul", &["sum", "s"], "mid", &[]);
+    let window = [Attr::Ints("kernel_shape", &[3, 3]), Attr::Ints("strides", &[2, 2]), Attr::Ints("pads", &[1, 1, 1, 1])];
+    let model = model.node("MaxPool", &["mid"], "max", &window).node("AveragePool", &["mid"], "average", &window);
+    let model = model.node("Concat", &["max", "average", "max"], "joined", &[Attr::Int("axis", 1)]);
+    let model = model.node("GlobalAveragePool", &["joined"], "g", &[]).node("Flatten", &["g"], "f", &[]);
+    let model = model.random_weight("w4", &[10, 24]).random_weight("b4", &[10]);
+    model.node("Gemm", &["f", "w4", "b4"], "h", &[Attr::Int("transB", 1)]).node("Softmax", &["h"], "y", &[Attr::Int("axis", 1)])
+}
+
+#[test]
+fn every_operator_runs_in_a_generated_crate_on_four_gpus() {
+    if !can_run() {
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let (model, out) = (every_operator().save(scratch.path(), "every_operator"), scratch.path().join("out"));
+    let compilation = Compiler::new(model).gpus(4).algorithm("scatter").compile().expect("a sound model");
+    assert_eq!(compilation.planned.plan.gpus.len(), 4);
+    compilation.write(&out).expect("a writable folder");
+    let report = verify(&out, &verify::Options { on_virtual: true, seeds: 20, ..Default::default() }).expect("the right numbers");
+    assert_eq!(report.outputs.len(), 2);
+    assert!(report.outputs.iter().all(|o| o.difference <= 1e-5 * o.scale), "{report}");
 }
 
 /// The plan of `model`, which the compiler has verified.

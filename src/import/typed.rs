@@ -101,7 +101,7 @@ pub fn quietly<T>(path: &Path, doing: &str, f: impl FnOnce() -> TractResult<T>) 
 
 /// At most 400 characters, on one line.
 fn one_line(text: &str) -> String {
-    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "?");
     if let Some((end, _)) = line.char_indices().nth(400) {
         line.truncate(end);
         line.push_str("...");

@@ -1,9 +1,12 @@
 //! What several test files share: ONNX models made in the test, a plain interpreter of graphs, and the shared models where they are there.
 #![allow(dead_code)] // each test file uses a part
 
+pub mod cli;
 pub mod interpret;
+pub mod networks;
 pub mod onnx;
 pub mod shared;
+pub mod small;
 
 /// `n` values in [-1, 1), the same for the same seed.
 pub fn random(seed: u64, n: usize) -> Vec<f32> {
