@@ -54,7 +54,7 @@ const KERNELS: [(&str, &str); 3] = [
 type Scenario = fn() -> Result<(), DriverError>;
 
 /// What runs in the child processes.
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 15] = [
     ("devices", devices),
     ("pipeline", || pipeline(true)),
     ("pipeline-without-wait", || pipeline(false)),
@@ -66,6 +66,7 @@ const SCENARIOS: [(&str, Scenario); 14] = [
     ("copies", copies),
     ("capture", capture),
     ("defaults", defaults),
+    ("unequal", unequal),
     ("null-stream", null_stream),
     ("host-function", host_function),
     ("threads", threads),
@@ -198,6 +199,24 @@ fn defaults() -> Result<(), DriverError> {
     Ok(())
 }
 
+/// Three devices, of which only the first two are described; a cubin loads where it fits.
+fn unequal() -> Result<(), DriverError> {
+    let shared = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let mut found = Vec::new();
+    for gpu in 0..3 {
+        let context = CudaContext::new(gpu)?;
+        let fits = context.load_module(Ptx::from_binary(cubin(7, 0x0050_0550))).is_ok();
+        found.push((context.compute_capability()?, context.attribute(shared)?, fits));
+    }
+    assert_eq!(found, [((8, 6), 101376, true), ((9, 0), 232448, false), ((9, 0), 232448, false)]);
+    Ok(())
+}
+
+#[test]
+fn devices_may_differ() {
+    run("unequal", &[("HIOSC_VGPU_COUNT", "3"), ("HIOSC_VGPU_ARCH", "8.6,9.0")]);
+}
+
 #[test]
 fn bad_settings_are_named() {
     run("defaults", &[]);
@@ -206,6 +225,8 @@ fn bad_settings_are_named() {
         ("HIOSC_VGPU_COUNT", "-1"),
         ("HIOSC_VGPU_MEMORY", "8G"),
         ("HIOSC_VGPU_ARCH", "86"),
+        ("HIOSC_VGPU_ARCH", "8.6,"),
+        ("HIOSC_VGPU_ARCH", "8,6.0"),
         ("HIOSC_VGPU_PEER", "0-1,1-2"),
         ("HIOSC_VGPU_PEER", "0-1,"),
         ("HIOSC_VGPU_SEED", "18446744073709551616"),

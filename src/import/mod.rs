@@ -7,7 +7,7 @@
 //! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, operators tract has never heard
 //!    of (all of them in one error), input shapes.
 //! 2. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
-//!    caught and reported as an error.
+//!    caught and reported as an error. `mend.rs` rewrites what tract types but cannot run.
 //! 3. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
 //!
 //! tract appears in this room only.
@@ -15,6 +15,9 @@
 mod decode;
 mod einsum;
 mod lower;
+mod mend;
+mod movement;
+mod scalar;
 mod typed;
 
 use std::collections::BTreeMap;

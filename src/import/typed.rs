@@ -54,7 +54,8 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
                 model.set_outlet_fact(outlet, InferenceFact::dt_shape(dtype, shape))?;
             }
         }
-        let typed = model.into_typed()?;
+        let mut typed = model.into_typed()?;
+        super::mend::negative_pads(&mut typed)?;
         let mut kept = typed.clone();
         let mut optimizer = Optimizer::prop_consts();
         optimizer.passes.push(Box::new(KeepConvolutions(0)));
