@@ -111,8 +111,8 @@ fn operators_that_only_tract_knows_are_named_all_at_once() {
     model.save(bench.path(), "model");
     let said = bench.failure(&COMPILE, 1);
     assert!(said.starts_with("hiosc: unsupported: Multinomial (node \"/z/Multinomial\"): "), "{said}");
-    let random = "; Random (2 nodes: \"/a/RandomUniformLike\", \"/b/RandomNormalLike\"): this operator is not supported yet\n";
-    assert!(said.ends_with(random), "{said}");
+    let random = "; Random (2 nodes: \"/a/RandomUniformLike\", \"/b/RandomNormalLike\"): this operator is not supported yet";
+    assert!(said.contains(random), "{said}");
 }
 
 #[test]

@@ -404,7 +404,9 @@ fn copies() {
         let out: Vec<usize> = permutation.iter().map(|&axis| x[axis]).collect();
         cases.push(copy_case(&mut r, OpKind::Transpose { permutation: permutation.to_vec() }, x, &out));
     }
-    let slices: [(&[usize], &[usize], &[isize], &[usize]); 8] = [
+    /// Shape, first element, steps, shape of the result.
+    type SliceCase = (&'static [usize], &'static [usize], &'static [isize], &'static [usize]);
+    let slices: [SliceCase; 8] = [
         (&[1, 96, 4, 4], &[0, 64, 0, 0], &[1, 1, 1, 1], &[1, 32, 4, 4]),
         (&[1, 9, 5, 5], &[0, 0, 1, 0], &[1, 1, 1, 1], &[1, 9, 4, 5]),
         (&[3, 8, 9], &[0, 1, 2], &[1, 2, 3], &[3, 3, 3]),
