@@ -12,21 +12,27 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cost::{CostTable, Target};
-use crate::emit::{self, Check, Crate};
-use crate::error::Result;
+use crate::emit::{self, Check, Crate, Written};
+use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::kernel::{self, KernelMode, Shipped};
 use crate::plan::Plan;
 use crate::schedule::{self, Algorithm, LinkMode, Problem, Schedule, Timeline};
 use crate::{cost, fuse, import, plan, summary};
 
+/// The device unless another is named.
+const DEFAULT_DEVICE: &str = "a40";
+
 /// What to compile, for what, and how: a builder. Every call gives the builder back.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     model: PathBuf,
-    device: String,
-    gpus: usize,
-    link: String,
+    device: Option<String>,
+    gpus: Option<usize>,
+    link: Option<String>,
+    topology: Option<PathBuf>,
+    costs: Option<PathBuf>,
+    stage_barriers: bool,
     algorithm: Option<String>,
     no_fuse: Vec<String>,
     shapes: BTreeMap<String, Vec<usize>>,
@@ -49,8 +55,8 @@ pub struct Planned {
     pub model: import::Model,
     /// The fused graph.
     pub graph: Graph,
-    /// The target's GPUs and links.
-    pub target: Target,
+    /// The target's GPUs and links; `None` where a cost table was read and nothing else said.
+    pub target: Option<Target>,
     /// Its costs.
     pub costs: CostTable,
     /// What the schedulers were given.
@@ -80,9 +86,12 @@ impl Compiler {
     pub fn new(model: impl Into<PathBuf>) -> Compiler {
         Compiler {
             model: model.into(),
-            device: "a40".into(),
-            gpus: 2,
-            link: "nvlink".into(),
+            device: None,
+            gpus: None,
+            link: None,
+            topology: None,
+            costs: None,
+            stage_barriers: false,
             algorithm: None,
             no_fuse: Vec::new(),
             shapes: BTreeMap::new(),
@@ -91,21 +100,40 @@ impl Compiler {
         }
     }
 
-    /// The device model, by name.
+    /// The device model, by name; or several, separated by commas, for GPUs that are not all of one kind: `a40,a40,l4`.
     pub fn device(mut self, name: &str) -> Compiler {
-        self.device = name.into();
+        self.device = Some(name.into());
         self
     }
 
-    /// How many GPUs the plan may use at most.
+    /// How many GPUs of one device the plan may use at most.
     pub fn gpus(mut self, count: usize) -> Compiler {
-        self.gpus = count;
+        self.gpus = Some(count);
         self
     }
 
-    /// What connects the GPUs, by name.
+    /// What connects the GPUs, by name; by default the fastest that the devices have.
     pub fn link(mut self, name: &str) -> Compiler {
-        self.link = name.into();
+        self.link = Some(name.into());
+        self
+    }
+
+    /// Reads GPUs, links and memory from this file (see [`Target::from_topology`]), instead of device, number of GPUs and link.
+    pub fn topology(mut self, file: impl Into<PathBuf>) -> Compiler {
+        self.topology = Some(file.into());
+        self
+    }
+
+    /// Reads the costs from this file, in the form that [`CostTable::to_text`] writes, instead of estimating them. A target may be left out; one that is
+    /// given must be the table's.
+    pub fn costs(mut self, file: impl Into<PathBuf>) -> Compiler {
+        self.costs = Some(file.into());
+        self
+    }
+
+    /// Keeps the barriers between the stages of a GPU: see [`plan::Options::stage_barriers`].
+    pub fn stage_barriers(mut self, keep: bool) -> Compiler {
+        self.stage_barriers = keep;
         self
     }
 
@@ -142,25 +170,46 @@ impl Compiler {
     /// Runs every room up to the plan.
     pub fn plan(&self) -> Result<Planned> {
         let mut clock = Clock::default();
-        let target = Target::uniform(&self.device, self.gpus, &self.link)?;
+        let target = self.target()?;
         let algorithm = self.algorithm.as_deref().map(str::parse::<Algorithm>).transpose()?;
 
         let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone() })?;
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
         clock.lap("fuse");
-        let costs = cost::estimate(&graph, &target)?;
+        let costs = match (&self.costs, &target) {
+            (Some(file), target) => read_costs(file, &graph, target.as_ref())?,
+            (None, Some(target)) => cost::estimate(&graph, target)?,
+            (None, None) => return Err(Error::internal("compiler", "no target and no costs")),
+        };
         clock.lap("cost");
         let problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
         let candidates = compare(&problem, algorithm)?;
         let chosen = choose(&candidates, algorithm);
         clock.lap("schedule");
         let Candidate { schedule, timeline } = &candidates[chosen];
-        let options = plan::Options::default();
+        let options = plan::Options { stage_barriers: self.stage_barriers };
         let plan = plan::plan(&graph, &costs, schedule, timeline, &options)?;
         plan::verify(&graph, Some(schedule), &options, &plan)?;
         clock.lap("plan");
         Ok(Planned { model, graph, target, costs, problem, candidates, chosen, plan, timings: clock.laps })
+    }
+
+    /// What to compile for: `None` if that is the cost table's to say.
+    fn target(&self) -> Result<Option<Target>> {
+        let named = self.device.is_some() || self.gpus.is_some() || self.link.is_some();
+        match &self.topology {
+            Some(_) if named => {
+                Err(Error::Usage("a topology says everything about GPUs and links: leave out device, gpus and link".into()))
+            }
+            Some(file) => {
+                let text = read_text(file)?;
+                let name = file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+                Target::from_topology(&text, &name).map(Some)
+            }
+            None if !named && self.costs.is_some() => Ok(None),
+            None => Target::new(self.device.as_deref().unwrap_or(DEFAULT_DEVICE), self.gpus, self.link.as_deref()).map(Some),
+        }
     }
 
     /// Runs every room.
@@ -190,7 +239,7 @@ impl Compiler {
 
 impl Compilation {
     /// Writes the crate to `out`, whole or not at all; an earlier output of hiosc there is replaced, anything else is refused.
-    pub fn write(&self, out: &Path) -> Result<()> {
+    pub fn write(&self, out: &Path) -> Result<Written> {
         emit::write(&self.output, out)
     }
 
@@ -200,10 +249,33 @@ impl Compilation {
     }
 }
 
+/// A cost table from a file, which must be one of this graph, and of this target if there is one.
+fn read_costs(file: &Path, graph: &Graph, target: Option<&Target>) -> Result<CostTable> {
+    let named = |error: Error| match error {
+        Error::Usage(message) => Error::Usage(format!("{}: {message}", file.display())),
+        other => other,
+    };
+    let costs = CostTable::parse(&read_text(file)?, graph, |op| kernel::candidates(graph, op)).map_err(named)?;
+    target.map_or(Ok(()), |target| target.check(&costs)).map_err(named)?;
+    Ok(costs)
+}
+
+fn read_text(file: &Path) -> Result<String> {
+    std::fs::read_to_string(file).map_err(Error::io(file))
+}
+
 impl Planned {
     /// The candidate that the plan follows.
     pub fn chosen(&self) -> &Candidate {
         &self.candidates[self.chosen]
+    }
+
+    /// The seconds spent in each room, a line each, and in all.
+    pub fn timings_text(&self) -> String {
+        let line = |room: &str, time: Duration| format!("time       {room:10} {:8.3} s\n", time.as_secs_f64());
+        let mut text: String = self.timings.iter().map(|&(room, time)| line(room, time)).collect();
+        text.push_str(&line("all", self.timings.iter().map(|&(_, time)| time).sum()));
+        text
     }
 }
 

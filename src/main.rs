@@ -34,15 +34,24 @@ struct Compile {
     /// Where to write the crate. It appears whole or not at all; an earlier output is replaced.
     #[arg(short, long, value_name = "DIR", required_unless_present = "emit")]
     output: Option<PathBuf>,
-    /// Device model of the GPUs.
-    #[arg(long, default_value = "a40")]
-    device: String,
-    /// How many GPUs the plan may use.
-    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
-    gpus: u32,
-    /// What connects the GPUs: nvlink or pcie4.
-    #[arg(long, default_value = "nvlink")]
-    link: String,
+    /// Device model of the GPUs, or of each: a40,a40,l4 [default: a40].
+    #[arg(long, value_name = "NAME[,NAME]")]
+    device: Option<String>,
+    /// How many GPUs of one device the plan may use [default: 2].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    gpus: Option<u32>,
+    /// What connects the GPUs, such as nvlink or pcie4 [default: the fastest that the devices have].
+    #[arg(long, value_name = "NAME")]
+    link: Option<String>,
+    /// Read GPUs, links and memory from a file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "gpus", "link"])]
+    topology: Option<PathBuf>,
+    /// Read the costs from a file that `--emit costs` wrote.
+    #[arg(long, value_name = "FILE")]
+    costs: Option<PathBuf>,
+    /// Keep the barriers between the stages of a GPU, as the prediction has them.
+    #[arg(long)]
+    stage_barriers: bool,
     /// Emit what this algorithm finds (hios-lp, sequential, scatter) instead of the best.
     #[arg(long)]
     algorithm: Option<String>,
@@ -120,7 +129,10 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hiosc: {error:#}");
+            match error.downcast_ref::<Error>() {
+                Some(error) => eprintln!("hiosc: {error}"), // its text has its cause
+                None => eprintln!("hiosc: {error:#}"),
+            }
             ExitCode::from(if matches!(error.downcast_ref(), Some(Error::Usage(_))) { 2 } else { 1 })
         }
     }
@@ -128,7 +140,22 @@ fn main() -> ExitCode {
 
 fn run_compile(args: Compile) -> anyhow::Result<()> {
     let Some(model) = args.model else { anyhow::bail!("no model given") };
-    let mut compiler = Compiler::new(model).device(&args.device).gpus(args.gpus as usize).link(&args.link).check(!args.no_check);
+    let mut compiler = Compiler::new(model).stage_barriers(args.stage_barriers).check(!args.no_check);
+    if let Some(device) = &args.device {
+        compiler = compiler.device(device);
+    }
+    if let Some(gpus) = args.gpus {
+        compiler = compiler.gpus(gpus as usize);
+    }
+    if let Some(link) = &args.link {
+        compiler = compiler.link(link);
+    }
+    if let Some(file) = args.topology {
+        compiler = compiler.topology(file);
+    }
+    if let Some(file) = args.costs {
+        compiler = compiler.costs(file);
+    }
     compiler = compiler.kernels(match args.kernels {
         Kernels::Auto => KernelMode::Auto,
         Kernels::Binary => KernelMode::Binary,
@@ -147,17 +174,20 @@ fn run_compile(args: Compile) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     let Some(folder) = args.output else {
         let planned = compiler.plan()?;
-        return Ok(out.write_all(dump(&planned, &args.emit).as_bytes())?);
+        out.write_all(dump(&planned, &args.emit).as_bytes())?;
+        if args.timings {
+            eprint!("{}", planned.timings_text()); // stdout has the text forms, perhaps for a file
+        }
+        return Ok(());
     };
+    hiosc::emit::refuse(&folder)?; // before the work rather than after it
     let compilation = compiler.compile()?;
     compilation.write(&folder)?;
     out.write_all(dump(&compilation.planned, &args.emit).as_bytes())?;
     write!(out, "{}", compilation.summary())?;
     writeln!(out, "wrote      {}", folder.display())?;
     if args.timings {
-        for (room, time) in &compilation.planned.timings {
-            writeln!(out, "time       {room:10} {:8.3} s", time.as_secs_f64())?;
-        }
+        write!(out, "{}", compilation.planned.timings_text())?;
     }
     if args.verify {
         write!(out, "{}", verify(&folder, &verify::Options::default())?)?;
@@ -180,6 +210,5 @@ fn dump(planned: &hiosc::compiler::Planned, rooms: &[Room]) -> String {
 fn run_verify(args: Verify) -> anyhow::Result<()> {
     let options =
         verify::Options { reference: args.reference, on_virtual: args.on_virtual, gpus: args.gpus.map(|n| n as usize), seeds: args.seeds };
-    print!("{}", verify(&args.crate_dir, &options)?);
-    Ok(())
+    Ok(write!(std::io::stdout(), "{}", verify(&args.crate_dir, &options)?)?)
 }

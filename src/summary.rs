@@ -27,29 +27,30 @@ pub fn compilation(compilation: &Compilation) -> String {
         line(if i == 0 { "plan" } else { "" }, row);
     }
     let images = &compilation.images;
-    line(
-        "kernels",
-        match (&images.nvrtc, &images.note) {
-            (Some((major, minor)), _) => {
-                let kinds: BTreeSet<&str> = images.images.values().flatten().map(|i| i.arch.as_str()).collect();
-                let kinds: Vec<_> = kinds.into_iter().collect();
-                format!("{} compiled by NVRTC {major}.{minor} for {}", images.kernels.len(), kinds.join(", "))
-            }
-            (None, note) => format!(
-                "{} shipped as sources, compiled by NVRTC when the crate is loaded ({})",
-                images.kernels.len(),
-                note.as_deref().unwrap_or("no NVRTC")
-            ),
-        },
-    );
+    let count = images.kernels.len();
+    if let Some((major, minor)) = images.nvrtc {
+        let kinds: BTreeSet<&str> = images.images.values().flatten().map(|i| i.arch.as_str()).collect();
+        let kinds: Vec<_> = kinds.into_iter().collect();
+        line("kernels", format!("{count}, compiled by NVRTC {major}.{minor} for {}", kinds.join(", ")));
+    } else {
+        line("kernels", format!("{count}, shipped as sources: the crate compiles them at load, and needs NVRTC then"));
+        line("", images.note.clone().unwrap_or_default());
+    }
     text
 }
 
+/// `2 x a40, 1 x l4 (estimated from ...)`
 fn target(planned: &Planned) -> String {
     let gpus = &planned.costs.gpus;
-    let devices: BTreeSet<&str> = gpus.iter().map(|g| g.device.as_str()).collect();
-    let devices: Vec<_> = devices.into_iter().collect();
-    format!("{} x {} ({})", gpus.len(), devices.join(", "), planned.costs.source)
+    let mut kinds: Vec<(&str, usize)> = Vec::new();
+    for gpu in gpus {
+        match kinds.iter_mut().find(|(name, _)| *name == gpu.device) {
+            Some((_, count)) => *count += 1,
+            None => kinds.push((&gpu.device, 1)),
+        }
+    }
+    let kinds: Vec<String> = kinds.into_iter().map(|(name, count)| format!("{count} x {name}")).collect();
+    format!("{} ({})", kinds.join(", "), planned.costs.source)
 }
 
 /// The compared schedules: name, latency, speed-up over the first, GPUs, transfers.

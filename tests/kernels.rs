@@ -226,9 +226,10 @@ fn poolings() {
 fn reductions() {
     let mut r = Random(5);
     let mut cases = Vec::new();
-    let shapes: [(&[usize], &[usize]); 9] = [
+    let shapes: [(&[usize], &[usize]); 10] = [
         (&[1, 20, 8, 8], &[2, 3]),
         (&[2, 3, 5, 7], &[1]),
+        (&[2, 3, 35], &[1]),
         (&[2, 3, 5, 7], &[0, 2]),
         (&[2, 3, 5, 7], &[0, 1, 2, 3]),
         (&[3, 1500], &[1]),
@@ -260,8 +261,9 @@ fn reductions() {
 #[test]
 fn softmaxes() {
     let mut r = Random(6);
-    let shapes: [(&[usize], usize); 9] = [
+    let shapes: [(&[usize], usize); 10] = [
         (&[1, 1000], 1),
+        (&[1, 1, 1000, 1], 2),
         (&[1, 2500], 1),
         (&[200, 37], 1),
         (&[3, 5], 1),
@@ -322,6 +324,9 @@ fn elementwise_operators() {
     case(&[&[3, 40], &[1, 40], &[3, 1]], &[3, 40], chain, false);
     let clip = Expr::binary(Binary::Min, Expr::binary(Binary::Max, Expr::Input(0), Expr::Const(0.0)), Expr::Const(6.0));
     case(&[&[1025]], &[1025], clip, false);
+    // Other shapes, same signature: one kernel.
+    case(&[&[2, 60]], &[2, 60], relu(), false);
+    case(&[&[1, 3, 40]], &[1, 3, 40], relu(), false);
     case(&[&[3, 4]], &[3, 4], two(Binary::Add).substitute(&|_| Expr::Input(0)), false);
     check("elementwise operators", cases);
 }
@@ -329,9 +334,10 @@ fn elementwise_operators() {
 #[test]
 fn concatenations() {
     let mut r = Random(8);
-    let lists: [(&[&[usize]], usize); 6] = [
+    let lists: [(&[&[usize]], usize); 7] = [
         (&[&[1, 8, 4, 4], &[1, 4, 4, 4], &[1, 16, 4, 4]], 1),
         (&[&[1, 3, 5, 5], &[1, 1, 5, 5]], 1),
+        (&[&[75], &[25]], 0),
         (&[&[2, 3, 5], &[2, 3, 1], &[2, 3, 2]], 2),
         (&[&[2, 3], &[1, 3], &[4, 3]], 0),
         (&[&[3, 2, 2], &[3, 4, 2]], 1),
@@ -553,6 +559,33 @@ fn headers_compile_without_warnings() {
     match output {
         Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr)),
         Err(e) => skip("headers_compile_without_warnings", &format!("{compiler}: {e}")),
+    }
+}
+
+/// All kernels of a model, one after the other, against the reference. `HIOSC_TEST_MODEL` names another model to try.
+#[test]
+fn a_whole_model() {
+    use hiosc::graph::Graph;
+    use kernels::harness::{Objects, run_graph};
+    if !hiosc::vgpu::compiler_present() {
+        return skip("a_whole_model", "no C++ compiler");
+    }
+    let path = std::env::var("HIOSC_TEST_MODEL").unwrap_or_else(|_| "testdata/squeezenet1_1.onnx".into());
+    let model = hiosc::import::import(std::path::Path::new(&path), &Default::default()).expect("a supported model");
+    let graph: Graph = hiosc::fuse::fuse(model.graph.clone(), &[]).expect("fusable");
+    let kernels: Vec<_> = graph.op_ids().map(|op| hiosc::kernel::select(&graph, op).expect("a kernel for every operator")).collect();
+    let files = hiosc::kernel::sources(&kernels);
+    let sources: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.trim_end_matches(".cu"), &text[..])).collect();
+    let objects = Objects::load(&sources);
+
+    let mut r = Random(12);
+    let inputs: Vec<Vec<f32>> = graph.inputs.iter().map(|&t| r.tensor(&graph.tensor(t).shape).values).collect();
+    let outputs = run_graph(&objects, &graph, &kernels, &inputs);
+    let references = model.reference(&inputs).expect("the reference runs");
+    for (got, want) in outputs.iter().zip(&references) {
+        let largest = want.iter().fold(0f32, |m, v| m.max(v.abs()));
+        assert_eq!(got.len(), want.len());
+        assert!(largest > 0.0 && got.iter().zip(want).all(|(a, b)| (a - b).abs() <= 1e-4 * largest), "{path}: outputs differ");
     }
 }
 

@@ -5,20 +5,32 @@
 
 use std::collections::BTreeMap;
 
-use super::Nanos;
+use super::{Link, Nanos};
 use crate::error::{Error, Result};
 
 /// The device models by name.
-const DEVICES: [(&str, &str); 1] = [("a40", include_str!("devices/a40.txt"))];
+const DEVICES: [(&str, &str); 8] = [
+    ("a40", include_str!("devices/a40.txt")),
+    ("a100", include_str!("devices/a100.txt")),
+    ("a100-40gb", include_str!("devices/a100-40gb.txt")),
+    ("h100", include_str!("devices/h100.txt")),
+    ("h200", include_str!("devices/h200.txt")),
+    ("l4", include_str!("devices/l4.txt")),
+    ("rtx4090", include_str!("devices/rtx4090.txt")),
+    ("v100", include_str!("devices/v100.txt")),
+];
 
 /// The link models by name.
-const LINKS: [(&str, &str); 2] = [("nvlink", include_str!("links/nvlink.txt")), ("pcie4", include_str!("links/pcie4.txt"))];
-
-/// The link between GPUs that the chosen one does not join.
-const FALLBACK_LINK: &str = "pcie4";
-
-/// The most GPUs of one target.
-const MAX_GPUS: usize = 64;
+const LINKS: [(&str, &str); 8] = [
+    ("nvlink", include_str!("links/nvlink.txt")),
+    ("nvlink2", include_str!("links/nvlink2.txt")),
+    ("nvlink3", include_str!("links/nvlink3.txt")),
+    ("nvlink4", include_str!("links/nvlink4.txt")),
+    ("pcie3", include_str!("links/pcie3.txt")),
+    ("pcie4", include_str!("links/pcie4.txt")),
+    ("pcie5", include_str!("links/pcie5.txt")),
+    ("host4", include_str!("links/host4.txt")),
+];
 
 /// A kind of GPU. The sources of a model's figures are in its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -71,6 +83,8 @@ pub struct DeviceModel {
     pub bandwidth_efficiency: f64,
     /// Time from the end of a kernel to the start of the next one in its stream.
     pub launch_gap_ns: Nanos,
+    /// Names of the links it has, the fastest first; the last one reaches every other GPU of the machine.
+    pub links: Vec<String>,
 }
 
 impl DeviceModel {
@@ -88,6 +102,11 @@ impl DeviceModel {
                 .split_once('.')
                 .and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)))
                 .ok_or_else(|| figures.error(capability.0, format!("`{}` is not a compute capability like 8.6", capability.1)))?;
+        let (number, links) = figures.text("links")?;
+        let links: Vec<String> = links.split(',').map(|link| link.trim().to_string()).collect();
+        if let Some(unknown) = links.iter().find(|link| find("link", link, &LINKS).is_err()) {
+            return Err(figures.error(number, format!("links: unknown link `{unknown}`")));
+        }
         let model = DeviceModel {
             name: name.into(),
             compute_capability,
@@ -105,7 +124,7 @@ impl DeviceModel {
             register_unit: figures.count("register_unit")?,
             shared_bytes_per_sm: figures.count("shared_bytes_per_sm")?,
             shared_bytes_per_block: figures.count("shared_bytes_per_block")?,
-            shared_reserved_per_block: figures.count("shared_reserved_per_block")?,
+            shared_reserved_per_block: figures.count_or_none("shared_reserved_per_block")?,
             shared_unit: figures.count("shared_unit")?,
             schedulers_per_sm: figures.count("schedulers_per_sm")?,
             arithmetic_latency_cycles: figures.count("arithmetic_latency_cycles")?,
@@ -113,6 +132,7 @@ impl DeviceModel {
             compute_efficiency: figures.share("compute_efficiency")?,
             bandwidth_efficiency: figures.share("bandwidth_efficiency")?,
             launch_gap_ns: figures.count("launch_gap_ns")?,
+            links,
         };
         figures.end()?;
         Ok(model)
@@ -132,9 +152,16 @@ pub struct LinkModel {
     pub latency_ns: Nanos,
     /// How many GPUs one such connection joins: GPUs 0 to `group - 1`, the next `group`, and so on.
     pub group: usize,
+    /// Whether it joins only GPUs of one kind: then groups are counted among the GPUs of a kind.
+    pub equal_only: bool,
 }
 
 impl LinkModel {
+    /// What transfers over it take.
+    pub fn cost(&self) -> Link {
+        Link { latency: self.latency_ns, bandwidth: self.line_rate * self.efficiency }
+    }
+
     fn parse(name: &str, text: &str) -> Result<LinkModel> {
         let mut figures = Figures::read(&format!("link model {name}"), text)?;
         let model = LinkModel {
@@ -143,36 +170,14 @@ impl LinkModel {
             efficiency: figures.share("efficiency")?,
             latency_ns: figures.count("latency_ns")?,
             group: figures.count("group")? as usize,
+            equal_only: match figures.text("joins")? {
+                (_, "equal") => true,
+                (_, "any") => false,
+                (number, other) => return Err(figures.error(number, format!("joins: `{other}` is neither `equal` nor `any`"))),
+            },
         };
         figures.end()?;
         Ok(model)
-    }
-}
-
-/// What a model is compiled for.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Target {
-    /// The GPUs.
-    pub gpus: Vec<DeviceModel>,
-    /// The connection between GPUs of one group.
-    pub link: LinkModel,
-    /// The connection between GPUs of different groups.
-    pub beyond: LinkModel,
-}
-
-impl Target {
-    /// `count` GPUs of one kind, linked in one way: `Target::uniform("a40", 2, "nvlink")`. Where that link does not reach (a bridge joins
-    /// two cards), copies go over `pcie4`.
-    pub fn uniform(name: &str, count: usize, link_name: &str) -> Result<Target> {
-        if !(1..=MAX_GPUS).contains(&count) {
-            return Err(Error::Usage(format!("{count} GPUs: between 1 and {MAX_GPUS} are possible")));
-        }
-        Ok(Target { gpus: vec![device(name)?; count], link: link(link_name)?, beyond: link(FALLBACK_LINK)? })
-    }
-
-    /// The connection between two different GPUs.
-    pub fn link_between(&self, a: usize, b: usize) -> &LinkModel {
-        if a / self.link.group == b / self.link.group { &self.link } else { &self.beyond }
     }
 }
 
@@ -252,6 +257,14 @@ impl<'t> Figures<'t> {
         }
     }
 
+    /// A count that may be 0.
+    fn count_or_none(&mut self, key: &str) -> Result<u64> {
+        match self.values.get(key) {
+            Some((_, "0")) => self.values.remove(key).map_or(Ok(0), |_| Ok(0)),
+            _ => self.count(key),
+        }
+    }
+
     fn end(&self) -> Result<()> {
         match self.values.iter().next() {
             Some((key, &(number, _))) => Err(self.error(number, format!("unknown key `{key}`"))),
@@ -272,29 +285,45 @@ mod tests {
         for (name, _) in LINKS {
             assert!(link(name).unwrap().group >= 2);
         }
-        link(FALLBACK_LINK).unwrap();
+    }
+
+    /// (device, fp32 TFLOPS and memory bandwidth of its datasheet, compute capability)
+    #[test]
+    fn every_device_has_its_datasheets_peaks() {
+        let sheets = [
+            ("v100", 15.7e12, 900e9, (7, 0)),
+            ("a40", 37.4e12, 696e9, (8, 6)),
+            ("a100", 19.5e12, 2039e9, (8, 0)),
+            ("a100-40gb", 19.5e12, 1555e9, (8, 0)),
+            ("h100", 67e12, 3350e9, (9, 0)),
+            ("h200", 67e12, 4800e9, (9, 0)),
+            ("l4", 30.3e12, 300e9, (8, 9)),
+            ("rtx4090", 82.6e12, 1008e9, (8, 9)),
+        ];
+        assert_eq!(sheets.len(), DEVICES.len());
+        for (name, flops, bandwidth, capability) in sheets {
+            let model = device(name).unwrap();
+            assert_eq!((model.compute_capability, model.bandwidth), (capability, bandwidth), "{name}");
+            assert!((model.peak_flops() / flops - 1.0).abs() < 0.003, "{name}: {}", model.peak_flops());
+        }
     }
 
     #[test]
-    fn the_a40_has_its_datasheets_peak() {
-        let a40 = device("a40").unwrap();
-        assert_eq!(a40.compute_capability, (8, 6));
-        assert!((a40.peak_flops() / 37.4e12 - 1.0).abs() < 0.002, "{}", a40.peak_flops());
+    fn the_last_link_of_a_device_reaches_everybody() {
+        for (name, _) in DEVICES {
+            let links = device(name).unwrap().links;
+            assert!(!link(links.last().unwrap()).unwrap().equal_only, "{name}");
+        }
     }
 
     #[test]
     fn unknown_names_list_the_known_ones() {
-        assert_eq!(device("a41").unwrap_err().to_string(), "unknown device `a41`; known: a40");
-        assert_eq!(link("ib").unwrap_err().to_string(), "unknown link `ib`; known: nvlink, pcie4");
-        assert!(Target::uniform("a40", 0, "nvlink").is_err());
-        assert!(Target::uniform("a40", 65, "nvlink").is_err());
-    }
-
-    #[test]
-    fn a_bridge_joins_two_cards() {
-        let target = Target::uniform("a40", 4, "nvlink").unwrap();
-        let names: Vec<_> = [(0, 1), (1, 2), (3, 2), (0, 3)].iter().map(|&(a, b)| target.link_between(a, b).name.as_str()).collect();
-        assert_eq!(names, ["nvlink", "pcie4", "nvlink", "pcie4"]);
+        assert_eq!(
+            device("a41").unwrap_err().to_string(),
+            "unknown device `a41`; known: a40, a100, a100-40gb, h100, h200, l4, rtx4090, v100"
+        );
+        let known = "nvlink, nvlink2, nvlink3, nvlink4, pcie3, pcie4, pcie5, host4";
+        assert_eq!(link("ib").unwrap_err().to_string(), format!("unknown link `ib`; known: {known}"));
     }
 
     #[test]
@@ -311,6 +340,7 @@ mod tests {
             (a40.replace(line("warp"), line("sms")), format!("line {}: `sms` appears twice", number("warp"))),
             (a40.replace(line("compute_eff"), "compute_efficiency = 2 # me"), "compute_efficiency: 2 is above 1".to_string()),
             (a40.replace(line("compute_cap"), "compute_capability = 86 # me"), "`86` is not a compute capability".to_string()),
+            (a40.replace(line("links"), "links = ib # me"), format!("line {}: links: unknown link `ib`", number("links"))),
             (format!("{a40}\ncores = 1 # me"), "unknown key `cores`".to_string()),
         ];
         for (text, expected) in cases {

@@ -30,8 +30,9 @@
 
 use std::collections::BTreeSet;
 
-use super::device::{DeviceModel, Target};
-use super::{CostTable, Link, Nanos, OperatorCost, TargetGpu};
+use super::device::DeviceModel;
+use super::target::Target;
+use super::{CostTable, Nanos, OperatorCost};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, OpKind, Operator};
 use crate::ids::{OpId, TensorId};
@@ -94,29 +95,7 @@ pub fn estimate_with(graph: &Graph, target: &Target, mut candidates: impl FnMut(
     if !unsupported.is_empty() {
         return Err(Error::Unsupported(unsupported));
     }
-    let gpus = 0..target.gpus.len();
-    let link = |from: usize, to: usize| {
-        let model = target.link_between(from, to);
-        (from != to).then_some(Link { latency: model.latency_ns, bandwidth: model.line_rate * model.efficiency })
-    };
-    Ok(CostTable {
-        source: source(target),
-        gpus: target.gpus.iter().map(target_gpu).collect(),
-        operators,
-        links: gpus.clone().map(|from| gpus.clone().map(|to| link(from, to)).collect()).collect(),
-    })
-}
-
-fn source(target: &Target) -> String {
-    let mut names: Vec<&str> = target.gpus.iter().map(|gpu| gpu.name.as_str()).collect();
-    names.dedup();
-    let models = if names.len() > 1 { "models" } else { "model" };
-    let source = format!("estimated from device {models} {}", names.join(", "));
-    if target.gpus.len() > 1 { format!("{source}, link {}", target.link.name) } else { source }
-}
-
-fn target_gpu(model: &DeviceModel) -> TargetGpu {
-    TargetGpu { device: model.name.clone(), compute_capability: model.compute_capability, memory: model.memory_bytes }
+    Ok(CostTable { source: target.source(), gpus: target.table_gpus(), operators, links: target.links.clone() })
 }
 
 /// The fastest of `kernels`; ties go to the earlier. `None` if none fits on the device.
@@ -163,7 +142,9 @@ pub fn blocks_per_sm(kernel: &Kernel, device: &DeviceModel) -> Option<u64> {
     let by_threads = device.max_threads_per_sm / device.warp / warps;
     let per_warp = (u64::from(kernel.registers.max(1)) * device.warp).next_multiple_of(device.register_unit);
     let by_registers = device.registers_per_sm / per_warp / warps;
-    let by_shared = device.shared_bytes_per_sm / (shared.next_multiple_of(device.shared_unit) + device.shared_reserved_per_block);
+    let shared = shared.next_multiple_of(device.shared_unit) + device.shared_reserved_per_block;
+    // a V100 keeps none for itself
+    let by_shared = device.shared_bytes_per_sm.checked_div(shared).unwrap_or(u64::MAX);
     let blocks = by_threads.min(by_registers).min(by_shared).min(device.max_blocks_per_sm);
     (blocks > 0).then_some(blocks)
 }
@@ -217,6 +198,7 @@ pub fn kernel_time(kernel: &Kernel, work: Work, device: &DeviceModel) -> Option<
 
 #[cfg(test)]
 mod tests {
+    use super::super::Link;
     use super::super::device::device;
     use super::*;
     use crate::graph::{Conv, DType, Expr, Origin, Tensor, Unary};
@@ -250,6 +232,13 @@ mod tests {
         assert_eq!(blocks(128, 32, 99 * 1024 + 1), None);
         assert_eq!(blocks(1025, 32, 0), None);
         assert_eq!(blocks(1024, 255, 0), None); // more registers than an SM has
+    }
+
+    #[test]
+    fn a_v100_reserves_no_shared_memory() {
+        let blocks = |shared| blocks_per_sm(&kernel(1, 64, 16, shared), &device("v100").unwrap());
+        assert_eq!(blocks(0), Some(32)); // block slots, as threads
+        assert_eq!(blocks(49152), Some(2));
     }
 
     #[test]
@@ -334,7 +323,7 @@ mod tests {
         let graph = convolution();
         let target = Target::uniform("a40", 3, "nvlink").unwrap();
         let table = estimate_with(&graph, &target, |_| Ok(vec![kernel(25, 64, 64, 0)])).unwrap();
-        assert_eq!(table.source, "estimated from device model a40, link nvlink");
+        assert_eq!(table.source, "estimated from device model a40, links nvlink, pcie4");
         assert_eq!(table.operators[0].len(), 3);
         assert_eq!(table.operators[0][0], table.operators[0][2]);
         assert_eq!(table.links[0][0], None);

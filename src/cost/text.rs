@@ -139,8 +139,8 @@ fn parse_cost(text: &str, kernels: &[Kernel]) -> Option<OperatorCost> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::device::Target;
     use crate::cost::estimate::estimate_with;
+    use crate::cost::target::Target;
     use crate::graph::{DType, Elementwise, Expr, OpKind, Operator, Origin, Tensor};
 
     fn graph() -> Graph {

@@ -15,6 +15,7 @@
 //! | `weights.safetensors`, `check.safetensors` | constants (checked by hash); an input with its reference output |
 //! | `schedule.txt`, `README.md`, `Cargo.toml`, `Cargo.lock` | what was scheduled, and how to use it |
 
+mod lock;
 mod names;
 mod view;
 mod write;
@@ -26,7 +27,7 @@ use safetensors::{Dtype, tensor::TensorView};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-pub use write::write;
+pub use write::{Written, refuse, write};
 
 use crate::cost::CostTable;
 use crate::embedded;
@@ -89,6 +90,9 @@ const TEMPLATES: [(&str, &str); 7] = [
     ("kernels.rs", "src/kernels.rs"),
 ];
 
+/// What a crate depends on, as its Cargo.toml says.
+const DEPENDENCIES: [&str; 4] = ["cudarc", "libloading", "safetensors", "sha2"];
+
 /// Makes the crate.
 pub fn emit(input: &Input) -> Result<Crate> {
     let mut output = Crate::default();
@@ -101,7 +105,7 @@ pub fn emit(input: &Input) -> Result<Crate> {
     for (template, path) in TEMPLATES {
         output.files.insert(path.into(), render(template, &view)?.into_bytes());
     }
-    output.files.insert("Cargo.lock".into(), lock(&view)?.into_bytes());
+    output.files.insert("Cargo.lock".into(), lock::subset(&view.package, &DEPENDENCIES, &view.header)?.into_bytes());
     for (name, text) in embedded::folder("src/run/runtime") {
         output.files.insert(format!("src/runtime/{name}"), format!("// {}\n{text}", view.header).into_bytes());
     }
@@ -131,17 +135,6 @@ fn render(template: &str, view: &impl Serialize) -> Result<String> {
     handlebars.set_strict_mode(true);
     handlebars.register_escape_fn(handlebars::no_escape);
     handlebars.render_template(text, view).map_err(|e| Error::internal("emit", format!("{name}: {e}")))
-}
-
-/// The lock file: the packages of the template, and the crate itself at its place in the order that cargo keeps.
-fn lock(view: &view::View) -> Result<String> {
-    let text = render("Cargo.lock", view)?;
-    let mut parts = text.split("[[package]]\n");
-    let head = parts.next().unwrap_or_default().to_string();
-    let mut packages: Vec<&str> = parts.map(str::trim_end).collect();
-    packages.sort_by_key(|p| p.lines().next().unwrap_or_default());
-    let packages: Vec<String> = packages.iter().map(|p| format!("[[package]]\n{p}\n")).collect();
-    Ok(head + &packages.join("\n"))
 }
 
 /// The name of a constant in `weights.safetensors`.

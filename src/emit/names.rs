@@ -55,6 +55,13 @@ fn words(name: &str) -> String {
     text[start..].trim_start_matches('_').to_string()
 }
 
+/// A name as part of one line of a comment: a line break would end the comment, and a change of the writing direction would hide what follows (rustc
+/// refuses it).
+pub fn line(name: &str) -> String {
+    let odd = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    name.chars().map(|c| if odd(c) { ' ' } else { c }).collect()
+}
+
 /// A package name: lower case, beginning with a letter, and none that cargo or the crate itself needs.
 pub fn package(model: &str) -> String {
     const RESERVED: [&str; 12] =

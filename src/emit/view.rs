@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Input;
-use super::names::{Names, package};
+use super::names::{Names, line, package};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -19,12 +19,15 @@ use crate::plan::{Operand, Plan, SectionKind, Step, StreamKind};
 /// Lines of a generated function's body; its head and foot come on top.
 const LONGEST_FUNCTION: usize = 48;
 
+/// Arguments of a launch that get a line each, with a remark; where there are more, several share a line.
+const MOST_REMARKS: usize = 24;
+
 /// Everything the templates may name.
 #[derive(Serialize)]
 pub struct View {
     pub header: String,
     model: String,
-    package: String,
+    pub package: String,
     description: String,
     version: &'static str,
     architecture: String,
@@ -129,12 +132,18 @@ impl View {
         let target = |gpu: usize| &input.costs.gpus[plan.targets[gpu].index()];
         let devices = (0..plan.gpus.len()).map(|g| format!("gpu{g}: {}", target(g).device)).collect();
         let (major, minor) = target(0).compute_capability;
-        let names = |ids: &[TensorId]| json(&ids.iter().map(|&t| graph.tensor(t).name.as_str()).collect::<Vec<_>>());
+        let names = |ids: &[TensorId]| json(&ids.iter().map(|&t| graph.tensor(t).name.as_str()).collect::<Vec<&str>>());
         Ok(View {
-            header: format!("{} {} from {} (sha256 {})", super::MARK, env!("CARGO_PKG_VERSION"), input.model_file, &input.model_hash[..16]),
-            model: graph.name.clone(),
+            header: format!(
+                "{} {} from {} (sha256 {})",
+                super::MARK,
+                env!("CARGO_PKG_VERSION"),
+                line(&input.model_file),
+                input.model_hash.get(..16).unwrap_or("")
+            ),
+            model: line(&graph.name),
             package: package(&graph.name),
-            description: format!("{:?}", format!("{} compiled ahead of time by hiosc for {}", graph.name, gpus(plan.gpus.len()))),
+            description: json(&format!("{} compiled ahead of time by hiosc for {}", line(&graph.name), gpus(plan.gpus.len()))),
             version: env!("CARGO_PKG_VERSION"),
             architecture: format!("{major}.{minor}"),
             gpu_count: plan.gpus.len(),
@@ -168,9 +177,10 @@ fn named(name: String, value: String, remark: String) -> Named {
     Named { name, value, remark }
 }
 
-/// A list of strings that is both JSON and TOML.
-fn json(list: &[&str]) -> String {
-    serde_json::to_string(list).unwrap_or_else(|_| "[]".into())
+/// A string, or a list of strings, that is both JSON and TOML.
+fn json(value: &(impl Serialize + ?Sized)) -> String {
+    // The one character that JSON takes as it is and TOML does not.
+    serde_json::to_string(value).unwrap_or_default().replace('\u{7f}', "\\u007f")
 }
 
 fn gpus(n: usize) -> String {
@@ -233,6 +243,8 @@ struct Writer<'a> {
     weight_order: Vec<TensorId>,
     /// What each event marks: the step before its record.
     marks: Vec<String>,
+    /// The GPU that launches each operator.
+    home: Vec<Option<GpuId>>,
 }
 
 impl<'a> Writer<'a> {
@@ -244,11 +256,25 @@ impl<'a> Writer<'a> {
             let mut names = Names::default();
             gpu.weights.iter().map(|&(t, _)| (t, names.constant(&graph.tensor(t).name))).collect()
         };
+        let mut home = vec![None; graph.operators.len()];
+        for step in &plan.steps {
+            if let Step::Launch { operator, stream, .. } = step {
+                home[operator.index()] = Some(plan.streams[stream.index()].gpu);
+            }
+        }
         let mut weight_order: Vec<TensorId> = plan.gpus.iter().flat_map(|gpu| &gpu.weights).map(|&(t, _)| t).collect();
         weight_order.sort();
         weight_order.dedup();
-        let mut writer =
-            Writer { input, graph, plan, buffers, weights: plan.gpus.iter().map(constants).collect(), weight_order, marks: Vec::new() };
+        let mut writer = Writer {
+            input,
+            graph,
+            plan,
+            buffers,
+            weights: plan.gpus.iter().map(constants).collect(),
+            weight_order,
+            marks: Vec::new(),
+            home,
+        };
         writer.marks = writer.marks()?;
         Ok(writer)
     }
@@ -267,18 +293,23 @@ impl<'a> Writer<'a> {
                 }
                 Step::Wait { .. } => {}
                 Step::Upload { input, .. } => {
-                    latest[stream.index()] = Some(format!("input {:?} on {gpu}", self.graph.tensor(self.graph.inputs[*input]).name))
+                    latest[stream.index()] = Some(format!("input {:?} on {gpu}", self.name(self.graph.inputs[*input])))
                 }
                 Step::Download { output, .. } => {
-                    latest[stream.index()] = Some(format!("output {:?} from {gpu}", self.graph.tensor(self.graph.outputs[*output]).name));
+                    latest[stream.index()] = Some(format!("output {:?} from {gpu}", self.name(self.graph.outputs[*output])));
                 }
                 Step::Launch { operator, .. } => {
-                    latest[stream.index()] = Some(format!("`{}` on {gpu}", self.graph.operator(*operator).name))
+                    latest[stream.index()] = Some(format!("`{}` on {gpu}", line(&self.graph.operator(*operator).name)))
                 }
-                Step::Copy { tensor, .. } => latest[stream.index()] = Some(format!("`{}` from {gpu}", self.graph.tensor(*tensor).name)),
+                Step::Copy { tensor, .. } => latest[stream.index()] = Some(format!("`{}` from {gpu}", self.name(*tensor))),
             }
         }
         Ok(marks)
+    }
+
+    /// The ONNX name of a tensor, for comments.
+    fn name(&self, id: TensorId) -> String {
+        line(&self.graph.tensor(id).name)
     }
 
     fn stream(&self, id: StreamId) -> String {
@@ -320,7 +351,7 @@ impl<'a> Writer<'a> {
     fn gpus(&self) -> Vec<Gpu> {
         let position = |t: TensorId| self.weight_order.binary_search(&t).unwrap_or(0);
         let one = |(g, gpu): (usize, &crate::plan::GpuPlan)| {
-            let remark = |t: TensorId| format!("{} `{}`", self.graph.tensor(t).shape_text(), self.graph.tensor(t).name);
+            let remark = |t: TensorId| format!("{} `{}`", self.graph.tensor(t).shape_text(), self.name(t));
             let here = self.plan.buffers.iter().zip(&self.buffers).filter(|(b, _)| b.gpu.index() == g);
             let buffers = here.map(|(b, name)| named(name.clone(), format!("arena({}, {})", b.offset, b.bytes), remark(b.tensor)));
             let bytes = |t: TensorId| self.graph.tensor(t).bytes();
@@ -396,11 +427,11 @@ impl<'a> Writer<'a> {
             match step {
                 Step::Launch { operator, .. } => {
                     let op = self.graph.operator(*operator);
-                    docs.push(format!("`{}`: {}", op.name, op.kind));
+                    docs.push(format!("`{}`: {}", line(&op.name), op.kind));
+                    docs.extend(self.after(*operator, step.stream()));
                 }
                 Step::Copy { tensor, to, .. } => {
-                    let tensor = self.graph.tensor(*tensor);
-                    docs.push(format!("leaves for {}: `{}`", self.plan.buffers[to.index()].gpu, tensor.name));
+                    docs.push(format!("leaves for {}: `{}`", self.plan.buffers[to.index()].gpu, self.name(*tensor)));
                 }
                 _ => {}
             }
@@ -422,6 +453,30 @@ impl<'a> Writer<'a> {
         Ok(parts.into_iter().enumerate().map(function).collect())
     }
 
+    /// `after A, and B from gpu1`: what an operator reads, and where that was computed.
+    fn after(&self, operator: crate::ids::OpId, stream: StreamId) -> Option<String> {
+        let here = self.plan.streams[stream.index()].gpu;
+        let mut sources: Vec<String> = Vec::new();
+        for &t in &self.graph.operator(operator).inputs {
+            let source = match self.graph.producer(t) {
+                Some(producer) => {
+                    let name = line(&self.graph.operator(producer).name);
+                    if self.home[producer.index()] == Some(here) {
+                        format!("`{name}`")
+                    } else {
+                        format!("`{name}` on {}", self.home[producer.index()]?)
+                    }
+                }
+                None if self.graph.constant(t).is_some() => continue,
+                None => format!("input `{}`", self.name(self.graph.root(t))),
+            };
+            if !sources.contains(&source) {
+                sources.push(source);
+            }
+        }
+        (!sources.is_empty()).then(|| format!("after {}", sources.join(", ")))
+    }
+
     /// The lines of one step, each with its remark at the right.
     fn step(&self, step: &Step) -> Result<Vec<String>> {
         let stream = self.stream(step.stream());
@@ -435,16 +490,15 @@ impl<'a> Writer<'a> {
                 vec![right(format!("x.record({}, {stream})?;", event(e)), &format!("marks {}", self.marks[e.index()]))]
             }
             Step::Upload { input, to, .. } => {
-                let remark = format!("{} {:?}", shape(self.graph.inputs[*input]), self.graph.tensor(self.graph.inputs[*input]).name);
+                let remark = format!("{} {:?}", shape(self.graph.inputs[*input]), self.name(self.graph.inputs[*input]));
                 vec![right(format!("x.upload({stream}, {input}, {})?;", self.buffer(*to)), &remark)]
             }
             Step::Download { output, from, .. } => {
-                let remark = format!("{} {:?}", shape(self.graph.outputs[*output]), self.graph.tensor(self.graph.outputs[*output]).name);
+                let remark = format!("{} {:?}", shape(self.graph.outputs[*output]), self.name(self.graph.outputs[*output]));
                 vec![right(format!("x.download({stream}, {output}, {})?;", self.buffer(*from)), &remark)]
             }
             Step::Copy { tensor, from, to, .. } => {
-                let remark =
-                    format!("{} `{}`, {}", shape(*tensor), self.graph.tensor(*tensor).name, kibibytes(self.graph.tensor(*tensor).bytes()));
+                let remark = format!("{} `{}`, {}", shape(*tensor), self.name(*tensor), kibibytes(self.graph.tensor(*tensor).bytes()));
                 vec![
                     "x.copy(".to_string(),
                     format!("    {stream},"),
@@ -462,15 +516,22 @@ impl<'a> Writer<'a> {
                     format!("    &{},", self.kernel(*operator, *on).name.to_uppercase()),
                     "    &[".into(),
                 ];
+                let mut arguments = Vec::new();
                 for (operand, &t) in reads.iter().zip(&op.inputs) {
                     let place = match operand {
                         Operand::Buffer(b) => self.buffer(*b),
                         Operand::Weight(t) => self.weight(gpu, *t)?,
                     };
-                    lines.push(right(format!("        {place},"), &format!("{} `{}`", shape(t), self.graph.tensor(t).name)));
+                    arguments.push((place, format!("{} `{}`", shape(t), self.name(t))));
                 }
                 for (b, &t) in writes.iter().zip(&op.outputs) {
-                    lines.push(right(format!("        {},", self.buffer(*b)), &format!("-> {} `{}`", shape(t), self.graph.tensor(t).name)));
+                    arguments.push((self.buffer(*b), format!("-> {} `{}`", shape(t), self.name(t))));
+                }
+                if arguments.len() <= MOST_REMARKS {
+                    lines.extend(arguments.iter().map(|(place, remark)| right(format!("        {place},"), remark)));
+                } else {
+                    let group = |group: &[(String, String)]| group.iter().map(|(place, _)| format!(" {place},")).collect::<String>();
+                    lines.extend(arguments.chunks(arguments.len().div_ceil(MOST_REMARKS)).map(|some| format!("       {}", group(some))));
                 }
                 lines.extend(["    ],".into(), ")?;".into()]);
                 lines
@@ -479,8 +540,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// `line`, with `remark` behind `//` at the right. Remarks hold ONNX names: a line break in one must not end the comment.
-fn right(line: String, remark: &str) -> String {
-    let remark: String = remark.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    format!("{line:<64} // {remark}")
+/// `code`, with `remark` behind `//` at the right.
+fn right(code: String, remark: &str) -> String {
+    format!("{code:<64} // {remark}")
 }

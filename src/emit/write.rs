@@ -1,87 +1,183 @@
-//! A crate appears on disk whole or not at all.
+//! Putting a crate on disk, whole or not at all.
 //!
-//! All files are written to a temporary folder beside the target, which then takes its place by a rename. What an earlier output of hiosc holds besides
-//! generated files (`target/`) moves over; files that did not change are hard links to the old ones, so that cargo does not build again. A folder that
-//! hiosc did not write is refused.
+//! 1. The files are written to a temporary folder beside the destination. A file that the destination holds with the same bytes is linked from there, so that
+//!    it keeps its time stamp and Cargo builds nothing anew; where links are impossible it is copied and given the old time.
+//! 2. What an earlier output holds besides hiosc's files (`target/`, notes) moves into the new folder; the earlier output moves aside; the new folder
+//!    takes its place. All of these are renames, and a failure undoes those before it.
+//! 3. The earlier output is deleted.
+//!
+//! A failure leaves the destination as it was and removes the temporary folder; should the undoing itself fail, nothing is deleted.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::{Crate, MARK};
 use crate::error::{Error, Result};
 
-/// Writes `output` to `folder`.
-pub fn write(output: &Crate, folder: &Path) -> Result<()> {
-    let old = earlier(folder)?;
-    let parent = match folder.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_path_buf(),
-        _ => PathBuf::from("."),
+/// What hiosc owns at the top of a crate; everything else there is its user's.
+const OWNED: [&str; 8] =
+    ["Cargo.lock", "Cargo.toml", "README.md", "check.safetensors", "kernels", "schedule.txt", "src", "weights.safetensors"];
+
+/// What [`write()`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Where the crate is.
+    pub path: PathBuf,
+    /// Number of its files.
+    pub files: usize,
+    /// Those that are new or different.
+    pub changed: usize,
+    /// Their total size in bytes.
+    pub bytes: u64,
+}
+
+/// Fails as [`write()`] would where `out` holds something that hiosc did not make: to be asked before the work rather than after it.
+pub fn refuse(out: &Path) -> Result<()> {
+    earlier(out).map(|_| ())
+}
+
+/// Writes `krate` to the folder `out`, which may be absent, empty, or an earlier output of hiosc.
+pub fn write(krate: &Crate, out: &Path) -> Result<Written> {
+    let old = earlier(out)?;
+    let bytes = krate.files.values().map(|bytes| bytes.len() as u64).sum();
+    let same: Vec<&str> =
+        krate.files.iter().filter(|(path, bytes)| holds(old.as_deref(), path, bytes)).map(|(path, _)| path.as_str()).collect();
+    let written = Written { path: out.to_path_buf(), files: krate.files.len(), changed: krate.files.len() - same.len(), bytes };
+    if let Some(old) = &old
+        && written.changed == 0
+        && owned_files(old)? == krate.files.len()
+    {
+        return Ok(written);
+    }
+
+    let out = old.clone().unwrap_or_else(|| out.to_path_buf());
+    let parent = match out.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     };
-    fs::create_dir_all(&parent).map_err(Error::io(&parent))?;
-    // removed again if anything below fails
-    let new = tempfile::Builder::new().prefix(".hiosc-").tempdir_in(&parent).map_err(Error::io(&parent))?;
-    for (path, bytes) in &output.files {
-        let to = new.path().join(path);
-        let inside = to.parent().unwrap_or(new.path());
-        fs::create_dir_all(inside).map_err(Error::io(inside))?;
-        let unchanged = old.then(|| folder.join(path)).filter(|from| fs::read(from).is_ok_and(|have| have == *bytes));
-        if unchanged.is_none_or(|from| fs::hard_link(from, &to).is_err()) {
-            fs::write(&to, bytes).map_err(Error::io(folder.join(path)))?;
+    fs::create_dir_all(parent).map_err(Error::io(parent))?;
+    // Removed when dropped, whatever happens.
+    let room = tempfile::Builder::new().prefix(".hiosc-").tempdir_in(parent).map_err(Error::io(parent))?;
+    let fresh = room.path().join("new");
+    fill(&fresh, krate, old.as_deref(), &same)?;
+    if let Err((error, undone)) = exchange(&fresh, &out, &room.path().join("old")) {
+        if !undone {
+            // Somebody's files are in there.
+            let _ = room.keep();
+        }
+        return Err(error);
+    }
+    // The rename is what must survive a power cut; not every file system can promise it.
+    let _ = File::open(parent).and_then(|folder| folder.sync_all());
+    Ok(written)
+}
+
+/// The earlier output at `out`, with symbolic links followed; an error if something else is there.
+fn earlier(out: &Path) -> Result<Option<PathBuf>> {
+    let path = match fs::canonicalize(out) {
+        Ok(path) => path,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && fs::symlink_metadata(out).is_err() => return Ok(None),
+        Err(error) => return Err(Error::io(out)(error)),
+    };
+    let refuse = |why: &str| Err(Error::Usage(format!("{}: {why}; name an empty or new folder with -o", out.display())));
+    if !path.is_dir() {
+        return refuse("it is not a folder");
+    }
+    let empty = fs::read_dir(&path).map_err(Error::io(&path))?.next().is_none();
+    if empty || fs::read_to_string(path.join("Cargo.toml")).is_ok_and(|text| text.strip_prefix("# ").is_some_and(|t| t.starts_with(MARK))) {
+        return Ok(Some(path));
+    }
+    refuse("the folder is not empty and was not made by hiosc")
+}
+
+/// Whether `old` has this file with these bytes.
+fn holds(old: Option<&Path>, path: &str, bytes: &[u8]) -> bool {
+    let Some(old) = old else { return false };
+    let file = old.join(path);
+    let same_size = fs::symlink_metadata(&file).is_ok_and(|m| m.is_file() && m.len() == bytes.len() as u64);
+    same_size && fs::read(&file).is_ok_and(|found| found == bytes)
+}
+
+/// Number of files in what hiosc owns of `old`.
+fn owned_files(old: &Path) -> Result<usize> {
+    fn count(path: &Path) -> std::io::Result<usize> {
+        match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error),
+            Ok(metadata) if metadata.is_dir() => fs::read_dir(path)?.map(|entry| count(&entry?.path())).sum(),
+            Ok(_) => Ok(1),
         }
     }
-    readable_by_all(new.path())?;
-    if !old {
-        if folder.is_dir() {
-            fs::remove_dir(folder).map_err(Error::io(folder))?; // empty, as `earlier` has seen
+    OWNED.iter().map(|name| old.join(name)).map(|path| count(&path).map_err(Error::io(&path))).sum()
+}
+
+/// Writes all files into the new folder `fresh`.
+fn fill(fresh: &Path, krate: &Crate, old: Option<&Path>, same: &[&str]) -> Result<()> {
+    fs::create_dir(fresh).map_err(Error::io(fresh))?;
+    for (path, bytes) in &krate.files {
+        let file = fresh.join(path);
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        fs::rename(new.path(), folder).map_err(Error::io(folder))?;
-        let _ = new.keep(); // it is gone from its old name
+        match old.filter(|_| same.contains(&path.as_str())) {
+            Some(old) => keep(&old.join(path), &file)?,
+            None => create(&file, bytes)?,
+        }
+    }
+    Ok(())
+}
+
+fn create(file: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || {
+        let mut handle = File::create_new(file)?;
+        handle.write_all(bytes)?;
+        handle.sync_data()
+    };
+    write().map_err(Error::io(file))
+}
+
+/// The same file under another name, or a copy of the same age.
+fn keep(old: &Path, new: &Path) -> Result<()> {
+    if fs::hard_link(old, new).is_ok() {
         return Ok(());
     }
-    replace(&new, folder, &parent)
-}
-
-/// Puts `new` in the place of the earlier output in `folder`.
-fn replace(new: &tempfile::TempDir, folder: &Path, parent: &Path) -> Result<()> {
-    let aside = tempfile::Builder::new().prefix(".hiosc-").tempdir_in(parent).map_err(Error::io(parent))?;
-    let old = aside.path().join("old");
-    fs::rename(folder, &old).map_err(Error::io(folder))?;
-    if let Err(e) = fs::rename(new.path(), folder) {
-        fs::rename(&old, folder).ok(); // as it was
-        return Err(Error::io(folder)(e));
-    }
-    let build = old.join("target");
-    if build.is_dir() && !folder.join("target").exists() {
-        fs::rename(&build, folder.join("target")).map_err(Error::io(folder.join("target")))?;
-    }
-    Ok(())
-}
-
-/// Whether `folder` holds an earlier output. An error if it holds anything else.
-fn earlier(folder: &Path) -> Result<bool> {
-    let entries = match fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(Error::io(folder)(e)),
+    let copy = || {
+        fs::copy(old, new)?;
+        File::options().write(true).open(new)?.set_modified(fs::metadata(old)?.modified()?)
     };
-    let manifest = fs::read_to_string(folder.join("Cargo.toml")).unwrap_or_default();
-    if manifest.lines().next().is_some_and(|line| line.contains(MARK)) {
-        return Ok(true);
-    }
-    match entries.count() {
-        0 => Ok(false),
-        _ => Err(Error::Usage(format!("{} is not empty and hiosc did not write it: choose another folder", folder.display()))),
-    }
+    copy().map_err(Error::io(new))
 }
 
-/// Temporary folders are private; an output is as readable as any other folder.
-fn readable_by_all(folder: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(Error::io(folder))?;
+/// Puts `fresh`, with what `out` holds besides hiosc's files, where `out` is; what is left of `out` goes to `aside`. On failure, undoes what
+/// was done, and says whether that worked.
+fn exchange(fresh: &Path, out: &Path, aside: &Path) -> std::result::Result<(), (Error, bool)> {
+    let mut done: Vec<(PathBuf, PathBuf)> = Vec::new();
+    for (from, to) in moves(fresh, out, aside).map_err(|error| (error, true))? {
+        if let Err(error) = fs::rename(&from, &to) {
+            let undone = done.iter().rev().all(|(from, to)| fs::rename(to, from).is_ok());
+            return Err((Error::io(&from)(error), undone));
+        }
+        done.push((from, to));
     }
     Ok(())
+}
+
+/// The renames that replace `out`.
+fn moves(fresh: &Path, out: &Path, aside: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let mut moves = Vec::new();
+    if out.exists() {
+        for entry in fs::read_dir(out).map_err(Error::io(out))? {
+            let entry = entry.map_err(Error::io(out))?;
+            if !OWNED.iter().any(|owned| entry.file_name() == *owned) {
+                moves.push((entry.path(), fresh.join(entry.file_name())));
+            }
+        }
+        moves.sort();
+        moves.push((out.to_path_buf(), aside.to_path_buf()));
+    }
+    moves.push((fresh.to_path_buf(), out.to_path_buf()));
+    Ok(moves)
 }
 
 #[cfg(test)]
@@ -89,24 +185,22 @@ mod tests {
     use super::*;
 
     fn output(text: &str) -> Crate {
-        let files = [("Cargo.toml", format!("# {MARK}\n")), ("src/a.rs", "same".into()), ("src/b.rs", text.into())];
+        let files = [("Cargo.toml", format!("# {MARK} 1\n")), ("src/a.rs", "same".into()), ("src/b.rs", text.into())];
         Crate { files: files.into_iter().map(|(path, text): (_, String)| (path.to_string(), text.into_bytes())).collect() }
     }
 
     #[test]
-    fn an_earlier_output_is_replaced_and_keeps_its_build() {
+    fn an_earlier_output_is_replaced_and_keeps_its_users_files() {
         let scratch = tempfile::tempdir().expect("a temporary folder");
         let folder = scratch.path().join("deep/out");
         write(&output("one"), &folder).expect("a first output");
         fs::create_dir(folder.join("target")).expect("a build");
-        fs::write(folder.join("stale.rs"), "").expect("a stale file");
-        let changed = |name: &str| fs::metadata(folder.join(name)).and_then(|m| m.modified()).expect("a time");
-        let before = changed("src/a.rs");
-        std::thread::sleep(std::time::Duration::from_millis(20));
-        write(&output("two"), &folder).expect("a second output");
-        assert_eq!(changed("src/a.rs"), before);
+        fs::write(folder.join("notes.txt"), "mine").expect("a note");
+        fs::write(folder.join("src/stale.rs"), "").expect("a stale file");
+        let written = write(&output("two"), &folder).expect("a second output");
+        assert_eq!((written.files, written.changed), (3, 1));
         assert_eq!(fs::read_to_string(folder.join("src/b.rs")).expect("a file"), "two");
-        assert!(folder.join("target").is_dir() && !folder.join("stale.rs").exists());
+        assert!(folder.join("target").is_dir() && folder.join("notes.txt").is_file() && !folder.join("src/stale.rs").exists());
         assert_eq!(fs::read_dir(scratch.path().join("deep")).expect("a folder").count(), 1, "no temporary folder is left");
     }
 
@@ -115,7 +209,7 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a temporary folder");
         fs::write(scratch.path().join("precious"), "data").expect("a file");
         let error = write(&output("one"), scratch.path()).expect_err("refused").to_string();
-        assert!(error.contains("not empty"), "{error}");
+        assert!(error.contains("was not made by hiosc"), "{error}");
         assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 1);
     }
 

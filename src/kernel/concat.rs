@@ -25,11 +25,13 @@ pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
     let threads = block_size(elements / width);
     let list = lengths.iter().map(|l| l.to_string()).collect::<Vec<_>>().join(", ");
     let arguments = numbered(lengths.len()).join(", ");
-    let shapes = site.inputs.iter().map(|t| t.shape_text()).collect::<Vec<_>>().join(", ");
     Ok(vec![Draft {
         signature: format!("concat_o{outer}_l{}", joined(&lengths)),
         candidate: format!("v{width}t{threads}"),
-        comment: vec![format!("Concatenation along axis {axis}: {shapes} give y {}.", site.output.shape_text())],
+        comment: vec![format!(
+            "Concatenation: a row of y is one row of each input, of {} floats; {outer} rows.",
+            lengths_in_words(&lengths)
+        )],
         header: "concat.cuh",
         inputs: numbered(lengths.len()),
         sync: false,
@@ -39,4 +41,14 @@ pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
         registers: 24,
         body: vec![format!("concat<{outer}, {width}, {threads}, {list}>(y, {arguments});")],
     }])
+}
+
+/// `64, 32 and 96`.
+fn lengths_in_words(lengths: &[usize]) -> String {
+    let words: Vec<_> = lengths.iter().map(|l| l.to_string()).collect();
+    match &words[..] {
+        [] => String::new(),
+        [one] => one.clone(),
+        [most @ .., last] => format!("{} and {last}", most.join(", ")),
+    }
 }

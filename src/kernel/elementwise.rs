@@ -19,12 +19,11 @@ pub(super) fn drafts(site: &Site, elementwise: &Elementwise) -> Result<Vec<Draft
     let lists: String = strides.iter().map(|s| format!(", {}", ints(s))).collect();
     let arguments: String = numbered(shapes.len()).iter().map(|x| format!(", {x}")).collect();
     let name_of_strides: String = strides.iter().map(|s| format!("_s{}", joined(s))).collect();
-    let words = site.inputs.iter().enumerate().map(|(i, t)| format!("x{i} {}", t.shape_text())).collect::<Vec<_>>().join(", ");
     Ok(vec![Draft {
         signature: format!("elementwise_{}_d{}{name_of_strides}", expr::name(&elementwise.expr), joined(&dims)),
         candidate: format!("v{width}t{threads}"),
         comment: vec![
-            format!("y {} = {} for every element; {words}.", site.output.shape_text(), elementwise.expr),
+            format!("y = {} for each of {elements} elements.", elementwise.expr),
             "The first list is the output's axes, merged where possible; then the inputs' strides over them.".into(),
         ],
         header: "elementwise.cuh",

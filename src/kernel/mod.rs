@@ -5,7 +5,7 @@
 //!
 //! * A *family* is one header of templates: `conv.cuh`, `matmul.cuh`, ... Each has a file here that chooses its template arguments.
 //! * The *signature* of an operator is everything its result depends on but the data: attributes, shapes, epilogue. Operators of one signature
-//!   share a kernel.
+//!   share a kernel, comment included: it speaks of the signature, never of one operator.
 //! * A *candidate* is one way to compute a signature: a tile shape, or who shares the work of one output. All candidates of an operator give the same
 //!   result up to rounding. [`candidates`] lists them, the one that the shapes suggest first; a profile may pick another.
 //!
@@ -84,14 +84,14 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
     if kernels.is_empty() { Err(site.unsupported("it needs more blocks than a GPU can launch")) } else { Ok(kernels) }
 }
 
-/// The headers that every kernel source includes, as files of a crate: (`kernels/conv.cuh`, text), sorted.
+/// The headers that every kernel source includes, for the folder `kernels` of a crate: (`conv.cuh`, text), sorted.
 pub fn headers() -> Vec<(&'static str, &'static str)> {
     embedded::folder("kernels").filter(|(name, _)| name.ends_with(".cuh")).collect()
 }
 
-/// The sources of `kernels` as files of a crate: (`kernels/<name>.cu`, text), sorted, each once.
+/// The sources of `kernels` for the folder `kernels` of a crate: (`<name>.cu`, text), sorted, each once.
 pub fn sources<'a>(kernels: impl IntoIterator<Item = &'a Kernel>) -> Vec<(String, String)> {
-    let mut files: Vec<_> = kernels.into_iter().map(|k| (format!("kernels/{}.cu", k.name), k.source.clone())).collect();
+    let mut files: Vec<_> = kernels.into_iter().map(|k| (format!("{}.cu", k.name), k.source.clone())).collect();
     files.sort();
     files.dedup();
     files

@@ -35,8 +35,8 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
             ),
             candidate: format!("{how}{threads}"),
             comment: vec![
-                format!("{words} over axes {:?} of x {}: {outputs} outputs of {count}, a {how} each.", reduce.axes, x.shape_text()),
-                "Kept and Reduced: the axes that stay and those that go, merged, and their strides.".into(),
+                format!("{words}: {outputs} outputs, each of {count} elements, a {how} an output."),
+                "Kept and Reduced are the axes that stay and those that go, merged where possible, and their strides.".into(),
             ],
             header: "reduce.cuh",
             inputs: vec!["x".into()],

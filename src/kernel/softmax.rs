@@ -21,7 +21,7 @@ pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
     let draft = |how: &str, threads: u32, per_block: u32, shared: u32, registers: u32, call: String| Draft {
         signature: format!("softmax_o{outer}l{length}i{inner}"),
         candidate: format!("{how}{threads}"),
-        comment: vec![format!("Softmax along axis {axis} of x {}: {rows} rows of {length}, a {how} a row.", x.shape_text())],
+        comment: vec![format!("Softmax along the middle axis of x {outer}x{length}x{inner}: a {how} a row of {length}.")],
         header: "softmax.cuh",
         inputs: vec!["x".into()],
         sync: how != "thread",

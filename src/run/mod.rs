@@ -6,15 +6,12 @@
 pub(crate) mod program;
 pub mod runtime;
 
-use std::sync::OnceLock;
-
 use runtime::{Event, Exec, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Stream};
 
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::TensorId;
-use crate::kernel::nvrtc::Nvrtc;
 use crate::kernel::{self, Shipped, headers};
 use crate::plan::{GpuPlan, Plan, Step};
 use program::{KernelUse, Program};
@@ -111,12 +108,9 @@ fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, we
     let gpus: Vec<_> = gpus.map(|(gpu, weights)| memory(gpu, weights)).collect();
     let images: Vec<Vec<Image>> = program.kernels.iter().map(|used| images(shipped, &used.kernel.name)).collect();
     let kernels: Vec<_> = program.kernels.iter().zip(&images).enumerate().map(|(i, (used, images))| kernel_of(i, used, images)).collect();
-    let nvrtc = OnceLock::new();
-    let compile = |name: &str, (major, minor): (u32, u32)| {
-        let nvrtc: &Result<Nvrtc, String> = nvrtc.get_or_init(Nvrtc::load);
-        let used = program.kernels.iter().find(|used| used.kernel.name == name).ok_or("the plan does not launch it")?;
-        nvrtc.as_ref().map_err(String::clone)?.compile(name, &used.kernel.source, &headers(), &format!("sm_{major}{minor}"))
-    };
+    let sources: Vec<(&str, &str)> = program.kernels.iter().map(|used| (&*used.kernel.name, &*used.kernel.source)).collect();
+    let headers = headers();
+    let compile = |name: &str, device: (u32, u32)| runtime::compile(&sources, &headers, name, device);
     let inputs: Vec<_> = graph.inputs.iter().map(port).collect();
     let outputs: Vec<_> = graph.outputs.iter().map(port).collect();
     let layout = Layout {

@@ -4,6 +4,7 @@
 pub mod interpret;
 pub mod onnx;
 pub mod shared;
+pub mod small;
 
 /// `n` values in [-1, 1), the same for the same seed.
 pub fn random(seed: u64, n: usize) -> Vec<f32> {

@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::io::Write as _;
 use std::sync::Mutex;
 
-use hiosc::graph::{DType, Graph, OpKind, Operator, Origin, Tensor as GraphTensor};
+use hiosc::graph::{Constant, DType, Graph, OpKind, Operator, Origin, Tensor as GraphTensor};
 use hiosc::ids::{OpId, TensorId};
 use hiosc::kernel::{self, Kernel};
 use hiosc::vgpu;
@@ -97,7 +97,12 @@ pub fn check(test: &str, cases: Vec<Case>) -> Vec<String> {
             (case, kernels)
         })
         .collect();
-    let kernels: BTreeMap<&str, &Kernel> = work.iter().flat_map(|(_, list)| list).map(|k| (&k.name[..], k)).collect();
+    let mut kernels: BTreeMap<&str, &Kernel> = BTreeMap::new();
+    for kernel in work.iter().flat_map(|(_, list)| list) {
+        if let Some(other) = kernels.insert(&kernel.name, kernel) {
+            assert_eq!(kernel, other, "two kernels of one name");
+        }
+    }
     for (name, kernel) in &kernels {
         assert!(name.len() <= 120 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_'), "{name}");
         assert!(kernel.source.lines().all(|line| line.len() <= 4096), "{name}");
@@ -268,4 +273,34 @@ fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Runs a whole graph, operator after operator, `kernels[op]` for each; returns its outputs.
+pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let mut memory: Vec<Option<Guarded>> = graph.tensors.iter().map(|_| None).collect();
+    for id in graph.tensor_ids() {
+        if let Origin::Constant(Constant::F32(values)) = &graph.tensor(id).origin {
+            memory[id.index()] = Some(Guarded::new(values, f32::NAN));
+        }
+    }
+    for (&id, values) in graph.inputs.iter().zip(inputs) {
+        memory[id.index()] = Some(Guarded::new(values, f32::NAN));
+    }
+    let started = std::time::Instant::now();
+    for op in graph.topological_order().expect("no cycles") {
+        let (operator, kernel) = (graph.operator(op), &kernels[op.index()]);
+        let output = operator.outputs[0];
+        let mut y = Guarded::new(&vec![f32::NAN; graph.tensor(output).elements() as usize], f32::NAN);
+        let first = |x: &Guarded| x.memory[x.first..].as_ptr();
+        let mut pointers: Vec<*const f32> =
+            operator.inputs.iter().map(|&t| first(memory[graph.root(t).index()].as_ref().expect("computed before"))).collect();
+        pointers.push(y.memory[y.first..].as_mut_ptr());
+        let arguments: Vec<*const c_void> = pointers.iter().map(|p| std::ptr::from_ref(p).cast()).collect();
+        let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product();
+        // SAFETY: the pointers lead to tensors of the shapes that the kernel was made for.
+        unsafe { objects.run(&kernel.name, kernel.grid, kernel.block, kernel.shared_bytes, &arguments, (0, blocks)) };
+        memory[output.index()] = Some(y);
+    }
+    println!("{}: {} kernels in {:.2?} on one core", graph.name, kernels.len(), started.elapsed());
+    graph.outputs.iter().map(|&t| memory[graph.root(t).index()].as_ref().expect("computed").values().to_vec()).collect()
 }

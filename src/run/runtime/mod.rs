@@ -2,7 +2,7 @@
 //!
 //! The same source serves two masters. A generated crate carries it under `src/runtime/` and calls the primitives of [`Exec`] from the functions
 //! of its `plan.rs`; hiosc runs plans in-process by interpreting their steps with the same primitives. Hence it names nothing outside
-//! itself but the standard library, cudarc, safetensors and sha2.
+//! itself but the standard library, cudarc, libloading, safetensors and sha2.
 //!
 //! 1. [`Layout`] says what a plan needs: memory, streams, events, kernels, weights. It is plain data, constant in a generated crate.
 //! 2. [`Exec::load`] claims all of it on the GPUs that [`Options`] names, or fails with a typed [`Error`] and leaves nothing behind.
@@ -12,6 +12,7 @@
 //! no synchronisation of its own, except around copies that have to pass through host memory (`link.rs`).
 
 pub mod cli;
+mod compile;
 mod device;
 mod error;
 mod exec;
@@ -23,6 +24,7 @@ pub mod nvrtc;
 mod options;
 pub mod weights;
 
+pub use compile::compile;
 pub use error::{Error, Result};
 pub use exec::Exec;
 pub use layout::{Area, Compile, Event, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Stream, StreamLayout};

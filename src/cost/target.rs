@@ -1,0 +1,273 @@
+//! The target: which GPUs, of which kind, and what connects them.
+//!
+//! [`Target::new`] makes it from names, as `--device`, `--gpus` and `--link` give them; `topology.rs` reads it from a file. Where no link is asked for, two GPUs of
+//! one kind use the fastest link of their device model, as far as it reaches (an A40's bridge joins two), and all others the slower of the two
+//! links that reach every GPU: the buses. A link that joins only equal GPUs counts its groups among the GPUs of a kind, in the order in which they are named.
+
+use super::device::{self, DeviceModel, LinkModel};
+use super::{CostTable, Link, TargetGpu};
+use crate::error::{Error, Result};
+
+/// The most GPUs of one target.
+pub(super) const MAX_GPUS: usize = 64;
+
+/// How many GPUs one device name stands for, unless told otherwise.
+const DEFAULT_COUNT: usize = 2;
+
+/// What a model is compiled for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// The GPUs.
+    pub gpus: Vec<DeviceModel>,
+    /// `links[from][to]`; `None` on the diagonal.
+    pub links: Vec<Vec<Option<Link>>>,
+    /// What connects them, in words: `links nvlink, pcie4`. Empty for one GPU.
+    pub connection: String,
+}
+
+impl Target {
+    /// The target that `devices` (`a40`, or several separated by commas), `gpus` and `link` describe. One device is repeated `gpus` times, 2 unless given;
+    /// several are named one by one, and then `gpus` must be absent or agree.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] for unknown names, numbers that disagree, and a link that none of the devices has.
+    pub fn new(devices: &str, gpus: Option<usize>, link: Option<&str>) -> Result<Target> {
+        let names: Vec<&str> = devices.split(',').map(str::trim).collect();
+        if names.contains(&"") {
+            return Err(Error::Usage(format!("device `{devices}`: a name is missing")));
+        }
+        let mut models = names.iter().map(|name| device::device(name)).collect::<Result<Vec<_>>>()?;
+        match gpus {
+            Some(count) if names.len() > 1 && count != names.len() => {
+                return Err(Error::Usage(format!(
+                    "device `{devices}` names {} GPUs, and {count} are asked for: leave out --gpus",
+                    names.len()
+                )));
+            }
+            _ if names.len() > 1 => {}
+            count => {
+                let count = count.unwrap_or(DEFAULT_COUNT);
+                within_limits(count)?;
+                models = vec![models.swap_remove(0); count];
+            }
+        }
+        within_limits(models.len())?;
+        let link = link.map(device::link).transpose()?;
+        if let Some(link) = &link
+            && link.equal_only
+            && !models.iter().any(|model| model.links.contains(&link.name))
+        {
+            let mut choices: Vec<String> = models.iter().map(|m| format!("{} ({})", m.name, m.links.join(", "))).collect();
+            choices.dedup();
+            let message = format!(
+                "link `{}` is on none of the devices: {}; other connections go into a --topology file",
+                link.name,
+                choices.join(", ")
+            );
+            return Err(Error::Usage(message));
+        }
+        let mut names: Vec<String> = Vec::new();
+        let mut links = vec![vec![None; models.len()]; models.len()];
+        for (from, row) in links.iter_mut().enumerate() {
+            for (to, slot) in row.iter_mut().enumerate().filter(|(to, _)| *to != from) {
+                let found = connection(&models, from, to, link.as_ref())?;
+                *slot = Some(found.cost());
+                if !names.contains(&found.name) {
+                    names.push(found.name);
+                }
+            }
+        }
+        let connection = match &names[..] {
+            [] => String::new(),
+            [one] => format!("link {one}"),
+            several => format!("links {}", several.join(", ")),
+        };
+        Ok(Target { gpus: models, links, connection })
+    }
+
+    /// `count` GPUs of one kind, linked in one way where that link reaches: `Target::uniform("a40", 2, "nvlink")`.
+    pub fn uniform(name: &str, count: usize, link_name: &str) -> Result<Target> {
+        Target::new(name, Some(count), Some(link_name))
+    }
+
+    /// What a cost table says of estimates for this target: `estimated from device model a40, link nvlink`.
+    pub(super) fn source(&self) -> String {
+        let mut names: Vec<&str> = Vec::new();
+        for gpu in &self.gpus {
+            if !names.contains(&gpu.name.as_str()) {
+                names.push(&gpu.name);
+            }
+        }
+        let models = if names.len() > 1 { "models" } else { "model" };
+        let connection = if self.connection.is_empty() { String::new() } else { format!(", {}", self.connection) };
+        format!("estimated from device {models} {}{connection}", names.join(", "))
+    }
+
+    /// Its GPUs, as a cost table lists them.
+    pub(super) fn table_gpus(&self) -> Vec<TargetGpu> {
+        let gpu = |model: &DeviceModel| TargetGpu {
+            device: model.name.clone(),
+            compute_capability: model.compute_capability,
+            memory: model.memory_bytes,
+        };
+        self.gpus.iter().map(gpu).collect()
+    }
+
+    /// Checks that `costs` are costs of this target: the same GPUs and links.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] with the first difference.
+    pub fn check(&self, costs: &CostTable) -> Result<()> {
+        let gpus = self.table_gpus();
+        let error = |message: String| {
+            Err(Error::Usage(format!("costs: {message}; without --device, --gpus, --link and --topology, the table's own target is used")))
+        };
+        if costs.gpus.len() != gpus.len() {
+            return error(format!("the table has {} GPUs, the target {}", costs.gpus.len(), gpus.len()));
+        }
+        let describe = |gpu: &TargetGpu| {
+            let (major, minor) = gpu.compute_capability;
+            format!("{}, compute capability {major}.{minor}, {} bytes", gpu.device, gpu.memory)
+        };
+        for (index, (found, wanted)) in costs.gpus.iter().zip(&gpus).enumerate() {
+            if found != wanted {
+                return error(format!("gpu{index} of the table is {}, of the target {}", describe(found), describe(wanted)));
+            }
+        }
+        let describe = |link: Option<Link>| link.map_or("none".into(), |l| format!("{} ns, {} bytes/s", l.latency, l.bandwidth));
+        for from in 0..gpus.len() {
+            for to in 0..gpus.len() {
+                let (found, wanted) = (costs.links[from][to], self.links[from][to]);
+                if found != wanted {
+                    let (found, wanted) = (describe(found), describe(wanted));
+                    return error(format!("link gpu{from} -> gpu{to} of the table is {found}, of the target {wanted}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within_limits(count: usize) -> Result<()> {
+    let possible = (1..=MAX_GPUS).contains(&count);
+    if possible { Ok(()) } else { Err(Error::Usage(format!("{count} GPUs: between 1 and {MAX_GPUS} are possible"))) }
+}
+
+/// What connects two different GPUs, if `wanted` is asked for.
+fn connection(gpus: &[DeviceModel], a: usize, b: usize, wanted: Option<&LinkModel>) -> Result<LinkModel> {
+    let equal = gpus[a].name == gpus[b].name;
+    let fastest = match wanted {
+        Some(link) => link.clone(),
+        None => device::link(&gpus[a].links[0])?,
+    };
+    let has = wanted.is_none() || !fastest.equal_only || gpus[a].links.contains(&fastest.name);
+    let position = |gpu: usize| if fastest.equal_only { gpus[..gpu].iter().filter(|g| g.name == gpus[gpu].name).count() } else { gpu };
+    let reaches = (equal || wanted.is_some() && !fastest.equal_only) && has && position(a) / fastest.group == position(b) / fastest.group;
+    if reaches {
+        return Ok(fastest);
+    }
+    let bus = |gpu: usize| device::link(gpus[gpu].links.last().map_or("", String::as_str));
+    let (first, second) = (bus(a)?, bus(b)?);
+    // the slower one; of two equally fast ones that of the lower GPU, so that both directions are alike
+    let (first, second) = if a < b { (first, second) } else { (second, first) };
+    Ok(if second.cost().bandwidth < first.cost().bandwidth { second } else { first })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bandwidths(target: &Target, pairs: &[(usize, usize)]) -> Vec<f64> {
+        pairs.iter().map(|&(a, b)| target.links[a][b].unwrap().bandwidth).collect()
+    }
+
+    fn rate(name: &str) -> f64 {
+        device::link(name).unwrap().cost().bandwidth
+    }
+
+    fn error(devices: &str, gpus: Option<usize>, link: Option<&str>) -> String {
+        Target::new(devices, gpus, link).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_bridge_joins_two_cards() {
+        let target = Target::uniform("a40", 4, "nvlink").unwrap();
+        let [nvlink, pcie] = [rate("nvlink"), rate("pcie4")];
+        assert_eq!(bandwidths(&target, &[(0, 1), (1, 2), (3, 2), (0, 3)]), [nvlink, pcie, nvlink, pcie]);
+        assert_eq!(target.connection, "links nvlink, pcie4");
+        assert_eq!(Target::new("a40", None, None).unwrap(), Target::uniform("a40", 2, "nvlink").unwrap());
+        assert_eq!(Target::new("a40,a40", Some(2), None).unwrap(), Target::uniform("a40", 2, "nvlink").unwrap());
+    }
+
+    #[test]
+    fn unequal_gpus_meet_on_the_slower_bus() {
+        let target = Target::new("a40,l4,a40", None, None).unwrap();
+        assert_eq!(target.source(), "estimated from device models a40, l4, links pcie4, nvlink");
+        assert_eq!(bandwidths(&target, &[(0, 1), (0, 2), (2, 0), (2, 1)]), [rate("pcie4"), rate("nvlink"), rate("nvlink"), rate("pcie4")]);
+        let target = Target::new("h100, v100", None, None).unwrap();
+        assert_eq!(bandwidths(&target, &[(0, 1), (1, 0)]), [rate("pcie3"), rate("pcie3")]);
+        let target = Target::new("rtx4090,l4,l4", None, None).unwrap();
+        assert_eq!(bandwidths(&target, &[(0, 1), (1, 0), (1, 2)]), [rate("host4"), rate("host4"), rate("pcie4")]);
+    }
+
+    #[test]
+    fn every_device_has_its_own_default() {
+        for (device, link) in [("v100", "nvlink2"), ("a100", "nvlink3"), ("h200", "nvlink4"), ("l4", "pcie4"), ("rtx4090", "host4")] {
+            assert_eq!(Target::new(device, None, None).unwrap().connection, format!("link {link}"));
+        }
+        assert_eq!(Target::new("l4", Some(1), None).unwrap().source(), "estimated from device model l4");
+    }
+
+    #[test]
+    fn a_wanted_link_is_used_where_it_can_be() {
+        let target = Target::new("a40,a40,l4", None, Some("nvlink")).unwrap();
+        assert_eq!(bandwidths(&target, &[(0, 1), (1, 2)]), [rate("nvlink"), rate("pcie4")]);
+        let target = Target::new("a40,a40,l4", None, Some("pcie3")).unwrap();
+        assert_eq!(bandwidths(&target, &[(0, 1), (1, 2)]), [rate("pcie3"), rate("pcie3")]);
+        let target = Target::new("l4,l4,a40,a40", None, Some("nvlink")).unwrap();
+        assert_eq!(bandwidths(&target, &[(0, 1), (2, 3)]), [rate("pcie4"), rate("nvlink")]);
+    }
+
+    #[test]
+    fn wrong_targets() {
+        assert_eq!(error("a40", Some(0), None), "0 GPUs: between 1 and 64 are possible");
+        assert_eq!(error("a40", Some(65), None), "65 GPUs: between 1 and 64 are possible");
+        assert_eq!(error("a40,l4", Some(3), None), "device `a40,l4` names 2 GPUs, and 3 are asked for: leave out --gpus");
+        assert_eq!(error("a40,,l4", None, None), "device `a40,,l4`: a name is missing");
+        assert_eq!(
+            error("l4,rtx4090", None, Some("nvlink")),
+            "link `nvlink` is on none of the devices: l4 (pcie4), rtx4090 (host4); other connections go into a --topology file"
+        );
+    }
+
+    #[test]
+    fn a_table_of_another_target_says_what_differs() {
+        let table = |target: &Target| CostTable {
+            source: target.source(),
+            gpus: target.table_gpus(),
+            operators: Vec::new(),
+            links: target.links.clone(),
+        };
+        let target = Target::new("a40,l4", None, None).unwrap();
+        target.check(&table(&target)).unwrap();
+        let cases = [
+            ("a40,l4,l4", None, "costs: the table has 3 GPUs, the target 2; without --device"),
+            (
+                "a40,a40",
+                None,
+                "costs: gpu1 of the table is a40, compute capability 8.6, 48000000000 bytes, of the target l4, compute capability 8.9, ",
+            ),
+            (
+                "a40,l4",
+                Some("pcie5"),
+                "costs: link gpu0 -> gpu1 of the table is 6000 ns, 49770000000 bytes/s, of the target 6000 ns, 24885000000 ",
+            ),
+        ];
+        for (devices, link, expected) in cases {
+            let message = target.check(&table(&Target::new(devices, None, link).unwrap())).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{expected}: {message}");
+        }
+    }
+}

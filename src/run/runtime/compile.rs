@@ -1,0 +1,47 @@
+//! Compiling kernels when a model is loaded, with the NVRTC of the machine.
+
+use std::sync::OnceLock;
+
+use super::nvrtc::Nvrtc;
+
+/// Compiles the kernel `name` for a GPU of compute capability `device`. `sources` are (kernel, text), `headers` (file, text) of what they include.
+/// NVRTC is looked for once in a process; the error says where.
+pub fn compile(sources: &[(&str, &str)], headers: &[(&str, &str)], name: &str, device: (u32, u32)) -> Result<Vec<u8>, String> {
+    static NVRTC: OnceLock<Result<Nvrtc, String>> = OnceLock::new();
+    let nvrtc = NVRTC.get_or_init(Nvrtc::load).as_ref().map_err(String::clone)?;
+    let (_, source) = sources.iter().find(|(known, _)| *known == name).ok_or("it has no source")?;
+    let mut code = nvrtc.compile(name, source, headers, &target(&nvrtc.supported_archs()?, device)?)?;
+    // The driver reads assembly up to a zero byte.
+    code.push(0);
+    Ok(code)
+}
+
+/// Machine code for the GPU itself or for an older one of its major version; assembly for the newest older one else, which the driver translates.
+/// `supported` ascends.
+fn target(supported: &[i32], (major, minor): (u32, u32)) -> Result<String, String> {
+    let device = (major * 10 + minor) as i32;
+    match supported.iter().rev().find(|&&arch| arch <= device) {
+        Some(arch) if arch / 10 == device / 10 => Ok(format!("sm_{arch}")),
+        Some(arch) => Ok(format!("compute_{arch}")),
+        None => Err(format!(
+            "this NVRTC does not know GPUs as old as compute capability {major}.{minor}; set HIOSC_NVRTC to the file of an older one"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_closest_target_is_chosen() {
+        let supported = [75, 80, 86, 90];
+        let chosen = |device| target(&supported, device).ok();
+        assert_eq!(chosen((8, 6)).as_deref(), Some("sm_86"));
+        assert_eq!(chosen((8, 9)).as_deref(), Some("sm_86"));
+        assert_eq!(chosen((10, 0)).as_deref(), Some("compute_90"));
+        assert_eq!(chosen((12, 1)).as_deref(), Some("compute_90"));
+        assert_eq!(chosen((7, 0)), None);
+        assert!(target(&supported, (7, 0)).unwrap_err().contains("7.0"));
+    }
+}

@@ -1,0 +1,132 @@
+//! A small model with everything that the rooms after `schedule` care about: branches, a join, two inputs and two outputs, awkward names; and its way to a plan.
+
+use std::sync::Arc;
+
+use hiosc::cost::{CostTable, Target, estimate_with};
+use hiosc::graph::{Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Tensor, Unary};
+use hiosc::ids::TensorId;
+use hiosc::kernel::{self, KernelMode, Shipped};
+use hiosc::plan::{self, Plan};
+use hiosc::schedule::{self, Algorithm, LinkMode, Problem, Schedule, Timeline};
+
+/// Everything that `emit` and `run` need.
+pub struct Compiled {
+    pub graph: Graph,
+    pub costs: CostTable,
+    pub schedule: Schedule,
+    pub timeline: Timeline,
+    pub plan: Plan,
+    pub shipped: Shipped,
+}
+
+/// The small model, planned for up to `gpus` GPUs.
+pub fn compiled(algorithm: Algorithm, gpus: usize) -> Compiled {
+    plan_of(graph(), algorithm, gpus)
+}
+
+/// A graph, planned for up to `gpus` GPUs.
+pub fn plan_of(graph: Graph, algorithm: Algorithm, gpus: usize) -> Compiled {
+    let target = Target::uniform("a40", gpus, "nvlink").expect("a known target");
+    let costs = estimate_with(&graph, &target, |op| kernel::candidates(&graph, op)).expect("costs");
+    let problem = Problem::new(&graph, &costs, LinkMode::Serial).expect("a problem");
+    let schedule = schedule::schedule(&problem, algorithm).expect("a schedule");
+    let timeline = schedule::evaluate(&problem, &schedule).expect("a timeline");
+    let options = plan::Options::default();
+    let plan = plan::plan(&graph, &costs, &schedule, &timeline, &options).expect("a plan");
+    plan::verify(&graph, Some(&schedule), &options, &plan).expect("a sound plan");
+    let shipped = kernel::ship(&costs, &plan, KernelMode::Source).expect("kernels");
+    Compiled { graph, costs, schedule, timeline, plan, shipped }
+}
+
+/// Inputs for it, the same every time.
+pub fn inputs(graph: &Graph) -> Vec<Vec<f32>> {
+    let values = |(i, &t): (usize, &TensorId)| super::random(40 + i as u64, graph.tensor(t).elements() as usize);
+    graph.inputs.iter().enumerate().map(values).collect()
+}
+
+/// ```text
+/// data:0 ─ stem ┬─ left ───┬─ join ─ pool ─ scaled ─┬─ /out/1
+///               ├─ right ──┘                 │      └─ Type
+///               └─ deep ─ deeper ────────────┼─ (joins too)
+///                                       `type` (second input)
+/// ```
+pub fn graph() -> Graph {
+    let mut graph = Graph { name: "small: net".into(), ..Graph::default() };
+    let mut make = Maker { graph: &mut graph, seed: 0 };
+    let data = make.tensor("data:0", &[1, 3, 16, 16], Origin::Input);
+    let scale = make.tensor("type", &[1, 24, 8, 8], Origin::Input);
+    let stem = make.conv("/stem", data, 8, 3);
+    let left = make.conv("/fire/left", stem, 8, 1);
+    let right = make.conv("/fire/right", stem, 8, 3);
+    let deep = make.conv("/fire/deep", stem, 8, 3);
+    let deeper = make.conv("/fire/deeper", deep, 8, 1);
+    let join = make.operator("/fire/`join`", OpKind::Concat { axis: 1 }, vec![left, right, deeper], &[1, 24, 16, 16]);
+    let window = Pool { kind: PoolKind::Max, kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
+    let pool = make.operator("/pool", OpKind::Pool(window), vec![join], &[1, 24, 8, 8]);
+    let times = Elementwise { expr: Expr::binary(Binary::Mul, Expr::Input(0), Expr::Input(1)) };
+    let scaled = make.operator("/scaled", OpKind::Elementwise(times), vec![pool, scale], &[1, 24, 8, 8]);
+    let soft = make.operator("/out/1", OpKind::Softmax { axis: 1 }, vec![scaled], &[1, 24, 8, 8]);
+    let squared = Elementwise { expr: Expr::identity().then(Unary::Square) };
+    let square = make.operator("Type", OpKind::Elementwise(squared), vec![scaled], &[1, 24, 8, 8]);
+    graph.inputs = vec![data, scale];
+    graph.outputs = vec![soft, square];
+    graph.verify().expect("a sound graph");
+    graph
+}
+
+/// One input, squared `width` times over, and all of it joined.
+pub fn fan(width: usize) -> Graph {
+    let mut graph = Graph { name: "fan".into(), ..Graph::default() };
+    let mut make = Maker { graph: &mut graph, seed: 0 };
+    let x = make.tensor("x", &[1, 4], Origin::Input);
+    let square = || OpKind::Elementwise(Elementwise { expr: Expr::identity().then(Unary::Square) });
+    let squares = (0..width).map(|i| make.operator(&format!("square{i}"), square(), vec![x], &[1, 4])).collect();
+    let all = make.operator("all", OpKind::Concat { axis: 1 }, squares, &[1, 4 * width]);
+    graph.inputs = vec![x];
+    graph.outputs = vec![all];
+    graph.verify().expect("a sound graph");
+    graph
+}
+
+struct Maker<'a> {
+    graph: &'a mut Graph,
+    seed: u64,
+}
+
+impl Maker<'_> {
+    fn tensor(&mut self, name: &str, shape: &[usize], origin: Origin) -> TensorId {
+        self.graph.add_tensor(Tensor { name: name.into(), dtype: DType::F32, shape: shape.to_vec(), origin })
+    }
+
+    fn weights(&mut self, name: &str, shape: &[usize]) -> TensorId {
+        self.seed += 1;
+        let values: Arc<[f32]> = super::random(self.seed, shape.iter().product()).into();
+        self.tensor(name, shape, Origin::Constant(Constant::F32(values)))
+    }
+
+    fn operator(&mut self, name: &str, kind: OpKind, inputs: Vec<TensorId>, shape: &[usize]) -> TensorId {
+        // The operator's id follows from its place; `add_operator` sets the origin.
+        let output = self.tensor(&format!("{name}_output_0"), shape, Origin::Input);
+        self.graph.add_operator(Operator { name: name.into(), kind, inputs, outputs: vec![output] });
+        output
+    }
+
+    /// A convolution that keeps height and width, with bias and relu.
+    fn conv(&mut self, name: &str, x: TensorId, channels: usize, window: usize) -> TensorId {
+        let [n, c, h, w] = self.graph.tensor(x).shape[..] else { panic!("rank 4") };
+        let weight = self.weights(&format!("{name}.weight"), &[channels, c, window, window]);
+        let bias = self.weights(&format!("{name}.bias"), &[channels]);
+        let pad = window / 2;
+        let conv = Conv {
+            kernel: [window, window],
+            strides: [1, 1],
+            dilations: [1, 1],
+            pads_begin: [pad, pad],
+            pads_end: [pad, pad],
+            groups: 1,
+            bias: true,
+            epilogue: Expr::identity().then(Unary::Relu),
+        };
+        self.operator(name, OpKind::Conv(conv), vec![x, weight, bias], &[n, channels, h, w])
+    }
+}
