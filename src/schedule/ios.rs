@@ -30,8 +30,10 @@ pub(super) fn ios(problem: &Problem, max_stage: usize) -> Found {
     let mut stages = Vec::new();
     let (mut blocks, mut steps) = (0, 0);
     let mut rest = &problem.order[..];
+    // A block begins with twice the size of the one before: neighbours are about equally wide.
+    let mut largest = 64;
     while !rest.is_empty() {
-        let mut size = rest.len().min(64);
+        let mut size = rest.len().min(largest);
         let (block, endings) = loop {
             let mut block = Block::new(problem, gpu, max_stage, &rest[..size]);
             let all = if size == 64 { u64::MAX } else { (1 << size) - 1 };
@@ -53,6 +55,7 @@ pub(super) fn ios(problem: &Problem, max_stage: usize) -> Found {
         stages.extend(endings_in_order.into_iter().rev());
         blocks += 1;
         rest = &rest[size..];
+        largest = (2 * size).min(64);
     }
     let mut gpus = vec![Vec::new(); problem.gpus];
     gpus[gpu] = stages;
@@ -161,7 +164,7 @@ mod tests {
         let problem = Problem::from_dag_text("4\n0 4 0.1\n1 2 0.1\n2 4 0.1\n3 2 0.1\n0\n", 1, LinkMode::Free).unwrap();
         let found = ios(&problem, 2);
         assert_eq!(found.note, "");
-        // {0, 2}: 4 + 2 = 6; {1, 3}: 2 + 1 = 3. Greedy takes {0, 1} and {2, 3}: 5 + 5... each 0.5 * 6 + 0.5 * 4.
+        // {0, 2}: 4 + 2 = 6; {1, 3}: 2 + 1 = 3. Greedy takes {0, 1} and {2, 3}: 0.5 * 6 + 0.5 * 4, twice.
         assert_eq!(evaluate(&problem, &found.schedule).unwrap().latency, 9_000_000);
         assert_eq!(evaluate(&problem, &greedy(&problem, 2)).unwrap().latency, 10_000_000);
         assert_eq!(evaluate(&problem, &ios(&problem, 1).schedule).unwrap().latency, 12_000_000);
@@ -173,6 +176,8 @@ mod tests {
         let problem = Problem::from_dag_text(&format!("80\n{lines}0\n"), 1, LinkMode::Free).unwrap();
         let found = ios(&problem, 2);
         assert!(found.note.starts_with("cut into"), "{}", found.note);
-        assert_eq!(evaluate(&problem, &found.schedule).unwrap().latency, 60_000_000);
+        // 60 in pairs; a block with an odd number of operators leaves one alone.
+        let latency = evaluate(&problem, &found.schedule).unwrap().latency;
+        assert!((60_000_000..64_000_000).contains(&latency), "{latency}");
     }
 }
