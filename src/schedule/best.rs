@@ -115,7 +115,7 @@ impl Best<'_> {
         let timeline = evaluate(self.problem, &self.candidate.schedule)?;
         let sequence = Sequence::new(&self.candidate.schedule, &timeline, flat.operators);
         let mut timed = Timed::new(flat, sequence);
-        let limits = Limits { gpus: &self.gpus, max_stage, evaluations, hot: (1.0 / flat.operators as f64).max(0.004), cold: 0.0005 };
+        let limits = Limits { gpus: &self.gpus, max_stage, evaluations, hot: (1.0 / flat.operators as f64).max(0.004), cold: 0.0004 };
         let (sequence, _) = anneal(&mut timed, &limits, &mut self.draw);
         self.used += evaluations;
         self.take(flat, &sequence)

@@ -14,6 +14,7 @@
 //!   still to come on its GPU, whichever is more, is a lower bound of the latency; the pass stops as soon as it exceeds the limit. Most changes are refused
 //!   after a few stages.
 
+use super::improve::Draw;
 use super::{LinkMode, Problem, Schedule, Stage};
 use crate::cost::Nanos;
 use crate::ids::OpId;
@@ -300,6 +301,17 @@ impl<'f> Timed<'f> {
         self.load[old] -= self.flat.work[op * gpus + old];
         self.load[gpu as usize] += self.flat.work[op * gpus + gpu as usize];
         self.sequence.gpu[op] = gpu;
+    }
+
+    /// The GPU of an operator that `op` reads from, or that reads from it; its own if there is none.
+    pub fn neighbour_gpu(&self, op: usize, draw: &mut Draw) -> u32 {
+        let (inputs, readers) = (self.flat.inputs(op), self.flat.readers(op));
+        if inputs.len() + readers.len() == 0 {
+            return self.sequence.gpu[op];
+        }
+        let choice = draw.below(inputs.len() + readers.len());
+        let other = if choice < inputs.len() { inputs[choice].producer } else { readers[choice - inputs.len()] };
+        self.sequence.gpu[other as usize]
     }
 
     /// Moves the operator at place `from` to place `to`, without timing.
@@ -672,7 +684,7 @@ impl<'f> Timed<'f> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::improve::{Draw, Limits, anneal};
+    use crate::schedule::improve::{Limits, anneal};
     use crate::schedule::{baseline, evaluate, window};
 
     fn problem(draw: &mut Draw, n: usize, gpus: usize, links: LinkMode) -> Problem {

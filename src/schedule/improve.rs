@@ -120,7 +120,7 @@ impl Search {
         let last = timed.flat.readers(op).iter().map(|&r| timed.place[r as usize] as usize).min().unwrap_or(n) - 1;
         let mut gpu = old_gpu;
         if limits.gpus.len() > 1 && choice & 6 != 0 {
-            gpu = limits.gpus[draw.below(limits.gpus.len())] as u32;
+            gpu = if choice & 32 == 0 { limits.gpus[draw.below(limits.gpus.len())] as u32 } else { timed.neighbour_gpu(op, draw) };
         }
         let joined = &mut timed.sequence.joined;
         let next = timed.sequence.order.get(from + 1).map(|&op| op as usize);

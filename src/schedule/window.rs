@@ -17,10 +17,14 @@
 //! The paper's window merges the next p operators, for each p up to w - 1. Here a candidate may skip operators of the window, so w and s are independent (with
 //! s = 2 and w = 2 both are the same). The published code merges without asking whether a cycle arises over several GPUs.
 //!
+//! Beyond [`SERIAL_OPERATORS`] operators, candidates are judged as if links were free (`list.rs` says why). If the outcome is slower than the
+//! schedule given, that one is returned.
+//!
 //! Complexity: one evaluation a candidate, at most V·w·s, of O(V + E) each; the bound on the latency and the critical path leave a small part of that.
 
 use super::flat::{Flat, Sequence, Timed};
-use super::{Problem, Schedule, evaluate};
+use super::list::SERIAL_OPERATORS;
+use super::{LinkMode, Problem, Schedule, evaluate};
 use crate::cost::Nanos;
 use crate::error::Result;
 
@@ -30,7 +34,10 @@ pub(super) fn group(problem: &Problem, schedule: Schedule, window: usize, max_st
         return Ok(schedule);
     }
     let before = evaluate(problem, &schedule)?;
-    let flat = Flat::new(problem, true);
+    let mut flat = Flat::new(problem, true);
+    if problem.operators() > SERIAL_OPERATORS {
+        flat.links = LinkMode::Free;
+    }
     let mut timed = Timed::new(&flat, Sequence::new(&schedule, &before, problem.operators()));
     let mut critical = Critical::of(&timed);
     let mut at = 0;
