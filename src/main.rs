@@ -133,6 +133,10 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        // who reads our output has seen enough: `hiosc ... | head`
+        Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => {
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             match error.downcast_ref::<Error>() {
                 Some(error) => eprintln!("hiosc: {error}"), // its text has its cause

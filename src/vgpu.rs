@@ -21,7 +21,7 @@
 //! |---|---|---|
 //! | `HIOSC_VGPU_COUNT` | number of devices, 0 to 64 | 2 |
 //! | `HIOSC_VGPU_MEMORY` | bytes of each | 8 GiB |
-//! | `HIOSC_VGPU_ARCH` | compute capability of each | 8.6 |
+//! | `HIOSC_VGPU_ARCH` | compute capability of each: `8.6`, or `8.6,8.9` one by one (the last stands for all further ones) | 8.6 |
 //! | `HIOSC_VGPU_PEER` | who can reach whose memory: `all`, `none`, or ordered pairs `0-1,1-0` | `all` |
 //! | `HIOSC_VGPU_SEED` | draws the order of execution | 0 |
 //! | `HIOSC_VGPU_THREADS` | threads that share the blocks of a launch | processors |

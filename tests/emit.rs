@@ -4,6 +4,7 @@
 //! All of them are built in one target folder, so that cudarc is compiled once. Without a C++ compiler there are no virtual GPUs: the tests say so and
 //! pass.
 
+#[macro_use]
 mod common;
 
 use std::collections::BTreeMap;
@@ -171,7 +172,7 @@ fn target_folder() -> PathBuf {
 /// Writes and builds a crate under a package name of its own, as its Cargo.lock says; nothing without a C++ compiler.
 fn build(krate: &Crate, package: &str) -> Option<(Built, MutexGuard<'static, ()>)> {
     if !vgpu::compiler_present() {
-        eprintln!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
         return None;
     }
     let guard = BUILD.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -286,6 +287,64 @@ fn compiled_kernels_are_refused_on_a_gpu_they_are_not_for() {
     let expected =
         "has compute capability 7.5, and the kernels were compiled for compute_80, compute_90: compile the model again for sm_75";
     assert!(!passed && said.contains(expected), "{said}");
+}
+
+/// Values as NumPy writes them, by a writer that is not the crate's own.
+fn npy(path: &Path, shape: &[u64], values: &[f32]) {
+    use npyz::WriterBuilder;
+    let mut bytes = Vec::new();
+    let mut writer = npyz::WriteOptions::new().default_dtype().shape(shape).writer(&mut bytes).begin_nd().expect("a header");
+    writer.extend(values.iter().copied()).and_then(|()| writer.finish()).expect("values");
+    fs::write(path, bytes).expect("a file");
+}
+
+#[test]
+fn a_crate_runs_on_the_users_data() {
+    let c = compiled(Algorithm::Scatter, 2);
+    let inputs: Vec<Vec<f32>> = [3 * 16 * 16, 24 * 8 * 8].iter().enumerate().map(|(i, &n)| common::random(90 + i as u64, n)).collect();
+    let expected = common::interpret::interpret(&c.graph, &inputs);
+    let Some((built, guard)) = build(&krate(&c, &c.shipped), "small_net") else { return };
+    drop(guard);
+    let at = |name: &str| built.folder.path().join(name);
+    npy(&at("data.npy"), &[1, 3, 16, 16], &inputs[0]);
+    npy(&at("type.npy"), &[1, 24, 8, 8], &inputs[1]);
+    npy(&at("flat.npy"), &[768], &inputs[0]);
+    let argument = |name: &str, file: &str| format!("{name}={}", at(file).display());
+    let results = at("results").join("new");
+    let results_text = results.to_string_lossy().into_owned();
+    let (data, kind) = (argument("data:0", "data.npy"), argument("type", "type.npy"));
+
+    let good = ["run", "--input", &kind, "--input", &data, "--output-dir", &results_text];
+    let (passed, said) = built.run(&built.program, &good, &[]);
+    assert!(passed, "{said}");
+    for (&tensor, expected) in c.graph.outputs.iter().zip(&expected) {
+        let tensor = c.graph.tensor(tensor);
+        let file = results.join(format!("{}.npy", tensor.name.replace('/', "_")));
+        assert!(said.contains(&format!("output `{}` {}: {}", tensor.name, tensor.shape_text(), file.display())), "{said}");
+        let array = npyz::NpyFile::new(fs::File::open(&file).expect("an output")).expect("a .npy file");
+        assert!(array.shape().iter().map(|&d| d as usize).eq(tensor.shape.iter().copied()));
+        let error = common::relative_error(&array.into_vec::<f32>().expect("f32"), expected);
+        assert!(error < 1e-4, "{}: {error}", tensor.name);
+    }
+
+    let flat = argument("data:0", "flat.npy");
+    let missing = argument("data:0", "nothing.npy");
+    let wrong: [(&[&str], &str); 5] = [
+        (&["--input", &kind, "--input", &flat, "--output-dir", "never"], "small_net: input `data:0`: "),
+        (&["--input", &kind, "--input", &flat, "--output-dir", "never"], "flat.npy: it has shape 768, and 1x3x16x16 is needed"),
+        (&["--input", &kind, "--input", &missing, "--output-dir", "never"], "nothing.npy: No such file or directory"),
+        (
+            &["--input", &kind, "--output-dir", "never"],
+            "--input NAME=FILE.npy is missing for `data:0`; the inputs are `data:0` 1x3x16x16, `type` 1x24x8x8",
+        ),
+        (&["--input", &kind, "--input", &data], "run needs --output-dir DIR"),
+    ];
+    for (arguments, expected) in wrong {
+        let all: Vec<&str> = ["run"].iter().chain(arguments).copied().collect();
+        let (passed, said) = built.run(&built.program, &all, &[]);
+        assert!(!passed && said.contains(expected), "{arguments:?}:\n{said}");
+        assert!(!Path::new("never").exists());
+    }
 }
 
 /// A program whose author has never heard of hiosc.

@@ -1,6 +1,10 @@
 //! Scheduling, from outside: random problems through every algorithm to the verifier, mutants that the verifier must reject, tiny problems against all
 //! their schedules, and the published scheduling graphs.
 
+#[macro_use]
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -414,7 +418,7 @@ fn hios_lp_on_chains() {
 fn dags(test: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("HIOSC_DAGS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/dags"), PathBuf::from);
     if !folder.join("random").is_dir() {
-        println!("SKIPPED {test}: no scheduling graphs (set HIOSC_DAGS to their folder)");
+        skipped!("SKIPPED {test}: no scheduling graphs (set HIOSC_DAGS to their folder)");
         return None;
     }
     Some(folder)

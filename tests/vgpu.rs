@@ -3,6 +3,10 @@
 //! A virtual driver is found when a program first asks for CUDA, and its settings are read once. So every scenario below runs in a process
 //! of its own: this test program again, told by `HIOSC_TEST_SCENARIO` what to do. Without a C++ compiler there are no virtual GPUs: the tests say so.
 
+#[macro_use]
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -54,7 +58,7 @@ const KERNELS: [(&str, &str); 3] = [
 type Scenario = fn() -> Result<(), DriverError>;
 
 /// What runs in the child processes.
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [(&str, Scenario); 15] = [
     ("devices", devices),
     ("pipeline", || pipeline(true)),
     ("pipeline-without-wait", || pipeline(false)),
@@ -66,6 +70,7 @@ const SCENARIOS: [(&str, Scenario); 14] = [
     ("copies", copies),
     ("capture", capture),
     ("defaults", defaults),
+    ("unequal", unequal),
     ("null-stream", null_stream),
     ("host-function", host_function),
     ("threads", threads),
@@ -82,7 +87,7 @@ fn scenario() {
 
 fn child(scenario: &str, variables: &[(&str, &str)]) -> Option<Output> {
     if !vgpu::compiler_present() {
-        eprintln!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
         return None;
     }
     let kernels = vgpu::compile_kernels(&KERNELS, None).expect("the kernels compile");
@@ -198,6 +203,24 @@ fn defaults() -> Result<(), DriverError> {
     Ok(())
 }
 
+/// Three devices, of which only the first two are described; a cubin loads where it fits.
+fn unequal() -> Result<(), DriverError> {
+    let shared = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    let mut found = Vec::new();
+    for gpu in 0..3 {
+        let context = CudaContext::new(gpu)?;
+        let fits = context.load_module(Ptx::from_binary(cubin(7, 0x0050_0550))).is_ok();
+        found.push((context.compute_capability()?, context.attribute(shared)?, fits));
+    }
+    assert_eq!(found, [((8, 6), 101376, true), ((9, 0), 232448, false), ((9, 0), 232448, false)]);
+    Ok(())
+}
+
+#[test]
+fn devices_may_differ() {
+    run("unequal", &[("HIOSC_VGPU_COUNT", "3"), ("HIOSC_VGPU_ARCH", "8.6,9.0")]);
+}
+
 #[test]
 fn bad_settings_are_named() {
     run("defaults", &[]);
@@ -206,6 +229,8 @@ fn bad_settings_are_named() {
         ("HIOSC_VGPU_COUNT", "-1"),
         ("HIOSC_VGPU_MEMORY", "8G"),
         ("HIOSC_VGPU_ARCH", "86"),
+        ("HIOSC_VGPU_ARCH", "8.6,"),
+        ("HIOSC_VGPU_ARCH", "8,6.0"),
         ("HIOSC_VGPU_PEER", "0-1,1-2"),
         ("HIOSC_VGPU_PEER", "0-1,"),
         ("HIOSC_VGPU_SEED", "18446744073709551616"),
@@ -597,7 +622,7 @@ fn this_process_can_use_virtual_gpus_too() {
         return;
     }
     if !vgpu::compiler_present() {
-        eprintln!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
         return;
     }
     let kernels = vgpu::compile_kernels(&KERNELS[..1], None).expect("the kernels compile");
@@ -617,7 +642,7 @@ fn this_process_can_use_virtual_gpus_too() {
 #[test]
 fn a_kernel_that_does_not_compile_is_named() {
     if !vgpu::compiler_present() {
-        eprintln!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
         return;
     }
     let error = vgpu::compile_kernels(

@@ -30,7 +30,7 @@ CUAPI cuInit(unsigned flags) {
   }
   if (!options.count) return CUDA_ERROR_NO_DEVICE;
   m.options = options;
-  m.limits = limits_of(options.major, options.minor);
+  for (const Capability &of : options.capability) m.limits.push_back(limits_of(of.major, of.minor));
   m.scheduler.configure(options.seed, options.trace);
   m.pool.reset(new BlockPool(options.threads));
   m.primary.assign(size_t(options.count), 0);
@@ -124,13 +124,15 @@ CUAPI cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
   HIOSC_ENTER;
   HIOSC_CHECK(value && attribute > 0, CUDA_ERROR_INVALID_VALUE);
   HIOSC_CHECK(m.device_exists(device), CUDA_ERROR_INVALID_DEVICE);
+  const Limits &limits = m.limits[size_t(device)];
+  const Capability &capability = m.options.capability[size_t(device)];
   switch (attribute) {
   case 1: *value = 1024; break;                        // threads of a block
   case 2: case 3: *value = 1024; break;                // block x, y
   case 4: *value = 64; break;                          // block z
   case 5: *value = 2147483647; break;                  // grid x
   case 6: case 7: *value = 65535; break;               // grid y, z
-  case 8: *value = m.limits.shared_default; break;     // shared memory of a block
+  case 8: *value = limits.shared_default; break;     // shared memory of a block
   case 9: *value = 65536; break;                       // constant memory
   case 10: *value = 32; break;                         // warp
   case 11: *value = 2147483647; break;                 // pitch
@@ -138,19 +140,19 @@ CUAPI cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
   case 13: *value = 1740000; break;                    // clock, kHz
   case 14: case 51: *value = 512; break;               // texture alignment
   case 15: case 19: case 31: case 40: case 41: case 78: *value = 1; break; // overlap, mapped host memory, concurrent kernels, copy engines, unified addressing, priorities
-  case 16: *value = m.limits.multiprocessors; break;
+  case 16: *value = limits.multiprocessors; break;
   case 33: *value = device + 1; break;                 // PCI bus
   case 36: *value = 7250000; break;                    // memory clock, kHz
   case 37: *value = 384; break;                        // memory bus, bits
   case 38: *value = 6291456; break;                    // L2
-  case 39: *value = m.limits.threads_multiprocessor; break;
-  case 75: *value = m.options.major; break;
-  case 76: *value = m.options.minor; break;
+  case 39: *value = limits.threads_multiprocessor; break;
+  case 75: *value = capability.major; break;
+  case 76: *value = capability.minor; break;
   case 79: case 80: case 91: case 99: case 115: *value = 1; break; // L1 caches, registered host pointers, host register, memory pools
-  case 81: *value = m.limits.shared_multiprocessor; break;
+  case 81: *value = limits.shared_multiprocessor; break;
   case 87: *value = 32; break;                         // single to double performance
-  case 97: *value = m.limits.shared_opt_in; break;
-  case 106: *value = m.limits.blocks_multiprocessor; break;
+  case 97: *value = limits.shared_opt_in; break;
+  case 106: *value = limits.blocks_multiprocessor; break;
   case 111: *value = 1024; break;                      // shared memory reserved in a block
   default: *value = 0;
   }

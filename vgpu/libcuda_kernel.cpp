@@ -15,13 +15,19 @@ static unsigned cubin_architecture(const unsigned char *elf) {
   return elf[8] >= 8 ? (flags >> 8) & 0xff : flags & 0xff;
 }
 
-static CUresult check_image(const Machine &m, const void *image) {
+// The device of a context; 0 for one that is gone.
+static size_t device_of(Machine &m, uint64_t context) {
+  ContextPtr found = m.contexts.find(context);
+  return found ? size_t(found->device) : 0;
+}
+
+static CUresult check_image(const Capability &device, const void *image) {
   const auto *bytes = static_cast<const unsigned char *>(image);
   if (!memcmp(bytes, "\177ELF", 4)) {
     uint16_t machine;
     memcpy(&machine, bytes + 18, 2);
     if (bytes[4] != 2 || machine != 190) return CUDA_ERROR_INVALID_IMAGE; // 64-bit, NVIDIA CUDA
-    unsigned arch = cubin_architecture(bytes), major = unsigned(m.options.major), minor = unsigned(m.options.minor);
+    unsigned arch = cubin_architecture(bytes), major = unsigned(device.major), minor = unsigned(device.minor);
     if (arch / 10 == major && arch % 10 <= minor) return CUDA_SUCCESS;
     std::fprintf(stderr, "hiosc-vgpu: error: a cubin for sm_%u does not run on a device of compute capability %u.%u\n", arch, major, minor);
     return CUDA_ERROR_NO_BINARY_FOR_GPU;
@@ -38,7 +44,7 @@ static CUresult load(CUmodule *out, const void *image) {
   HIOSC_CHECK(out && image, CUDA_ERROR_INVALID_VALUE);
   ContextPtr context = m.current();
   HIOSC_CHECK(context, CUDA_ERROR_INVALID_CONTEXT);
-  if (CUresult refused = check_image(m, image)) return refused;
+  if (CUresult refused = check_image(m.options.capability[size_t(context->device)], image)) return refused;
   ModulePtr module = m.modules.add(std::make_shared<Module>());
   module->context = context->handle;
   *out = as_handle<CUmodule>(module->handle);
@@ -82,7 +88,7 @@ CUAPI cuModuleGetFunction(CUfunction *out, CUmodule handle, const char *name) {
     function->module = module->handle;
     function->context = module->context;
     function->kernel = kernel;
-    function->dynamic_shared = m.limits.shared_default;
+    function->dynamic_shared = m.limits[device_of(m, module->context)].shared_default;
     known = function->handle;
   }
   *out = as_handle<CUfunction>(known);
@@ -115,7 +121,11 @@ CUAPI cuFuncGetAttribute(int *value, int attribute, CUfunction handle) {
   HIOSC_CHECK(function, CUDA_ERROR_INVALID_HANDLE);
   switch (attribute) {
   case 0: *value = 1024; break;                                                // threads of a block
-  case 5: case 6: *value = m.options.major * 10 + m.options.minor; break;      // PTX version, binary version
+  case 5: case 6: {                                                            // PTX version, binary version
+    const Capability &capability = m.options.capability[device_of(m, function->context)];
+    *value = capability.major * 10 + capability.minor;
+    break;
+  }
   case 8: *value = function->dynamic_shared; break;                            // dynamic shared memory
   case 9: *value = -1; break;                                                  // preferred carveout: default
   default: *value = 0;
@@ -128,7 +138,7 @@ CUAPI cuFuncSetAttribute(CUfunction handle, int attribute, int value) {
   FunctionPtr function = m.functions.find(handle);
   HIOSC_CHECK(function, CUDA_ERROR_INVALID_HANDLE);
   if (attribute == 9) return value >= -1 && value <= 100 ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE;
-  HIOSC_CHECK(attribute == 8 && value >= 0 && value <= m.limits.shared_opt_in, CUDA_ERROR_INVALID_VALUE);
+  HIOSC_CHECK(attribute == 8 && value >= 0 && value <= m.limits[device_of(m, function->context)].shared_opt_in, CUDA_ERROR_INVALID_VALUE);
   function->dynamic_shared = value;
   return CUDA_SUCCESS;
 }
@@ -152,7 +162,7 @@ CUAPI cuOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, CUfuncti
   FunctionPtr function = m.functions.find(handle);
   HIOSC_CHECK(function, CUDA_ERROR_INVALID_HANDLE);
   HIOSC_CHECK(blocks && threads > 0 && threads <= 1024, CUDA_ERROR_INVALID_VALUE);
-  *blocks = shared > size_t(function->dynamic_shared) ? 0 : blocks_per_multiprocessor(m.limits, threads, shared);
+  *blocks = shared > size_t(function->dynamic_shared) ? 0 : blocks_per_multiprocessor(m.limits[device_of(m, function->context)], threads, shared);
   return CUDA_SUCCESS;
 }
 CUAPI cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction function, int threads, size_t shared) {
@@ -161,25 +171,29 @@ CUAPI cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, CUfunction functi
 
 CUAPI cuOccupancyAvailableDynamicSMemPerBlock(size_t *bytes, CUfunction handle, int blocks, int threads) {
   HIOSC_ENTER;
-  HIOSC_CHECK(m.functions.find(handle), CUDA_ERROR_INVALID_HANDLE);
+  FunctionPtr function = m.functions.find(handle);
+  HIOSC_CHECK(function, CUDA_ERROR_INVALID_HANDLE);
   HIOSC_CHECK(bytes && blocks > 0 && threads > 0 && threads <= 1024, CUDA_ERROR_INVALID_VALUE);
-  int each = m.limits.shared_multiprocessor / blocks - 1024;
-  *bytes = size_t(std::clamp(each, 0, m.limits.shared_opt_in));
+  const Limits &limits = m.limits[device_of(m, function->context)];
+  int each = limits.shared_multiprocessor / blocks - 1024;
+  *bytes = size_t(std::clamp(each, 0, limits.shared_opt_in));
   return CUDA_SUCCESS;
 }
 
 CUAPI cuOccupancyMaxPotentialBlockSize(int *grid, int *threads, CUfunction handle, size_t (*shared_of)(int), size_t shared, int limit) {
   HIOSC_ENTER;
   HIOSC_CHECK(grid && threads && limit >= 0, CUDA_ERROR_INVALID_VALUE);
-  HIOSC_CHECK(m.functions.find(handle), CUDA_ERROR_INVALID_HANDLE);
+  FunctionPtr function = m.functions.find(handle);
+  HIOSC_CHECK(function, CUDA_ERROR_INVALID_HANDLE);
+  const Limits &limits = m.limits[device_of(m, function->context)];
   int best = 0, resident = -1;
   for (int t = std::min(limit ? limit : 1024, 1024) / 32 * 32; t >= 32; t -= 32) {
-    int now = t * blocks_per_multiprocessor(m.limits, t, shared_of ? shared_of(t) : shared);
+    int now = t * blocks_per_multiprocessor(limits, t, shared_of ? shared_of(t) : shared);
     if (now > resident) best = t, resident = now;
   }
   HIOSC_CHECK(best, CUDA_ERROR_INVALID_VALUE);
   *threads = best;
-  *grid = m.limits.multiprocessors * (resident / best);
+  *grid = limits.multiprocessors * (resident / best);
   return CUDA_SUCCESS;
 }
 CUAPI cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *threads, CUfunction function, size_t (*shared_of)(int), size_t shared,

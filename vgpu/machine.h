@@ -77,7 +77,7 @@ private:
   uint64_t next_;
 };
 
-struct Limits { // of a device of the configured architecture
+struct Limits { // of a device, by its architecture
   int shared_default, shared_opt_in, shared_multiprocessor, threads_multiprocessor, blocks_multiprocessor, multiprocessors;
 };
 
@@ -85,7 +85,7 @@ struct Machine {
   std::mutex mutex;
   bool initialized = false;
   Options options;
-  Limits limits{};
+  std::vector<Limits> limits; // of each device
   Memory memory;
   Scheduler scheduler;
   KernelLibrary kernels;

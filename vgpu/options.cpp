@@ -53,6 +53,20 @@ static bool peer_pairs(const char *text, std::vector<std::vector<bool>> &peer) {
   }
 }
 
+// "8.6" or "8.6,8.9": one for each device.
+static bool capabilities(const char *at, std::vector<Capability> &out) {
+  out.clear();
+  for (;;) {
+    size_t length = strcspn(at, ","), dot = strcspn(at, ".");
+    uint64_t major, minor;
+    if (dot >= length || !number(at, dot, major) || !number(at + dot + 1, length - dot - 1, minor)) return false;
+    if (major < 3 || major > 99 || minor > 9) return false;
+    out.push_back({int(major), int(minor)});
+    if (!at[length]) return true;
+    at += length + 1;
+  }
+}
+
 std::string Options::read() {
   uint64_t n = 0;
   if (const char *v = environment("HIOSC_VGPU_COUNT")) {
@@ -62,13 +76,11 @@ std::string Options::read() {
   if (const char *v = environment("HIOSC_VGPU_MEMORY")) {
     if (!number(v, strlen(v), memory)) return mistake("HIOSC_VGPU_MEMORY", v, "a number of bytes");
   }
+  capability.assign(1, Capability{8, 6});
   if (const char *v = environment("HIOSC_VGPU_ARCH")) {
-    const char *dot = strchr(v, '.');
-    uint64_t a, b;
-    if (!dot || !number(v, size_t(dot - v), a) || !number(dot + 1, strlen(dot + 1), b) || a < 3 || a > 99 || b > 9)
-      return mistake("HIOSC_VGPU_ARCH", v, "a compute capability such as 8.6");
-    major = int(a), minor = int(b);
+    if (!capabilities(v, capability)) return mistake("HIOSC_VGPU_ARCH", v, "a compute capability such as 8.6, or several as 8.6,8.9");
   }
+  capability.resize(size_t(count), capability.back()); // the last one stands for all further devices
   peer.assign(size_t(count), std::vector<bool>(size_t(count), false));
   const char *v = environment("HIOSC_VGPU_PEER");
   if (!v || !strcmp(v, "all")) {

@@ -7,10 +7,14 @@
 // The value of a variable: as set by hiosc_vgpu_set, else from the environment; nothing when unset or empty.
 const char *environment(const char *name);
 
+struct Capability {
+  int major, minor;
+};
+
 struct Options {
   int count = 2;                            // HIOSC_VGPU_COUNT: devices
   uint64_t memory = uint64_t(8) << 30;      // HIOSC_VGPU_MEMORY: bytes of each
-  int major = 8, minor = 6;                 // HIOSC_VGPU_ARCH: compute capability of each
+  std::vector<Capability> capability;       // HIOSC_VGPU_ARCH: of each device
   std::vector<std::vector<bool>> peer;      // HIOSC_VGPU_PEER: peer[a][b]: a may reach the memory of b
   uint64_t seed = 0;                        // HIOSC_VGPU_SEED: draws the order of execution
   unsigned threads = 0;                     // HIOSC_VGPU_THREADS: threads that share the blocks of a launch

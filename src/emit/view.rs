@@ -131,7 +131,6 @@ impl View {
         let calls = calls(functions.iter().map(|f| f.name.clone()).collect());
         let target = |gpu: usize| &input.costs.gpus[plan.targets[gpu].index()];
         let devices = (0..plan.gpus.len()).map(|g| format!("gpu{g}: {}", target(g).device)).collect();
-        let (major, minor) = target(0).compute_capability;
         let names = |ids: &[TensorId]| json(&ids.iter().map(|&t| graph.tensor(t).name.as_str()).collect::<Vec<&str>>());
         Ok(View {
             header: format!(
@@ -145,7 +144,7 @@ impl View {
             package: package(&graph.name),
             description: json(&format!("{} compiled ahead of time by hiosc for {}", line(&graph.name), gpus(plan.gpus.len()))),
             version: env!("CARGO_PKG_VERSION"),
-            architecture: format!("{major}.{minor}"),
+            architecture: capabilities((0..plan.gpus.len()).map(|g| target(g).compute_capability).collect()),
             gpu_count: plan.gpus.len(),
             input_names: names(&graph.inputs),
             output_names: names(&graph.outputs),
@@ -175,6 +174,13 @@ impl View {
 
 fn named(name: String, value: String, remark: String) -> Named {
     Named { name, value, remark }
+}
+
+/// `8.6` if all GPUs are alike, else one for each: `8.6,8.9`.
+fn capabilities(of_gpus: Vec<(u32, u32)>) -> String {
+    let alike = of_gpus.iter().all(|of| of_gpus.first() == Some(of));
+    let shown = if alike { 1 } else { of_gpus.len() };
+    of_gpus.iter().take(shown).map(|(major, minor)| format!("{major}.{minor}")).collect::<Vec<_>>().join(",")
 }
 
 /// A string, or a list of strings, that is both JSON and TOML.

@@ -3,7 +3,7 @@
 //! **In**: the kernels that a plan launches. **Out**: [`Shipped`]. Each kernel is compiled to a cubin for every architecture of the target and to PTX for
 //! [`PTX_ARCHITECTURE`], which any newer GPU can load (see `images.rs`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::nvrtc::Nvrtc;
 use super::{Image, Kernel, compile_images};
@@ -65,14 +65,28 @@ pub fn ship(costs: &CostTable, plan: &Plan, mode: KernelMode) -> Result<Shipped>
         Err(why) if mode == KernelMode::Auto => return Ok(sources(kernels, why)),
         Err(why) => return Err(Error::Tool { tool: "NVRTC".into(), message: why }),
     };
-    let mut architectures: Vec<String> =
-        plan.targets.iter().map(|t| costs.gpus[t.index()].compute_capability).map(|(major, minor)| format!("sm_{major}{minor}")).collect();
-    architectures.sort();
-    architectures.dedup();
-    architectures.push(PTX_ARCHITECTURE.into());
+    let architectures = architectures(plan.targets.iter().map(|t| costs.gpus[t.index()].compute_capability));
     let mut images: BTreeMap<String, Vec<Image>> = BTreeMap::new();
     for image in compile_images(&kernels.iter().collect::<Vec<_>>(), &architectures, &nvrtc)? {
         images.entry(image.kernel.clone()).or_default().push(image);
     }
     Ok(Shipped { kernels, images, nvrtc: Some(nvrtc.version()), note: None })
+}
+
+/// What every kernel is compiled for: machine code for each kind of GPU, assembly for newer ones. All kernels for all kinds, since logical GPUs may be folded.
+fn architectures(capabilities: impl Iterator<Item = (u32, u32)>) -> Vec<String> {
+    let kinds: BTreeSet<(u32, u32)> = capabilities.collect();
+    let machine_code = kinds.into_iter().map(|(major, minor)| format!("sm_{major}{minor}"));
+    machine_code.chain([PTX_ARCHITECTURE.to_string()]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_gpu_once() {
+        let found = architectures([(8, 9), (8, 6), (8, 9), (12, 0)].into_iter());
+        assert_eq!(found, ["sm_86", "sm_89", "sm_120", "compute_75"]);
+    }
 }

@@ -1,4 +1,4 @@
-//! The command line of a generated crate: `check` compares with a stored reference, `bench` measures the latency.
+//! The command line of a generated crate: `check` compares with a stored reference, `bench` measures the latency, `run` computes with data of one's own.
 //!
 //! For each output, `check` prints a sentence for people and a line for programs: `hiosc-check`, `PASS` or `FAIL`, the largest difference, the largest
 //! reference value, the difference allowed, and the name, separated by tabs.
@@ -13,6 +13,7 @@ use safetensors::{SafeTensors, serialize};
 
 use super::error::Result;
 use super::layout::Port;
+use super::npy;
 use super::options::Options;
 
 /// Outputs may differ from the reference by this share of its largest value.
@@ -45,8 +46,11 @@ pub fn main<M: Network>() -> ExitCode {
             print!("{}", usage(M::NAME));
             Ok(true)
         }
-        Some(arguments) if arguments.bench => bench::<M>(&arguments),
-        Some(arguments) => check::<M>(&arguments),
+        Some(arguments) => match arguments.command {
+            Command::Check => check::<M>(&arguments),
+            Command::Bench => bench::<M>(&arguments),
+            Command::Run => run::<M>(&arguments),
+        },
     });
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
@@ -61,9 +65,11 @@ pub fn main<M: Network>() -> ExitCode {
 fn usage(name: &str) -> String {
     format!(
         "usage: {name} check|bench [options]
+       {name} run --input NAME=FILE.npy ... --output-dir DIR [options]
 
   check            run on a stored input and compare with the reference output
   bench            measure the latency of one inference
+  run              run on your data: .npy files of float32 in C order
 
   --gpus 0,1       the machine's GPU for each logical GPU of the plan, in order; repeats are allowed
   --fold           let logical GPUs share the GPUs there are
@@ -71,17 +77,31 @@ fn usage(name: &str) -> String {
   --weights FILE   the weights, if they are not in the crate's folder
   --repeat N       check: run N times and demand the same bits each time; bench: measure N times
   --save FILE      check: write the outputs, as tensors out:NAME
+  --input NAME=FILE.npy
+                   run: the values of an input; once for each, and NAME= may be left out where there is only one
+  --output-dir DIR
+                   run: where each output is written, as NAME.npy (characters that are not safe in file names become _)
 "
     )
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Command {
+    #[default]
+    Check,
+    Bench,
+    Run,
+}
+
 #[derive(Debug, Default, PartialEq)]
 struct Arguments {
-    bench: bool,
+    command: Command,
     options: Options,
     data: Option<PathBuf>,
     repeat: Option<usize>,
     save: Option<PathBuf>,
+    inputs: Vec<OsString>,
+    output_dir: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -91,9 +111,10 @@ impl Arguments {
         let mut list = list.into_iter();
         match list.next().as_deref().and_then(|command| command.to_str()) {
             Some("check") => {}
-            Some("bench") => arguments.bench = true,
+            Some("bench") => arguments.command = Command::Bench,
+            Some("run") => arguments.command = Command::Run,
             Some("help" | "-h" | "--help") => return Ok(None),
-            other => return Err(format!("expected `check` or `bench`, found `{}`; see --help", other.unwrap_or(""))),
+            other => return Err(format!("expected `check`, `bench` or `run`, found `{}`; see --help", other.unwrap_or(""))),
         }
         while let Some(flag) = list.next() {
             let flag = flag.to_string_lossy().into_owned();
@@ -103,6 +124,8 @@ impl Arguments {
                 "--gpus" => arguments.options = arguments.options.gpus(&gpu_list(&value()?.to_string_lossy())?),
                 "--data" => arguments.data = Some(value()?.into()),
                 "--weights" => arguments.options = arguments.options.weights(PathBuf::from(value()?)),
+                "--input" => arguments.inputs.push(value()?),
+                "--output-dir" => arguments.output_dir = Some(value()?.into()),
                 "--save" => arguments.save = Some(value()?.into()),
                 "--repeat" => {
                     let text = value()?.to_string_lossy().into_owned();
@@ -112,6 +135,13 @@ impl Arguments {
                 "-h" | "--help" => return Ok(None),
                 _ => return Err(format!("unknown option `{flag}`; see --help")),
             }
+        }
+        let others = [arguments.data.is_some(), arguments.repeat.is_some(), arguments.save.is_some()];
+        if arguments.command != Command::Run && (!arguments.inputs.is_empty() || arguments.output_dir.is_some()) {
+            return Err("--input and --output-dir belong to `run`; `check` and `bench` take --data".into());
+        }
+        if arguments.command == Command::Run && others.contains(&true) {
+            return Err("--data, --repeat and --save belong to `check` and `bench`; `run` takes --input and --output-dir".into());
         }
         Ok(Some(arguments))
     }
@@ -288,6 +318,73 @@ fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     Ok(true)
 }
 
+fn run<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
+    let files = input_files(&arguments.inputs, M::INPUTS)?;
+    let folder = arguments.output_dir.as_ref().ok_or("run needs --output-dir DIR")?;
+    let at = |path: &Path, message: &dyn std::fmt::Display| format!("{}: {message}", path.display());
+    let mut inputs = Vec::new();
+    for (port, path) in M::INPUTS.iter().zip(&files) {
+        let bytes = std::fs::read(path).map_err(|error| at(path, &error))?;
+        inputs.push(npy::read(&bytes, port.shape).map_err(|message| format!("input `{}`: {}", port.name, at(path, &message)))?);
+    }
+    let mut model = M::load(arguments.options.clone()).map_err(|error| error.to_string())?;
+    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let outputs = model.infer(&slices).map_err(|error| error.to_string())?;
+    std::fs::create_dir_all(folder).map_err(|error| at(folder, &error))?;
+    for ((port, file), values) in M::OUTPUTS.iter().zip(output_files(M::OUTPUTS)).zip(&outputs) {
+        let path = folder.join(file);
+        std::fs::write(&path, npy::write(values, port.shape)).map_err(|error| at(&path, &error))?;
+        println!("output `{}` {}: {}", port.name, port.shape_text(), path.display());
+    }
+    Ok(true)
+}
+
+/// The file of each input, from `NAME=FILE`. A name may contain `=`: the longest one that fits is meant.
+fn input_files(given: &[OsString], ports: &[Port<'_>]) -> std::result::Result<Vec<PathBuf>, String> {
+    let names = || ports.iter().map(|port| format!("`{}` {}", port.name, port.shape_text())).collect::<Vec<_>>().join(", ");
+    let mut files: Vec<Option<PathBuf>> = vec![None; ports.len()];
+    for argument in given {
+        let text = argument.to_string_lossy();
+        let fits = |name: &str| text.strip_prefix(name).is_some_and(|rest| rest.starts_with('='));
+        let named = (0..ports.len()).filter(|&i| fits(ports[i].name)).max_by_key(|&i| ports[i].name.len());
+        let (port, file) = match named {
+            Some(port) => (port, PathBuf::from(&text[ports[port].name.len() + 1..])),
+            // a file name as it is, which need not be text
+            None if ports.len() == 1 && !text.contains('=') => (0, PathBuf::from(argument)),
+            None => return Err(format!("--input {text}: expected NAME=FILE.npy, with one of the inputs {}", names())),
+        };
+        if files[port].replace(file).is_some() {
+            return Err(format!("--input: `{}` is given twice", ports[port].name));
+        }
+    }
+    let missing: Vec<String> =
+        ports.iter().zip(&files).filter(|(_, file)| file.is_none()).map(|(port, _)| format!("`{}`", port.name)).collect();
+    if !missing.is_empty() {
+        return Err(format!("--input NAME=FILE.npy is missing for {}; the inputs are {}", missing.join(", "), names()));
+    }
+    Ok(files.into_iter().flatten().collect())
+}
+
+/// A file name for each output: its own, where that is safe and free.
+fn output_files(ports: &[Port<'_>]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for port in ports {
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let plain: String = port.name.chars().map(safe).collect();
+        // not hidden, not empty, and the same on file systems that ignore case
+        let plain = if plain.starts_with('.') || plain.is_empty() { format!("_{plain}") } else { plain };
+        let taken = |name: &String, names: &[String]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let mut name = format!("{plain}.npy");
+        let mut count = 2;
+        while taken(&name, &names) {
+            name = format!("{plain}_{count}.npy");
+            count += 1;
+        }
+        names.push(name);
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -300,14 +397,50 @@ mod tests {
     fn arguments() {
         let full = parse(&["check", "--gpus", "0,0", "--fold", "--data", "d", "--repeat", "3", "--save", "s"]).unwrap().unwrap();
         assert_eq!(full.options, Options::default().gpus(&[0, 0]).fold(true));
-        assert_eq!((full.bench, full.repeat, full.save), (false, Some(3), Some("s".into())));
-        assert!(parse(&["bench"]).unwrap().unwrap().bench);
+        assert_eq!((full.command, full.repeat, full.save), (Command::Check, Some(3), Some("s".into())));
+        assert_eq!(parse(&["bench"]).unwrap().unwrap().command, Command::Bench);
+        let run = parse(&["run", "--input", "a=1", "--output-dir", "o", "--input", "b=2", "--fold"]).unwrap().unwrap();
+        assert_eq!((run.command, run.inputs, run.output_dir), (Command::Run, vec!["a=1".into(), "b=2".into()], Some("o".into())));
         assert!(parse(&["check", "--help"]).unwrap().is_none());
-        for wrong in
-            [&[] as &[&str], &["run"], &["check", "--gpus"], &["check", "--gpus", "a"], &["check", "--repeat", "0"], &["check", "-x"]]
-        {
+        for wrong in [
+            &[] as &[&str],
+            &["walk"],
+            &["check", "--input", "a"],
+            &["run", "--repeat", "2"],
+            &["check", "--gpus"],
+            &["check", "--gpus", "a"],
+            &["check", "--repeat", "0"],
+            &["check", "-x"],
+        ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn inputs_are_found_by_name() {
+        let port = |name| Port { name, shape: &[1, 2] };
+        let find = |given: &[&str], names: &[&'static str]| {
+            let ports: Vec<Port<'_>> = names.iter().map(|name| port(name)).collect();
+            input_files(&given.iter().map(OsString::from).collect::<Vec<_>>(), &ports)
+        };
+        assert_eq!(find(&["b=y.npy", "a=x=1.npy"], &["a", "b"]).unwrap(), [Path::new("x=1.npy"), Path::new("y.npy")]);
+        assert_eq!(find(&["a=b=y", "a=x"], &["a", "a=b"]).unwrap(), [Path::new("x"), Path::new("y")]);
+        assert_eq!(find(&["x.npy"], &["a"]).unwrap(), [Path::new("x.npy")]);
+        let wrong = [
+            (find(&["x.npy"], &["a", "b"]), "--input x.npy: expected NAME=FILE.npy, with one of the inputs `a` 1x2, `b` 1x2"),
+            (find(&["c=x.npy"], &["a"]), "--input c=x.npy: expected NAME=FILE.npy, with one of the inputs `a` 1x2"),
+            (find(&["a=1", "a=2"], &["a"]), "--input: `a` is given twice"),
+            (find(&["a=1"], &["a", "b"]), "--input NAME=FILE.npy is missing for `b`; the inputs are `a` 1x2, `b` 1x2"),
+        ];
+        for (found, expected) in wrong {
+            assert_eq!(found.unwrap_err(), expected);
+        }
+    }
+
+    #[test]
+    fn outputs_get_safe_file_names() {
+        let names: Vec<_> = ["y", "a/b", "a:b", "..", "", "Y", "x.1"].map(|name| Port { name, shape: &[] }).into();
+        assert_eq!(output_files(&names), ["y.npy", "a_b.npy", "a_b_2.npy", "_...npy", "_.npy", "Y_2.npy", "x.1.npy"]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod kernel;
 mod layout;
 mod link;
 mod memory;
+mod npy;
 pub mod nvrtc;
 mod options;
 pub mod weights;

@@ -1,0 +1,195 @@
+//! NumPy's .npy files, as far as a model needs them: little-endian 32-bit floats in C order.
+//!
+//! A file is a magic number, a version, the length of a header (two bytes in version 1, four in versions 2 and 3), the header, and the values. The header is a Python
+//! dictionary: `{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 224, 224), }`. Anything else is refused, with what to do about it.
+
+const MAGIC: &[u8] = b"\x93NUMPY";
+
+/// The values of a file, which must have this shape.
+pub fn read(file: &[u8], shape: &[usize]) -> Result<Vec<f32>, String> {
+    let (header, values) = split(file)?;
+    let Header { descr, fortran, shape: found } =
+        parse(header).ok_or_else(|| format!("its header is not understood: {}", header.trim()))?;
+    if descr != "<f4" {
+        return Err(format!("it holds {}, and float32 ('<f4') is needed: save x.astype('<f4')", type_name(&descr)));
+    }
+    if fortran {
+        return Err("it is in Fortran order, and C order is needed: save numpy.ascontiguousarray(x)".into());
+    }
+    if found != shape {
+        return Err(format!("it has shape {}, and {} is needed", shape_text(&found), shape_text(shape)));
+    }
+    let bytes = shape.iter().product::<usize>() * 4;
+    if values.len() != bytes {
+        return Err(format!("it has {} bytes of values, and its shape needs {bytes}: the file is damaged", values.len()));
+    }
+    Ok(values.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
+/// A file of version 1, with its values aligned to 64 bytes.
+pub fn write(values: &[f32], shape: &[usize]) -> Vec<u8> {
+    let extents: Vec<String> = shape.iter().map(|d| d.to_string()).collect();
+    let comma = if shape.len() == 1 { "," } else { "" };
+    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}{comma}), }}", extents.join(", "));
+    let before = MAGIC.len() + 4;
+    while !(before + header.len() + 1).is_multiple_of(64) {
+        header.push(' ');
+    }
+    header.push('\n');
+    let mut file = MAGIC.to_vec();
+    file.extend([1, 0]);
+    // A header takes 2 + 4 bytes a dimension and some more: far below 65536.
+    file.extend((header.len() as u16).to_le_bytes());
+    file.extend(header.as_bytes());
+    file.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    file
+}
+
+/// Header and values.
+fn split(file: &[u8]) -> Result<(&str, &[u8]), String> {
+    let damaged = || "it ends within its header: the file is damaged".to_string();
+    let Some(rest) = file.strip_prefix(MAGIC) else { return Err("it is not a .npy file".into()) };
+    let (version, rest) = rest.split_at_checked(2).ok_or_else(damaged)?;
+    let wide = match version[0] {
+        1 => false,
+        2 | 3 => true,
+        other => return Err(format!("it has format version {other}.{}, and 1 to 3 are known", version[1])),
+    };
+    let (length, rest) = rest.split_at_checked(if wide { 4 } else { 2 }).ok_or_else(damaged)?;
+    let length = length.iter().rev().fold(0usize, |n, &byte| n << 8 | usize::from(byte));
+    let (header, values) = rest.split_at_checked(length).ok_or_else(damaged)?;
+    let header = std::str::from_utf8(header).map_err(|_| "its header is not text: the file is damaged".to_string())?;
+    Ok((header, values))
+}
+
+struct Header {
+    descr: String,
+    fortran: bool,
+    shape: Vec<usize>,
+}
+
+/// The three entries, which NumPy writes in any order. `descr` of a structured type comes back as its text.
+fn parse(header: &str) -> Option<Header> {
+    let after = |key: &str| {
+        let quoted = [format!("'{key}'"), format!("\"{key}\"")];
+        let start = quoted.iter().find_map(|q| header.find(q.as_str()).map(|at| at + q.len()))?;
+        header[start..].trim_start().strip_prefix(':').map(str::trim_start)
+    };
+    let descr = after("descr")?;
+    let descr = match descr.chars().next()? {
+        quote @ ('\'' | '"') => descr[1..].split(quote).next()?.to_string(),
+        _ => descr.split(']').next()?.to_string() + "]",
+    };
+    let order = after("fortran_order")?;
+    let fortran = order.starts_with("True");
+    if !fortran && !order.starts_with("False") {
+        return None;
+    }
+    let (extents, _) = after("shape")?.strip_prefix('(')?.split_once(')')?;
+    let extents = extents.split(',').map(str::trim).filter(|e| !e.is_empty());
+    let shape = extents.map(|e| e.trim_end_matches('L').parse().ok()).collect::<Option<Vec<usize>>>()?;
+    Some(Header { descr, fortran, shape })
+}
+
+/// `float64 ('<f8')`
+fn type_name(descr: &str) -> String {
+    let name = match descr.trim_start_matches(['<', '>', '|', '=']) {
+        "f2" => "float16",
+        "f4" => "float32",
+        "f8" => "float64",
+        "i1" => "int8",
+        "i2" => "int16",
+        "i4" => "int32",
+        "i8" => "int64",
+        "u1" => "uint8",
+        "u2" => "uint16",
+        "u4" => "uint32",
+        "u8" => "uint64",
+        "b1" => "bool",
+        _ => "another type",
+    };
+    let big = if descr.starts_with('>') { "big-endian " } else { "" };
+    format!("{big}{name} ('{descr}')")
+}
+
+fn shape_text(shape: &[usize]) -> String {
+    if shape.is_empty() { "()".into() } else { shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join("x") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file with this header, as version `version`.
+    fn file(version: u8, header: &str, values: &[u8]) -> Vec<u8> {
+        let mut file = MAGIC.to_vec();
+        file.extend([version, 0]);
+        match version {
+            1 => file.extend((header.len() as u16).to_le_bytes()),
+            _ => file.extend((header.len() as u32).to_le_bytes()),
+        }
+        file.extend(header.as_bytes());
+        file.extend(values);
+        file
+    }
+
+    const TWO: [u8; 8] = [0, 0, 128, 63, 0, 0, 0, 192]; // 1 and -2
+
+    #[test]
+    fn there_and_back() {
+        for shape in [&[] as &[usize], &[1], &[3], &[2, 3], &[1, 3, 2, 2], &[0]] {
+            let n: usize = shape.iter().product();
+            let values: Vec<f32> = (0..n).map(|i| i as f32 - 0.5).collect();
+            let bytes = write(&values, shape);
+            assert_eq!((bytes.len() - 4 * n) % 64, 0);
+            assert_eq!(read(&bytes, shape).unwrap(), values);
+        }
+    }
+
+    #[test]
+    fn what_numpy_writes() {
+        let expected = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }";
+        let bytes = write(&[1.0, -2.0], &[2]);
+        assert!(bytes.starts_with(expected) && bytes.len() == 128 + 8 && bytes[127] == b'\n' && bytes.ends_with(&TWO));
+        let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n";
+        for version in [1, 2, 3] {
+            assert_eq!(read(&file(version, header, &TWO), &[2]).unwrap(), [1.0, -2.0]);
+        }
+        let other = "{\"shape\": (1, 2), \"fortran_order\": False, \"descr\": \"<f4\"}";
+        assert_eq!(read(&file(1, other, &TWO), &[1, 2]).unwrap(), [1.0, -2.0]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_says_why() {
+        let header =
+            |descr: &str, fortran: &str, shape: &str| format!("{{'descr': {descr}, 'fortran_order': {fortran}, 'shape': {shape}, }}");
+        let good = header("'<f4'", "False", "(2,)");
+        let cases = [
+            (b"PK\x03\x04".to_vec(), "it is not a .npy file"),
+            (b"\x93NUMPY\x01".to_vec(), "it ends within its header: the file is damaged"),
+            (file(1, &good, &TWO)[..30].to_vec(), "it ends within its header: the file is damaged"),
+            (file(4, &good, &TWO), "it has format version 4.0, and 1 to 3 are known"),
+            (file(1, "{'descr': '<f4'}", &TWO), "its header is not understood: {'descr': '<f4'}"),
+            (file(1, &header("'<f4'", "False", "(2, x)"), &TWO), "its header is not understood: "),
+            (
+                file(1, &header("'<f8'", "False", "(2,)"), &TWO),
+                "it holds float64 ('<f8'), and float32 ('<f4') is needed: save x.astype('<f4')",
+            ),
+            (file(1, &header("'>f4'", "False", "(2,)"), &TWO), "it holds big-endian float32 ('>f4'), and float32 ('<f4') is needed"),
+            (file(1, &header("'|u1'", "False", "(2,)"), &TWO), "it holds uint8 ('|u1'), and "),
+            (file(1, &header("[('x', '<f4')]", "False", "(2,)"), &TWO), "it holds another type ('[('x', '<f4')]'), and "),
+            (
+                file(1, &header("'<f4'", "True", "(1, 2)"), &TWO),
+                "it is in Fortran order, and C order is needed: save numpy.ascontiguousarray(x)",
+            ),
+            (file(1, &header("'<f4'", "False", "(1, 2)"), &TWO), "it has shape 1x2, and 2 is needed"),
+            (file(1, &header("'<f4'", "False", "()"), &TWO[..4]), "it has shape (), and 2 is needed"),
+            (file(1, &good, &TWO[..7]), "it has 7 bytes of values, and its shape needs 8: the file is damaged"),
+            (file(1, &good, &[TWO, TWO].concat()), "it has 16 bytes of values, and its shape needs 8: the file is damaged"),
+        ];
+        for (bytes, expected) in cases {
+            let message = read(&bytes, &[2]).unwrap_err();
+            assert!(message.starts_with(expected), "expected {expected}\nfound    {message}");
+        }
+    }
+}
