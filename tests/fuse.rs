@@ -125,6 +125,188 @@ fn odd_outputs_are_views_under_their_own_names() {
     assert_eq!(graph.root(graph.outputs[0]), graph.inputs[0]);
 }
 
+/// A chain of elementwise operators, `MODEL` of `x [2, 3, 5]` to `y`.
+fn scalar_chain(name: &str, nodes: &[(&str, &[&str], &[Attr])]) -> Graph {
+    let mut model = Model::new().input("x", &[2, 3, 5]).output("y", &[2, 3, 5]).random_weight("w", &[1, 3, 1]);
+    model =
+        model.weight("half", &[], vec![0.5]).weight("three", &[], vec![3.0]).weight("zero", &[1], vec![0.0]).weight("low", &[], vec![0.0]);
+    for (i, (op, inputs, attrs)) in nodes.iter().enumerate() {
+        let output = if i + 1 == nodes.len() { "y".to_string() } else { format!("v{i}") };
+        let previous = format!("v{}", i.wrapping_sub(1));
+        let inputs: Vec<&str> = inputs.iter().map(|&name| if name == "." { previous.as_str() } else { name }).collect();
+        model = model.node(op, &inputs, &output, attrs);
+    }
+    check(name, model)
+}
+
+#[test]
+fn scalar_functions() {
+    let none: &[Attr] = &[];
+    let one = |name: &str, op: &'static str, attrs: &[Attr]| kinds(&scalar_chain(name, &[(op, &["x"], attrs)]));
+    assert_eq!(one("hard_swish", "HardSwish", none), ["elementwise hard_swish(x0)"]);
+    assert_eq!(one("gelu", "Erf", none), ["elementwise erf(x0)"]);
+    assert_eq!(one("floor", "Floor", none), ["elementwise floor(x0)"]);
+    assert_eq!(one("leaky", "LeakyRelu", &[Attr::Float("alpha", 0.1)]), ["elementwise select(less(x0, 0.0), mul(x0, 0.1), x0)"]);
+    one("hard_sigmoid", "HardSigmoid", &[Attr::Float("alpha", 0.3)]);
+    one("elu", "Elu", none);
+    one("softplus", "Softplus", none);
+    one("round", "Round", none);
+    one("sign", "Sign", none);
+    one("cos", "Cos", none);
+    let clip = scalar_chain("clip", &[("Clip", &["x", "low", "half"], none)]);
+    assert_eq!(kinds(&clip), ["elementwise min(relu(x0), 0.5)"]);
+    scalar_chain("pow", &[("Abs", &["x"], none), ("Pow", &[".", "half"], none), ("Pow", &[".", "three"], none)]);
+    scalar_chain("prelu", &[("PRelu", &["x", "w"], none)]);
+    let silu = scalar_chain("silu", &[("Sigmoid", &["x"], none), ("Mul", &["x", "."], none)]);
+    assert_eq!(silu.operators.len(), 1, "{silu}");
+}
+
+#[test]
+fn comparisons_choose() {
+    for (i, op) in ["Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal"].into_iter().enumerate() {
+        let graph = scalar_chain(
+            &format!("where_{i}"),
+            &[("Round", &["x"], &[]), (op, &[".", "zero"], &[]), ("Not", &["."], &[]), ("Where", &[".", "x", "w"], &[])],
+        );
+        assert_eq!(graph.operators.len(), 1, "{graph}");
+    }
+    let model = Model::new().input("x", &[4, 4]).input("z", &[4, 4]).output("y", &[4, 4]).weight("zero", &[1], vec![0.0]);
+    let model = model.node("Less", &["x", "zero"], "a", &[]).node("Greater", &["z", "x"], "b", &[]);
+    let model = model.node("And", &["a", "b"], "c", &[]).node("Or", &["c", "a"], "d", &[]).node("Xor", &["d", "b"], "e", &[]);
+    check("logic", model.node("Cast", &["e"], "y", &[Attr::Int("to", 1)]));
+}
+
+#[test]
+fn an_expression_does_not_grow_without_end() {
+    let mut model = Model::new().input("x", &[8]).output("y", &[8]);
+    for i in 0..12 {
+        let (from, to) = (if i == 0 { "x".into() } else { format!("v{i}") }, if i == 11 { "y".into() } else { format!("v{}", i + 1) });
+        model = model.node("Sigmoid", &[&from], &format!("s{i}"), &[]).node("Add", &[&from, &format!("s{i}")], &to, &[]);
+    }
+    let graph = check("doubling", model);
+    let operations = |kind: &OpKind| if let OpKind::Elementwise(e) = kind { e.expr.operations() } else { 0 };
+    assert!(graph.operators.iter().all(|op| operations(&op.kind) <= 48), "{graph}");
+}
+
+#[test]
+fn transpositions_move_data_or_nothing() {
+    let model = Model::new().input("x", &[2, 3, 1, 5]).output("y", &[5, 2, 3, 1]).output("z", &[2, 1, 3, 5]);
+    let model = model.node("Relu", &["x"], "r", &[]).node("Transpose", &["r"], "t", &[Attr::Ints("perm", &[3, 0, 1, 2])]);
+    let model = model.node("Exp", &["t"], "y", &[]).node("Transpose", &["r"], "z", &[Attr::Ints("perm", &[0, 2, 1, 3])]);
+    let graph = check("transpose", model);
+    assert_eq!(kinds(&graph).iter().filter(|k| k.starts_with("transpose")).count(), 1, "{graph}");
+    assert_eq!(graph.operators.len(), 3, "{graph}");
+}
+
+#[test]
+fn slices_with_any_step() {
+    let model = Model::new().input("x", &[3, 8, 9]).output("y", &[3, 3, 3]).output("b", &[3, 8, 9]).output("p", &[3, 5, 9]);
+    let model = model.ints("from", &[1, 2]).ints("to", &[7, 9]).ints("axes", &[1, 2]).ints("steps", &[2, 3]);
+    let model = model.node("Slice", &["x", "from", "to", "axes", "steps"], "y", &[]);
+    let model = model.ints("last", &[-1]).ints("before", &[-100]).ints("axis", &[2]).ints("back", &[-1]);
+    let model = model.node("Slice", &["x", "last", "before", "axis", "back"], "b", &[]);
+    let model = model.ints("sizes", &[3, 5]).node("Split", &["x", "sizes"], "o,p", &[Attr::Int("axis", 1)]);
+    let graph = check("slices", model.node("Relu", &["o"], "unread", &[]));
+    assert!(kinds(&graph).contains(&"slice from [0, 1, 2] step [1, 2, 3]".to_string()), "{graph}");
+    assert!(kinds(&graph).contains(&"slice from [0, 0, 8] step [1, 1, -1]".to_string()), "{graph}");
+}
+
+#[test]
+fn pads_of_every_kind() {
+    for (i, mode) in ["constant", "reflect", "edge"].into_iter().enumerate() {
+        let model = Model::new().input("x", &[2, 5, 6]).output("y", &[2, 10, 7]).ints("pads", &[0, 2, 1, 0, 3, 0]);
+        let model = model.weight("value", &[], vec![1.5]);
+        let inputs: &[&str] = if i == 0 { &["x", "pads", "value"] } else { &["x", "pads"] };
+        let graph = check(&format!("pad_{mode}"), model.node("Pad", inputs, "y", &[Attr::Text("mode", mode)]));
+        assert_eq!(graph.operators.len(), 1, "{graph}");
+    }
+}
+
+#[test]
+fn negative_pads_take_away() {
+    let model = Model::new().input("x", &[2, 5, 6]).output("y", &[2, 4, 7]).ints("pads", &[0, -2, 2, 0, 1, -1]);
+    let graph = check("pad_negative", model.node("Pad", &["x", "pads"], "y", &[]));
+    assert_eq!(kinds(&graph), ["slice from [0, 2, 0]", "pad with 0.0 before [0, 0, 2] after [0, 1, 0]"]);
+}
+
+#[test]
+fn a_frame_becomes_the_padding_of_windows() {
+    let window: &[Attr] = &[Attr::Ints("kernel_shape", &[3, 3]), Attr::Ints("strides", &[2, 2])];
+    let model = Model::new().input("x", &[1, 4, 8, 9]).output("c", &[1, 6, 4, 6]).output("m", &[1, 4, 4, 4]).output("a", &[1, 4, 4, 5]);
+    let model = model.ints("pads", &[0, 0, 1, 1, 0, 0, 0, 2]).weight("low", &[], vec![f32::NEG_INFINITY]);
+    let model = model.node("Pad", &["x", "pads"], "f", &[]).node("Pad", &["x", "pads", "low"], "g", &[]);
+    let model = conv(model, "f", "c", &[6, 4, 3, 3], &[Attr::Ints("strides", &[2, 2]), Attr::Ints("pads", &[0, 0, 1, 1])]);
+    let graph = check("frame", model.node("MaxPool", &["g"], "m", window).node("AveragePool", &["f"], "a", window));
+    let mut kinds = kinds(&graph);
+    kinds.sort();
+    assert_eq!(
+        kinds,
+        [
+            "conv 3x3 stride 2x2 pads 1,1:1,3",
+            "pool average including pads 3x3 stride 2x2 pads 1,1:0,2",
+            "pool max 3x3 stride 2x2 pads 1,1:0,2"
+        ]
+    );
+    // a maximum sees zeros as numbers
+    let model = Model::new().input("x", &[1, 4, 8, 9]).output("m", &[1, 4, 4, 4]).ints("pads", &[0, 0, 1, 1, 0, 0, 0, 0]);
+    let graph = check("frame_of_zeros", model.node("Pad", &["x", "pads"], "f", &[]).node("MaxPool", &["f"], "m", window));
+    assert_eq!(graph.operators.len(), 2, "{graph}");
+}
+
+#[test]
+fn layer_normalisation() {
+    let model = Model::new().input("x", &[2, 7, 12]).output("y", &[2, 7, 12]).random_weight("s", &[12]).random_weight("b", &[12]);
+    check("layer_norm", model.node("LayerNormalization", &["x", "s", "b"], "y", &[Attr::Int("axis", -1)]));
+}
+
+#[test]
+fn repeated_elements_are_broadcasts() {
+    let model = Model::new().input("x", &[1, 2, 3, 4]).output("y", &[1, 2, 6, 12]).output("z", &[2, 2, 9, 4]);
+    let model = model.weight("scales", &[4], vec![1.0, 1.0, 2.0, 3.0]);
+    let attrs =
+        [Attr::Text("mode", "nearest"), Attr::Text("coordinate_transformation_mode", "asymmetric"), Attr::Text("nearest_mode", "floor")];
+    let model = model.node("Resize", &["x", "", "scales"], "y", &attrs);
+    let graph = check("repeated", model.ints("times", &[2, 1, 3, 1]).node("Tile", &["x", "times"], "z", &[]));
+    assert_eq!(graph.operators.len(), 2, "{graph}");
+}
+
+#[test]
+fn resizing_is_a_product_for_each_axis() {
+    let resize = |name: &str, mode: &str, transform: &str, sizes: &[i64; 4]| {
+        let attrs =
+            [Attr::Text("mode", mode), Attr::Text("coordinate_transformation_mode", transform), Attr::Text("nearest_mode", "floor")];
+        let model = Model::new().input("x", &[1, 3, 5, 7]).output("y", sizes).ints("sizes", sizes);
+        check(name, model.node("Resize", &["x", "", "", "sizes"], "y", &attrs)).operators.len()
+    };
+    assert_eq!(resize("linear", "linear", "half_pixel", &[1, 3, 9, 11]), 2);
+    assert_eq!(resize("aligned", "linear", "align_corners", &[1, 3, 5, 12]), 1);
+    assert_eq!(resize("cubic", "cubic", "pytorch_half_pixel", &[1, 3, 13, 4]), 2);
+    assert_eq!(resize("nearest", "nearest", "asymmetric", &[1, 3, 8, 7]), 1);
+}
+
+#[test]
+fn log_softmax_and_products() {
+    let model = Model::new().input("x", &[3, 4, 5]).output("y", &[3, 4, 5]).output("p", &[3, 1, 5]).ints("axes", &[1]);
+    let model = model.weight("large", &[1], vec![300.0]).node("Mul", &["x", "large"], "v", &[]);
+    let model = model.node("LogSoftmax", &["v"], "y", &[Attr::Int("axis", 1)]).node("ReduceProd", &["x"], "p", &[Attr::Ints("axes", &[1])]);
+    let graph = check("log_softmax", model);
+    assert!(kinds(&graph).contains(&"reduce product axes [1]".to_string()), "{graph}");
+}
+
+#[test]
+fn what_has_no_form_here_is_refused_with_its_reason() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let refused = |name: &str, model: Model| {
+        import(&model.save(folder.path(), name), &import::Options::default()).err().expect("not supported").to_string()
+    };
+    let model = Model::new().input("x", &[4]).output("y", &[4]).weight("zero", &[1], vec![0.0]);
+    let error = refused("truth", model.node("Less", &["x", "zero"], "y", &[]));
+    assert!(error.contains("outputs of type Bool are not supported yet"), "{error}");
+    let model = Model::new().input("x", &[4]).output("y", &[4]).node("Cast", &["x"], "i", &[Attr::Int("to", 6)]);
+    let error = refused("integers", model.node("Cast", &["i"], "y", &[Attr::Int("to", 1)]));
+    assert!(error.contains("I32"), "{error}");
+}
+
 #[test]
 fn an_unknown_rule_is_a_usage_error() {
     let error = fuse(Graph::default(), &["fold-everything".into()]).expect_err("no such rule").to_string();

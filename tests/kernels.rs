@@ -2,12 +2,13 @@
 //! broadcasts, NaN and infinity. Each candidate of each operator is compiled for the CPU and run there; outputs stand between guard
 //! bytes, inputs between NaNs, and running the blocks in another order on two threads must give the same bits.
 
+mod common;
 mod kernels {
     pub mod harness;
     pub mod reference;
 }
 
-use hiosc::graph::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pool, PoolKind, Reduce, ReduceKind, Unary};
+use hiosc::graph::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
 use kernels::harness::{Case, Random, check, skip};
 use kernels::reference;
 
@@ -238,7 +239,7 @@ fn reductions() {
         (&[1, 5, 1], &[0, 2]),
         (&[2, 3, 4, 5, 6], &[1, 3]),
     ];
-    for kind in [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max, ReduceKind::Min] {
+    for kind in [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max, ReduceKind::Min, ReduceKind::Product] {
         for (i, (shape, axes)) in shapes.iter().enumerate() {
             let mut x = r.tensor(shape);
             if matches!(kind, ReduceKind::Max | ReduceKind::Min) && i % 2 == 0 {
@@ -302,10 +303,34 @@ fn elementwise_operators() {
             out: out.to_vec(),
         });
     };
-    for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min] {
+    for op in [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Max, Binary::Min, Binary::Less, Binary::LessEqual, Binary::Equal]
+    {
         case(&[&[2, 3, 4, 5], &[2, 3, 4, 5]], &[2, 3, 4, 5], two(op), false);
         case(&[&[5, 7], &[5, 7]], &[5, 7], Expr::binary(op, Expr::Input(1), Expr::Input(0)), false);
     }
+    case(&[&[5, 7], &[5, 7]], &[5, 7], two(Binary::Pow), true);
+    for op in [
+        Unary::HardSwish,
+        Unary::Silu,
+        Unary::Gelu,
+        Unary::Erf,
+        Unary::Floor,
+        Unary::Ceil,
+        Unary::Round,
+        Unary::Sign,
+        Unary::Sin,
+        Unary::Cos,
+    ] {
+        case(&[&[3, 33]], &[3, 33], Expr::identity().then(op), false);
+    }
+    for op in [Unary::Tan, Unary::Atan, Unary::Sinh, Unary::Cosh, Unary::Asinh] {
+        case(&[&[3, 33]], &[3, 33], Expr::identity().then(op), false);
+    }
+    for (op, inside) in [(Unary::Asin, Unary::Tanh), (Unary::Acos, Unary::Tanh), (Unary::Atanh, Unary::Tanh), (Unary::Acosh, Unary::Cosh)] {
+        case(&[&[3, 33]], &[3, 33], Expr::identity().then(inside).then(op), true);
+    }
+    let select = Expr::Input(1).where_not_zero(two(Binary::Less).then(Unary::Neg), Expr::Input(2));
+    case(&[&[3, 40], &[1, 40], &[3, 1]], &[3, 40], select, false);
     for op in [Unary::Relu, Unary::Neg, Unary::Abs, Unary::Exp, Unary::Recip, Unary::Sigmoid, Unary::Tanh, Unary::Square] {
         case(&[&[3, 33]], &[3, 33], Expr::identity().then(op), false);
     }
@@ -350,6 +375,65 @@ fn concatenations() {
         Case { expected: reference::concat(*axis, &inputs), kind: OpKind::Concat { axis: *axis }, inputs, out }
     });
     check("concatenations", cases.collect());
+}
+
+/// An operator that only moves elements; what comes out is what the plain interpreter says, to the bit.
+fn copy_case(r: &mut Random, kind: OpKind, x: &[usize], out: &[usize]) -> Case {
+    let inputs = vec![r.tensor(x)];
+    let mut case = Case { kind, inputs, out: out.to_vec(), expected: Default::default() };
+    let (graph, op) = kernels::harness::graph_of(&case);
+    let values = common::interpret::operate(&graph, graph.operator(op), &[case.inputs[0].values.clone()]);
+    values.into_iter().for_each(|v| case.expected.push(f64::from(v), 0.0));
+    case
+}
+
+#[test]
+fn copies() {
+    let mut r = Random(12);
+    let mut cases = Vec::new();
+    let transposes: [(&[usize], &[usize]); 7] = [
+        (&[1, 80, 14, 14], &[0, 2, 3, 1]),
+        (&[1, 14, 14, 80], &[0, 3, 1, 2]),
+        (&[2, 3, 4, 8], &[0, 2, 1, 3]),
+        (&[2, 3, 5, 7], &[3, 2, 1, 0]),
+        (&[33, 65], &[1, 0]),
+        (&[1, 7], &[1, 0]),
+        (&[2, 3, 4, 5, 6], &[4, 0, 3, 1, 2]),
+    ];
+    for (x, permutation) in transposes {
+        let out: Vec<usize> = permutation.iter().map(|&axis| x[axis]).collect();
+        cases.push(copy_case(&mut r, OpKind::Transpose { permutation: permutation.to_vec() }, x, &out));
+    }
+    /// Shape, first element, steps, shape of the result.
+    type SliceCase = (&'static [usize], &'static [usize], &'static [isize], &'static [usize]);
+    let slices: [SliceCase; 8] = [
+        (&[1, 96, 4, 4], &[0, 64, 0, 0], &[1, 1, 1, 1], &[1, 32, 4, 4]),
+        (&[1, 9, 5, 5], &[0, 0, 1, 0], &[1, 1, 1, 1], &[1, 9, 4, 5]),
+        (&[3, 8, 9], &[0, 1, 2], &[1, 2, 3], &[3, 3, 3]),
+        (&[4, 16], &[3, 15], &[-1, -1], &[4, 16]),
+        (&[4, 16], &[3, 12], &[-2, -3], &[2, 5]),
+        (&[6, 8], &[1, 4], &[2, 1], &[3, 4]),
+        (&[5], &[4], &[-9], &[1]),
+        (&[2, 40, 8], &[0, 3, 0], &[1, 1, 1], &[2, 8, 8]),
+    ];
+    for (x, begin, step, out) in slices {
+        cases.push(copy_case(&mut r, OpKind::Slice(Slice { begin: begin.to_vec(), step: step.to_vec() }), x, out));
+    }
+    let pads: [(&[usize], &[usize], &[usize]); 5] = [
+        (&[1, 4, 9, 8], &[0, 0, 1, 2], &[0, 0, 3, 0]),
+        (&[3, 5], &[2, 0], &[0, 4]),
+        (&[2, 6, 3], &[0, 5, 0], &[0, 5, 0]),
+        (&[2, 2, 2, 2], &[1, 0, 1, 0], &[0, 1, 0, 1]),
+        (&[7], &[6], &[6]),
+    ];
+    for (x, before, after) in pads {
+        let out: Vec<usize> = (0..x.len()).map(|a| before[a] + x[a] + after[a]).collect();
+        for mode in [PadMode::Constant(0.0), PadMode::Constant(f32::NEG_INFINITY), PadMode::Reflect, PadMode::Edge] {
+            cases.push(copy_case(&mut r, OpKind::Pad(Pad { before: before.to_vec(), after: after.to_vec(), mode }), x, &out));
+        }
+    }
+    let names = check("copies", cases);
+    assert!(names.is_empty() || names.iter().any(|name| name.starts_with("copy") && name.contains("_v4")), "no copy moves four at once");
 }
 
 /// Kernels that exercise barriers, collectives and shared memory in every way that `cpu_cuda.h` promises.
@@ -505,6 +589,28 @@ fn threads_of_a_block_meet() {
     assert!(!child.status.success() && message.contains("deadlock"), "{message}");
 }
 
+/// One of each operator that moves elements, with its input's and its output's shape.
+fn copy_kinds() -> Vec<(OpKind, &'static [usize], &'static [usize])> {
+    let pad = |mode| OpKind::Pad(Pad { before: vec![0, 1], after: vec![1, 2], mode });
+    vec![
+        (OpKind::Transpose { permutation: vec![1, 0] }, &[4, 8], &[8, 4]),
+        (OpKind::Slice(Slice { begin: vec![3, 0], step: vec![-1, 1] }), &[4, 8], &[2, 8]),
+        (pad(PadMode::Constant(f32::NEG_INFINITY)), &[4, 8], &[5, 11]),
+        (pad(PadMode::Reflect), &[4, 8], &[5, 11]),
+        (pad(PadMode::Edge), &[4, 8], &[5, 11]),
+    ]
+}
+
+/// Functions that no other kernel of these tests has, in one expression.
+fn newer_functions() -> Expr {
+    use Unary::{Acos, Acosh, Asin, Asinh, Atan, Atanh, Ceil, Cos, Cosh, Erf, Floor, Gelu, HardSwish, Round, Sign, Silu, Sin, Sinh, Tan};
+    let chain = [HardSwish, Silu, Gelu, Erf, Floor, Ceil, Round, Sign, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh]
+        .into_iter()
+        .fold(Expr::Input(0), Expr::then);
+    let pairs = [Binary::Pow, Binary::Less, Binary::LessEqual, Binary::Equal];
+    pairs.into_iter().fold(chain, |e, op| Expr::binary(op, e, Expr::Input(0))).where_not_zero(Expr::Input(0), Expr::Const(1.0))
+}
+
 #[test]
 fn headers_compile_without_warnings() {
     if !hiosc::vgpu::compiler_present() {
@@ -534,6 +640,8 @@ fn headers_compile_without_warnings() {
     simple(OpKind::Elementwise(Elementwise { expr: Expr::Const(1.0) }), &[], &[2, 8]);
     simple(OpKind::Elementwise(Elementwise { expr: add(Expr::Input(1), Expr::Input(0)) }), &[&[2, 8], &[1, 8]], &[2, 8]);
     simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
+    copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
+    simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
 
     let folder = tempfile::tempdir().expect("a folder");
     let mut unit = String::new();
@@ -638,6 +746,8 @@ fn nvrtc_compiles_every_family() {
     let everything = unary.into_iter().fold(add(Expr::Input(0), Expr::Const(f32::NAN)), Expr::then);
     simple(OpKind::Elementwise(Elementwise { expr: everything }), &[&[2, 8]], &[2, 8]);
     simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
+    copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
+    simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
 
     let kernels: Vec<_> = kinds
         .iter()

@@ -3,6 +3,7 @@
 //!
 //! The model in `testdata` is always there. The shared ones are used where they are, and a line says what was skipped.
 
+#[macro_use]
 mod common;
 
 use std::path::Path;
@@ -35,7 +36,7 @@ fn check(model: &Path, algorithm: &str, reference: Option<&Path>, seeds: u32) {
 fn can_run() -> bool {
     let can = vgpu::compiler_present();
     if !can {
-        println!("SKIPPED: no C++ compiler for the virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler for the virtual GPUs");
     }
     can
 }
@@ -59,7 +60,20 @@ fn shared_models_agree_with_onnxruntime() {
         ("resnet50", 1),
         ("resnext50_32x4d", 1),
         ("randwire_ws32", 1),
+        ("mobilenet_v3_small", 1),
+        ("dpn68", 1),
+        ("convnext_nano", 1),
+        ("ppocrv4_rec", 1),
+        ("basic_pitch_nmp", 1),
+        ("dnsmos_sig_bak_ovr", 1),
+        ("ddddocr_det_yolox", 1),
+        ("nasnetalarge", 1),
+        ("nasnetalarge.folded", 1),
     ] {
+        if name.starts_with("nasnet") && std::env::var_os("HIOSC_SLOW_TESTS").is_none_or(|value| value != "1") {
+            skipped!("SKIPPED {name}: half a minute a run; set HIOSC_SLOW_TESTS=1");
+            continue;
+        }
         if let Some(shared) = shared_model(name) {
             ALGORITHMS.iter().for_each(|algorithm| check(&shared.model, algorithm, Some(&shared.reference), seeds));
         }

@@ -124,7 +124,7 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
         OpKind::Elementwise(e) => output * e.expr.operations() as f64,
         // Maximum, difference, exponential, sum, quotient.
         OpKind::Softmax { .. } => output * 5.0,
-        OpKind::Concat { .. } | OpKind::Reshape => 0.0,
+        OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,
     };
     let roots: BTreeSet<TensorId> = operator.inputs.iter().chain(&operator.outputs).map(|&t| graph.root(t)).collect();
     let bytes = roots.iter().map(|&t| graph.tensor(t).bytes() as f64).sum();

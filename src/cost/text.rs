@@ -74,9 +74,9 @@ impl CostTable {
                     return Err(error(format!("the model has only {} operators", graph.operators.len())));
                 }
                 let expected = operator_text(graph, op);
-                let rest = line
-                    .strip_prefix(&expected)
-                    .ok_or_else(|| error(format!("`{expected}` expected: are these the costs of another model, or made with other --no-fuse rules?")))?;
+                let rest = line.strip_prefix(&expected).ok_or_else(|| {
+                    error(format!("`{expected}` expected: are these the costs of another model, or made with other --no-fuse rules?"))
+                })?;
                 let kernels = candidates(op)?;
                 let row: Vec<OperatorCost> = rest
                     .split('|')
@@ -193,7 +193,10 @@ mod tests {
                 "line 1: `gpu1: a40, compute capability 8.6, 1 bytes` does not describe GPU 0",
             ),
             (format!("{gpu}link gpu0 -> gpu1: 1 ns, 1 bytes/s"), "line 2: `link gpu0 -> gpu1: 1 ns, 1 bytes/s` does not describe a link"),
-            (format!("{gpu}%0 \"z\": 1 ns, busy 1, k1"), "expected: are these the costs of another model, or made with other --no-fuse rules?"),
+            (
+                format!("{gpu}%0 \"z\": 1 ns, busy 1, k1"),
+                "expected: are these the costs of another model, or made with other --no-fuse rules?",
+            ),
             (format!("{gpu}{name} 0 ns, busy 1, k1"), "line 2: `0 ns, busy 1, k1` is not a cost"),
             (format!("{gpu}{name} 1 ns, busy 2, k1"), "is not a cost"),
             (format!("{gpu}{name} 1 ns, busy 1, k2"), "is not a cost"),

@@ -58,7 +58,7 @@ pub fn write(krate: &Crate, out: &Path) -> Result<Written> {
     };
     fs::create_dir_all(parent).map_err(Error::io(parent))?;
     // Removed when dropped, whatever happens.
-    let room = tempfile::Builder::new().prefix(".hiosc-").tempdir_in(parent).map_err(Error::io(parent))?;
+    let room = temporary(parent)?;
     let fresh = room.path().join("new");
     fill(&fresh, krate, old.as_deref(), &same)?;
     if let Err((error, undone)) = exchange(&fresh, &out, &room.path().join("old")) {
@@ -73,6 +73,15 @@ pub fn write(krate: &Crate, out: &Path) -> Result<Written> {
     Ok(written)
 }
 
+/// A temporary folder in `parent`. tempfile's own message names its random path, which tells nobody anything.
+fn temporary(parent: &Path) -> Result<tempfile::TempDir> {
+    tempfile::Builder::new().prefix(".hiosc-").tempdir_in(parent).map_err(|e| {
+        let text = e.to_string();
+        let cause = text.split(" at path ").next().unwrap_or(&text);
+        Error::io(parent)(std::io::Error::new(e.kind(), format!("cannot create a folder there: {cause}")))
+    })
+}
+
 /// The earlier output at `out`, with symbolic links followed; an error if something else is there.
 fn earlier(out: &Path) -> Result<Option<PathBuf>> {
     let path = match fs::canonicalize(out) {
@@ -80,15 +89,15 @@ fn earlier(out: &Path) -> Result<Option<PathBuf>> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && fs::symlink_metadata(out).is_err() => return Ok(None),
         Err(error) => return Err(Error::io(out)(error)),
     };
-    let refuse = |why: &str| Err(Error::Usage(format!("{}: {why}; name an empty or new folder with -o", out.display())));
+    let refuse = |why: &str| Err(Error::Usage(format!("{} {why}: choose another folder", out.display())));
     if !path.is_dir() {
-        return refuse("it is not a folder");
+        return refuse("is not a folder");
     }
     let empty = fs::read_dir(&path).map_err(Error::io(&path))?.next().is_none();
     if empty || fs::read_to_string(path.join("Cargo.toml")).is_ok_and(|text| text.strip_prefix("# ").is_some_and(|t| t.starts_with(MARK))) {
         return Ok(Some(path));
     }
-    refuse("the folder is not empty and was not made by hiosc")
+    refuse("is not empty and hiosc did not write it")
 }
 
 /// Whether `old` has this file with these bytes.
@@ -209,7 +218,7 @@ mod tests {
         let scratch = tempfile::tempdir().expect("a temporary folder");
         fs::write(scratch.path().join("precious"), "data").expect("a file");
         let error = write(&output("one"), scratch.path()).expect_err("refused").to_string();
-        assert!(error.contains("was not made by hiosc"), "{error}");
+        assert!(error.contains("hiosc did not write it"), "{error}");
         assert_eq!(fs::read_dir(scratch.path()).expect("a folder").count(), 1);
     }
 

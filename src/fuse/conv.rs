@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Patch, Replacement, Uses, new_constant};
+use super::{MAX_OPERATIONS, Patch, Replacement, Uses, new_constant};
 use crate::graph::{Binary, Constant, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Tensor};
 use crate::ids::{OpId, TensorId};
 
@@ -82,6 +82,9 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
         }
         Expr::Input(first + others.iter().position(|&t| t == input).unwrap_or(0))
     });
+    if epilogue.operations() > MAX_OPERATIONS {
+        return None;
+    }
     operator.inputs.extend(&others);
     Some(replaced(graph, op, producer, operator, Vec::new()))
 }

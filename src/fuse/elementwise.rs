@@ -2,7 +2,7 @@
 //!
 //! Only where the absorbed result has the shape of the reader's result: under a broadcast its value would be computed again for each element.
 
-use super::{Patch, Replacement, Uses};
+use super::{MAX_OPERATIONS, Patch, Replacement, Uses};
 use crate::graph::{Elementwise, Expr, Graph, OpKind, Operator};
 use crate::ids::OpId;
 
@@ -24,6 +24,9 @@ pub fn chain(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     // every position that reads the absorbed result, not only the first
     let result = graph.root(reader.inputs[position]);
     let expr = outer.expr.substitute(&|i| if graph.root(reader.inputs[i]) == result { inlined.clone() } else { Expr::Input(i) });
+    if expr.operations() > MAX_OPERATIONS {
+        return None;
+    }
     let inputs = [&reader.inputs[..], &graph.operator(absorbed).inputs[..]].concat();
     let (expr, inputs) = compact(&expr, &inputs);
     let name = graph.operator(absorbed).name.clone();
@@ -54,6 +57,7 @@ fn mark(expr: &Expr, used: &mut [bool]) {
             mark(a, used);
             mark(b, used);
         }
+        Expr::Select(c, a, b) => [c, a, b].into_iter().for_each(|e| mark(e, used)),
     }
 }
 

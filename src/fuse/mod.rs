@@ -8,6 +8,7 @@
 
 mod conv;
 mod elementwise;
+mod frame;
 mod prune;
 mod reduce;
 mod views;
@@ -34,6 +35,12 @@ pub static RULES: &[Rule] = &[
         why: "reshapes become views, so that every later rule sees producer and reader side by side",
         find: views::free,
     },
+    Rule { name: "slices", why: "a slice of a slice is one slice", find: frame::merge_slices },
+    Rule {
+        name: "pad",
+        why: "a frame around the input of a convolution or pooling costs nothing as their padding; before the folds, which look at neighbours",
+        find: frame::into_window,
+    },
     Rule { name: "mean", why: "a sum times 1/n is a mean; before the product could be taken for a scale", find: reduce::mean },
     Rule {
         name: "fold-scale",
@@ -52,6 +59,9 @@ pub static RULES: &[Rule] = &[
     },
     Rule { name: "elementwise-chain", why: "what is left of elementwise neighbours runs as one kernel", find: elementwise::chain },
 ];
+
+/// The most operations of a fused expression: an input that is read twice takes in its whole expression twice.
+const MAX_OPERATIONS: usize = 48;
 
 /// What a rule wants changed.
 struct Patch {

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use petgraph::graph::DiGraph;
 
-pub use op::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pool, PoolKind, Reduce, ReduceKind, Unary};
+pub use op::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
 
 use crate::ids::{OpId, TensorId};
 

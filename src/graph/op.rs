@@ -27,6 +27,15 @@ pub enum OpKind {
         /// The joined axis.
         axis: usize,
     },
+    /// Other order of axes: axis `i` of the output is axis `permutation[i]` of the one input.
+    Transpose {
+        /// The input's axis for each of the output's.
+        permutation: Vec<usize>,
+    },
+    /// Evenly spaced elements of the one input: index `i` of an axis reads `begin + i * step`.
+    Slice(Slice),
+    /// The one input with a frame around it.
+    Pad(Pad),
     /// Same elements in the same order under another shape (reshape, squeeze, flatten). The `free-views` rule removes it.
     Reshape,
 }
@@ -116,6 +125,8 @@ pub enum ReduceKind {
     Max,
     /// The smallest element.
     Min,
+    /// The product of the elements.
+    Product,
 }
 
 /// Attributes of a reduction.
@@ -125,6 +136,37 @@ pub struct Reduce {
     pub kind: ReduceKind,
     /// Reduced axes, ascending; they remain with size 1.
     pub axes: Vec<usize>,
+}
+
+/// Attributes of a slice: one number an axis. The output's shape says how many elements are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The first index read.
+    pub begin: Vec<usize>,
+    /// From one index to the next; never 0, and negative to read backwards.
+    pub step: Vec<isize>,
+}
+
+/// What stands in a padding.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum PadMode {
+    /// This number.
+    Constant(f32),
+    /// The elements as in a mirror that stands on the first (last) one, which is not repeated. Padding is shorter than its axis.
+    Reflect,
+    /// The first (last) element.
+    Edge,
+}
+
+/// Attributes of a padding: one number an axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pad {
+    /// Elements added before.
+    pub before: Vec<usize>,
+    /// Elements added after.
+    pub after: Vec<usize>,
+    /// What they are.
+    pub mode: PadMode,
 }
 
 /// Attributes of an elementwise operator.
@@ -146,9 +188,12 @@ pub enum Expr {
     Unary(Unary, Box<Expr>),
     /// A function of two values.
     Binary(Binary, Box<Expr>, Box<Expr>),
+    /// The second value where the first is not 0 (NaN is not), else the third.
+    Select(Box<Expr>, Box<Expr>, Box<Expr>),
 }
 
-/// Scalar functions of one value.
+/// Scalar functions of one value. `HardSwish` is `x * clip(x/6 + 1/2, 0, 1)`, `Silu` is `x * sigmoid(x)`, `Gelu` is `x/2 * (1 + erf(x/sqrt 2))`;
+/// `Round` takes the even one of two equally near integers; `Sign` of 0 is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Unary {
@@ -163,9 +208,28 @@ pub enum Unary {
     Sigmoid,
     Tanh,
     Square,
+    HardSwish,
+    Silu,
+    Gelu,
+    Erf,
+    Floor,
+    Ceil,
+    Round,
+    Sign,
+    Sin,
+    Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Asinh,
+    Acosh,
+    Atanh,
 }
 
-/// Scalar functions of two values. `Max` and `Min` hand on NaN, as ONNX asks.
+/// Scalar functions of two values. `Max` and `Min` hand on NaN, as ONNX asks. Comparisons give 1 or 0, and 0 where a value is NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Binary {
@@ -175,6 +239,10 @@ pub enum Binary {
     Div,
     Max,
     Min,
+    Pow,
+    Less,
+    LessEqual,
+    Equal,
 }
 
 impl Unary {
@@ -192,6 +260,25 @@ impl Unary {
             Unary::Sigmoid => "sigmoid",
             Unary::Tanh => "tanh",
             Unary::Square => "square",
+            Unary::HardSwish => "hard_swish",
+            Unary::Silu => "silu",
+            Unary::Gelu => "gelu",
+            Unary::Erf => "erf",
+            Unary::Floor => "floor",
+            Unary::Ceil => "ceil",
+            Unary::Round => "round",
+            Unary::Sign => "sign",
+            Unary::Sin => "sin",
+            Unary::Cos => "cos",
+            Unary::Tan => "tan",
+            Unary::Asin => "asin",
+            Unary::Acos => "acos",
+            Unary::Atan => "atan",
+            Unary::Sinh => "sinh",
+            Unary::Cosh => "cosh",
+            Unary::Asinh => "asinh",
+            Unary::Acosh => "acosh",
+            Unary::Atanh => "atanh",
         }
     }
 }
@@ -206,6 +293,10 @@ impl Binary {
             Binary::Div => "div",
             Binary::Max => "max",
             Binary::Min => "min",
+            Binary::Pow => "pow",
+            Binary::Less => "less",
+            Binary::LessEqual => "less_equal",
+            Binary::Equal => "equal",
         }
     }
 }
@@ -231,6 +322,11 @@ impl Expr {
         Expr::Binary(op, Box::new(a), Box::new(b))
     }
 
+    /// `self` where `condition` is not 0, else `other`.
+    pub fn where_not_zero(self, condition: Expr, other: Expr) -> Expr {
+        Expr::Select(Box::new(condition), Box::new(self), Box::new(other))
+    }
+
     /// This expression with every `x<i>` replaced by `f(i)`.
     pub fn substitute(&self, f: &impl Fn(usize) -> Expr) -> Expr {
         match self {
@@ -238,6 +334,7 @@ impl Expr {
             Expr::Const(c) => Expr::Const(*c),
             Expr::Unary(op, a) => a.substitute(f).then(*op),
             Expr::Binary(op, a, b) => Expr::binary(*op, a.substitute(f), b.substitute(f)),
+            Expr::Select(c, a, b) => a.substitute(f).where_not_zero(c.substitute(f), b.substitute(f)),
         }
     }
 
@@ -248,6 +345,7 @@ impl Expr {
             Expr::Const(_) => 0,
             Expr::Unary(_, a) => a.inputs(),
             Expr::Binary(_, a, b) => a.inputs().max(b.inputs()),
+            Expr::Select(c, a, b) => c.inputs().max(a.inputs()).max(b.inputs()),
         }
     }
 
@@ -257,6 +355,7 @@ impl Expr {
             Expr::Input(_) | Expr::Const(_) => 0,
             Expr::Unary(_, a) => 1 + a.operations(),
             Expr::Binary(_, a, b) => 1 + a.operations() + b.operations(),
+            Expr::Select(c, a, b) => 1 + c.operations() + a.operations() + b.operations(),
         }
     }
 }
@@ -268,6 +367,7 @@ impl std::fmt::Display for Expr {
             Expr::Const(c) => write!(f, "{c:?}"),
             Expr::Unary(op, a) => write!(f, "{}({a})", op.name()),
             Expr::Binary(op, a, b) => write!(f, "{}({a}, {b})", op.name()),
+            Expr::Select(c, a, b) => write!(f, "select({c}, {a}, {b})"),
         }
     }
 }
@@ -283,6 +383,9 @@ impl OpKind {
             OpKind::Elementwise(_) => "elementwise",
             OpKind::Softmax { .. } => "softmax",
             OpKind::Concat { .. } => "concat",
+            OpKind::Transpose { .. } => "transpose",
+            OpKind::Slice(_) => "slice",
+            OpKind::Pad(_) => "pad",
             OpKind::Reshape => "reshape",
         }
     }

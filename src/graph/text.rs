@@ -11,7 +11,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Graph, OpKind, Origin, PoolKind, ReduceKind, shape_text};
+use super::{Graph, OpKind, Origin, PadMode, PoolKind, ReduceKind, shape_text};
 use crate::ids::{OpId, TensorId};
 
 impl Graph {
@@ -124,11 +124,27 @@ impl Display for OpKind {
                     ReduceKind::Mean => "mean",
                     ReduceKind::Max => "max",
                     ReduceKind::Min => "min",
+                    ReduceKind::Product => "product",
                 };
                 write!(f, " {kind} axes {:?}", r.axes)?;
             }
             OpKind::Elementwise(e) => write!(f, " {}", e.expr)?,
             OpKind::Softmax { axis } | OpKind::Concat { axis } => write!(f, " axis {axis}")?,
+            OpKind::Transpose { permutation } => write!(f, " {permutation:?}")?,
+            OpKind::Slice(s) => {
+                write!(f, " from {:?}", s.begin)?;
+                if s.step.iter().any(|&step| step != 1) {
+                    write!(f, " step {:?}", s.step)?;
+                }
+            }
+            OpKind::Pad(p) => {
+                match p.mode {
+                    PadMode::Constant(value) => write!(f, " with {value:?}")?,
+                    PadMode::Reflect => write!(f, " reflect")?,
+                    PadMode::Edge => write!(f, " edge")?,
+                }
+                write!(f, " before {:?} after {:?}", p.before, p.after)?;
+            }
             OpKind::Reshape => {}
         }
         Ok(())

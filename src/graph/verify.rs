@@ -9,7 +9,7 @@
 //!
 //! The shape rules are written from the operators' definitions, not from the code that lowers them.
 
-use super::{Constant, Conv, Expr, Graph, MatMul, OpKind, Operator, Origin, Pool, Reduce};
+use super::{Constant, Conv, Expr, Graph, MatMul, OpKind, Operator, Origin, Pad, PadMode, Pool, Reduce, Slice};
 use crate::error::{Error, Result};
 use crate::ids::TensorId;
 
@@ -116,6 +116,9 @@ fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
             }
             Ok(())
         }
+        OpKind::Transpose { permutation } => check_transpose(permutation, &inputs, output),
+        OpKind::Slice(slice) => check_slice(slice, &inputs, output),
+        OpKind::Pad(pad) => check_pad(pad, &inputs, output),
         OpKind::Reshape => match inputs[..] {
             [x] if x.iter().product::<usize>() == output.iter().product::<usize>() => Ok(()),
             _ => Err("a reshape keeps the number of elements".into()),
@@ -192,6 +195,43 @@ fn check_reduce(reduce: &Reduce, inputs: &[&[usize]], output: &[usize]) -> Resul
         return Err(format!("axes {:?} of {x:?} do not give {output:?}", reduce.axes));
     }
     Ok(())
+}
+
+fn check_transpose(permutation: &[usize], inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
+    let &[x] = inputs else { return Err("needs one input".into()) };
+    let mut sorted = permutation.to_vec();
+    sorted.sort_unstable();
+    let fits = sorted.iter().copied().eq(0..x.len()) && permutation.iter().map(|&axis| x[axis]).eq(output.iter().copied());
+    if fits { Ok(()) } else { Err(format!("axes {permutation:?} of {x:?} do not give {output:?}")) }
+}
+
+fn check_slice(slice: &Slice, inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
+    let &[x] = inputs else { return Err("needs one input".into()) };
+    if [x.len(), slice.begin.len(), slice.step.len()] != [output.len(); 3] || slice.step.contains(&0) {
+        return Err("needs a beginning and a step other than 0 for each axis".into());
+    }
+    let inside = |axis: usize| {
+        let last = slice.begin[axis] as i128 + slice.step[axis] as i128 * (output[axis] as i128 - 1);
+        let extent = x[axis] as i128;
+        output[axis] == 0 || ((slice.begin[axis] as i128) < extent && (0..extent).contains(&last))
+    };
+    if (0..x.len()).all(inside) { Ok(()) } else { Err(format!("reads outside {x:?} for {output:?}")) }
+}
+
+fn check_pad(pad: &Pad, inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
+    let &[x] = inputs else { return Err("needs one input".into()) };
+    if [x.len(), pad.before.len(), pad.after.len()] != [output.len(); 3] {
+        return Err("needs a padding before and after for each axis".into());
+    }
+    if (0..x.len()).any(|a| pad.before[a] + x[a] + pad.after[a] != output[a]) {
+        return Err(format!("output {output:?} does not follow from input {x:?}"));
+    }
+    let too_long = |a: usize| match pad.mode {
+        PadMode::Constant(_) => false,
+        PadMode::Reflect => pad.before[a].max(pad.after[a]) >= x[a].max(1),
+        PadMode::Edge => x[a] == 0,
+    };
+    if (0..x.len()).any(too_long) { Err(format!("{x:?} is too small for such a padding")) } else { Ok(()) }
 }
 
 #[cfg(test)]

@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 
 use prost::Message;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::{self, tensor_shape_proto::dimension::Value as Dim};
 
 use crate::error::{Error, Result};
+use crate::graph::shape_text;
 
 fn broken(path: &Path, message: impl Into<String>) -> Error {
     Error::Model { path: path.to_path_buf(), message: message.into() }
@@ -14,68 +16,129 @@ fn broken(path: &Path, message: impl Into<String>) -> Error {
 
 /// Decodes `bytes` and checks what needs no types.
 pub fn decode(path: &Path, bytes: &[u8]) -> Result<pb::ModelProto> {
+    if bytes.is_empty() {
+        return Err(broken(path, "not an ONNX model: the file is empty"));
+    }
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(broken(path, "this is a Git LFS pointer, not the model: fetch the file with `git lfs pull`"));
     }
-    let proto =
-        pb::ModelProto::decode(bytes).map_err(|e| broken(path, format!("not an ONNX model, or truncated ({} bytes): {e}", bytes.len())))?;
+    // nearly every ONNX file begins with the tag of `ir_version`
+    let kind = if bytes[0] == 0x08 { "a truncated or damaged ONNX model" } else { "not an ONNX model" };
+    let size = bytes.len();
+    let proto = pb::ModelProto::decode(bytes).map_err(|e| broken(path, format!("{kind} ({size} bytes): {e}")))?;
     let Some(graph) = &proto.graph else {
-        return Err(broken(path, format!("not an ONNX model, or truncated ({} bytes): it holds no graph", bytes.len())));
+        return Err(broken(path, format!("{kind} ({size} bytes): it holds no graph")));
     };
     if graph.output.is_empty() {
         return Err(broken(path, "the graph has no outputs: the file is truncated, or was exported wrongly"));
     }
-    check_external_data(path, graph)?;
+    check_tensors(path, graph)?;
     check_names(path, graph)?;
     check_operators(graph)?;
     Ok(proto)
 }
 
-/// Every external tensor must lie in a file beside the model, which must be long enough.
-fn check_external_data(path: &Path, graph: &pb::GraphProto) -> Result<()> {
+/// All tensors that the file stores: initialisers and tensors in attributes, subgraphs included.
+fn stored_tensors<'a>(graph: &'a pb::GraphProto, all: &mut Vec<&'a pb::TensorProto>) {
+    all.extend(&graph.initializer);
+    for attribute in graph.node.iter().flat_map(|node| &node.attribute) {
+        all.extend(attribute.t.iter().chain(&attribute.tensors));
+        attribute.g.iter().chain(&attribute.graphs).for_each(|graph| stored_tensors(graph, all));
+    }
+}
+
+/// Bytes that the elements of `tensor` take, where its type has a fixed size.
+fn bytes_needed(tensor: &pb::TensorProto) -> Option<u64> {
+    let element = match DataType::try_from(tensor.data_type).ok()? {
+        DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
+        DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => 2,
+        DataType::Float | DataType::Int32 | DataType::Uint32 => 4,
+        DataType::Double | DataType::Int64 | DataType::Uint64 => 8,
+        _ => return None,
+    };
+    tensor.dims.iter().try_fold(element, |bytes: u64, &d| bytes.checked_mul(u64::try_from(d).ok()?))
+}
+
+/// Every stored tensor must have as many bytes as its shape asks for. Those of an external one must lie in a file beside the model.
+fn check_tensors(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut missing: BTreeMap<String, usize> = BTreeMap::new();
-    for tensor in &graph.initializer {
-        let entry = |key: &str| tensor.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
-        let Some(location) = entry("location") else { continue };
-        let inside = Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
-        if !inside {
-            return Err(broken(path, format!("tensor {:?} lies at {location:?}, outside the model's folder: refused", tensor.name)));
-        }
-        let number = |key| match entry(key) {
-            None => Ok(0),
-            Some(text) => text.parse::<u64>().map_err(|_| broken(path, format!("tensor {:?}: bad {key} {text:?}", tensor.name))),
+    let mut missing: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut tensors = Vec::new();
+    stored_tensors(graph, &mut tensors);
+    for tensor in tensors {
+        let wrong = |what: String| broken(path, format!("tensor {:?} {what}", tensor.name));
+        let needed = bytes_needed(tensor);
+        let check = |bytes: u64| match needed {
+            Some(needed) if needed != bytes => {
+                let shape = tensor.dims.iter().map(i64::to_string).collect::<Vec<_>>().join("x");
+                Err(wrong(format!("has {bytes} bytes, but its shape {shape} takes {needed}: the model is damaged")))
+            }
+            _ => Ok(()),
         };
-        let end = number("offset")?.saturating_add(number("length")?);
+        if tensor.data_location != Some(DataLocation::External as i32) {
+            if !tensor.raw_data.is_empty() {
+                check(tensor.raw_data.len() as u64)?; // else the elements are numbers of their own
+            }
+            continue;
+        }
+        let entry = |key: &str| tensor.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
+        let Some(location) = entry("location") else { return Err(wrong("lies in another file, but does not say which".into())) };
+        if !Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
+            return Err(wrong(format!("lies at {location:?}, outside the model's folder: refused")));
+        }
+        let number = |key| match entry(key).map(|text| (text, text.parse::<u64>())) {
+            None => Ok(None),
+            Some((_, Ok(number))) => Ok(Some(number)),
+            Some((text, Err(_))) => Err(wrong(format!("has the {key} {text:?}, which is no number"))),
+        };
+        let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
+        length.map_or(Ok(()), check)?;
+        let end = offset.saturating_add(length.or(needed).unwrap_or(0));
         match std::fs::metadata(folder.join(location)) {
-            Err(_) => *missing.entry(location.to_string()).or_default() += 1,
+            Err(_) => *missing.entry(location).or_default() += 1,
+            Ok(file) if !file.is_file() => return Err(wrong(format!("lies at {location:?}, which is no file"))),
             Ok(file) if file.len() < end => {
-                let have = file.len();
-                return Err(broken(
-                    path,
-                    format!("external data {location:?} is truncated: {have} bytes, tensor {:?} ends at {end}", tensor.name),
-                ));
+                return Err(wrong(format!("ends at byte {end} of {location:?}, which has {}: the file is truncated", file.len())));
             }
             Ok(_) => {}
         }
     }
-    let missing: Vec<String> = missing.iter().map(|(file, tensors)| format!("{file:?} ({tensors} tensors)")).collect();
+    let tensors = |n: usize| if n == 1 { "1 tensor".to_string() } else { format!("{n} tensors") };
+    let missing: Vec<String> = missing.iter().map(|(file, &n)| format!("{file:?} ({})", tensors(n))).collect();
     if missing.is_empty() {
         return Ok(());
     }
     Err(broken(path, format!("external data missing: {}; put it beside the model, under that name", missing.join(", "))))
 }
 
-/// Every name that is read must be written somewhere.
+/// Every name that is read must be written somewhere, and none twice.
 fn check_names(path: &Path, graph: &pb::GraphProto) -> Result<()> {
-    let known: BTreeSet<&str> = (graph.input.iter().map(|v| v.name.as_str()))
-        .chain(graph.initializer.iter().map(|t| t.name.as_str()))
-        .chain(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str)))
-        .collect();
+    fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+        let mut seen = BTreeSet::new();
+        names.into_iter().find(|name| !seen.insert(*name))
+    }
+    let inputs = repeated(graph.input.iter().map(|v| v.name.as_str())).map(|name| ("inputs", name));
+    let outputs = repeated(graph.output.iter().map(|v| v.name.as_str())).map(|name| ("outputs", name));
+    let initialisers = repeated(graph.initializer.iter().map(|t| t.name.as_str())).map(|name| ("initialisers", name));
+    if let Some((what, name)) = inputs.or(outputs).or(initialisers) {
+        return Err(broken(path, format!("two {what} are called {name:?}: the file is damaged, or was exported wrongly")));
+    }
+    // an input may have an initialiser: its default value
+    let mut known: BTreeSet<&str> =
+        graph.input.iter().map(|v| v.name.as_str()).chain(graph.initializer.iter().map(|t| t.name.as_str())).collect();
+    for node in &graph.node {
+        if let Some(name) = node.output.iter().find(|name| !name.is_empty() && !known.insert(name)) {
+            let op = node.op_type.escape_debug();
+            return Err(broken(path, format!("node {:?} ({op}) provides {name:?}, which something else provides already", node.name)));
+        }
+    }
     let lost = |name: &str| !name.is_empty() && !known.contains(name);
     for node in &graph.node {
         if let Some(name) = node.input.iter().find(|name| lost(name)) {
-            return Err(broken(path, format!("node {:?} ({}) reads {name:?}, which nothing provides", node.name, node.op_type)));
+            return Err(broken(
+                path,
+                format!("node {:?} ({}) reads {name:?}, which nothing provides", node.name, node.op_type.escape_debug()),
+            ));
         }
     }
     if let Some(output) = graph.output.iter().find(|v| lost(&v.name)) {
@@ -95,7 +158,7 @@ fn check_operators(graph: &pb::GraphProto) -> Result<()> {
         }
         let operator = if standard { node.op_type.clone() } else { format!("{}.{}", node.domain, node.op_type) };
         let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
-        unknown.entry(operator).or_default().push(name);
+        unknown.entry(operator.escape_debug().to_string()).or_default().push(name);
     }
     if unknown.is_empty() {
         return Ok(());
@@ -122,10 +185,14 @@ pub fn input_shapes(path: &Path, proto: &pb::ModelProto, given: &BTreeMap<String
         let names: Vec<_> = inputs.iter().map(|v| v.name.as_str()).collect();
         return Err(Error::Usage(format!("--shapes names {name:?}, but the model's inputs are {names:?}")));
     }
-    let mut open = Vec::new();
+    let (mut open, mut flags) = (Vec::new(), String::new());
     let mut shapes = Vec::new();
     for input in inputs {
         if let Some(shape) = given.get(&input.name) {
+            if too_large(shape) {
+                let shape = shape_text(shape);
+                return Err(Error::Usage(format!("--shapes {}:{shape}: 2^31 elements or more, which hiosc cannot index", input.name)));
+            }
             shapes.push((input.name.clone(), shape.clone()));
             continue;
         }
@@ -141,26 +208,41 @@ pub fn input_shapes(path: &Path, proto: &pb::ModelProto, given: &BTreeMap<String
             fixed.collect()
         });
         match fixed {
+            Some(shape) if too_large(&shape) => {
+                let shape = shape_text(&shape);
+                return Err(broken(path, format!("input {:?} is {shape}: 2^31 elements or more, which hiosc cannot index", input.name)));
+            }
             Some(shape) => shapes.push((input.name.clone(), shape)),
-            None => open.push(format!("{} has shape {}", input.name, dims.map_or("unknown".into(), shape_words))),
+            None => {
+                open.push(format!(
+                    "{:?} is {}",
+                    input.name,
+                    dims.map_or("of unknown rank".into(), |dims| shape_words(dims, |name| if name.is_empty() { "?" } else { name }))
+                ));
+                let example = dims.map_or("1x3x224x224".into(), |dims| shape_words(dims, |_| "1"));
+                let value = format!("{}:{example}", input.name);
+                let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_.:/-".contains(c));
+                flags += &if plain { format!(" --shapes {value}") } else { format!(" --shapes {value:?}") };
+            }
         }
     }
     if open.is_empty() {
         return Ok(shapes);
     }
-    let example = open[0].split(' ').next().unwrap_or("input");
-    Err(broken(
-        path,
-        format!("dynamic input shapes ({}): give them with --shapes, for example --shapes {example}:1x3x224x224", open.join("; ")),
-    ))
+    Err(broken(path, format!("dynamic input shapes: {}; give them, for example with{flags}", open.join(", "))))
 }
 
-/// `batch x 3 x 224 x 224`
-fn shape_words(dims: &[pb::tensor_shape_proto::Dimension]) -> String {
+/// hiosc's kernels index with 32 bits.
+fn too_large(shape: &[usize]) -> bool {
+    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n >= 1 << 31)
+}
+
+/// `batchx3x224x224`; `name_of` gives what stands for a dimension without a value.
+fn shape_words(dims: &[pb::tensor_shape_proto::Dimension], name_of: fn(&str) -> &str) -> String {
     let words = dims.iter().map(|d| match &d.value {
         Some(Dim::DimValue(n)) if *n > 0 => n.to_string(),
-        Some(Dim::DimParam(name)) if !name.is_empty() => name.clone(),
-        _ => "?".into(),
+        Some(Dim::DimParam(name)) => name_of(name).to_string(),
+        _ => name_of("").to_string(),
     });
     words.collect::<Vec<_>>().join("x")
 }

@@ -10,29 +10,37 @@
 //! | `Conv` (1-D and 2-D, NCHW, OIHW) | `Conv`; one axis is added to a 1-D one by views |
 //! | `MaxPool`, `SumPool {normalize}` | `Pool` |
 //! | `EinSum` of two operands | `MatMul`, its axes sorted into batch, m, n, k (see `einsum.rs`) |
-//! | `Reduce<Sum, Max, Min>` | `Reduce` |
-//! | binary and elementwise ones | `Elementwise`; an operand with one constant value moves into the expression, `max(x, 0)` becomes `relu` |
+//! | `Reduce<Sum, Max, Min, Prod, MeanOfSquares>` | `Reduce`, the last behind a square |
+//! | `Resize` | a `MatMul` for each axis that changes (see `resize.rs`) |
+//! | `RmsNorm` | square, mean, and one `Elementwise` of the input and the mean |
+//! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
 //! | `Softmax` of one axis, `TypedConcat` | `Softmax`, `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
+//! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
+//!
+//! Truth values (`bool`) are f32 numbers inside the graph, 1 or 0; they cannot be inputs or outputs of the model. A constant of another type is an
+//! error only for who reads it: tract often leaves shapes and axes behind that nothing lowered needs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::array::{MultiBroadcastTo, TypedConcat};
+use tract_onnx::tract_core::ops::array::TypedConcat;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
-use tract_onnx::tract_core::ops::change_axes::{AxisOp, IntoShape};
+use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::konst::Const;
-use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer, Softmax, SoftmaxKind};
+use tract_onnx::tract_core::ops::logic::Iff;
+use tract_onnx::tract_core::ops::nn::resize::Resize;
+use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer, RmsNorm, Softmax, SoftmaxKind};
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::some;
-use super::einsum;
+use super::{einsum, scalar};
 use crate::error::{Error, Result};
 use crate::graph::{
     Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Tensor, Unary,
@@ -40,7 +48,7 @@ use crate::graph::{
 use crate::ids::TensorId;
 
 /// Why one node cannot be lowered.
-type Reason = String;
+pub(super) type Reason = String;
 
 /// The names that the ONNX file uses. tract keeps a node's name, or appends to it (`Gemm_0` becomes `Gemm_0.ab`).
 struct Names<'a> {
@@ -94,16 +102,25 @@ impl<'a> Names<'a> {
     }
 }
 
-struct Lowering<'a> {
-    model: &'a TypedModel,
+/// The graph so far.
+pub(super) struct Lowering<'a> {
+    pub(super) model: &'a TypedModel,
     names: Names<'a>,
-    graph: Graph,
-    tensors: BTreeMap<OutletId, TensorId>,
+    pub(super) graph: Graph,
+    pub(super) tensors: BTreeMap<OutletId, TensorId>,
+    /// Constants that have no form here, and why; an error for who reads them.
+    unusable: BTreeMap<OutletId, Reason>,
 }
 
 /// The graph of the typed model `model`; input and output names come from `proto`.
 pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result<Graph> {
-    let mut lowering = Lowering { model, names: Names::new(proto), graph: Graph { name, ..Graph::default() }, tensors: BTreeMap::new() };
+    let mut lowering = Lowering {
+        model,
+        names: Names::new(proto),
+        graph: Graph { name, ..Graph::default() },
+        tensors: BTreeMap::new(),
+        unusable: BTreeMap::new(),
+    };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
     let mut refused: BTreeMap<(String, Reason), Vec<&str>> = BTreeMap::new();
     for &input in &model.inputs {
@@ -113,12 +130,22 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     }
     for id in order {
         let node = model.node(id);
-        let ready = node.inputs.iter().all(|i| lowering.tensors.contains_key(i));
+        let ready = node.inputs.iter().all(|i| lowering.tensors.contains_key(i) || lowering.unusable.contains_key(i));
         if node.op_is::<TypedSource>() || !ready {
             continue; // a node behind a refused one is not at fault
         }
         if let Err(reason) = lowering.node(node) {
             refused.entry((node.op.name().into_owned(), reason)).or_default().push(&node.name);
+        }
+    }
+    for outlet in &model.outputs {
+        let reason = match model.outlet_fact(*outlet).map(|fact| fact.datum_type) {
+            Ok(DatumType::F32) => lowering.unusable.get(outlet).cloned(),
+            Ok(other) => Some(format!("outputs of type {other:?} are not supported yet")),
+            Err(e) => Some(format!("{e:#}")),
+        };
+        if let Some(reason) = reason {
+            refused.entry(("output".into(), reason)).or_default().push(&model.node(outlet.node).name);
         }
     }
     if !refused.is_empty() {
@@ -135,8 +162,9 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
 impl Lowering<'_> {
     fn define_input(&mut self, outlet: OutletId) -> Result<(), Reason> {
         let tensor = self.describe(outlet, Origin::Input)?;
-        if tensor.dtype != DType::F32 {
-            return Err(format!("{} inputs are not supported yet", tensor.dtype.name()));
+        let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
+        if fact.datum_type != DatumType::F32 {
+            return Err(format!("inputs of type {:?} are not supported yet", fact.datum_type));
         }
         let id = self.graph.add_tensor(tensor);
         self.graph.inputs.push(id);
@@ -157,7 +185,7 @@ impl Lowering<'_> {
     fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let dtype = match fact.datum_type {
-            DatumType::F32 => DType::F32,
+            DatumType::F32 | DatumType::Bool => DType::F32,
             DatumType::I64 | DatumType::TDim => DType::I64,
             other => return Err(format!("element type {other:?} is not supported yet")),
         };
@@ -171,7 +199,17 @@ impl Lowering<'_> {
 
     fn node(&mut self, node: &TypedNode) -> Result<(), Reason> {
         if let Some(constant) = node.op_as::<Const>() {
-            return self.constant(node, constant.val());
+            if let Err(reason) = self.constant(node, constant.val()) {
+                self.unusable.insert(node.id.into(), reason);
+            }
+            return Ok(());
+        }
+        if let Some(op) = node.op_as::<Resize>() {
+            let output = self.describe(node.id.into(), Origin::Input)?;
+            return self.resize(node, op, output);
+        }
+        if let Some(reason) = node.inputs.iter().find_map(|i| self.unusable.get(i)) {
+            return Err(format!("it reads a constant whose {reason}"));
         }
         if node.op_is::<Identity>() {
             self.tensors.insert(node.id.into(), self.tensors[&node.inputs[0]]);
@@ -185,6 +223,9 @@ impl Lowering<'_> {
             return Err(format!("{} results are not supported yet", output.dtype.name()));
         }
         let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
+        if self.movement(node, &inputs, &output)? {
+            return Ok(());
+        }
         let kind = if let Some(conv) = node.op_as::<TractConv>() {
             return self.conv(node, conv, inputs, output);
         } else if let Some(op) = node.op_as::<MaxPool>() {
@@ -201,41 +242,51 @@ impl Lowering<'_> {
             let shapes: Vec<_> = inputs.iter().map(|&t| self.graph.tensor(t).shape.as_slice()).collect();
             OpKind::MatMul(einsum::matmul(op, &shapes, &output.shape)?)
         } else if let Some(op) = node.op_as::<TractReduce>() {
+            let mut axes = op.axes.to_vec();
+            axes.sort_unstable();
             let kind = match op.reducer {
                 Reducer::Sum => ReduceKind::Sum,
                 Reducer::Max => ReduceKind::Max,
                 Reducer::Min => ReduceKind::Min,
+                Reducer::Prod => ReduceKind::Product,
+                Reducer::MeanOfSquares => {
+                    self.mean_of_squares(node, inputs[0], axes, output);
+                    return Ok(());
+                }
                 other => return Err(format!("reduction {other:?} is not supported yet")),
             };
-            let mut axes = op.axes.to_vec();
-            axes.sort_unstable();
             OpKind::Reduce(Reduce { kind, axes })
+        } else if let Some(op) = node.op_as::<RmsNorm>() {
+            return self.rms_norm(node, op, inputs[0], output);
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
             return self.binary(node, op, inputs, output);
         } else if let Some(op) = node.op_as::<ElementWiseOp>() {
-            let unary = unary(&op.0.name()).ok_or("this elementwise function is not supported yet")?;
-            OpKind::Elementwise(Elementwise { expr: Expr::identity().then(unary) })
+            let expr = scalar::unary(op).ok_or("this elementwise function is not supported yet")?;
+            OpKind::Elementwise(Elementwise { expr })
+        } else if node.op_is::<Iff>() {
+            let (operands, kept) = self.operands(&inputs)?;
+            let [condition, yes, no] = <[Expr; 3]>::try_from(operands).map_err(|_| "it must have three inputs")?;
+            return self.elementwise(node, yes.where_not_zero(condition, no), kept, output);
+        } else if let Some(op) = node.op_as::<Cast>() {
+            let from = self.model.outlet_fact(node.inputs[0]).map_err(|e| format!("{e:#}"))?.datum_type;
+            let expr =
+                scalar::cast(from, op.to).ok_or_else(|| format!("a conversion from {from:?} to {:?} is not supported yet", op.to))?;
+            if expr.is_identity() {
+                self.tensors.insert(node.id.into(), inputs[0]);
+                return Ok(());
+            }
+            OpKind::Elementwise(Elementwise { expr })
         } else if let Some(op) = node.op_as::<Softmax>() {
             match (op.axes.as_slice(), op.kind, op.quant_output_dt) {
                 (&[axis], SoftmaxKind::Softmax, None) => OpKind::Softmax { axis },
+                (_, SoftmaxKind::LogSoftmax, None) => {
+                    let axes = op.axes.to_vec();
+                    return self.log_softmax(node, axes, inputs[0], output);
+                }
                 _ => return Err("only a plain softmax along one axis is supported yet".into()),
             }
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             OpKind::Concat { axis: op.axis }
-        } else if node.op_is::<MultiBroadcastTo>() {
-            let rank = self.graph.tensor(inputs[0]).shape.len();
-            if rank != output.shape.len() {
-                return Err("a broadcast that adds axes is not supported yet".into());
-            }
-            OpKind::Elementwise(Elementwise { expr: Expr::identity() })
-        } else if let Some(op) = node.op_as::<AxisOp>() {
-            let input = &self.graph.tensor(inputs[0]).shape;
-            if !keeps_order(op, input) {
-                return Err("a transposition that moves data is not supported yet".into());
-            }
-            OpKind::Reshape
-        } else if node.op_is::<IntoShape>() && self.graph.tensor(inputs[0]).elements() == output.elements() {
-            OpKind::Reshape
         } else {
             return Err("this operator is not supported yet".into());
         };
@@ -244,7 +295,7 @@ impl Lowering<'_> {
     }
 
     /// Adds the operator and its output.
-    fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
+    pub(super) fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
         let output = self.graph.add_tensor(output);
         self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
         self.tensors.insert(node.id.into(), output);
@@ -253,7 +304,7 @@ impl Lowering<'_> {
     fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {
         let text = |e: TractError| format!("{e:#}");
         let constant = match value.datum_type() {
-            DatumType::F32 => Constant::F32(super::typed::f32_values(value).map_err(text)?.into()),
+            DatumType::F32 | DatumType::Bool => Constant::F32(super::typed::f32_values(value).map_err(text)?.into()),
             DatumType::I64 | DatumType::TDim => {
                 let integers = value.cast_to::<i64>().map_err(text)?;
                 Constant::I64(integers.try_as_plain_ram().and_then(|t| Ok(t.as_slice::<i64>()?.into())).map_err(text)?)
@@ -267,7 +318,7 @@ impl Lowering<'_> {
     }
 
     /// A view of `id` under `shape`, or `id` itself.
-    fn reshaped(&mut self, id: TensorId, shape: Vec<usize>) -> TensorId {
+    pub(super) fn reshaped(&mut self, id: TensorId, shape: Vec<usize>) -> TensorId {
         if self.graph.tensor(id).shape == shape {
             return id;
         }
@@ -354,33 +405,68 @@ impl Lowering<'_> {
     }
 
     fn binary(&mut self, node: &TypedNode, op: &TypedBinOp, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
-        let binary = match op.0.name() {
-            "Add" => Binary::Add,
-            "Sub" => Binary::Sub,
-            "Mul" => Binary::Mul,
-            "Div" => Binary::Div,
-            "Max" => Binary::Max,
-            "Min" => Binary::Min,
-            _ => return Err("this binary function is not supported yet".into()),
-        };
+        let (operands, kept) = self.operands(&inputs)?;
+        let [a, b] = <[Expr; 2]>::try_from(operands).map_err(|_| "it must have two inputs")?;
+        let expr = scalar::binary(op.0.name(), a, b).ok_or("this binary function is not supported yet")?;
+        self.elementwise(node, expr, kept, output)
+    }
+
+    fn elementwise(&mut self, node: &TypedNode, expr: Expr, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
+        self.finish(node, OpKind::Elementwise(Elementwise { expr }), inputs, output);
+        Ok(())
+    }
+
+    /// What an expression reads for each of `inputs`, and those that it reads from memory: one constant value is part of the expression.
+    fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
         if inputs.iter().any(|&t| self.graph.tensor(t).dtype != DType::F32) {
             return Err("operands other than f32 are not supported yet".into());
         }
         let mut kept = Vec::new();
-        let mut operand = |graph: &Graph, id: TensorId| match graph.constant_f32(id) {
+        let operand = |&id: &TensorId| match self.graph.constant_f32(id) {
             Some(values) if values.len() == 1 => Expr::Const(values[0]),
             _ => {
                 kept.push(id);
                 Expr::Input(kept.len() - 1)
             }
         };
-        let (a, b) = (operand(&self.graph, inputs[0]), operand(&self.graph, inputs[1]));
-        let expr = match (binary, a, b) {
-            (Binary::Max, x, Expr::Const(0.0)) | (Binary::Max, Expr::Const(0.0), x) => x.then(Unary::Relu),
-            (binary, a, b) => Expr::binary(binary, a, b),
-        };
-        self.finish(node, OpKind::Elementwise(Elementwise { expr }), kept, output);
-        Ok(())
+        Ok((inputs.iter().map(operand).collect(), kept))
+    }
+
+    /// The mean of the squares of `x` along `axes`, into `output`.
+    fn mean_of_squares(&mut self, node: &TypedNode, x: TensorId, axes: Vec<usize>, output: Tensor) {
+        let squares = Tensor { name: format!("{}.squares", output.name), shape: self.graph.tensor(x).shape.clone(), ..output.clone() };
+        self.finish(node, OpKind::Elementwise(Elementwise { expr: Expr::identity().then(Unary::Square) }), vec![x], squares);
+        let squares = self.tensors[&node.id.into()];
+        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes }), vec![squares], output);
+    }
+
+    /// `d - log(sum(exp(d)))` with `d = x - max(x)`: the logarithm of a softmax, which could be 0, would lose everything.
+    fn log_softmax(&mut self, node: &TypedNode, mut axes: Vec<usize>, x: TensorId, output: Tensor) -> Result<(), Reason> {
+        axes.sort_unstable();
+        let mut small = output.shape.clone();
+        axes.iter().for_each(|&axis| small[axis] = 1);
+        let part =
+            |what: &str, shape: &[usize]| Tensor { name: format!("{}.{what}", output.name), shape: shape.to_vec(), ..output.clone() };
+        let id = OutletId::from(node.id);
+        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Max, axes: axes.clone() }), vec![x], part("max", &small));
+        let max = self.tensors[&id];
+        let below = Expr::binary(Binary::Sub, Expr::Input(0), Expr::Input(1));
+        self.elementwise(node, below.clone().then(Unary::Exp), vec![x, max], part("exp", &output.shape))?;
+        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Sum, axes }), vec![self.tensors[&id]], part("sum", &small));
+        let sum = self.tensors[&id];
+        self.elementwise(node, Expr::binary(Binary::Sub, below, Expr::Input(2).then(Unary::Log)), vec![x, max, sum], output)
+    }
+
+    /// `x / sqrt(mean(x^2) + eps)`
+    fn rms_norm(&mut self, node: &TypedNode, op: &RmsNorm, x: TensorId, output: Tensor) -> Result<(), Reason> {
+        let eps = op.eps.cast_to_scalar::<f32>().map_err(|e| format!("{e:#}"))?;
+        let mut shape = output.shape.clone();
+        shape[op.axis] = 1;
+        let mean = Tensor { name: format!("{}.mean", output.name), shape, ..output.clone() };
+        self.mean_of_squares(node, x, vec![op.axis], mean);
+        let mean = self.tensors[&node.id.into()];
+        let factor = Expr::binary(Binary::Add, Expr::Input(1), Expr::Const(eps)).then(Unary::Rsqrt);
+        self.elementwise(node, Expr::binary(Binary::Mul, Expr::Input(0), factor), vec![x, mean], output)
     }
 }
 
@@ -416,36 +502,5 @@ impl Window {
             pads_begin: wide(&before, 0)?,
             pads_end: wide(&after, 0)?,
         })
-    }
-}
-
-/// Our function for tract's elementwise operator `name`.
-fn unary(name: &str) -> Option<Unary> {
-    Some(match name {
-        "Abs" => Unary::Abs,
-        "Exp" => Unary::Exp,
-        "Ln" => Unary::Log,
-        "Sqrt" => Unary::Sqrt,
-        "Rsqrt" => Unary::Rsqrt,
-        "Recip" => Unary::Recip,
-        "Neg" => Unary::Neg,
-        "Square" => Unary::Square,
-        "Sigmoid" => Unary::Sigmoid,
-        "Tanh" => Unary::Tanh,
-        _ => return None,
-    })
-}
-
-/// Whether `op` leaves the elements of a row-major tensor of `shape` where they are.
-fn keeps_order(op: &AxisOp, shape: &[usize]) -> bool {
-    match *op {
-        AxisOp::Move(from, to) => {
-            let mut axes: Vec<usize> = (0..shape.len()).collect();
-            let moved = axes.remove(from);
-            axes.insert(to, moved);
-            let real: Vec<usize> = axes.into_iter().filter(|&a| shape[a] != 1).collect();
-            real.is_sorted()
-        }
-        _ => true,
     }
 }

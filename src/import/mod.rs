@@ -7,7 +7,7 @@
 //! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, operators tract has never heard
 //!    of (all of them in one error), input shapes.
 //! 2. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
-//!    caught and reported as an error.
+//!    caught and reported as an error. `mend.rs` rewrites what tract types but cannot run.
 //! 3. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
 //!
 //! tract appears in this room only.
@@ -15,6 +15,10 @@
 mod decode;
 mod einsum;
 mod lower;
+mod mend;
+mod movement;
+mod resize;
+mod scalar;
 mod typed;
 
 use std::collections::BTreeMap;
@@ -24,7 +28,7 @@ use sha2::{Digest, Sha256};
 use tract_onnx::prelude::*;
 
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Graph, shape_text};
 
 /// What the caller may say about a model.
 #[derive(Clone, Debug, Default)]
@@ -52,11 +56,22 @@ pub fn import(path: &Path, options: &Options) -> Result<Model> {
     let proto = decode::decode(path, &bytes)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
     let shapes = decode::input_shapes(path, &proto, &options.shapes)?;
-    let (typed, kept) = typed::type_model(path, &proto, &shapes)?;
+    let (typed, kept) = typed::type_model(path, &proto, &shapes).map_err(|e| blame_shapes(e, options))?;
     let name = path.file_stem().map_or("model".into(), |s| s.to_string_lossy().into_owned());
     let graph = lower::lower(name, &proto, &kept)?;
     graph.verify()?;
     Ok(Model { graph, hash, onnx_nodes, typed, path: path.to_path_buf() })
+}
+
+/// A model that does not type under shapes that the caller gave: they are the first suspects.
+fn blame_shapes(error: Error, options: &Options) -> Error {
+    match error {
+        Error::Model { path, message } if !options.shapes.is_empty() => {
+            let given: Vec<_> = options.shapes.iter().map(|(name, shape)| format!("{name}:{}", shape_text(shape))).collect();
+            Error::Model { path, message: format!("with the given shapes {}: {message}", given.join(", ")) }
+        }
+        other => other,
+    }
 }
 
 impl Model {

@@ -54,7 +54,8 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
                 model.set_outlet_fact(outlet, InferenceFact::dt_shape(dtype, shape))?;
             }
         }
-        let typed = model.into_typed()?;
+        let mut typed = model.into_typed()?;
+        super::mend::negative_pads(&mut typed)?;
         let mut kept = typed.clone();
         let mut optimizer = Optimizer::prop_consts();
         optimizer.passes.push(Box::new(KeepConvolutions(0)));
@@ -100,7 +101,7 @@ pub fn quietly<T>(path: &Path, doing: &str, f: impl FnOnce() -> TractResult<T>) 
 
 /// At most 400 characters, on one line.
 fn one_line(text: &str) -> String {
-    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "?");
     if let Some((end, _)) = line.char_indices().nth(400) {
         line.truncate(end);
         line.push_str("...");

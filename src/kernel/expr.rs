@@ -11,6 +11,7 @@ pub(super) fn cpp(expr: &Expr) -> String {
         Expr::Const(c) => format!("Const<0x{:08x}u /* {c:?} */>", c.to_bits()),
         Expr::Unary(op, a) => format!("{}<{}>", unary(*op), cpp(a)),
         Expr::Binary(op, a, b) => format!("{}<{}, {}>", binary(*op), cpp(a), cpp(b)),
+        Expr::Select(c, a, b) => format!("Select<{}, {}, {}>", cpp(c), cpp(a), cpp(b)),
     }
 }
 
@@ -21,6 +22,7 @@ pub(super) fn name(expr: &Expr) -> String {
         Expr::Const(c) => format!("c{:08x}", c.to_bits()),
         Expr::Unary(op, a) => format!("{}_{}", op.name(), name(a)),
         Expr::Binary(op, a, b) => format!("{}_{}_{}", op.name(), name(a), name(b)),
+        Expr::Select(c, a, b) => format!("select_{}_{}_{}", name(c), name(a), name(b)),
     }
 }
 
@@ -99,6 +101,25 @@ fn unary(op: Unary) -> &'static str {
         Unary::Sigmoid => "Sigmoid",
         Unary::Tanh => "Tanh",
         Unary::Square => "Square",
+        Unary::HardSwish => "HardSwish",
+        Unary::Silu => "Silu",
+        Unary::Gelu => "Gelu",
+        Unary::Erf => "Erf",
+        Unary::Floor => "Floor",
+        Unary::Ceil => "Ceil",
+        Unary::Round => "Round",
+        Unary::Sign => "Sign",
+        Unary::Sin => "Sin",
+        Unary::Cos => "Cos",
+        Unary::Tan => "Tan",
+        Unary::Asin => "Asin",
+        Unary::Acos => "Acos",
+        Unary::Atan => "Atan",
+        Unary::Sinh => "Sinh",
+        Unary::Cosh => "Cosh",
+        Unary::Asinh => "Asinh",
+        Unary::Acosh => "Acosh",
+        Unary::Atanh => "Atanh",
     }
 }
 
@@ -110,6 +131,10 @@ fn binary(op: Binary) -> &'static str {
         Binary::Div => "Div",
         Binary::Max => "Max",
         Binary::Min => "Min",
+        Binary::Pow => "Pow",
+        Binary::Less => "Less",
+        Binary::LessEqual => "LessEqual",
+        Binary::Equal => "Equal",
     }
 }
 

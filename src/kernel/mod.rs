@@ -16,6 +16,7 @@
 
 mod concat;
 mod conv;
+mod copy;
 mod draft;
 mod elementwise;
 mod expr;
@@ -78,6 +79,9 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::Elementwise(elementwise) => elementwise::drafts(&site, elementwise)?,
         OpKind::Softmax { axis } => softmax::drafts(&site, *axis)?,
         OpKind::Concat { axis } => concat::drafts(&site, *axis)?,
+        OpKind::Transpose { permutation } => copy::transpose(&site, permutation)?,
+        OpKind::Slice(slice) => copy::slice(&site, slice)?,
+        OpKind::Pad(pad) => copy::pad(&site, pad)?,
         OpKind::Reshape => return Err(site.wrong("a reshape has no kernel: the free-views rule should have removed it")),
     };
     let kernels: Vec<Kernel> = drafts.into_iter().filter_map(draft::Draft::finish).collect();

@@ -1,6 +1,6 @@
 //! A plain interpreter of graphs: loops written from the operators' definitions, in f64 where sums are long. Slow, and meant to be obviously right.
 
-use hiosc::graph::{Binary, Constant, Expr, Graph, OpKind, Operator, Origin, PoolKind, ReduceKind, Unary};
+use hiosc::graph::{Binary, Constant, Expr, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind, Unary};
 use hiosc::ids::TensorId;
 
 /// The outputs of `graph` for `inputs`.
@@ -109,6 +109,7 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
             let reduce = |g: &Vec<f32>| match r.kind {
                 ReduceKind::Sum => g.iter().map(|&v| v as f64).sum::<f64>() as f32,
                 ReduceKind::Mean => (g.iter().map(|&v| v as f64).sum::<f64>() / g.len() as f64) as f32,
+                ReduceKind::Product => g.iter().map(|&v| v as f64).product::<f64>() as f32,
                 ReduceKind::Max => g.iter().copied().fold(f32::NEG_INFINITY, |a, b| binary(Binary::Max, a, b)),
                 ReduceKind::Min => g.iter().copied().fold(f32::INFINITY, |a, b| binary(Binary::Min, a, b)),
             };
@@ -146,6 +147,24 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
             };
             (0..elements).map(value).collect()
         }
+        OpKind::Transpose { permutation } => {
+            let value = |i: usize| {
+                let index = unravel(i, out);
+                let mut source = vec![0; out.len()];
+                permutation.iter().zip(index).for_each(|(&axis, at)| source[axis] = at);
+                args[0][ravel(&source, shapes[0])]
+            };
+            (0..elements).map(value).collect()
+        }
+        OpKind::Slice(s) => {
+            let value = |i: usize| {
+                let place = |axis: usize, at: usize| s.begin[axis].checked_add_signed(at as isize * s.step[axis]).expect("inside");
+                let index: Vec<usize> = unravel(i, out).into_iter().enumerate().map(|(axis, at)| place(axis, at)).collect();
+                args[0][ravel(&index, shapes[0])]
+            };
+            (0..elements).map(value).collect()
+        }
+        OpKind::Pad(p) => (0..elements).map(|i| padded(p, &args[0], shapes[0], &unravel(i, out))).collect(),
         OpKind::Reshape => args[0].clone(),
     }
 }
@@ -163,12 +182,47 @@ fn ravel(index: &[usize], shape: &[usize]) -> usize {
     index.iter().zip(shape).fold(0, |at, (i, d)| at * d + i)
 }
 
+/// The element of the padded `x` at `index`.
+fn padded(pad: &Pad, x: &[f32], shape: &[usize], index: &[usize]) -> f32 {
+    let mut source = Vec::new();
+    for (axis, &at) in index.iter().enumerate() {
+        let (at, last) = (at as isize - pad.before[axis] as isize, shape[axis] as isize - 1);
+        source.push(match pad.mode {
+            PadMode::Constant(value) if at < 0 || at > last => return value,
+            PadMode::Constant(_) => at,
+            PadMode::Reflect if at > last => 2 * last - at,
+            PadMode::Reflect => at.abs(),
+            PadMode::Edge => at.clamp(0, last),
+        } as usize);
+    }
+    x[ravel(&source, shape)]
+}
+
+/// The error function, from its series (near 0) or its continued fraction.
+pub fn erf(x: f64) -> f64 {
+    if x.is_nan() {
+        return x;
+    }
+    let (size, mut term) = (x.abs(), x);
+    if size < 2.5 {
+        let mut sum = x;
+        for n in 1..60 {
+            term *= -x * x / n as f64;
+            sum += term / (2 * n + 1) as f64;
+        }
+        return sum * std::f64::consts::FRAC_2_SQRT_PI;
+    }
+    let fraction = (1..60).rev().fold(size, |f, n| size + n as f64 / 2.0 / f);
+    (1.0 - (-size * size).exp() / fraction / std::f64::consts::PI.sqrt()).copysign(x)
+}
+
 /// The value of an expression.
 pub fn scalar(expr: &Expr, x: &dyn Fn(usize) -> f32) -> f32 {
     match expr {
         Expr::Input(i) => x(*i),
         Expr::Const(c) => *c,
         Expr::Binary(op, a, b) => binary(*op, scalar(a, x), scalar(b, x)),
+        Expr::Select(c, a, b) => scalar(if scalar(c, x) != 0.0 { a } else { b }, x),
         Expr::Unary(op, a) => {
             let a = scalar(a, x);
             match op {
@@ -183,6 +237,26 @@ pub fn scalar(expr: &Expr, x: &dyn Fn(usize) -> f32) -> f32 {
                 Unary::Sigmoid => 1.0 / (1.0 + (-a).exp()),
                 Unary::Tanh => a.tanh(),
                 Unary::Square => a * a,
+                Unary::HardSwish => a * (a / 6.0 + 0.5).clamp(0.0, 1.0),
+                Unary::Silu => a / (1.0 + (-a).exp()),
+                Unary::Gelu => (0.5 * a as f64 * (1.0 + erf(a as f64 * std::f64::consts::FRAC_1_SQRT_2))) as f32,
+                Unary::Erf => erf(a as f64) as f32,
+                Unary::Floor => a.floor(),
+                Unary::Ceil => a.ceil(),
+                Unary::Round => a.round_ties_even(),
+                Unary::Sign if a == 0.0 || a.is_nan() => a,
+                Unary::Sign => a.signum(),
+                Unary::Sin => a.sin(),
+                Unary::Cos => a.cos(),
+                Unary::Tan => a.tan(),
+                Unary::Asin => a.asin(),
+                Unary::Acos => a.acos(),
+                Unary::Atan => a.atan(),
+                Unary::Sinh => a.sinh(),
+                Unary::Cosh => a.cosh(),
+                Unary::Asinh => a.asinh(),
+                Unary::Acosh => a.acosh(),
+                Unary::Atanh => a.atanh(),
             }
         }
     }
@@ -197,5 +271,9 @@ fn binary(op: Binary, a: f32, b: f32) -> f32 {
         Binary::Max | Binary::Min if a.is_nan() || b.is_nan() => f32::NAN,
         Binary::Max => a.max(b),
         Binary::Min => a.min(b),
+        Binary::Pow => a.powf(b),
+        Binary::Less => f32::from(u8::from(a < b)),
+        Binary::LessEqual => f32::from(u8::from(a <= b)),
+        Binary::Equal => f32::from(u8::from(a == b)),
     }
 }

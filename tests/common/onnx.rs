@@ -14,6 +14,7 @@ pub enum Attr<'a> {
     Int(&'a str, i64),
     Ints(&'a str, &'a [i64]),
     Float(&'a str, f32),
+    Text(&'a str, &'a str),
 }
 
 /// The type of an f32 tensor; a dimension of -1 is symbolic ("N").
@@ -48,6 +49,14 @@ impl Model {
         self
     }
 
+    /// A vector of integers: axes, bounds, pads.
+    pub fn ints(mut self, name: &str, values: &[i64]) -> Model {
+        let dims = vec![values.len() as i64];
+        let tensor = pb::TensorProto { name: name.into(), dims, data_type: 7, int64_data: values.to_vec(), ..Default::default() };
+        self.graph.initializer.push(tensor);
+        self
+    }
+
     /// A weight of random values.
     pub fn random_weight(self, name: &str, shape: &[i64]) -> Model {
         let seed = name.bytes().fold(7, |s: u64, b| s.wrapping_mul(31) + u64::from(b));
@@ -72,6 +81,7 @@ impl Model {
         self
     }
 
+    /// A node; several outputs are separated by commas.
     pub fn node(mut self, op: &str, inputs: &[&str], output: &str, attrs: &[Attr]) -> Model {
         let attribute = attrs.iter().map(|attr| match attr {
             Attr::Int(name, i) => {
@@ -80,6 +90,12 @@ impl Model {
             Attr::Ints(name, ints) => {
                 pb::AttributeProto { name: name.to_string(), r#type: AttributeType::Ints as i32, ints: ints.to_vec(), ..Default::default() }
             }
+            Attr::Text(name, s) => pb::AttributeProto {
+                name: name.to_string(),
+                r#type: AttributeType::String as i32,
+                s: s.as_bytes().to_vec(),
+                ..Default::default()
+            },
             Attr::Float(name, f) => {
                 pb::AttributeProto { name: name.to_string(), r#type: AttributeType::Float as i32, f: *f, ..Default::default() }
             }
@@ -88,7 +104,7 @@ impl Model {
             name: format!("/{output}/{op}"),
             op_type: op.into(),
             input: inputs.iter().map(|s| s.to_string()).collect(),
-            output: vec![output.into()],
+            output: output.split(',').map(str::to_string).collect(),
             attribute: attribute.collect(),
             ..Default::default()
         });

@@ -3,6 +3,7 @@
 use hiosc::graph::{Binary, Conv, Elementwise, Expr, MatMul, Pool, PoolKind, Reduce, ReduceKind, Unary};
 
 use super::harness::{Expected, Tensor};
+use crate::common::interpret::erf;
 
 /// Single precision loses at most this share of the magnitudes that were added.
 const SUM: f64 = 4e-6;
@@ -34,8 +35,29 @@ pub fn eval(expr: &Expr, x: &[f64]) -> f64 {
                 Unary::Sigmoid => 1.0 / (1.0 + (-a).exp()),
                 Unary::Tanh => a.tanh(),
                 Unary::Square => a * a,
+                Unary::HardSwish => a * (a / 6.0 + 0.5).clamp(0.0, 1.0),
+                Unary::Silu => a / (1.0 + (-a).exp()),
+                Unary::Gelu => 0.5 * a * (1.0 + erf(a * std::f64::consts::FRAC_1_SQRT_2)),
+                Unary::Erf => erf(a),
+                Unary::Floor => a.floor(),
+                Unary::Ceil => a.ceil(),
+                Unary::Round => a.round_ties_even(),
+                Unary::Sign if a == 0.0 || a.is_nan() => a,
+                Unary::Sign => a.signum(),
+                Unary::Sin => a.sin(),
+                Unary::Cos => a.cos(),
+                Unary::Tan => a.tan(),
+                Unary::Asin => a.asin(),
+                Unary::Acos => a.acos(),
+                Unary::Atan => a.atan(),
+                Unary::Sinh => a.sinh(),
+                Unary::Cosh => a.cosh(),
+                Unary::Asinh => a.asinh(),
+                Unary::Acosh => a.acosh(),
+                Unary::Atanh => a.atanh(),
             }
         }
+        Expr::Select(c, a, b) => eval(if eval(c, x) != 0.0 { a } else { b }, x),
         Expr::Binary(op, a, b) => {
             let (a, b) = (eval(a, x), eval(b, x));
             match op {
@@ -45,6 +67,10 @@ pub fn eval(expr: &Expr, x: &[f64]) -> f64 {
                 Binary::Div => a / b,
                 Binary::Max => larger(a, b),
                 Binary::Min => -larger(-a, -b),
+                Binary::Pow => a.powf(b),
+                Binary::Less => f64::from(u8::from(a < b)),
+                Binary::LessEqual => f64::from(u8::from(a <= b)),
+                Binary::Equal => f64::from(u8::from(a == b)),
             }
         }
     }
@@ -187,6 +213,10 @@ pub fn reduce(reduce: &Reduce, x: &Tensor, out: &[usize]) -> Expected {
         match reduce.kind {
             ReduceKind::Sum => expected.push(sum, SUM * scale),
             ReduceKind::Mean => expected.push(sum / group.len() as f64, SUM * scale),
+            ReduceKind::Product => {
+                let product: f64 = group.iter().product();
+                expected.push(product, 1e-6 * group.len() as f64 * product.abs() + 1e-37);
+            }
             ReduceKind::Max => expected.push(group.into_iter().fold(f64::NEG_INFINITY, larger), 0.0),
             ReduceKind::Min => expected.push(-group.into_iter().fold(f64::NEG_INFINITY, |a, b| larger(a, -b)), 0.0),
         }

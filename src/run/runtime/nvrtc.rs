@@ -82,7 +82,10 @@ impl Nvrtc {
     pub fn open(file: &Path) -> Result<Nvrtc, String> {
         let location = file.display().to_string();
         // SAFETY: NVRTC's initialisers have no preconditions; a file of this name that is not NVRTC is the user's own choice.
-        let library = unsafe { Library::new(file) }.map_err(|e| format!("{location}: {}", reason(&e)))?;
+        let library = unsafe { Library::new(file) }.map_err(|e| match reason(&e) {
+            said if said.starts_with(&location) => said, // the linker mostly begins with the file's name itself
+            said => format!("{location}: {said}"),
+        })?;
         macro_rules! function {
             ($name:literal) => {
                 // SAFETY: the field's type is the function's signature in nvrtc.h, which has been the same since CUDA 11.

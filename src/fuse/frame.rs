@@ -1,0 +1,57 @@
+//! `pad` and `slices`: a frame around the input of a convolution or a pooling becomes their own padding, and slices of slices one slice.
+//!
+//! What reads the framed tensor reads the smaller one instead. The frame may have other readers; they keep it.
+//!
+//! * a convolution, and a mean that counts padding, take in zeros;
+//! * a mean without padding of its own counts the frame as elements, which is to count padding;
+//! * a maximum takes in -inf.
+
+use super::{Patch, Replacement, Uses};
+use crate::graph::{Graph, OpKind, PadMode, PoolKind};
+use crate::ids::OpId;
+
+pub fn into_window(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
+    let mut operator = graph.operator(op).clone();
+    let framed = operator.inputs[0];
+    let source = graph.operator(graph.producer(framed)?);
+    let OpKind::Pad(pad) = &source.kind else { return None };
+    let PadMode::Constant(value) = pad.mode else { return None };
+    let ([0, 0, top, left], [0, 0, bottom, right]) = (&pad.before[..], &pad.after[..]) else { return None };
+    if graph.root(framed) != framed {
+        return None; // seen under another shape
+    }
+    let (begin, end) = match &mut operator.kind {
+        OpKind::Conv(conv) if value == 0.0 => (&mut conv.pads_begin, &mut conv.pads_end),
+        OpKind::Pool(pool) => {
+            let own = pool.pads_begin != [0, 0] || pool.pads_end != [0, 0];
+            match &mut pool.kind {
+                PoolKind::Max if value == f32::NEG_INFINITY => {}
+                PoolKind::Average { count_include_pad } if value == 0.0 && (*count_include_pad || !own) => *count_include_pad = true,
+                _ => return None,
+            }
+            (&mut pool.pads_begin, &mut pool.pads_end)
+        }
+        _ => return None,
+    };
+    *begin = [begin[0] + top, begin[1] + left];
+    *end = [end[0] + bottom, end[1] + right];
+    operator.inputs[0] = source.inputs[0];
+    Some(Patch { at: op, absorbed: Vec::new(), constants: Vec::new(), with: Replacement::Operator(Box::new(operator)) })
+}
+
+/// A slice of a slice reads the first one's source.
+pub fn merge_slices(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
+    let mut operator = graph.operator(op).clone();
+    let sliced = operator.inputs[0];
+    let source = graph.operator(graph.producer(sliced)?);
+    let (OpKind::Slice(outer), OpKind::Slice(inner)) = (&mut operator.kind, &source.kind) else { return None };
+    if graph.root(sliced) != sliced {
+        return None;
+    }
+    for axis in 0..inner.begin.len() {
+        outer.begin[axis] = inner.begin[axis].checked_add_signed(outer.begin[axis] as isize * inner.step[axis])?;
+        outer.step[axis] *= inner.step[axis];
+    }
+    operator.inputs[0] = source.inputs[0];
+    Some(Patch { at: op, absorbed: Vec::new(), constants: Vec::new(), with: Replacement::Operator(Box::new(operator)) })
+}

@@ -1,0 +1,174 @@
+//! Operators that only move elements: transposition, slice, padding.
+
+use super::Site;
+use super::draft::{Draft, block_size, blocks, joined};
+use crate::Result;
+use crate::graph::{Pad, PadMode, Slice};
+
+pub(super) fn transpose(site: &Site, permutation: &[usize]) -> Result<Vec<Draft>> {
+    let x = &site.only_input()?.shape;
+    let out = &site.output.shape;
+    let fits = permutation.len() == x.len()
+        && out.len() == x.len()
+        && (0..x.len()).all(|axis| permutation.contains(&axis))
+        && permutation.iter().zip(out).all(|(&axis, &size)| x[axis] == size);
+    site.require(fits, "its permutation and its shapes contradict each other")?;
+    let own = strides_of(x);
+    let strides = permutation.iter().map(|&axis| own[axis]).collect();
+    Ok(vec![strided(site, 0, strides, &format!("Axes {permutation:?}"))])
+}
+
+pub(super) fn slice(site: &Site, slice: &Slice) -> Result<Vec<Draft>> {
+    let x = &site.only_input()?.shape;
+    let out = &site.output.shape;
+    site.require([out.len(), slice.begin.len(), slice.step.len()] == [x.len(); 3], "it needs a beginning and a step for each axis")?;
+    let inside = |axis: usize| {
+        let last = slice.begin[axis] as i128 + slice.step[axis] as i128 * (out[axis] as i128 - 1);
+        slice.begin[axis] < x[axis] && (0..x[axis] as i128).contains(&last)
+    };
+    site.require((0..x.len()).all(inside), "it reads outside its input")?;
+    let own = strides_of(x);
+    let first = slice.begin.iter().zip(&own).map(|(&b, s)| b as i64 * s).sum();
+    let strides = slice.step.iter().zip(&own).map(|(&step, s)| step as i64 * s).collect();
+    let mut words = format!("From {:?}", slice.begin);
+    if slice.step.iter().any(|&step| step != 1) {
+        words += &format!(", step {:?}", slice.step);
+    }
+    Ok(vec![strided(site, first, strides, &words)])
+}
+
+/// A copy of the elements at `first` plus multiples of `strides`, in elements of the input, over the output's axes.
+fn strided(site: &Site, first: i64, strides: Vec<i64>, words: &str) -> Draft {
+    let (dims, strides) = merge(&site.output.shape, &strides);
+    let last = dims.len() - 1;
+    let aligned = first % 4 == 0 && strides[..last].iter().all(|s| s % 4 == 0);
+    let width = if dims[last].is_multiple_of(4) && strides[last] == 1 && aligned { 4 } else { 1 };
+    let elements = site.output.elements();
+    let threads = block_size(elements / width);
+    let name_of_strides = strides.iter().map(|s| s.to_string().replace('-', "m")).collect::<Vec<_>>().join("x");
+    let cpp = |values: &[String]| format!("Ints<{}>", values.join(", "));
+    let dims_cpp = cpp(&dims.iter().map(|d| d.to_string()).collect::<Vec<_>>());
+    let strides_cpp = cpp(&strides.iter().map(|s| s.to_string()).collect::<Vec<_>>());
+    Draft {
+        signature: format!("copy_d{}_s{name_of_strides}_f{first}", joined(&dims)),
+        candidate: format!("v{width}t{threads}"),
+        comment: vec![format!("{words} of x {} give y {}.", site.inputs[0].shape_text(), site.output.shape_text())],
+        header: "copy.cuh",
+        inputs: vec!["x".into()],
+        sync: false,
+        threads,
+        grid: [blocks(elements / width, threads), 1, 1],
+        static_shared_bytes: 0,
+        registers: 24,
+        body: vec![format!("strided_copy<{elements}, {dims_cpp}, {strides_cpp}, {first}, {width}, {threads}>(x, y);")],
+    }
+}
+
+pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
+    let x = &site.only_input()?.shape;
+    let out = &site.output.shape;
+    let fits = [out.len(), pad.before.len(), pad.after.len()] == [x.len(); 3]
+        && (0..x.len()).all(|a| pad.before[a] + x[a] + pad.after[a] == out[a])
+        && (pad.mode != PadMode::Reflect || (0..x.len()).all(|a| pad.before[a].max(pad.after[a]) < x[a]));
+    site.require(fits, "its padding and its shapes contradict each other")?;
+    let (mode, value, words) = match pad.mode {
+        PadMode::Constant(value) => ("PadConstant", value, format!("framed with {value:?}")),
+        PadMode::Reflect => ("PadReflect", 0.0, "framed with its mirror image".into()),
+        PadMode::Edge => ("PadEdge", 0.0, "framed with its edges".into()),
+    };
+    let axes = framed_axes(x, pad);
+    let elements = site.output.elements();
+    let threads = block_size(elements);
+    let names = axes.iter().map(|a| format!("{}b{}x{}", a[0], a[1], a[2])).collect::<Vec<_>>().join("_");
+    let list: String =
+        axes.iter().map(|[size, before, extent, stride]| format!(", PadAxis<{size}, {before}, {extent}, {stride}>")).collect();
+    let kind = mode.to_lowercase();
+    let bits = value.to_bits();
+    Ok(vec![Draft {
+        signature: format!("{kind}_{names}_v{bits:08x}"),
+        candidate: format!("t{threads}"),
+        comment: vec![format!(
+            "x {} {words}, {:?} before and {:?} after each axis, gives y {}.",
+            site.inputs[0].shape_text(),
+            pad.before,
+            pad.after,
+            site.output.shape_text()
+        )],
+        header: "copy.cuh",
+        inputs: vec!["x".into()],
+        sync: false,
+        threads,
+        grid: [blocks(elements, threads), 1, 1],
+        static_shared_bytes: 0,
+        registers: 24,
+        body: vec![format!("padded_copy<{elements}, {mode}, 0x{bits:08x}u, {threads}{list}>(x, y);")],
+    }])
+}
+
+/// Element strides of a contiguous tensor.
+fn strides_of(shape: &[usize]) -> Vec<i64> {
+    let mut strides = vec![1; shape.len()];
+    for axis in (1..shape.len()).rev() {
+        strides[axis - 1] = strides[axis] * shape[axis] as i64;
+    }
+    strides
+}
+
+/// The axes of a box and their strides: axes of size 1 dropped, neighbours merged where they step as one. Never empty.
+fn merge(shape: &[usize], strides: &[i64]) -> (Vec<usize>, Vec<i64>) {
+    let mut merged: Vec<(usize, i64)> = Vec::new(); // innermost first
+    for (&size, &stride) in shape.iter().zip(strides).rev().filter(|(size, _)| **size > 1) {
+        match merged.last_mut() {
+            Some((inner, step)) if *step * *inner as i64 == stride => *inner *= size,
+            _ => merged.push((size, stride)),
+        }
+    }
+    if merged.is_empty() {
+        merged.push((1, 1));
+    }
+    merged.into_iter().rev().unzip()
+}
+
+/// Size in y, padding before, extent in x and stride in x of each axis, outermost first. Axes without padding merge with their outer neighbours:
+/// with any if the padding is a constant, else with those that have none either.
+fn framed_axes(x: &[usize], pad: &Pad) -> Vec<[usize; 4]> {
+    let mut axes: Vec<[usize; 4]> = Vec::new(); // innermost first
+    let mut stride = 1;
+    for (axis, &extent) in x.iter().enumerate().rev() {
+        let (before, size) = (pad.before[axis], pad.before[axis] + extent + pad.after[axis]);
+        let constant = matches!(pad.mode, PadMode::Constant(_));
+        match axes.last_mut() {
+            Some(inner) if inner[0] == inner[2] && (constant || size == extent) => {
+                *inner = [size * inner[0], before * inner[0], extent * inner[0], inner[3]];
+            }
+            _ => axes.push([size, before, extent, stride]),
+        }
+        stride *= extent;
+    }
+    if axes.is_empty() {
+        axes.push([1, 0, 1, 1]);
+    }
+    axes.reverse();
+    axes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_merge_where_they_step_as_one() {
+        assert_eq!(merge(&[2, 3, 4, 5], &[60, 20, 5, 1]), (vec![120], vec![1]));
+        assert_eq!(merge(&[2, 4, 5, 3], &[60, 5, 1, 20]), (vec![2, 20, 3], vec![60, 1, 20]));
+        assert_eq!(merge(&[1, 6], &[0, -1]), (vec![6], vec![-1]));
+        assert_eq!(merge(&[1, 1], &[7, 1]), (vec![1], vec![1]));
+    }
+
+    #[test]
+    fn axes_without_padding_merge() {
+        let pad = |mode, before: &[usize]| Pad { before: before.to_vec(), after: vec![0; before.len()], mode };
+        assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Constant(0.0), &[0, 1, 0])), [[2, 0, 2, 12], [16, 4, 12, 1]]);
+        assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 1, 0])), [[2, 0, 2, 12], [4, 1, 3, 4], [4, 0, 4, 1]]);
+        assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 0, 1])), [[6, 0, 6, 4], [5, 1, 4, 1]]);
+    }
+}
