@@ -4,7 +4,9 @@
 //! So that test runs only where `HIOSC_TEST_DOWNSTREAM=1` is set, and says so elsewhere. The other one always runs: it stands in for the build script, and builds
 //! the same program around the module.
 
-mod common;
+#[macro_use]
+#[path = "common/skip.rs"]
+mod skip;
 
 use std::fs;
 use std::path::Path;
