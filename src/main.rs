@@ -1,6 +1,8 @@
 //! The command line: parses arguments, calls [`hiosc::Compiler`] and [`hiosc::verify`], prints, and chooses the exit code
 //! (0 done, 1 failed, 2 bad usage).
 
+mod schedule_command;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ struct Cli {
 enum Command {
     /// Build a generated crate's own check and run it: on the GPUs, or on virtual GPUs where there are none.
     Verify(Verify),
+    /// Compare scheduling algorithms on models, or on scheduling graphs in text form.
+    Schedule(schedule_command::Schedule),
 }
 
 #[derive(Args)]
@@ -124,6 +128,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Verify(args)) => run_verify(args),
+        Some(Command::Schedule(args)) => schedule_command::run(args),
         None => run_compile(cli.compile),
     };
     match result {

@@ -4,6 +4,7 @@
 //! All of them are built in one target folder, so that cudarc is compiled once. Without a C++ compiler there are no virtual GPUs: the tests say so and
 //! pass.
 
+#[macro_use]
 mod common;
 
 use std::collections::BTreeMap;
@@ -171,7 +172,7 @@ fn target_folder() -> PathBuf {
 /// Writes and builds a crate under a package name of its own, as its Cargo.lock says; nothing without a C++ compiler.
 fn build(krate: &Crate, package: &str) -> Option<(Built, MutexGuard<'static, ()>)> {
     if !vgpu::compiler_present() {
-        eprintln!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
         return None;
     }
     let guard = BUILD.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

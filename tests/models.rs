@@ -3,6 +3,7 @@
 //!
 //! The model in `testdata` is always there. The shared ones are used where they are, and a line says what was skipped.
 
+#[macro_use]
 mod common;
 
 use std::path::Path;
@@ -35,7 +36,7 @@ fn check(model: &Path, algorithm: &str, reference: Option<&Path>, seeds: u32) {
 fn can_run() -> bool {
     let can = vgpu::compiler_present();
     if !can {
-        println!("SKIPPED: no C++ compiler for the virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler for the virtual GPUs");
     }
     can
 }
@@ -70,7 +71,7 @@ fn shared_models_agree_with_onnxruntime() {
         ("nasnetalarge.folded", 1),
     ] {
         if name.starts_with("nasnet") && std::env::var_os("HIOSC_SLOW_TESTS").is_none_or(|value| value != "1") {
-            println!("SKIPPED {name}: half a minute a run; set HIOSC_SLOW_TESTS=1");
+            skipped!("SKIPPED {name}: half a minute a run; set HIOSC_SLOW_TESTS=1");
             continue;
         }
         if let Some(shared) = shared_model(name) {

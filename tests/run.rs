@@ -3,6 +3,7 @@
 //! A virtual driver is loaded once a process and reads its settings then, so each test that needs settings of its own runs this program again
 //! (`HIOSC_TEST_SCENARIO`). Without a C++ compiler there are no virtual GPUs: the tests say so and pass.
 
+#[macro_use]
 mod common;
 
 use std::process::Command;
@@ -27,7 +28,7 @@ fn scenario() {
 /// Runs a scenario in a process of its own; its output, or nothing without a compiler.
 fn child(scenario: &str, variables: &[(&str, &str)]) -> Option<String> {
     if !vgpu::compiler_present() {
-        eprintln!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
         return None;
     }
     let Compiled { shipped, .. } = compiled(Algorithm::Scatter, 2);

@@ -1,20 +1,29 @@
 //! Scheduling, from outside: random problems through every algorithm to the verifier, mutants that the verifier must reject, tiny problems against all
 //! their schedules, and the published scheduling graphs.
 
+#[macro_use]
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use hiosc::cost::Nanos;
 use hiosc::ids::{OpId, TensorId};
 use hiosc::schedule::{
-    Algorithm, Edge, LinkMode, Problem, Schedule, Stage, Timeline, compare, evaluate, lower_bound, lower_bound_ungrouped, parse, schedule,
-    to_text, verify,
+    Algorithm, Edge, Effort, LinkMode, Options, Problem, Schedule, Stage, Timeline, compare, compare_with, evaluate, lower_bound,
+    lower_bound_ungrouped, parse, schedule_with, to_text, verify,
 };
 use proptest::prelude::*;
 
 /// Failing inputs are printed, not kept in files.
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// Options for many small problems: a small budget.
+fn quick(max_streams: usize) -> Options {
+    Options { max_streams, effort: Effort::Evaluations(500), ..Options::default() }
 }
 
 /// Raw material for a problem of any size: numbers that [`build`] takes in turn.
@@ -110,13 +119,23 @@ proptest! {
     #![proptest_config(config(256))]
 
     #[test]
-    fn every_schedule_passes_the_verifier(raw in raw(40, 5), missing in any::<bool>(), choices in prop::collection::vec(any::<u64>(), 0..12)) {
+    fn every_schedule_passes_the_verifier(
+        raw in raw(40, 5), missing in any::<bool>(), max_streams in 1usize..4, choices in prop::collection::vec(any::<u64>(), 0..12)
+    ) {
         let problem = build(&raw, missing);
-        for (schedule, timeline) in compare(&problem, &Algorithm::ALL).unwrap() {
-            prop_assert!(timeline.latency >= lower_bound_ungrouped(&problem));
-            prop_assert!(lower_bound_ungrouped(&problem) >= lower_bound(&problem));
+        prop_assert!(lower_bound_ungrouped(&problem) >= lower_bound(&problem));
+        let bound = if max_streams == 1 { lower_bound_ungrouped(&problem) } else { lower_bound(&problem) };
+        let all = compare_with(&problem, &Algorithm::ALL, &quick(max_streams)).unwrap();
+        let latency = |algorithm: Algorithm| all.iter().find(|(s, _)| s.algorithm == algorithm.name()).unwrap().1.latency;
+        prop_assert!(latency(Algorithm::HiosLp) <= latency(Algorithm::InterLp));
+        prop_assert!(latency(Algorithm::HiosMr) <= latency(Algorithm::InterMr));
+        prop_assert!(latency(Algorithm::IntraGpu) <= latency(Algorithm::Sequential));
+        for (schedule, timeline) in &all {
+            prop_assert!(timeline.latency >= bound);
+            prop_assert!(timeline.latency >= latency(Algorithm::Best), "{}", schedule.algorithm);
             prop_assert_eq!(schedule.gpus.len(), problem.gpus);
-            prop_assert!(schedule.gpus.iter().flatten().all(|s| s.operators.len() == 1));
+            prop_assert!(schedule.gpus.iter().flatten().all(|s| s.operators.len() <= max_streams));
+            let (schedule, timeline) = (schedule.clone(), timeline.clone());
             // Text and back.
             prop_assert_eq!(&parse(&to_text(None, &schedule, &timeline), &problem, None).unwrap(), &schedule);
             // Stages of several operators obey the same rules.
@@ -130,14 +149,15 @@ proptest! {
     #[test]
     fn the_same_problem_gives_the_same_schedule(raw in raw(30, 4)) {
         let problem = build(&raw, false);
-        prop_assert_eq!(compare(&problem, &Algorithm::ALL).unwrap(), compare(&problem, &Algorithm::ALL).unwrap());
+        let run = || compare_with(&problem, &Algorithm::ALL, &quick(2)).unwrap();
+        prop_assert_eq!(run(), run());
     }
 
     #[test]
     fn every_changed_timeline_is_rejected(raw in raw(25, 4), choices in prop::collection::vec(any::<u64>(), 0..8)) {
         let problem = build(&raw, false);
         for algorithm in Algorithm::ALL {
-            let schedule = group(&problem, &schedule(&problem, algorithm).unwrap(), &choices);
+            let schedule = group(&problem, &schedule_with(&problem, algorithm, &quick(2)).unwrap().schedule, &choices);
             let good = evaluate(&problem, &schedule).unwrap();
             verify(&problem, &schedule, &good).unwrap();
             for mutant in timeline_mutants(&good) {
@@ -151,7 +171,7 @@ proptest! {
     fn every_changed_schedule_is_rejected_or_evaluated_anew(raw in raw(12, 3), choices in prop::collection::vec(any::<u64>(), 0..8)) {
         let problem = build(&raw, false);
         for algorithm in Algorithm::ALL {
-            let schedule = group(&problem, &schedule(&problem, algorithm).unwrap(), &choices);
+            let schedule = group(&problem, &schedule_with(&problem, algorithm, &quick(2)).unwrap().schedule, &choices);
             let timeline = evaluate(&problem, &schedule).unwrap();
             for mutant in schedule_mutants(&schedule) {
                 let complete = operators(&mutant) == operators(&schedule);
@@ -305,11 +325,75 @@ proptest! {
         let problem = build(&raw, false);
         let optimum = optimum(&problem);
         prop_assert!(lower_bound_ungrouped(&problem) <= optimum);
-        for (schedule, timeline) in compare(&problem, &Algorithm::ALL).unwrap() {
+        let options = Options { max_streams: 1, effort: Effort::Evaluations(1_000_000), ..Options::default() };
+        for (schedule, timeline) in compare_with(&problem, &Algorithm::ALL, &options).unwrap() {
             prop_assert!(timeline.latency >= optimum, "{}: {} < {optimum}", schedule.algorithm, timeline.latency);
+            if schedule.algorithm == "best" {
+                prop_assert_eq!(timeline.latency, optimum);
+            }
         }
         if problem.gpus == 1 {
-            prop_assert_eq!(compare(&problem, &[Algorithm::HiosLp]).unwrap()[0].1.latency, optimum);
+            prop_assert_eq!(compare_with(&problem, &[Algorithm::HiosLp], &options).unwrap()[0].1.latency, optimum);
+        }
+    }
+}
+
+/// The best latency of any mapping, order and grouping of at most `max_stage` operators a stage, by trying them all: every topological order of stages.
+fn optimum_grouped(problem: &Problem, max_stage: usize) -> Nanos {
+    let n = problem.operators();
+    let mut reads = vec![0u32; n];
+    for edge in &problem.edges {
+        edge.consumers.iter().for_each(|c| reads[c.index()] |= 1 << edge.producer.0);
+    }
+    let position = problem.positions();
+    struct All<'a> {
+        problem: &'a Problem,
+        reads: Vec<u32>,
+        position: Vec<usize>,
+        max_stage: usize,
+        best: Nanos,
+    }
+    impl All<'_> {
+        fn extend(&mut self, done: u32, gpus: &mut Vec<Vec<Stage>>) {
+            let n = self.reads.len();
+            if done.count_ones() as usize == n {
+                let candidate = Schedule { algorithm: "exhaustive".into(), gpus: gpus.clone() };
+                self.best = self.best.min(evaluate(self.problem, &candidate).unwrap().latency);
+                return;
+            }
+            for set in 1u32..1 << n {
+                let members: Vec<usize> = (0..n).filter(|i| set >> i & 1 == 1).collect();
+                if set & done != 0 || members.len() > self.max_stage || members.iter().any(|&i| self.reads[i] & !done != 0) {
+                    continue;
+                }
+                let mut operators: Vec<OpId> = members.into_iter().map(OpId::new).collect();
+                operators.sort_by_key(|op| self.position[op.index()]);
+                for gpu in 0..self.problem.gpus {
+                    gpus[gpu].push(Stage { operators: operators.clone() });
+                    self.extend(done | set, gpus);
+                    gpus[gpu].pop();
+                }
+            }
+        }
+    }
+    let mut all = All { problem, reads, position, max_stage, best: Nanos::MAX };
+    all.extend(0, &mut vec![Vec::new(); problem.gpus]);
+    all.best
+}
+
+proptest! {
+    #![proptest_config(config(60))]
+
+    #[test]
+    fn best_is_the_optimum_of_mapping_order_and_grouping(raw in raw(5, 2), max_streams in 2usize..4) {
+        let problem = build(&raw, false);
+        let optimum = optimum_grouped(&problem, max_streams);
+        let options = Options { max_streams, effort: Effort::Evaluations(1_000_000), ..Options::default() };
+        for (schedule, timeline) in compare_with(&problem, &Algorithm::ALL, &options).unwrap() {
+            prop_assert!(timeline.latency >= optimum, "{}: {} < {optimum}", schedule.algorithm, timeline.latency);
+            if schedule.algorithm == "best" {
+                prop_assert_eq!(timeline.latency, optimum);
+            }
         }
     }
 }
@@ -334,7 +418,7 @@ fn hios_lp_on_chains() {
 fn dags(test: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("HIOSC_DAGS").map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/dags"), PathBuf::from);
     if !folder.join("random").is_dir() {
-        println!("SKIPPED {test}: no scheduling graphs (set HIOSC_DAGS to their folder)");
+        skipped!("SKIPPED {test}: no scheduling graphs (set HIOSC_DAGS to their folder)");
         return None;
     }
     Some(folder)
@@ -364,7 +448,7 @@ fn hios_lp_on_the_published_graphs() {
         let text = std::fs::read_to_string(folder.join("random").join(format!("{graph}.txt"))).unwrap();
         let problem = Problem::from_dag_text(&text, gpus, LinkMode::Free).unwrap();
         let started = Instant::now();
-        let schedule = schedule(&problem, Algorithm::HiosLp).unwrap();
+        let schedule = schedule_with(&problem, Algorithm::HiosLp, &quick(1)).unwrap().schedule;
         let elapsed = started.elapsed().as_secs_f64() * 1e3;
         let timeline = evaluate(&problem, &schedule).unwrap();
         verify(&problem, &schedule, &timeline).unwrap();
@@ -400,13 +484,16 @@ fn small_published_graphs_are_not_below_their_optimum() {
         let text = std::fs::read_to_string(folder.join("small").join(format!("{}.txt", row[0]))).unwrap();
         let problem = Problem::from_dag_text(&text, row[1].parse().unwrap(), LinkMode::Free).unwrap();
         let best: f64 = row[4].parse().unwrap();
-        for (schedule, timeline) in compare(&problem, &Algorithm::ALL).unwrap() {
+        for (schedule, timeline) in compare_with(&problem, &Algorithm::ALL, &Options { max_streams: 1, ..Options::default() }).unwrap() {
             let latency = timeline.latency as f64 / 1e6;
             if row[5] == "OPTIMAL" {
                 assert!(latency >= best - 1e-4, "{} on {}: {latency} is below the optimum {best}", schedule.algorithm, row[0]);
             }
             if schedule.algorithm == "hios-lp" {
                 worst = worst.max(latency / best);
+            }
+            if schedule.algorithm == "best" && row[5] == "OPTIMAL" {
+                assert!(latency <= best * 1.01, "best on {}: {latency}, the optimum is {best}", row[0]);
             }
         }
     }
@@ -422,7 +509,7 @@ fn all_published_graphs_pass_the_verifier() {
     for (name, text) in graphs {
         for (gpus, links) in [(2, LinkMode::Serial), (8, LinkMode::Serial), (3, LinkMode::Free)] {
             let problem = Problem::from_dag_text(&text, gpus, links).unwrap();
-            if let Err(error) = compare(&problem, &Algorithm::ALL) {
+            if let Err(error) = compare_with(&problem, &Algorithm::ALL, &quick(2)) {
                 panic!("{name} on {gpus} GPUs, {links:?}: {error}");
             }
         }

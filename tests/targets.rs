@@ -1,5 +1,9 @@
 //! What a model is compiled for: unequal GPUs, topologies, cost tables read back; through the library, the command line, and generated crates.
 
+#[macro_use]
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -67,7 +71,7 @@ fn unequal_gpus_run_their_own_kernels() {
     let manifest = fs::read_to_string(out.join("Cargo.toml")).expect("a manifest");
     assert!(manifest.contains("\narchitecture = \"8.6,8.6,8.9\"\n"), "{manifest}");
     if !vgpu::compiler_present() {
-        println!("SKIPPED: no C++ compiler for the virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler for the virtual GPUs");
         return;
     }
     for gpus in [3, 1] {

@@ -3,6 +3,10 @@
 //! A virtual driver is found when a program first asks for CUDA, and its settings are read once. So every scenario below runs in a process
 //! of its own: this test program again, told by `HIOSC_TEST_SCENARIO` what to do. Without a C++ compiler there are no virtual GPUs: the tests say so.
 
+#[macro_use]
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::process::{Command, Output};
 use std::sync::Arc;
 
@@ -83,7 +87,7 @@ fn scenario() {
 
 fn child(scenario: &str, variables: &[(&str, &str)]) -> Option<Output> {
     if !vgpu::compiler_present() {
-        eprintln!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
         return None;
     }
     let kernels = vgpu::compile_kernels(&KERNELS, None).expect("the kernels compile");
@@ -618,7 +622,7 @@ fn this_process_can_use_virtual_gpus_too() {
         return;
     }
     if !vgpu::compiler_present() {
-        eprintln!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
         return;
     }
     let kernels = vgpu::compile_kernels(&KERNELS[..1], None).expect("the kernels compile");
@@ -638,7 +642,7 @@ fn this_process_can_use_virtual_gpus_too() {
 #[test]
 fn a_kernel_that_does_not_compile_is_named() {
     if !vgpu::compiler_present() {
-        eprintln!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
         return;
     }
     let error = vgpu::compile_kernels(

@@ -25,7 +25,7 @@ pub(super) fn one_operator_stages(algorithm: &str, gpus: usize, placed: impl Ite
 }
 
 /// The GPU on which all operators together take the least time (ties: the lowest).
-fn fastest_gpu(problem: &Problem) -> usize {
+pub(super) fn fastest_gpu(problem: &Problem) -> usize {
     let total = |gpu: usize| problem.time.iter().map(|row| row[gpu]).sum::<u64>();
     (0..problem.gpus).min_by_key(|&gpu| total(gpu)).unwrap_or(0)
 }

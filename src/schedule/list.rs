@@ -13,10 +13,15 @@
 //!   most one operator running: the next instant is the minimum over the GPUs, and no heap is needed.
 //! * Either stops as soon as the latency reaches a bound, the best that an earlier trial has found.
 //!
+//! * Beyond [`SERIAL_OPERATORS`] operators, links count as free here: a trial with serial links is a whole run, and thousands of operators would take many seconds.
+//!
 //! One question: O(M + D) with free links and O(M·G + D) with serial ones, for M mapped operators with D dependencies on G GPUs.
 
 use super::{LinkMode, Problem};
 use crate::cost::Nanos;
+
+/// The most operators for which mapping and grouping count the waiting on serial links while they decide; the result is always judged with it.
+pub(super) const SERIAL_OPERATORS: usize = 1000;
 
 /// Marks an operator that is not mapped.
 const UNMAPPED: u32 = u32::MAX;
@@ -84,7 +89,7 @@ impl ListScheduler {
         }
         ListScheduler {
             gpus,
-            links: problem.links,
+            links: if operators > SERIAL_OPERATORS { LinkMode::Free } else { problem.links },
             time: by_rank.iter().flat_map(|&op| problem.time[op].iter().copied()).collect(),
             flows,
             transfer: problem.edges.iter().flat_map(|e| e.transfer.iter().flatten().map(|t| t.unwrap_or(0))).collect(),

@@ -70,7 +70,7 @@ enum Ends {
 }
 
 /// HIOS-LP's inter-GPU mapping, one operator a stage.
-pub(super) fn hios_lp(problem: &Problem) -> Schedule {
+pub(super) fn inter_lp(problem: &Problem) -> Schedule {
     map_longest_paths(problem, Ends::Any)
 }
 
@@ -87,11 +87,11 @@ fn map_longest_paths(problem: &Problem, ends: Ends) -> Schedule {
 }
 
 /// The problem as paths see it: one time an operator, one time an edge, operators numbered by rank (descending priority).
-struct MeanGraph {
+pub(super) struct MeanGraph {
     /// `by_rank[rank]`: the operator.
-    by_rank: Vec<usize>,
+    pub by_rank: Vec<usize>,
     /// Mean t(v), by rank.
-    time: Vec<Nanos>,
+    pub time: Vec<Nanos>,
     /// Place in the fixed topological order, by rank.
     position: Vec<usize>,
     /// (successor, mean transfer time), by rank.
@@ -101,7 +101,7 @@ struct MeanGraph {
 }
 
 impl MeanGraph {
-    fn new(problem: &Problem, gpus: &[usize]) -> MeanGraph {
+    pub fn new(problem: &Problem, gpus: &[usize]) -> MeanGraph {
         let operators = problem.operators();
         let time: Vec<Nanos> = problem.time.iter().map(|row| mean(gpus.iter().map(|&gpu| row[gpu]))).collect();
         let mut successors: Vec<Vec<(usize, Nanos)>> = vec![Vec::new(); operators];
@@ -260,7 +260,7 @@ mod tests {
     fn a_branch_is_one_path() {
         let p = problem("7\n0 5 1\n1 5 1\n2 5 1\n3 5 1\n4 2 1\n5 2 1\n6 2 1\n7\n0 1 1\n1 2 1\n2 3 1\n0 4 1\n4 5 1\n5 6 1\n6 3 1\n");
         assert_eq!(paths(&p, Ends::Any), [vec![0, 1, 2, 3], vec![4, 5, 6]]);
-        let s = hios_lp(&p);
+        let s = inter_lp(&p);
         assert_eq!(s.gpus.iter().map(Vec::len).collect::<Vec<_>>(), [4, 3]);
         assert_eq!(evaluate(&p, &s).unwrap().latency, 20_000_000);
     }

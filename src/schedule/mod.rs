@@ -15,14 +15,22 @@
 
 mod algorithm;
 mod baseline;
+mod best;
 mod evaluate;
+mod exact;
+mod flat;
+mod heft;
+mod improve;
+mod ios;
 mod list;
 mod longest_path;
 mod problem;
+mod recording;
 mod text;
 mod verify;
+mod window;
 
-pub use algorithm::{Algorithm, compare, schedule};
+pub use algorithm::{Algorithm, Effort, Found, Options, compare, compare_with, schedule, schedule_with};
 pub use evaluate::{evaluate, stage_time};
 pub use text::{parse, to_text};
 pub use verify::{lower_bound, lower_bound_ungrouped, verify};

@@ -1,6 +1,9 @@
 //! What several test files share: ONNX models made in the test, a plain interpreter of graphs, and the shared models where they are there.
 #![allow(dead_code)] // each test file uses a part
 
+#[macro_use]
+pub mod skip;
+
 pub mod cli;
 pub mod interpret;
 pub mod networks;

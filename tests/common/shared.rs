@@ -18,7 +18,7 @@ pub fn shared_model(name: &str) -> Option<SharedModel> {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
     let original = source.join(format!("{name}.onnx"));
     if !original.is_file() {
-        println!("SKIPPED {name}: no {}", original.display());
+        skipped!("SKIPPED {name}: no {}", original.display());
         return None;
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("models");

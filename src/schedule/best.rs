@@ -1,0 +1,133 @@
+//! `best`: the better of all other algorithms, improved.
+//!
+//! ## Steps
+//!
+//! 1. *Portfolio.* Run every other algorithm, with and without grouping; the lowest latency is the start. So the result is never worse than any of them.
+//! 2. *Stop early* when the latency equals a lower bound.
+//! 3. *Exact.* Up to [`MAX_OPERATORS`] operators: a short annealing for a good bound, then branch and bound (`exact.rs`) on the rest of the
+//!    budget. If that ends, the schedule is optimal.
+//! 4. *Annealing* (`improve.rs`) on what is left of the budget, ungrouped first and grouped from there if stages may hold several operators.
+//!
+//! ## Budget
+//!
+//! The budget is a number of evaluations, so results do not depend on the machine: by default a million for up to 200 operators, and beyond that
+//! as many as keep evaluations times operators constant. `--effort high` is exactly ten times that.
+
+use super::baseline::linked_gpus;
+use super::exact::{self, MAX_OPERATORS};
+use super::flat::{Flat, Sequence, Timed};
+use super::improve::{Draw, Limits, anneal};
+use super::{Algorithm, Found, LinkMode, Options, Problem, Schedule, evaluate, lower_bound, lower_bound_ungrouped, schedule_with};
+use crate::cost::Nanos;
+use crate::error::{Error, Result};
+
+/// Default number of evaluations for up to [`FULL_BUDGET_OPERATORS`] operators.
+const EVALUATIONS: u64 = 1_000_000;
+
+/// From here on evaluations times operators stays constant.
+const FULL_BUDGET_OPERATORS: u64 = 200;
+
+/// Up to so many operators, the budget is spent on several annealings.
+const SMALL_OPERATORS: usize = 64;
+
+/// An evaluation with serial links costs about as much as so many with free ones.
+const SERIAL_COST: u64 = 8;
+
+/// The evaluations that the default effort stands for.
+pub(super) fn default_evaluations(problem: &Problem) -> u64 {
+    let n = (problem.operators() as u64).max(FULL_BUDGET_OPERATORS);
+    let serial = if problem.links == LinkMode::Serial { SERIAL_COST } else { 1 };
+    (EVALUATIONS * FULL_BUDGET_OPERATORS / n / serial).max(1000)
+}
+
+/// A schedule with its latency.
+struct Candidate {
+    schedule: Schedule,
+    latency: Nanos,
+}
+
+/// See the top of `schedule/best.rs`.
+pub(super) fn best(problem: &Problem, options: &Options) -> Result<Found> {
+    let budget = options.effort.evaluations(problem);
+    let grouped = options.max_streams > 1;
+    let bound = if grouped { lower_bound(problem) } else { lower_bound_ungrouped(problem) };
+    let gpus = linked_gpus(problem);
+    let mut search = Best { problem, options, gpus, budget, used: 0, draw: Draw(options.seed), candidate: portfolio(problem, options)? };
+    let proven = search.run(bound)?;
+    let note = if proven { "optimal" } else { "" };
+    let mut schedule = search.candidate.schedule;
+    schedule.algorithm = Algorithm::Best.name().into();
+    Ok(Found { schedule, evaluations: search.used, note: note.into() })
+}
+
+/// The lowest latency of all other algorithms; the first in their order wins ties.
+fn portfolio(problem: &Problem, options: &Options) -> Result<Candidate> {
+    let mut best: Option<Candidate> = None;
+    for algorithm in Algorithm::ALL.into_iter().filter(|a| *a != Algorithm::Best) {
+        let schedule = schedule_with(problem, algorithm, options)?.schedule;
+        let latency = evaluate(problem, &schedule)?.latency;
+        if best.as_ref().is_none_or(|b| latency < b.latency) {
+            best = Some(Candidate { schedule, latency });
+        }
+    }
+    best.ok_or_else(|| Error::internal("schedule", "there are no algorithms"))
+}
+
+struct Best<'a> {
+    problem: &'a Problem,
+    options: &'a Options,
+    gpus: Vec<usize>,
+    budget: u64,
+    used: u64,
+    draw: Draw,
+    candidate: Candidate,
+}
+
+impl Best<'_> {
+    /// Spends the budget; whether the result is known to be optimal.
+    fn run(&mut self, bound: Nanos) -> Result<bool> {
+        let n = self.problem.operators();
+        if self.candidate.latency <= bound || n == 0 {
+            return Ok(true);
+        }
+        let max_stage = self.options.max_streams.clamp(1, n);
+        let flat = Flat::new(self.problem, max_stage > 1);
+        if n <= MAX_OPERATORS {
+            self.anneal(&flat, max_stage, (self.budget / 10).min(5_000))?;
+            let found = exact::search(self.problem, &flat, &self.gpus, max_stage, self.candidate.latency, self.budget - self.used);
+            self.used += found.steps;
+            if let Some((sequence, _)) = found.better {
+                self.take(&flat, &sequence)?;
+            }
+            // GPUs without all links are left out of the search.
+            return Ok(found.proven && self.gpus.len() == self.problem.gpus);
+        }
+        // Small graphs have deep local optima and are annealed several times, each from the best so far.
+        let times = if n <= SMALL_OPERATORS { 5 } else { 1 };
+        for _ in 0..times {
+            self.anneal(&flat, max_stage, self.budget / times)?;
+        }
+        Ok(self.candidate.latency <= bound)
+    }
+
+    /// Anneals from the best schedule known.
+    fn anneal(&mut self, flat: &Flat, max_stage: usize, evaluations: u64) -> Result<()> {
+        let timeline = evaluate(self.problem, &self.candidate.schedule)?;
+        let sequence = Sequence::new(&self.candidate.schedule, &timeline, flat.operators);
+        let mut timed = Timed::new(flat, sequence);
+        let limits = Limits { gpus: &self.gpus, max_stage, evaluations, hot: (1.0 / flat.operators as f64).max(0.004), cold: 0.0004 };
+        let (sequence, _) = anneal(&mut timed, &limits, &mut self.draw);
+        self.used += evaluations;
+        self.take(flat, &sequence)
+    }
+
+    /// Takes `sequence` if the exact evaluator finds it better.
+    fn take(&mut self, flat: &Flat, sequence: &Sequence) -> Result<()> {
+        let schedule = sequence.schedule("best", flat);
+        let latency = evaluate(self.problem, &schedule)?.latency;
+        if latency < self.candidate.latency {
+            self.candidate = Candidate { schedule, latency };
+        }
+        Ok(())
+    }
+}

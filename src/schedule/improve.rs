@@ -1,0 +1,196 @@
+//! Simulated annealing over mapping, order and stages: the local search of `best`.
+//!
+//! A *move* takes one operator out of its stage and puts it, alone or into another stage, elsewhere in the sequence (see `flat.rs`), on the same or
+//! another GPU. Half of the moves take an operator of the critical path, for only they can lower the latency; the other half take any, which makes room.
+//! A move that makes the schedule longer by d is kept with probability exp(-d / T). That is decided before the move is timed: the largest latency that
+//! would be accepted is drawn first, so that the evaluator can stop early. The temperature T falls geometrically over the budget, from a little
+//! above the usual difference that a move makes to nearly nothing.
+//!
+//! The budget is a number of moves tried (evaluations). All numbers come from one seeded generator, and the arithmetic is the same on
+//! every machine.
+
+use super::flat::{Sequence, Timed};
+use crate::cost::Nanos;
+
+/// splitmix64.
+pub(super) struct Draw(pub u64);
+
+impl Draw {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `limit`, which is not 0.
+    pub fn below(&mut self, limit: usize) -> usize {
+        ((u128::from(self.next()) * limit as u128) >> 64) as usize
+    }
+
+    /// Exponentially distributed with mean 1, up to a small error: minus the logarithm of a uniform number, the mantissa's part
+    /// taken as linear. No library logarithm, which could differ between machines.
+    fn exponential(&mut self) -> f64 {
+        let bits = self.next() | 1;
+        let zeros = bits.leading_zeros();
+        let mantissa = (bits << zeros) as f64 / 18_446_744_073_709_551_616.0; // in [0.5, 1)
+        (f64::from(zeros) + 2.0 * (1.0 - mantissa)) * std::f64::consts::LN_2
+    }
+}
+
+/// What the search may do.
+pub(super) struct Limits<'a> {
+    /// GPUs to use.
+    pub gpus: &'a [usize],
+    /// The most operators in a stage.
+    pub max_stage: usize,
+    /// Moves to try.
+    pub evaluations: u64,
+    /// First temperature, in parts of the latency.
+    pub hot: f64,
+    /// Last temperature, in parts of the latency.
+    pub cold: f64,
+}
+
+/// The best sequence found from the present one on, and its latency.
+pub(super) fn anneal(timed: &mut Timed, limits: &Limits, draw: &mut Draw) -> (Sequence, Nanos) {
+    let mut best = (timed.sequence.clone(), timed.latency);
+    let n = timed.flat.operators;
+    if n < 2 {
+        return best;
+    }
+    let mut temperature = limits.hot * timed.latency as f64;
+    const ROUND: u64 = 256;
+    let rounds = limits.evaluations.div_ceil(ROUND);
+    let cooling = power(limits.cold / limits.hot, 1.0 / rounds.max(1) as f64);
+    let mut search = Search { critical: Vec::new(), stale: true };
+    let mut tried = 0;
+    while tried < limits.evaluations {
+        for _ in 0..ROUND.min(limits.evaluations - tried) {
+            tried += 1;
+            let limit = timed.latency + (temperature * draw.exponential()) as Nanos;
+            if search.step(timed, limits, limit, draw) && timed.latency < best.1 {
+                best.1 = timed.latency;
+                best.0.clone_from(&timed.sequence);
+            }
+        }
+        temperature *= cooling;
+    }
+    best
+}
+
+/// `x` to the power of `y`, by multiplications and square roots only, which are exact everywhere: x in (0, 1], y in [0, 1].
+fn power(x: f64, y: f64) -> f64 {
+    let (mut result, mut root, mut rest) = (1.0, x, y);
+    for _ in 0..60 {
+        root = f64::sqrt(root);
+        rest *= 2.0;
+        if rest >= 1.0 {
+            rest -= 1.0;
+            result *= root;
+        }
+    }
+    result
+}
+
+struct Search {
+    critical: Vec<u32>,
+    stale: bool,
+}
+
+impl Search {
+    /// Tries one move; whether it was kept.
+    fn step(&mut self, timed: &mut Timed, limits: &Limits, limit: Nanos, draw: &mut Draw) -> bool {
+        let n = timed.flat.operators;
+        let choice = draw.next();
+        let op = if choice & 1 == 0 {
+            if self.stale {
+                timed.critical(&mut self.critical);
+                self.stale = false;
+            }
+            self.critical[draw.below(self.critical.len())] as usize
+        } else {
+            draw.below(n)
+        };
+        let old_gpu = timed.sequence.gpu[op];
+        let from = timed.place[op] as usize;
+        // Where the operator may go: behind what it reads, before what reads it (places after it has been taken out).
+        let first = timed.flat.producers(op).map(|p| timed.place[p as usize] as usize + 1).max().unwrap_or(0);
+        let last = timed.flat.readers(op).iter().map(|&r| timed.place[r as usize] as usize).min().unwrap_or(n) - 1;
+        let mut gpu = old_gpu;
+        if limits.gpus.len() > 1 && choice & 6 != 0 {
+            gpu = if choice & 32 == 0 { limits.gpus[draw.below(limits.gpus.len())] as u32 } else { timed.neighbour_gpu(op, draw) };
+        }
+        let joined = &mut timed.sequence.joined;
+        let next = timed.sequence.order.get(from + 1).map(|&op| op as usize);
+        let was_joined = joined[op];
+        let heads_stage = !was_joined && next.is_some_and(|next| joined[next]);
+        let to = if gpu != old_gpu && choice & 8 == 0 { from } else { first + draw.below(last - first + 1) };
+        if to == from && gpu == old_gpu && !was_joined && !heads_stage && limits.max_stage < 2 {
+            return false;
+        }
+        // Beginning of the stage that the operator leaves.
+        let mut begin = from;
+        while joined[timed.sequence.order[begin] as usize] {
+            begin -= 1;
+        }
+        // Take it out.
+        if heads_stage && let Some(next) = next {
+            joined[next] = false;
+        }
+        joined[op] = false;
+        timed.shift(from, to);
+        let mut begin = begin.min(to);
+        let joined = &mut timed.sequence.joined;
+        let order = &timed.sequence.order;
+        let mut fits = true;
+        if limits.max_stage > 1 {
+            // In the middle of a stage an operator can only join it.
+            let splits = order.get(to + 1).is_some_and(|&after| joined[after as usize]);
+            if to > 0 && (splits || choice & 16 == 0) {
+                let mut start = to - 1;
+                while joined[order[start] as usize] {
+                    start -= 1;
+                }
+                let mut end = to + 1;
+                while end < n && joined[order[end] as usize] {
+                    end += 1;
+                }
+                let head = order[start];
+                fits = end - start <= limits.max_stage
+                    && first <= start
+                    && end - 1 <= last
+                    && limits.gpus.contains(&(timed.sequence.gpu[head as usize] as usize));
+                if fits {
+                    gpu = timed.sequence.gpu[head as usize];
+                    joined[op] = true;
+                    begin = begin.min(start);
+                } else if !splits {
+                    fits = true;
+                }
+            } else if splits {
+                fits = false;
+            }
+        }
+        if fits {
+            if gpu != old_gpu {
+                timed.set_gpu(op, gpu);
+            }
+            if let Some(latency) = timed.try_from(begin, limit) {
+                timed.keep(begin, latency);
+                self.stale = true;
+                return true;
+            }
+            if gpu != old_gpu {
+                timed.set_gpu(op, old_gpu);
+            }
+        }
+        timed.shift(to, from);
+        timed.sequence.joined[op] = was_joined;
+        if heads_stage && let Some(next) = next {
+            timed.sequence.joined[next] = true;
+        }
+        false
+    }
+}

@@ -1,0 +1,56 @@
+//! HIOS-MR's inter-GPU mapping: dynamic programming that records one mapping for each GPU of the last operator.
+//!
+//! From the HIOS paper (see `longest_path.rs`); MR is *mapping recording*. Operators are taken by descending priority. After the i-th, there is one record for each
+//! GPU g: a mapping of the first i operators with the i-th on g, the one in which the i-th finishes earliest among those that extend a record of the (i-1)-th.
+//! At the end the record of lowest latency wins. Ties: the lower latency of all operators so far, then the lowest GPU.
+//!
+//! It looks one operator ahead where HIOS-LP looks at a whole path, and so splits chains that belong together.
+//!
+//! Complexity: O(V·G²) trials of an operator, and O(V²·G) for copying records.
+
+use super::baseline::{linked_gpus, one_operator_stages};
+use super::flat::Flat;
+use super::longest_path::MeanGraph;
+use super::{Problem, Schedule};
+use crate::cost::Nanos;
+use crate::ids::OpId;
+
+/// A mapping of the operators so far.
+#[derive(Clone)]
+struct Record {
+    gpu: Vec<u32>,
+    finish: Vec<Nanos>,
+    free: Vec<Nanos>,
+    latency: Nanos,
+}
+
+/// HIOS-MR's mapping, one operator a stage.
+pub(super) fn inter_mr(problem: &Problem) -> Schedule {
+    let gpus = linked_gpus(problem);
+    let by_rank = MeanGraph::new(problem, &gpus).by_rank;
+    let flat = Flat::new(problem, false);
+    let n = problem.operators();
+    let empty = Record { gpu: vec![0; n], finish: vec![0; n], free: vec![0; problem.gpus], latency: 0 };
+    let mut records = vec![empty];
+    for &op in &by_rank {
+        let choose = |&gpu: &usize| {
+            let outcome = |record: &Record| {
+                let ready = flat.ready(op, gpu, &record.gpu, &record.finish);
+                let finish = record.free[gpu].max(ready) + problem.time[op][gpu];
+                (finish, record.latency.max(finish))
+            };
+            let parent = (0..records.len()).min_by_key(|&k| outcome(&records[k])).unwrap_or(0);
+            let (finish, latency) = outcome(&records[parent]);
+            let mut next = records[parent].clone();
+            next.gpu[op] = gpu as u32;
+            next.finish[op] = finish;
+            next.free[gpu] = finish;
+            next.latency = latency;
+            next
+        };
+        records = gpus.iter().map(choose).collect();
+    }
+    let best = (0..records.len()).min_by_key(|&k| records[k].latency).unwrap_or(0);
+    let placed = by_rank.iter().map(|&op| (OpId::new(op), records[best].gpu[op] as usize));
+    one_operator_stages("inter-mr", problem.gpus, placed)
+}

@@ -1,0 +1,110 @@
+//! The second level of HIOS-LP: a sliding window groups operators of one GPU into stages.
+//!
+//! ## Steps
+//!
+//! Walk the operators by the order of their stages. An operator that begins a stage looks at the stages that follow on its GPU, at most
+//! w - 1 of them (the *window* has w operators, itself included), and takes into its stage the single operator there that lowers the latency of the whole schedule
+//! most; it repeats that until the stage has s operators or no candidate lowers the latency. Ties: the nearest candidate.
+//!
+//! A candidate is merged only if the stage graph over all GPUs stays acyclic: no chain of dependencies and GPU orders may lead from the stage through another one to the
+//! candidate. The stages between that must come before the candidate are moved before the stage, the others stay behind it, and no GPU's order changes but for
+//! the candidate itself.
+//!
+//! A merge that touches no critical path cannot lower the latency, since that path stays as it is; it is not tried.
+//!
+//! ## Differences from the paper
+//!
+//! The paper's window merges the next p operators, for each p up to w - 1. Here a candidate may skip operators of the window, so w and s are independent (with
+//! s = 2 and w = 2 both are the same). The published code merges without asking whether a cycle arises over several GPUs.
+//!
+//! Beyond [`SERIAL_OPERATORS`] operators, candidates are judged as if links were free (`list.rs` says why). If the outcome is slower than the
+//! schedule given, that one is returned.
+//!
+//! Complexity: one evaluation a candidate, at most V·w·s, of O(V + E) each; the bound on the latency and the critical path leave a small part of that.
+
+use super::flat::{Flat, Sequence, Timed};
+use super::list::SERIAL_OPERATORS;
+use super::{LinkMode, Problem, Schedule, evaluate};
+use crate::cost::Nanos;
+use crate::error::Result;
+
+/// `schedule` with operators grouped into stages of at most `max_stage` by a window of `window` operators; never slower.
+pub(super) fn group(problem: &Problem, schedule: Schedule, window: usize, max_stage: usize) -> Result<Schedule> {
+    if window < 2 || max_stage < 2 || problem.operators() < 2 {
+        return Ok(schedule);
+    }
+    let before = evaluate(problem, &schedule)?;
+    let mut flat = Flat::new(problem, true);
+    if problem.operators() > SERIAL_OPERATORS {
+        flat.links = LinkMode::Free;
+    }
+    let mut timed = Timed::new(&flat, Sequence::new(&schedule, &before, problem.operators()));
+    let mut critical = Critical::of(&timed);
+    let mut at = 0;
+    while at < flat.operators {
+        let head = timed.sequence.order[at] as usize;
+        if timed.sequence.joined[head] {
+            at += 1;
+            continue;
+        }
+        let mut size = timed.stage_end(at) - at;
+        while size < max_stage && grow(&mut timed, head, window, &critical) {
+            size += 1;
+            critical = Critical::of(&timed);
+        }
+        at = at.max(timed.place[head] as usize) + 1;
+    }
+    let grouped = timed.sequence.schedule(&schedule.algorithm, &flat);
+    Ok(if evaluate(problem, &grouped)?.latency < before.latency { grouped } else { schedule })
+}
+
+/// The operators on one critical path.
+struct Critical(Vec<bool>);
+
+impl Critical {
+    fn of(timed: &Timed) -> Critical {
+        let mut path = Vec::new();
+        timed.critical(&mut path);
+        let mut on = vec![false; timed.flat.operators];
+        path.iter().for_each(|&op| on[op as usize] = true);
+        Critical(on)
+    }
+}
+
+/// Takes the best candidate of its window into the stage of `head`; whether there was one.
+fn grow(timed: &mut Timed, head: usize, window: usize, critical: &Critical) -> bool {
+    let gpu = timed.sequence.gpu[head];
+    let begin = timed.place[head] as usize;
+    let end = timed.stage_end(begin);
+    let stage_is_critical = timed.sequence.order[begin..end].iter().any(|&op| critical.0[op as usize]);
+    let mut candidates = Vec::new();
+    let mut seen = end - begin;
+    let mut at = end;
+    while at < timed.flat.operators && seen < window {
+        let op = timed.sequence.order[at] as usize;
+        let next = timed.stage_end(at);
+        if timed.sequence.gpu[op] == gpu {
+            seen += next - at;
+            if next == at + 1 && (stage_is_critical || critical.0[op]) {
+                candidates.push(op);
+            }
+        }
+        at = next;
+    }
+    let mut best: Option<(Nanos, usize)> = None;
+    for op in candidates {
+        let limit = best.map_or(timed.latency, |(latency, _)| latency).saturating_sub(1);
+        let Some(undo) = timed.merge(begin, timed.place[op] as usize) else { continue };
+        if let Some(latency) = timed.try_from(begin, limit) {
+            best = Some((latency, op));
+            timed.forget_trial(begin);
+        }
+        timed.unmerge(undo);
+    }
+    let Some((latency, op)) = best else { return false };
+    let merged = timed.merge(begin, timed.place[op] as usize).is_some() && timed.try_from(begin, latency).is_some();
+    if merged {
+        timed.keep(begin, latency);
+    }
+    merged
+}

@@ -1,0 +1,200 @@
+//! `hiosc schedule`: compares scheduling algorithms on models and on scheduling graphs in text form.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use clap::{Args, ValueEnum};
+use hiosc::schedule::{
+    Algorithm, Effort, LinkMode, Options, Problem, evaluate, lower_bound, lower_bound_ungrouped, schedule_with, to_text, verify,
+};
+use hiosc::{Compiler, Error};
+use serde::Serialize;
+
+/// Arguments of `hiosc schedule`.
+#[derive(Args)]
+pub struct Schedule {
+    /// Models (.onnx), or scheduling graphs in text form (docs/schedule.md).
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Numbers of GPUs.
+    #[arg(long, value_name = "N", default_value = "2", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=64))]
+    gpus: Vec<u32>,
+    /// Algorithms, or `all`.
+    #[arg(long, value_name = "NAME", default_value = "all", value_delimiter = ',')]
+    algorithm: Vec<String>,
+    /// Operators that the sliding window spans.
+    #[arg(long, value_name = "W", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    window: u32,
+    /// The most operators in a stage.
+    #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    max_streams: u32,
+    /// One operator a stage; the same as --max-streams 1.
+    #[arg(long, conflicts_with = "max_streams")]
+    no_grouping: bool,
+    /// The budget of `best`: low, default, high (ten times the default) or a number of evaluations.
+    #[arg(long, value_name = "LEVEL", default_value = "default")]
+    effort: String,
+    /// The seed of `best`.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// How transfers share a link, for graphs in text form. Models always use serial links.
+    #[arg(long, default_value = "free")]
+    links: Links,
+    /// Device model of the GPUs, for models.
+    #[arg(long, default_value = "a40")]
+    device: String,
+    /// What connects the GPUs, for models: nvlink or pcie4.
+    #[arg(long, default_value = "nvlink")]
+    link: String,
+    /// Print an array of rows in JSON.
+    #[arg(long)]
+    json: bool,
+    /// Print the text form of each schedule, too.
+    #[arg(long, conflicts_with = "json")]
+    print: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Links {
+    Free,
+    Serial,
+}
+
+/// One algorithm on one problem.
+#[derive(Serialize)]
+struct Row {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    graph: Option<String>,
+    algorithm: String,
+    gpus: usize,
+    latency_ms: f64,
+    sequential_ms: f64,
+    lower_bound_ms: f64,
+    gpus_used: usize,
+    transfers: usize,
+    scheduling_ms: f64,
+    /// Evaluations used, for algorithms that search.
+    evaluations: u64,
+    /// Optimal, or cut into blocks; or empty.
+    note: String,
+    #[serde(skip)]
+    text: String,
+}
+
+/// Runs `hiosc schedule`.
+pub fn run(args: Schedule) -> anyhow::Result<()> {
+    let algorithms = algorithms(&args.algorithm)?;
+    let options = Options {
+        window: args.window as usize,
+        max_streams: if args.no_grouping { 1 } else { args.max_streams as usize },
+        effort: args.effort.parse::<Effort>()?,
+        seed: args.seed,
+    };
+    let mut out = std::io::stdout().lock();
+    let mut rows = Vec::new();
+    for file in &args.files {
+        let graph = (args.files.len() > 1).then(|| file.display().to_string());
+        for &gpus in &args.gpus {
+            let problem = problem(file, gpus as usize, &args)?;
+            let of_graph = compare(&problem, &algorithms, &options, graph.as_deref())?;
+            if !args.json {
+                out.write_all(table(file, &problem, &options, &of_graph, args.print).as_bytes())?;
+            }
+            rows.extend(of_graph);
+        }
+    }
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&rows)?)?;
+    }
+    Ok(())
+}
+
+/// `all` leaves out `scatter`, which is slow on purpose.
+fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, Error> {
+    let mut chosen = Vec::new();
+    for name in names {
+        match name.as_str() {
+            "all" => chosen.extend(Algorithm::ALL.into_iter().filter(|a| *a != Algorithm::Scatter)),
+            name => chosen.push(name.parse()?),
+        }
+    }
+    Ok(chosen)
+}
+
+fn problem(file: &Path, gpus: usize, args: &Schedule) -> anyhow::Result<Problem> {
+    if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+        return Ok(Compiler::new(file).device(&args.device).gpus(gpus).link(&args.link).check(false).plan()?.problem);
+    }
+    let bytes = std::fs::read(file).map_err(Error::io(file))?;
+    let text = String::from_utf8(bytes)
+        .map_err(|_| Error::Usage(format!("{}: neither a model (its name does not end in .onnx) nor text", file.display())))?;
+    let links = match args.links {
+        Links::Free => LinkMode::Free,
+        Links::Serial => LinkMode::Serial,
+    };
+    Problem::from_dag_text(&text, gpus, links).map_err(|error| match error {
+        Error::Usage(message) => Error::Usage(format!("{}: {message}", file.display())).into(),
+        other => other.into(),
+    })
+}
+
+fn compare(problem: &Problem, algorithms: &[Algorithm], options: &Options, graph: Option<&str>) -> anyhow::Result<Vec<Row>> {
+    let ms = |nanos: u64| nanos as f64 / 1e6;
+    let sequential = evaluate(problem, &schedule_with(problem, Algorithm::Sequential, options)?.schedule)?.latency;
+    let bound = if options.max_streams > 1 { lower_bound(problem) } else { lower_bound_ungrouped(problem) };
+    let mut rows = Vec::new();
+    for &algorithm in algorithms {
+        let started = Instant::now();
+        let found = schedule_with(problem, algorithm, options)?;
+        let scheduling_ms = started.elapsed().as_secs_f64() * 1e3;
+        let timeline = evaluate(problem, &found.schedule)?;
+        verify(problem, &found.schedule, &timeline)?;
+        rows.push(Row {
+            graph: graph.map(str::to_string),
+            algorithm: algorithm.to_string(),
+            gpus: problem.gpus,
+            latency_ms: ms(timeline.latency),
+            sequential_ms: ms(sequential),
+            lower_bound_ms: ms(bound),
+            gpus_used: found.schedule.gpus.iter().filter(|stages| !stages.is_empty()).count(),
+            transfers: timeline.transfers.len(),
+            scheduling_ms,
+            evaluations: found.evaluations,
+            text: to_text(None, &found.schedule, &timeline),
+            note: found.note,
+        });
+    }
+    Ok(rows)
+}
+
+fn table(file: &Path, problem: &Problem, options: &Options, rows: &[Row], print: bool) -> String {
+    let mut out = String::new();
+    let grouping = match options.max_streams {
+        1 => "no grouping".to_string(),
+        s => format!("window {}, at most {s} operators a stage", options.window),
+    };
+    // Writing to a String cannot fail.
+    let _ = writeln!(out, "{}: {} operators, {} GPUs, {grouping}", file.display(), problem.operators(), problem.gpus);
+    if let Some(row) = rows.first() {
+        let _ = writeln!(out, "sequential {:.6} ms, lower bound {:.6} ms", row.sequential_ms, row.lower_bound_ms);
+    }
+    let _ = writeln!(out, "algorithm     latency ms  speed-up     gap  GPUs  transfers  scheduling ms");
+    for row in rows {
+        let gap = if row.lower_bound_ms > 0.0 { (row.latency_ms / row.lower_bound_ms - 1.0) * 100.0 } else { 0.0 };
+        let speed_up = if row.latency_ms > 0.0 { row.sequential_ms / row.latency_ms } else { 1.0 };
+        let evaluations = if row.evaluations > 0 { format!("  {} evaluations", row.evaluations) } else { String::new() };
+        let note = if row.note.is_empty() { String::new() } else { format!("  {}", row.note) };
+        let _ = writeln!(
+            out,
+            "{:12} {:11.6} {speed_up:8.3}x {gap:6.1}% {:5} {:10} {:14.3}{evaluations}{note}",
+            row.algorithm, row.latency_ms, row.gpus_used, row.transfers, row.scheduling_ms
+        );
+    }
+    if print {
+        rows.iter().for_each(|row| out += &row.text);
+    }
+    out.push('\n');
+    out
+}
