@@ -51,6 +51,15 @@ HIOSC_UNARY(Round, rintf(a));
 HIOSC_UNARY(Sign, a > 0.0f ? 1.0f : a < 0.0f ? -1.0f : a);
 HIOSC_UNARY(Sin, sinf(a));
 HIOSC_UNARY(Cos, cosf(a));
+HIOSC_UNARY(Tan, tanf(a));
+HIOSC_UNARY(Asin, asinf(a));
+HIOSC_UNARY(Acos, acosf(a));
+HIOSC_UNARY(Atan, atanf(a));
+HIOSC_UNARY(Sinh, sinhf(a));
+HIOSC_UNARY(Cosh, coshf(a));
+HIOSC_UNARY(Asinh, asinhf(a));
+HIOSC_UNARY(Acosh, acoshf(a));
+HIOSC_UNARY(Atanh, atanhf(a));
 #undef HIOSC_UNARY
 
 #define HIOSC_BINARY(Name, formula)                                                                                                  \

@@ -1,4 +1,4 @@
-// Reductions: y[i] = the sum, mean, maximum or minimum of the COUNT elements x[Kept::at(i) + Reduced::at(j)].
+// Reductions: y[i] = the sum, mean, maximum, minimum or product of the COUNT elements x[Kept::at(i) + Reduced::at(j)].
 //
 // Kept and Reduced are IndexMaps over the axes that stay and those that go, merged where they are neighbours. Three kernels differ in who
 // shares the work of one output; each adds in a fixed order.
@@ -29,6 +29,11 @@ struct ReduceMin {
   static __device__ __forceinline__ float start() { return INFINITY; }
   static __device__ __forceinline__ float combine(float a, float b) { return Min<In<0>, In<1>>::apply(a, b); }
   static __device__ __forceinline__ float finish(float value, int) { return value; }
+};
+struct ReduceProduct {
+  static __device__ __forceinline__ float start() { return 1.0f; }
+  static __device__ __forceinline__ float combine(float a, float b) { return a * b; }
+  static __device__ __forceinline__ float finish(float product, int) { return product; }
 };
 
 // The combination of all 32 lanes' values, the same bits in every lane.

@@ -63,7 +63,18 @@ fn names_that_nothing_provides() {
     let model = Model::new().input("x", &[1, 4]).output("y", &[1, 4]).node("Add", &["x", "lost"], "y", &[]);
     refuses(model.bytes(), "model.onnx: node \"/y/Add\" (Add) reads \"lost\", which nothing provides");
     let model = Model::new().input("x", &[1, 4]).output("lost", &[1, 4]).node("Relu", &["x"], "y", &[]);
+    let twice = Model::new().input("x", &[2]).output("y", &[2]).node("Relu", &["x"], "y", &[]).node("Neg", &["x"], "y", &[]);
+    refuses(twice.bytes(), "model.onnx: node \"/y/Neg\" (Neg) provides \"y\", which something else provides already");
     refuses(model.bytes(), "model.onnx: nothing provides the output \"lost\": the file is truncated, or was exported wrongly");
+}
+
+#[test]
+fn names_given_twice() {
+    let model = || Model::new().input("x", &[2]).output("y", &[2]).node("Add", &["x", "w"], "y", &[]).random_weight("w", &[2]);
+    let message = |what: &str| format!("model.onnx: two {what}: the file is damaged, or was exported wrongly");
+    refuses(model().input("x", &[2]).bytes(), &message("inputs are called \"x\""));
+    refuses(model().output("y", &[2]).bytes(), &message("outputs are called \"y\""));
+    refuses(model().random_weight("w", &[2]).bytes(), &message("initialisers are called \"w\""));
 }
 
 #[test]
@@ -290,4 +301,49 @@ fn structure(bytes: &[u8]) -> Vec<usize> {
     let other = proto.encode_to_vec();
     assert_eq!(other.len(), bytes.len());
     (0..bytes.len()).filter(|&at| bytes[at] == other[at]).collect()
+}
+
+#[test]
+fn what_hiosc_cannot_compile_is_said_so() {
+    let constant = Model::new().input("x", &[1, 2]).output("y", &[1, 2]).output("c", &[2]).weight("c", &[2], vec![1.0, 2.0]);
+    refuses(
+        constant.node("Relu", &["x"], "y", &[]).bytes(),
+        "unsupported: output \"c\": its value does not depend on the inputs; take it from the model file instead",
+    );
+    let huge = Model::new().input("x", &[1, 1 << 16]).input("z", &[1 << 16, 1]).output("y", &[1 << 16, 1 << 16]);
+    refuses(
+        huge.node("Mul", &["x", "z"], "y", &[]).bytes(),
+        "unsupported: elementwise /y/Mul (%0): tensor y (65536x65536) has 2^31 elements or more",
+    );
+    let double = Model::new().input("x", &[1, 2]).output("y", &[1, 2]).node("Relu", &["x"], "y", &[]);
+    let mut double = pb::ModelProto::decode(double.bytes().as_slice()).expect("a model");
+    set_type(&mut double, 11);
+    let bench = Bench::new();
+    bench.write("model.onnx", double.encode_to_vec());
+    let said = bench.failure(&COMPILE, 1);
+    assert!(said.ends_with("input (node \"x\"): element type F64 is not supported yet\n"), "{said}");
+}
+
+#[test]
+fn odd_but_sound_models_compile() {
+    let models = [
+        ("an output that is an input", Model::new().input("x", &[1, 2]).output("x", &[1, 2])),
+        ("a scalar", Model::new().input("x", &[]).output("y", &[]).node("Relu", &["x"], "y", &[])),
+        ("an unused input", Model::new().input("x", &[2]).input("z", &[3]).output("y", &[2]).node("Neg", &["x"], "y", &[])),
+        ("two outputs of one value", Model::new().input("x", &[2]).output("y", &[2]).output("x", &[2]).node("Neg", &["x"], "y", &[])),
+    ];
+    for (what, model) in models {
+        let bench = Bench::new();
+        model.save(bench.path(), "model");
+        println!("{what}");
+        bench.done(&COMPILE);
+    }
+}
+
+fn set_type(model: &mut pb::ModelProto, code: i32) {
+    use pb::type_proto::Value;
+    for value in &mut model.graph.as_mut().expect("a graph").input {
+        let Some(Value::TensorType(tensor)) = value.r#type.as_mut().and_then(|t| t.value.as_mut()) else { panic!("no tensor") };
+        tensor.elem_type = code;
+    }
 }

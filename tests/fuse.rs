@@ -271,6 +271,29 @@ fn repeated_elements_are_broadcasts() {
 }
 
 #[test]
+fn resizing_is_a_product_for_each_axis() {
+    let resize = |name: &str, mode: &str, transform: &str, sizes: &[i64; 4]| {
+        let attrs =
+            [Attr::Text("mode", mode), Attr::Text("coordinate_transformation_mode", transform), Attr::Text("nearest_mode", "floor")];
+        let model = Model::new().input("x", &[1, 3, 5, 7]).output("y", sizes).ints("sizes", sizes);
+        check(name, model.node("Resize", &["x", "", "", "sizes"], "y", &attrs)).operators.len()
+    };
+    assert_eq!(resize("linear", "linear", "half_pixel", &[1, 3, 9, 11]), 2);
+    assert_eq!(resize("aligned", "linear", "align_corners", &[1, 3, 5, 12]), 1);
+    assert_eq!(resize("cubic", "cubic", "pytorch_half_pixel", &[1, 3, 13, 4]), 2);
+    assert_eq!(resize("nearest", "nearest", "asymmetric", &[1, 3, 8, 7]), 1);
+}
+
+#[test]
+fn log_softmax_and_products() {
+    let model = Model::new().input("x", &[3, 4, 5]).output("y", &[3, 4, 5]).output("p", &[3, 1, 5]).ints("axes", &[1]);
+    let model = model.weight("large", &[1], vec![300.0]).node("Mul", &["x", "large"], "v", &[]);
+    let model = model.node("LogSoftmax", &["v"], "y", &[Attr::Int("axis", 1)]).node("ReduceProd", &["x"], "p", &[Attr::Ints("axes", &[1])]);
+    let graph = check("log_softmax", model);
+    assert!(kinds(&graph).contains(&"reduce product axes [1]".to_string()), "{graph}");
+}
+
+#[test]
 fn what_has_no_form_here_is_refused_with_its_reason() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let refused = |name: &str, model: Model| {

@@ -239,7 +239,7 @@ fn reductions() {
         (&[1, 5, 1], &[0, 2]),
         (&[2, 3, 4, 5, 6], &[1, 3]),
     ];
-    for kind in [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max, ReduceKind::Min] {
+    for kind in [ReduceKind::Sum, ReduceKind::Mean, ReduceKind::Max, ReduceKind::Min, ReduceKind::Product] {
         for (i, (shape, axes)) in shapes.iter().enumerate() {
             let mut x = r.tensor(shape);
             if matches!(kind, ReduceKind::Max | ReduceKind::Min) && i % 2 == 0 {
@@ -322,6 +322,12 @@ fn elementwise_operators() {
         Unary::Cos,
     ] {
         case(&[&[3, 33]], &[3, 33], Expr::identity().then(op), false);
+    }
+    for op in [Unary::Tan, Unary::Atan, Unary::Sinh, Unary::Cosh, Unary::Asinh] {
+        case(&[&[3, 33]], &[3, 33], Expr::identity().then(op), false);
+    }
+    for (op, inside) in [(Unary::Asin, Unary::Tanh), (Unary::Acos, Unary::Tanh), (Unary::Atanh, Unary::Tanh), (Unary::Acosh, Unary::Cosh)] {
+        case(&[&[3, 33]], &[3, 33], Expr::identity().then(inside).then(op), true);
     }
     let select = Expr::Input(1).where_not_zero(two(Binary::Less).then(Unary::Neg), Expr::Input(2));
     case(&[&[3, 40], &[1, 40], &[3, 1]], &[3, 40], select, false);
@@ -597,8 +603,10 @@ fn copy_kinds() -> Vec<(OpKind, &'static [usize], &'static [usize])> {
 
 /// Functions that no other kernel of these tests has, in one expression.
 fn newer_functions() -> Expr {
-    use Unary::{Ceil, Cos, Erf, Floor, Gelu, HardSwish, Round, Sign, Silu, Sin};
-    let chain = [HardSwish, Silu, Gelu, Erf, Floor, Ceil, Round, Sign, Sin, Cos].into_iter().fold(Expr::Input(0), Expr::then);
+    use Unary::{Acos, Acosh, Asin, Asinh, Atan, Atanh, Ceil, Cos, Cosh, Erf, Floor, Gelu, HardSwish, Round, Sign, Silu, Sin, Sinh, Tan};
+    let chain = [HardSwish, Silu, Gelu, Erf, Floor, Ceil, Round, Sign, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh]
+        .into_iter()
+        .fold(Expr::Input(0), Expr::then);
     let pairs = [Binary::Pow, Binary::Less, Binary::LessEqual, Binary::Equal];
     pairs.into_iter().fold(chain, |e, op| Expr::binary(op, e, Expr::Input(0))).where_not_zero(Expr::Input(0), Expr::Const(1.0))
 }

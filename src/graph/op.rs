@@ -125,6 +125,8 @@ pub enum ReduceKind {
     Max,
     /// The smallest element.
     Min,
+    /// The product of the elements.
+    Product,
 }
 
 /// Attributes of a reduction.
@@ -216,6 +218,15 @@ pub enum Unary {
     Sign,
     Sin,
     Cos,
+    Tan,
+    Asin,
+    Acos,
+    Atan,
+    Sinh,
+    Cosh,
+    Asinh,
+    Acosh,
+    Atanh,
 }
 
 /// Scalar functions of two values. `Max` and `Min` hand on NaN, as ONNX asks. Comparisons give 1 or 0, and 0 where a value is NaN.
@@ -259,6 +270,15 @@ impl Unary {
             Unary::Sign => "sign",
             Unary::Sin => "sin",
             Unary::Cos => "cos",
+            Unary::Tan => "tan",
+            Unary::Asin => "asin",
+            Unary::Acos => "acos",
+            Unary::Atan => "atan",
+            Unary::Sinh => "sinh",
+            Unary::Cosh => "cosh",
+            Unary::Asinh => "asinh",
+            Unary::Acosh => "acosh",
+            Unary::Atanh => "atanh",
         }
     }
 }

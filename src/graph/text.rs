@@ -124,6 +124,7 @@ impl Display for OpKind {
                     ReduceKind::Mean => "mean",
                     ReduceKind::Max => "max",
                     ReduceKind::Min => "min",
+                    ReduceKind::Product => "product",
                 };
                 write!(f, " {kind} axes {:?}", r.axes)?;
             }

@@ -111,12 +111,27 @@ fn check_tensors(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     Err(broken(path, format!("external data missing: {}; put it beside the model, under that name", missing.join(", "))))
 }
 
-/// Every name that is read must be written somewhere.
+/// Every name that is read must be written somewhere, and none twice.
 fn check_names(path: &Path, graph: &pb::GraphProto) -> Result<()> {
-    let known: BTreeSet<&str> = (graph.input.iter().map(|v| v.name.as_str()))
-        .chain(graph.initializer.iter().map(|t| t.name.as_str()))
-        .chain(graph.node.iter().flat_map(|n| n.output.iter().map(String::as_str)))
-        .collect();
+    fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+        let mut seen = BTreeSet::new();
+        names.into_iter().find(|name| !seen.insert(*name))
+    }
+    let inputs = repeated(graph.input.iter().map(|v| v.name.as_str())).map(|name| ("inputs", name));
+    let outputs = repeated(graph.output.iter().map(|v| v.name.as_str())).map(|name| ("outputs", name));
+    let initialisers = repeated(graph.initializer.iter().map(|t| t.name.as_str())).map(|name| ("initialisers", name));
+    if let Some((what, name)) = inputs.or(outputs).or(initialisers) {
+        return Err(broken(path, format!("two {what} are called {name:?}: the file is damaged, or was exported wrongly")));
+    }
+    // an input may have an initialiser: its default value
+    let mut known: BTreeSet<&str> =
+        graph.input.iter().map(|v| v.name.as_str()).chain(graph.initializer.iter().map(|t| t.name.as_str())).collect();
+    for node in &graph.node {
+        if let Some(name) = node.output.iter().find(|name| !name.is_empty() && !known.insert(name)) {
+            let op = node.op_type.escape_debug();
+            return Err(broken(path, format!("node {:?} ({op}) provides {name:?}, which something else provides already", node.name)));
+        }
+    }
     let lost = |name: &str| !name.is_empty() && !known.contains(name);
     for node in &graph.node {
         if let Some(name) = node.input.iter().find(|name| lost(name)) {

@@ -10,7 +10,8 @@
 //! | `Conv` (1-D and 2-D, NCHW, OIHW) | `Conv`; one axis is added to a 1-D one by views |
 //! | `MaxPool`, `SumPool {normalize}` | `Pool` |
 //! | `EinSum` of two operands | `MatMul`, its axes sorted into batch, m, n, k (see `einsum.rs`) |
-//! | `Reduce<Sum, Max, Min, MeanOfSquares>` | `Reduce`, the last behind a square |
+//! | `Reduce<Sum, Max, Min, Prod, MeanOfSquares>` | `Reduce`, the last behind a square |
+//! | `Resize` | a `MatMul` for each axis that changes (see `resize.rs`) |
 //! | `RmsNorm` | square, mean, and one `Elementwise` of the input and the mean |
 //! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
 //! | `Softmax` of one axis, `TypedConcat` | `Softmax`, `Concat` |
@@ -34,6 +35,7 @@ use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
+use tract_onnx::tract_core::ops::nn::resize::Resize;
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer, RmsNorm, Softmax, SoftmaxKind};
 use tract_onnx::tract_core::ops::source::TypedSource;
 
@@ -102,7 +104,7 @@ impl<'a> Names<'a> {
 
 /// The graph so far.
 pub(super) struct Lowering<'a> {
-    model: &'a TypedModel,
+    pub(super) model: &'a TypedModel,
     names: Names<'a>,
     pub(super) graph: Graph,
     pub(super) tensors: BTreeMap<OutletId, TensorId>,
@@ -202,6 +204,10 @@ impl Lowering<'_> {
             }
             return Ok(());
         }
+        if let Some(op) = node.op_as::<Resize>() {
+            let output = self.describe(node.id.into(), Origin::Input)?;
+            return self.resize(node, op, output);
+        }
         if let Some(reason) = node.inputs.iter().find_map(|i| self.unusable.get(i)) {
             return Err(format!("it reads a constant whose {reason}"));
         }
@@ -242,6 +248,7 @@ impl Lowering<'_> {
                 Reducer::Sum => ReduceKind::Sum,
                 Reducer::Max => ReduceKind::Max,
                 Reducer::Min => ReduceKind::Min,
+                Reducer::Prod => ReduceKind::Product,
                 Reducer::MeanOfSquares => {
                     self.mean_of_squares(node, inputs[0], axes, output);
                     return Ok(());
@@ -272,6 +279,10 @@ impl Lowering<'_> {
         } else if let Some(op) = node.op_as::<Softmax>() {
             match (op.axes.as_slice(), op.kind, op.quant_output_dt) {
                 (&[axis], SoftmaxKind::Softmax, None) => OpKind::Softmax { axis },
+                (_, SoftmaxKind::LogSoftmax, None) => {
+                    let axes = op.axes.to_vec();
+                    return self.log_softmax(node, axes, inputs[0], output);
+                }
                 _ => return Err("only a plain softmax along one axis is supported yet".into()),
             }
         } else if let Some(op) = node.op_as::<TypedConcat>() {
@@ -427,6 +438,23 @@ impl Lowering<'_> {
         self.finish(node, OpKind::Elementwise(Elementwise { expr: Expr::identity().then(Unary::Square) }), vec![x], squares);
         let squares = self.tensors[&node.id.into()];
         self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes }), vec![squares], output);
+    }
+
+    /// `d - log(sum(exp(d)))` with `d = x - max(x)`: the logarithm of a softmax, which could be 0, would lose everything.
+    fn log_softmax(&mut self, node: &TypedNode, mut axes: Vec<usize>, x: TensorId, output: Tensor) -> Result<(), Reason> {
+        axes.sort_unstable();
+        let mut small = output.shape.clone();
+        axes.iter().for_each(|&axis| small[axis] = 1);
+        let part =
+            |what: &str, shape: &[usize]| Tensor { name: format!("{}.{what}", output.name), shape: shape.to_vec(), ..output.clone() };
+        let id = OutletId::from(node.id);
+        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Max, axes: axes.clone() }), vec![x], part("max", &small));
+        let max = self.tensors[&id];
+        let below = Expr::binary(Binary::Sub, Expr::Input(0), Expr::Input(1));
+        self.elementwise(node, below.clone().then(Unary::Exp), vec![x, max], part("exp", &output.shape))?;
+        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Sum, axes }), vec![self.tensors[&id]], part("sum", &small));
+        let sum = self.tensors[&id];
+        self.elementwise(node, Expr::binary(Binary::Sub, below, Expr::Input(2).then(Unary::Log)), vec![x, max, sum], output)
     }
 
     /// `x / sqrt(mean(x^2) + eps)`

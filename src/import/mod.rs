@@ -17,6 +17,7 @@ mod einsum;
 mod lower;
 mod mend;
 mod movement;
+mod resize;
 mod scalar;
 mod typed;
 

@@ -111,6 +111,15 @@ fn unary(op: Unary) -> &'static str {
         Unary::Sign => "Sign",
         Unary::Sin => "Sin",
         Unary::Cos => "Cos",
+        Unary::Tan => "Tan",
+        Unary::Asin => "Asin",
+        Unary::Acos => "Acos",
+        Unary::Atan => "Atan",
+        Unary::Sinh => "Sinh",
+        Unary::Cosh => "Cosh",
+        Unary::Asinh => "Asinh",
+        Unary::Acosh => "Acosh",
+        Unary::Atanh => "Atanh",
     }
 }
 

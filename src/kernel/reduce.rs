@@ -22,6 +22,7 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
         ReduceKind::Mean => ("ReduceMean", "mean", "Mean"),
         ReduceKind::Max => ("ReduceMax", "max", "Maximum"),
         ReduceKind::Min => ("ReduceMin", "min", "Minimum"),
+        ReduceKind::Product => ("ReduceProduct", "product", "Product"),
     };
     let draft = |how: &str, threads: u32, per_block: u32, shared: u32| {
         let size = if how == "block" { count.to_string() } else { format!("{outputs}, {count}") };

@@ -109,6 +109,7 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
             let reduce = |g: &Vec<f32>| match r.kind {
                 ReduceKind::Sum => g.iter().map(|&v| v as f64).sum::<f64>() as f32,
                 ReduceKind::Mean => (g.iter().map(|&v| v as f64).sum::<f64>() / g.len() as f64) as f32,
+                ReduceKind::Product => g.iter().map(|&v| v as f64).product::<f64>() as f32,
                 ReduceKind::Max => g.iter().copied().fold(f32::NEG_INFINITY, |a, b| binary(Binary::Max, a, b)),
                 ReduceKind::Min => g.iter().copied().fold(f32::INFINITY, |a, b| binary(Binary::Min, a, b)),
             };
@@ -247,6 +248,15 @@ pub fn scalar(expr: &Expr, x: &dyn Fn(usize) -> f32) -> f32 {
                 Unary::Sign => a.signum(),
                 Unary::Sin => a.sin(),
                 Unary::Cos => a.cos(),
+                Unary::Tan => a.tan(),
+                Unary::Asin => a.asin(),
+                Unary::Acos => a.acos(),
+                Unary::Atan => a.atan(),
+                Unary::Sinh => a.sinh(),
+                Unary::Cosh => a.cosh(),
+                Unary::Asinh => a.asinh(),
+                Unary::Acosh => a.acosh(),
+                Unary::Atanh => a.atanh(),
             }
         }
     }

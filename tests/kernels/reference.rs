@@ -46,6 +46,15 @@ pub fn eval(expr: &Expr, x: &[f64]) -> f64 {
                 Unary::Sign => a.signum(),
                 Unary::Sin => a.sin(),
                 Unary::Cos => a.cos(),
+                Unary::Tan => a.tan(),
+                Unary::Asin => a.asin(),
+                Unary::Acos => a.acos(),
+                Unary::Atan => a.atan(),
+                Unary::Sinh => a.sinh(),
+                Unary::Cosh => a.cosh(),
+                Unary::Asinh => a.asinh(),
+                Unary::Acosh => a.acosh(),
+                Unary::Atanh => a.atanh(),
             }
         }
         Expr::Select(c, a, b) => eval(if eval(c, x) != 0.0 { a } else { b }, x),
@@ -204,6 +213,10 @@ pub fn reduce(reduce: &Reduce, x: &Tensor, out: &[usize]) -> Expected {
         match reduce.kind {
             ReduceKind::Sum => expected.push(sum, SUM * scale),
             ReduceKind::Mean => expected.push(sum / group.len() as f64, SUM * scale),
+            ReduceKind::Product => {
+                let product: f64 = group.iter().product();
+                expected.push(product, 1e-6 * group.len() as f64 * product.abs() + 1e-37);
+            }
             ReduceKind::Max => expected.push(group.into_iter().fold(f64::NEG_INFINITY, larger), 0.0),
             ReduceKind::Min => expected.push(-group.into_iter().fold(f64::NEG_INFINITY, |a, b| larger(a, -b)), 0.0),
         }
