@@ -82,7 +82,7 @@ pub struct Compilation {
 }
 
 impl Compiler {
-    /// A compiler for the model at `model`: two A40s on an NVLink bridge, the better of `sequential` and `hios-lp`, with a check.
+    /// A compiler for the model at `model`: two A40s on an NVLink bridge, the best of `sequential`, `intra-gpu` and `hios-lp`, with a check.
     pub fn new(model: impl Into<PathBuf>) -> Compiler {
         Compiler {
             model: model.into(),
@@ -303,9 +303,9 @@ impl Planned {
     }
 }
 
-/// Sequential, HIOS-LP, and what was asked for; each verified.
+/// Sequential, one GPU grouped, HIOS-LP, and what was asked for; each verified.
 fn compare(problem: &Problem, wanted: Option<Algorithm>) -> Result<Vec<Candidate>> {
-    let mut algorithms = vec![Algorithm::Sequential, Algorithm::HiosLp];
+    let mut algorithms = vec![Algorithm::Sequential, Algorithm::IntraGpu, Algorithm::HiosLp];
     algorithms.extend(wanted.filter(|a| !algorithms.contains(a)));
     let run = |algorithm| {
         let schedule = schedule::schedule(problem, algorithm)?;
