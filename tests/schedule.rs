@@ -474,6 +474,47 @@ fn hios_lp_on_the_published_graphs() {
     }
 }
 
+/// No row of the published graphs, of any family, on which `best` is worse than a plain HEFT or HIOS-LP, even with a small budget.
+#[test]
+fn best_is_at_or_below_the_reference_on_every_row() {
+    let Some(folder) = dags("best_is_at_or_below_the_reference_on_every_row") else { return };
+    let reference = std::fs::read_to_string(folder.join("reference_results.csv")).unwrap();
+    let mut rows = reference.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let header = rows.next().unwrap();
+    let column = |name: &str| header.iter().position(|h| *h == name).unwrap();
+    let columns = [column("heft_exact"), column("independent_lp_exact")];
+    let options = Options { max_streams: 1, effort: Effort::Evaluations(20_000), ..Options::default() };
+    let mut compared = 0;
+    for row in rows.filter(|r| !r[0].starts_with("small")) {
+        let text = std::fs::read_to_string(folder.join("random").join(format!("{}.txt", row[0]))).unwrap();
+        let problem = Problem::from_dag_text(&text, row[1].parse().unwrap(), LinkMode::Free).unwrap();
+        let latency = compare_with(&problem, &[Algorithm::Best], &options).unwrap()[0].1.latency as f64 / 1e6;
+        for theirs in columns.iter().filter_map(|&c| row[c].parse::<f64>().ok()) {
+            assert!(latency <= theirs + 1e-6, "{} on {} GPUs: {latency}, reference {theirs}", row[0], row[1]);
+            compared += 1;
+        }
+    }
+    println!("{compared} figures compared");
+    assert!(compared > 100);
+}
+
+/// Grouping pays: `best` with stages of two is at least 5 % below itself without, on two GPUs.
+#[test]
+fn best_gains_from_grouping() {
+    let Some(folder) = dags("best_gains_from_grouping") else { return };
+    let (mut alone, mut grouped) = (0.0, 0.0);
+    for (_, text) in texts(&folder.join("random"), "default") {
+        let problem = Problem::from_dag_text(&text, 2, LinkMode::Free).unwrap();
+        let sequential = problem.time.iter().map(|row| row[0]).sum::<Nanos>() as f64;
+        for (max_streams, sum) in [(1, &mut alone), (2, &mut grouped)] {
+            let options = Options { max_streams, effort: Effort::Evaluations(50_000), ..Options::default() };
+            *sum += sequential / compare_with(&problem, &[Algorithm::Best], &options).unwrap()[0].1.latency as f64;
+        }
+    }
+    println!("speed-up {:.3} without grouping, {:.3} with", alone / 10.0, grouped / 10.0);
+    assert!(grouped >= 1.05 * alone, "{grouped} {alone}");
+}
+
 /// Against proven optima: one operator a stage, free links.
 #[test]
 fn small_published_graphs_are_not_below_their_optimum() {

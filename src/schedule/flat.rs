@@ -553,6 +553,93 @@ impl<'f> Timed<'f> {
         }
     }
 
+    /// For each operator of places `begin..end`, the longest way from its stage's start to the end of the schedule; the ways from later places are known.
+    pub fn update_ways(&self, begin: usize, end: usize, ways: &mut [Nanos]) {
+        let mut next = self.ways_after(end, ways);
+        let mut last = end;
+        while last > begin {
+            let mut first = last - 1;
+            while self.sequence.joined[self.sequence.order[first] as usize] {
+                first -= 1;
+            }
+            let members = &self.sequence.order[first..last];
+            let gpu = self.sequence.gpu[members[0] as usize] as usize;
+            let rest = members.iter().map(|&op| self.way_out(op as usize, 0, ways)).max().unwrap_or(0).max(next[gpu]);
+            next[gpu] = rest + self.flat.stage_time(gpu, members);
+            for &op in members {
+                ways[op as usize] = next[gpu];
+            }
+            last = first;
+        }
+    }
+
+    /// For each GPU, the way from the first stage at or after place `at`.
+    fn ways_after(&self, at: usize, ways: &[Nanos]) -> Vec<Nanos> {
+        let mut next = vec![None; self.flat.gpus];
+        let mut missing = next.len();
+        for &op in &self.sequence.order[at..] {
+            let slot = &mut next[self.sequence.gpu[op as usize] as usize];
+            if slot.is_none() {
+                *slot = Some(ways[op as usize]);
+                missing -= 1;
+                if missing == 0 {
+                    break;
+                }
+            }
+        }
+        next.into_iter().map(|way| way.unwrap_or(0)).collect()
+    }
+
+    /// The longest way from the finish of `op` through a reader at or after place `from`.
+    fn way_out(&self, op: usize, from: usize, ways: &[Nanos]) -> Nanos {
+        let flat = self.flat;
+        let gpu = self.sequence.gpu[op] as usize;
+        let mut longest = 0;
+        for &flow in &flat.flows[flat.first_flow[op] as usize..flat.first_flow[op + 1] as usize] {
+            for &reader in &flat.flow_readers[flow as usize] {
+                if self.place[reader as usize] as usize >= from {
+                    let to = self.sequence.gpu[reader as usize] as usize;
+                    let transfer = if to == gpu { 0 } else { flat.transfer[(flow as usize * flat.gpus + gpu) * flat.gpus + to] };
+                    longest = longest.max(transfer + ways[reader as usize]);
+                }
+            }
+        }
+        longest
+    }
+
+    /// With free links: whether some path through the places `begin..end`, which alone have changed, is longer than `limit`. `ways` is right from `end` on.
+    pub fn exceeds(&mut self, begin: usize, end: usize, ways: &[Nanos], limit: Nanos) -> bool {
+        let flat = self.flat;
+        let gpus = flat.gpus;
+        let checkpoint = begin / STRIDE;
+        self.free.copy_from_slice(&self.free_at[checkpoint * gpus..(checkpoint + 1) * gpus]);
+        for &op in &self.sequence.order[checkpoint * STRIDE..begin] {
+            self.free[self.sequence.gpu[op as usize] as usize] = self.finish[op as usize];
+        }
+        let mut exceeded = false;
+        let mut at = begin;
+        while at < end {
+            let next = self.stage_end(at);
+            let members = &self.sequence.order[at..next];
+            let gpu = self.sequence.gpu[members[0] as usize] as usize;
+            let ready = members.iter().map(|&op| flat.ready(op as usize, gpu, &self.sequence.gpu, &self.trial)).max().unwrap_or(0);
+            let finish = self.free[gpu].max(ready) + flat.stage_time(gpu, members);
+            self.free[gpu] = finish;
+            for &op in members {
+                self.trial[op as usize] = finish;
+                exceeded |= finish + self.way_out(op as usize, end, ways) > limit;
+            }
+            if exceeded {
+                break;
+            }
+            at = next;
+        }
+        for &op in &self.sequence.order[begin..end] {
+            self.trial[op as usize] = self.finish[op as usize];
+        }
+        exceeded || self.ways_after(end, ways).iter().zip(&self.free).any(|(way, free)| way + free > limit)
+    }
+
     /// Takes back a successful trial from place `from` on.
     pub fn forget_trial(&mut self, from: usize) {
         match self.flat.links {

@@ -20,7 +20,10 @@
 //! Beyond [`SERIAL_OPERATORS`] operators, candidates are judged as if links were free (`list.rs` says why). If the outcome is slower than the
 //! schedule given, that one is returned.
 //!
-//! Complexity: one evaluation a candidate, at most V·w·s, of O(V + E) each; the bound on the latency and the critical path leave a small part of that.
+//! With free links, the longest way from each stage to the end is kept for what follows the window, so most candidates are refused after a look at the window
+//! alone.
+//!
+//! Complexity: a look at the window for each candidate, at most V·w·s of them, and O(V + E) for each that is not refused.
 
 use super::flat::{Flat, Sequence, Timed};
 use super::list::SERIAL_OPERATORS;
@@ -39,6 +42,8 @@ pub(super) fn group(problem: &Problem, schedule: Schedule, window: usize, max_st
         flat.links = LinkMode::Free;
     }
     let mut timed = Timed::new(&flat, Sequence::new(&schedule, &before, problem.operators()));
+    let mut ways = vec![0; flat.operators];
+    timed.update_ways(0, flat.operators, &mut ways);
     let mut critical = Critical::of(&timed);
     let mut at = 0;
     while at < flat.operators {
@@ -48,7 +53,7 @@ pub(super) fn group(problem: &Problem, schedule: Schedule, window: usize, max_st
             continue;
         }
         let mut size = timed.stage_end(at) - at;
-        while size < max_stage && grow(&mut timed, head, window, &critical) {
+        while size < max_stage && grow(&mut timed, head, window, &critical, &mut ways) {
             size += 1;
             critical = Critical::of(&timed);
         }
@@ -72,7 +77,7 @@ impl Critical {
 }
 
 /// Takes the best candidate of its window into the stage of `head`; whether there was one.
-fn grow(timed: &mut Timed, head: usize, window: usize, critical: &Critical) -> bool {
+fn grow(timed: &mut Timed, head: usize, window: usize, critical: &Critical, ways: &mut [Nanos]) -> bool {
     let gpu = timed.sequence.gpu[head];
     let begin = timed.place[head] as usize;
     let end = timed.stage_end(begin);
@@ -94,17 +99,21 @@ fn grow(timed: &mut Timed, head: usize, window: usize, critical: &Critical) -> b
     let mut best: Option<(Nanos, usize)> = None;
     for op in candidates {
         let limit = best.map_or(timed.latency, |(latency, _)| latency).saturating_sub(1);
-        let Some(undo) = timed.merge(begin, timed.place[op] as usize) else { continue };
-        if let Some(latency) = timed.try_from(begin, limit) {
+        let after = timed.place[op] as usize + 1;
+        let Some(undo) = timed.merge(begin, after - 1) else { continue };
+        let hopeless = timed.flat.links == LinkMode::Free && timed.exceeds(begin, after, ways, limit);
+        if !hopeless && let Some(latency) = timed.try_from(begin, limit) {
             best = Some((latency, op));
             timed.forget_trial(begin);
         }
         timed.unmerge(undo);
     }
     let Some((latency, op)) = best else { return false };
-    let merged = timed.merge(begin, timed.place[op] as usize).is_some() && timed.try_from(begin, latency).is_some();
+    let after = timed.place[op] as usize + 1;
+    let merged = timed.merge(begin, after - 1).is_some() && timed.try_from(begin, latency).is_some();
     if merged {
         timed.keep(begin, latency);
+        timed.update_ways(begin, after, ways);
     }
     merged
 }
