@@ -81,8 +81,12 @@ impl CostTable {
                 let row: Vec<OperatorCost> = rest
                     .split('|')
                     .map(|cost| {
-                        parse_cost(cost.trim(), &kernels)
-                            .ok_or_else(|| error(format!("`{}` is not a cost of one of this operator's kernels", cost.trim())))
+                        parse_cost(cost.trim(), &kernels).ok_or_else(|| {
+                            error(format!(
+                                "`{}` is not a cost of one of this operator's kernels: were they made with other --no-fuse rules?",
+                                cost.trim()
+                            ))
+                        })
                     })
                     .collect::<Result<_>>()?;
                 if row.len() != table.gpus.len() {
