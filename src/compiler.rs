@@ -243,6 +243,30 @@ impl Compilation {
         emit::write(&self.output, out)
     }
 
+    /// Writes the crate to `folder/NAME`, and a file `folder/NAME.rs` that makes it a module `NAME` of the program that includes it: what a `build.rs` does
+    /// with its `OUT_DIR`, since Cargo looks for dependencies before it runs build scripts. The program then says
+    /// `include!(concat!(env!("OUT_DIR"), "/NAME.rs"));` and depends on what the crate depends on; `examples/downstream` shows it whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if `name` is not a plain lower-case identifier.
+    pub fn write_module(&self, name: &str, folder: &Path) -> Result<()> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) || syn::parse_str::<syn::Ident>(name).is_err() {
+            return Err(Error::Usage(format!("`{name}` cannot be the name of a module: use lower-case letters, digits and _")));
+        }
+        let folder = std::path::absolute(folder).map_err(Error::io(folder))?;
+        emit::write(&self.output, &folder.join(name))?;
+        let source = folder.join(name).join("src").join("lib.rs");
+        // the path of a module is relative to this file's folder only where nothing includes it
+        let text = format!("// {}\n#[path = {source:?}]\n#[allow(dead_code)] // a program uses a part\npub mod {name};\n", emit::MARK);
+        let file = folder.join(format!("{name}.rs"));
+        if std::fs::read(&file).is_ok_and(|old| old == text.as_bytes()) {
+            return Ok(());
+        }
+        std::fs::write(&file, text).map_err(Error::io(&file))
+    }
+
     /// What happened, in a screenful.
     pub fn summary(&self) -> String {
         summary::compilation(self)

@@ -56,8 +56,7 @@ struct Compile {
     /// Keep the barriers between the stages of a GPU, as the prediction has them.
     #[arg(long)]
     stage_barriers: bool,
-    /// Emit what this algorithm finds (hios-lp, sequential, scatter) instead of the best.
-    #[arg(long)]
+    #[arg(long, value_name = "NAME", help = algorithm_help())]
     algorithm: Option<String>,
     /// Leave out a fuse rule.
     #[arg(long, value_name = "RULE")]
@@ -114,6 +113,11 @@ enum Room {
     Costs,
     Schedule,
     Plan,
+}
+
+fn algorithm_help() -> String {
+    let names: Vec<_> = hiosc::schedule::Algorithm::ALL.iter().map(|a| a.name()).collect();
+    format!("Emit what this algorithm finds instead of the best: {}", names.join(", "))
 }
 
 /// `NAME:1x3x224x224`

@@ -298,8 +298,9 @@ fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// Compiles the crate's kernels for the CPU, with the crate's own headers.
-fn compile_kernels(folder: &Path) -> Result<PathBuf> {
+/// Compiles the kernels of the crate in `folder` for the CPU, with the crate's own headers, and returns the folder that [`vgpu::load`] and
+/// [`vgpu::command_env`] want.
+pub fn compile_kernels(folder: &Path) -> Result<PathBuf> {
     let kernels = folder.join("kernels");
     let mut sources: Vec<(String, String)> = Vec::new();
     for entry in fs::read_dir(&kernels).map_err(Error::io(&kernels))? {

@@ -258,12 +258,12 @@ fn a_model_cut_anywhere() {
     }
 }
 
-/// One bit of every third byte that is no weight.
+/// One bit of every fifth byte that is no weight.
 #[test]
 fn a_model_with_flipped_bits() {
-    let (total, still_sound) = flipped(|i, at| if i % 3 == 0 { vec![at * 5 % 8] } else { vec![] });
+    let (total, still_sound) = flipped(|i, at| if i % 5 == 0 { vec![at * 5 % 8] } else { vec![] });
     println!("{total} flips, {still_sound} of which left a model");
-    assert!(total > 400 && (1..total).contains(&still_sound), "{still_sound} of {total}");
+    assert!(total > 200 && (1..total).contains(&still_sound), "{still_sound} of {total}");
 }
 
 #[test]
@@ -321,7 +321,10 @@ fn what_hiosc_cannot_compile_is_said_so() {
     let bench = Bench::new();
     bench.write("model.onnx", double.encode_to_vec());
     let said = bench.failure(&COMPILE, 1);
-    assert!(said.ends_with("input (node \"x\"): element type F64 is not supported yet\n"), "{said}");
+    assert!(
+        said.starts_with("hiosc: unsupported: ") && said.contains("input (node \"x\"): element type F64 is not supported yet"),
+        "{said}"
+    );
 }
 
 #[test]

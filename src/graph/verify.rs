@@ -270,4 +270,36 @@ mod tests {
         assert!(broken_by(|g| g.inputs.clear()).contains("listed once"));
         assert!(broken_by(|g| g.tensors[0].origin = Origin::Constant(Constant::F32([0.0; 3].into()))).contains("values"));
     }
+
+    /// What is wrong with an operator `kind` from `x` to `y`; empty if nothing is.
+    fn faults(kind: OpKind, x: &[usize], y: &[usize]) -> String {
+        let mut g = Graph::default();
+        let tensor =
+            |name: &str, shape: &[usize]| Tensor { name: name.into(), dtype: DType::F32, shape: shape.to_vec(), origin: Origin::Input };
+        let (x, y) = (g.add_tensor(tensor("x", x)), g.add_tensor(tensor("y", y)));
+        g.add_operator(Operator { name: "op".into(), kind, inputs: vec![x], outputs: vec![y] });
+        (g.inputs, g.outputs) = (vec![x], vec![y]);
+        g.verify().err().map_or(String::new(), |e| e.to_string())
+    }
+
+    #[test]
+    fn what_moves_elements_stays_inside() {
+        let transpose = |permutation: &[usize], y: &[usize]| faults(OpKind::Transpose { permutation: permutation.to_vec() }, &[2, 3], y);
+        assert_eq!(transpose(&[1, 0], &[3, 2]), "");
+        assert!(transpose(&[1, 0], &[2, 3]).contains("do not give"));
+        assert!(transpose(&[1, 1], &[3, 3]).contains("do not give"));
+        assert!(transpose(&[0], &[2]).contains("do not give"));
+
+        let slice = |begin: usize, step: isize, y: usize| faults(OpKind::Slice(Slice { begin: vec![begin], step: vec![step] }), &[8], &[y]);
+        assert_eq!((slice(1, 3, 3), slice(7, -7, 2), slice(0, 9, 1)), Default::default());
+        assert!(slice(2, 3, 3).contains("outside"));
+        assert!(slice(6, -3, 4).contains("outside"));
+        assert!(slice(8, -1, 1).contains("outside"));
+        assert!(slice(0, 0, 1).contains("other than 0"));
+
+        let pad = |mode, before: usize, y: usize| faults(OpKind::Pad(Pad { before: vec![before], after: vec![1], mode }), &[4], &[y]);
+        assert_eq!((pad(PadMode::Constant(1.0), 9, 14), pad(PadMode::Edge, 9, 14), pad(PadMode::Reflect, 3, 8)), Default::default());
+        assert!(pad(PadMode::Reflect, 4, 9).contains("too small"));
+        assert!(pad(PadMode::Edge, 1, 5).contains("does not follow"));
+    }
 }

@@ -1,0 +1,33 @@
+//! An image classifier over a model that hiosc compiled: what a project that uses hiosc from its `build.rs` looks like.
+
+include!(concat!(env!("OUT_DIR"), "/squeezenet.rs"));
+
+use squeezenet::{Error, Inputs, Model, Options};
+
+/// The folder with the weights and the stored check. A program that leaves this machine brings `weights.safetensors` along, beside its executable or
+/// wherever [`Options::weights`] says.
+pub const MODEL_FOLDER: &str = concat!(env!("OUT_DIR"), "/squeezenet");
+
+/// SqueezeNet 1.1, loaded on the GPUs.
+pub struct Classifier {
+    model: Model,
+}
+
+impl Classifier {
+    /// Loads the model; fewer GPUs than planned share its work.
+    pub fn load() -> Result<Classifier, Error> {
+        let weights = format!("{MODEL_FOLDER}/weights.safetensors");
+        Ok(Classifier { model: Model::load(Options::default().weights(weights).fold(true))? })
+    }
+
+    /// The score of each class, for a normalised image of 3 x 224 x 224.
+    pub fn scores(&mut self, image: &[f32]) -> Result<Vec<f32>, Error> {
+        Ok(self.model.run(&Inputs { input: image })?.output)
+    }
+
+    /// The class with the highest score.
+    pub fn classify(&mut self, image: &[f32]) -> Result<usize, Error> {
+        let scores = self.scores(image)?;
+        Ok((0..scores.len()).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap_or(0))
+    }
+}
