@@ -102,8 +102,9 @@ impl Best<'_> {
             // GPUs without all links are left out of the search.
             return Ok(found.proven && self.gpus.len() == self.problem.gpus);
         }
-        // Small graphs have deep local optima and are annealed several times, each from the best so far.
-        let times = if n <= SMALL_OPERATORS { 5 } else { 1 };
+        // Ten annealings, each from the best so far, find more than one that is ten times as long. Small graphs, with their deep local optima, are
+        // annealed several times in any case.
+        let times = (self.budget / default_evaluations(self.problem)).max(if n <= SMALL_OPERATORS { 5 } else { 1 });
         for _ in 0..times {
             self.anneal(&flat, max_stage, self.budget / times)?;
         }
