@@ -156,6 +156,32 @@ fn no_synchronisation_and_no_copy_is_redundant() {
     }
 }
 
+/// With the device model as its sources give it, HIOS-LP must not lose to running one operator after another; where a model has branches worth it, it
+/// must use both GPUs and beat the grouped plan of one GPU.
+#[test]
+fn hios_lp_is_never_above_sequential() {
+    let models =
+        ["squeezenet1_1", "inception_v3", "inception_v3_dynamo", "inception_v3_1024", "resnet50", "resnext50_32x4d", "mobilenet_v3_small"];
+    for name in [&models[..], &["dpn68", "convnext_nano", "randwire_ws32", "nasnetalarge.folded"]].concat() {
+        let Some(shared) = shared_model(name) else { continue };
+        let planned = planned(&shared.model, "hios-lp");
+        let latency = |algorithm: &str| {
+            let candidate = planned.candidates.iter().find(|c| c.schedule.algorithm == algorithm);
+            candidate.unwrap_or_else(|| panic!("{algorithm} was not compared")).timeline.latency
+        };
+        let [sequential, grouped, hios] = ["sequential", "intra-gpu", "hios-lp"].map(latency);
+        println!("{name}: sequential {sequential} ns, one GPU grouped {grouped} ns, hios-lp {hios} ns on {} GPUs", planned.plan.gpus.len());
+        assert!(hios <= sequential, "{name}: hios-lp takes {hios} ns, sequential {sequential} ns");
+        if ["inception_v3_1024", "nasnetalarge.folded"].contains(&name) {
+            assert!(
+                planned.plan.gpus.len() == 2 && hios < grouped,
+                "{name}: {hios} ns on {} GPUs, grouped {grouped} ns",
+                planned.plan.gpus.len()
+            );
+        }
+    }
+}
+
 #[test]
 fn compiling_twice_gives_the_same_bytes() {
     for algorithm in ALGORITHMS {
