@@ -201,7 +201,7 @@ fn compiling_twice_gives_the_same_bytes() {
 
 #[test]
 fn no_generated_function_is_long() {
-    for name in ["inception_v3", "randwire_ws32"] {
+    for name in ["inception_v3", "randwire_ws32", "nasnetalarge.folded"] {
         let Some(shared) = shared_model(name) else { continue };
         let output = Compiler::new(&shared.model).check(false).algorithm("scatter").compile().expect("a sound model").output;
         let plan = String::from_utf8(output.files["src/plan.rs"].clone()).expect("text");
