@@ -89,12 +89,14 @@ pub fn install() -> Result<PathBuf> {
     })
 }
 
-/// Makes `command` run on virtual GPUs, with the kernels that [`compile_kernels`] put into `kernels`: sets `LD_LIBRARY_PATH` and
-/// `HIOSC_VGPU_KERNELS` for it.
+/// Makes `command` run on virtual GPUs, with the kernels that [`compile_kernels`] put into `kernels`: sets `LD_LIBRARY_PATH`, `HIOSC_VGPU_KERNELS`, and
+/// `HIOSC_NVRTC` to the stand-in: a real NVRTC (12.9) dies in a process that holds a virtual driver.
 pub fn command_env(command: &mut Command, kernels: &Path) -> Result<()> {
     let own = command.get_envs().find(|(name, _)| *name == "LD_LIBRARY_PATH").map(|(_, value)| value.map(OsString::from));
     let before = own.unwrap_or_else(|| env::var_os("LD_LIBRARY_PATH")).filter(|value| !value.is_empty());
-    let mut path = install()?.into_os_string();
+    let folder = install()?;
+    command.env("HIOSC_NVRTC", folder.join("libnvrtc.so.12"));
+    let mut path = folder.into_os_string();
     if let Some(before) = before {
         path.push(":");
         path.push(before);
@@ -128,6 +130,9 @@ pub fn load(kernels: &Path, settings: &[(&str, &str)]) -> Result<()> {
         // Never unloaded: whoever found them by name may hold addresses into them.
         std::mem::forget(open("libcuda.so")?);
         std::mem::forget(open("libnvrtc.so.12")?);
+        // SAFETY: as documented, nothing else may be at work on CUDA yet; the lock keeps other callers of this function out. A real NVRTC must not
+        // be loaded beside a virtual driver (see `command_env`).
+        unsafe { env::set_var("HIOSC_NVRTC", folder.join("libnvrtc.so.12")) };
         // SAFETY: as above, now by the name a client asks for.
         let by_name = unsafe { libloading::Library::new("libcuda.so") }.map_err(|e| Error::Device(format!("virtual GPUs: {e}")))?;
         if address(&by_name)? != address(&driver)? {
