@@ -13,7 +13,7 @@
 //!
 //! * *passed*: every output of every data set has the expected type and shape, and its values: integers and truth values exactly, others to
 //!   `1e-3 * |expected| + max(1e-7, 1e-5 * max|expected|)`.
-//! * *refused*: [`hiosc::Error::Unsupported`], which names operator, node and reason.
+//! * *refused*: [`hiosc::Error::Unsupported`], or a [`hiosc::Error::Model`] that names operator and node.
 //! * *wrong*: anything else came out.
 //! * *crashed*: a panic, another error, a signal, or no answer in time.
 //!

@@ -120,6 +120,8 @@ fn crashed(error: impl Into<anyhow::Error>) -> Outcome {
 fn outcome(error: Error) -> Outcome {
     match error {
         Error::Unsupported(lines) => Outcome::new(Kind::Refused, lines.join("; ")),
+        // types or shapes that contradict each other, at a node that is named
+        Error::Model { message, .. } if message.contains(" (node \"") => Outcome::new(Kind::Refused, message),
         other => crashed(other),
     }
 }

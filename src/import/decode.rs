@@ -34,7 +34,6 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<pb::ModelProto> {
     }
     check_tensors(path, graph)?;
     check_names(path, graph)?;
-    check_operators(graph)?;
     Ok(proto)
 }
 
@@ -145,26 +144,6 @@ fn check_names(path: &Path, graph: &pb::GraphProto) -> Result<()> {
         return Err(broken(path, format!("nothing provides the output {:?}: the file is truncated, or was exported wrongly", output.name)));
     }
     Ok(())
-}
-
-/// All operators that cannot even be parsed, in one error.
-fn check_operators(graph: &pb::GraphProto) -> Result<()> {
-    let register = tract_onnx::onnx().op_register;
-    let mut unknown: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for node in &graph.node {
-        let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
-        if standard && register.0.contains_key(&node.op_type) {
-            continue;
-        }
-        let operator = if standard { node.op_type.clone() } else { format!("{}.{}", node.domain, node.op_type) };
-        let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
-        unknown.entry(operator.escape_debug().to_string()).or_default().push(name);
-    }
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let lines = unknown.into_iter().map(|(operator, nodes)| format!("operator {operator} is not known ({})", some(&nodes)));
-    Err(Error::Unsupported(lines.collect()))
 }
 
 /// `node "a"`, or `7 nodes: "a", "b", "c", ...`.

@@ -161,7 +161,8 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
 
 impl Lowering<'_> {
     fn define_input(&mut self, outlet: OutletId) -> Result<(), Reason> {
-        let tensor = self.describe(outlet, Origin::Input)?;
+        // not by its label: that is the output's name where an output is an input handed on
+        let tensor = Tensor { name: self.model.node(outlet.node).name.clone(), ..self.describe(outlet, Origin::Input)? };
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         if fact.datum_type != DatumType::F32 {
             return Err(format!("inputs of type {:?} are not supported yet", fact.datum_type));
