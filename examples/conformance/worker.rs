@@ -13,16 +13,14 @@ use std::io::{BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use hiosc::compiler::Planned;
-use hiosc::graph::DType;
 use hiosc::import::Literal;
 use hiosc::kernel::{self, KernelMode, Shipped};
 use hiosc::run::{Session, runtime};
 use hiosc::{Compiler, Error, vgpu};
-use tract_onnx::pb::tensor_proto::DataType;
 
-use crate::case::{self, Array, DataSet, Values};
+use crate::case::{self, Array, DataSet};
 
 /// What became of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -167,15 +165,7 @@ fn plan(model: &Path, set: &DataSet, constants: &[(String, Literal)]) -> hiosc::
 
 /// A small input as a constant.
 fn literal(array: &Array) -> Option<Literal> {
-    if array.shape.len() > 1 {
-        return None;
-    }
-    let (dtype, bytes) = match &array.values {
-        Values::Float(DataType::Float, values) => (DType::F32, values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect()),
-        Values::Integer(DataType::Int64, values) => (DType::I64, values.iter().flat_map(|&v| (v as i64).to_le_bytes()).collect()),
-        _ => return None,
-    };
-    Some(Literal { dtype, shape: array.shape.clone(), bytes })
+    (array.shape.len() <= 1).then(|| Literal { shape: array.shape.clone(), values: array.values.clone() })
 }
 
 /// Runs the data set and compares.
@@ -200,15 +190,10 @@ fn execute(prepared: &Prepared) -> anyhow::Result<Vec<Array>> {
         let tensor = graph.tensor(input);
         let found = prepared.set.inputs.iter().find(|(name, _)| *name == tensor.name);
         let (_, array) = found.with_context(|| format!("no data for the input {:?}", tensor.name))?;
-        let Values::Float(DataType::Float, values) = &array.values else { return Err(anyhow!("input {:?} is not f32", tensor.name)) };
-        inputs.push(values.iter().map(|&v| v as f32).collect::<Vec<f32>>());
+        inputs.push(array.values.clone());
     }
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut session = Session::load(graph, costs, plan, &prepared.shipped, &runtime::Options::default())?;
-    let outputs = session.run(&slices)?;
-    let arrays = outputs.into_iter().zip(&graph.outputs).map(|(values, &id)| Array {
-        shape: graph.tensor(id).shape.clone(),
-        values: Values::Float(DataType::Float, values.into_iter().map(f64::from).collect()),
-    });
+    let outputs = session.run(&inputs)?;
+    let arrays = outputs.into_iter().zip(&graph.outputs).map(|(values, &id)| Array { shape: graph.tensor(id).shape.clone(), values });
     Ok(arrays.collect())
 }

@@ -155,11 +155,21 @@ pub fn some(nodes: &[&str]) -> String {
     }
 }
 
+/// The inputs that have no initialiser.
+fn run_time_inputs(graph: &pb::GraphProto) -> Vec<&pb::ValueInfoProto> {
+    let initialised: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    graph.input.iter().filter(|v| !initialised.contains(v.name.as_str())).collect()
+}
+
+/// The names of the inputs of the model that are not initialisers.
+pub fn input_names(proto: &pb::ModelProto) -> impl Iterator<Item = &str> {
+    proto.graph.iter().flat_map(run_time_inputs).map(|v| v.name.as_str())
+}
+
 /// The inputs of the model that are not initialisers, each with its static shape.
 pub fn input_shapes(path: &Path, proto: &pb::ModelProto, given: &BTreeMap<String, Vec<usize>>) -> Result<Vec<(String, Vec<usize>)>> {
     let Some(graph) = &proto.graph else { return Ok(Vec::new()) };
-    let initialised: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let inputs: Vec<_> = graph.input.iter().filter(|v| !initialised.contains(v.name.as_str())).collect();
+    let inputs = run_time_inputs(graph);
     if let Some(name) = given.keys().find(|name| !inputs.iter().any(|v| v.name == **name)) {
         let names: Vec<_> = inputs.iter().map(|v| v.name.as_str()).collect();
         return Err(Error::Usage(format!("--shapes names {name:?}, but the model's inputs are {names:?}")));
