@@ -135,18 +135,31 @@ fn prepare(folder: &Path) -> Result<Vec<Prepared>, Outcome> {
     sets.into_iter().map(|set| prepare_set(&model, set)).collect()
 }
 
+/// With all inputs at run time; else with the small secondary ones as constants; else, if all are small
+/// and the first is a number or a list of integers, with all of them as constants.
 fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
-    let all_at_run_time = plan(model, &set, &[]);
-    let constants: Vec<(String, Literal)> =
-        set.inputs.iter().skip(1).filter_map(|(name, array)| Some((name.clone(), literal(array)?))).collect();
-    let planned = match all_at_run_time {
-        Err(Error::Unsupported(_) | Error::Model { .. }) if !constants.is_empty() => {
-            let planned = plan(model, &set, &constants).map_err(outcome)?;
-            set.inputs.retain(|(name, _)| constants.iter().all(|(constant, _)| constant != name));
-            planned
+    let refused = |result: &hiosc::Result<Planned>| matches!(result, Err(Error::Unsupported(_) | Error::Model { .. }));
+    let small: Vec<(String, Literal)> = set.inputs.iter().filter_map(|(name, array)| Some((name.clone(), literal(array)?))).collect();
+    let secondary = small.iter().filter(|(name, _)| set.inputs.first().is_some_and(|(first, _)| first != name)).cloned().collect();
+    let mut attempts: Vec<Vec<(String, Literal)>> = vec![secondary];
+    let shape_like = |(_, array): &(String, Array)| array.shape.is_empty() || array.values.dtype().is_integer();
+    if small.len() == set.inputs.len() && set.inputs.first().is_some_and(shape_like) {
+        attempts.push(small);
+    }
+    let mut planned = plan(model, &set, &[]);
+    for constants in attempts.into_iter().filter(|constants| !constants.is_empty()) {
+        if !refused(&planned) {
+            break;
         }
-        planned => planned.map_err(outcome)?,
-    };
+        let next = plan(model, &set, &constants);
+        if next.is_ok() {
+            set.inputs.retain(|(name, _)| constants.iter().all(|(constant, _)| constant != name));
+        }
+        if !matches!(next, Err(Error::Usage(_))) {
+            planned = next; // else a type that has no constants
+        }
+    }
+    let planned = planned.map_err(outcome)?;
     let shipped = kernel::ship(&planned.costs, &planned.plan, KernelMode::Source).map_err(outcome)?;
     Ok(Prepared { planned, shipped, set })
 }

@@ -169,9 +169,17 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, a constant, an earlier output).
+    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). One that does not depend on
+    /// the inputs is a copy of a constant: whoever runs the model finds it where the others are.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
         let id = self.tensors[&outlet];
+        if self.graph.constant(id).is_some() {
+            let output = self.graph.add_tensor(Tensor { name: name.into(), origin: Origin::Input, ..self.graph.tensor(id).clone() });
+            let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
+            self.graph.add_operator(Operator { name: name.into(), kind, inputs: vec![id], outputs: vec![output] });
+            self.graph.outputs.push(output);
+            return;
+        }
         let taken = !matches!(self.graph.tensor(id).origin, Origin::Operator(_)) || self.graph.outputs.contains(&id);
         let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
         self.graph.tensors[output.index()].name = name.to_string();
@@ -217,9 +225,6 @@ impl Lowering<'_> {
             return Err("more than one output is not supported yet".into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
-        if output.dtype != DType::F32 {
-            return Err(format!("{} results are not supported yet", output.dtype.name()));
-        }
         let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
         if self.movement(node, &inputs, &output)? {
             return Ok(());
