@@ -8,7 +8,7 @@ mod kernels {
     pub mod reference;
 }
 
-use hiosc::graph::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
+use hiosc::graph::{Binary, Cell, Conv, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
 use kernels::harness::{Case, Random, check, skip};
 use kernels::reference;
 
@@ -377,6 +377,24 @@ fn concatenations() {
     check("concatenations", cases.collect());
 }
 
+#[test]
+fn recurrent_cells() {
+    let mut r = Random(13);
+    let mut cases = Vec::new();
+    for cell in [Cell::LstmState, Cell::LstmOutput, Cell::Gru] {
+        for (rows, hidden) in [(1, 64), (3, 5), (1, 1), (7, 129), (2, 1000)] {
+            let inputs: Vec<_> = cell.gates().iter().map(|gates| r.tensor(&[rows, gates * hidden])).collect();
+            let mut case = Case { kind: OpKind::Cell(cell), inputs, out: vec![rows, hidden], expected: Default::default() };
+            let (graph, op) = kernels::harness::graph_of(&case);
+            let values: Vec<Vec<f32>> = case.inputs.iter().map(|x| x.values.clone()).collect();
+            let values = common::interpret::operate(&graph, graph.operator(op), &values);
+            values.into_iter().for_each(|v| case.expected.push(f64::from(v), 2e-6));
+            cases.push(case);
+        }
+    }
+    check("recurrent cells", cases);
+}
+
 /// An operator that only moves elements; what comes out is what the plain interpreter says, to the bit.
 fn copy_case(r: &mut Random, kind: OpKind, x: &[usize], out: &[usize]) -> Case {
     let inputs = vec![r.tensor(x)];
@@ -642,6 +660,9 @@ fn headers_compile_without_warnings() {
     simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
     copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
     simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
+    simple(OpKind::Cell(Cell::LstmState), &[&[2, 32], &[2, 8]], &[2, 8]);
+    simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
+    simple(OpKind::Cell(Cell::Gru), &[&[2, 24], &[2, 24], &[2, 8]], &[2, 8]);
 
     let folder = tempfile::tempdir().expect("a folder");
     let mut unit = String::new();
@@ -748,6 +769,9 @@ fn nvrtc_compiles_every_family() {
     simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
     copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
     simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
+    simple(OpKind::Cell(Cell::LstmState), &[&[2, 32], &[2, 8]], &[2, 8]);
+    simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
+    simple(OpKind::Cell(Cell::Gru), &[&[2, 24], &[2, 24], &[2, 8]], &[2, 8]);
 
     let kernels: Vec<_> = kinds
         .iter()

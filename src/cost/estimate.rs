@@ -124,6 +124,8 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
         OpKind::Elementwise(e) => output * e.expr.operations() as f64,
         // Maximum, difference, exponential, sum, quotient.
         OpKind::Softmax { .. } => output * 5.0,
+        // An activation counts as four operations, as in a softmax.
+        OpKind::Cell(_) => output * 15.0,
         OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,
     };
     let roots: BTreeSet<TensorId> = operator.inputs.iter().chain(&operator.outputs).map(|&t| graph.root(t)).collect();

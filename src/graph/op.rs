@@ -3,6 +3,8 @@
 //! The set is small on purpose: an ONNX operator is lowered to one of these or folded away. Shapes are static and live on the
 //! tensors; what is here are the attributes. Layout is NCHW for activations and OIHW for convolution weights.
 
+use super::Cell;
+
 /// What an [`Operator`](super::Operator) computes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpKind {
@@ -36,6 +38,8 @@ pub enum OpKind {
     Slice(Slice),
     /// The one input with a frame around it.
     Pad(Pad),
+    /// The last part of one step of a recurrent layer. Inputs: gates and states as [`Cell`] says.
+    Cell(Cell),
     /// Same elements in the same order under another shape (reshape, squeeze, flatten). The `free-views` rule removes it.
     Reshape,
 }
@@ -382,6 +386,7 @@ impl OpKind {
             OpKind::Reduce(_) => "reduce",
             OpKind::Elementwise(_) => "elementwise",
             OpKind::Softmax { .. } => "softmax",
+            OpKind::Cell(_) => "cell",
             OpKind::Concat { .. } => "concat",
             OpKind::Transpose { .. } => "transpose",
             OpKind::Slice(_) => "slice",

@@ -145,6 +145,7 @@ impl Display for OpKind {
                 }
                 write!(f, " before {:?} after {:?}", p.before, p.after)?;
             }
+            OpKind::Cell(cell) => write!(f, " {}", cell.name())?,
             OpKind::Reshape => {}
         }
         Ok(())

@@ -12,6 +12,7 @@
 //!
 //! tract appears in this room only.
 
+mod cell;
 mod decode;
 mod einsum;
 mod lower;
@@ -19,6 +20,7 @@ mod mend;
 mod movement;
 mod resize;
 mod scalar;
+mod scan;
 mod typed;
 
 use std::collections::BTreeMap;

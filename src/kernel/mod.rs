@@ -14,6 +14,7 @@
 //!
 //! Not supported, and said so ([`Error::Unsupported`]): element types other than f32, tensors of 2^31 elements or more, tensors of no elements.
 
+mod cell;
 mod concat;
 mod conv;
 mod copy;
@@ -82,6 +83,7 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::Transpose { permutation } => copy::transpose(&site, permutation)?,
         OpKind::Slice(slice) => copy::slice(&site, slice)?,
         OpKind::Pad(pad) => copy::pad(&site, pad)?,
+        OpKind::Cell(cell) => cell::drafts(&site, *cell)?,
         OpKind::Reshape => return Err(site.wrong("a reshape has no kernel: the free-views rule should have removed it")),
     };
     let kernels: Vec<Kernel> = drafts.into_iter().filter_map(draft::Draft::finish).collect();

@@ -1,6 +1,6 @@
 //! A plain interpreter of graphs: loops written from the operators' definitions, in f64 where sums are long. Slow, and meant to be obviously right.
 
-use hiosc::graph::{Binary, Constant, Expr, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind, Unary};
+use hiosc::graph::{Binary, Cell, Constant, Expr, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind, Unary};
 use hiosc::ids::TensorId;
 
 /// The outputs of `graph` for `inputs`.
@@ -165,6 +165,24 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
             (0..elements).map(value).collect()
         }
         OpKind::Pad(p) => (0..elements).map(|i| padded(p, &args[0], shapes[0], &unravel(i, out))).collect(),
+        OpKind::Cell(cell) => {
+            let hidden = out[out.len() - 1];
+            let gate = |input: usize, i: usize, gate: usize| {
+                let gates = cell.gates()[input];
+                f64::from(args[input][(i / hidden * gates + gate) * hidden + i % hidden])
+            };
+            let logistic = |v: f64| 1.0 / (1.0 + (-v).exp());
+            let value = |i: usize| match cell {
+                Cell::LstmState => logistic(gate(0, i, 2)) * gate(1, i, 0) + logistic(gate(0, i, 0)) * gate(0, i, 3).tanh(),
+                Cell::LstmOutput => logistic(gate(0, i, 1)) * gate(1, i, 0).tanh(),
+                Cell::Gru => {
+                    let both = |g: usize| logistic(gate(0, i, g) + gate(1, i, g));
+                    let next = (gate(0, i, 2) + both(1) * gate(1, i, 2)).tanh();
+                    next + both(0) * (gate(2, i, 0) - next)
+                }
+            };
+            (0..elements).map(|i| value(i) as f32).collect()
+        }
         OpKind::Reshape => args[0].clone(),
     }
 }
