@@ -117,7 +117,8 @@ impl<'a> Lowering<'a> {
         for (outer, mapping) in node.inputs.iter().zip(&op.input_mapping) {
             let InputMapping::Scan(info) = mapping else { continue };
             let fact = self.model.outlet_fact(*outer).map_err(|e| format!("{e:#}"))?;
-            let length = fact.shape[info.axis].to_usize().map_err(|_| "the number of its steps is not static: give --shapes".to_string())?;
+            let length =
+                fact.shape[info.axis].to_usize().map_err(|_| "the number of its steps is not static: give --shapes".to_string())?;
             if info.chunk == 0 || length % info.chunk.unsigned_abs() != 0 {
                 return Err(format!("its chunks of {} do not divide its input of {length}: not supported", info.chunk.unsigned_abs()));
             }
