@@ -8,7 +8,9 @@ mod kernels {
     pub mod reference;
 }
 
-use hiosc::graph::{Binary, Cell, Conv, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
+use hiosc::graph::{
+    Binary, Cell, Conv, CumSum, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary,
+};
 use kernels::harness::{Case, Random, check, skip};
 use kernels::reference;
 
@@ -378,6 +380,24 @@ fn concatenations() {
 }
 
 #[test]
+fn running_sums() {
+    let mut r = Random(14);
+    let mut cases = Vec::new();
+    let shapes: [(&[usize], usize); 7] =
+        [(&[5], 0), (&[3, 100], 1), (&[2, 33, 4], 1), (&[40, 3, 50], 0), (&[3000, 7], 1), (&[1, 1, 3], 1), (&[2, 64], 1)];
+    for (shape, axis) in shapes {
+        for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
+            let kind = OpKind::CumSum(CumSum { axis, exclusive, reverse });
+            let mut case = copy_case(&mut r, kind, shape, shape);
+            let length = shape[axis] as f64;
+            case.expected.tolerances.iter_mut().for_each(|t| *t = 4e-6 * length);
+            cases.push(case);
+        }
+    }
+    check("running sums", cases);
+}
+
+#[test]
 fn recurrent_cells() {
     let mut r = Random(13);
     let mut cases = Vec::new();
@@ -660,6 +680,7 @@ fn headers_compile_without_warnings() {
     simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
     copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
     simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
+    simple(OpKind::CumSum(CumSum { axis: 1, exclusive: true, reverse: true }), &[&[2, 80]], &[2, 80]);
     simple(OpKind::Cell(Cell::LstmState), &[&[2, 32], &[2, 8]], &[2, 8]);
     simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
     simple(OpKind::Cell(Cell::Gru), &[&[2, 24], &[2, 24], &[2, 8]], &[2, 8]);
@@ -769,6 +790,7 @@ fn nvrtc_compiles_every_family() {
     simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
     copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
     simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
+    simple(OpKind::CumSum(CumSum { axis: 1, exclusive: true, reverse: true }), &[&[2, 80]], &[2, 80]);
     simple(OpKind::Cell(Cell::LstmState), &[&[2, 32], &[2, 8]], &[2, 8]);
     simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
     simple(OpKind::Cell(Cell::Gru), &[&[2, 24], &[2, 24], &[2, 8]], &[2, 8]);

@@ -124,6 +124,7 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
         OpKind::Elementwise(e) => output * e.expr.operations() as f64,
         // Maximum, difference, exponential, sum, quotient.
         OpKind::Softmax { .. } => output * 5.0,
+        OpKind::CumSum(_) => output,
         // An activation counts as four operations, as in a softmax.
         OpKind::Cell(_) => output * 15.0,
         OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,

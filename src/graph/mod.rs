@@ -20,7 +20,7 @@ use std::sync::Arc;
 use petgraph::graph::DiGraph;
 
 pub use cell::Cell;
-pub use op::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
+pub use op::{Binary, Conv, CumSum, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
 
 use crate::ids::{OpId, TensorId};
 

@@ -38,6 +38,8 @@ pub enum OpKind {
     Slice(Slice),
     /// The one input with a frame around it.
     Pad(Pad),
+    /// Running sums along an axis. One input.
+    CumSum(CumSum),
     /// The last part of one step of a recurrent layer. Inputs: gates and states as [`Cell`] says.
     Cell(Cell),
     /// Same elements in the same order under another shape (reshape, squeeze, flatten). The `free-views` rule removes it.
@@ -171,6 +173,17 @@ pub struct Pad {
     pub after: Vec<usize>,
     /// What they are.
     pub mode: PadMode,
+}
+
+/// Attributes of a running sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CumSum {
+    /// The axis along which elements are added.
+    pub axis: usize,
+    /// Whether each sum leaves out its own element.
+    pub exclusive: bool,
+    /// Whether sums begin at the end of the axis.
+    pub reverse: bool,
 }
 
 /// Attributes of an elementwise operator.
@@ -386,6 +399,7 @@ impl OpKind {
             OpKind::Reduce(_) => "reduce",
             OpKind::Elementwise(_) => "elementwise",
             OpKind::Softmax { .. } => "softmax",
+            OpKind::CumSum(_) => "cumsum",
             OpKind::Cell(_) => "cell",
             OpKind::Concat { .. } => "concat",
             OpKind::Transpose { .. } => "transpose",

@@ -145,6 +145,10 @@ impl Display for OpKind {
                 }
                 write!(f, " before {:?} after {:?}", p.before, p.after)?;
             }
+            OpKind::CumSum(s) => {
+                let (exclusive, reverse) = (if s.exclusive { " exclusive" } else { "" }, if s.reverse { " reverse" } else { "" });
+                write!(f, " axis {}{exclusive}{reverse}", s.axis)?;
+            }
             OpKind::Cell(cell) => write!(f, " {}", cell.name())?,
             OpKind::Reshape => {}
         }

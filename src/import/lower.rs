@@ -17,6 +17,8 @@
 //! | `Softmax` of one axis, `TypedConcat` | `Softmax`, `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
 //! | `Scan`, `GruSeq` | their steps, one after the other (see `scan.rs`) |
+//! | `Fft`, `STFT` | a `MatMul` with a constant matrix (see `fourier.rs`) |
+//! | `CumSum`, `Trilu` | `CumSum`, a choice by a constant mask (see `triangle.rs`) |
 //! | `LstmEpilogue`, `GruEpilogue` | `Cell` (see `cell.rs`) |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
@@ -255,7 +257,7 @@ impl<'a> Lowering<'a> {
             return Err(format!("{} results are not supported yet", output.dtype.name()));
         }
         let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
-        if self.movement(node, &inputs, &output)? {
+        if self.movement(node, &inputs, &output)? || self.fourier(node, &inputs, &output)? || self.triangle(node, &inputs, &output)? {
             return Ok(());
         }
         let kind = if let Some(conv) = node.op_as::<TractConv>() {

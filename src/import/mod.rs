@@ -16,12 +16,14 @@ mod cell;
 mod constants;
 mod decode;
 mod einsum;
+mod fourier;
 mod lower;
 mod mend;
 mod movement;
 mod resize;
 mod scalar;
 mod scan;
+mod triangle;
 mod typed;
 
 use std::collections::BTreeMap;

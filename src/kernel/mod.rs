@@ -18,6 +18,7 @@ mod cell;
 mod concat;
 mod conv;
 mod copy;
+mod cumsum;
 mod draft;
 mod elementwise;
 mod expr;
@@ -83,6 +84,7 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::Transpose { permutation } => copy::transpose(&site, permutation)?,
         OpKind::Slice(slice) => copy::slice(&site, slice)?,
         OpKind::Pad(pad) => copy::pad(&site, pad)?,
+        OpKind::CumSum(sum) => cumsum::drafts(&site, sum)?,
         OpKind::Cell(cell) => cell::drafts(&site, *cell)?,
         OpKind::Reshape => return Err(site.wrong("a reshape has no kernel: the free-views rule should have removed it")),
     };

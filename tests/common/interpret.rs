@@ -165,6 +165,20 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
             (0..elements).map(value).collect()
         }
         OpKind::Pad(p) => (0..elements).map(|i| padded(p, &args[0], shapes[0], &unravel(i, out))).collect(),
+        OpKind::CumSum(s) => {
+            let value = |i: usize| {
+                let index = unravel(i, out);
+                let own = index[s.axis];
+                let added = if s.reverse { own + usize::from(s.exclusive)..out[s.axis] } else { 0..own + usize::from(!s.exclusive) };
+                let term = |at: usize| {
+                    let mut index = index.clone();
+                    index[s.axis] = at;
+                    f64::from(args[0][ravel(&index, out)])
+                };
+                added.map(term).sum::<f64>() as f32
+            };
+            (0..elements).map(value).collect()
+        }
         OpKind::Cell(cell) => {
             let hidden = out[out.len() - 1];
             let gate = |input: usize, i: usize, gate: usize| {
