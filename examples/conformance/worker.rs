@@ -13,9 +13,9 @@ use std::io::{BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use hiosc::compiler::Planned;
-use hiosc::graph::DType;
+use hiosc::graph::{Constant, DType, Scalar};
 use hiosc::import::Literal;
 use hiosc::kernel::{self, KernelMode, Shipped};
 use hiosc::run::{Session, runtime};
@@ -168,11 +168,8 @@ fn literal(array: &Array) -> Option<Literal> {
     if array.shape.len() > 1 {
         return None;
     }
-    let (dtype, bytes) = match &array.values {
-        Values::Float(DataType::Float, values) => (DType::F32, values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect()),
-        Values::Integer(DataType::Int64, values) => (DType::I64, values.iter().flat_map(|&v| (v as i64).to_le_bytes()).collect()),
-        _ => return None,
-    };
+    let values = constant(array)?;
+    let (dtype, bytes) = (values.dtype(), values.bytes().to_vec());
     Some(Literal { dtype, shape: array.shape.clone(), bytes })
 }
 
@@ -198,15 +195,66 @@ fn execute(prepared: &Prepared) -> anyhow::Result<Vec<Array>> {
         let tensor = graph.tensor(input);
         let found = prepared.set.inputs.iter().find(|(name, _)| *name == tensor.name);
         let (_, array) = found.with_context(|| format!("no data for the input {:?}", tensor.name))?;
-        let Values::Float(DataType::Float, values) = &array.values else { return Err(anyhow!("input {:?} is not f32", tensor.name)) };
-        inputs.push(values.iter().map(|&v| v as f32).collect::<Vec<f32>>());
+        inputs.push(constant(array).with_context(|| format!("input {:?} has a type that hiosc does not have", tensor.name))?);
     }
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut session = Session::load(graph, costs, plan, &prepared.shipped, &runtime::Options::default())?;
-    let outputs = session.run(&slices)?;
-    let arrays = outputs.into_iter().zip(&graph.outputs).map(|(values, &id)| Array {
-        shape: graph.tensor(id).shape.clone(),
-        values: Values::Float(DataType::Float, values.into_iter().map(f64::from).collect()),
-    });
+    let outputs = session.run(&inputs)?;
+    let arrays = outputs
+        .into_iter()
+        .zip(&graph.outputs)
+        .map(|(values, &id)| Array { shape: graph.tensor(id).shape.clone(), values: widened(&values) });
     Ok(arrays.collect())
+}
+
+/// The data as hiosc takes it; `None` for a type that it does not have.
+fn constant(array: &Array) -> Option<Constant> {
+    let bits = |dtype: DType, value: f64| Scalar::from_f64(dtype, value).bits();
+    let (dtype, all): (DType, Vec<u64>) = match &array.values {
+        Values::Float(dtype, values) => {
+            let dtype = match dtype {
+                DataType::Float16 => DType::F16,
+                DataType::Float => DType::F32,
+                DataType::Double => DType::F64,
+                _ => return None,
+            };
+            (dtype, values.iter().map(|&v| bits(dtype, v)).collect())
+        }
+        Values::Integer(dtype, values) => {
+            let dtype = match dtype {
+                DataType::Bool => DType::Bool,
+                DataType::Int8 => DType::I8,
+                DataType::Int16 => DType::I16,
+                DataType::Int32 => DType::I32,
+                DataType::Int64 => DType::I64,
+                DataType::Uint8 => DType::U8,
+                DataType::Uint16 => DType::U16,
+                DataType::Uint32 => DType::U32,
+                DataType::Uint64 => DType::U64,
+                _ => return None,
+            };
+            (dtype, values.iter().map(|&v| v as u64).collect())
+        }
+    };
+    let size = dtype.bytes() as usize;
+    let bytes: Vec<u8> = all.iter().flat_map(|bits| bits.to_le_bytes()[..size].to_vec()).collect();
+    Some(Constant::from_bytes(dtype, &bytes))
+}
+
+/// What hiosc gave, as cases store it.
+fn widened(values: &Constant) -> Values {
+    let numbers = || values.dtype().numbers(values.bytes());
+    match values {
+        Constant::Bool(v) => Values::Integer(DataType::Bool, v.iter().map(|&v| i128::from(v)).collect()),
+        Constant::I8(v) => Values::Integer(DataType::Int8, v.iter().map(|&v| i128::from(v)).collect()),
+        Constant::I16(v) => Values::Integer(DataType::Int16, v.iter().map(|&v| i128::from(v)).collect()),
+        Constant::I32(v) => Values::Integer(DataType::Int32, v.iter().map(|&v| i128::from(v)).collect()),
+        Constant::I64(v) => Values::Integer(DataType::Int64, v.iter().map(|&v| i128::from(v)).collect()),
+        Constant::U8(v) => Values::Integer(DataType::Uint8, v.iter().map(|&v| i128::from(v)).collect()),
+        Constant::U16(v) => Values::Integer(DataType::Uint16, v.iter().map(|&v| i128::from(v)).collect()),
+        Constant::U32(v) => Values::Integer(DataType::Uint32, v.iter().map(|&v| i128::from(v)).collect()),
+        Constant::U64(v) => Values::Integer(DataType::Uint64, v.iter().map(|&v| i128::from(v)).collect()),
+        Constant::F16(_) => Values::Float(DataType::Float16, numbers()),
+        Constant::F32(_) => Values::Float(DataType::Float, numbers()),
+        Constant::F64(_) => Values::Float(DataType::Double, numbers()),
+    }
 }

@@ -8,7 +8,7 @@ use tract_onnx::tract_core::ops::scan::ScanInfo;
 
 use super::lower::{Lowering, Reason};
 use super::scan::steps_are_few;
-use crate::graph::{Cell, Constant, Expr, MatMul, OpKind, Origin, Slice, Tensor};
+use crate::graph::{Cell, Expr, MatMul, OpKind, Origin, Slice, Tensor};
 use crate::ids::TensorId;
 
 impl Lowering<'_> {
@@ -89,8 +89,8 @@ impl Lowering<'_> {
     fn biases(&mut self, name: &str, b: TensorId, side: usize, count: usize) -> TensorId {
         let output = Tensor { name: format!("{name}.bias-{side}"), shape: vec![count], ..self.graph.tensor(b).clone() };
         if let Some(values) = self.graph.constant_f32(b) {
-            let values = values[side * count..(side + 1) * count].into();
-            return self.graph.add_tensor(Tensor { origin: Origin::Constant(Constant::F32(values)), ..output });
+            let values = values[side * count..(side + 1) * count].to_vec();
+            return self.graph.add_tensor(Tensor { origin: Origin::Constant(values.into()), ..output });
         }
         let b = self.reshaped(b, vec![2 * count]);
         let slice = Slice { begin: vec![side * count], step: vec![1] };

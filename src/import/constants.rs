@@ -58,7 +58,17 @@ pub fn fix<'a>(graph: &mut pb::GraphProto, constants: impl IntoIterator<Item = (
 
 fn onnx_type(dtype: DType) -> DataType {
     match dtype {
-        DType::F32 => DataType::Float,
+        DType::Bool => DataType::Bool,
+        DType::I8 => DataType::Int8,
+        DType::I16 => DataType::Int16,
+        DType::I32 => DataType::Int32,
         DType::I64 => DataType::Int64,
+        DType::U8 => DataType::Uint8,
+        DType::U16 => DataType::Uint16,
+        DType::U32 => DataType::Uint32,
+        DType::U64 => DataType::Uint64,
+        DType::F16 => DataType::Float16,
+        DType::F32 => DataType::Float,
+        DType::F64 => DataType::Double,
     }
 }

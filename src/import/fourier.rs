@@ -11,7 +11,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::fft::{Fft, Stft};
 
 use super::lower::{Lowering, Reason};
-use crate::graph::{Constant, DType, Expr, MatMul, OpKind, Origin, Tensor};
+use crate::graph::{DType, Expr, MatMul, OpKind, Origin, Tensor};
 use crate::ids::TensorId;
 
 /// The most points of a transform: its matrix is 16 MiB then.
@@ -58,7 +58,7 @@ impl Lowering<'_> {
             }
         }
         let name = format!("{}.matrix", self.operator_name(node));
-        let origin = Origin::Constant(Constant::F32(matrix.into()));
+        let origin = Origin::Constant(matrix.into());
         Ok(self.graph.add_tensor(Tensor { name, dtype: DType::F32, shape: vec![2 * n, 2 * n], origin }))
     }
 

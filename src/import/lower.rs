@@ -22,8 +22,8 @@
 //! | `LstmEpilogue`, `GruEpilogue` | `Cell` (see `cell.rs`) |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
-//! Truth values (`bool`) are f32 numbers inside the graph, 1 or 0; they cannot be inputs or outputs of the model. A constant of another type is an
-//! error only for who reads it: tract often leaves shapes and axes behind that nothing lowered needs.
+//! Element types are tract's; its symbolic dimensions, where values of them remain, are i64. A constant of a type that has no form here is an error only for
+//! who reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,10 +45,11 @@ use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::some;
-use super::{einsum, scalar};
+use super::{einsum, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Tensor, Unary,
+    Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor,
+    Unary,
 };
 use crate::ids::TensorId;
 
@@ -156,8 +157,7 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     }
     for outlet in &model.outputs {
         let reason = match model.outlet_fact(*outlet).map(|fact| fact.datum_type) {
-            Ok(DatumType::F32) => lowering.unusable.get(outlet).cloned(),
-            Ok(other) => Some(format!("outputs of type {other:?} are not supported yet")),
+            Ok(_) => lowering.unusable.get(outlet).cloned(),
             Err(e) => Some(format!("{e:#}")),
         };
         if let Some(reason) = reason {
@@ -178,10 +178,6 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
 impl<'a> Lowering<'a> {
     fn define_input(&mut self, outlet: OutletId) -> Result<(), Reason> {
         let tensor = self.describe(outlet, Origin::Input)?;
-        let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
-        if fact.datum_type != DatumType::F32 {
-            return Err(format!("inputs of type {:?} are not supported yet", fact.datum_type));
-        }
         let id = self.graph.add_tensor(tensor);
         self.graph.inputs.push(id);
         self.tensors.insert(outlet, id);
@@ -208,11 +204,7 @@ impl<'a> Lowering<'a> {
     /// Name, type and shape of what `outlet` carries.
     pub(super) fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
-        let dtype = match fact.datum_type {
-            DatumType::F32 | DatumType::Bool => DType::F32,
-            DatumType::I64 | DatumType::TDim => DType::I64,
-            other => return Err(format!("element type {other:?} is not supported yet")),
-        };
+        let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
         let shape = fact.shape.as_concrete().ok_or_else(|| format!("its shape {:?} is not static: give --shapes", fact.shape))?.to_vec();
         if shape.contains(&0) {
             return Err("empty tensors are not supported yet".into());
@@ -223,6 +215,11 @@ impl<'a> Lowering<'a> {
             Some(_) => format!("{}.{}", self.operator_name(self.model.node(outlet.node)), outlet.slot),
         };
         Ok(Tensor { name, dtype, shape, origin })
+    }
+
+    /// tract's type of what `outlet` carries.
+    pub(super) fn datum(&self, outlet: OutletId) -> Result<DatumType, Reason> {
+        Ok(self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?.datum_type)
     }
 
     pub(super) fn node(&mut self, node: &'a TypedNode) -> Result<(), Reason> {
@@ -283,6 +280,8 @@ impl<'a> Lowering<'a> {
                 Reducer::Max => ReduceKind::Max,
                 Reducer::Min => ReduceKind::Min,
                 Reducer::Prod => ReduceKind::Product,
+                Reducer::All => ReduceKind::Min,
+                Reducer::Any => ReduceKind::Max,
                 Reducer::MeanOfSquares => {
                     self.mean_of_squares(node, inputs[0], axes, output);
                     return Ok(());
@@ -295,21 +294,19 @@ impl<'a> Lowering<'a> {
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
             return self.binary(node, op, inputs, output);
         } else if let Some(op) = node.op_as::<ElementWiseOp>() {
-            let expr = scalar::unary(op).ok_or("this elementwise function is not supported yet")?;
+            let expr = scalar::unary(op, self.graph.tensor(inputs[0]).dtype).ok_or("this elementwise function is not supported yet")?;
             OpKind::Elementwise(Elementwise { expr })
         } else if node.op_is::<Iff>() {
             let (operands, kept) = self.operands(&inputs)?;
             let [condition, yes, no] = <[Expr; 3]>::try_from(operands).map_err(|_| "it must have three inputs")?;
-            return self.elementwise(node, yes.where_not_zero(condition, no), kept, output);
+            return self.elementwise(node, Expr::select(condition, yes, no), kept, output);
         } else if let Some(op) = node.op_as::<Cast>() {
-            let from = self.model.outlet_fact(node.inputs[0]).map_err(|e| format!("{e:#}"))?.datum_type;
-            let expr =
-                scalar::cast(from, op.to).ok_or_else(|| format!("a conversion from {from:?} to {:?} is not supported yet", op.to))?;
-            if expr.is_identity() {
+            let to = typed::dtype(op.to).ok_or_else(|| format!("a conversion to {:?} is not supported yet", op.to))?;
+            if self.graph.tensor(inputs[0]).dtype == to {
                 self.tensors.insert(node.id.into(), inputs[0]);
                 return Ok(());
             }
-            OpKind::Elementwise(Elementwise { expr })
+            OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) })
         } else if let Some(op) = node.op_as::<Softmax>() {
             match (op.axes.as_slice(), op.kind, op.quant_output_dt) {
                 (&[axis], SoftmaxKind::Softmax, None) => OpKind::Softmax { axis },
@@ -351,15 +348,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {
-        let text = |e: TractError| format!("{e:#}");
-        let constant = match value.datum_type() {
-            DatumType::F32 | DatumType::Bool => Constant::F32(super::typed::f32_values(value).map_err(text)?.into()),
-            DatumType::I64 | DatumType::TDim => {
-                let integers = value.cast_to::<i64>().map_err(text)?;
-                Constant::I64(integers.try_as_plain_ram().and_then(|t| Ok(t.as_slice::<i64>()?.into())).map_err(text)?)
-            }
-            other => return Err(format!("element type {other:?} is not supported yet")),
-        };
+        let constant = typed::values(value).map_err(|e| format!("{e:#}"))?;
         let tensor = Tensor { shape: value.shape().to_vec(), ..self.describe(node.id.into(), Origin::Constant(constant))? };
         let id = self.graph.add_tensor(tensor);
         self.tensors.insert(node.id.into(), id);
@@ -456,7 +445,9 @@ impl<'a> Lowering<'a> {
     fn binary(&mut self, node: &TypedNode, op: &TypedBinOp, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
         let (operands, kept) = self.operands(&inputs)?;
         let [a, b] = <[Expr; 2]>::try_from(operands).map_err(|_| "it must have two inputs")?;
-        let expr = scalar::binary(op.0.name(), a, b).ok_or("this binary function is not supported yet")?;
+        let of = self.graph.tensor(inputs[0]).dtype;
+        let expr =
+            scalar::binary(op.0.name(), a, b, of).ok_or_else(|| format!("this binary function is not supported yet for {}", of.name()))?;
         self.elementwise(node, expr, kept, output)
     }
 
@@ -467,13 +458,10 @@ impl<'a> Lowering<'a> {
 
     /// What an expression reads for each of `inputs`, and those that it reads from memory: one constant value is part of the expression.
     fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
-        if inputs.iter().any(|&t| self.graph.tensor(t).dtype != DType::F32) {
-            return Err("operands other than f32 are not supported yet".into());
-        }
         let mut kept = Vec::new();
-        let operand = |&id: &TensorId| match self.graph.constant_f32(id) {
-            Some(values) if values.len() == 1 => Expr::Const(values[0]),
-            _ => {
+        let operand = |&id: &TensorId| match self.graph.constant(id).and_then(Constant::only) {
+            Some(value) => Expr::Const(value),
+            None => {
                 kept.push(id);
                 Expr::Input(kept.len() - 1)
             }
@@ -514,7 +502,7 @@ impl<'a> Lowering<'a> {
         let mean = Tensor { name: format!("{}.mean", output.name), shape, ..output.clone() };
         self.mean_of_squares(node, x, vec![op.axis], mean);
         let mean = self.tensors[&node.id.into()];
-        let factor = Expr::binary(Binary::Add, Expr::Input(1), Expr::Const(eps)).then(Unary::Rsqrt);
+        let factor = Expr::binary(Binary::Add, Expr::Input(1), Expr::Const(Scalar::from_f64(output.dtype, eps.into()))).then(Unary::Rsqrt);
         self.elementwise(node, Expr::binary(Binary::Mul, Expr::Input(0), factor), vec![x, mean], output)
     }
 }

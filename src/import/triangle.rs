@@ -4,7 +4,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{CumSum as TractCumSum, Trilu};
 
 use super::lower::{Lowering, Reason};
-use crate::graph::{Constant, CumSum, DType, Elementwise, Expr, OpKind, Origin, Tensor};
+use crate::graph::{Constant, CumSum, DType, Elementwise, Expr, OpKind, Origin, Scalar, Tensor};
 use crate::ids::TensorId;
 
 impl Lowering<'_> {
@@ -18,7 +18,7 @@ impl Lowering<'_> {
                 return Err("its diagonal is not constant".into());
             };
             let mask = self.mask(node, op.upper, diagonal.first().copied().unwrap_or(0), &output.shape)?;
-            let expr = Expr::Input(1).where_not_zero(Expr::Input(0), Expr::Const(0.0));
+            let expr = Expr::select(Expr::Input(0), Expr::Input(1), Expr::Const(Scalar::from_f64(output.dtype, 0.0)));
             self.finish(node, OpKind::Elementwise(Elementwise { expr }), vec![mask, x], output.clone());
         } else {
             return Ok(false);
@@ -26,17 +26,17 @@ impl Lowering<'_> {
         Ok(true)
     }
 
-    /// 1 in the upper (lower) triangle of the last two axes, counted from the `diagonal`-th; 0 elsewhere.
+    /// True in the upper (lower) triangle of the last two axes, counted from the `diagonal`-th.
     fn mask(&mut self, node: &TypedNode, upper: bool, diagonal: i64, shape: &[usize]) -> Result<TensorId, Reason> {
         let &[.., rows, columns] = shape else { return Err("a triangle needs two axes".into()) };
         let inside = |row: usize, column: usize| {
             let distance = column as i64 - row as i64;
             if upper { distance >= diagonal } else { distance <= diagonal }
         };
-        let values = (0..rows * columns).map(|i| f32::from(u8::from(inside(i / columns, i % columns))));
-        let origin = Origin::Constant(Constant::F32(values.collect()));
+        let values = (0..rows * columns).map(|i| inside(i / columns, i % columns));
+        let origin = Origin::Constant(Constant::Bool(values.collect()));
         let mut shape = vec![1; shape.len() - 2];
         shape.extend([rows, columns]);
-        Ok(self.graph.add_tensor(Tensor { name: format!("{}.mask", self.operator_name(node)), dtype: DType::F32, shape, origin }))
+        Ok(self.graph.add_tensor(Tensor { name: format!("{}.mask", self.operator_name(node)), dtype: DType::Bool, shape, origin }))
     }
 }

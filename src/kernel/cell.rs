@@ -6,6 +6,7 @@ use crate::Result;
 use crate::graph::Cell;
 
 pub(super) fn drafts(site: &Site, cell: Cell) -> Result<Vec<Draft>> {
+    site.only_f32()?;
     let hidden = site.output.shape.last().copied().unwrap_or(0);
     let elements = site.output.elements();
     let fits = site.inputs.len() == cell.gates().len()
@@ -23,7 +24,7 @@ pub(super) fn drafts(site: &Site, cell: Cell) -> Result<Vec<Draft>> {
         candidate: format!("t{threads}"),
         comment: vec![format!("{words}: {hidden} units, {} rows.", elements / hidden as u64)],
         header: "cell.cuh",
-        inputs: numbered(site.inputs.len()),
+        params: site.params(&numbered(site.inputs.len())),
         sync: false,
         threads,
         grid: [blocks(elements, threads), 1, 1],

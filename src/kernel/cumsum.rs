@@ -19,7 +19,7 @@ pub(super) fn drafts(site: &Site, sum: &CumSum) -> Result<Vec<Draft>> {
         candidate: format!("{how}{threads}"),
         comment: vec![format!("Running sums along the middle axis of x {outer}x{length}x{inner}{words}: a {how} a row.")],
         header: "cumsum.cuh",
-        inputs: vec!["x".into()],
+        params: site.params(&["x"]),
         sync: how == "warp",
         threads,
         grid: [blocks(rows, per_block), 1, 1],
