@@ -4,9 +4,7 @@
 //! tensors; what is here are the attributes. Layout is NCHW for activations and OIHW for convolution weights. Operands and result have one element
 //! type unless an operator says otherwise; the expression of an elementwise operator or an epilogue may lead to another.
 
-use super::{DType, Scalar};
-
-use super::Cell;
+use super::{Cell, DType, Index, Scalar};
 
 /// What an [`Operator`](super::Operator) computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +39,8 @@ pub enum OpKind {
     Slice(Slice),
     /// The one input with a frame around it.
     Pad(Pad),
+    /// Reads or writes by index, or orders elements. Inputs: as [`Index`] says.
+    Index(Index),
     /// Running sums along an axis. One input.
     CumSum(CumSum),
     /// The last part of one step of a recurrent layer. Inputs: gates and states as [`Cell`] says.
@@ -480,6 +480,7 @@ impl OpKind {
             OpKind::Reduce(_) => "reduce",
             OpKind::Elementwise(_) => "elementwise",
             OpKind::Softmax { .. } => "softmax",
+            OpKind::Index(index) => index.name(),
             OpKind::CumSum(_) => "cumsum",
             OpKind::Cell(_) => "cell",
             OpKind::Concat { .. } => "concat",

@@ -18,6 +18,7 @@
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
 //! | `Scan`, `GruSeq` | their steps, one after the other (see `scan.rs`) |
 //! | `Fft`, `STFT` | a `MatMul` with a constant matrix (see `fourier.rs`) |
+//! | `Gather`, `Scatter`, `Topk`, `OneHot` and their kin | `Index`, or simpler (see `index.rs`) |
 //! | `CumSum`, `Trilu` | `CumSum`, a choice by a constant mask (see `triangle.rs`) |
 //! | `LstmEpilogue`, `GruEpilogue` | `Cell` (see `cell.rs`) |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
@@ -246,14 +247,14 @@ impl<'a> Lowering<'a> {
         if self.cell(node)? {
             return Ok(());
         }
+        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
+        if self.index(node, &inputs)? {
+            return Ok(());
+        }
         if node.outputs.len() != 1 {
             return Err("more than one output is not supported yet".into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
-        if output.dtype != DType::F32 {
-            return Err(format!("{} results are not supported yet", output.dtype.name()));
-        }
-        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
         if self.movement(node, &inputs, &output)? || self.fourier(node, &inputs, &output)? || self.triangle(node, &inputs, &output)? {
             return Ok(());
         }

@@ -17,6 +17,7 @@ mod constants;
 mod decode;
 mod einsum;
 mod fourier;
+mod index;
 mod lower;
 mod mend;
 mod movement;

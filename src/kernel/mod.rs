@@ -28,6 +28,7 @@ mod draft;
 mod elementwise;
 mod expr;
 mod images;
+mod index;
 mod matmul;
 mod pool;
 mod reduce;
@@ -89,6 +90,7 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::Transpose { permutation } => copy::transpose(&site, permutation)?,
         OpKind::Slice(slice) => copy::slice(&site, slice)?,
         OpKind::Pad(pad) => copy::pad(&site, pad)?,
+        OpKind::Index(index) => index::drafts(&site, *index)?,
         OpKind::CumSum(sum) => cumsum::drafts(&site, sum)?,
         OpKind::Cell(cell) => cell::drafts(&site, *cell)?,
         OpKind::Reshape => return Err(site.wrong("a reshape has no kernel: the free-views rule should have removed it")),
