@@ -221,7 +221,8 @@ fn convert(npz: &Path, about: &About, to: &Path) -> Result<PathBuf> {
         let (dtype, shape, values) = npy::open(&file).map_err(|message| broken(format!("{stored}: {message}")))?;
         tensors.push((key, dtype, shape, values));
     }
-    let views = tensors.iter().map(|(key, dtype, shape, bytes)| TensorView::new(dtype.stored(), shape.clone(), bytes).map(|view| (key, view)));
+    let views =
+        tensors.iter().map(|(key, dtype, shape, bytes)| TensorView::new(dtype.stored(), shape.clone(), bytes).map(|view| (key, view)));
     let text = |e: safetensors::SafeTensorError| Error::internal("verify", e.to_string());
     let views = views.collect::<Result<Vec<_>, _>>().map_err(text)?;
     let bytes = safetensors::serialize(views, None).map_err(text)?;

@@ -168,9 +168,8 @@ fn check_tensors(graph: &Graph, check: &Check) -> Result<Vec<u8>> {
 
 fn safetensors_file(tensors: &[(String, &[usize], &Constant)]) -> Result<Vec<u8>> {
     let fail = |e: safetensors::SafeTensorError| Error::internal("emit", format!("safetensors: {e}"));
-    let views = tensors.iter().map(|(name, shape, values)| {
-        Ok((name, TensorView::new(values.dtype().stored(), shape.to_vec(), values.bytes())?))
-    });
+    let views =
+        tensors.iter().map(|(name, shape, values)| Ok((name, TensorView::new(values.dtype().stored(), shape.to_vec(), values.bytes())?)));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(fail)?;
     safetensors::serialize(views, None).map_err(fail)
 }

@@ -229,7 +229,10 @@ mod tests {
         let text = |dtype, value| Scalar::from_f64(dtype, value).to_string();
         assert_eq!(text(DType::F32, 1.5), "1.5");
         assert_eq!(text(DType::F16, -0.5), "-0.5f16");
-        assert_eq!((text(DType::I8, -129.0), text(DType::U8, -3.0), text(DType::U8, 300.0)), ("-128i8".into(), "0u8".into(), "255u8".into()));
+        assert_eq!(
+            (text(DType::I8, -129.0), text(DType::U8, -3.0), text(DType::U8, 300.0)),
+            ("-128i8".into(), "0u8".into(), "255u8".into())
+        );
         assert_eq!((text(DType::Bool, 0.5), text(DType::I64, -7.9)), ("true".into(), "-7i64".into()));
         assert_eq!(Scalar::from(-1i64).bits(), u64::MAX);
         assert_ne!(Scalar::from(0.0), Scalar::from(-0.0));

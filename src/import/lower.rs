@@ -43,7 +43,8 @@ use super::decode::some;
 use super::{einsum, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor, Unary,
+    Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor,
+    Unary,
 };
 use crate::ids::TensorId;
 
@@ -215,9 +216,6 @@ impl Lowering<'_> {
             return Err("more than one output is not supported yet".into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
-        if output.dtype != DType::F32 {
-            return Err(format!("{} results are not supported yet", output.dtype.name()));
-        }
         let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
         if self.movement(node, &inputs, &output)? {
             return Ok(());
@@ -396,7 +394,8 @@ impl Lowering<'_> {
         let (operands, kept) = self.operands(&inputs)?;
         let [a, b] = <[Expr; 2]>::try_from(operands).map_err(|_| "it must have two inputs")?;
         let of = self.graph.tensor(inputs[0]).dtype;
-        let expr = scalar::binary(op.0.name(), a, b, of).ok_or_else(|| format!("this binary function is not supported yet for {}", of.name()))?;
+        let expr =
+            scalar::binary(op.0.name(), a, b, of).ok_or_else(|| format!("this binary function is not supported yet for {}", of.name()))?;
         self.elementwise(node, expr, kept, output)
     }
 

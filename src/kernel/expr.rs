@@ -9,7 +9,9 @@ use crate::graph::{Binary, DType, Expr, Unary};
 pub(super) fn cpp(expr: &Expr) -> String {
     match expr {
         Expr::Input(i) => format!("In<{i}>"),
-        Expr::Const(c) => format!("Const<{}, 0x{:0digits$x}u /* {c} */>", cpp_type(c.dtype()), c.bits(), digits = 2 * c.dtype().bytes() as usize),
+        Expr::Const(c) => {
+            format!("Const<{}, 0x{:0digits$x}u /* {c} */>", cpp_type(c.dtype()), c.bits(), digits = 2 * c.dtype().bytes() as usize)
+        }
         Expr::Cast(to, a) => format!("Cast<{}, {}>", cpp_type(*to), cpp(a)),
         Expr::Unary(op, a) => format!("{}<{}>", unary(*op), cpp(a)),
         Expr::Binary(op, a, b) => format!("{}<{}, {}>", binary(*op), cpp(a), cpp(b)),
@@ -87,7 +89,8 @@ impl Epilogue {
             words,
             bias_argument: if bias { "bias" } else { "nullptr" },
             more_arguments: more.iter().map(|x| format!(", {x}")).collect(),
-            params: site.params(&operands.into_iter().chain(bias.then_some("bias")).chain(more.iter().map(String::as_str)).collect::<Vec<_>>()),
+            params: site
+                .params(&operands.into_iter().chain(bias.then_some("bias")).chain(more.iter().map(String::as_str)).collect::<Vec<_>>()),
         })
     }
 }

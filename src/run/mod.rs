@@ -32,7 +32,12 @@ impl Session {
         let calls = plan.steps.iter().map(|step| Call::resolve(&program, step)).collect::<Result<_>>()?;
         let weights = program.weights.iter().map(|&weight| program.weight_bytes(weight)).collect::<Result<Vec<_>>>()?;
         let types = |ids: &[TensorId]| ids.iter().map(|&t| (graph.tensor(t).name.clone(), graph.tensor(t).dtype)).collect();
-        Ok(Session { calls, inputs: types(&graph.inputs), outputs: types(&graph.outputs), exec: load(&program, kernels, options, &weights)? })
+        Ok(Session {
+            calls,
+            inputs: types(&graph.inputs),
+            outputs: types(&graph.outputs),
+            exec: load(&program, kernels, options, &weights)?,
+        })
     }
 
     /// One inference: values of each input in, values of each output out, in the graph's order.

@@ -146,8 +146,11 @@ impl DType {
             let least = if self.is_float() { 0.0 } else { 1.0 };
             if apart.is_nan() { f64::INFINITY } else { apart.max(least) }
         };
-        let difference =
-            if bytes.len() == reference.len() { values.iter().zip(&expected).enumerate().map(apart).fold(0.0, f64::max) } else { f64::INFINITY };
+        let difference = if bytes.len() == reference.len() {
+            values.iter().zip(&expected).enumerate().map(apart).fold(0.0, f64::max)
+        } else {
+            f64::INFINITY
+        };
         (difference, largest(&expected))
     }
 }

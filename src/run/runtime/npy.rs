@@ -223,7 +223,10 @@ mod tests {
         }
         let message = read(&file(1, &header("<f4"), &[0; 12]), DType::I64, &[3]).unwrap_err();
         assert_eq!(message, "it holds float32 ('<f4'), and int64 ('<i8') is needed: save x.astype('<i8')");
-        assert_eq!(open(&file(1, &header("<U4"), &[0; 12])).unwrap_err(), "it holds another type ('<U4'), which no tensor of a model can be");
+        assert_eq!(
+            open(&file(1, &header("<U4"), &[0; 12])).unwrap_err(),
+            "it holds another type ('<U4'), which no tensor of a model can be"
+        );
     }
 
     #[test]
