@@ -66,7 +66,7 @@ fn gather(site: &Site, axis: usize) -> Result<Vec<Draft>> {
     let count = indices.elements() as usize;
     let width = width(site, inner);
     let signature = format!("gather_o{outer}l{length}i{inner}_n{count}");
-    let comment = format!("Slices of x {} along axis {axis}, for {count} indices.", x.shape_text());
+    let comment = format!("Slices of x {outer}x{length}x{inner} along the middle axis, for {count} indices.");
     let draft = draft(site, &READ, signature, width, site.output.elements(), comment);
     let body = vec![format!("gather<{outer}, {length}, {inner}, {count}, {width}, {}>(x, indices, y);", draft.threads)];
     Ok(vec![Draft { body, ..draft }])
