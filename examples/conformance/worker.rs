@@ -15,14 +15,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hiosc::compiler::Planned;
-use hiosc::graph::{Constant, DType, Scalar};
 use hiosc::import::Literal;
 use hiosc::kernel::{self, KernelMode, Shipped};
 use hiosc::run::{Session, runtime};
 use hiosc::{Compiler, Error, vgpu};
-use tract_onnx::pb::tensor_proto::DataType;
 
-use crate::case::{self, Array, DataSet, Values};
+use crate::case::{self, Array, DataSet};
 
 /// What became of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +118,8 @@ fn crashed(error: impl Into<anyhow::Error>) -> Outcome {
 fn outcome(error: Error) -> Outcome {
     match error {
         Error::Unsupported(lines) => Outcome::new(Kind::Refused, lines.join("; ")),
+        // types or shapes that contradict each other, at a node that is named
+        Error::Model { message, .. } if message.contains(" (node \"") => Outcome::new(Kind::Refused, message),
         other => crashed(other),
     }
 }
@@ -135,18 +135,31 @@ fn prepare(folder: &Path) -> Result<Vec<Prepared>, Outcome> {
     sets.into_iter().map(|set| prepare_set(&model, set)).collect()
 }
 
+/// With all inputs at run time; else with the small secondary ones as constants; else, if all are small
+/// and the first is a number or a list of integers, with all of them as constants.
 fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
-    let all_at_run_time = plan(model, &set, &[]);
-    let constants: Vec<(String, Literal)> =
-        set.inputs.iter().skip(1).filter_map(|(name, array)| Some((name.clone(), literal(array)?))).collect();
-    let planned = match all_at_run_time {
-        Err(Error::Unsupported(_) | Error::Model { .. }) if !constants.is_empty() => {
-            let planned = plan(model, &set, &constants).map_err(outcome)?;
-            set.inputs.retain(|(name, _)| constants.iter().all(|(constant, _)| constant != name));
-            planned
+    let refused = |result: &hiosc::Result<Planned>| matches!(result, Err(Error::Unsupported(_) | Error::Model { .. }));
+    let small: Vec<(String, Literal)> = set.inputs.iter().filter_map(|(name, array)| Some((name.clone(), literal(array)?))).collect();
+    let secondary = small.iter().filter(|(name, _)| set.inputs.first().is_some_and(|(first, _)| first != name)).cloned().collect();
+    let mut attempts: Vec<Vec<(String, Literal)>> = vec![secondary];
+    let shape_like = |(_, array): &(String, Array)| array.shape.is_empty() || array.values.dtype().is_integer();
+    if small.len() == set.inputs.len() && set.inputs.first().is_some_and(shape_like) {
+        attempts.push(small);
+    }
+    let mut planned = plan(model, &set, &[]);
+    for constants in attempts.into_iter().filter(|constants| !constants.is_empty()) {
+        if !refused(&planned) {
+            break;
         }
-        planned => planned.map_err(outcome)?,
-    };
+        let next = plan(model, &set, &constants);
+        if next.is_ok() {
+            set.inputs.retain(|(name, _)| constants.iter().all(|(constant, _)| constant != name));
+        }
+        if !matches!(next, Err(Error::Usage(_))) {
+            planned = next; // else a type that has no constants
+        }
+    }
+    let planned = planned.map_err(outcome)?;
     let shipped = kernel::ship(&planned.costs, &planned.plan, KernelMode::Source).map_err(outcome)?;
     Ok(Prepared { planned, shipped, set })
 }
@@ -165,12 +178,7 @@ fn plan(model: &Path, set: &DataSet, constants: &[(String, Literal)]) -> hiosc::
 
 /// A small input as a constant.
 fn literal(array: &Array) -> Option<Literal> {
-    if array.shape.len() > 1 {
-        return None;
-    }
-    let values = constant(array)?;
-    let (dtype, bytes) = (values.dtype(), values.bytes().to_vec());
-    Some(Literal { dtype, shape: array.shape.clone(), bytes })
+    (array.shape.len() <= 1).then(|| Literal { shape: array.shape.clone(), values: array.values.clone() })
 }
 
 /// Runs the data set and compares.
@@ -195,66 +203,10 @@ fn execute(prepared: &Prepared) -> anyhow::Result<Vec<Array>> {
         let tensor = graph.tensor(input);
         let found = prepared.set.inputs.iter().find(|(name, _)| *name == tensor.name);
         let (_, array) = found.with_context(|| format!("no data for the input {:?}", tensor.name))?;
-        inputs.push(constant(array).with_context(|| format!("input {:?} has a type that hiosc does not have", tensor.name))?);
+        inputs.push(array.values.clone());
     }
     let mut session = Session::load(graph, costs, plan, &prepared.shipped, &runtime::Options::default())?;
     let outputs = session.run(&inputs)?;
-    let arrays = outputs
-        .into_iter()
-        .zip(&graph.outputs)
-        .map(|(values, &id)| Array { shape: graph.tensor(id).shape.clone(), values: widened(&values) });
+    let arrays = outputs.into_iter().zip(&graph.outputs).map(|(values, &id)| Array { shape: graph.tensor(id).shape.clone(), values });
     Ok(arrays.collect())
-}
-
-/// The data as hiosc takes it; `None` for a type that it does not have.
-fn constant(array: &Array) -> Option<Constant> {
-    let bits = |dtype: DType, value: f64| Scalar::from_f64(dtype, value).bits();
-    let (dtype, all): (DType, Vec<u64>) = match &array.values {
-        Values::Float(dtype, values) => {
-            let dtype = match dtype {
-                DataType::Float16 => DType::F16,
-                DataType::Float => DType::F32,
-                DataType::Double => DType::F64,
-                _ => return None,
-            };
-            (dtype, values.iter().map(|&v| bits(dtype, v)).collect())
-        }
-        Values::Integer(dtype, values) => {
-            let dtype = match dtype {
-                DataType::Bool => DType::Bool,
-                DataType::Int8 => DType::I8,
-                DataType::Int16 => DType::I16,
-                DataType::Int32 => DType::I32,
-                DataType::Int64 => DType::I64,
-                DataType::Uint8 => DType::U8,
-                DataType::Uint16 => DType::U16,
-                DataType::Uint32 => DType::U32,
-                DataType::Uint64 => DType::U64,
-                _ => return None,
-            };
-            (dtype, values.iter().map(|&v| v as u64).collect())
-        }
-    };
-    let size = dtype.bytes() as usize;
-    let bytes: Vec<u8> = all.iter().flat_map(|bits| bits.to_le_bytes()[..size].to_vec()).collect();
-    Some(Constant::from_bytes(dtype, &bytes))
-}
-
-/// What hiosc gave, as cases store it.
-fn widened(values: &Constant) -> Values {
-    let numbers = || values.dtype().numbers(values.bytes());
-    match values {
-        Constant::Bool(v) => Values::Integer(DataType::Bool, v.iter().map(|&v| i128::from(v)).collect()),
-        Constant::I8(v) => Values::Integer(DataType::Int8, v.iter().map(|&v| i128::from(v)).collect()),
-        Constant::I16(v) => Values::Integer(DataType::Int16, v.iter().map(|&v| i128::from(v)).collect()),
-        Constant::I32(v) => Values::Integer(DataType::Int32, v.iter().map(|&v| i128::from(v)).collect()),
-        Constant::I64(v) => Values::Integer(DataType::Int64, v.iter().map(|&v| i128::from(v)).collect()),
-        Constant::U8(v) => Values::Integer(DataType::Uint8, v.iter().map(|&v| i128::from(v)).collect()),
-        Constant::U16(v) => Values::Integer(DataType::Uint16, v.iter().map(|&v| i128::from(v)).collect()),
-        Constant::U32(v) => Values::Integer(DataType::Uint32, v.iter().map(|&v| i128::from(v)).collect()),
-        Constant::U64(v) => Values::Integer(DataType::Uint64, v.iter().map(|&v| i128::from(v)).collect()),
-        Constant::F16(_) => Values::Float(DataType::Float16, numbers()),
-        Constant::F32(_) => Values::Float(DataType::Float, numbers()),
-        Constant::F64(_) => Values::Float(DataType::Double, numbers()),
-    }
 }

@@ -45,7 +45,7 @@ use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
-use super::decode::some;
+use super::decode::{input_names, some};
 use super::{einsum, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
@@ -141,9 +141,10 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
     let mut refused: BTreeMap<(String, Reason), Vec<&str>> = BTreeMap::new();
-    for &input in &model.inputs {
-        if let Err(reason) = lowering.define_input(input) {
-            refused.entry(("input".into(), reason)).or_default().push(&model.node(input.node).name);
+    // tract renames an input that is handed on as another tensor
+    for (&input, name) in model.inputs.iter().zip(input_names(proto)) {
+        if let Err(reason) = lowering.define_input(input, name) {
+            refused.entry(("input".into(), reason)).or_default().push(name);
         }
     }
     for id in order {
@@ -177,17 +178,25 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
 }
 
 impl<'a> Lowering<'a> {
-    fn define_input(&mut self, outlet: OutletId) -> Result<(), Reason> {
-        let tensor = self.describe(outlet, Origin::Input)?;
+    fn define_input(&mut self, outlet: OutletId, name: &str) -> Result<(), Reason> {
+        let tensor = Tensor { name: name.into(), ..self.describe(outlet, Origin::Input)? };
         let id = self.graph.add_tensor(tensor);
         self.graph.inputs.push(id);
         self.tensors.insert(outlet, id);
         Ok(())
     }
 
-    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, a constant, an earlier output).
+    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). One that does not depend on
+    /// the inputs is a copy of a constant: whoever runs the model finds it where the others are.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
         let id = self.tensors[&outlet];
+        if self.graph.constant(id).is_some() {
+            let output = self.graph.add_tensor(Tensor { name: name.into(), origin: Origin::Input, ..self.graph.tensor(id).clone() });
+            let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
+            self.graph.add_operator(Operator { name: name.into(), kind, inputs: vec![id], outputs: vec![output] });
+            self.graph.outputs.push(output);
+            return;
+        }
         let taken = !matches!(self.graph.tensor(id).origin, Origin::Operator(_)) || self.graph.outputs.contains(&id);
         let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
         self.graph.tensors[output.index()].name = name.to_string();
@@ -206,7 +215,7 @@ impl<'a> Lowering<'a> {
     pub(super) fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
-        let shape = fact.shape.as_concrete().ok_or_else(|| format!("its shape {:?} is not static: give --shapes", fact.shape))?.to_vec();
+        let shape = fact.shape.as_concrete().ok_or_else(|| self.open_shape(outlet))?.to_vec();
         if shape.contains(&0) {
             return Err("empty tensors are not supported yet".into());
         }
@@ -216,6 +225,17 @@ impl<'a> Lowering<'a> {
             Some(_) => format!("{}.{}", self.operator_name(self.model.node(outlet.node)), outlet.slot),
         };
         Ok(Tensor { name, dtype, shape, origin })
+    }
+
+    /// Why the shape of what `outlet` carries is not known.
+    fn open_shape(&self, outlet: OutletId) -> Reason {
+        let node = self.model.node(outlet.node);
+        let shape = &node.outputs[outlet.slot].fact.shape;
+        let known = |input: &OutletId| self.model.outlet_fact(*input).is_ok_and(|fact| fact.shape.as_concrete().is_some());
+        if !node.inputs.is_empty() && node.inputs.iter().all(known) {
+            return format!("the shape of its result, {shape:?}, depends on values that are known only when the model runs");
+        }
+        format!("its shape {shape:?} is not static: give --shapes")
     }
 
     /// tract's type of what `outlet` carries.
