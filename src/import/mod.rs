@@ -13,15 +13,20 @@
 //!
 //! tract appears in this room only.
 
+mod cell;
 mod constants;
 mod decode;
 mod einsum;
+mod fourier;
+mod index;
 mod lower;
 mod mend;
 mod movement;
 mod parse;
 mod resize;
 mod scalar;
+mod scan;
+mod triangle;
 mod typed;
 
 use std::collections::BTreeMap;

@@ -103,11 +103,11 @@ impl<'a> Problems<'a> {
 /// Why `node` cannot be parsed.
 fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     let operator = node.op_type.escape_debug();
-    if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-        return Some(format!("operator {}.{operator} is not known ({NODES})", node.domain.escape_debug()));
-    }
-    let Some(builder) = context.framework.op_register.0.get(&node.op_type) else {
-        return Some(format!("operator {operator} is not known ({NODES})"));
+    // tract's table has no domains: it holds those of ONNX, and some of its traditional machine learning
+    let builder = matches!(node.domain.as_str(), "" | "ai.onnx" | "ai.onnx.ml").then(|| context.framework.op_register.0.get(&node.op_type));
+    let Some(builder) = builder.flatten() else {
+        let domain = if matches!(node.domain.as_str(), "" | "ai.onnx") { String::new() } else { format!("{}.", node.domain.escape_debug()) };
+        return Some(format!("operator {domain}{operator} is not known ({NODES})"));
     };
     // a stored element type that is not known is said clearer here
     let stored = node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors)).find_map(|tensor| element_type(tensor.data_type));
