@@ -81,7 +81,7 @@ fn bad_arguments_are_usage() {
 #[test]
 fn malformed_graphs_name_the_line() {
     let cases: [(&str, &str, &str); 15] = [
-        ("cycle", "2\n0 1 1\n1 1 1\n2\n0 1 1\n1 0 1\n", "cycle through operator"),
+        ("cycle", "4\n0 1 1\n1 1 1\n2 1 1\n3 1 1\n4\n0 1 1\n1 2 1\n2 1 1\n2 3 1\n", "line 9: a cycle: operator 2 depends on itself"),
         ("itself", "1\n0 1 1\n1\n0 0 1\n", "line 4: operator 0 depends on itself"),
         ("dangling", "2\n0 1 1\n1 1 1\n1\n0 7 1\n", "line 5: `7` is not the id"),
         ("negative", "2\n0 -1 1\n1 1 1\n0\n", "line 2: "),

@@ -300,7 +300,16 @@ mod tests {
             }
         }
         let order = (0..operators).map(OpId::new).collect();
-        Problem { time, utilisation: vec![vec![1.0; gpus]; operators], edges, links, order, gpus }
+        Problem {
+            time,
+            utilisation: vec![vec![1.0; gpus]; operators],
+            edges,
+            links,
+            order,
+            gpus,
+            memory: Default::default(),
+            stages: Vec::new(),
+        }
     }
 
     /// The problem that is left when only `kept` operators are there.

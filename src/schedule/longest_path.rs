@@ -1,8 +1,8 @@
 //! HIOS-LP's inter-GPU mapping: whole longest paths go to one GPU, the longest first.
 //!
 //! Kundu and Shu, "HIOS: Hierarchical Inter-Operator Scheduler for Real-Time Inference of DAG-Structured Deep Learning Models on Multiple GPUs",
-//! IEEE CLUSTER 2023. LP is *longest path*. The second half of HIOS-LP, which groups operators of one GPU into stages, is not here yet: every
-//! stage has one operator.
+//! IEEE CLUSTER 2023. LP is *longest path*. Every stage has one operator here; the second half of HIOS-LP, which groups operators of one GPU into
+//! stages, is `window.rs`.
 //!
 //! ## The problem
 //!
@@ -25,6 +25,8 @@
 //!    starts there. A successor that touches a mapped operator can only be the end of the path.
 //! 3. For each GPU, schedule the operators mapped so far and this path, by priority (`list.rs`), and keep the GPU of lowest latency.
 //! 4. Repeat from 2 until all operators are mapped.
+//!
+//! A GPU without room for the weights of a path is not a choice; where none has room for all of it, its operators are mapped one by one (`memory.rs`).
 //!
 //! Ties: between operators of equal priority, between equally long paths and between equally long rests of a path, the operator that comes
 //! first in the fixed topological order; between GPUs, the lowest. The result may leave GPUs empty.
@@ -55,8 +57,10 @@
 
 use super::baseline::{linked_gpus, one_operator_stages};
 use super::list::ListScheduler;
+use super::memory::{Ledger, packed};
 use super::{Problem, Schedule};
 use crate::cost::Nanos;
+use crate::error::Result;
 use crate::ids::OpId;
 
 /// What the first and the last operator of a path may touch.
@@ -70,20 +74,35 @@ enum Ends {
 }
 
 /// HIOS-LP's inter-GPU mapping, one operator a stage.
-pub(super) fn inter_lp(problem: &Problem) -> Schedule {
+pub(super) fn inter_lp(problem: &Problem) -> Result<Schedule> {
     map_longest_paths(problem, Ends::Any)
 }
 
-fn map_longest_paths(problem: &Problem, ends: Ends) -> Schedule {
+fn map_longest_paths(problem: &Problem, ends: Ends) -> Result<Schedule> {
     let gpus = linked_gpus(problem);
     let graph = MeanGraph::new(problem, &gpus);
     let mut scheduler = ListScheduler::new(problem, &graph.by_rank);
     let mut paths = LongestPaths::new(&graph, ends);
+    let mut ledger = Ledger::new(problem);
     while let Some(path) = paths.next() {
-        scheduler.map_to_best(&path, &gpus);
+        // The whole path where it fits, else its operators one by one.
+        for part in if fits_somewhere(&ledger, &graph, &path, &gpus) { path.chunks(path.len()) } else { path.chunks(1) } {
+            let ops: Vec<usize> = part.iter().map(|&rank| graph.by_rank[rank as usize]).collect();
+            let fitting = ledger.fitting(&ops, &gpus);
+            if fitting.is_empty() {
+                return packed(problem, "inter-lp");
+            }
+            scheduler.map_to_best(part, &fitting);
+            ops.iter().for_each(|&op| ledger.add(op, scheduler.gpu_of(part[0] as usize)));
+        }
     }
     let placed = graph.by_rank.iter().enumerate().map(|(rank, &op)| (OpId::new(op), scheduler.gpu_of(rank)));
-    one_operator_stages("hios-lp", problem.gpus, placed)
+    Ok(one_operator_stages("inter-lp", problem.gpus, placed))
+}
+
+fn fits_somewhere(ledger: &Ledger, graph: &MeanGraph, path: &[u32], gpus: &[usize]) -> bool {
+    let ops: Vec<usize> = path.iter().map(|&rank| graph.by_rank[rank as usize]).collect();
+    gpus.iter().any(|&gpu| ledger.fits(&ops, gpu))
 }
 
 /// The problem as paths see it: one time an operator, one time an edge, operators numbered by rank (descending priority).
@@ -260,7 +279,7 @@ mod tests {
     fn a_branch_is_one_path() {
         let p = problem("7\n0 5 1\n1 5 1\n2 5 1\n3 5 1\n4 2 1\n5 2 1\n6 2 1\n7\n0 1 1\n1 2 1\n2 3 1\n0 4 1\n4 5 1\n5 6 1\n6 3 1\n");
         assert_eq!(paths(&p, Ends::Any), [vec![0, 1, 2, 3], vec![4, 5, 6]]);
-        let s = inter_lp(&p);
+        let s = inter_lp(&p).unwrap();
         assert_eq!(s.gpus.iter().map(Vec::len).collect::<Vec<_>>(), [4, 3]);
         assert_eq!(evaluate(&p, &s).unwrap().latency, 20_000_000);
     }
@@ -317,7 +336,7 @@ mod tests {
                 continue;
             };
             let p = Problem::from_dag_text(&text, row[1].parse().unwrap(), LinkMode::Free).unwrap();
-            let latency = evaluate(&p, &map_longest_paths(&p, Ends::InThenOut)).unwrap().latency;
+            let latency = evaluate(&p, &map_longest_paths(&p, Ends::InThenOut).unwrap()).unwrap().latency;
             rows += 1;
             assert!((latency as f64 / 1e6 / expected - 1.0).abs() < 0.005, "{row:?}: {latency}");
             equal += usize::from((latency as f64 / 1e6 - expected).abs() < 1e-4);
