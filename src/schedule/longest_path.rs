@@ -52,8 +52,12 @@
 //!
 //! ## Complexity
 //!
-//! With P paths (P <= V, and close to V / 2 on the published random graphs), G GPUs: O(P·(V + E)) for the paths and O(P·G·(V + E)) for the evaluations,
-//! the latter with a small constant: a trial begins at the path's first operator and ends as soon as it is worse than the best.
+//! With P paths (P <= V, and close to V / 2 on the published random graphs), G GPUs: O(P·(V + E)) for the paths at worst, and in practice little more than
+//! O((V + E)·log V), since a path changes few lengths; O(P·G·(V + E)) for the evaluations, with a small constant: a trial begins at the path's first operator and
+//! ends as soon as it, with the work that its GPU still has to do, is worse than the best.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use super::baseline::{linked_gpus, one_operator_stages};
 use super::list::ListScheduler;
@@ -166,12 +170,11 @@ fn mean(values: impl Iterator<Item = Nanos>) -> Nanos {
     if count == 0 { 0 } else { ((2 * sum + count) / (2 * count)) as Nanos }
 }
 
-/// Takes a graph apart into valid longest paths.
+/// Takes a graph apart into valid longest paths. When a path is mapped, only lengths that can have changed are computed anew: those of the operators that touch it, and of
+/// what leads to them.
 struct LongestPaths<'g> {
     graph: &'g MeanGraph,
     ends: Ends,
-    /// The unmapped ranks, ascending.
-    unmapped: Vec<u32>,
     /// Whether an operator is mapped, by rank.
     mapped: Vec<bool>,
     /// The longest transfer from a mapped predecessor, if there is one, by rank.
@@ -180,6 +183,11 @@ struct LongestPaths<'g> {
     exit: Vec<Option<Nanos>>,
     /// Length of the longest valid path that starts here (entry not counted), and its second operator, by rank.
     longest: Vec<(Nanos, Option<u32>)>,
+    /// Ranks whose length is to be computed anew, the last first: successors before predecessors.
+    stale: BinaryHeap<u32>,
+    is_stale: Vec<bool>,
+    /// Whole lengths (entry counted) with their first operator, the longest on top, then the first in topological order. May hold old lengths.
+    starts: BinaryHeap<(Nanos, Reverse<usize>, u32)>,
 }
 
 impl<'g> LongestPaths<'g> {
@@ -188,11 +196,13 @@ impl<'g> LongestPaths<'g> {
         LongestPaths {
             graph,
             ends,
-            unmapped: (0..operators as u32).collect(),
             mapped: vec![false; operators],
             entry: vec![None; operators],
             exit: vec![None; operators],
             longest: vec![(0, None); operators],
+            stale: (0..operators as u32).collect(),
+            is_stale: vec![true; operators],
+            starts: BinaryHeap::new(),
         }
     }
 
@@ -206,29 +216,68 @@ impl<'g> LongestPaths<'g> {
         self.graph.time[rank as usize] + self.exit[rank as usize].unwrap_or(0)
     }
 
+    /// Length of the longest valid path that starts here.
+    fn length(&self, rank: u32) -> Nanos {
+        self.entry[rank as usize].unwrap_or(0) + self.longest[rank as usize].0
+    }
+
+    fn mark(&mut self, rank: u32) {
+        if !std::mem::replace(&mut self.is_stale[rank as usize], true) {
+            self.stale.push(rank);
+        }
+    }
+
+    fn mark_predecessors(&mut self, rank: u32) {
+        let graph = self.graph;
+        graph.predecessors[rank as usize].iter().for_each(|&(previous, _)| self.mark(previous));
+    }
+
+    /// Brings all lengths up to date.
+    fn update(&mut self) {
+        while let Some(rank) = self.stale.pop() {
+            self.is_stale[rank as usize] = false;
+            if self.mapped[rank as usize] {
+                continue;
+            }
+            let new = self.longest_from(rank);
+            let changed = new != std::mem::replace(&mut self.longest[rank as usize], new);
+            self.starts.push((self.length(rank), Reverse(self.graph.position[rank as usize]), rank));
+            // A path that comes to an operator that touches ends there, however long the rest.
+            if changed && !self.touches(rank) {
+                self.mark_predecessors(rank);
+            }
+        }
+    }
+
+    fn longest_from(&self, rank: u32) -> (Nanos, Option<u32>) {
+        let graph = self.graph;
+        // Longer wins; then the first in topological order. Never equal for different operators.
+        let order = |length: Nanos, rank: u32| (length, Reverse(graph.position[rank as usize]));
+        let mut best = (self.last(rank), None);
+        for &(next, transfer) in &graph.successors[rank as usize] {
+            let through = self.ends == Ends::InThenOut && (self.exit[rank as usize].is_some() || self.entry[next as usize].is_some());
+            if self.mapped[next as usize] || through {
+                continue;
+            }
+            let rest = if self.touches(next) { self.last(next) } else { self.longest[next as usize].0 };
+            let length = graph.time[rank as usize] + transfer + rest;
+            if best.1.map_or(length >= best.0, |other| order(length, next) > order(best.0, other)) {
+                best = (length, Some(next));
+            }
+        }
+        best
+    }
+
     /// The longest valid path, by ascending rank, which counts as mapped from now on; `None` when all operators are.
     fn next(&mut self) -> Option<Vec<u32>> {
         let graph = self.graph;
-        // Longer wins; then the first in topological order. Never equal for different operators.
-        let order = |length: Nanos, rank: u32| (length, std::cmp::Reverse(graph.position[rank as usize]));
-        for &rank in self.unmapped.iter().rev() {
-            let mut best = (self.last(rank), None);
-            for &(next, transfer) in &graph.successors[rank as usize] {
-                let through = self.ends == Ends::InThenOut && (self.exit[rank as usize].is_some() || self.entry[next as usize].is_some());
-                if self.mapped[next as usize] || through {
-                    continue;
-                }
-                let rest = if self.touches(next) { self.last(next) } else { self.longest[next as usize].0 };
-                let length = graph.time[rank as usize] + transfer + rest;
-                if best.1.map_or(length >= best.0, |other| order(length, next) > order(best.0, other)) {
-                    best = (length, Some(next));
-                }
+        self.update();
+        let first = loop {
+            let (length, _, rank) = self.starts.pop()?;
+            if !self.mapped[rank as usize] && length == self.length(rank) {
+                break rank;
             }
-            self.longest[rank as usize] = best;
-        }
-        let length = |rank: u32| self.entry[rank as usize].unwrap_or(0) + self.longest[rank as usize].0;
-        let first = *self.unmapped.iter().max_by_key(|&&rank| order(length(rank), rank))?;
-
+        };
         let mut path = vec![first];
         let mut end = first;
         while let Some(next) = self.longest[end as usize].1 {
@@ -244,12 +293,15 @@ impl<'g> LongestPaths<'g> {
         for &rank in &path {
             for &(next, transfer) in &graph.successors[rank as usize] {
                 self.entry[next as usize] = self.entry[next as usize].max(Some(transfer));
+                self.mark(next);
+                self.mark_predecessors(next);
             }
             for &(previous, transfer) in &graph.predecessors[rank as usize] {
                 self.exit[previous as usize] = self.exit[previous as usize].max(Some(transfer));
+                self.mark(previous);
+                self.mark_predecessors(previous);
             }
         }
-        self.unmapped.retain(|&rank| !self.mapped[rank as usize]);
         Some(path)
     }
 }

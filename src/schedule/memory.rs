@@ -159,7 +159,7 @@ pub(super) fn packed(problem: &Problem, algorithm: &str) -> Result<Schedule> {
         let left = |gpu: usize| memory.room.get(gpu).map_or(u64::MAX, |room| room.saturating_sub(ledger.used[gpu]));
         let roomiest = |fitting: &[usize]| fitting.iter().copied().max_by_key(|&gpu| (left(gpu), std::cmp::Reverse(gpu)));
         let Some(gpu) = roomiest(&ledger.fitting(&[op], &gpus)) else {
-            let free = gpus.iter().map(|&gpu| format!("gpu{gpu} has {} of {} bytes left", left(gpu), memory.room[gpu]));
+            let free = gpus.iter().map(|&gpu| format!("gpu{gpu} has {} of {} bytes for weights left", left(gpu), memory.room[gpu]));
             let missing = roomiest(&gpus).map(|gpu| format!("{} bytes are missing on gpu{gpu}", weight(op) - left(gpu).min(weight(op))));
             return Err(Error::Usage(format!(
                 "the model does not fit: its weights take {} bytes, and when the larger ones are placed, operator {} needs {} bytes but {}: {}; \
@@ -214,7 +214,12 @@ mod tests {
         let used = |schedule: Schedule| schedule.gpus.iter().map(Vec::len).collect::<Vec<_>>();
         assert_eq!(used(packed(&problem(&[120, 60]), "x").unwrap()), [2, 1]);
         let error = packed(&problem(&[120, 40]), "x").unwrap_err().to_string();
-        assert!(error.contains("operator %2 needs 50 bytes but gpu0 has 20 of 120 bytes left, gpu1 has 40 of 40 bytes left"), "{error}");
+        assert!(
+            error.contains(
+                "operator %2 needs 50 bytes but gpu0 has 20 of 120 bytes for weights left, gpu1 has 40 of 40 bytes for weights left"
+            ),
+            "{error}"
+        );
         assert!(error.contains(": 10 bytes are missing on gpu1;"), "{error}");
     }
 }
