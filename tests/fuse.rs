@@ -1,6 +1,9 @@
 //! Import and fuse: the lowered graph computes what tract computes, and so does the fused one, for every rule alone and all together.
 
 mod common;
+mod fuse {
+    mod dense;
+}
 
 use common::interpret::interpret;
 use common::onnx::{Attr, Model};
@@ -251,12 +254,6 @@ fn a_frame_becomes_the_padding_of_windows() {
     let model = Model::new().input("x", &[1, 4, 8, 9]).output("m", &[1, 4, 4, 4]).ints("pads", &[0, 0, 1, 1, 0, 0, 0, 0]);
     let graph = check("frame_of_zeros", model.node("Pad", &["x", "pads"], "f", &[]).node("MaxPool", &["f"], "m", window));
     assert_eq!(graph.operators.len(), 2, "{graph}");
-}
-
-#[test]
-fn layer_normalisation() {
-    let model = Model::new().input("x", &[2, 7, 12]).output("y", &[2, 7, 12]).random_weight("s", &[12]).random_weight("b", &[12]);
-    check("layer_norm", model.node("LayerNormalization", &["x", "s", "b"], "y", &[Attr::Int("axis", -1)]));
 }
 
 #[test]

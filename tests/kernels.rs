@@ -4,6 +4,7 @@
 
 mod common;
 mod kernels {
+    pub mod dense;
     pub mod harness;
     pub mod reference;
 }
@@ -200,7 +201,9 @@ fn poolings() {
     let mut r = Random(4);
     let base = |kind| Pool { kind, kernel: [3, 3], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
     let mut cases = Vec::new();
-    for kind in [PoolKind::Max, PoolKind::Average { count_include_pad: false }, PoolKind::Average { count_include_pad: true }] {
+    for kind in
+        [PoolKind::Max, PoolKind::Average { count_include_pad: false }, PoolKind::Average { count_include_pad: true }, PoolKind::Sum]
+    {
         let attributes = [
             ([1, 3, 13, 13], [6, 6], base(kind)),
             ([1, 3, 14, 14], [7, 7], base(kind)), // ceil mode: the last windows reach over the edge
@@ -642,6 +645,7 @@ fn headers_compile_without_warnings() {
     simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
     copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
     simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
+    cases.extend(kernels::dense::one_of_each(&mut r));
 
     let folder = tempfile::tempdir().expect("a folder");
     let mut unit = String::new();
@@ -748,6 +752,7 @@ fn nvrtc_compiles_every_family() {
     simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
     copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
     simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
+    kinds.extend(kernels::dense::one_of_each(&mut r));
 
     let kernels: Vec<_> = kinds
         .iter()

@@ -9,6 +9,7 @@
 //!
 //! Rules that [`Graph::verify`] holds the graph to are listed in `verify.rs`; the text form is in `text.rs`.
 
+mod dense;
 mod op;
 mod order;
 mod text;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 use petgraph::graph::DiGraph;
 
+pub use dense::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolNd, WindowAxis};
 pub use op::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
 
 use crate::ids::{OpId, TensorId};

@@ -12,7 +12,9 @@
 //!
 //! tract appears in this room only.
 
+mod attention;
 mod decode;
+mod dense;
 mod einsum;
 mod lower;
 mod mend;
@@ -20,6 +22,7 @@ mod movement;
 mod resize;
 mod scalar;
 mod typed;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

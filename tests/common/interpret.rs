@@ -1,5 +1,7 @@
 //! A plain interpreter of graphs: loops written from the operators' definitions, in f64 where sums are long. Slow, and meant to be obviously right.
 
+mod dense;
+
 use hiosc::graph::{Binary, Constant, Expr, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind, Unary};
 use hiosc::ids::TensorId;
 
@@ -77,7 +79,11 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
                         });
                     }
                 }
-                if c.kind == PoolKind::Max { max } else { (sum / count as f64) as f32 }
+                match c.kind {
+                    PoolKind::Max => max,
+                    PoolKind::Sum => sum as f32,
+                    PoolKind::Average { .. } => (sum / count as f64) as f32,
+                }
             };
             (0..elements).map(value).collect()
         }
@@ -135,6 +141,13 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
             };
             (0..elements).map(value).collect()
         }
+        OpKind::LogSoftmax { axis } => dense::log_softmax(*axis, &args[0], out),
+        OpKind::ConvNd(c) => dense::conv(c, args, &shapes, out),
+        OpKind::PoolNd(p) => dense::pool(p, &args[0], shapes[0], out),
+        OpKind::Norm(n) => dense::norm(n, args, &shapes),
+        OpKind::Lrn(l) => dense::lrn(l, &args[0], out),
+        OpKind::GridSample(g) => dense::grid_sample(g, args, shapes[0], out),
+        OpKind::Attention(a) => dense::attention(a, args, out),
         OpKind::Concat { axis } => {
             let value = |i: usize| {
                 let mut index = unravel(i, out);

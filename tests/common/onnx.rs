@@ -7,6 +7,8 @@ use tract_onnx::pb::{self, attribute_proto::AttributeType, tensor_shape_proto, t
 #[derive(Default)]
 pub struct Model {
     graph: pb::GraphProto,
+    /// 17 unless told.
+    opset: Option<i64>,
 }
 
 /// An attribute of a node.
@@ -31,6 +33,10 @@ fn value(name: &str, shape: &[i64]) -> pb::ValueInfoProto {
 impl Model {
     pub fn new() -> Model {
         Model::default()
+    }
+
+    pub fn opset(self, version: i64) -> Model {
+        Model { opset: Some(version), ..self }
     }
 
     pub fn input(mut self, name: &str, shape: &[i64]) -> Model {
@@ -112,7 +118,7 @@ impl Model {
     }
 
     pub fn bytes(self) -> Vec<u8> {
-        let opset = pb::OperatorSetIdProto { version: 17, ..Default::default() };
+        let opset = pb::OperatorSetIdProto { version: self.opset.unwrap_or(17), ..Default::default() };
         pb::ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(self.graph), ..Default::default() }.encode_to_vec()
     }
 
