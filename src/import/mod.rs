@@ -13,6 +13,7 @@
 //! tract appears in this room only.
 
 mod attention;
+mod constants;
 mod decode;
 mod dense;
 mod einsum;
@@ -30,6 +31,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tract_onnx::prelude::*;
 
+pub use constants::Literal;
+
 use crate::error::{Error, Result};
 use crate::graph::{Graph, shape_text};
 
@@ -38,6 +41,8 @@ use crate::graph::{Graph, shape_text};
 pub struct Options {
     /// Shapes of inputs, by name: they replace what the model says, and give its symbolic dimensions a value.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Inputs that are no inputs of the compiled model, by name: their values are known now.
+    pub constants: BTreeMap<String, Literal>,
 }
 
 /// An imported model.
@@ -56,7 +61,10 @@ pub struct Model {
 pub fn import(path: &Path, options: &Options) -> Result<Model> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let hash = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-    let proto = decode::decode(path, &bytes)?;
+    let mut proto = decode::decode(path, &bytes)?;
+    if let Some(graph) = &mut proto.graph {
+        constants::fix(graph, &options.constants)?;
+    }
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
     let shapes = decode::input_shapes(path, &proto, &options.shapes)?;
     let (typed, kept) = typed::type_model(path, &proto, &shapes).map_err(|e| blame_shapes(e, options))?;
