@@ -13,7 +13,7 @@
 namespace hiosc {
 
 template <class Epilogue, class... Maps, class... More>
-__device__ __forceinline__ float normalised(float value, int at, const More *...more) {
+__device__ __forceinline__ float normalised(float value, [[maybe_unused]] int at, const More *...more) {
   const float point[1 + sizeof...(More)] = {value, more[Maps::at(at)]...};
   return Epilogue::eval(point);
 }

@@ -12,6 +12,7 @@ mod frame;
 mod norm;
 mod prune;
 mod reduce;
+mod softmax;
 mod views;
 
 use std::collections::BTreeSet;
@@ -43,6 +44,11 @@ pub static RULES: &[Rule] = &[
         find: frame::into_window,
     },
     Rule { name: "mean", why: "a sum times 1/n is a mean; before the product could be taken for a scale", find: reduce::mean },
+    Rule {
+        name: "log-softmax",
+        why: "the logarithm of a softmax is one operator, before another function could take in the logarithm",
+        find: softmax::log,
+    },
     Rule {
         name: "rms-norm",
         why: "squares, mean, root and product are one normalisation; before the product could be taken for a scale",
