@@ -13,7 +13,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
 use super::lower::{Lowering, Reason};
-use crate::graph::{Binary, DType, Elementwise, Expr, MatMul, OpKind, Reduce, ReduceKind, Slice, Tensor};
+use crate::graph::{Binary, DType, Elementwise, Expr, MatMul, OpKind, Origin, Reduce, ReduceKind, Slice, Tensor};
 use crate::ids::TensorId;
 
 /// A tensor with a letter for each axis; no letter twice, no axis of one element.
@@ -39,7 +39,7 @@ impl Lowering<'_> {
             return Err("operands other than f32 are not supported yet".into());
         }
         let made = self.graph.tensors.len();
-        let mut einsum = Steps { lowering: self, node, output };
+        let mut einsum = Steps { lowering: self, node, output, made };
         let mut operands = Vec::new();
         for (slot, &id) in inputs.iter().enumerate() {
             let mut letters = vec![' '; einsum.shape(id).len()];
@@ -76,6 +76,9 @@ impl Lowering<'_> {
         if provided.index() >= made {
             self.graph.tensors[provided.index()].name = output.name.clone();
             self.graph.tensors[result.id.index()].name = output.name.clone();
+            if self.graph.producer(provided).is_some_and(|op| matches!(self.graph.operator(op).kind, OpKind::MatMul(_))) {
+                self.graph.tensors[provided.index()].shape = output.shape.clone(); // it writes by strides, whatever the shape
+            }
         }
         let seen = self.reshaped(result.id, output.shape.clone());
         self.tensors.insert(node.id.into(), seen);
@@ -88,11 +91,21 @@ struct Steps<'a, 'b> {
     lowering: &'a mut Lowering<'b>,
     node: &'a TypedNode,
     output: &'a Tensor,
+    /// Tensors from here on are this EinSum's own.
+    made: usize,
 }
 
 impl Steps<'_, '_> {
     fn shape(&self, id: TensorId) -> Vec<usize> {
         self.lowering.graph.tensor(id).shape.clone()
+    }
+
+    /// What a strided product reads: the tensor itself instead of this EinSum's view of it.
+    fn source(&self, id: TensorId) -> TensorId {
+        match self.lowering.graph.tensor(id).origin {
+            Origin::View(of) if id.index() >= self.made => of,
+            _ => id,
+        }
     }
 
     fn step(&mut self, what: &str, kind: OpKind, inputs: Vec<TensorId>, shape: Vec<usize>) -> TensorId {
@@ -163,7 +176,8 @@ impl Steps<'_, '_> {
             return result;
         }
         if let Some(matmul) = matmul(&a, &b, &result) {
-            result.id = self.step("product", OpKind::MatMul(matmul), vec![a.id, b.id], result.shape.clone());
+            let operands = [a.id, b.id].map(|id| self.source(id)).to_vec();
+            result.id = self.step("product", OpKind::MatMul(matmul), operands, result.shape.clone());
             return result;
         }
         let of = |x: &Operand, class: &dyn Fn(char) -> bool| -> Vec<char> { x.letters.iter().copied().filter(|&l| class(l)).collect() };
