@@ -4,7 +4,7 @@
 // come from the cache. Grid: (ELEMENTS / THREADS, 1, 1).
 #pragma once
 
-#include "hiosc.cuh"
+#include "types.cuh"
 
 namespace hiosc {
 

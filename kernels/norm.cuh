@@ -12,14 +12,23 @@
 
 namespace hiosc {
 
-template <class Epilogue, class... Maps, class... More>
-__device__ __forceinline__ float normalised(float value, [[maybe_unused]] int at, const More *...more) {
-  const float point[1 + sizeof...(More)] = {value, more[Maps::at(at)]...};
-  return Epilogue::eval(point);
+// What the epilogue reads of its further inputs for the element at `at`.
+template <class Map, class... Maps, class T, class... Rest>
+__device__ __forceinline__ void read_mapped(Lanes<1, T, Rest...> &to, int at, const T *x, const Rest *...rest) {
+  to.first[0] = x[Map::at(at)];
+  if constexpr (sizeof...(Rest) > 0) read_mapped<Maps...>(to.rest, at, rest...);
 }
 
-template <class Rows, class Row, int ROWS, int COUNT, bool CENTRED, unsigned EPSILON, int THREADS, class Epilogue, class... Maps, class... More>
-__device__ __forceinline__ void norm_thread(const float *x, float *y, const More *...more) {
+template <class Epilogue, class... Maps, class... More>
+__device__ __forceinline__ auto normalised(float value, [[maybe_unused]] int at, const More *...more) {
+  Lanes<1, float, More...> x;
+  x.first[0] = value;
+  if constexpr (sizeof...(More) > 0) read_mapped<Maps...>(x.rest, at, more...);
+  return Epilogue::eval(point(x, 0));
+}
+
+template <class Rows, class Row, int ROWS, int COUNT, bool CENTRED, unsigned EPSILON, int THREADS, class Epilogue, class... Maps, class Y, class... More>
+__device__ __forceinline__ void norm_thread(const float *x, Y *y, const More *...more) {
   const int row = blockIdx.x * THREADS + threadIdx.x;
   if (row >= ROWS) return;
   const int first = Rows::at(row);
@@ -39,8 +48,8 @@ __device__ __forceinline__ void norm_thread(const float *x, float *y, const More
   }
 }
 
-template <class Rows, class Row, int ROWS, int COUNT, bool CENTRED, unsigned EPSILON, int THREADS, class Epilogue, class... Maps, class... More>
-__device__ __forceinline__ void norm_warp(const float *x, float *y, const More *...more) {
+template <class Rows, class Row, int ROWS, int COUNT, bool CENTRED, unsigned EPSILON, int THREADS, class Epilogue, class... Maps, class Y, class... More>
+__device__ __forceinline__ void norm_warp(const float *x, Y *y, const More *...more) {
   constexpr int items = ceil_div(COUNT, 32);
   const int row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (row >= ROWS) return; // the whole warp
@@ -66,8 +75,8 @@ __device__ __forceinline__ void norm_warp(const float *x, float *y, const More *
   }
 }
 
-template <class Rows, class Row, int ROWS, int COUNT, bool CENTRED, unsigned EPSILON, int THREADS, class Epilogue, class... Maps, class... More>
-__device__ __forceinline__ void norm_block(const float *x, float *y, const More *...more) {
+template <class Rows, class Row, int ROWS, int COUNT, bool CENTRED, unsigned EPSILON, int THREADS, class Epilogue, class... Maps, class Y, class... More>
+__device__ __forceinline__ void norm_block(const float *x, Y *y, const More *...more) {
   const int first = Rows::at(blockIdx.x), thread = threadIdx.x;
   float mean = 0.0f, variance = 0.0f;
   if (CENTRED) {

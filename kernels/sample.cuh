@@ -5,7 +5,7 @@
 // an element has the offset -1.
 #pragma once
 
-#include "hiosc.cuh"
+#include "types.cuh"
 
 namespace hiosc {
 

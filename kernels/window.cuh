@@ -56,8 +56,9 @@ template <class Axis, class... Axes> struct Window<Axis, Axes...> {
   }
 };
 
-template <class Shape, class Window, int KT, int THREADS, class Epilogue, class... More>
-__device__ __forceinline__ void conv_window(const float *x, const float *w, const float *bias, float *y, const More *...more) {
+template <class Shape, class Window, int KT, int THREADS, class Epilogue, class T, class Bias, class Y, class... More>
+__device__ __forceinline__ void conv_window(const T *x, const T *w, Bias bias, Y *y, const More *...more) {
+  using Sum = Accumulate<T>;
   enum : int { CHANNELS = Shape::C / Shape::GROUPS, FILTERS = Shape::K / Shape::GROUPS, TERMS = CHANNELS * Window::TAPS };
   static_assert(FILTERS % KT == 0, "a thread's channels must be of one group");
   const int column = blockIdx.x * THREADS + threadIdx.x; // a point, counted over all images
@@ -67,58 +68,60 @@ __device__ __forceinline__ void conv_window(const float *x, const float *w, cons
   x += (image * Shape::C + group * CHANNELS) * Window::IN;
   w += filter * TERMS;
 
-  float sum[KT];
+  Sum sum[KT];
   HIOSC_UNROLL
-  for (int i = 0; i < KT; ++i) sum[i] = 0.0f;
+  for (int i = 0; i < KT; ++i) sum[i] = Sum(0);
   for (int tap = 0; tap < Window::TAPS; ++tap) {
     int offset = 0;
     if (!Window::locate(point, tap, offset)) continue;
     for (int channel = 0; channel < CHANNELS; ++channel) {
-      const float value = x[channel * Window::IN + offset];
+      const Sum value = Sum(x[channel * Window::IN + offset]);
       HIOSC_UNROLL
-      for (int i = 0; i < KT; ++i) sum[i] = fma(value, w[i * TERMS + channel * Window::TAPS + tap], sum[i]);
+      for (int i = 0; i < KT; ++i) sum[i] = fma(value, Sum(w[i * TERMS + channel * Window::TAPS + tap]), sum[i]);
     }
   }
   HIOSC_UNROLL
   for (int i = 0; i < KT; ++i) {
-    const float v = Shape::BIAS ? sum[i] + bias[filter + i] : sum[i];
+    if constexpr (Shape::BIAS) sum[i] = Add<In<0>, In<1>>::apply(sum[i], Sum(bias[filter + i]));
+    const T v = convert<T>(sum[i]);
     finish<Epilogue, 1>(&v, (image * Shape::K + filter + i) * Window::OUT + point, y, more...);
   }
 }
 
-// What a window becomes. A window that holds no element has the maximum -inf and the mean 0.
+// What a window becomes; sums are kept in S, Accumulate of the elements' type T. A window that holds no element has the least maximum and the mean 0.
 struct WindowMax {
-  static __device__ __forceinline__ float start() { return -INFINITY; }
-  static __device__ __forceinline__ float add(float largest, float x) { return Max<In<0>, In<1>>::apply(largest, x); }
-  static __device__ __forceinline__ float finish(float largest, int, int) { return largest; }
+  template <class T, class S> static __device__ __forceinline__ S start() { return S(Limits<T>::lowest()); }
+  template <class S> static __device__ __forceinline__ S add(S largest, S x) { return Max<In<0>, In<1>>::apply(largest, x); }
+  template <class S> static __device__ __forceinline__ S finish(S largest, int, int) { return largest; }
 };
 struct WindowSum {
-  static __device__ __forceinline__ float start() { return 0.0f; }
-  static __device__ __forceinline__ float add(float sum, float x) { return sum + x; }
-  static __device__ __forceinline__ float finish(float sum, int, int) { return sum; }
+  template <class T, class S> static __device__ __forceinline__ S start() { return S(0); }
+  template <class S> static __device__ __forceinline__ S add(S sum, S x) { return Add<In<0>, In<1>>::apply(sum, x); }
+  template <class S> static __device__ __forceinline__ S finish(S sum, int, int) { return sum; }
 };
 struct WindowAverage : WindowSum {
-  static __device__ __forceinline__ float finish(float sum, int elements, int) { return elements == 0 ? 0.0f : sum / float(elements); }
+  template <class S> static __device__ __forceinline__ S finish(S sum, int elements, int) { return elements == 0 ? S(0) : sum / S(elements); }
 };
 struct WindowAveragePadded : WindowSum {
-  static __device__ __forceinline__ float finish(float sum, int, int padded) { return padded == 0 ? 0.0f : sum / float(padded); }
+  template <class S> static __device__ __forceinline__ S finish(S sum, int, int padded) { return padded == 0 ? S(0) : sum / S(padded); }
 };
 
-template <class Window, class Kind, int PLANES, int THREADS> __device__ __forceinline__ void pool_window(const float *x, float *y) {
+template <class Window, class Kind, int PLANES, int THREADS, class T> __device__ __forceinline__ void pool_window(const T *x, T *y) {
+  using S = Accumulate<T>;
   const int i = blockIdx.x * THREADS + threadIdx.x;
   if (i >= PLANES * Window::OUT) return;
   const int point = i % Window::OUT;
   x += i / Window::OUT * Window::IN;
-  float value = Kind::start();
+  S value = Kind::template start<T, S>();
   int elements = 0, padded = 0;
   for (int tap = 0; tap < Window::TAPS; ++tap) {
     int offset = 0;
     padded += Window::padded(point, tap);
     if (!Window::locate(point, tap, offset)) continue;
-    value = Kind::add(value, x[offset]);
+    value = Kind::add(value, S(x[offset]));
     ++elements;
   }
-  y[i] = Kind::finish(value, elements, padded);
+  y[i] = convert<T>(Kind::finish(value, elements, padded));
 }
 
 } // namespace hiosc

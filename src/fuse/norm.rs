@@ -6,7 +6,7 @@
 //!   its groups are an axis, and is scaled under another, in which they are not: then the operands are seen under the first.
 
 use super::{MAX_OPERATIONS, Patch, Replacement, Uses, new_constant};
-use crate::graph::{Binary, Elementwise, Expr, Graph, Norm, OpKind, Operator, Origin, Reduce, ReduceKind, Tensor, Unary};
+use crate::graph::{Binary, DType, Elementwise, Expr, Graph, Norm, OpKind, Operator, Origin, Reduce, ReduceKind, Tensor, Unary};
 use crate::ids::{OpId, TensorId};
 
 /// Pointers a kernel should have at most; also bounds the length of names.
@@ -21,12 +21,15 @@ pub fn root_mean_square(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let pairs = [(a, b), (b, a)];
     pairs.into_iter().take(if *function == Binary::Mul { 2 } else { 1 }).filter(|&(x, _)| full(x)).find_map(|(x, factor)| {
         let x = last.inputs[x];
+        if graph.tensor(x).dtype != DType::F32 {
+            return None;
+        }
         let (factor, mean, mut absorbed) = inlined(graph, uses, last.inputs[factor], op)?;
         let epsilon = match (function, &factor) {
             (Binary::Mul, Expr::Unary(Unary::Rsqrt, sum)) => epsilon(sum)?,
             (Binary::Mul, Expr::Unary(Unary::Recip, root)) => epsilon(under_root(root)?)?,
             (Binary::Div, root) => epsilon(under_root(root)?)?,
-            (Binary::Mul, Expr::Binary(Binary::Div, one, root)) if **one == Expr::Const(1.0) => epsilon(under_root(root)?)?,
+            (Binary::Mul, Expr::Binary(Binary::Div, one, root)) if **one == Expr::number(1.0) => epsilon(under_root(root)?)?,
             _ => return None,
         };
         let reader = absorbed.last().copied().unwrap_or(op);
@@ -169,7 +172,7 @@ fn inlined(graph: &Graph, uses: &Uses, t: TensorId, reader: OpId) -> Option<(Exp
 fn epsilon(sum: &Expr) -> Option<f32> {
     let Expr::Binary(Binary::Add, a, b) = sum else { return None };
     match (&**a, &**b) {
-        (Expr::Input(0), &Expr::Const(epsilon)) | (&Expr::Const(epsilon), Expr::Input(0)) => Some(epsilon),
+        (Expr::Input(0), Expr::Const(epsilon)) | (Expr::Const(epsilon), Expr::Input(0)) => epsilon.f32(),
         _ => None,
     }
 }

@@ -140,7 +140,7 @@ impl Display for OpKind {
             }
             OpKind::Pad(p) => {
                 match p.mode {
-                    PadMode::Constant(value) => write!(f, " with {value:?}")?,
+                    PadMode::Constant(value) => write!(f, " with {value}")?,
                     PadMode::Reflect => write!(f, " reflect")?,
                     PadMode::Edge => write!(f, " edge")?,
                 }

@@ -73,7 +73,7 @@ impl Lowering<'_> {
         let scores = product(products, tall, a.columns, a.depth, [a.columns * a.depth, 1, a.depth]);
         let scores = self.step(node, OpKind::MatMul(scores), vec![inputs[0], inputs[1]], part("products", square));
         let mut operands = vec![scores];
-        let mut expr = Expr::binary(Binary::Mul, Expr::Input(0), Expr::Const(a.scale));
+        let mut expr = Expr::binary(Binary::Mul, Expr::Input(0), Expr::number(a.scale));
         if let Some(shape) = mask {
             operands.push(self.reshaped(inputs[3], shape.into()));
             expr = Expr::binary(Binary::Add, expr, Expr::Input(operands.len() - 1));

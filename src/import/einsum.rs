@@ -13,7 +13,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
 use super::lower::{Lowering, Reason};
-use crate::graph::{Binary, DType, Elementwise, Expr, MatMul, OpKind, Origin, Reduce, ReduceKind, Slice, Tensor};
+use crate::graph::{Binary, Elementwise, Expr, MatMul, OpKind, Origin, Reduce, ReduceKind, Slice, Tensor};
 use crate::ids::TensorId;
 
 /// A tensor with a letter for each axis; no letter twice, no axis of one element.
@@ -35,15 +35,13 @@ impl Lowering<'_> {
         if op.q_params.is_some() {
             return Err("a quantised matrix product is not supported yet".into());
         }
-        if inputs.iter().any(|&t| self.graph.tensor(t).dtype != DType::F32) {
-            return Err("operands other than f32 are not supported yet".into());
-        }
         let made = self.graph.tensors.len();
         let mut einsum = Steps { lowering: self, node, output, made };
         let mut operands = Vec::new();
         for (slot, &id) in inputs.iter().enumerate() {
             let mut letters = vec![' '; einsum.shape(id).len()];
             op.axes.iter_all_axes().for_each(|axis| axis.inputs[slot].iter().for_each(|&place| letters[place] = axis.repr));
+            let id = einsum.typed(id);
             operands.push(einsum.alone(id, letters));
         }
         let mut letters = vec![' '; output.shape.len()];
@@ -111,6 +109,16 @@ impl Steps<'_, '_> {
     fn step(&mut self, what: &str, kind: OpKind, inputs: Vec<TensorId>, shape: Vec<usize>) -> TensorId {
         let tensor = Tensor { name: format!("{}.{what}", self.output.name), shape, ..self.output.clone() };
         self.lowering.step(self.node, kind, inputs, tensor)
+    }
+
+    /// The tensor in the type that is computed in.
+    fn typed(&mut self, id: TensorId) -> TensorId {
+        let to = self.output.dtype;
+        if self.lowering.graph.tensor(id).dtype == to {
+            return id;
+        }
+        let shape = self.shape(id);
+        self.step("cast", OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) }), vec![id], shape)
     }
 
     /// The tensor as an operand: diagonals taken, axes of one element dropped.

@@ -19,8 +19,8 @@
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
-//! Truth values (`bool`) are f32 numbers inside the graph, 1 or 0; they cannot be inputs or outputs of the model. A constant of another type is an
-//! error only for who reads it: tract often leaves shapes and axes behind that nothing lowered needs.
+//! Element types are tract's; its symbolic dimensions, where values of them remain, are i64. A constant of a type that has no form here is an error only for
+//! who reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -40,7 +40,7 @@ use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::some;
-use super::scalar;
+use super::{scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
     Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Tensor, Unary,
@@ -140,8 +140,7 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     }
     for outlet in &model.outputs {
         let reason = match model.outlet_fact(*outlet).map(|fact| fact.datum_type) {
-            Ok(DatumType::F32) => lowering.unusable.get(outlet).cloned(),
-            Ok(other) => Some(format!("outputs of type {other:?} are not supported yet")),
+            Ok(_) => lowering.unusable.get(outlet).cloned(),
             Err(e) => Some(format!("{e:#}")),
         };
         if let Some(reason) = reason {
@@ -162,10 +161,6 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
 impl Lowering<'_> {
     fn define_input(&mut self, outlet: OutletId) -> Result<(), Reason> {
         let tensor = self.describe(outlet, Origin::Input)?;
-        let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
-        if fact.datum_type != DatumType::F32 {
-            return Err(format!("inputs of type {:?} are not supported yet", fact.datum_type));
-        }
         let id = self.graph.add_tensor(tensor);
         self.graph.inputs.push(id);
         self.tensors.insert(outlet, id);
@@ -184,17 +179,18 @@ impl Lowering<'_> {
     /// Name, type and shape of what `outlet` carries.
     fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
-        let dtype = match fact.datum_type {
-            DatumType::F32 | DatumType::Bool => DType::F32,
-            DatumType::I64 | DatumType::TDim => DType::I64,
-            other => return Err(format!("element type {other:?} is not supported yet")),
-        };
+        let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
         let shape = fact.shape.as_concrete().ok_or_else(|| format!("its shape {:?} is not static: give --shapes", fact.shape))?.to_vec();
         if shape.contains(&0) {
             return Err("empty tensors are not supported yet".into());
         }
         let name = self.names.tensor(self.model, outlet);
         Ok(Tensor { name, dtype, shape, origin })
+    }
+
+    /// tract's type of what `outlet` carries.
+    pub(super) fn datum(&self, outlet: OutletId) -> Result<DatumType, Reason> {
+        Ok(self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?.datum_type)
     }
 
     fn node(&mut self, node: &TypedNode) -> Result<(), Reason> {
@@ -219,9 +215,6 @@ impl Lowering<'_> {
             return Err("more than one output is not supported yet".into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
-        if output.dtype != DType::F32 {
-            return Err(format!("{} results are not supported yet", output.dtype.name()));
-        }
         let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
         if self.movement(node, &inputs, &output)? || self.dense(node, &inputs, &output)? {
             return Ok(());
@@ -244,6 +237,8 @@ impl Lowering<'_> {
                 Reducer::Max => ReduceKind::Max,
                 Reducer::Min => ReduceKind::Min,
                 Reducer::Prod => ReduceKind::Product,
+                Reducer::All => ReduceKind::Min,
+                Reducer::Any => ReduceKind::Max,
                 Reducer::MeanOfSquares => {
                     self.mean_of_squares(node, inputs[0], axes, output);
                     return Ok(());
@@ -254,21 +249,19 @@ impl Lowering<'_> {
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
             return self.binary(node, op, inputs, output);
         } else if let Some(op) = node.op_as::<ElementWiseOp>() {
-            let expr = scalar::unary(op).ok_or("this elementwise function is not supported yet")?;
+            let expr = scalar::unary(op, self.graph.tensor(inputs[0]).dtype).ok_or("this elementwise function is not supported yet")?;
             OpKind::Elementwise(Elementwise { expr })
         } else if node.op_is::<Iff>() {
             let (operands, kept) = self.operands(&inputs)?;
             let [condition, yes, no] = <[Expr; 3]>::try_from(operands).map_err(|_| "it must have three inputs")?;
-            return self.elementwise(node, yes.where_not_zero(condition, no), kept, output);
+            return self.elementwise(node, Expr::select(condition, yes, no), kept, output);
         } else if let Some(op) = node.op_as::<Cast>() {
-            let from = self.model.outlet_fact(node.inputs[0]).map_err(|e| format!("{e:#}"))?.datum_type;
-            let expr =
-                scalar::cast(from, op.to).ok_or_else(|| format!("a conversion from {from:?} to {:?} is not supported yet", op.to))?;
-            if expr.is_identity() {
+            let to = typed::dtype(op.to).ok_or_else(|| format!("a conversion to {:?} is not supported yet", op.to))?;
+            if self.graph.tensor(inputs[0]).dtype == to {
                 self.tensors.insert(node.id.into(), inputs[0]);
                 return Ok(());
             }
-            OpKind::Elementwise(Elementwise { expr })
+            OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) })
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             OpKind::Concat { axis: op.axis }
         } else {
@@ -292,15 +285,7 @@ impl Lowering<'_> {
     }
 
     fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {
-        let text = |e: TractError| format!("{e:#}");
-        let constant = match value.datum_type() {
-            DatumType::F32 | DatumType::Bool => Constant::F32(super::typed::f32_values(value).map_err(text)?.into()),
-            DatumType::I64 | DatumType::TDim => {
-                let integers = value.cast_to::<i64>().map_err(text)?;
-                Constant::I64(integers.try_as_plain_ram().and_then(|t| Ok(t.as_slice::<i64>()?.into())).map_err(text)?)
-            }
-            other => return Err(format!("element type {other:?} is not supported yet")),
-        };
+        let constant = typed::values(value).map_err(|e| format!("{e:#}"))?;
         let tensor = Tensor { shape: value.shape().to_vec(), ..self.describe(node.id.into(), Origin::Constant(constant))? };
         let id = self.graph.add_tensor(tensor);
         self.tensors.insert(node.id.into(), id);
@@ -352,7 +337,7 @@ impl Lowering<'_> {
         if conv.kernel_fmt != KernelFormat::OIHW {
             return Err(format!("weights in layout {:?} are not supported yet", conv.kernel_fmt));
         }
-        if conv.pool_spec.rank() > 2 {
+        if conv.pool_spec.rank() > 2 || output.dtype != DType::F32 {
             return self.conv_nd(node, conv, inputs, output);
         }
         let window = Window::new(&conv.pool_spec, &self.graph.tensor(inputs[0]).shape)?;
@@ -397,7 +382,7 @@ impl Lowering<'_> {
     }
 
     fn pool(&mut self, node: &TypedNode, spec: &PoolSpec, kind: PoolKind, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
-        if spec.rank() > 2 {
+        if spec.rank() > 2 || output.dtype != DType::F32 {
             return self.pool_nd(node, spec, kind, inputs[0], output);
         }
         let Window { kernel, strides, dilations, pads_begin, pads_end } = Window::new(spec, &self.graph.tensor(inputs[0]).shape)?;
@@ -408,7 +393,9 @@ impl Lowering<'_> {
     fn binary(&mut self, node: &TypedNode, op: &TypedBinOp, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
         let (operands, kept) = self.operands(&inputs)?;
         let [a, b] = <[Expr; 2]>::try_from(operands).map_err(|_| "it must have two inputs")?;
-        let expr = scalar::binary(op.0.name(), a, b).ok_or("this binary function is not supported yet")?;
+        let of = self.graph.tensor(inputs[0]).dtype;
+        let expr =
+            scalar::binary(op.0.name(), a, b, of).ok_or_else(|| format!("this binary function is not supported yet for {}", of.name()))?;
         self.elementwise(node, expr, kept, output)
     }
 
@@ -419,13 +406,10 @@ impl Lowering<'_> {
 
     /// What an expression reads for each of `inputs`, and those that it reads from memory: one constant value is part of the expression.
     fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
-        if inputs.iter().any(|&t| self.graph.tensor(t).dtype != DType::F32) {
-            return Err("operands other than f32 are not supported yet".into());
-        }
         let mut kept = Vec::new();
-        let operand = |&id: &TensorId| match self.graph.constant_f32(id) {
-            Some(values) if values.len() == 1 => Expr::Const(values[0]),
-            _ => {
+        let operand = |&id: &TensorId| match self.graph.constant(id).and_then(Constant::only) {
+            Some(value) => Expr::Const(value),
+            None => {
                 kept.push(id);
                 Expr::Input(kept.len() - 1)
             }

@@ -34,7 +34,7 @@ use tract_onnx::prelude::*;
 pub use constants::Literal;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, shape_text};
+use crate::graph::{Constant, Graph, shape_text};
 
 /// What the caller may say about a model.
 #[derive(Clone, Debug, Default)]
@@ -86,16 +86,16 @@ fn blame_shapes(error: Error, options: &Options) -> Error {
 }
 
 impl Model {
-    /// Outputs of the model for `inputs` (row-major, in the order of [`Graph::inputs`]), computed by tract's optimised pipeline on the CPU.
-    pub fn reference(&self, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+    /// Outputs of the model for `inputs` (in the order of [`Graph::inputs`]), computed by tract's optimised pipeline on the CPU.
+    pub fn reference(&self, inputs: &[Constant]) -> Result<Vec<Constant>> {
         typed::quietly(&self.path, "computing the reference", || {
             let feeds = inputs
                 .iter()
                 .zip(&self.graph.inputs)
-                .map(|(values, &id)| Ok(Tensor::from_shape(&self.graph.tensor(id).shape, values)?.into_tvalue()))
+                .map(|(values, &id)| Ok(typed::tensor(values, &self.graph.tensor(id).shape)?.into_tvalue()))
                 .collect::<TractResult<TVec<TValue>>>()?;
             let outputs = self.typed.clone().into_optimized()?.into_runnable()?.run(feeds)?;
-            outputs.iter().map(|t| typed::f32_values(t)).collect()
+            outputs.iter().map(|t| typed::values(t)).collect()
         })
     }
 }

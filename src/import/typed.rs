@@ -3,6 +3,7 @@
 //! tract's own `into_declutter` rewrites for its CPU kernels: a 1x1 convolution becomes an EinSum, a strided one a Downsample, a Concat
 //! before it a handful of Slices. What works for us is its constant propagation plus one pass that declutters every node *except* convolutions.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -10,12 +11,14 @@ use std::sync::Once;
 
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::format_err;
 use tract_onnx::tract_core::ops::cnn::conv::Conv;
 use tract_onnx::tract_core::ops::dummy::Dummy;
 use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 use tract_onnx::tract_hir::infer::Factoid;
 
 use crate::error::{Error, Result};
+use crate::graph::{Constant, DType};
 
 /// Declutters every node that is not a convolution. The number is where the next search starts.
 #[derive(Clone, Debug)]
@@ -64,7 +67,54 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
     })
 }
 
-/// The values of an f32 tensor.
+/// The element type of ours that stands for one of tract's: symbolic dimensions, which are constants by now or results of casts to i64, are i64.
+pub fn dtype(datum: DatumType) -> Option<DType> {
+    Some(match datum {
+        DatumType::Bool => DType::Bool,
+        DatumType::I8 => DType::I8,
+        DatumType::I16 => DType::I16,
+        DatumType::I32 => DType::I32,
+        DatumType::I64 | DatumType::TDim => DType::I64,
+        DatumType::U8 => DType::U8,
+        DatumType::U16 => DType::U16,
+        DatumType::U32 => DType::U32,
+        DatumType::U64 => DType::U64,
+        DatumType::F16 => DType::F16,
+        DatumType::F32 => DType::F32,
+        DatumType::F64 => DType::F64,
+        _ => return None,
+    })
+}
+
+/// The values of a tensor of any type that [`dtype`] knows.
+pub fn values(tensor: &Tensor) -> TractResult<Constant> {
+    let datum = tensor.datum_type();
+    let dtype = dtype(datum).ok_or_else(|| format_err!("element type {datum:?} is not supported yet"))?;
+    let tensor = if datum == DatumType::TDim { tensor.cast_to::<i64>()? } else { Cow::Borrowed(tensor) };
+    Ok(Constant::from_bytes(dtype, tensor.try_as_plain_ram()?.as_bytes()))
+}
+
+/// A tensor of these values.
+pub fn tensor(values: &Constant, shape: &[usize]) -> TractResult<Tensor> {
+    let datum = match values.dtype() {
+        DType::Bool => DatumType::Bool,
+        DType::I8 => DatumType::I8,
+        DType::I16 => DatumType::I16,
+        DType::I32 => DatumType::I32,
+        DType::I64 => DatumType::I64,
+        DType::U8 => DatumType::U8,
+        DType::U16 => DatumType::U16,
+        DType::U32 => DatumType::U32,
+        DType::U64 => DatumType::U64,
+        DType::F16 => DatumType::F16,
+        DType::F32 => DatumType::F32,
+        DType::F64 => DatumType::F64,
+    };
+    // SAFETY: each type of ours has the size and layout of tract's; truth values are 0 or 1, since they come from `bool`.
+    unsafe { Tensor::from_raw_dt(datum, shape, values.bytes()) }
+}
+
+/// The values of a tensor as f32.
 pub fn f32_values(tensor: &Tensor) -> TractResult<Vec<f32>> {
     let tensor = tensor.cast_to::<f32>()?;
     Ok(tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())

@@ -9,8 +9,9 @@ use crate::graph::Attention;
 const SHARED: usize = 48 * 1024;
 
 pub(super) fn drafts(site: &Site, a: &Attention) -> Result<Vec<Draft>> {
+    site.only_f32()?;
     check(site, a)?;
-    let drafts: Vec<Draft> = [32, 16, 8].into_iter().filter_map(|rows| draft(a, rows)).collect();
+    let drafts: Vec<Draft> = [32, 16, 8].into_iter().filter_map(|rows| draft(site, a, rows)).collect();
     // fewer rows a block where that keeps more multiprocessors busy
     let few = |d: &&Draft| d.grid.iter().product::<u64>() < super::MULTIPROCESSORS;
     let first = drafts.iter().take_while(few).count().min(drafts.len().saturating_sub(1));
@@ -41,7 +42,7 @@ fn check(site: &Site, a: &Attention) -> Result<()> {
 }
 
 /// The kernel whose blocks compute `rows` rows, if its tiles fit into shared memory.
-fn draft(a: &Attention, rows: usize) -> Option<Draft> {
+fn draft(site: &Site, a: &Attention, rows: usize) -> Option<Draft> {
     let (width, value_width) = (a.depth.next_multiple_of(4) + 4, a.value_depth.next_multiple_of(16) + 4);
     let shared = |columns: usize| 4 * (rows * width + columns * (width + value_width) + rows * (columns + 4));
     let enough = a.columns.next_power_of_two().clamp(8, 32);
@@ -104,7 +105,7 @@ fn draft(a: &Attention, rows: usize) -> Option<Draft> {
             format!("A block of {threads} threads computes {rows} rows, {columns} columns at a time."),
         ],
         header: "attention.cuh",
-        inputs: ["q", "k", "v"].into_iter().chain(masked.then_some("mask")).map(String::from).collect(),
+        params: site.params(if masked { &["q", "k", "v", "mask"] } else { &["q", "k", "v"] }),
         sync: true,
         threads,
         grid: [blocks(a.rows as u64, rows as u32), a.heads as u64, a.batch as u64],

@@ -1,7 +1,7 @@
 //! Operators that only move elements: transposition, slice, padding.
 
 use super::Site;
-use super::draft::{Draft, block_size, blocks, joined};
+use super::draft::{Draft, block_size, blocks, joined, vector};
 use crate::Result;
 use crate::graph::{Pad, PadMode, Slice};
 
@@ -41,8 +41,9 @@ pub(super) fn slice(site: &Site, slice: &Slice) -> Result<Vec<Draft>> {
 fn strided(site: &Site, first: i64, strides: Vec<i64>, words: &str) -> Draft {
     let (dims, strides) = merge(&site.output.shape, &strides);
     let last = dims.len() - 1;
-    let aligned = first % 4 == 0 && strides[..last].iter().all(|s| s % 4 == 0);
-    let width = if dims[last].is_multiple_of(4) && strides[last] == 1 && aligned { 4 } else { 1 };
+    let most = vector(site.output.dtype);
+    let aligned = first % most as i64 == 0 && strides[..last].iter().all(|s| s % most as i64 == 0);
+    let width = if dims[last].is_multiple_of(most) && strides[last] == 1 && aligned { most as u64 } else { 1 };
     let elements = site.output.elements();
     let threads = block_size(elements / width);
     let name_of_strides = strides.iter().map(|s| s.to_string().replace('-', "m")).collect::<Vec<_>>().join("x");
@@ -54,7 +55,7 @@ fn strided(site: &Site, first: i64, strides: Vec<i64>, words: &str) -> Draft {
         candidate: format!("v{width}t{threads}"),
         comment: vec![format!("{words} of x {} give y {}.", site.inputs[0].shape_text(), site.output.shape_text())],
         header: "copy.cuh",
-        inputs: vec!["x".into()],
+        params: site.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(elements / width, threads), 1, 1],
@@ -71,10 +72,10 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
         && (0..x.len()).all(|a| pad.before[a] + x[a] + pad.after[a] == out[a])
         && (pad.mode != PadMode::Reflect || (0..x.len()).all(|a| pad.before[a].max(pad.after[a]) < x[a]));
     site.require(fits, "its padding and its shapes contradict each other")?;
-    let (mode, value, words) = match pad.mode {
-        PadMode::Constant(value) => ("PadConstant", value, format!("framed with {value:?}")),
-        PadMode::Reflect => ("PadReflect", 0.0, "framed with its mirror image".into()),
-        PadMode::Edge => ("PadEdge", 0.0, "framed with its edges".into()),
+    let (mode, bits, words) = match pad.mode {
+        PadMode::Constant(value) => ("PadConstant", value.bits(), format!("framed with {value}")),
+        PadMode::Reflect => ("PadReflect", 0, "framed with its mirror image".into()),
+        PadMode::Edge => ("PadEdge", 0, "framed with its edges".into()),
     };
     let axes = framed_axes(x, pad);
     let elements = site.output.elements();
@@ -83,7 +84,6 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
     let list: String =
         axes.iter().map(|[size, before, extent, stride]| format!(", PadAxis<{size}, {before}, {extent}, {stride}>")).collect();
     let kind = mode.to_lowercase();
-    let bits = value.to_bits();
     Ok(vec![Draft {
         signature: format!("{kind}_{names}_v{bits:08x}"),
         candidate: format!("t{threads}"),
@@ -95,7 +95,7 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
             site.output.shape_text()
         )],
         header: "copy.cuh",
-        inputs: vec!["x".into()],
+        params: site.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(elements, threads), 1, 1],
@@ -167,7 +167,7 @@ mod tests {
     #[test]
     fn axes_without_padding_merge() {
         let pad = |mode, before: &[usize]| Pad { before: before.to_vec(), after: vec![0; before.len()], mode };
-        assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Constant(0.0), &[0, 1, 0])), [[2, 0, 2, 12], [16, 4, 12, 1]]);
+        assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Constant(0.0.into()), &[0, 1, 0])), [[2, 0, 2, 12], [16, 4, 12, 1]]);
         assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 1, 0])), [[2, 0, 2, 12], [4, 1, 3, 4], [4, 0, 4, 1]]);
         assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 0, 1])), [[6, 0, 6, 4], [5, 1, 4, 1]]);
     }

@@ -3,7 +3,7 @@
 use super::draft::{Draft, block_size, blocks, ints, joined, numbered};
 use super::{MULTIPROCESSORS, Site, elementwise, expr, reduce};
 use crate::Result;
-use crate::graph::{Lrn, Norm};
+use crate::graph::{DType, Lrn, Norm};
 
 /// The longest row that a warp holds in registers.
 const WARP_ROW: u64 = 1024;
@@ -11,6 +11,9 @@ const WARP_ROW: u64 = 1024;
 pub(super) fn drafts(site: &Site, norm: &Norm) -> Result<Vec<Draft>> {
     let Some((x, more)) = site.inputs.split_first() else { return Err(site.wrong("it must have an input")) };
     let shape = &x.shape;
+    if x.dtype != DType::F32 {
+        return Err(site.unsupported(&format!("tensor {} is of type {}, not f32", x.name, x.dtype.name())));
+    }
     let fits = |s: &[usize]| s.len() == shape.len() && s.iter().zip(shape).all(|(&d, &o)| d == o || d == 1);
     let sound = *shape == site.output.shape
         && norm.axes.iter().all(|&a| a < shape.len())
@@ -48,7 +51,7 @@ pub(super) fn drafts(site: &Site, norm: &Norm) -> Result<Vec<Draft>> {
                 "Rows and Row are the axes that stay and those that are normalised, merged where possible, and their strides.".into(),
             ],
             header: "norm.cuh",
-            inputs: numbered(1 + more.len()),
+            params: site.params(&numbered(1 + more.len())),
             sync: how != "thread",
             threads,
             grid: [blocks(rows, per_block), 1, 1],
@@ -84,6 +87,7 @@ pub(super) fn drafts(site: &Site, norm: &Norm) -> Result<Vec<Draft>> {
 
 pub(super) fn lrn(site: &Site, lrn: &Lrn) -> Result<Vec<Draft>> {
     let x = site.only_input()?;
+    site.only_f32()?;
     site.require(x.shape.len() >= 2 && x.shape == site.output.shape && lrn.size > 0, "its output or its size does not fit its input")?;
     let (channels, inner): (usize, usize) = (x.shape[1], x.shape[2..].iter().product());
     let elements = x.elements();
@@ -101,7 +105,7 @@ pub(super) fn lrn(site: &Site, lrn: &Lrn) -> Result<Vec<Draft>> {
             lrn.bias
         )],
         header: "lrn.cuh",
-        inputs: vec!["x".into()],
+        params: site.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(elements, threads), 1, 1],

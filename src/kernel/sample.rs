@@ -7,6 +7,7 @@ use crate::graph::{GridSample, Interpolation, Outside};
 
 pub(super) fn drafts(site: &Site, sample: &GridSample) -> Result<Vec<Draft>> {
     let [x, grid] = site.inputs[..] else { return Err(site.wrong("it must have an input and a grid")) };
+    site.only_f32()?;
     let (from, to) = (&x.shape, &site.output.shape);
     let axes = from.len().saturating_sub(2);
     let sound = axes > 0
@@ -48,7 +49,7 @@ pub(super) fn drafts(site: &Site, sample: &GridSample) -> Result<Vec<Draft>> {
                 x.shape_text()
             )],
             header: "sample.cuh",
-            inputs: vec!["x".into(), "grid".into()],
+            params: site.params(&["x", "grid"]),
             sync: false,
             threads,
             grid: [blocks(places, threads), rows, 1],

@@ -18,7 +18,7 @@ pub(super) fn conv(site: &Site, conv: &ConvNd) -> Result<Vec<Draft>> {
         && conv.axes.iter().zip(&w[2..]).all(|(axis, &taps)| axis.kernel == taps && axis.stride > 0 && axis.dilation > 0);
     site.require(sound, "its attributes and shapes contradict each other")?;
     let (n, c, k) = (x[0], x[1], w[0]);
-    let epilogue = Epilogue::new(site, conv.bias, k, &conv.epilogue)?;
+    let epilogue = Epilogue::new(site, ["x", "w"], conv.bias, k, &conv.epilogue)?;
     let filters = k / conv.groups;
     let points = (n * y[2..].iter().product::<usize>()) as u64;
     let kind = if conv.transposed { "convt" } else { "conv" };
@@ -46,7 +46,7 @@ pub(super) fn conv(site: &Site, conv: &ConvNd) -> Result<Vec<Draft>> {
                 format!("A thread computes {per_thread} channels of one point."),
             ],
             header: "window.cuh",
-            inputs: ["x".into(), "w".into()].into_iter().chain(epilogue.params.clone()).collect(),
+            params: epilogue.params.clone(),
             sync: false,
             threads,
             grid: [blocks(points, threads), rows, 1],
@@ -85,7 +85,7 @@ pub(super) fn pool(site: &Site, pool: &PoolNd) -> Result<Vec<Draft>> {
             joined(&to[2..])
         )],
         header: "window.cuh",
-        inputs: vec!["x".into()],
+        params: site.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(outputs, threads), 1, 1],

@@ -6,13 +6,15 @@ use hiosc::graph::{
 
 use super::harness::{Case, Random, Tensor, check, graph_of};
 use crate::common::interpret::operate;
+use crate::common::number::numbers;
 
 /// What the interpreter computes for `inputs`.
 fn interpreted(kind: &OpKind, inputs: &[Tensor], out: &[usize]) -> Vec<f32> {
     let case = Case { kind: kind.clone(), inputs: inputs.to_vec(), out: out.to_vec(), expected: Default::default() };
     let (graph, op) = graph_of(&case);
     graph.verify().unwrap_or_else(|e| panic!("{e}"));
-    operate(&graph, graph.operator(op), &inputs.iter().map(|x| x.values.clone()).collect::<Vec<_>>())
+    let args: Vec<_> = inputs.iter().map(|x| numbers(&x.values)).collect();
+    operate(&graph, graph.operator(op), &args).into_iter().map(|v| v.f64() as f32).collect()
 }
 
 /// A case whose tolerance is `relative` of the sum of magnitudes `scale` says, or of the value and 1.
@@ -48,7 +50,7 @@ fn conv_case(r: &mut Random, x: &[usize], k: usize, conv: ConvNd, beyond: usize)
     }
     (1..conv.epilogue.inputs()).for_each(|_| inputs.push(r.tensor(&out)));
     // the same sums over magnitudes
-    let sizes: Vec<Tensor> = inputs.iter().map(|x| Tensor { values: x.values.iter().map(|v| v.abs()).collect(), ..x.clone() }).collect();
+    let sizes: Vec<Tensor> = inputs.iter().map(|x| Tensor { values: x.floats().iter().map(|v| v.abs()).collect::<Vec<f32>>().into(), ..x.clone() }).collect();
     let kind = OpKind::ConvNd(conv);
     let scale = interpreted(&kind, &sizes, &out).iter().map(|s| s.abs() + 1.0).collect();
     case(kind, inputs, &out, 4e-6, Some(scale))
@@ -121,9 +123,9 @@ fn poolings_over_any_number_of_axes() {
         for (shape, axes, out) in forms {
             let mut x = r.tensor(shape);
             let last = x.values.len() - 1;
-            x.values[0] = f32::NEG_INFINITY;
-            x.values[last / 2] = f32::NAN;
-            x.values[last] = f32::INFINITY;
+            x.floats_mut()[0] = f32::NEG_INFINITY;
+            x.floats_mut()[last / 2] = f32::NAN;
+            x.floats_mut()[last] = f32::INFINITY;
             let pool = PoolNd { kind, axes: axes.iter().map(|&a| axis(a)).collect() };
             let out = [&shape[..2], out].concat();
             cases.push(case(OpKind::PoolNd(pool), vec![x], &out, 4e-6, Some(vec![200.0; out.iter().product()])));
@@ -141,9 +143,9 @@ fn normalisations() {
     let mut add = |shape: &[usize], axes: &[usize], epilogue: &Expr, more: &[&[usize]], special: Option<f32>| {
         for centred in [false, true] {
             let mut inputs = vec![r.tensor(shape)];
-            inputs[0].values.iter_mut().for_each(|v| *v += 3.0); // a mean that is not 0
+            inputs[0].floats_mut().iter_mut().for_each(|v| *v += 3.0); // a mean that is not 0
             if let Some(value) = special {
-                inputs[0].values[0] = value;
+                inputs[0].floats_mut()[0] = value;
             }
             inputs.extend(more.iter().map(|shape| r.tensor(shape)));
             let norm = Norm { centred, axes: axes.to_vec(), epsilon: 1e-5, epilogue: epilogue.clone() };
@@ -186,8 +188,8 @@ fn local_responses_and_logarithms_of_softmaxes() {
         [(&[1, 1000], 1), (&[1, 2500], 1), (&[200, 37], 1), (&[3, 5], 1), (&[7, 1], 1), (&[2, 9, 4, 5], 1), (&[6, 300], 0)];
     for (shape, axis) in shapes {
         let mut x = r.tensor(shape);
-        x.values.iter_mut().for_each(|v| *v *= 100.0); // the softmax itself would be 0
-        x.values[0] = f32::NEG_INFINITY;
+        x.floats_mut().iter_mut().for_each(|v| *v *= 100.0); // the softmax itself would be 0
+        x.floats_mut()[0] = f32::NEG_INFINITY;
         cases.push(case(OpKind::LogSoftmax { axis }, vec![x], shape, 1e-5, None));
     }
     check("local responses and logarithms of softmaxes", cases);
@@ -250,7 +252,7 @@ fn attention_case(
     if let Some(shape) = mask {
         let mut mask = r.tensor(&shape);
         // every third column is hidden, and the whole first row: NaN
-        mask.values.iter_mut().enumerate().filter(|(i, _)| i % 3 == 0 || *i < shape[3]).for_each(|(_, v)| *v = f32::NEG_INFINITY);
+        mask.floats_mut().iter_mut().enumerate().filter(|(i, _)| i % 3 == 0 || *i < shape[3]).for_each(|(_, v)| *v = f32::NEG_INFINITY);
         inputs.push(mask);
     }
     case(OpKind::Attention(attention), inputs, &y, 2e-5, None)

@@ -2,7 +2,20 @@
 
 use hiosc::graph::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolKind, PoolNd, WindowAxis};
 
-use super::{ravel, scalar, unravel};
+use hiosc::graph::{DType, ReduceKind};
+
+use super::{mean, one, ravel, reduce, sum, unravel};
+use crate::common::number::{Number, Rounding, eval};
+
+/// The values of f32 tensors.
+pub fn floats(args: &[Vec<Number>]) -> Vec<Vec<f32>> {
+    args.iter().map(|values| values.iter().map(|v| v.f64() as f32).collect()).collect()
+}
+
+/// Results of f32.
+pub fn from_floats(values: Vec<f32>) -> Vec<Number> {
+    values.into_iter().map(|v| Number::float(v.into())).collect()
+}
 
 /// Where a tap of a window reads, in the plane of `extents`; `None` for padding.
 fn read(axes: &[WindowAxis], transposed: bool, at: &[usize], tap: &[usize], extents: &[usize]) -> Option<Vec<usize>> {
@@ -25,7 +38,7 @@ fn taps(axes: &[WindowAxis]) -> Vec<Vec<usize>> {
     (0..sizes.iter().product()).map(|i| unravel(i, &sizes)).collect()
 }
 
-pub fn conv(c: &ConvNd, args: &[Vec<f32>], shapes: &[&[usize]], out: &[usize]) -> Vec<f32> {
+pub fn conv(c: &ConvNd, of: DType, args: &[Vec<Number>], shapes: &[&[usize]], out: &[usize]) -> Vec<Number> {
     let (x, w) = (shapes[0], shapes[1]);
     let per_group = w[1];
     let first = 2 + usize::from(c.bias);
@@ -33,41 +46,44 @@ pub fn conv(c: &ConvNd, args: &[Vec<f32>], shapes: &[&[usize]], out: &[usize]) -
     let value = |i: usize| {
         let index = unravel(i, out);
         let (n, k) = (index[0], index[1]);
-        let mut sum = if c.bias { args[2][k] as f64 } else { 0.0 };
+        let mut terms = Vec::new();
+        if c.bias {
+            terms.push((args[2][k], one(of)));
+        }
         for tap in &taps {
             let Some(place) = read(&c.axes, c.transposed, &index[2..], tap, &x[2..]) else { continue };
             for ic in 0..per_group {
                 let channel = k / (w[0] / c.groups) * per_group + ic;
-                let a = args[0][ravel(&[&[n, channel], &place[..]].concat(), x)] as f64;
-                sum += a * args[1][ravel(&[&[k, ic], &tap[..]].concat(), w)] as f64;
+                let a = args[0][ravel(&[&[n, channel], &place[..]].concat(), x)];
+                terms.push((a, args[1][ravel(&[&[k, ic], &tap[..]].concat(), w)]));
             }
         }
-        scalar(&c.epilogue, &|j| if j == 0 { sum as f32 } else { args[first + j - 1][i] })
+        let sum = sum(of, terms.into_iter());
+        eval(&c.epilogue, &|j| if j == 0 { sum } else { args[first + j - 1][i] }, Rounding::Rounded)
     };
     (0..out.iter().product()).map(value).collect()
 }
 
-pub fn pool(p: &PoolNd, x: &[f32], shape: &[usize], out: &[usize]) -> Vec<f32> {
+pub fn pool(p: &PoolNd, of: DType, x: &[Number], shape: &[usize], out: &[usize]) -> Vec<Number> {
     let taps = taps(&p.axes);
     let value = |i: usize| {
         let index = unravel(i, out);
-        let (mut sum, mut max, mut elements, mut counted) = (0.0f64, f32::NEG_INFINITY, 0, 0);
+        let (mut window, mut counted) = (Vec::new(), 0);
         for tap in &taps {
             let end = |a: usize| {
                 index[2 + a] * p.axes[a].stride + tap[a] * p.axes[a].dilation < p.axes[a].pad_begin + shape[2 + a] + p.axes[a].pad_end
             };
             counted += usize::from((0..p.axes.len()).all(end));
             let Some(place) = read(&p.axes, false, &index[2..], tap, &shape[2..]) else { continue };
-            let v = x[ravel(&[&index[..2], &place[..]].concat(), shape)];
-            elements += 1;
-            sum += v as f64;
-            max = if v.is_nan() || max.is_nan() { f32::NAN } else { max.max(v) };
+            window.push(x[ravel(&[&index[..2], &place[..]].concat(), shape)]);
         }
-        let mean = |count: usize| if count == 0 { 0.0 } else { (sum / count as f64) as f32 };
         match p.kind {
-            PoolKind::Max => max,
-            PoolKind::Sum => sum as f32,
-            PoolKind::Average { count_include_pad } => mean(if count_include_pad { counted } else { elements }),
+            PoolKind::Max => reduce(ReduceKind::Max, of, &window),
+            PoolKind::Sum => reduce(ReduceKind::Sum, of, &window),
+            PoolKind::Average { count_include_pad } => {
+                let count = if count_include_pad { counted } else { window.len() };
+                if count == 0 { Number::float(0.0) } else { mean(of, &window, count) }
+            }
         }
     };
     (0..out.iter().product()).map(value).collect()
@@ -84,14 +100,14 @@ pub fn log_softmax(axis: usize, x: &[f32], shape: &[usize]) -> Vec<f32> {
     (0..x.len()).map(value).collect()
 }
 
-pub fn norm(n: &Norm, args: &[Vec<f32>], shapes: &[&[usize]]) -> Vec<f32> {
-    let (x, shape) = (&args[0], shapes[0]);
+pub fn norm(n: &Norm, args: &[Vec<Number>], shapes: &[&[usize]]) -> Vec<Number> {
+    let (x, shape) = (&floats(&args[..1])[0], shapes[0]);
     let row_of = |i: usize| {
         let mut index = unravel(i, shape);
         n.axes.iter().for_each(|&axis| index[axis] = 0);
         ravel(&index, shape)
     };
-    let mean = |of: &dyn Fn(usize) -> f64| {
+    let mean_of = |of: &dyn Fn(usize) -> f64| {
         let (mut sums, mut counts) = (vec![0.0f64; x.len()], vec![0usize; x.len()]);
         for i in 0..x.len() {
             sums[row_of(i)] += of(i);
@@ -99,17 +115,18 @@ pub fn norm(n: &Norm, args: &[Vec<f32>], shapes: &[&[usize]]) -> Vec<f32> {
         }
         sums.into_iter().zip(counts).map(|(sum, count)| sum / count.max(1) as f64).collect::<Vec<f64>>()
     };
-    let means = if n.centred { mean(&|i| x[i] as f64) } else { vec![0.0; x.len()] };
-    let variances = mean(&|i| (x[i] as f64 - means[row_of(i)]).powi(2));
+    let means = if n.centred { mean_of(&|i| x[i] as f64) } else { vec![0.0; x.len()] };
+    let variances = mean_of(&|i| (x[i] as f64 - means[row_of(i)]).powi(2));
     let value = |i: usize| {
         let normalised = (x[i] as f64 - means[row_of(i)]) / (variances[row_of(i)] + n.epsilon as f64).sqrt();
-        scalar(&n.epilogue, &|j| {
+        let read = |j: usize| {
             if j == 0 {
-                return normalised as f32;
+                return Number::float((normalised as f32).into());
             }
             let index: Vec<usize> = unravel(i, shape).iter().zip(shapes[j]).map(|(&i, &d)| if d == 1 { 0 } else { i }).collect();
             args[j][ravel(&index, shapes[j])]
-        })
+        };
+        eval(&n.epilogue, &read, Rounding::Rounded)
     };
     (0..x.len()).map(value).collect()
 }
