@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
+use hiosc::graph::{Constant, DType, Scalar};
 use prost::Message;
 use tract_onnx::pb::{self, tensor_proto::DataType, type_proto};
 
@@ -11,22 +12,7 @@ use tract_onnx::pb::{self, tensor_proto::DataType, type_proto};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Array {
     pub shape: Vec<usize>,
-    pub values: Values,
-}
-
-/// Values as wide as they need to be to lose nothing, with the type they had.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Values {
-    Float(DataType, Vec<f64>),
-    Integer(DataType, Vec<i128>),
-}
-
-impl Values {
-    pub fn dtype(&self) -> DataType {
-        match self {
-            Values::Float(dtype, _) | Values::Integer(dtype, _) => *dtype,
-        }
-    }
+    pub values: Constant,
 }
 
 /// Inputs, by the name of the model's input, and expected outputs, in the model's order.
@@ -81,92 +67,96 @@ pub fn operators(folder: &Path) -> Vec<String> {
 }
 
 fn array(tensor: &pb::TensorProto) -> anyhow::Result<Array> {
-    let dtype = DataType::try_from(tensor.data_type).context("its element type")?;
+    let dtype = match DataType::try_from(tensor.data_type).context("its element type")? {
+        DataType::Bool => DType::Bool,
+        DataType::Int8 => DType::I8,
+        DataType::Int16 => DType::I16,
+        DataType::Int32 => DType::I32,
+        DataType::Int64 => DType::I64,
+        DataType::Uint8 => DType::U8,
+        DataType::Uint16 => DType::U16,
+        DataType::Uint32 => DType::U32,
+        DataType::Uint64 => DType::U64,
+        DataType::Float16 => DType::F16,
+        DataType::Float => DType::F32,
+        DataType::Double => DType::F64,
+        other => bail!("element type {other:?} is not one of hiosc's"),
+    };
     let shape: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>()?;
-    let raw = &tensor.raw_data;
-    let from_raw = !raw.is_empty();
-    macro_rules! wide {
-        ($type:ty, $field:expr, $wide:ty) => {{
-            let size = size_of::<$type>();
-            if from_raw {
-                raw.chunks_exact(size).map(|b| <$type>::from_le_bytes(b.try_into().unwrap_or_default()) as $wide).collect()
-            } else {
-                $field.iter().map(|&v| v as $type as $wide).collect()
-            }
-        }};
-    }
-    let half = |of: fn(u16) -> f64| -> Vec<f64> {
-        if from_raw {
-            raw.chunks_exact(2).map(|b| of(u16::from_le_bytes([b[0], b[1]]))).collect()
-        } else {
-            tensor.int32_data.iter().map(|&v| of(v as u16)).collect()
-        }
+    // values lie in `raw_data` or in the field for their type, each in as many bytes as that field has
+    let size = dtype.bytes() as usize;
+    let bytes: Vec<u8> = if !tensor.raw_data.is_empty() {
+        tensor.raw_data.clone()
+    } else {
+        let floats = tensor.float_data.iter().flat_map(|v| v.to_le_bytes());
+        let doubles = tensor.double_data.iter().flat_map(|v| v.to_le_bytes());
+        let narrow = tensor.int32_data.iter().flat_map(|v| v.to_le_bytes()[..size.min(4)].to_vec());
+        let long = tensor.int64_data.iter().flat_map(|v| v.to_le_bytes());
+        let unsigned = tensor.uint64_data.iter().flat_map(|v| v.to_le_bytes()[..size].to_vec());
+        floats.chain(doubles).chain(narrow).chain(long).chain(unsigned).collect()
     };
-    let values = match dtype {
-        DataType::Float => Values::Float(dtype, wide!(f32, tensor.float_data, f64)),
-        DataType::Double => Values::Float(dtype, wide!(f64, tensor.double_data, f64)),
-        DataType::Float16 => Values::Float(dtype, half(f16)),
-        DataType::Bfloat16 => Values::Float(dtype, half(|bits| f64::from(f32::from_bits(u32::from(bits) << 16)))),
-        DataType::Bool | DataType::Uint8 => Values::Integer(dtype, wide!(u8, tensor.int32_data, i128)),
-        DataType::Int8 => Values::Integer(dtype, wide!(i8, tensor.int32_data, i128)),
-        DataType::Uint16 => Values::Integer(dtype, wide!(u16, tensor.int32_data, i128)),
-        DataType::Int16 => Values::Integer(dtype, wide!(i16, tensor.int32_data, i128)),
-        DataType::Int32 => Values::Integer(dtype, wide!(i32, tensor.int32_data, i128)),
-        DataType::Int64 => Values::Integer(dtype, wide!(i64, tensor.int64_data, i128)),
-        DataType::Uint32 => Values::Integer(dtype, wide!(u32, tensor.uint64_data, i128)),
-        DataType::Uint64 => Values::Integer(dtype, wide!(u64, tensor.uint64_data, i128)),
-        other => bail!("element type {other:?} is not numeric"),
-    };
-    let count = match &values {
-        Values::Float(_, v) => v.len(),
-        Values::Integer(_, v) => v.len(),
-    };
-    ensure!(count == shape.iter().product::<usize>(), "tensor {:?} has {count} values for the shape {shape:?}", tensor.name);
-    Ok(Array { shape, values })
+    let count: usize = shape.iter().product();
+    ensure!(bytes.len() == count * size, "tensor {:?} has {} bytes for the shape {shape:?}", tensor.name, bytes.len());
+    Ok(Array { shape, values: Constant::from_bytes(dtype, &bytes) })
 }
 
-/// IEEE half precision.
-fn f16(bits: u16) -> f64 {
-    let (sign, exponent, fraction) = (bits >> 15, i32::from(bits >> 10 & 31), f64::from(bits & 1023));
-    let magnitude = match exponent {
-        0 => fraction * 2f64.powi(-24),
-        31 if fraction == 0.0 => f64::INFINITY,
-        31 => f64::NAN,
-        _ => (1024.0 + fraction) * 2f64.powi(exponent - 25),
+/// Elements of any type, exactly.
+fn numbers(values: &Constant) -> Vec<Number> {
+    let dtype = values.dtype();
+    let size = dtype.bytes() as usize;
+    let number = |bytes: &[u8]| {
+        let mut wide = [0; 8];
+        wide[..size].copy_from_slice(bytes);
+        let bits = u64::from_le_bytes(wide);
+        let unused = 64 - 8 * size as u32;
+        match dtype {
+            _ if dtype.is_float() => Number::Float(Scalar::from_bits(dtype, bits).number()),
+            DType::I8 | DType::I16 | DType::I32 | DType::I64 => Number::Integer(i128::from((bits << unused) as i64 >> unused)),
+            _ => Number::Integer(i128::from(bits)),
+        }
     };
-    if sign == 1 { -magnitude } else { magnitude }
+    values.bytes().chunks_exact(size).map(number).collect()
+}
+
+#[derive(Clone, Copy)]
+enum Number {
+    Float(f64),
+    Integer(i128),
+}
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Number::Float(v) => write!(f, "{v}"),
+            Number::Integer(v) => write!(f, "{v}"),
+        }
+    }
 }
 
 impl Array {
     /// What is wrong with `self` where `expected` should be.
     pub fn difference(&self, expected: &Array) -> Option<String> {
-        if self.values.dtype() != expected.values.dtype() {
-            return Some(format!("type {:?} instead of {:?}", self.values.dtype(), expected.values.dtype()));
+        let (got, wanted) = (self.values.dtype(), expected.values.dtype());
+        if got != wanted {
+            return Some(format!("type {} instead of {}", got.name(), wanted.name()));
         }
         if self.shape != expected.shape {
             return Some(format!("shape {:?} instead of {:?}", self.shape, expected.shape));
         }
-        match (&self.values, &expected.values) {
-            (Values::Integer(_, got), Values::Integer(_, wanted)) => {
-                let wrong = got.iter().zip(wanted).filter(|(g, w)| g != w);
-                describe(wrong.map(|(g, w)| (g.to_string(), w.to_string())), got.len())
-            }
-            (Values::Float(_, got), Values::Float(_, wanted)) => {
-                let largest = wanted.iter().filter(|w| w.is_finite()).fold(0.0, |m: f64, w| m.max(w.abs()));
-                let tolerance = (1e-5 * largest).max(1e-7);
-                let close = |g: f64, w: f64| g == w || (g.is_nan() && w.is_nan()) || (g - w).abs() <= 1e-3 * w.abs() + tolerance;
-                // an infinite value is close to itself only
-                let wrong =
-                    got.iter().zip(wanted).filter(|&(&g, &w)| !close(g, w) || (g != w && !(g.is_nan() && w.is_nan()) && !w.is_finite()));
-                describe(wrong.map(|(g, w)| (g.to_string(), w.to_string())), got.len())
-            }
-            _ => Some("another kind of type".into()),
-        }
+        let (got, wanted) = (numbers(&self.values), numbers(&expected.values));
+        let magnitude = |n: &Number| match n {
+            Number::Float(v) if v.is_finite() => v.abs(),
+            _ => 0.0,
+        };
+        let tolerance = (1e-5 * wanted.iter().map(magnitude).fold(0.0, f64::max)).max(1e-7);
+        let right = |got: Number, wanted: Number| match (got, wanted) {
+            (Number::Integer(g), Number::Integer(w)) => g == w,
+            (Number::Float(g), Number::Float(w)) if g.is_finite() && w.is_finite() => (g - w).abs() <= 1e-3 * w.abs() + tolerance,
+            (Number::Float(g), Number::Float(w)) => g == w || (g.is_nan() && w.is_nan()),
+            _ => false,
+        };
+        let wrong: Vec<_> = got.iter().zip(&wanted).filter(|&(&g, &w)| !right(g, w)).collect();
+        let (first, instead) = wrong.first()?;
+        Some(format!("{} of {} values, first {first} instead of {instead}", wrong.len(), got.len()))
     }
-}
-
-fn describe(wrong: impl Iterator<Item = (String, String)>, all: usize) -> Option<String> {
-    let wrong: Vec<_> = wrong.collect();
-    let (got, wanted) = wrong.first()?;
-    Some(format!("{} of {all} values, first {got} instead of {wanted}", wrong.len()))
 }

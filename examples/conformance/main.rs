@@ -13,12 +13,12 @@
 //!
 //! * *passed*: every output of every data set has the expected type and shape, and its values: integers and truth values exactly, others to
 //!   `1e-3 * |expected| + max(1e-7, 1e-5 * max|expected|)`.
-//! * *refused*: [`hiosc::Error::Unsupported`], which names operator, node and reason.
+//! * *refused*: [`hiosc::Error::Unsupported`], or a [`hiosc::Error::Model`] that names operator and node.
 //! * *wrong*: anything else came out.
 //! * *crashed*: a panic, another error, a signal, or no answer in time.
 //!
 //! Inputs are run-time inputs. Where that is refused, small secondary ones (not the first, at most one axis: axes, shapes, bounds) become constants, as
-//! with `hiosc --constant`.
+//! with `hiosc --constant`; where that is refused and all are small, the first one a number or a list of integers (the bounds of a `Range`, a shape), all of them.
 //!
 //! With `--refused FILE` the refusals must be exactly those that the file lists, by name and reason, as far as the cases were run; `--bless` writes them there.
 //! The exit code is 0 if that holds, nothing is wrong and nothing crashed.

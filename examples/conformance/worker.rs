@@ -13,16 +13,14 @@ use std::io::{BufRead, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, anyhow};
+use anyhow::Context;
 use hiosc::compiler::Planned;
-use hiosc::graph::DType;
 use hiosc::import::Literal;
 use hiosc::kernel::{self, KernelMode, Shipped};
 use hiosc::run::{Session, runtime};
 use hiosc::{Compiler, Error, vgpu};
-use tract_onnx::pb::tensor_proto::DataType;
 
-use crate::case::{self, Array, DataSet, Values};
+use crate::case::{self, Array, DataSet};
 
 /// What became of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +118,8 @@ fn crashed(error: impl Into<anyhow::Error>) -> Outcome {
 fn outcome(error: Error) -> Outcome {
     match error {
         Error::Unsupported(lines) => Outcome::new(Kind::Refused, lines.join("; ")),
+        // types or shapes that contradict each other, at a node that is named
+        Error::Model { message, .. } if message.contains(" (node \"") => Outcome::new(Kind::Refused, message),
         other => crashed(other),
     }
 }
@@ -135,18 +135,31 @@ fn prepare(folder: &Path) -> Result<Vec<Prepared>, Outcome> {
     sets.into_iter().map(|set| prepare_set(&model, set)).collect()
 }
 
+/// With all inputs at run time; else with the small secondary ones as constants; else, if all are small
+/// and the first is a number or a list of integers, with all of them as constants.
 fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
-    let all_at_run_time = plan(model, &set, &[]);
-    let constants: Vec<(String, Literal)> =
-        set.inputs.iter().skip(1).filter_map(|(name, array)| Some((name.clone(), literal(array)?))).collect();
-    let planned = match all_at_run_time {
-        Err(Error::Unsupported(_) | Error::Model { .. }) if !constants.is_empty() => {
-            let planned = plan(model, &set, &constants).map_err(outcome)?;
-            set.inputs.retain(|(name, _)| constants.iter().all(|(constant, _)| constant != name));
-            planned
+    let refused = |result: &hiosc::Result<Planned>| matches!(result, Err(Error::Unsupported(_) | Error::Model { .. }));
+    let small: Vec<(String, Literal)> = set.inputs.iter().filter_map(|(name, array)| Some((name.clone(), literal(array)?))).collect();
+    let secondary = small.iter().filter(|(name, _)| set.inputs.first().is_some_and(|(first, _)| first != name)).cloned().collect();
+    let mut attempts: Vec<Vec<(String, Literal)>> = vec![secondary];
+    let shape_like = |(_, array): &(String, Array)| array.shape.is_empty() || array.values.dtype().is_integer();
+    if small.len() == set.inputs.len() && set.inputs.first().is_some_and(shape_like) {
+        attempts.push(small);
+    }
+    let mut planned = plan(model, &set, &[]);
+    for constants in attempts.into_iter().filter(|constants| !constants.is_empty()) {
+        if !refused(&planned) {
+            break;
         }
-        planned => planned.map_err(outcome)?,
-    };
+        let next = plan(model, &set, &constants);
+        if next.is_ok() {
+            set.inputs.retain(|(name, _)| constants.iter().all(|(constant, _)| constant != name));
+        }
+        if !matches!(next, Err(Error::Usage(_))) {
+            planned = next; // else a type that has no constants
+        }
+    }
+    let planned = planned.map_err(outcome)?;
     let shipped = kernel::ship(&planned.costs, &planned.plan, KernelMode::Source).map_err(outcome)?;
     Ok(Prepared { planned, shipped, set })
 }
@@ -165,15 +178,7 @@ fn plan(model: &Path, set: &DataSet, constants: &[(String, Literal)]) -> hiosc::
 
 /// A small input as a constant.
 fn literal(array: &Array) -> Option<Literal> {
-    if array.shape.len() > 1 {
-        return None;
-    }
-    let (dtype, bytes) = match &array.values {
-        Values::Float(DataType::Float, values) => (DType::F32, values.iter().flat_map(|&v| (v as f32).to_le_bytes()).collect()),
-        Values::Integer(DataType::Int64, values) => (DType::I64, values.iter().flat_map(|&v| (v as i64).to_le_bytes()).collect()),
-        _ => return None,
-    };
-    Some(Literal { dtype, shape: array.shape.clone(), bytes })
+    (array.shape.len() <= 1).then(|| Literal { shape: array.shape.clone(), values: array.values.clone() })
 }
 
 /// Runs the data set and compares.
@@ -198,15 +203,10 @@ fn execute(prepared: &Prepared) -> anyhow::Result<Vec<Array>> {
         let tensor = graph.tensor(input);
         let found = prepared.set.inputs.iter().find(|(name, _)| *name == tensor.name);
         let (_, array) = found.with_context(|| format!("no data for the input {:?}", tensor.name))?;
-        let Values::Float(DataType::Float, values) = &array.values else { return Err(anyhow!("input {:?} is not f32", tensor.name)) };
-        inputs.push(values.iter().map(|&v| v as f32).collect::<Vec<f32>>());
+        inputs.push(array.values.clone());
     }
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut session = Session::load(graph, costs, plan, &prepared.shipped, &runtime::Options::default())?;
-    let outputs = session.run(&slices)?;
-    let arrays = outputs.into_iter().zip(&graph.outputs).map(|(values, &id)| Array {
-        shape: graph.tensor(id).shape.clone(),
-        values: Values::Float(DataType::Float, values.into_iter().map(f64::from).collect()),
-    });
+    let outputs = session.run(&inputs)?;
+    let arrays = outputs.into_iter().zip(&graph.outputs).map(|(values, &id)| Array { shape: graph.tensor(id).shape.clone(), values });
     Ok(arrays.collect())
 }

@@ -39,7 +39,7 @@ use tract_onnx::tract_core::ops::nn::resize::Resize;
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer};
 use tract_onnx::tract_core::ops::source::TypedSource;
 
-use super::decode::some;
+use super::decode::{input_names, some};
 use super::{scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
@@ -123,9 +123,10 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
     let mut refused: BTreeMap<(String, Reason), Vec<&str>> = BTreeMap::new();
-    for &input in &model.inputs {
-        if let Err(reason) = lowering.define_input(input) {
-            refused.entry(("input".into(), reason)).or_default().push(&model.node(input.node).name);
+    // tract renames an input that is handed on as another tensor
+    for (&input, name) in model.inputs.iter().zip(input_names(proto)) {
+        if let Err(reason) = lowering.define_input(input, name) {
+            refused.entry(("input".into(), reason)).or_default().push(name);
         }
     }
     for id in order {
@@ -159,17 +160,25 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
 }
 
 impl Lowering<'_> {
-    fn define_input(&mut self, outlet: OutletId) -> Result<(), Reason> {
-        let tensor = self.describe(outlet, Origin::Input)?;
+    fn define_input(&mut self, outlet: OutletId, name: &str) -> Result<(), Reason> {
+        let tensor = Tensor { name: name.into(), ..self.describe(outlet, Origin::Input)? };
         let id = self.graph.add_tensor(tensor);
         self.graph.inputs.push(id);
         self.tensors.insert(outlet, id);
         Ok(())
     }
 
-    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, a constant, an earlier output).
+    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). One that does not depend on
+    /// the inputs is a copy of a constant: whoever runs the model finds it where the others are.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
         let id = self.tensors[&outlet];
+        if self.graph.constant(id).is_some() {
+            let output = self.graph.add_tensor(Tensor { name: name.into(), origin: Origin::Input, ..self.graph.tensor(id).clone() });
+            let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
+            self.graph.add_operator(Operator { name: name.into(), kind, inputs: vec![id], outputs: vec![output] });
+            self.graph.outputs.push(output);
+            return;
+        }
         let taken = !matches!(self.graph.tensor(id).origin, Origin::Operator(_)) || self.graph.outputs.contains(&id);
         let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
         self.graph.tensors[output.index()].name = name.to_string();

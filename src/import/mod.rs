@@ -4,11 +4,12 @@
 //! the same model in tract, whose optimised pipeline serves as the numeric reference.
 //!
 //! Steps:
-//! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, operators tract has never heard
-//!    of (all of them in one error), input shapes.
-//! 2. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
+//! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, names, input shapes. `constants.rs`: inputs
+//!    that the caller fixes become initialisers.
+//! 2. `parse.rs`: find operators that tract does not know or cannot parse, all of them in one error.
+//! 3. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
 //!    caught and reported as an error. `mend.rs` rewrites what tract types but cannot run.
-//! 3. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
+//! 4. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
 //!
 //! tract appears in this room only.
 
@@ -20,6 +21,7 @@ mod einsum;
 mod lower;
 mod mend;
 mod movement;
+mod parse;
 mod resize;
 mod scalar;
 mod typed;
@@ -65,6 +67,7 @@ pub fn import(path: &Path, options: &Options) -> Result<Model> {
     if let Some(graph) = &mut proto.graph {
         constants::fix(graph, &options.constants)?;
     }
+    parse::check(path, &proto)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
     let shapes = decode::input_shapes(path, &proto, &options.shapes)?;
     let (typed, kept) = typed::type_model(path, &proto, &shapes).map_err(|e| blame_shapes(e, options))?;
