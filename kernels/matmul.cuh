@@ -1,11 +1,12 @@
 // Batched matrix product with element strides: c[b,i,j] = epilogue(sum over k of a[b,i,k] * b[b,k,j] + bias[j]).
 //
 //   matmul_tiled   tiles of shared memory. Grid: (column tiles, row tiles, batch)
+//   matmul_plain   one output a thread, of any element type; sums are kept in Accumulate<T>. Grid: (outputs / THREADS, 1, 1)
 //   gemv_warp      for one or a few rows, where the matrix is contiguous along k: a warp an output. Grid: (LINES / (THREADS / 32), vectors, batch)
 //   gemv_lines     for one or a few rows, where the matrix is contiguous along its other side: 32 neighbouring outputs a block, its warps share the
 //                  sum. Grid: (LINES / 32, vectors, batch)
 //
-// Shape of matmul_tiled is a type with the integer constants
+// Shape of matmul_tiled and matmul_plain is a type with the integer constants
 //   M N K   A_BATCH A_M A_K   B_BATCH B_K B_N   C_BATCH C_M C_N (strides)   BIAS (0 or 1)
 // The gemv kernels multiply a matrix of LINES lines with VECTORS vectors; it is all the same to them which of a and b is the matrix. Theirs has
 //   LINES VECTORS K   MATRIX_BATCH MATRIX_LINE MATRIX_K   VECTOR_BATCH VECTOR_VECTOR VECTOR_K   OUT_BATCH OUT_LINE OUT_VECTOR
@@ -54,6 +55,21 @@ __device__ __forceinline__ void matmul_tiled(const float *a, const float *b, con
       finish<Epilogue, V>(v, batch * Shape::C_BATCH + row * Shape::C_M + column * Shape::C_N, c, more...);
     }
   }
+}
+
+template <class Shape, int OUTPUTS, int THREADS, class Epilogue, class T, class Bias, class Y, class... More>
+__device__ __forceinline__ void matmul_plain(const T *a, const T *b, Bias bias, Y *c, const More *...more) {
+  using Sum = Accumulate<T>;
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= OUTPUTS) return;
+  const int batch = i / (Shape::M * Shape::N), row = i / Shape::N % Shape::M, column = i % Shape::N;
+  a += batch * Shape::A_BATCH + row * Shape::A_M;
+  b += batch * Shape::B_BATCH + column * Shape::B_N;
+  Sum sum = Sum(0);
+  for (int k = 0; k < Shape::K; ++k) sum = fma(Sum(a[k * Shape::A_K]), Sum(b[k * Shape::B_K]), sum);
+  if constexpr (Shape::BIAS) sum = Add<In<0>, In<1>>::apply(sum, Sum(bias[column]));
+  const T value = convert<T>(sum);
+  finish<Epilogue, 1>(&value, batch * Shape::C_BATCH + row * Shape::C_M + column * Shape::C_N, c, more...);
 }
 
 // Writes one output of a gemv kernel.

@@ -1,4 +1,5 @@
-// Softmax along one axis of [OUTER, LENGTH, INNER]: y = exp(x - max) / sum of exp(x - max), so that nothing overflows.
+// Softmax along one axis of [OUTER, LENGTH, INNER]: y = exp(x - max) / sum of exp(x - max), so that nothing overflows; or its logarithm,
+// y = (x - max) - log(sum of exp(x - max)), where the softmax itself could be 0.
 //
 //   softmax_thread   a thread a row: INNER > 1, where neighbouring rows are neighbours in memory. Grid: (OUTER * INNER / THREADS, 1, 1)
 //   softmax_warp     a warp a row, which it holds in registers: INNER = 1, LENGTH <= 1024. Grid: (OUTER / (THREADS / 32), 1, 1)
@@ -9,7 +10,22 @@
 
 namespace hiosc {
 
-template <int OUTER, int LENGTH, int INNER, int THREADS> __device__ __forceinline__ void softmax_thread(const float *x, float *y) {
+// What is kept of a difference d = x - max, its exponential, what is kept of the sum, and the result.
+struct PlainSoftmax {
+  static __device__ __forceinline__ float kept(float d) { return expf(d); }
+  static __device__ __forceinline__ float exponential(float kept) { return kept; }
+  static __device__ __forceinline__ float total(float sum) { return sum; }
+  static __device__ __forceinline__ float finish(float kept, float total) { return kept / total; }
+};
+struct LogSoftmax {
+  static __device__ __forceinline__ float kept(float d) { return d; }
+  static __device__ __forceinline__ float exponential(float kept) { return expf(kept); }
+  static __device__ __forceinline__ float total(float sum) { return logf(sum); }
+  static __device__ __forceinline__ float finish(float kept, float total) { return kept - total; }
+};
+
+template <int OUTER, int LENGTH, int INNER, int THREADS, class Kind = PlainSoftmax>
+__device__ __forceinline__ void softmax_thread(const float *x, float *y) {
   const int row = blockIdx.x * THREADS + threadIdx.x;
   if (row >= OUTER * INNER) return;
   const int first = row / INNER * (LENGTH * INNER) + row % INNER;
@@ -18,10 +34,12 @@ template <int OUTER, int LENGTH, int INNER, int THREADS> __device__ __forceinlin
   float largest = x[0], sum = 0.0f;
   for (int i = 1; i < LENGTH; ++i) largest = ReduceMax::combine(largest, x[i * INNER]);
   for (int i = 0; i < LENGTH; ++i) sum += expf(x[i * INNER] - largest);
-  for (int i = 0; i < LENGTH; ++i) y[i * INNER] = expf(x[i * INNER] - largest) / sum;
+  sum = Kind::total(sum);
+  for (int i = 0; i < LENGTH; ++i) y[i * INNER] = Kind::finish(Kind::kept(x[i * INNER] - largest), sum);
 }
 
-template <int OUTER, int LENGTH, int THREADS> __device__ __forceinline__ void softmax_warp(const float *x, float *y) {
+template <int OUTER, int LENGTH, int THREADS, class Kind = PlainSoftmax>
+__device__ __forceinline__ void softmax_warp(const float *x, float *y) {
   constexpr int items = ceil_div(LENGTH, 32);
   const int row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (row >= OUTER) return; // the whole warp
@@ -36,16 +54,17 @@ template <int OUTER, int LENGTH, int THREADS> __device__ __forceinline__ void so
   largest = combine_warp<ReduceMax>(largest);
   HIOSC_UNROLL
   for (int i = 0; i < items; ++i) {
-    held[i] = expf(held[i] - largest);
-    if (i * 32 + lane < LENGTH) sum += held[i]; // beyond the end it is 0, or NaN where all are -inf
+    held[i] = Kind::kept(held[i] - largest);
+    if (i * 32 + lane < LENGTH) sum += Kind::exponential(held[i]); // beyond the end it is 0, or NaN where all are -inf
   }
-  sum = combine_warp<ReduceSum>(sum);
+  sum = Kind::total(combine_warp<ReduceSum>(sum));
   HIOSC_UNROLL
   for (int i = 0; i < items; ++i)
-    if (i * 32 + lane < LENGTH) y[i * 32 + lane] = held[i] / sum;
+    if (i * 32 + lane < LENGTH) y[i * 32 + lane] = Kind::finish(held[i], sum);
 }
 
-template <int LENGTH, int THREADS> __device__ __forceinline__ void softmax_block(const float *x, float *y) {
+template <int LENGTH, int THREADS, class Kind = PlainSoftmax>
+__device__ __forceinline__ void softmax_block(const float *x, float *y) {
   const int row = blockIdx.x, thread = threadIdx.x;
   x += row * LENGTH;
   y += row * LENGTH;
@@ -53,8 +72,8 @@ template <int LENGTH, int THREADS> __device__ __forceinline__ void softmax_block
   for (int i = thread; i < LENGTH; i += THREADS) largest = ReduceMax::combine(largest, x[i]);
   largest = combine_block<ReduceMax, THREADS>(largest);
   for (int i = thread; i < LENGTH; i += THREADS) sum += expf(x[i] - largest);
-  sum = combine_block<ReduceSum, THREADS>(sum);
-  for (int i = thread; i < LENGTH; i += THREADS) y[i] = expf(x[i] - largest) / sum;
+  sum = Kind::total(combine_block<ReduceSum, THREADS>(sum));
+  for (int i = thread; i < LENGTH; i += THREADS) y[i] = Kind::finish(Kind::kept(x[i] - largest), sum);
 }
 
 } // namespace hiosc

@@ -4,6 +4,7 @@
 
 mod common;
 mod kernels {
+    pub mod dense;
     pub mod harness;
     pub mod reference;
 }
@@ -204,7 +205,9 @@ fn poolings() {
     let mut r = Random(4);
     let base = |kind| Pool { kind, kernel: [3, 3], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
     let mut cases = Vec::new();
-    for kind in [PoolKind::Max, PoolKind::Average { count_include_pad: false }, PoolKind::Average { count_include_pad: true }] {
+    for kind in
+        [PoolKind::Max, PoolKind::Average { count_include_pad: false }, PoolKind::Average { count_include_pad: true }, PoolKind::Sum]
+    {
         let attributes = [
             ([1, 3, 13, 13], [6, 6], base(kind)),
             ([1, 3, 14, 14], [7, 7], base(kind)), // ceil mode: the last windows reach over the edge
@@ -952,6 +955,7 @@ fn headers_compile_without_warnings() {
     simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
     simple(OpKind::Cell(Cell::Gru), &[&[2, 24], &[2, 24], &[2, 8]], &[2, 8]);
     cases.extend(index_cases(&mut r));
+    cases.extend(kernels::dense::one_of_each(&mut r));
 
     let folder = tempfile::tempdir().expect("a folder");
     let mut unit = String::new();
@@ -1062,6 +1066,7 @@ fn nvrtc_compiles_every_family() {
     simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
     simple(OpKind::Cell(Cell::Gru), &[&[2, 24], &[2, 24], &[2, 8]], &[2, 8]);
     kinds.extend(index_cases(&mut r));
+    kinds.extend(kernels::dense::one_of_each(&mut r));
 
     let kernels: Vec<_> = kinds
         .iter()

@@ -9,12 +9,13 @@
 //! |---|---|
 //! | `Conv` (1-D and 2-D, NCHW, OIHW) | `Conv`; one axis is added to a 1-D one by views |
 //! | `MaxPool`, `SumPool {normalize}` | `Pool` |
-//! | `EinSum` of two operands | `MatMul`, its axes sorted into batch, m, n, k (see `einsum.rs`) |
+//! | `Conv`, `Deconv`, `MaxPool`, `SumPool` over other numbers of axes | `ConvNd`, `PoolNd` (see `window.rs`) |
+//! | `EinSum` | `MatMul`, its axes sorted into batch, m, n, k; reductions, transpositions and products beside it (see `einsum.rs`) |
+//! | `RmsNorm`, `Lrn`, `GridSample`, `SDPA`, `Softmax` | one operator each (see `dense.rs`) |
 //! | `Reduce<Sum, Max, Min, Prod, MeanOfSquares>` | `Reduce`, the last behind a square |
 //! | `Resize` | a `MatMul` for each axis that changes (see `resize.rs`) |
-//! | `RmsNorm` | square, mean, and one `Elementwise` of the input and the mean |
 //! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
-//! | `Softmax` of one axis, `TypedConcat` | `Softmax`, `Concat` |
+//! | `TypedConcat` | `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
 //! | `Scan`, `GruSeq` | their steps, one after the other (see `scan.rs`) |
 //! | `Fft`, `STFT` | a `MatMul` with a constant matrix (see `fourier.rs`) |
@@ -35,22 +36,20 @@ use tract_onnx::tract_core::ops::array::TypedConcat;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
-use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::nn::resize::Resize;
-use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer, RmsNorm, Softmax, SoftmaxKind};
+use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer};
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::{input_names, some};
-use super::{einsum, operators, scalar, typed};
+use super::{operators, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor,
-    Unary,
+    Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Tensor, Unary,
 };
 use crate::ids::TensorId;
 
@@ -324,7 +323,11 @@ impl<'a> Lowering<'a> {
             return Err("more than one output is not supported yet".into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
-        if self.movement(node, &inputs, &output)? || self.fourier(node, &inputs, &output)? || self.triangle(node, &inputs, &output)? {
+        let lowered = self.movement(node, &inputs, &output)?
+            || self.dense(node, &inputs, &output)?
+            || self.fourier(node, &inputs, &output)?
+            || self.triangle(node, &inputs, &output)?;
+        if lowered {
             return Ok(());
         }
         let kind = if let Some(conv) = node.op_as::<TractConv>() {
@@ -335,13 +338,8 @@ impl<'a> Lowering<'a> {
             }
             return self.pool(node, &op.pool_spec, PoolKind::Max, inputs, output);
         } else if let Some(op) = node.op_as::<SumPool>() {
-            if !op.normalize {
-                return Err("a sum pooling is not supported yet".into());
-            }
-            return self.pool(node, &op.pool_spec, PoolKind::Average { count_include_pad: op.count_include_pad }, inputs, output);
-        } else if let Some(op) = node.op_as::<EinSum>() {
-            let shapes: Vec<_> = inputs.iter().map(|&t| self.graph.tensor(t).shape.as_slice()).collect();
-            OpKind::MatMul(einsum::matmul(op, &shapes, &output.shape)?)
+            let kind = if op.normalize { PoolKind::Average { count_include_pad: op.count_include_pad } } else { PoolKind::Sum };
+            return self.pool(node, &op.pool_spec, kind, inputs, output);
         } else if let Some(op) = node.op_as::<TractReduce>() {
             let mut axes = op.axes.to_vec();
             axes.sort_unstable();
@@ -359,8 +357,6 @@ impl<'a> Lowering<'a> {
                 other => return Err(format!("reduction {other:?} is not supported yet")),
             };
             OpKind::Reduce(Reduce { kind, axes })
-        } else if let Some(op) = node.op_as::<RmsNorm>() {
-            return self.rms_norm(node, op, inputs[0], output);
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
             return self.binary(node, op, inputs, output);
         } else if let Some(op) = node.op_as::<ElementWiseOp>() {
@@ -377,15 +373,6 @@ impl<'a> Lowering<'a> {
                 return Ok(());
             }
             OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) })
-        } else if let Some(op) = node.op_as::<Softmax>() {
-            match (op.axes.as_slice(), op.kind, op.quant_output_dt) {
-                (&[axis], SoftmaxKind::Softmax, None) => OpKind::Softmax { axis },
-                (_, SoftmaxKind::LogSoftmax, None) => {
-                    let axes = op.axes.to_vec();
-                    return self.log_softmax(node, axes, inputs[0], output);
-                }
-                _ => return Err("only a plain softmax along one axis is supported yet".into()),
-            }
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             OpKind::Concat { axis: op.axis }
         } else {
@@ -395,10 +382,15 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// Adds the operator and its output.
+    /// Adds the operator and its output, which is what `node` provides.
     pub(super) fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
-        let output = self.add(self.operator_name(node), kind, inputs, output);
+        let output = self.step(node, kind, inputs, output);
         self.tensors.insert(node.id.into(), output);
+    }
+
+    /// Adds an operator and its output: a step on the way to what `node` provides.
+    pub(super) fn step(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+        self.add(self.operator_name(node), kind, inputs, output)
     }
 
     /// Adds an operator called `name` and its output; gives the latter.
@@ -470,14 +462,32 @@ impl<'a> Lowering<'a> {
         if conv.kernel_fmt != KernelFormat::OIHW {
             return Err(format!("weights in layout {:?} are not supported yet", conv.kernel_fmt));
         }
+        if conv.pool_spec.rank() > 2 || output.dtype != DType::F32 {
+            return self.conv_nd(node, conv, inputs, output);
+        }
         let window = Window::new(&conv.pool_spec, &self.graph.tensor(inputs[0]).shape)?;
         let weights = self.graph.tensor(inputs[1]).shape.clone();
         if weights.len() == 3 {
             inputs[1] = self.reshaped(inputs[1], vec![weights[0], weights[1], 1, weights[2]]);
         }
+        self.bias(node, &mut inputs, conv.output_channels())?;
+        let kind = OpKind::Conv(Conv {
+            kernel: window.kernel,
+            strides: window.strides,
+            dilations: window.dilations,
+            pads_begin: window.pads_begin,
+            pads_end: window.pads_end,
+            groups: conv.group,
+            bias: inputs.len() == 3,
+            epilogue: Expr::identity(),
+        });
+        self.windowed(node, kind, inputs, output, &conv.pool_spec)
+    }
+
+    /// The third of a convolution's `inputs` as one value a channel; dropped where it is zero.
+    pub(super) fn bias(&mut self, node: &TypedNode, inputs: &mut Vec<TensorId>, channels: usize) -> Result<(), Reason> {
         inputs.truncate(3);
         let bias = inputs.get(2).copied();
-        let channels = conv.output_channels();
         match bias.and_then(|b| self.graph.constant_f32(b)) {
             // tract gives every convolution a bias, often one zero
             Some(values) if values.iter().all(|&v| v == 0.0) => inputs.truncate(2),
@@ -493,20 +503,13 @@ impl<'a> Lowering<'a> {
             }
             None => {}
         }
-        let kind = OpKind::Conv(Conv {
-            kernel: window.kernel,
-            strides: window.strides,
-            dilations: window.dilations,
-            pads_begin: window.pads_begin,
-            pads_end: window.pads_end,
-            groups: conv.group,
-            bias: inputs.len() == 3,
-            epilogue: Expr::identity(),
-        });
-        self.windowed(node, kind, inputs, output, &conv.pool_spec)
+        Ok(())
     }
 
     fn pool(&mut self, node: &TypedNode, spec: &PoolSpec, kind: PoolKind, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
+        if spec.rank() > 2 || output.dtype != DType::F32 {
+            return self.pool_nd(node, spec, kind, inputs[0], output);
+        }
         let Window { kernel, strides, dilations, pads_begin, pads_end } = Window::new(spec, &self.graph.tensor(inputs[0]).shape)?;
         let kind = OpKind::Pool(Pool { kind, kernel, strides, dilations, pads_begin, pads_end });
         self.windowed(node, kind, inputs, output, spec)
@@ -545,35 +548,6 @@ impl<'a> Lowering<'a> {
         self.finish(node, OpKind::Elementwise(Elementwise { expr: Expr::identity().then(Unary::Square) }), vec![x], squares);
         let squares = self.tensors[&node.id.into()];
         self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes }), vec![squares], output);
-    }
-
-    /// `d - log(sum(exp(d)))` with `d = x - max(x)`: the logarithm of a softmax, which could be 0, would lose everything.
-    fn log_softmax(&mut self, node: &TypedNode, mut axes: Vec<usize>, x: TensorId, output: Tensor) -> Result<(), Reason> {
-        axes.sort_unstable();
-        let mut small = output.shape.clone();
-        axes.iter().for_each(|&axis| small[axis] = 1);
-        let part =
-            |what: &str, shape: &[usize]| Tensor { name: format!("{}.{what}", output.name), shape: shape.to_vec(), ..output.clone() };
-        let id = OutletId::from(node.id);
-        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Max, axes: axes.clone() }), vec![x], part("max", &small));
-        let max = self.tensors[&id];
-        let below = Expr::binary(Binary::Sub, Expr::Input(0), Expr::Input(1));
-        self.elementwise(node, below.clone().then(Unary::Exp), vec![x, max], part("exp", &output.shape))?;
-        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Sum, axes }), vec![self.tensors[&id]], part("sum", &small));
-        let sum = self.tensors[&id];
-        self.elementwise(node, Expr::binary(Binary::Sub, below, Expr::Input(2).then(Unary::Log)), vec![x, max, sum], output)
-    }
-
-    /// `x / sqrt(mean(x^2) + eps)`
-    fn rms_norm(&mut self, node: &TypedNode, op: &RmsNorm, x: TensorId, output: Tensor) -> Result<(), Reason> {
-        let eps = op.eps.cast_to_scalar::<f32>().map_err(|e| format!("{e:#}"))?;
-        let mut shape = output.shape.clone();
-        shape[op.axis] = 1;
-        let mean = Tensor { name: format!("{}.mean", output.name), shape, ..output.clone() };
-        self.mean_of_squares(node, x, vec![op.axis], mean);
-        let mean = self.tensors[&node.id.into()];
-        let factor = Expr::binary(Binary::Add, Expr::Input(1), Expr::Const(Scalar::from_f64(output.dtype, eps.into()))).then(Unary::Rsqrt);
-        self.elementwise(node, Expr::binary(Binary::Mul, Expr::Input(0), factor), vec![x, mean], output)
     }
 }
 

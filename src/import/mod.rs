@@ -13,9 +13,11 @@
 //!
 //! tract appears in this room only.
 
+mod attention;
 mod cell;
 mod constants;
 mod decode;
+mod dense;
 mod einsum;
 mod fourier;
 mod index;
@@ -30,6 +32,7 @@ mod scan;
 mod survey;
 mod triangle;
 mod typed;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

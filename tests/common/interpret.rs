@@ -1,6 +1,8 @@
 //! A plain interpreter of graphs: loops written from the operators' definitions, over values of any type; long sums of floating-point numbers are
 //! rounded once. Slow, and meant to be obviously right.
 
+mod dense;
+
 use hiosc::graph::{Binary, Cell, Constant, DType, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind};
 use hiosc::ids::TensorId;
 
@@ -102,7 +104,11 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<
                         });
                     }
                 }
-                if c.kind == PoolKind::Max { reduce(ReduceKind::Max, of, &window) } else { mean(of, &window, count) }
+                match c.kind {
+                    PoolKind::Max => reduce(ReduceKind::Max, of, &window),
+                    PoolKind::Sum => reduce(ReduceKind::Sum, of, &window),
+                    PoolKind::Average { .. } => mean(of, &window, count),
+                }
             };
             (0..elements).map(value).collect()
         }
@@ -154,6 +160,13 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<
             };
             (0..elements).map(value).collect()
         }
+        OpKind::LogSoftmax { axis } => dense::from_floats(dense::log_softmax(*axis, &dense::floats(args)[0], out)),
+        OpKind::ConvNd(c) => dense::conv(c, of, args, &shapes, out),
+        OpKind::PoolNd(p) => dense::pool(p, of, &args[0], shapes[0], out),
+        OpKind::Norm(n) => dense::norm(n, args, &shapes),
+        OpKind::Lrn(l) => dense::from_floats(dense::lrn(l, &dense::floats(args)[0], out)),
+        OpKind::GridSample(g) => dense::from_floats(dense::grid_sample(g, &dense::floats(args), shapes[0], out)),
+        OpKind::Attention(a) => dense::from_floats(dense::attention(a, &dense::floats(args), out)),
         OpKind::Concat { axis } => {
             let value = |i: usize| {
                 let mut index = unravel(i, out);

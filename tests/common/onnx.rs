@@ -7,6 +7,8 @@ use tract_onnx::pb::{self, attribute_proto::AttributeType, tensor_shape_proto, t
 #[derive(Default)]
 pub struct Model {
     graph: pb::GraphProto,
+    /// 17 unless told.
+    opset: Option<i64>,
 }
 
 /// An attribute of a node.
@@ -37,6 +39,11 @@ fn value(name: &str, elem_type: i32, shape: &[i64]) -> pb::ValueInfoProto {
 impl Model {
     pub fn new() -> Model {
         Model::default()
+    }
+
+    /// 17 unless told.
+    pub fn opset(self, version: i64) -> Model {
+        Model { opset: Some(version), ..self }
     }
 
     /// An input of f32.
@@ -137,7 +144,7 @@ impl Model {
     }
 
     pub fn bytes(self) -> Vec<u8> {
-        let opset = pb::OperatorSetIdProto { version: 17, ..Default::default() };
+        let opset = pb::OperatorSetIdProto { version: self.opset.unwrap_or(17), ..Default::default() };
         pb::ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(self.graph), ..Default::default() }.encode_to_vec()
     }
 

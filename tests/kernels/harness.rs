@@ -113,7 +113,9 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
         OpKind::Elementwise(e) => e.expr.dtype(inputs),
         OpKind::Index(Index::TopK { places: true, .. } | Index::ArgMax { .. }) => Ok(DType::I64),
         OpKind::Conv(conv) => product(conv.bias, &conv.epilogue),
+        OpKind::ConvNd(conv) => product(conv.bias, &conv.epilogue),
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue),
+        OpKind::Norm(norm) => norm.epilogue.dtype(inputs),
         _ => Ok(inputs[0]),
     };
     result.unwrap_or(DType::F32)
