@@ -106,7 +106,8 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     // tract's table has no domains: it holds those of ONNX, and some of its traditional machine learning
     let builder = matches!(node.domain.as_str(), "" | "ai.onnx" | "ai.onnx.ml").then(|| context.framework.op_register.0.get(&node.op_type));
     let Some(builder) = builder.flatten() else {
-        let domain = if matches!(node.domain.as_str(), "" | "ai.onnx") { String::new() } else { format!("{}.", node.domain.escape_debug()) };
+        let domain =
+            if matches!(node.domain.as_str(), "" | "ai.onnx") { String::new() } else { format!("{}.", node.domain.escape_debug()) };
         return Some(format!("operator {domain}{operator} is not known ({NODES})"));
     };
     // a stored element type that is not known is said clearer here
