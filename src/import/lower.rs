@@ -46,13 +46,16 @@ use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::{input_names, some};
-use super::{einsum, scalar, typed};
+use super::{einsum, operators, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
     Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor,
     Unary,
 };
 use crate::ids::TensorId;
+
+/// Nothing here lowers the operator.
+const NOT_SUPPORTED: &str = "this operator is not supported yet";
 
 /// Why one node cannot be lowered.
 pub(super) type Reason = String;
@@ -61,6 +64,8 @@ pub(super) type Reason = String;
 struct Names<'a> {
     /// The first output of each node, by the node's name (of an unnamed node tract uses the output's name).
     nodes: BTreeMap<&'a str, &'a str>,
+    /// The operator of each node, by the node's name.
+    operators: BTreeMap<&'a str, (&'a str, &'a str)>,
     /// Initialisers; tract appends to their names, too (`weight` becomes `weight.0` where several nodes read it).
     initialisers: BTreeSet<&'a str>,
 }
@@ -70,10 +75,15 @@ impl<'a> Names<'a> {
         let nodes = proto.graph.iter().flat_map(|g| &g.node);
         let named = nodes.filter_map(|n| {
             let output = n.output.first()?.as_str();
-            Some((if n.name.is_empty() { output } else { n.name.as_str() }, output))
+            Some((if n.name.is_empty() { output } else { n.name.as_str() }, output, (n.domain.as_str(), n.op_type.as_str())))
         });
+        let named: Vec<_> = named.collect();
         let initialisers = proto.graph.iter().flat_map(|g| &g.initializer).map(|t| t.name.as_str());
-        Names { nodes: named.collect(), initialisers: initialisers.collect() }
+        Names {
+            nodes: named.iter().map(|&(name, output, _)| (name, output)).collect(),
+            operators: named.iter().map(|&(name, _, operator)| (name, operator)).collect(),
+            initialisers: initialisers.collect(),
+        }
     }
 
     /// The ONNX node that tract's node `name` came from: the longest ONNX name that `name` begins with, up to a dot; else `name`.
@@ -87,6 +97,26 @@ impl<'a> Names<'a> {
                 Some(dot) => prefix = &prefix[..dot],
                 None => return name,
             }
+        }
+    }
+
+    /// Whom to blame for a node of tract's that is refused: the ONNX operator it came from, with the table's reason where that is refused as a whole.
+    fn blame(&self, node: &TypedNode, reason: Reason) -> (String, Reason) {
+        match self.operators.get(self.node(&node.name)) {
+            Some(&(domain, name)) => {
+                let why = operators::find(domain, name).and_then(operators::Row::refusal).filter(|_| reason == NOT_SUPPORTED);
+                (name.to_string(), why.map_or(reason, str::to_string))
+            }
+            None => (node.op.name().into_owned(), reason),
+        }
+    }
+
+    /// The ONNX operator of a node of tract's that is refused wherever it stands, and why.
+    fn hopeless(&self, node: &TypedNode) -> Option<(String, Reason)> {
+        let &(domain, name) = self.operators.get(self.node(&node.name))?;
+        match operators::find(domain, name)?.support {
+            operators::Support::Refused { why } => Some((name.to_string(), why.to_string())),
+            _ => None,
         }
     }
 
@@ -129,6 +159,17 @@ pub(super) struct Lowering<'a> {
     pub(super) scope: Option<Scope>,
 }
 
+/// Operator and reason, and the nodes concerned.
+type Refused<'a> = BTreeMap<(String, Reason), Vec<&'a str>>;
+
+/// Several of tract's nodes may come from one ONNX node: it is named once.
+fn push<'a>(refused: &mut Refused<'a>, operator: String, reason: Reason, node: &'a str) {
+    let nodes = refused.entry((operator, reason)).or_default();
+    if !nodes.contains(&node) {
+        nodes.push(node);
+    }
+}
+
 /// The graph of the typed model `model`; input and output names come from `proto`.
 pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result<Graph> {
     let mut lowering = Lowering {
@@ -140,7 +181,7 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
         scope: None,
     };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
-    let mut refused: BTreeMap<(String, Reason), Vec<&str>> = BTreeMap::new();
+    let mut refused = Refused::new();
     // tract renames an input that is handed on as another tensor
     for (&input, name) in model.inputs.iter().zip(input_names(proto)) {
         if let Err(reason) = lowering.define_input(input, name) {
@@ -150,11 +191,19 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     for id in order {
         let node = model.node(id);
         let ready = node.inputs.iter().all(|i| lowering.tensors.contains_key(i) || lowering.unusable.contains_key(i));
-        if node.op_is::<TypedSource>() || !ready {
-            continue; // a node behind a refused one is not at fault
+        if node.op_is::<TypedSource>() {
+            continue;
+        }
+        if !ready {
+            // a node behind a refused one is not at fault, unless it would be refused in any case
+            if let Some((operator, reason)) = lowering.names.hopeless(node) {
+                push(&mut refused, operator, reason, lowering.names.node(&node.name));
+            }
+            continue;
         }
         if let Err(reason) = lowering.node(node) {
-            refused.entry((node.op.name().into_owned(), reason)).or_default().push(&node.name);
+            let (operator, reason) = lowering.names.blame(node, reason);
+            push(&mut refused, operator, reason, lowering.names.node(&node.name));
         }
     }
     for outlet in &model.outputs {
@@ -340,7 +389,7 @@ impl<'a> Lowering<'a> {
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             OpKind::Concat { axis: op.axis }
         } else {
-            return Err("this operator is not supported yet".into());
+            return Err(NOT_SUPPORTED.into());
         };
         self.finish(node, kind, inputs, output);
         Ok(())
