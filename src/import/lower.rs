@@ -40,6 +40,7 @@ use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::some;
+use super::empty::Remains;
 use super::{einsum, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
@@ -168,9 +169,16 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, a constant, an earlier output).
+    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). A constant is
+    /// copied by an operator of that name: what is downloaded must have been computed, or uploaded as an input.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
-        let id = self.tensors[&outlet];
+        let mut id = self.tensors[&outlet];
+        if self.graph.constant(id).is_some() && self.graph.tensor(id).elements() > 0 {
+            let copy = self.graph.add_tensor(self.graph.tensor(id).clone());
+            let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
+            self.graph.add_operator(Operator { name: name.to_string(), kind, inputs: vec![id], outputs: vec![copy] });
+            id = copy;
+        }
         let taken = !matches!(self.graph.tensor(id).origin, Origin::Operator(_)) || self.graph.outputs.contains(&id);
         let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
         self.graph.tensors[output.index()].name = name.to_string();
@@ -182,9 +190,6 @@ impl Lowering<'_> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
         let shape = fact.shape.as_concrete().ok_or_else(|| format!("its shape {:?} is not static: give --shapes", fact.shape))?.to_vec();
-        if shape.contains(&0) {
-            return Err("empty tensors are not supported yet".into());
-        }
         let name = self.names.tensor(self.model, outlet);
         Ok(Tensor { name, dtype, shape, origin })
     }
@@ -217,6 +222,11 @@ impl Lowering<'_> {
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
         let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
+        if output.elements() == 0 {
+            let nothing = self.filled(&output, Scalar::from_f64(output.dtype, 0.0));
+            self.tensors.insert(node.id.into(), nothing);
+            return Ok(());
+        }
         if self.movement(node, &inputs, &output)? {
             return Ok(());
         }
@@ -234,7 +244,10 @@ impl Lowering<'_> {
             return self.pool(node, &op.pool_spec, PoolKind::Average { count_include_pad: op.count_include_pad }, inputs, output);
         } else if let Some(op) = node.op_as::<EinSum>() {
             let shapes: Vec<_> = inputs.iter().map(|&t| self.graph.tensor(t).shape.as_slice()).collect();
-            OpKind::MatMul(einsum::matmul(op, &shapes, &output.shape)?)
+            let product = einsum::matmul(op, &shapes, &output.shape)?;
+            let operands = inputs.iter().map(|&t| self.cast(node, t, output.dtype)).collect();
+            self.finish(node, OpKind::MatMul(product), operands, output);
+            return Ok(());
         } else if let Some(op) = node.op_as::<TractReduce>() {
             let mut axes = op.axes.to_vec();
             axes.sort_unstable();
@@ -249,7 +262,8 @@ impl Lowering<'_> {
                     self.mean_of_squares(node, inputs[0], axes, output);
                     return Ok(());
                 }
-                other => return Err(format!("reduction {other:?} is not supported yet")),
+                Reducer::ArgMax(last) => ReduceKind::ArgMax { last },
+                Reducer::ArgMin(last) => ReduceKind::ArgMin { last },
             };
             OpKind::Reduce(Reduce { kind, axes })
         } else if let Some(op) = node.op_as::<RmsNorm>() {
@@ -290,9 +304,20 @@ impl Lowering<'_> {
 
     /// Adds the operator and its output.
     pub(super) fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
-        let output = self.graph.add_tensor(output);
-        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
-        self.tensors.insert(node.id.into(), output);
+        let result = self.operator(node, kind, inputs, output);
+        self.tensors.insert(node.id.into(), result);
+    }
+
+    /// Adds the operator and its output, unless there is nothing to compute; gives the tensor that holds its result.
+    pub(super) fn operator(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+        match self.without_empty(kind, inputs, &output) {
+            Remains::Tensor(result) => result,
+            Remains::Operator(kind, inputs) => {
+                let output = self.graph.add_tensor(output);
+                self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
+                output
+            }
+        }
     }
 
     fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {
@@ -301,6 +326,18 @@ impl Lowering<'_> {
         let id = self.graph.add_tensor(tensor);
         self.tensors.insert(node.id.into(), id);
         Ok(())
+    }
+
+    /// `id` in the type `to`, or `id` itself.
+    pub(super) fn cast(&mut self, node: &TypedNode, id: TensorId, to: DType) -> TensorId {
+        let tensor = self.graph.tensor(id);
+        if tensor.dtype == to {
+            return id;
+        }
+        let output =
+            Tensor { name: format!("{}.{}", tensor.name, to.name()), dtype: to, shape: tensor.shape.clone(), origin: Origin::Input };
+        let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) });
+        self.operator(node, kind, vec![id], output)
     }
 
     /// A view of `id` under `shape`, or `id` itself.
@@ -334,8 +371,7 @@ impl Lowering<'_> {
         let input = self.graph.tensor(inputs[0]).shape.clone();
         inputs[0] = self.reshaped(inputs[0], wide(&input));
         let shape = output.shape.clone();
-        let result = self.graph.add_tensor(Tensor { shape: wide(&shape), ..output });
-        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![result] });
+        let result = self.operator(node, kind, inputs, Tensor { shape: wide(&shape), ..output });
         let seen = self.reshaped(result, shape);
         self.tensors.insert(node.id.into(), seen);
         Ok(())

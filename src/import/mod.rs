@@ -8,12 +8,13 @@
 //!    of (all of them in one error), input shapes.
 //! 2. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
 //!    caught and reported as an error. `mend.rs` rewrites what tract types but cannot run.
-//! 3. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
+//! 3. `lower.rs`: translate tract's core operators to ours, or list all that cannot be. What has no elements is not computed (`empty.rs`).
 //!
 //! tract appears in this room only.
 
 mod decode;
 mod einsum;
+mod empty;
 mod lower;
 mod mend;
 mod movement;

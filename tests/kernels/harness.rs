@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::io::Write as _;
 use std::sync::Mutex;
 
-use hiosc::graph::{Constant, DType, Expr, Graph, OpKind, Operator, Origin, Scalar, Tensor as GraphTensor};
+use hiosc::graph::{Constant, DType, Expr, Graph, OpKind, Operator, Origin, Reduce, ReduceKind, Scalar, Tensor as GraphTensor};
 use hiosc::ids::{OpId, TensorId};
 use hiosc::kernel::{self, Kernel};
 use hiosc::vgpu;
@@ -112,6 +112,7 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
         OpKind::Elementwise(e) => e.expr.dtype(inputs),
         OpKind::Conv(conv) => product(conv.bias, &conv.epilogue),
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue),
+        OpKind::Reduce(Reduce { kind: ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. }, .. }) => Ok(DType::I64),
         _ => Ok(inputs[0]),
     };
     result.unwrap_or(DType::F32)
