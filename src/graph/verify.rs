@@ -10,7 +10,7 @@
 //!
 //! The shape rules are written from the operators' definitions, not from the code that lowers them.
 
-use super::{Conv, DType, Expr, Graph, MatMul, OpKind, Operator, Origin, Pad, PadMode, Pool, Reduce, Slice};
+use super::{Conv, DType, Expr, Graph, MatMul, OpKind, Operator, Origin, Pad, PadMode, Pool, Reduce, ReduceKind, Slice};
 use crate::error::{Error, Result};
 use crate::ids::TensorId;
 
@@ -149,6 +149,7 @@ fn check_types(kind: &OpKind, inputs: &[DType], output: DType) -> Result<(), Str
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue)?,
         OpKind::Elementwise(e) => e.expr.dtype(inputs)?,
         OpKind::Index(index) => index.dtype(inputs)?,
+        OpKind::Reduce(Reduce { kind: ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. }, .. }) => DType::I64,
         OpKind::Pad(Pad { mode: PadMode::Constant(value), .. }) if value.dtype() != output => {
             return Err(format!("padding of type {} in a tensor of type {}", value.dtype().name(), output.name()));
         }
