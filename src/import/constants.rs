@@ -7,8 +7,8 @@ use std::path::Path;
 use tract_onnx::pb::{self, tensor_proto::DataType};
 
 use crate::error::{Error, Result};
-use crate::run::runtime::npy;
 use crate::graph::{Constant, DType, shape_text};
+use crate::run::runtime::npy;
 
 /// A tensor with its values: what an input is fixed to.
 #[derive(Clone, Debug, PartialEq)]
