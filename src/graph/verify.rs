@@ -112,7 +112,9 @@ fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
             _ => Err("softmax keeps its one input's shape".into()),
         },
         OpKind::ConvNd(conv) => dense::check_conv_nd(conv, &inputs, output),
-        OpKind::PoolNd(pool) => dense::check_pool_nd(pool, &inputs, output),
+        OpKind::PoolNd(pool) => dense::check_pool_nd(&pool.axes, &inputs, output),
+        OpKind::PoolIndices(pool) => dense::check_pool_nd(&pool.axes, &inputs, output),
+        OpKind::Trilu(_) => dense::check_same(&inputs, output, 2),
         OpKind::Norm(norm) => dense::check_norm(norm, &inputs, output),
         OpKind::Lrn(_) => dense::check_same(&inputs, output, 2),
         OpKind::GridSample(sample) => dense::check_grid_sample(sample, &inputs, output),
@@ -151,6 +153,7 @@ fn check_types(kind: &OpKind, inputs: &[DType], output: DType) -> Result<(), Str
         OpKind::ConvNd(conv) => product(conv.bias, &conv.epilogue)?,
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue)?,
         OpKind::Norm(norm) => norm.epilogue.dtype(inputs)?,
+        OpKind::PoolIndices(_) => DType::I64,
         OpKind::Elementwise(e) => e.expr.dtype(inputs)?,
         OpKind::Pad(Pad { mode: PadMode::Constant(value), .. }) if value.dtype() != output => {
             return Err(format!("padding of type {} in a tensor of type {}", value.dtype().name(), output.name()));

@@ -22,6 +22,7 @@ mod lower;
 mod mend;
 mod movement;
 mod parse;
+mod quantised;
 mod resize;
 mod scalar;
 mod typed;

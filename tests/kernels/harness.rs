@@ -114,6 +114,7 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
         OpKind::ConvNd(conv) => product(conv.bias, &conv.epilogue),
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue),
         OpKind::Norm(norm) => norm.epilogue.dtype(inputs),
+        OpKind::PoolIndices(_) => Ok(DType::I64),
         _ => Ok(inputs[0]),
     };
     result.unwrap_or(DType::F32)
