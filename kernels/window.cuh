@@ -2,6 +2,7 @@
 //
 //   conv_window   one thread computes KT neighbouring channels of one point. Grid: (points / THREADS, K / KT, 1)
 //   pool_window   one output a thread. Grid: (outputs / THREADS, 1, 1)
+//   pool_indices  where the maxima are, one output a thread. Grid: (outputs / THREADS, 1, 1)
 //
 // The axes behind the channels are a Window of axis types. An axis says for each of its OUT places and TAPS taps which of its IN elements is read.
 // Shape of conv_window is a type with the integer constants
@@ -46,6 +47,13 @@ template <class Axis, class... Axes> struct Window<Axis, Axes...> {
     if (unsigned(place) >= unsigned(Axis::IN)) return false;
     if constexpr (sizeof...(Axes) > 0) return Inner::locate(at % Inner::OUT, tap % Inner::TAPS, offset);
     else return true;
+  }
+
+  // The place of an element counted with the first axis fastest; `stride` is how many elements lie in the axes before.
+  static __device__ __forceinline__ int column_major(int offset, int stride = 1) {
+    const int place = offset / Inner::IN * stride;
+    if constexpr (sizeof...(Axes) > 0) return place + Inner::column_major(offset % Inner::IN, stride * int(Axis::IN));
+    else return place;
   }
 
   // Whether the tap lies on an element or on padding.
@@ -122,6 +130,25 @@ template <class Window, class Kind, int PLANES, int THREADS, class T> __device__
     ++elements;
   }
   y[i] = convert<T>(Kind::finish(value, elements, padded));
+}
+
+template <class Window, bool COLUMN_MAJOR, int PLANES, int THREADS, class T>
+__device__ __forceinline__ void pool_indices(const T *x, long long *y) {
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= PLANES * Window::OUT) return;
+  const int point = i % Window::OUT, plane = i / Window::OUT * Window::IN;
+  x += plane;
+  int place = 0;
+  bool found = false;
+  for (int tap = 0; tap < Window::TAPS; ++tap) {
+    int offset = 0;
+    if (!Window::locate(point, tap, offset)) continue;
+    // the first largest; NaN counts as larger than any number
+    if (found && !(x[offset] > x[place]) && !(x[offset] != x[offset] && x[place] == x[place])) continue;
+    place = offset;
+    found = true;
+  }
+  y[i] = plane + (COLUMN_MAJOR ? Window::column_major(place) : place);
 }
 
 } // namespace hiosc

@@ -135,6 +135,7 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
             output * (2.0 * sum as f64 / idle as f64 + per_output(conv.epilogue.operations(), conv.bias))
         }
         OpKind::PoolNd(pool) => output * pool.axes.iter().map(|a| a.kernel as f64).product::<f64>(),
+        OpKind::PoolIndices(pool) => output * pool.axes.iter().map(|a| a.kernel as f64).product::<f64>(),
         // Two sums, a difference and a product.
         OpKind::Norm(norm) => output * (5.0 + norm.epilogue.operations() as f64),
         OpKind::Lrn(lrn) => output * (2.0 * lrn.size as f64 + 4.0),
@@ -146,7 +147,7 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
             let scores = (a.batch * a.heads * a.rows * a.columns) as f64;
             scores * (2.0 * (a.depth + a.value_depth) as f64 + 5.0)
         }
-        OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,
+        OpKind::Trilu(_) | OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,
     };
     if let OpKind::Index(Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. }) = operator.kind {
         // of what it reads from, as much as it writes

@@ -6,7 +6,7 @@
 
 use super::{Cell, DType, Index, Scalar};
 
-use super::dense::{Attention, ConvNd, GridSample, Lrn, Norm, PoolNd};
+use super::dense::{Attention, ConvNd, GridSample, Lrn, Norm, PoolIndices, PoolNd, Trilu};
 
 /// What an [`Operator`](super::Operator) computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +36,10 @@ pub enum OpKind {
     ConvNd(ConvNd),
     /// Pooling over any number of axes.
     PoolNd(PoolNd),
+    /// Where the maxima of a pooling are.
+    PoolIndices(PoolIndices),
+    /// One triangle of matrices.
+    Trilu(Trilu),
     /// Normalisation by mean and variance, or by the root mean square.
     Norm(Norm),
     /// Local response normalisation.
@@ -529,6 +533,8 @@ impl OpKind {
             OpKind::ConvNd(conv) if conv.transposed => "conv_transpose",
             OpKind::ConvNd(_) => "conv_nd",
             OpKind::PoolNd(_) => "pool_nd",
+            OpKind::PoolIndices(_) => "pool_indices",
+            OpKind::Trilu(_) => "trilu",
             OpKind::Norm(_) => "norm",
             OpKind::Lrn(_) => "lrn",
             OpKind::GridSample(_) => "grid_sample",

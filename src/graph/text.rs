@@ -134,6 +134,8 @@ impl Display for OpKind {
             OpKind::Softmax { axis } | OpKind::LogSoftmax { axis } | OpKind::Concat { axis } => write!(f, " axis {axis}")?,
             OpKind::ConvNd(c) => write!(f, "{c}")?,
             OpKind::PoolNd(p) => write!(f, "{p}")?,
+            OpKind::PoolIndices(p) => write!(f, "{p}")?,
+            OpKind::Trilu(t) => write!(f, "{t}")?,
             OpKind::Norm(n) => write!(f, "{n}")?,
             OpKind::Lrn(l) => write!(f, "{l}")?,
             OpKind::GridSample(g) => write!(f, "{g}")?,

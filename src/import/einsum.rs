@@ -10,6 +10,7 @@
 //! 3. *The result* is transposed if its axes stand in another order, and gets its axes of one element back.
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::axes::AxesMapping;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
 use super::lower::{Lowering, Reason};
@@ -32,20 +33,22 @@ impl Operand {
 
 impl Lowering<'_> {
     pub(super) fn einsum(&mut self, node: &TypedNode, op: &EinSum, inputs: &[TensorId], output: &Tensor) -> Result<(), Reason> {
-        if op.q_params.is_some() {
-            return Err("a quantised matrix product is not supported yet".into());
-        }
+        self.contraction(node, &op.axes, inputs, output)
+    }
+
+    /// The sum of products that `map` describes, of as many operands as there are `inputs`, in `output`'s type.
+    pub(super) fn contraction(&mut self, node: &TypedNode, map: &AxesMapping, inputs: &[TensorId], output: &Tensor) -> Result<(), Reason> {
         let made = self.graph.tensors.len();
         let mut einsum = Steps { lowering: self, node, output, made };
         let mut operands = Vec::new();
         for (slot, &id) in inputs.iter().enumerate() {
             let mut letters = vec![' '; einsum.shape(id).len()];
-            op.axes.iter_all_axes().for_each(|axis| axis.inputs[slot].iter().for_each(|&place| letters[place] = axis.repr));
+            map.iter_all_axes().for_each(|axis| axis.inputs[slot].iter().for_each(|&place| letters[place] = axis.repr));
             let id = einsum.typed(id);
             operands.push(einsum.alone(id, letters));
         }
         let mut letters = vec![' '; output.shape.len()];
-        op.axes.iter_all_axes().for_each(|axis| axis.outputs[0].iter().for_each(|&place| letters[place] = axis.repr));
+        map.iter_all_axes().for_each(|axis| axis.outputs[0].iter().for_each(|&place| letters[place] = axis.repr));
         let wanted: Vec<char> = letters.into_iter().zip(&output.shape).filter(|&(_, &size)| size != 1).map(|(letter, _)| letter).collect();
 
         for i in 0..operands.len() {

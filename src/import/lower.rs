@@ -20,7 +20,7 @@
 //! | `Scan`, `GruSeq` | their steps, one after the other (see `scan.rs`) |
 //! | `Fft`, `STFT` | a `MatMul` with a constant matrix (see `fourier.rs`) |
 //! | `Gather`, `Scatter`, `Topk`, `OneHot` and their kin | `Index`, or simpler (see `index.rs`) |
-//! | `CumSum`, `Trilu` | `CumSum`, a choice by a constant mask (see `triangle.rs`) |
+//! | `CumSum`, `Trilu` | `CumSum`, `Trilu` |
 //! | `LstmEpilogue`, `GruEpilogue` | `Cell` (see `cell.rs`) |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
@@ -305,12 +305,18 @@ impl<'a> Lowering<'a> {
         if let Some(reason) = node.inputs.iter().find_map(|i| self.unusable.get(i)) {
             return Err(format!("it reads a constant whose {reason}"));
         }
-        if node.op_is::<Identity>() {
+        if node.op_is::<Identity>() || node.op.name() == "OnnxMaxPoolIndices" {
             self.tensors.insert(node.id.into(), self.tensors[&node.inputs[0]]);
             return Ok(());
         }
         if self.cell(node)? {
             return Ok(());
+        }
+        if node.op.name() == "DynamicQuantizeLinearU8" {
+            return self.dynamic_quantisation(node, self.tensors[&node.inputs[0]]);
+        }
+        if let Some(op) = node.op_as::<MaxPool>().filter(|op| op.with_index_outputs.is_some()) {
+            return self.max_pool_with_indices(node, op, self.tensors[&node.inputs[0]]);
         }
         let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
         if self.index(node, &inputs)? {
@@ -326,18 +332,16 @@ impl<'a> Lowering<'a> {
             return Ok(());
         }
         let lowered = self.movement(node, &inputs, &output)?
+            || self.quantised(node, &inputs, &output)?
             || self.dense(node, &inputs, &output)?
             || self.fourier(node, &inputs, &output)?
-            || self.triangle(node, &inputs, &output)?;
+            || self.cumsum(node, &inputs, &output)?;
         if lowered {
             return Ok(());
         }
         let kind = if let Some(conv) = node.op_as::<TractConv>() {
             return self.conv(node, conv, inputs, output);
         } else if let Some(op) = node.op_as::<MaxPool>() {
-            if op.with_index_outputs.is_some() {
-                return Err("indices of a max pooling are not supported yet".into());
-            }
             return self.pool(node, &op.pool_spec, PoolKind::Max, inputs, output);
         } else if let Some(op) = node.op_as::<SumPool>() {
             let kind = if op.normalize { PoolKind::Average { count_include_pad: op.count_include_pad } } else { PoolKind::Sum };
@@ -425,18 +429,6 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// `id` in the type `to`, or `id` itself.
-    pub(super) fn cast(&mut self, node: &TypedNode, id: TensorId, to: DType) -> TensorId {
-        let tensor = self.graph.tensor(id);
-        if tensor.dtype == to {
-            return id;
-        }
-        let output =
-            Tensor { name: format!("{}.{}", tensor.name, to.name()), dtype: to, shape: tensor.shape.clone(), origin: Origin::Input };
-        let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) });
-        self.step(node, kind, vec![id], output)
-    }
-
     /// A view of `id` under `shape`, or `id` itself.
     pub(super) fn reshaped(&mut self, id: TensorId, shape: Vec<usize>) -> TensorId {
         if self.graph.tensor(id).shape == shape {
@@ -475,9 +467,6 @@ impl<'a> Lowering<'a> {
     }
 
     fn conv(&mut self, node: &TypedNode, conv: &TractConv, mut inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
-        if conv.q_params.is_some() {
-            return Err("quantised convolutions are not supported yet".into());
-        }
         if conv.kernel_fmt != KernelFormat::OIHW {
             return Err(format!("weights in layout {:?} are not supported yet", conv.kernel_fmt));
         }
@@ -503,29 +492,14 @@ impl<'a> Lowering<'a> {
         self.windowed(node, kind, inputs, output, &conv.pool_spec)
     }
 
-    /// The third of a convolution's `inputs` as one value a channel; dropped where it is zero.
-    pub(super) fn bias(&mut self, node: &TypedNode, inputs: &mut Vec<TensorId>, channels: usize) -> Result<(), Reason> {
-        inputs.truncate(3);
-        let bias = inputs.get(2).copied();
-        match bias.and_then(|b| self.graph.constant_f32(b)) {
-            // tract gives every convolution a bias, often one zero
-            Some(values) if values.iter().all(|&v| v == 0.0) => inputs.truncate(2),
-            Some(values) if values.len() == 1 && channels != 1 => {
-                let values: Arc<[f32]> = vec![values[0]; channels].into();
-                let name = format!("{}.bias", node.name);
-                let tensor = Tensor { name, dtype: DType::F32, shape: vec![channels], origin: Origin::Constant(Constant::F32(values)) };
-                inputs[2] = self.graph.add_tensor(tensor);
-            }
-            Some(_) => inputs[2] = self.reshaped(inputs[2], vec![channels]),
-            None if bias.is_some() && bias.is_some_and(|b| self.graph.tensor(b).elements() != channels as u64) => {
-                return Err("a computed bias must have one value a channel".into());
-            }
-            None => {}
-        }
-        Ok(())
-    }
-
-    fn pool(&mut self, node: &TypedNode, spec: &PoolSpec, kind: PoolKind, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
+    pub(super) fn pool(
+        &mut self,
+        node: &TypedNode,
+        spec: &PoolSpec,
+        kind: PoolKind,
+        inputs: Vec<TensorId>,
+        output: Tensor,
+    ) -> Result<(), Reason> {
         if spec.rank() > 2 || output.dtype != DType::F32 {
             return self.pool_nd(node, spec, kind, inputs[0], output);
         }
@@ -549,7 +523,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// What an expression reads for each of `inputs`, and those that it reads from memory: one constant value is part of the expression.
-    fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
+    pub(super) fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
         let mut kept = Vec::new();
         let operand = |&id: &TensorId| match self.graph.constant(id).and_then(Constant::only) {
             Some(value) => Expr::Const(value),

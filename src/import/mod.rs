@@ -16,6 +16,7 @@
 mod attention;
 mod cell;
 mod constants;
+mod cumsum;
 mod decode;
 mod dense;
 mod einsum;
@@ -27,11 +28,12 @@ mod mend;
 mod movement;
 pub mod operators;
 mod parse;
+mod quantised;
 mod resize;
 mod scalar;
 mod scan;
 mod survey;
-mod triangle;
+
 mod typed;
 mod window;
 

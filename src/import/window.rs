@@ -1,15 +1,18 @@
 //! Windows over three axes or more, and transposed convolutions over any number.
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::cnn::{Conv, Deconv, KernelFormat, PaddingSpec, PoolSpec};
+use tract_onnx::tract_core::ops::cnn::{Conv, Deconv, KernelFormat, MaxPool, PaddingSpec, PoolSpec};
 use tract_onnx::tract_core::ops::nn::DataFormat;
 
 use super::lower::{Lowering, Reason};
-use crate::graph::{ConvNd, Expr, OpKind, PoolKind, PoolNd, Tensor, WindowAxis};
+use crate::graph::{Constant, ConvNd, DType, Expr, OpKind, Origin, PoolIndices, PoolKind, PoolNd, Tensor, WindowAxis};
 use crate::ids::TensorId;
 
 impl Lowering<'_> {
     pub(super) fn conv_nd(&mut self, node: &TypedNode, conv: &Conv, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
+        if conv.kernel_fmt != KernelFormat::OIHW {
+            return Err(format!("weights in layout {:?} are not supported yet", conv.kernel_fmt));
+        }
         let axes = axes(&conv.pool_spec, &self.graph.tensor(inputs[0]).shape)?;
         self.any_conv(node, axes, false, &conv.pool_spec, conv.group, inputs, output)
     }
@@ -54,6 +57,44 @@ impl Lowering<'_> {
     pub(super) fn pool_nd(&mut self, node: &TypedNode, spec: &PoolSpec, kind: PoolKind, x: TensorId, output: Tensor) -> Result<(), Reason> {
         let axes = axes(spec, &self.graph.tensor(x).shape)?;
         self.batched(node, OpKind::PoolNd(PoolNd { kind, axes }), vec![x], output, spec);
+        Ok(())
+    }
+
+    /// A maximum pooling that says where its maxima are, too. tract counts within planes, and another operator turns that into ONNX's way of counting; ours
+    /// counts that way at once, and the other operator has nothing left to do.
+    pub(super) fn max_pool_with_indices(&mut self, node: &TypedNode, op: &MaxPool, x: TensorId) -> Result<(), Reason> {
+        let (values, indices) = (OutletId::new(node.id, 0), OutletId::new(node.id, 1));
+        let output = self.describe(values, Origin::Input)?;
+        let places = self.describe(indices, Origin::Input)?;
+        if matches!(op.pool_spec.data_format, DataFormat::CHW) || places.dtype != DType::I64 {
+            return Err("indices of such a max pooling are not supported".into());
+        }
+        let readers = &self.model.node(node.id).outputs[1].successors;
+        let reader = readers.first().map(|reader| format!("{:?}", self.model.node(reader.node).op)).unwrap_or_default();
+        let axes = axes(&op.pool_spec, &self.graph.tensor(x).shape)?;
+        let column_major = reader.contains("column_major: true");
+        let kind = OpKind::PoolIndices(PoolIndices { axes, column_major });
+        let places = self.step(node, kind, vec![x], places);
+        self.tensors.insert(indices, places);
+        self.pool(node, &op.pool_spec, PoolKind::Max, vec![x], output)
+    }
+
+    /// The third of a convolution's `inputs` as one value a channel; dropped where it is zero.
+    pub(super) fn bias(&mut self, node: &TypedNode, inputs: &mut Vec<TensorId>, channels: usize) -> Result<(), Reason> {
+        inputs.truncate(3);
+        let Some(&bias) = inputs.get(2) else { return Ok(()) };
+        let dtype = self.graph.tensor(bias).dtype;
+        match self.graph.constant(bias) {
+            // tract gives every convolution a bias, often one zero
+            Some(values) if values.bytes().iter().all(|&byte| byte == 0) => inputs.truncate(2),
+            Some(values) if values.len() == 1 && channels != 1 => {
+                let values = values.only().map(|value| Constant::repeated(value, channels)).ok_or("a bias without a value")?;
+                let name = format!("{}.bias", node.name);
+                inputs[2] = self.graph.add_tensor(Tensor { name, dtype, shape: vec![channels], origin: Origin::Constant(values) });
+            }
+            _ if self.graph.tensor(bias).elements() != channels as u64 => return Err("a bias must have one value a channel".into()),
+            _ => inputs[2] = self.reshaped(bias, vec![channels]),
+        }
         Ok(())
     }
 

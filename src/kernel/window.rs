@@ -4,7 +4,7 @@ use super::Site;
 use super::draft::{Draft, block_size, blocks, joined, shape_struct};
 use super::expr::Epilogue;
 use crate::Result;
-use crate::graph::{ConvNd, PoolKind, PoolNd, WindowAxis};
+use crate::graph::{ConvNd, PoolIndices, PoolKind, PoolNd, WindowAxis};
 
 pub(super) fn conv(site: &Site, conv: &ConvNd) -> Result<Vec<Draft>> {
     site.require(site.inputs.len() >= 2, "an operand is missing")?;
@@ -92,6 +92,32 @@ pub(super) fn pool(site: &Site, pool: &PoolNd) -> Result<Vec<Draft>> {
         static_shared_bytes: 0,
         registers: 32,
         body: vec![window(&pool.axes, &from[2..], &to[2..], false), format!("pool_window<Axes, {kind}, {planes}, {threads}>(x, y);")],
+    }])
+}
+
+pub(super) fn indices(site: &Site, pool: &PoolIndices) -> Result<Vec<Draft>> {
+    let x = site.only_input()?;
+    let (from, to) = (&x.shape, &site.output.shape);
+    site.require(from.len() == pool.axes.len() + 2 && to.len() == from.len() && from[..2] == to[..2], "its shapes contradict each other")?;
+    let planes = from[0] * from[1];
+    let outputs = site.output.elements();
+    let threads = block_size(outputs);
+    let order = if pool.column_major { "column" } else { "row" };
+    Ok(vec![Draft {
+        signature: format!("pool_{order}indices_n{planes}_{}", name(&pool.axes, &from[2..], &to[2..])),
+        candidate: format!("t{threads}"),
+        comment: vec![format!("Places of the maxima of windows: {planes} planes of {} give {}.", joined(&from[2..]), joined(&to[2..]))],
+        header: "window.cuh",
+        params: site.params(&["x"]),
+        sync: false,
+        threads,
+        grid: [blocks(outputs, threads), 1, 1],
+        static_shared_bytes: 0,
+        registers: 32,
+        body: vec![
+            window(&pool.axes, &from[2..], &to[2..], false),
+            format!("pool_indices<Axes, {}, {planes}, {threads}>(x, y);", pool.column_major),
+        ],
     }])
 }
 

@@ -20,6 +20,7 @@ pub enum Attr<'a> {
 }
 
 /// ONNX's numbers of element types.
+pub const U8: i32 = 2;
 pub const I32: i32 = 6;
 pub const I64: i32 = 7;
 pub const BOOL: i32 = 9;
@@ -82,9 +83,16 @@ impl Model {
         self
     }
 
-    /// One integer: an axis.
-    pub fn ints_scalar(mut self, name: &str, value: i64) -> Model {
-        let tensor = pb::TensorProto { name: name.into(), data_type: 7, int64_data: vec![value], ..Default::default() };
+    /// One integer.
+    pub fn int(mut self, name: &str, value: i64) -> Model {
+        let tensor = pb::TensorProto { name: name.into(), data_type: I64, int64_data: vec![value], ..Default::default() };
+        self.graph.initializer.push(tensor);
+        self
+    }
+
+    /// A number of type u8: a zero point.
+    pub fn byte(mut self, name: &str, value: u8) -> Model {
+        let tensor = pb::TensorProto { name: name.into(), data_type: U8, int32_data: vec![value.into()], ..Default::default() };
         self.graph.initializer.push(tensor);
         self
     }

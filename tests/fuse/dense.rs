@@ -3,7 +3,7 @@
 use hiosc::fuse::fuse;
 use hiosc::graph::Graph;
 
-use crate::common::onnx::{Attr, Model};
+use crate::common::onnx::{self, Attr, Model};
 use crate::{check, kinds};
 
 #[test]
@@ -189,4 +189,61 @@ fn attention_is_one_operator() {
     // too long for a block's shared memory: in parts
     let long = attention("attention_long", &[1, 4, 3, 300], &[1, 2, 5, 300], &[1, 4, 3, 300], Some(&[3, 5]), &[]);
     assert!(long.iter().filter(|kind| kind.starts_with("matmul")).count() == 2 && long.contains(&"softmax axis 3".to_string()), "{long:?}");
+}
+
+#[test]
+fn places_of_maxima_and_triangles() {
+    for (storage_order, name) in [(0, "rows"), (1, "columns")] {
+        let model = Model::new().input("x", &[2, 3, 6, 5]).output("y", &[2, 3, 3, 3]).output_of(onnx::I64, "i", &[2, 3, 3, 3]);
+        let attrs = [
+            Attr::Ints("kernel_shape", &[3, 3]),
+            Attr::Ints("strides", &[2, 2]),
+            Attr::Ints("pads", &[1, 1, 0, 1]),
+            Attr::Int("storage_order", storage_order),
+        ];
+        let graph = check(&format!("argmax_{name}"), model.node("MaxPool", &["x"], "y,i", &attrs));
+        assert_eq!(graph.operators.len(), 2, "{graph}");
+    }
+    let model = Model::new().input("x", &[2, 4, 5]).output("y", &[2, 4, 5]).int("k", -1);
+    let graph = check("triangle", model.node("Trilu", &["x", "k"], "y", &[Attr::Int("upper", 0)]));
+    assert_eq!(alone(&graph), "trilu lower diagonal -1");
+}
+
+#[test]
+fn gelu_by_tanh() {
+    let model = Model::new().input("x", &[3, 7]).output("y", &[3, 7]).opset(20);
+    let graph = check("gelu_tanh", model.node("Gelu", &["x"], "y", &[Attr::Text("approximate", "tanh")]));
+    assert_eq!(graph.operators.len(), 1, "{graph}");
+}
+
+#[test]
+fn quantised_operators() {
+    let quantised = |model: Model, name: &str, scale: f32, zero: u8| {
+        let (s, z) = (format!("{name}.scale"), format!("{name}.zero"));
+        model.weight(&s, &[], vec![scale]).byte(&z, zero)
+    };
+    let model = Model::new().input("x", &[1, 2, 5, 6]).output_of(onnx::U8, "y", &[1, 3, 5, 6]).random_weight("w", &[3, 2, 3, 3]);
+    let model = quantised(quantised(quantised(model, "x", 0.02, 120), "w", 0.01, 131), "y", 0.05, 100);
+    let model =
+        model.node("QuantizeLinear", &["x", "x.scale", "x.zero"], "qx", &[]).node("QuantizeLinear", &["w", "w.scale", "w.zero"], "qw", &[]);
+    let inputs = ["qx", "x.scale", "x.zero", "qw", "w.scale", "w.zero", "y.scale", "y.zero"];
+    let graph = check("qlinear_conv", model.node("QLinearConv", &inputs, "y", &[Attr::Ints("pads", &[1, 1, 1, 1])]));
+    assert!(kinds(&graph).iter().any(|kind| kind.starts_with("conv_nd 3x3")), "{graph}");
+
+    let model = Model::new().input("a", &[2, 3, 4]).input("b", &[2, 4, 5]).output("y", &[2, 3, 5]);
+    let model = quantised(quantised(quantised(model, "a", 0.02, 120), "b", 0.01, 131), "y", 0.03, 100);
+    let model =
+        model.node("QuantizeLinear", &["a", "a.scale", "a.zero"], "qa", &[]).node("QuantizeLinear", &["b", "b.scale", "b.zero"], "qb", &[]);
+    let inputs = ["qa", "a.scale", "a.zero", "qb", "b.scale", "b.zero", "y.scale", "y.zero"];
+    let model = model.node("QLinearMatMul", &inputs, "qy", &[]).node("DequantizeLinear", &["qy", "y.scale", "y.zero"], "y", &[]);
+    let graph = check("qlinear_matmul", model);
+    assert!(kinds(&graph).iter().any(|kind| kind.starts_with("matmul 2: 3x4x5")), "{graph}");
+
+    let model = Model::new().input("x", &[3, 4]).output_of(onnx::U8, "y", &[3, 4]).output("s", &[]).output_of(onnx::U8, "z", &[]);
+    check("dynamic_quantisation", model.node("DynamicQuantizeLinear", &["x"], "y,s,z", &[]));
+
+    let model = Model::new().input_of(onnx::U8, "a", &[3, 4]).input_of(onnx::U8, "b", &[4, 5]).output_of(onnx::I32, "y", &[3, 5]);
+    check("matmul_integer", model.node("MatMulInteger", &["a", "b"], "y", &[]));
+    let model = Model::new().input_of(onnx::U8, "x", &[1, 2, 5]).input_of(onnx::U8, "w", &[3, 2, 2]).output_of(onnx::I32, "y", &[1, 3, 4]);
+    check("conv_integer", model.node("ConvInteger", &["x", "w"], "y", &[]));
 }

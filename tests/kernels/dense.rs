@@ -1,7 +1,8 @@
 //! The families of `graph::dense` over awkward shapes; what must come out is what the plain interpreter says.
 
 use hiosc::graph::{
-    Attention, Binary, ConvNd, Expr, GridSample, Interpolation, Lrn, Norm, OpKind, Outside, PoolKind, PoolNd, Unary, WindowAxis,
+    Attention, Binary, ConvNd, DType, Expr, GridSample, Interpolation, Lrn, MatMul, Norm, OpKind, Outside, PoolIndices, PoolKind, PoolNd,
+    Trilu, Unary, WindowAxis,
 };
 
 use super::harness::{Case, Random, Tensor, check, graph_of};
@@ -50,7 +51,8 @@ fn conv_case(r: &mut Random, x: &[usize], k: usize, conv: ConvNd, beyond: usize)
     }
     (1..conv.epilogue.inputs()).for_each(|_| inputs.push(r.tensor(&out)));
     // the same sums over magnitudes
-    let sizes: Vec<Tensor> = inputs.iter().map(|x| Tensor { values: x.floats().iter().map(|v| v.abs()).collect::<Vec<f32>>().into(), ..x.clone() }).collect();
+    let sizes: Vec<Tensor> =
+        inputs.iter().map(|x| Tensor { values: x.floats().iter().map(|v| v.abs()).collect::<Vec<f32>>().into(), ..x.clone() }).collect();
     let kind = OpKind::ConvNd(conv);
     let scale = interpreted(&kind, &sizes, &out).iter().map(|s| s.abs() + 1.0).collect();
     case(kind, inputs, &out, 4e-6, Some(scale))
@@ -288,6 +290,79 @@ fn attentions() {
     }
 }
 
+#[test]
+fn triangles_of_every_type() {
+    let mut r = Random(27);
+    let mut cases = Vec::new();
+    for (i, dtype) in DType::ALL.into_iter().enumerate() {
+        for (shape, diagonal) in [(&[3, 5][..], 0), (&[2, 4, 3], -1), (&[2, 1, 7], 2), (&[4, 4], 9), (&[4, 4], -9)] {
+            let kind = OpKind::Trilu(Trilu { upper: i % 2 == 0, diagonal });
+            cases.push(crate::typed_case(kind, vec![r.typed(dtype, shape)], shape, 0.0));
+        }
+    }
+    check("triangles of every type", cases);
+}
+
+#[test]
+fn places_of_maxima() {
+    let mut r = Random(28);
+    let mut cases = Vec::new();
+    /// Shape of the input, window, extents of the output.
+    type Form = (&'static [usize], &'static [[usize; 5]], &'static [usize]);
+    let forms: [Form; 4] = [
+        (&[2, 3, 9], &[[3, 2, 1, 0, 0]], &[4]),
+        (&[1, 2, 5, 6], &[[3, 2, 1, 1, 1], [2, 1, 2, 0, 1]], &[3, 5]),
+        (&[1, 2, 4, 3, 5], &[[2, 2, 1, 0, 0], [3, 1, 1, 1, 1], [2, 3, 1, 0, 1]], &[2, 3, 2]),
+        (&[1, 2, 4, 4], &[[3, 2, 1, 0, 0]; 2], &[2, 2]), // ceil mode
+    ];
+    for (shape, axes, out) in forms {
+        for (dtype, column_major) in [(DType::F32, false), (DType::F32, true), (DType::I8, false), (DType::U8, true)] {
+            let pool = PoolIndices { axes: axes.iter().map(|&a| axis(a)).collect(), column_major };
+            let out = [&shape[..2], out].concat();
+            cases.push(crate::typed_case(OpKind::PoolIndices(pool), vec![r.typed(dtype, shape)], &out, 0.0));
+        }
+    }
+    check("places of maxima", cases);
+}
+
+#[test]
+fn sums_of_other_types() {
+    let mut r = Random(29);
+    let mut cases = Vec::new();
+    for dtype in [DType::I8, DType::U8, DType::I32, DType::I64, DType::U64] {
+        // integers are exact, extreme ones included: they wrap around
+        for transposed in [false, true] {
+            let axes = vec![axis([2, 2, 1, 0, 0]), axis([3, 1, 1, 1, 1])];
+            let kind = OpKind::ConvNd(ConvNd { transposed, axes, groups: 2, bias: true, epilogue: Expr::identity() });
+            let inputs = vec![r.typed(dtype, &[2, 4, 6, 5]), r.typed(dtype, &[6, 2, 2, 3]), r.typed(dtype, &[6])];
+            let out = if transposed { [2, 6, 12, 5] } else { [2, 6, 3, 5] };
+            cases.push(crate::typed_case(kind, inputs, &out, 0.0));
+        }
+        for kind in [PoolKind::Max, PoolKind::Sum] {
+            let pool = PoolNd { kind, axes: vec![axis([3, 2, 1, 1, 1]), axis([2, 1, 1, 0, 0])] };
+            cases.push(crate::typed_case(OpKind::PoolNd(pool), vec![r.typed(dtype, &[1, 3, 7, 4])], &[1, 3, 4, 3], 0.0));
+        }
+        let strides = ([20, 5, 1], [0, 1, 5], [12, 3, 1]);
+        let matmul = MatMul {
+            batch: 2,
+            m: 4,
+            n: 3,
+            k: 5,
+            a_strides: strides.0,
+            b_strides: strides.1,
+            c_strides: strides.2,
+            bias: dtype == DType::I32,
+            epilogue: Expr::identity(),
+        };
+        let mut inputs = vec![r.typed(dtype, &[2, 4, 5]), r.typed(dtype, &[3, 5])];
+        if matmul.bias {
+            inputs.push(r.typed(dtype, &[3]));
+        }
+        cases.push(crate::typed_case(OpKind::MatMul(matmul), inputs, &[2, 4, 3], 0.0));
+    }
+    check("sums of other types", cases);
+}
+
 /// One of each family, small, for compilers that only compile.
 pub fn one_of_each(r: &mut Random) -> Vec<Case> {
     let plain = Expr::identity();
@@ -321,6 +396,11 @@ pub fn one_of_each(r: &mut Random) -> Vec<Case> {
             simple(OpKind::Norm(Norm { centred, axes: axes.to_vec(), epsilon: 1e-5, epilogue: last }), inputs, shape);
         }
     }
+    simple(OpKind::Trilu(Trilu { upper: true, diagonal: -1 }), &[&[2, 3, 4]], &[2, 3, 4]);
+    for column_major in [false, true] {
+        let indices = PoolIndices { axes: vec![axis([2, 2, 1, 1, 0]); 2], column_major };
+        simple(OpKind::PoolIndices(indices), &[&[1, 2, 5, 5]], &[1, 2, 3, 3]);
+    }
     simple(OpKind::Lrn(Lrn { size: 3, alpha: 1e-4, beta: 0.75, bias: 1.0 }), &[&[1, 4, 5]], &[1, 4, 5]);
     simple(OpKind::LogSoftmax { axis: 1 }, &[&[3, 600]], &[3, 600]);
     simple(OpKind::LogSoftmax { axis: 0 }, &[&[3, 600]], &[3, 600]);
@@ -332,5 +412,13 @@ pub fn one_of_each(r: &mut Random) -> Vec<Case> {
     }
     let linear = GridSample { interpolation: Interpolation::Linear, outside: Outside::Zeros, align_corners: false };
     simple(OpKind::GridSample(linear), &[&[1, 3, 4, 5, 6], &[1, 2, 2, 2, 3]], &[1, 3, 2, 2, 2]);
+    let plain = conv(false, &[[2, 2, 1, 1, 0]; 3]);
+    for dtype in [DType::I32, DType::F64, DType::F16] {
+        let inputs = vec![r.typed(dtype, &[1, 4, 5, 6, 3]), r.typed(dtype, &[8, 4, 2, 2, 2])];
+        cases.push(Case { kind: OpKind::ConvNd(plain.clone()), inputs, out: vec![1, 8, 3, 3, 2], expected: Default::default() });
+        let pool = PoolNd { kind: PoolKind::Average { count_include_pad: true }, axes: vec![axis([2, 2, 1, 1, 0]); 3] };
+        let inputs = vec![r.typed(dtype, &[1, 2, 5, 5, 5])];
+        cases.push(Case { kind: OpKind::PoolNd(pool), inputs, out: vec![1, 2, 3, 3, 3], expected: Default::default() });
+    }
     cases
 }

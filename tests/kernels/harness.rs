@@ -117,6 +117,7 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue),
         OpKind::Norm(norm) => norm.epilogue.dtype(inputs),
         OpKind::Reduce(Reduce { kind: ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. }, .. }) => Ok(DType::I64),
+        OpKind::PoolIndices(_) => Ok(DType::I64),
         _ => Ok(inputs[0]),
     };
     result.unwrap_or(DType::F32)

@@ -1,6 +1,6 @@
 //! Shape rules of the operators in `graph::dense`.
 
-use super::super::{Attention, ConvNd, GridSample, Norm, PoolNd, WindowAxis};
+use super::super::{Attention, ConvNd, GridSample, Norm, WindowAxis};
 use super::check_tail;
 
 fn sound_window(axes: &[WindowAxis], rank: usize) -> Result<(), String> {
@@ -33,9 +33,9 @@ pub fn check_conv_nd(conv: &ConvNd, inputs: &[&[usize]], output: &[usize]) -> Re
     check_tail(rest, conv.bias, weights[0], &conv.epilogue, output)
 }
 
-pub fn check_pool_nd(pool: &PoolNd, inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
+pub fn check_pool_nd(axes: &[WindowAxis], inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
     let &[x] = inputs else { return Err("needs one input".into()) };
-    sound_window(&pool.axes, x.len())?;
+    sound_window(axes, x.len())?;
     if x.len() != output.len() || x[..2] != output[..2] {
         return Err(format!("output {output:?} does not follow from input {x:?}"));
     }
@@ -43,7 +43,7 @@ pub fn check_pool_nd(pool: &PoolNd, inputs: &[&[usize]], output: &[usize]) -> Re
     let begins = |(axis, (&size, &windows)): (&WindowAxis, (&usize, &usize))| {
         windows == 0 || (windows - 1) * axis.stride < size + axis.pad_begin + axis.pad_end
     };
-    if pool.axes.iter().zip(x[2..].iter().zip(&output[2..])).all(begins) {
+    if axes.iter().zip(x[2..].iter().zip(&output[2..])).all(begins) {
         Ok(())
     } else {
         Err(format!("a window of {output:?} begins behind {x:?}"))

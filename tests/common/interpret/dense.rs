@@ -1,11 +1,11 @@
 //! The operators of `graph::dense`, from their definitions.
 
-use hiosc::graph::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolKind, PoolNd, WindowAxis};
+use hiosc::graph::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolIndices, PoolKind, PoolNd, Trilu, WindowAxis};
 
 use hiosc::graph::{DType, ReduceKind};
 
 use super::{mean, one, ravel, reduce, sum, unravel};
-use crate::common::number::{Number, Rounding, eval};
+use crate::common::number::{Number, Rounding, Value, eval};
 
 /// The values of f32 tensors.
 pub fn floats(args: &[Vec<Number>]) -> Vec<Vec<f32>> {
@@ -87,6 +87,42 @@ pub fn pool(p: &PoolNd, of: DType, x: &[Number], shape: &[usize], out: &[usize])
         }
     };
     (0..out.iter().product()).map(value).collect()
+}
+
+pub fn pool_indices(p: &PoolIndices, x: &[Number], shape: &[usize], out: &[usize]) -> Vec<Number> {
+    let taps = taps(&p.axes);
+    let value = |i: usize| {
+        let index = unravel(i, out);
+        let mut best: Option<(f64, Vec<usize>)> = None;
+        for tap in &taps {
+            let Some(place) = read(&p.axes, false, &index[2..], tap, &shape[2..]) else { continue };
+            let v = x[ravel(&[&index[..2], &place[..]].concat(), shape)].f64();
+            if best.as_ref().is_none_or(|(largest, _)| v > *largest || (v.is_nan() && !largest.is_nan())) {
+                best = Some((v, place));
+            }
+        }
+        let place = best.map_or(vec![0; shape.len() - 2], |(_, place)| place);
+        let plane: usize = shape[2..].iter().product();
+        let within = if p.column_major {
+            let reversed = |v: &[usize]| v.iter().rev().copied().collect::<Vec<_>>();
+            ravel(&reversed(&place), &reversed(&shape[2..]))
+        } else {
+            ravel(&place, &shape[2..])
+        };
+        Number::new(DType::I64, Value::Int((ravel(&index[..2], &shape[..2]) * plane + within) as i128))
+    };
+    (0..out.iter().product()).map(value).collect()
+}
+
+pub fn trilu(t: &Trilu, of: DType, x: &[Number], shape: &[usize]) -> Vec<Number> {
+    let zero = Number::new(of, if of.is_float() { Value::Float(0.0) } else { Value::Int(0) });
+    let value = |i: usize| {
+        let index = unravel(i, shape);
+        let (row, column) = (index[shape.len() - 2] as i64, index[shape.len() - 1] as i64);
+        let stays = if t.upper { column >= row + t.diagonal } else { column <= row + t.diagonal };
+        if stays { x[i] } else { zero }
+    };
+    (0..x.len()).map(value).collect()
 }
 
 pub fn log_softmax(axis: usize, x: &[f32], shape: &[usize]) -> Vec<f32> {
