@@ -70,9 +70,13 @@ impl Inspection {
     /// The same for programs. Keys are stable.
     pub fn json(&self) -> Value {
         let survey = &self.survey;
-        let ports = |ports: &[(String, String)]| -> Value { ports.iter().map(|(name, text)| json!({ "name": name, "type": text })).collect() };
-        let operators: Value =
-            survey.operators.iter().map(|o| json!({ "name": o.name, "nodes": o.nodes, "refusal": o.refusal, "becomes": o.becomes() })).collect();
+        let ports =
+            |ports: &[(String, String)]| -> Value { ports.iter().map(|(name, text)| json!({ "name": name, "type": text })).collect() };
+        let operators: Value = survey
+            .operators
+            .iter()
+            .map(|o| json!({ "name": o.name, "nodes": o.nodes, "refusal": o.refusal, "becomes": o.becomes() }))
+            .collect();
         json!({
             "model": self.model,
             "supported": self.compiled.is_some(),
@@ -94,7 +98,10 @@ impl Inspection {
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let survey = &self.survey;
-        let opsets = survey.opsets.iter().map(|(domain, version)| format!("{}{version}", if domain.is_empty() { String::new() } else { format!("{domain} ") }));
+        let opsets = survey
+            .opsets
+            .iter()
+            .map(|(domain, version)| format!("{}{version}", if domain.is_empty() { String::new() } else { format!("{domain} ") }));
         writeln!(f, "model      {}, opset {}", self.model, opsets.collect::<Vec<_>>().join(", "))?;
         for (name, text) in &survey.inputs {
             writeln!(f, "input      {text}  {name:?}")?;
