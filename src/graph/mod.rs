@@ -9,6 +9,8 @@
 //!
 //! Rules that [`Graph::verify`] holds the graph to are listed in `verify.rs`; the text form is in `text.rs`.
 
+mod cell;
+mod index;
 mod op;
 mod order;
 mod text;
@@ -19,7 +21,9 @@ use std::sync::Arc;
 
 use petgraph::graph::DiGraph;
 
-pub use op::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
+pub use cell::Cell;
+pub use index::{Index, Update};
+pub use op::{Binary, Conv, CumSum, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
 pub use value::{Constant, Scalar};
 
 use crate::ids::{OpId, TensorId};

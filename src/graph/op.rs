@@ -4,7 +4,7 @@
 //! tensors; what is here are the attributes. Layout is NCHW for activations and OIHW for convolution weights. Operands and result have one element
 //! type unless an operator says otherwise; the expression of an elementwise operator or an epilogue may lead to another.
 
-use super::{DType, Scalar};
+use super::{Cell, DType, Index, Scalar};
 
 /// What an [`Operator`](super::Operator) computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +39,12 @@ pub enum OpKind {
     Slice(Slice),
     /// The one input with a frame around it.
     Pad(Pad),
+    /// Reads or writes by index, or orders elements. Inputs: as [`Index`] says.
+    Index(Index),
+    /// Running sums along an axis. One input.
+    CumSum(CumSum),
+    /// The last part of one step of a recurrent layer. Inputs: gates and states as [`Cell`] says.
+    Cell(Cell),
     /// Same elements in the same order under another shape (reshape, squeeze, flatten). The `free-views` rule removes it.
     Reshape,
 }
@@ -170,6 +176,17 @@ pub struct Pad {
     pub after: Vec<usize>,
     /// What they are.
     pub mode: PadMode,
+}
+
+/// Attributes of a running sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CumSum {
+    /// The axis along which elements are added.
+    pub axis: usize,
+    /// Whether each sum leaves out its own element.
+    pub exclusive: bool,
+    /// Whether sums begin at the end of the axis.
+    pub reverse: bool,
 }
 
 /// Attributes of an elementwise operator.
@@ -463,6 +480,9 @@ impl OpKind {
             OpKind::Reduce(_) => "reduce",
             OpKind::Elementwise(_) => "elementwise",
             OpKind::Softmax { .. } => "softmax",
+            OpKind::Index(index) => index.name(),
+            OpKind::CumSum(_) => "cumsum",
+            OpKind::Cell(_) => "cell",
             OpKind::Concat { .. } => "concat",
             OpKind::Transpose { .. } => "transpose",
             OpKind::Slice(_) => "slice",

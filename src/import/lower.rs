@@ -16,6 +16,11 @@
 //! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
 //! | `Softmax` of one axis, `TypedConcat` | `Softmax`, `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
+//! | `Scan`, `GruSeq` | their steps, one after the other (see `scan.rs`) |
+//! | `Fft`, `STFT` | a `MatMul` with a constant matrix (see `fourier.rs`) |
+//! | `Gather`, `Scatter`, `Topk`, `OneHot` and their kin | `Index`, or simpler (see `index.rs`) |
+//! | `CumSum`, `Trilu` | `CumSum`, a choice by a constant mask (see `triangle.rs`) |
+//! | `LstmEpilogue`, `GruEpilogue` | `Cell` (see `cell.rs`) |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
 //! Element types are tract's; its symbolic dimensions, where values of them remain, are i64. A constant of a type that has no form here is an error only for
@@ -37,6 +42,7 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::nn::resize::Resize;
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer, RmsNorm, Softmax, SoftmaxKind};
+use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::{input_names, some};
@@ -138,6 +144,14 @@ impl<'a> Names<'a> {
     }
 }
 
+/// Where names come from inside a loop's body.
+pub(super) struct Scope {
+    /// Stands before every name: `LSTM_0.step-3`.
+    pub(super) prefix: String,
+    /// What tract puts before the names of the body, and the prefix says already.
+    pub(super) known: String,
+}
+
 /// The graph so far.
 pub(super) struct Lowering<'a> {
     pub(super) model: &'a TypedModel,
@@ -145,7 +159,9 @@ pub(super) struct Lowering<'a> {
     pub(super) graph: Graph,
     pub(super) tensors: BTreeMap<OutletId, TensorId>,
     /// Constants that have no form here, and why; an error for who reads them.
-    unusable: BTreeMap<OutletId, Reason>,
+    pub(super) unusable: BTreeMap<OutletId, Reason>,
+    /// The loop's body that `model` is, if it is one.
+    pub(super) scope: Option<Scope>,
 }
 
 /// Operator and reason, and the nodes concerned.
@@ -167,6 +183,7 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
         graph: Graph { name, ..Graph::default() },
         tensors: BTreeMap::new(),
         unusable: BTreeMap::new(),
+        scope: None,
     };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
     let mut refused = Refused::new();
@@ -214,7 +231,7 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     Ok(lowering.graph)
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
     fn define_input(&mut self, outlet: OutletId, name: &str) -> Result<(), Reason> {
         let tensor = Tensor { name: name.into(), ..self.describe(outlet, Origin::Input)? };
         let id = self.graph.add_tensor(tensor);
@@ -240,16 +257,39 @@ impl Lowering<'_> {
         self.graph.outputs.push(output);
     }
 
+    /// The name for what `node` computes: that of its ONNX node, or its own in a loop's step.
+    pub(super) fn operator_name(&self, node: &TypedNode) -> String {
+        match &self.scope {
+            None => self.names.node(&node.name).to_string(),
+            Some(Scope { prefix, known }) => format!("{prefix}.{}", node.name.strip_prefix(known).unwrap_or(&node.name)),
+        }
+    }
+
     /// Name, type and shape of what `outlet` carries.
-    fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
+    pub(super) fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
-        let shape = fact.shape.as_concrete().ok_or_else(|| format!("its shape {:?} is not static: give --shapes", fact.shape))?.to_vec();
+        let shape = fact.shape.as_concrete().ok_or_else(|| self.open_shape(outlet))?.to_vec();
         if shape.contains(&0) {
             return Err("empty tensors are not supported yet".into());
         }
-        let name = self.names.tensor(self.model, outlet);
+        let name = match &self.scope {
+            None => self.names.tensor(self.model, outlet),
+            Some(_) if outlet.slot == 0 => self.operator_name(self.model.node(outlet.node)),
+            Some(_) => format!("{}.{}", self.operator_name(self.model.node(outlet.node)), outlet.slot),
+        };
         Ok(Tensor { name, dtype, shape, origin })
+    }
+
+    /// Why the shape of what `outlet` carries is not known.
+    fn open_shape(&self, outlet: OutletId) -> Reason {
+        let node = self.model.node(outlet.node);
+        let shape = &node.outputs[outlet.slot].fact.shape;
+        let known = |input: &OutletId| self.model.outlet_fact(*input).is_ok_and(|fact| fact.shape.as_concrete().is_some());
+        if !node.inputs.is_empty() && node.inputs.iter().all(known) {
+            return format!("the shape of its result, {shape:?}, depends on values that are known only when the model runs");
+        }
+        format!("its shape {shape:?} is not static: give --shapes")
     }
 
     /// tract's type of what `outlet` carries.
@@ -257,7 +297,7 @@ impl Lowering<'_> {
         Ok(self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?.datum_type)
     }
 
-    fn node(&mut self, node: &TypedNode) -> Result<(), Reason> {
+    pub(super) fn node(&mut self, node: &'a TypedNode) -> Result<(), Reason> {
         if let Some(constant) = node.op_as::<Const>() {
             if let Err(reason) = self.constant(node, constant.val()) {
                 self.unusable.insert(node.id.into(), reason);
@@ -268,6 +308,9 @@ impl Lowering<'_> {
             let output = self.describe(node.id.into(), Origin::Input)?;
             return self.resize(node, op, output);
         }
+        if let Some(op) = node.op_as::<Scan>() {
+            return self.scan(node, op);
+        }
         if let Some(reason) = node.inputs.iter().find_map(|i| self.unusable.get(i)) {
             return Err(format!("it reads a constant whose {reason}"));
         }
@@ -275,12 +318,18 @@ impl Lowering<'_> {
             self.tensors.insert(node.id.into(), self.tensors[&node.inputs[0]]);
             return Ok(());
         }
+        if self.cell(node)? {
+            return Ok(());
+        }
+        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
+        if self.index(node, &inputs)? {
+            return Ok(());
+        }
         if node.outputs.len() != 1 {
             return Err("more than one output is not supported yet".into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
-        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
-        if self.movement(node, &inputs, &output)? {
+        if self.movement(node, &inputs, &output)? || self.fourier(node, &inputs, &output)? || self.triangle(node, &inputs, &output)? {
             return Ok(());
         }
         let kind = if let Some(conv) = node.op_as::<TractConv>() {
@@ -353,9 +402,24 @@ impl Lowering<'_> {
 
     /// Adds the operator and its output.
     pub(super) fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
-        let output = self.graph.add_tensor(output);
-        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
+        let output = self.add(self.operator_name(node), kind, inputs, output);
         self.tensors.insert(node.id.into(), output);
+    }
+
+    /// Adds an operator called `name` and its output; gives the latter.
+    pub(super) fn add(&mut self, name: String, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+        let output = self.graph.add_tensor(output);
+        self.graph.add_operator(Operator { name, kind, inputs, outputs: vec![output] });
+        output
+    }
+
+    /// Makes `id` the output `slot` of `node`, under the name and shape that tract knows it by.
+    pub(super) fn provide(&mut self, node: &TypedNode, slot: usize, id: TensorId) -> Result<(), Reason> {
+        let outlet = OutletId::new(node.id, slot);
+        let view = self.describe(outlet, Origin::View(id))?;
+        let view = self.graph.add_tensor(view);
+        self.tensors.insert(outlet, view);
+        Ok(())
     }
 
     fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {
@@ -398,7 +462,7 @@ impl Lowering<'_> {
         inputs[0] = self.reshaped(inputs[0], wide(&input));
         let shape = output.shape.clone();
         let result = self.graph.add_tensor(Tensor { shape: wide(&shape), ..output });
-        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![result] });
+        self.graph.add_operator(Operator { name: self.operator_name(node), kind, inputs, outputs: vec![result] });
         let seen = self.reshaped(result, shape);
         self.tensors.insert(node.id.into(), seen);
         Ok(())

@@ -14,9 +14,12 @@
 //!
 //! tract appears in this room only.
 
+mod cell;
 mod constants;
 mod decode;
 mod einsum;
+mod fourier;
+mod index;
 mod inline;
 mod lower;
 mod mend;
@@ -25,7 +28,9 @@ pub mod operators;
 mod parse;
 mod resize;
 mod scalar;
+mod scan;
 mod survey;
+mod triangle;
 mod typed;
 
 use std::collections::BTreeMap;

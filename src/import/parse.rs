@@ -104,9 +104,10 @@ impl<'a> Problems<'a> {
 /// Why `node` cannot be parsed.
 fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     let operator = node.op_type.escape_debug();
+    // tract's table has no domains: it holds those of ONNX, and some of its traditional machine learning
     let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
-    let builder = context.framework.op_register.0.get(&node.op_type).filter(|_| standard);
-    let Some(builder) = builder else {
+    let known = standard || node.domain == "ai.onnx.ml";
+    let Some(builder) = context.framework.op_register.0.get(&node.op_type).filter(|_| known) else {
         let full = if standard { operator.to_string() } else { format!("{}.{operator}", node.domain.escape_debug()) };
         return Some(match operators::find(&node.domain, &node.op_type).and_then(Row::refusal) {
             Some(why) => format!("{full} ({NODES}): {why}"),

@@ -19,13 +19,16 @@
 //!
 //! Not supported, and said so ([`Error::Unsupported`]): tensors of 2^31 elements or more, tensors of no elements.
 
+mod cell;
 mod concat;
 mod conv;
 mod copy;
+mod cumsum;
 mod draft;
 mod elementwise;
 mod expr;
 mod images;
+mod index;
 mod matmul;
 mod pool;
 mod reduce;
@@ -87,6 +90,9 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::Transpose { permutation } => copy::transpose(&site, permutation)?,
         OpKind::Slice(slice) => copy::slice(&site, slice)?,
         OpKind::Pad(pad) => copy::pad(&site, pad)?,
+        OpKind::Index(index) => index::drafts(&site, *index)?,
+        OpKind::CumSum(sum) => cumsum::drafts(&site, sum)?,
+        OpKind::Cell(cell) => cell::drafts(&site, *cell)?,
         OpKind::Reshape => return Err(site.wrong("a reshape has no kernel: the free-views rule should have removed it")),
     };
     let kernels: Vec<Kernel> = drafts.into_iter().filter_map(draft::Draft::finish).collect();
