@@ -6,8 +6,9 @@ use std::path::Path;
 
 use tract_onnx::pb::{self, tensor_proto::DataType};
 
+use super::typed::onnx_type;
 use crate::error::{Error, Result};
-use crate::graph::{Constant, DType, shape_text};
+use crate::graph::{Constant, shape_text};
 use crate::run::runtime::npy;
 
 /// A tensor with its values: what an input is fixed to.
@@ -69,21 +70,4 @@ pub fn fix<'a>(graph: &mut pb::GraphProto, constants: impl IntoIterator<Item = (
         });
     }
     Ok(())
-}
-
-fn onnx_type(dtype: DType) -> DataType {
-    match dtype {
-        DType::Bool => DataType::Bool,
-        DType::I8 => DataType::Int8,
-        DType::I16 => DataType::Int16,
-        DType::I32 => DataType::Int32,
-        DType::I64 => DataType::Int64,
-        DType::U8 => DataType::Uint8,
-        DType::U16 => DataType::Uint16,
-        DType::U32 => DataType::Uint32,
-        DType::U64 => DataType::Uint64,
-        DType::F16 => DataType::Float16,
-        DType::F32 => DataType::Float,
-        DType::F64 => DataType::Double,
-    }
 }

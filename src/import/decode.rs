@@ -38,7 +38,7 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<pb::ModelProto> {
 }
 
 /// All tensors that the file stores: initialisers and tensors in attributes, subgraphs included.
-fn stored_tensors<'a>(graph: &'a pb::GraphProto, all: &mut Vec<&'a pb::TensorProto>) {
+pub fn stored_tensors<'a>(graph: &'a pb::GraphProto, all: &mut Vec<&'a pb::TensorProto>) {
     all.extend(&graph.initializer);
     for attribute in graph.node.iter().flat_map(|node| &node.attribute) {
         all.extend(attribute.t.iter().chain(&attribute.tensors));

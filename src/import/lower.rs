@@ -104,7 +104,12 @@ impl<'a> Names<'a> {
     fn blame(&self, node: &TypedNode, reason: Reason) -> (String, Reason) {
         match self.operators.get(self.node(&node.name)) {
             Some(&(domain, name)) => {
-                let why = operators::find(domain, name).and_then(operators::Row::refusal).filter(|_| reason == NOT_SUPPORTED);
+                let why = match operators::find(domain, name).map(|row| row.support) {
+                    Some(operators::Support::Refused { why }) => Some(why),
+                    Some(operators::Support::Folded { why }) if reason == NOT_SUPPORTED => Some(why),
+                    Some(operators::Support::Lowered { limits, .. }) if reason == NOT_SUPPORTED && !limits.is_empty() => Some(limits),
+                    _ => None,
+                };
                 (name.to_string(), why.map_or(reason, str::to_string))
             }
             None => (node.op.name().into_owned(), reason),

@@ -6,6 +6,7 @@
 //! Steps:
 //! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, names, input shapes. `constants.rs`: inputs
 //!    that the caller fixes become initialisers.
+//!    `inline.rs`: calls of the model's own functions are written out, and so is the branch that an `If` takes where its condition is known.
 //! 2. `parse.rs`: find operators that tract does not know or cannot parse, all of them in one error.
 //! 3. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
 //!    caught and reported as an error. `mend.rs` rewrites what tract types but cannot run.
@@ -23,6 +24,7 @@ mod einsum;
 mod empty;
 mod fourier;
 mod index;
+mod inline;
 mod lower;
 mod mend;
 mod movement;
@@ -79,21 +81,26 @@ fn read(path: &Path, options: &Options) -> Result<(pb::ModelProto, String)> {
     if let Some(graph) = &mut proto.graph {
         constants::fix(graph, &options.constants)?;
     }
+    inline::functions(path, &mut proto)?;
     Ok((proto, hash))
 }
 
 /// The model as tract types it, and as it is lowered (see `typed.rs`).
-fn typed_models(path: &Path, proto: &pb::ModelProto, options: &Options) -> Result<(TypedModel, TypedModel)> {
+fn typed_models(path: &Path, proto: &mut pb::ModelProto, options: &Options) -> Result<(TypedModel, TypedModel)> {
+    let shapes = decode::input_shapes(path, proto, &options.shapes);
+    if let Ok(shapes) = &shapes {
+        inline::branches(path, proto, shapes);
+    }
     parse::check(path, proto)?;
-    let shapes = decode::input_shapes(path, proto, &options.shapes)?;
+    let shapes = shapes?;
     typed::type_model(path, proto, &shapes).map_err(|e| blame_shapes(e, options))
 }
 
 /// Reads, checks, types and lowers the model at `path`.
 pub fn import(path: &Path, options: &Options) -> Result<Model> {
-    let (proto, hash) = read(path, options)?;
+    let (mut proto, hash) = read(path, options)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
-    let (typed, kept) = typed_models(path, &proto, options)?;
+    let (typed, kept) = typed_models(path, &mut proto, options)?;
     let name = path.file_stem().map_or("model".into(), |s| s.to_string_lossy().into_owned());
     let graph = lower::lower(name, &proto, &kept)?;
     graph.verify()?;

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 pub struct OperatorCount {
     /// With its domain, unless that is ONNX itself: `Conv`, `com.example.Op`.
     pub name: String,
-    /// Nodes, those of subgraphs and functions included.
+    /// Nodes, those of subgraphs included, and of functions at each call.
     pub nodes: usize,
     /// Why it is refused where something of it is left to compute; `None` if it is lowered.
     pub refusal: Option<String>,
@@ -40,7 +40,7 @@ pub struct Survey {
     pub outputs: Vec<(String, String)>,
     /// By name.
     pub operators: Vec<OperatorCount>,
-    /// Numbers that the file stores in its initialisers.
+    /// Floating-point numbers that the file stores.
     pub parameters: u64,
     /// Nodes that are left after typing and folding, by tract's operator; empty if the model cannot be typed.
     pub typed: BTreeMap<String, usize>,
@@ -58,19 +58,21 @@ pub struct Survey {
 ///
 /// If the file is no sound ONNX model. What cannot be typed is no error: [`Survey::problem`] says it.
 pub fn survey(path: &Path, options: &Options) -> Result<Survey> {
-    let (proto, _) = read(path, options)?;
+    let (mut proto, _) = read(path, options)?;
     let mut survey = Survey {
         opsets: proto.opset_import.iter().map(|set| (set.domain.clone(), set.version)).collect(),
         operators: count_operators(&proto),
         ..Survey::default()
     };
     if let Some(graph) = &proto.graph {
-        let initial = |tensor: &pb::TensorProto| tensor.dims.iter().map(|&d| d.max(0) as u64).product::<u64>();
-        survey.parameters = graph.initializer.iter().map(initial).sum();
+        let mut tensors = Vec::new();
+        decode::stored_tensors(graph, &mut tensors);
+        let floats = tensors.into_iter().filter(|tensor| is_float(tensor.data_type));
+        survey.parameters = floats.map(|tensor| tensor.dims.iter().map(|&d| d.max(0) as u64).product::<u64>()).sum();
         survey.inputs = decode::run_time_inputs(graph).into_iter().map(port).collect();
         survey.outputs = graph.output.iter().map(port).collect();
     }
-    match typed_models(path, &proto, options) {
+    match typed_models(path, &mut proto, options) {
         Ok((_, kept)) => {
             for node in kept.nodes().iter().filter(|node| !node.op_is::<Const>() && !node.op_is::<TypedSource>()) {
                 *survey.typed.entry(node.op.name().into_owned()).or_default() += 1;
@@ -93,25 +95,32 @@ fn count_operators(proto: &pb::ModelProto) -> Vec<OperatorCount> {
     }
     let mut counts = BTreeMap::new();
     proto.graph.iter().for_each(|graph| visit(&graph.node, &mut counts));
-    proto.functions.iter().for_each(|function| visit(&function.node, &mut counts));
-    let own = |domain: &str, name: &str| proto.functions.iter().any(|f| f.domain() == domain && f.name() == name);
     let entry = |((domain, name), nodes): ((&str, &str), usize)| OperatorCount {
         name: if matches!(domain, "" | "ai.onnx") { name.to_string() } else { format!("{domain}.{name}") },
         nodes,
         refusal: match operators::find(domain, name) {
             Some(row) => row.refusal().map(str::to_string),
-            None if own(domain, name) => None, // a function of the model
             None => Some("it is not known".into()),
         },
     };
     counts.into_iter().map(entry).collect()
 }
 
+/// As text forms name them: `f32`, `i64`; `FLOAT8E4M3FN` and other strangers as ONNX does.
+fn type_name(of: DataType) -> String {
+    let known = typed::dtype_of(of).map(|dtype| dtype.name().to_string());
+    known.unwrap_or_else(|| of.as_str_name().to_string())
+}
+
+fn is_float(code: i32) -> bool {
+    matches!(DataType::try_from(code), Ok(DataType::Float | DataType::Double | DataType::Float16 | DataType::Bfloat16))
+}
+
 /// `f32 batchx3x224x224`
 fn port(value: &pb::ValueInfoProto) -> (String, String) {
     let text = match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
         Some(type_proto::Value::TensorType(tensor)) => {
-            let dtype = DataType::try_from(tensor.elem_type).map_or_else(|_| "?".into(), |t| t.as_str_name().to_lowercase());
+            let dtype = DataType::try_from(tensor.elem_type).map_or_else(|_| "?".into(), |t| type_name(t));
             let dim = |d: &pb::tensor_shape_proto::Dimension| match &d.value {
                 Some(Dim::DimValue(n)) => n.to_string(),
                 Some(Dim::DimParam(name)) if !name.is_empty() => name.clone(),
@@ -169,7 +178,7 @@ impl OperatorCount {
             (Some(why), _) => format!("refused: {why}"),
             (None, Some(Support::Lowered { how, limits: "", .. })) => how.to_string(),
             (None, Some(Support::Lowered { how, limits, .. })) => format!("{how} ({limits})"),
-            (None, _) => "the nodes of the function".into(),
+            (None, _) => String::new(),
         }
     }
 }

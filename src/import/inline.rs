@@ -1,0 +1,219 @@
+//! Calls and branches, written out before tract sees the model.
+//!
+//! * A node that calls a *function* of the model becomes the function's nodes. What is inside gets the caller's name in front, attributes that the function
+//!   refers to get the caller's values; one that the caller leaves out is left out inside, too, where the operator's default stands.
+//! * An `If` whose condition is known becomes the nodes of the branch that it takes. Known means: what the condition depends on can be typed and folded alone, once
+//!   the shapes of the inputs are known. The other branch is gone, whatever is in it; tract would want to type both, to equal types.
+//!
+//! An `If` that is not known stays, and is refused with all the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use tract_onnx::pb;
+
+use super::typed;
+use crate::error::{Error, Result};
+
+/// More calls than this are a function that calls itself.
+const MOST_CALLS: usize = 10_000;
+
+/// Writes out all calls of the model's own functions.
+pub fn functions(path: &Path, proto: &mut pb::ModelProto) -> Result<()> {
+    let functions: BTreeMap<(String, String), pb::FunctionProto> =
+        std::mem::take(&mut proto.functions).into_iter().map(|f| ((f.domain().to_string(), f.name().to_string()), f)).collect();
+    let Some(graph) = &mut proto.graph else { return Ok(()) };
+    if functions.is_empty() {
+        return Ok(());
+    }
+    let mut calls = 0;
+    expand(&mut graph.node, &functions, &mut calls);
+    if calls > MOST_CALLS {
+        let message = format!("its functions expand to more than {MOST_CALLS} calls: does one call itself?");
+        return Err(Error::Model { path: path.to_path_buf(), message });
+    }
+    // a model of functions only may say its opset there
+    for import in functions.values().flat_map(|f| &f.opset_import) {
+        if proto.opset_import.iter().all(|known| known.domain != import.domain) {
+            proto.opset_import.push(import.clone());
+        }
+    }
+    Ok(())
+}
+
+fn expand(nodes: &mut Vec<pb::NodeProto>, functions: &BTreeMap<(String, String), pb::FunctionProto>, calls: &mut usize) {
+    let mut done = Vec::new();
+    for mut node in std::mem::take(nodes) {
+        for attribute in &mut node.attribute {
+            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| expand(&mut graph.node, functions, calls));
+        }
+        match functions.get(&(node.domain.clone(), node.op_type.clone())) {
+            Some(function) if *calls <= MOST_CALLS => {
+                *calls += 1;
+                let mut body = body(function, &node);
+                expand(&mut body, functions, calls);
+                done.extend(body);
+            }
+            _ => done.push(node),
+        }
+    }
+    *nodes = done;
+}
+
+/// The nodes of `function`, as `call` calls it.
+fn body(function: &pb::FunctionProto, call: &pb::NodeProto) -> Vec<pb::NodeProto> {
+    let prefix = label(call);
+    let mut names: BTreeMap<&str, &str> = BTreeMap::new();
+    for (formal, i) in function.input.iter().zip(0..) {
+        names.insert(formal, call.input.get(i).map_or("", String::as_str)); // left out
+    }
+    for (formal, actual) in function.output.iter().zip(&call.output).filter(|(_, actual)| !actual.is_empty()) {
+        names.insert(formal, actual);
+    }
+    let rename = |name: &str| match names.get(name) {
+        Some(actual) => actual.to_string(),
+        None => format!("{prefix}/{name}"),
+    };
+    let mut nodes = function.node.clone();
+    for node in &mut nodes {
+        node.name = format!("{prefix}/{}", label(node));
+        renamed(node, &rename);
+        filled(node, call);
+    }
+    // an input that is handed on as an output has no node
+    let made: BTreeSet<&str> = function.node.iter().flat_map(|n| &n.output).map(String::as_str).collect();
+    for (formal, actual) in function.output.iter().zip(&call.output) {
+        if let (false, Some(place)) = (made.contains(formal.as_str()), function.input.iter().position(|input| input == formal)) {
+            nodes.push(identity(call.input.get(place).map_or("", String::as_str), actual));
+        }
+    }
+    nodes
+}
+
+/// The attributes of `node` that refer to the call's, as it gives them.
+fn filled(node: &mut pb::NodeProto, call: &pb::NodeProto) {
+    let attributes = std::mem::take(&mut node.attribute).into_iter().filter_map(|mut attribute| {
+        if attribute.ref_attr_name.is_empty() {
+            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| graph.node.iter_mut().for_each(|node| filled(node, call)));
+            return Some(attribute);
+        }
+        let given = call.attribute.iter().find(|given| given.name == attribute.ref_attr_name)?;
+        Some(pb::AttributeProto { name: attribute.name, ..given.clone() })
+    });
+    node.attribute = attributes.collect();
+}
+
+/// Renames all that `node` reads and writes, subgraphs included.
+fn renamed(node: &mut pb::NodeProto, rename: &dyn Fn(&str) -> String) {
+    for name in node.input.iter_mut().chain(&mut node.output).filter(|name| !name.is_empty()) {
+        *name = rename(name);
+    }
+    for graph in node.attribute.iter_mut().flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+        graph.node.iter_mut().for_each(|node| renamed(node, rename));
+        graph.initializer.iter_mut().for_each(|tensor| tensor.name = rename(&tensor.name));
+        graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info).for_each(|value| value.name = rename(&value.name));
+    }
+}
+
+fn identity(from: &str, to: &str) -> pb::NodeProto {
+    pb::NodeProto {
+        op_type: "Identity".into(),
+        name: format!("{to}/Identity"),
+        input: vec![from.into()],
+        output: vec![to.into()],
+        ..Default::default()
+    }
+}
+
+/// The node's name, or its first output's.
+fn label(node: &pb::NodeProto) -> &str {
+    if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name }
+}
+
+/// Writes out the branch that is taken of every `If` whose condition is known under these shapes.
+pub fn branches(path: &Path, proto: &mut pb::ModelProto, shapes: &[(String, Vec<usize>)]) {
+    let mut given_up: BTreeSet<String> = BTreeSet::new();
+    loop {
+        let Some(graph) = &proto.graph else { return };
+        let next = graph.node.iter().position(|node| node.op_type == "If" && node.domain.is_empty() && !given_up.contains(label(node)));
+        let Some(place) = next else { return };
+        let node = graph.node[place].clone();
+        let taken = node.input.first().and_then(|condition| known(path, proto, condition, shapes));
+        let wanted = taken.map(|taken| if taken { "then_branch" } else { "else_branch" });
+        let branch = node.attribute.iter().find(|a| Some(a.name.as_str()) == wanted).and_then(|a| a.g.clone());
+        match (branch, &mut proto.graph) {
+            (Some(branch), Some(graph)) if branch.output.len() == node.output.len() => {
+                let (nodes, initialisers) = written_out(branch, &node);
+                graph.node.splice(place..=place, nodes);
+                graph.initializer.extend(initialisers);
+            }
+            _ => drop(given_up.insert(label(&node).to_string())),
+        }
+    }
+}
+
+/// Nodes and initialisers of the branch that `node` takes. What is defined in it gets the name of `node` in front; other names are those of the graph around it.
+fn written_out(branch: pb::GraphProto, node: &pb::NodeProto) -> (Vec<pb::NodeProto>, Vec<pb::TensorProto>) {
+    let prefix = label(node);
+    let made = branch.node.iter().flat_map(|n| &n.output).chain(branch.initializer.iter().map(|t| &t.name));
+    let made: BTreeSet<String> = made.cloned().collect();
+    let mut results: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut copies = Vec::new();
+    for (inner, outer) in branch.output.iter().zip(&node.output) {
+        let computed = branch.node.iter().any(|n| n.output.contains(&inner.name));
+        if computed && !results.contains_key(inner.name.as_str()) {
+            results.insert(&inner.name, outer);
+        } else {
+            copies.push((inner.name.as_str(), outer.as_str()));
+        }
+    }
+    let rename = |name: &str| match results.get(name) {
+        Some(outer) => outer.to_string(),
+        None if made.contains(name) => format!("{prefix}/{name}"),
+        None => name.to_string(),
+    };
+    let mut nodes = branch.node.clone();
+    for inner in &mut nodes {
+        inner.name = format!("{prefix}/{}", label(inner));
+        renamed(inner, &rename);
+    }
+    nodes.extend(copies.iter().map(|(inner, outer)| identity(&rename(inner), outer)));
+    let mut initialisers = branch.initializer.clone();
+    initialisers.iter_mut().for_each(|tensor| tensor.name = rename(&tensor.name));
+    (nodes, initialisers)
+}
+
+/// The truth value called `name`, if it can be computed now.
+fn known(path: &Path, proto: &pb::ModelProto, name: &str, shapes: &[(String, Vec<usize>)]) -> Option<bool> {
+    let graph = proto.graph.as_ref()?;
+    let makers: BTreeMap<&str, usize> =
+        graph.node.iter().zip(0..).flat_map(|(node, i)| node.output.iter().map(move |output| (output.as_str(), i))).collect();
+    let (mut needed, mut queue) = (BTreeSet::new(), vec![name]);
+    while let Some(name) = queue.pop() {
+        if let Some(&maker) = makers.get(name).filter(|&&maker| needed.insert(maker)) {
+            queue.extend(read_by(&graph.node[maker]));
+        }
+    }
+    let node: Vec<_> = needed.into_iter().map(|i| graph.node[i].clone()).collect();
+    let read: BTreeSet<&str> = node.iter().flat_map(read_by).chain([name]).collect();
+    let part = pb::GraphProto {
+        initializer: graph.initializer.iter().filter(|tensor| read.contains(tensor.name.as_str())).cloned().collect(),
+        input: graph.input.iter().filter(|value| read.contains(value.name.as_str())).cloned().collect(),
+        output: vec![pb::ValueInfoProto { name: name.into(), ..Default::default() }],
+        node,
+        ..Default::default()
+    };
+    let alone =
+        pb::ModelProto { ir_version: proto.ir_version, opset_import: proto.opset_import.clone(), graph: Some(part), ..Default::default() };
+    let (_, folded) = typed::type_model(path, &alone, shapes).ok()?;
+    let outlet = *folded.outputs.first()?;
+    let value = folded.outlet_fact(outlet).ok()?.konst.clone()?;
+    value.cast_to_scalar::<bool>().ok()
+}
+
+/// All names that a node reads, those of its subgraphs included.
+fn read_by(node: &pb::NodeProto) -> Vec<&str> {
+    let subgraphs = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
+    let inside = subgraphs.flat_map(|graph| graph.node.iter().flat_map(read_by).chain(graph.output.iter().map(|v| v.name.as_str())));
+    node.input.iter().map(String::as_str).chain(inside).collect()
+}
