@@ -1,6 +1,8 @@
 //! Import and fuse: the lowered graph computes what tract computes, and so does the fused one, for every rule alone and all together.
 
 mod common;
+#[path = "fuse/loops.rs"]
+mod loops;
 mod fuse {
     mod dense;
 }

@@ -4,9 +4,9 @@
 //! tensors; what is here are the attributes. Layout is NCHW for activations and OIHW for convolution weights. Operands and result have one element
 //! type unless an operator says otherwise; the expression of an elementwise operator or an epilogue may lead to another.
 
-use super::{DType, Scalar};
+use super::{Cell, DType, Index, Scalar};
 
-use super::dense::{Attention, ConvNd, GridSample, Lrn, Norm, PoolIndices, PoolNd, Trilu};
+use super::dense::{Attention, ConvNd, GridSample, Lrn, Norm, PoolIndices, PoolNd};
 
 /// What an [`Operator`](super::Operator) computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,8 +38,6 @@ pub enum OpKind {
     PoolNd(PoolNd),
     /// Where the maxima of a pooling are.
     PoolIndices(PoolIndices),
-    /// One triangle of matrices.
-    Trilu(Trilu),
     /// Normalisation by mean and variance, or by the root mean square.
     Norm(Norm),
     /// Local response normalisation.
@@ -62,6 +60,12 @@ pub enum OpKind {
     Slice(Slice),
     /// The one input with a frame around it.
     Pad(Pad),
+    /// Reads or writes by index, or orders elements. Inputs: as [`Index`] says.
+    Index(Index),
+    /// Running sums along an axis. One input.
+    CumSum(CumSum),
+    /// The last part of one step of a recurrent layer. Inputs: gates and states as [`Cell`] says.
+    Cell(Cell),
     /// Same elements in the same order under another shape (reshape, squeeze, flatten). The `free-views` rule removes it.
     Reshape,
 }
@@ -206,6 +210,17 @@ pub struct Pad {
     pub after: Vec<usize>,
     /// What they are.
     pub mode: PadMode,
+}
+
+/// Attributes of a running sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CumSum {
+    /// The axis along which elements are added.
+    pub axis: usize,
+    /// Whether each sum leaves out its own element.
+    pub exclusive: bool,
+    /// Whether sums begin at the end of the axis.
+    pub reverse: bool,
 }
 
 /// Attributes of an elementwise operator.
@@ -499,12 +514,14 @@ impl OpKind {
             OpKind::Reduce(_) => "reduce",
             OpKind::Elementwise(_) => "elementwise",
             OpKind::Softmax { .. } => "softmax",
+            OpKind::Index(index) => index.name(),
+            OpKind::CumSum(_) => "cumsum",
+            OpKind::Cell(_) => "cell",
             OpKind::LogSoftmax { .. } => "log_softmax",
             OpKind::ConvNd(conv) if conv.transposed => "conv_transpose",
             OpKind::ConvNd(_) => "conv_nd",
             OpKind::PoolNd(_) => "pool_nd",
             OpKind::PoolIndices(_) => "pool_indices",
-            OpKind::Trilu(_) => "trilu",
             OpKind::Norm(_) => "norm",
             OpKind::Lrn(_) => "lrn",
             OpKind::GridSample(_) => "grid_sample",

@@ -81,6 +81,9 @@ fn pads(f: &mut Formatter<'_>, begin: [usize; 2], end: [usize; 2]) -> fmt::Resul
 
 impl Display for OpKind {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let OpKind::Index(index) = self {
+            return write!(f, "{index}");
+        }
         write!(f, "{}", self.name())?;
         match self {
             OpKind::Conv(c) => {
@@ -128,7 +131,6 @@ impl Display for OpKind {
             OpKind::ConvNd(c) => write!(f, "{c}")?,
             OpKind::PoolNd(p) => write!(f, "{p}")?,
             OpKind::PoolIndices(p) => write!(f, "{p}")?,
-            OpKind::Trilu(t) => write!(f, "{t}")?,
             OpKind::Norm(n) => write!(f, "{n}")?,
             OpKind::Lrn(l) => write!(f, "{l}")?,
             OpKind::GridSample(g) => write!(f, "{g}")?,
@@ -148,7 +150,12 @@ impl Display for OpKind {
                 }
                 write!(f, " before {:?} after {:?}", p.before, p.after)?;
             }
-            OpKind::Reshape => {}
+            OpKind::CumSum(s) => {
+                let (exclusive, reverse) = (if s.exclusive { " exclusive" } else { "" }, if s.reverse { " reverse" } else { "" });
+                write!(f, " axis {}{exclusive}{reverse}", s.axis)?;
+            }
+            OpKind::Cell(cell) => write!(f, " {}", cell.name())?,
+            OpKind::Index(_) | OpKind::Reshape => {}
         }
         Ok(())
     }

@@ -114,7 +114,6 @@ fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
         OpKind::ConvNd(conv) => dense::check_conv_nd(conv, &inputs, output),
         OpKind::PoolNd(pool) => dense::check_pool_nd(&pool.axes, &inputs, output),
         OpKind::PoolIndices(pool) => dense::check_pool_nd(&pool.axes, &inputs, output),
-        OpKind::Trilu(_) => dense::check_same(&inputs, output, 2),
         OpKind::Norm(norm) => dense::check_norm(norm, &inputs, output),
         OpKind::Lrn(_) => dense::check_same(&inputs, output, 2),
         OpKind::GridSample(sample) => dense::check_grid_sample(sample, &inputs, output),
@@ -129,6 +128,12 @@ fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
         OpKind::Transpose { permutation } => check_transpose(permutation, &inputs, output),
         OpKind::Slice(slice) => check_slice(slice, &inputs, output),
         OpKind::Pad(pad) => check_pad(pad, &inputs, output),
+        OpKind::Index(index) => index.check(&inputs, output),
+        OpKind::CumSum(sum) => match inputs[..] {
+            [x] if x == output && sum.axis < x.len() => Ok(()),
+            _ => Err("a running sum keeps its one input's shape".into()),
+        },
+        OpKind::Cell(cell) => cell.check(&inputs, output),
         OpKind::Reshape => match inputs[..] {
             [x] if x.iter().product::<usize>() == output.iter().product::<usize>() => Ok(()),
             _ => Err("a reshape keeps the number of elements".into()),
@@ -155,6 +160,7 @@ fn check_types(kind: &OpKind, inputs: &[DType], output: DType) -> Result<(), Str
         OpKind::Norm(norm) => norm.epilogue.dtype(inputs)?,
         OpKind::PoolIndices(_) => DType::I64,
         OpKind::Elementwise(e) => e.expr.dtype(inputs)?,
+        OpKind::Index(index) => index.dtype(inputs)?,
         OpKind::Pad(Pad { mode: PadMode::Constant(value), .. }) if value.dtype() != output => {
             return Err(format!("padding of type {} in a tensor of type {}", value.dtype().name(), output.name()));
         }

@@ -17,6 +17,11 @@
 //! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
 //! | `TypedConcat` | `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
+//! | `Scan`, `GruSeq` | their steps, one after the other (see `scan.rs`) |
+//! | `Fft`, `STFT` | a `MatMul` with a constant matrix (see `fourier.rs`) |
+//! | `Gather`, `Scatter`, `Topk`, `OneHot` and their kin | `Index`, or simpler (see `index.rs`) |
+//! | `CumSum`, `Trilu` | `CumSum`, a choice by a constant mask (see `triangle.rs`) |
+//! | `LstmEpilogue`, `GruEpilogue` | `Cell` (see `cell.rs`) |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
 //! Element types are tract's; its symbolic dimensions, where values of them remain, are i64. A constant of a type that has no form here is an error only for
@@ -37,15 +42,19 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::nn::resize::Resize;
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer};
+use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::{input_names, some};
-use super::{scalar, typed};
+use super::{operators, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
     Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Tensor, Unary,
 };
 use crate::ids::TensorId;
+
+/// Nothing here lowers the operator.
+const NOT_SUPPORTED: &str = "this operator is not supported yet";
 
 /// Why one node cannot be lowered.
 pub(super) type Reason = String;
@@ -54,6 +63,8 @@ pub(super) type Reason = String;
 struct Names<'a> {
     /// The first output of each node, by the node's name (of an unnamed node tract uses the output's name).
     nodes: BTreeMap<&'a str, &'a str>,
+    /// The operator of each node, by the node's name.
+    operators: BTreeMap<&'a str, (&'a str, &'a str)>,
     /// Initialisers; tract appends to their names, too (`weight` becomes `weight.0` where several nodes read it).
     initialisers: BTreeSet<&'a str>,
 }
@@ -63,10 +74,15 @@ impl<'a> Names<'a> {
         let nodes = proto.graph.iter().flat_map(|g| &g.node);
         let named = nodes.filter_map(|n| {
             let output = n.output.first()?.as_str();
-            Some((if n.name.is_empty() { output } else { n.name.as_str() }, output))
+            Some((if n.name.is_empty() { output } else { n.name.as_str() }, output, (n.domain.as_str(), n.op_type.as_str())))
         });
+        let named: Vec<_> = named.collect();
         let initialisers = proto.graph.iter().flat_map(|g| &g.initializer).map(|t| t.name.as_str());
-        Names { nodes: named.collect(), initialisers: initialisers.collect() }
+        Names {
+            nodes: named.iter().map(|&(name, output, _)| (name, output)).collect(),
+            operators: named.iter().map(|&(name, _, operator)| (name, operator)).collect(),
+            initialisers: initialisers.collect(),
+        }
     }
 
     /// The ONNX node that tract's node `name` came from: the longest ONNX name that `name` begins with, up to a dot; else `name`.
@@ -80,6 +96,26 @@ impl<'a> Names<'a> {
                 Some(dot) => prefix = &prefix[..dot],
                 None => return name,
             }
+        }
+    }
+
+    /// Whom to blame for a node of tract's that is refused: the ONNX operator it came from, with the table's reason where that is refused as a whole.
+    fn blame(&self, node: &TypedNode, reason: Reason) -> (String, Reason) {
+        match self.operators.get(self.node(&node.name)) {
+            Some(&(domain, name)) => {
+                let why = operators::find(domain, name).and_then(operators::Row::refusal).filter(|_| reason == NOT_SUPPORTED);
+                (name.to_string(), why.map_or(reason, str::to_string))
+            }
+            None => (node.op.name().into_owned(), reason),
+        }
+    }
+
+    /// The ONNX operator of a node of tract's that is refused wherever it stands, and why.
+    fn hopeless(&self, node: &TypedNode) -> Option<(String, Reason)> {
+        let &(domain, name) = self.operators.get(self.node(&node.name))?;
+        match operators::find(domain, name)?.support {
+            operators::Support::Refused { why } => Some((name.to_string(), why.to_string())),
+            _ => None,
         }
     }
 
@@ -102,6 +138,14 @@ impl<'a> Names<'a> {
     }
 }
 
+/// Where names come from inside a loop's body.
+pub(super) struct Scope {
+    /// Stands before every name: `LSTM_0.step-3`.
+    pub(super) prefix: String,
+    /// What tract puts before the names of the body, and the prefix says already.
+    pub(super) known: String,
+}
+
 /// The graph so far.
 pub(super) struct Lowering<'a> {
     pub(super) model: &'a TypedModel,
@@ -109,7 +153,20 @@ pub(super) struct Lowering<'a> {
     pub(super) graph: Graph,
     pub(super) tensors: BTreeMap<OutletId, TensorId>,
     /// Constants that have no form here, and why; an error for who reads them.
-    unusable: BTreeMap<OutletId, Reason>,
+    pub(super) unusable: BTreeMap<OutletId, Reason>,
+    /// The loop's body that `model` is, if it is one.
+    pub(super) scope: Option<Scope>,
+}
+
+/// Operator and reason, and the nodes concerned.
+type Refused<'a> = BTreeMap<(String, Reason), Vec<&'a str>>;
+
+/// Several of tract's nodes may come from one ONNX node: it is named once.
+fn push<'a>(refused: &mut Refused<'a>, operator: String, reason: Reason, node: &'a str) {
+    let nodes = refused.entry((operator, reason)).or_default();
+    if !nodes.contains(&node) {
+        nodes.push(node);
+    }
 }
 
 /// The graph of the typed model `model`; input and output names come from `proto`.
@@ -120,9 +177,10 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
         graph: Graph { name, ..Graph::default() },
         tensors: BTreeMap::new(),
         unusable: BTreeMap::new(),
+        scope: None,
     };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
-    let mut refused: BTreeMap<(String, Reason), Vec<&str>> = BTreeMap::new();
+    let mut refused = Refused::new();
     // tract renames an input that is handed on as another tensor
     for (&input, name) in model.inputs.iter().zip(input_names(proto)) {
         if let Err(reason) = lowering.define_input(input, name) {
@@ -132,11 +190,19 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     for id in order {
         let node = model.node(id);
         let ready = node.inputs.iter().all(|i| lowering.tensors.contains_key(i) || lowering.unusable.contains_key(i));
-        if node.op_is::<TypedSource>() || !ready {
-            continue; // a node behind a refused one is not at fault
+        if node.op_is::<TypedSource>() {
+            continue;
+        }
+        if !ready {
+            // a node behind a refused one is not at fault, unless it would be refused in any case
+            if let Some((operator, reason)) = lowering.names.hopeless(node) {
+                push(&mut refused, operator, reason, lowering.names.node(&node.name));
+            }
+            continue;
         }
         if let Err(reason) = lowering.node(node) {
-            refused.entry((node.op.name().into_owned(), reason)).or_default().push(&node.name);
+            let (operator, reason) = lowering.names.blame(node, reason);
+            push(&mut refused, operator, reason, lowering.names.node(&node.name));
         }
     }
     for outlet in &model.outputs {
@@ -159,7 +225,7 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     Ok(lowering.graph)
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
     fn define_input(&mut self, outlet: OutletId, name: &str) -> Result<(), Reason> {
         let tensor = Tensor { name: name.into(), ..self.describe(outlet, Origin::Input)? };
         let id = self.graph.add_tensor(tensor);
@@ -185,16 +251,39 @@ impl Lowering<'_> {
         self.graph.outputs.push(output);
     }
 
+    /// The name for what `node` computes: that of its ONNX node, or its own in a loop's step.
+    pub(super) fn operator_name(&self, node: &TypedNode) -> String {
+        match &self.scope {
+            None => self.names.node(&node.name).to_string(),
+            Some(Scope { prefix, known }) => format!("{prefix}.{}", node.name.strip_prefix(known).unwrap_or(&node.name)),
+        }
+    }
+
     /// Name, type and shape of what `outlet` carries.
     pub(super) fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
-        let shape = fact.shape.as_concrete().ok_or_else(|| format!("its shape {:?} is not static: give --shapes", fact.shape))?.to_vec();
+        let shape = fact.shape.as_concrete().ok_or_else(|| self.open_shape(outlet))?.to_vec();
         if shape.contains(&0) {
             return Err("empty tensors are not supported yet".into());
         }
-        let name = self.names.tensor(self.model, outlet);
+        let name = match &self.scope {
+            None => self.names.tensor(self.model, outlet),
+            Some(_) if outlet.slot == 0 => self.operator_name(self.model.node(outlet.node)),
+            Some(_) => format!("{}.{}", self.operator_name(self.model.node(outlet.node)), outlet.slot),
+        };
         Ok(Tensor { name, dtype, shape, origin })
+    }
+
+    /// Why the shape of what `outlet` carries is not known.
+    fn open_shape(&self, outlet: OutletId) -> Reason {
+        let node = self.model.node(outlet.node);
+        let shape = &node.outputs[outlet.slot].fact.shape;
+        let known = |input: &OutletId| self.model.outlet_fact(*input).is_ok_and(|fact| fact.shape.as_concrete().is_some());
+        if !node.inputs.is_empty() && node.inputs.iter().all(known) {
+            return format!("the shape of its result, {shape:?}, depends on values that are known only when the model runs");
+        }
+        format!("its shape {shape:?} is not static: give --shapes")
     }
 
     /// tract's type of what `outlet` carries.
@@ -202,7 +291,7 @@ impl Lowering<'_> {
         Ok(self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?.datum_type)
     }
 
-    fn node(&mut self, node: &TypedNode) -> Result<(), Reason> {
+    pub(super) fn node(&mut self, node: &'a TypedNode) -> Result<(), Reason> {
         if let Some(constant) = node.op_as::<Const>() {
             if let Err(reason) = self.constant(node, constant.val()) {
                 self.unusable.insert(node.id.into(), reason);
@@ -213,6 +302,9 @@ impl Lowering<'_> {
             let output = self.describe(node.id.into(), Origin::Input)?;
             return self.resize(node, op, output);
         }
+        if let Some(op) = node.op_as::<Scan>() {
+            return self.scan(node, op);
+        }
         if let Some(reason) = node.inputs.iter().find_map(|i| self.unusable.get(i)) {
             return Err(format!("it reads a constant whose {reason}"));
         }
@@ -220,18 +312,29 @@ impl Lowering<'_> {
             self.tensors.insert(node.id.into(), self.tensors[&node.inputs[0]]);
             return Ok(());
         }
+        if self.cell(node)? {
+            return Ok(());
+        }
+        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
+        if self.index(node, &inputs)? {
+            return Ok(());
+        }
         if node.op.name() == "DynamicQuantizeLinearU8" {
-            return self.dynamic_quantisation(node, self.tensors[&node.inputs[0]]);
+            return self.dynamic_quantisation(node, inputs[0]);
         }
         if let Some(op) = node.op_as::<MaxPool>().filter(|op| op.with_index_outputs.is_some()) {
-            return self.max_pool_with_indices(node, op, self.tensors[&node.inputs[0]]);
+            return self.max_pool_with_indices(node, op, inputs[0]);
         }
         if node.outputs.len() != 1 {
             return Err("more than one output is not supported yet".into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
-        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
-        if self.movement(node, &inputs, &output)? || self.quantised(node, &inputs, &output)? || self.dense(node, &inputs, &output)? {
+        let lowered = self.movement(node, &inputs, &output)?
+            || self.quantised(node, &inputs, &output)?
+            || self.dense(node, &inputs, &output)?
+            || self.fourier(node, &inputs, &output)?
+            || self.triangle(node, &inputs, &output)?;
+        if lowered {
             return Ok(());
         }
         let kind = if let Some(conv) = node.op_as::<TractConv>() {
@@ -277,7 +380,7 @@ impl Lowering<'_> {
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             OpKind::Concat { axis: op.axis }
         } else {
-            return Err("this operator is not supported yet".into());
+            return Err(NOT_SUPPORTED.into());
         };
         self.finish(node, kind, inputs, output);
         Ok(())
@@ -291,9 +394,23 @@ impl Lowering<'_> {
 
     /// Adds an operator and its output: a step on the way to what `node` provides.
     pub(super) fn step(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+        self.add(self.operator_name(node), kind, inputs, output)
+    }
+
+    /// Adds an operator called `name` and its output; gives the latter.
+    pub(super) fn add(&mut self, name: String, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
         let output = self.graph.add_tensor(output);
-        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
+        self.graph.add_operator(Operator { name, kind, inputs, outputs: vec![output] });
         output
+    }
+
+    /// Makes `id` the output `slot` of `node`, under the name and shape that tract knows it by.
+    pub(super) fn provide(&mut self, node: &TypedNode, slot: usize, id: TensorId) -> Result<(), Reason> {
+        let outlet = OutletId::new(node.id, slot);
+        let view = self.describe(outlet, Origin::View(id))?;
+        let view = self.graph.add_tensor(view);
+        self.tensors.insert(outlet, view);
+        Ok(())
     }
 
     fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {
@@ -336,7 +453,7 @@ impl Lowering<'_> {
         inputs[0] = self.reshaped(inputs[0], wide(&input));
         let shape = output.shape.clone();
         let result = self.graph.add_tensor(Tensor { shape: wide(&shape), ..output });
-        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![result] });
+        self.graph.add_operator(Operator { name: self.operator_name(node), kind, inputs, outputs: vec![result] });
         let seen = self.reshaped(result, shape);
         self.tensors.insert(node.id.into(), seen);
         Ok(())

@@ -14,17 +14,24 @@
 //! tract appears in this room only.
 
 mod attention;
+mod cell;
 mod constants;
 mod decode;
 mod dense;
 mod einsum;
+mod fourier;
+mod index;
 mod lower;
 mod mend;
 mod movement;
+pub mod operators;
 mod parse;
 mod quantised;
 mod resize;
 mod scalar;
+mod scan;
+mod survey;
+mod triangle;
 mod typed;
 mod window;
 
@@ -32,9 +39,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use tract_onnx::pb;
 use tract_onnx::prelude::*;
 
 pub use constants::Literal;
+pub use survey::{OperatorCount, Survey, survey};
 
 use crate::error::{Error, Result};
 use crate::graph::{Constant, Graph, shape_text};
@@ -60,18 +69,29 @@ pub struct Model {
     path: PathBuf,
 }
 
-/// Reads, checks, types and lowers the model at `path`.
-pub fn import(path: &Path, options: &Options) -> Result<Model> {
+/// The file, checked and with the caller's constants in it; and its SHA-256, hex.
+fn read(path: &Path, options: &Options) -> Result<(pb::ModelProto, String)> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let hash = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     let mut proto = decode::decode(path, &bytes)?;
     if let Some(graph) = &mut proto.graph {
         constants::fix(graph, &options.constants)?;
     }
-    parse::check(path, &proto)?;
+    Ok((proto, hash))
+}
+
+/// The model as tract types it, and as it is lowered (see `typed.rs`).
+fn typed_models(path: &Path, proto: &pb::ModelProto, options: &Options) -> Result<(TypedModel, TypedModel)> {
+    parse::check(path, proto)?;
+    let shapes = decode::input_shapes(path, proto, &options.shapes)?;
+    typed::type_model(path, proto, &shapes).map_err(|e| blame_shapes(e, options))
+}
+
+/// Reads, checks, types and lowers the model at `path`.
+pub fn import(path: &Path, options: &Options) -> Result<Model> {
+    let (proto, hash) = read(path, options)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
-    let shapes = decode::input_shapes(path, &proto, &options.shapes)?;
-    let (typed, kept) = typed::type_model(path, &proto, &shapes).map_err(|e| blame_shapes(e, options))?;
+    let (typed, kept) = typed_models(path, &proto, options)?;
     let name = path.file_stem().map_or("model".into(), |s| s.to_string_lossy().into_owned());
     let graph = lower::lower(name, &proto, &kept)?;
     graph.verify()?;

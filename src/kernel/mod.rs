@@ -20,13 +20,16 @@
 //! Not supported, and said so ([`Error::Unsupported`]): tensors of 2^31 elements or more, tensors of no elements.
 
 mod attention;
+mod cell;
 mod concat;
 mod conv;
 mod copy;
+mod cumsum;
 mod draft;
 mod elementwise;
 mod expr;
 mod images;
+mod index;
 mod matmul;
 mod norm;
 mod pool;
@@ -91,7 +94,6 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::ConvNd(conv) => window::conv(&site, conv)?,
         OpKind::PoolNd(pool) => window::pool(&site, pool)?,
         OpKind::PoolIndices(pool) => window::indices(&site, pool)?,
-        OpKind::Trilu(trilu) => copy::trilu(&site, trilu)?,
         OpKind::Norm(norm) => norm::drafts(&site, norm)?,
         OpKind::Lrn(lrn) => norm::lrn(&site, lrn)?,
         OpKind::GridSample(sample) => sample::drafts(&site, sample)?,
@@ -100,6 +102,9 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::Transpose { permutation } => copy::transpose(&site, permutation)?,
         OpKind::Slice(slice) => copy::slice(&site, slice)?,
         OpKind::Pad(pad) => copy::pad(&site, pad)?,
+        OpKind::Index(index) => index::drafts(&site, *index)?,
+        OpKind::CumSum(sum) => cumsum::drafts(&site, sum)?,
+        OpKind::Cell(cell) => cell::drafts(&site, *cell)?,
         OpKind::Reshape => return Err(site.wrong("a reshape has no kernel: the free-views rule should have removed it")),
     };
     let kernels: Vec<Kernel> = drafts.into_iter().filter_map(draft::Draft::finish).collect();

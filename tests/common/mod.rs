@@ -7,10 +7,12 @@ use hiosc::graph::Constant;
 pub mod skip;
 
 pub mod cli;
+pub mod indexed;
 pub mod interpret;
 pub mod networks;
 pub mod number;
 pub mod onnx;
+pub mod sanitized;
 pub mod shared;
 pub mod small;
 
