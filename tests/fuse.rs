@@ -1,6 +1,8 @@
 //! Import and fuse: the lowered graph computes what tract computes, and so does the fused one, for every rule alone and all together.
 
 mod common;
+#[path = "fuse/index.rs"]
+mod index;
 #[path = "fuse/loops.rs"]
 mod loops;
 mod fuse {
@@ -17,9 +19,16 @@ use hiosc::import::{self, import};
 
 /// Imports `model`, and compares tract, the lowered graph, and the fused graph with each rule left out. Gives the fully fused graph.
 fn check(name: &str, model: Model) -> Graph {
+    check_at(name, model, &[])
+}
+
+/// The same, with the shapes of some inputs given.
+fn check_at(name: &str, model: Model, shapes: &[(&str, &[usize])]) -> Graph {
+    let shapes = shapes.iter().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
+    let options = import::Options { shapes, ..Default::default() };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = model.save(folder.path(), name);
-    let model = import(&path, &import::Options::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let model = import(&path, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
     // numbers in (-4, 4) in the input's type: what f32 gives is exact in the others up to truncation
     let input = |(i, &t): (usize, &TensorId)| {
         let tensor = model.graph.tensor(t);
@@ -329,7 +338,37 @@ fn values_of_many_types() {
     assert_eq!(graph.operators.len(), 1, "{graph}");
     let model = Model::new().input_of(onnx::F16, "x", &[2, 6]).output_of(onnx::F16, "y", &[6, 2]).output("z", &[2, 6]);
     let model = model.node("Abs", &["x"], "a", &[]).node("Sqrt", &["a"], "s", &[]).node("Cast", &["s"], "z", &to(1));
+    let places = Model::new().input("x", &[3, 7]).output_of(onnx::I64, "y", &[3, 1]).output_of(onnx::I64, "z", &[7]);
+    let places = places.node("ArgMax", &["x"], "y", &[Attr::Int("axis", 1)]);
+    check(
+        "places",
+        places.node("ArgMin", &["x"], "z", &[Attr::Int("axis", 0), Attr::Int("keepdims", 0), Attr::Int("select_last_index", 1)]),
+    );
     check("half", model.node("Transpose", &["s"], "y", &[Attr::Ints("perm", &[1, 0])]));
+}
+
+#[test]
+fn nothing_is_computed_on_nothing() {
+    let model =
+        Model::new().input("x", &[2, 0, 3]).input("z", &[2, 4, 3]).output("y", &[2, 4, 3]).output("s", &[2, 1, 3]).output("e", &[2, 0, 3]);
+    let model = model.ints("axes", &[1]).output("p", &[2, 4, 4]).output("l", &[2, 1, 3]).input("q", &[2, 0, 4]).input("w", &[2, 4, 0]);
+    let model = model.node("Concat", &["x", "z", "x"], "y", &[Attr::Int("axis", 1)]).node("ReduceSum", &["x", "axes"], "s", &[]);
+    let model = model.node("Relu", &["x"], "e", &[]).node("MatMul", &["w", "q"], "p", &[]).node(
+        "ReduceProd",
+        &["e"],
+        "l",
+        &[Attr::Ints("axes", &[1])],
+    );
+    let graph = check_at("nothing", model, &[("x", &[2, 0, 3]), ("q", &[2, 0, 4]), ("w", &[2, 4, 0])]);
+    assert_eq!(kinds(&graph), ["elementwise x0", "elementwise x0", "matmul 1: 32x1x1"], "{graph}");
+}
+
+#[test]
+fn outputs_may_be_inputs_constants_or_the_same() {
+    let model = Model::new().input("x", &[2, 3]).output("a", &[2, 3]).output("b", &[2, 3]).output("c", &[3]).output("d", &[2, 3]);
+    let model = model.weight("c", &[3], vec![1.0, 2.0, 3.0]).node("Identity", &["x"], "a", &[]).node("Relu", &["x"], "b", &[]);
+    let graph = check("passed_on", model.node("Identity", &["b"], "d", &[]));
+    assert_eq!(graph.operators.len(), 2, "{graph}");
 }
 
 #[test]

@@ -170,7 +170,6 @@ fn comparisons(index: Index, graph: &Graph, operator: &Operator) -> f64 {
         Index::ScatterElements { axis, .. } => elements(shape(0)) * along(shape(1), axis),
         Index::ScatterNd { .. } => elements(shape(0)) * elements(&shape(1)[..shape(1).len().saturating_sub(1)]),
         Index::TopK { axis, .. } => elements(shape(0)) * along(shape(0), axis),
-        Index::ArgMax { .. } => elements(shape(0)),
     }
 }
 

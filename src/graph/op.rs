@@ -170,6 +170,16 @@ pub enum ReduceKind {
     Min,
     /// The product of the elements.
     Product,
+    /// Where the largest element is, counted along the reduced axes in row-major order, as i64; NaN counts as larger than all numbers.
+    ArgMax {
+        /// Of several, the last one instead of the first.
+        last: bool,
+    },
+    /// Where the smallest element is; NaN counts as smaller than all numbers.
+    ArgMin {
+        /// Of several, the last one instead of the first.
+        last: bool,
+    },
 }
 
 /// Attributes of a reduction.

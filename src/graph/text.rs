@@ -123,6 +123,10 @@ impl Display for OpKind {
                     ReduceKind::Max => "max",
                     ReduceKind::Min => "min",
                     ReduceKind::Product => "product",
+                    ReduceKind::ArgMax { last: false } => "argmax",
+                    ReduceKind::ArgMax { last: true } => "argmax last",
+                    ReduceKind::ArgMin { last: false } => "argmin",
+                    ReduceKind::ArgMin { last: true } => "argmin last",
                 };
                 write!(f, " {kind} axes {:?}", r.axes)?;
             }

@@ -12,7 +12,7 @@
 
 mod dense;
 
-use super::{Conv, DType, Expr, Graph, MatMul, OpKind, Operator, Origin, Pad, PadMode, Pool, Reduce, Slice};
+use super::{Conv, DType, Expr, Graph, MatMul, OpKind, Operator, Origin, Pad, PadMode, Pool, Reduce, ReduceKind, Slice};
 use crate::error::{Error, Result};
 use crate::ids::TensorId;
 
@@ -161,6 +161,7 @@ fn check_types(kind: &OpKind, inputs: &[DType], output: DType) -> Result<(), Str
         OpKind::PoolIndices(_) => DType::I64,
         OpKind::Elementwise(e) => e.expr.dtype(inputs)?,
         OpKind::Index(index) => index.dtype(inputs)?,
+        OpKind::Reduce(Reduce { kind: ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. }, .. }) => DType::I64,
         OpKind::Pad(Pad { mode: PadMode::Constant(value), .. }) if value.dtype() != output => {
             return Err(format!("padding of type {} in a tensor of type {}", value.dtype().name(), output.name()));
         }

@@ -46,10 +46,11 @@ use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::{input_names, some};
+use super::empty::Remains;
 use super::{operators, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Tensor, Unary,
+    Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor, Unary,
 };
 use crate::ids::TensorId;
 
@@ -234,16 +235,15 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). One that does not depend on
-    /// the inputs is a copy of a constant: whoever runs the model finds it where the others are.
+    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). A constant is
+    /// copied by an operator of that name: what is downloaded must have been computed, or uploaded as an input.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
-        let id = self.tensors[&outlet];
-        if self.graph.constant(id).is_some() {
-            let output = self.graph.add_tensor(Tensor { name: name.into(), origin: Origin::Input, ..self.graph.tensor(id).clone() });
+        let mut id = self.tensors[&outlet];
+        if self.graph.constant(id).is_some() && self.graph.tensor(id).elements() > 0 {
+            let copy = self.graph.add_tensor(self.graph.tensor(id).clone());
             let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
-            self.graph.add_operator(Operator { name: name.into(), kind, inputs: vec![id], outputs: vec![output] });
-            self.graph.outputs.push(output);
-            return;
+            self.graph.add_operator(Operator { name: name.to_string(), kind, inputs: vec![id], outputs: vec![copy] });
+            id = copy;
         }
         let taken = !matches!(self.graph.tensor(id).origin, Origin::Operator(_)) || self.graph.outputs.contains(&id);
         let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
@@ -264,9 +264,6 @@ impl<'a> Lowering<'a> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
         let shape = fact.shape.as_concrete().ok_or_else(|| self.open_shape(outlet))?.to_vec();
-        if shape.contains(&0) {
-            return Err("empty tensors are not supported yet".into());
-        }
         let name = match &self.scope {
             None => self.names.tensor(self.model, outlet),
             Some(_) if outlet.slot == 0 => self.operator_name(self.model.node(outlet.node)),
@@ -329,6 +326,11 @@ impl<'a> Lowering<'a> {
             return Err("more than one output is not supported yet".into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
+        if output.elements() == 0 {
+            let nothing = self.filled(&output, Scalar::from_f64(output.dtype, 0.0));
+            self.tensors.insert(node.id.into(), nothing);
+            return Ok(());
+        }
         let lowered = self.movement(node, &inputs, &output)?
             || self.quantised(node, &inputs, &output)?
             || self.dense(node, &inputs, &output)?
@@ -358,7 +360,8 @@ impl<'a> Lowering<'a> {
                     self.mean_of_squares(node, inputs[0], axes, output);
                     return Ok(());
                 }
-                other => return Err(format!("reduction {other:?} is not supported yet")),
+                Reducer::ArgMax(last) => ReduceKind::ArgMax { last },
+                Reducer::ArgMin(last) => ReduceKind::ArgMin { last },
             };
             OpKind::Reduce(Reduce { kind, axes })
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
@@ -388,20 +391,25 @@ impl<'a> Lowering<'a> {
 
     /// Adds the operator and its output, which is what `node` provides.
     pub(super) fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
-        let output = self.step(node, kind, inputs, output);
-        self.tensors.insert(node.id.into(), output);
+        let result = self.step(node, kind, inputs, output);
+        self.tensors.insert(node.id.into(), result);
     }
 
-    /// Adds an operator and its output: a step on the way to what `node` provides.
+    /// Adds an operator and its output: a step on the way to what `node` provides. Where there is nothing to compute, gives the tensor that holds the result.
     pub(super) fn step(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
         self.add(self.operator_name(node), kind, inputs, output)
     }
 
-    /// Adds an operator called `name` and its output; gives the latter.
+    /// The same under the name `name`.
     pub(super) fn add(&mut self, name: String, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
-        let output = self.graph.add_tensor(output);
-        self.graph.add_operator(Operator { name, kind, inputs, outputs: vec![output] });
-        output
+        match self.without_empty(kind, inputs, &output) {
+            Remains::Tensor(result) => result,
+            Remains::Operator(kind, inputs) => {
+                let output = self.graph.add_tensor(output);
+                self.graph.add_operator(Operator { name, kind, inputs, outputs: vec![output] });
+                output
+            }
+        }
     }
 
     /// Makes `id` the output `slot` of `node`, under the name and shape that tract knows it by.
@@ -419,6 +427,18 @@ impl<'a> Lowering<'a> {
         let id = self.graph.add_tensor(tensor);
         self.tensors.insert(node.id.into(), id);
         Ok(())
+    }
+
+    /// `id` in the type `to`, or `id` itself.
+    pub(super) fn cast(&mut self, node: &TypedNode, id: TensorId, to: DType) -> TensorId {
+        let tensor = self.graph.tensor(id);
+        if tensor.dtype == to {
+            return id;
+        }
+        let output =
+            Tensor { name: format!("{}.{}", tensor.name, to.name()), dtype: to, shape: tensor.shape.clone(), origin: Origin::Input };
+        let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) });
+        self.step(node, kind, vec![id], output)
     }
 
     /// A view of `id` under `shape`, or `id` itself.
@@ -452,8 +472,7 @@ impl<'a> Lowering<'a> {
         let input = self.graph.tensor(inputs[0]).shape.clone();
         inputs[0] = self.reshaped(inputs[0], wide(&input));
         let shape = output.shape.clone();
-        let result = self.graph.add_tensor(Tensor { shape: wide(&shape), ..output });
-        self.graph.add_operator(Operator { name: self.operator_name(node), kind, inputs, outputs: vec![result] });
+        let result = self.step(node, kind, inputs, Tensor { shape: wide(&shape), ..output });
         let seen = self.reshaped(result, shape);
         self.tensors.insert(node.id.into(), seen);
         Ok(())

@@ -1,4 +1,4 @@
-//! Matrix product: tiles, or for one or a few vectors kernels that read the matrix once. Element types other than f32 have one plain kernel.
+//! Matrix product: tiles, or for one or a few vectors kernels that read the matrix once; of other element types than f32, a thread an output.
 
 use super::draft::{Draft, block_size, blocks, shape_struct};
 use super::expr::Epilogue;
@@ -13,7 +13,7 @@ pub(super) fn drafts(site: &Site, matmul: &MatMul) -> Result<Vec<Draft>> {
     check(site, matmul)?;
     let epilogue = Epilogue::new(site, ["a", "b"], matmul.bias, matmul.n, &matmul.epilogue)?;
     if site.inputs[0].dtype != DType::F32 {
-        return Ok(vec![plain(matmul, &epilogue)]);
+        return Ok(vec![by_thread(matmul, &epilogue)]);
     }
     let mut drafts = Vec::new();
     if matmul.m.min(matmul.n) <= MAX_VECTORS {
@@ -65,26 +65,27 @@ fn words(matmul: &MatMul, epilogue: &Epilogue) -> String {
     format!("Matrix product y [{m} x {n}] = a [{m} x {k}] * b [{k} x {n}]{times}{}.", epilogue.words)
 }
 
-/// `struct Shape` of a product.
-fn shape(matmul: &MatMul) -> Vec<String> {
+/// `struct Shape`, beginning with `sizes`.
+fn shape(matmul: &MatMul, sizes: &[(&str, usize)]) -> Vec<String> {
     let MatMul { batch, m, n, k, a_strides: a, b_strides: b, c_strides: c, .. } = *matmul;
     shape_struct(&[
-        &[("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))],
+        sizes,
         &[("A_BATCH", stride(batch, a[0])), ("A_M", stride(m, a[1])), ("A_K", stride(k, a[2]))],
         &[("B_BATCH", stride(batch, b[0])), ("B_K", stride(k, b[1])), ("B_N", stride(n, b[2]))],
         &[("C_BATCH", stride(batch, c[0])), ("C_M", stride(m, c[1])), ("C_N", stride(n, c[2]))],
     ])
 }
 
-fn plain(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
-    let outputs = (matmul.batch * matmul.m * matmul.n) as u64;
+fn by_thread(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
+    let MatMul { batch, m, n, k, .. } = *matmul;
+    let mut body = shape(matmul, &[("BATCH", batch), ("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))]);
+    let outputs = (batch * m * n) as u64;
     let threads = block_size(outputs);
-    let mut body = shape(matmul);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
-    body.push(format!("matmul_plain<Shape, {outputs}, {threads}, {}>(a, b, {bias}, y{more});", epilogue.cpp));
+    body.push(format!("matmul_thread<Shape, {threads}, {}>(a, b, {bias}, y{more});", epilogue.cpp));
     Draft {
         signature: signature(matmul, epilogue),
-        candidate: format!("plain{threads}"),
+        candidate: format!("thread{threads}"),
         comment: vec![words(matmul, epilogue), "A thread computes one output.".into()],
         header: "matmul.cuh",
         params: epilogue.params.clone(),
@@ -92,14 +93,14 @@ fn plain(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
         threads,
         grid: [blocks(outputs, threads), 1, 1],
         static_shared_bytes: 0,
-        registers: 32,
+        registers: 40,
         body,
     }
 }
 
 fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft {
-    let MatMul { batch, m, n, .. } = *matmul;
-    let mut body = shape(matmul);
+    let MatMul { batch, m, n, k, .. } = *matmul;
+    let mut body = shape(matmul, &[("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))]);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     body.push(format!("matmul_tiled<Shape, {}, {}>(a, b, {bias}, y{more});", tile.cpp(), epilogue.cpp));
     let [columns, rows] = tile.grid(m, n);

@@ -7,7 +7,6 @@ use crate::graph::{Pool, PoolKind};
 
 pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
     let x = site.only_input()?;
-    site.only_f32()?;
     let (&[n, c, h, w], &[n_out, c_out, p, q]) = (&x.shape[..], &site.output.shape[..]) else {
         return Err(site.wrong("input and output must have four axes"));
     };

@@ -12,8 +12,10 @@ const THREAD_ROW: usize = 8;
 
 pub(super) fn drafts(site: &Site, axis: usize, log: bool) -> Result<Vec<Draft>> {
     let x = site.only_input()?;
-    site.only_f32()?;
     site.require(axis < x.shape.len() && x.shape == site.output.shape, "its axis or its output does not fit its input")?;
+    if !x.dtype.is_float() {
+        return Err(site.unsupported(&format!("a softmax of {} is not defined", x.dtype.name())));
+    }
     let outer: usize = x.shape[..axis].iter().product();
     let length = x.shape[axis];
     let inner: usize = x.shape[axis + 1..].iter().product();
@@ -39,7 +41,8 @@ pub(super) fn drafts(site: &Site, axis: usize, log: bool) -> Result<Vec<Draft>> 
         || draft("thread", threads, threads, 0, 32, format!("softmax_thread<{outer}, {length}, {inner}, {threads}{kind}>(x, y);"));
     let by_warp =
         || draft("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, format!("softmax_warp<{outer}, {length}, 128{kind}>(x, y);"));
-    let by_block = || draft("block", 256, 1, 64, 32, format!("softmax_block<{length}, 256{kind}>(x, y);"));
+    let shared = 16 * x.dtype.bytes().max(4) as u32;
+    let by_block = || draft("block", 256, 1, shared, 32, format!("softmax_block<{length}, 256{kind}>(x, y);"));
 
     Ok(if inner > 1 {
         vec![by_thread()]

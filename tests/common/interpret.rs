@@ -250,9 +250,19 @@ fn reduce(kind: ReduceKind, dtype: DType, values: &[Number]) -> Number {
         // the least truth value is false
         ReduceKind::Max if dtype == DType::Bool => Number::new(dtype, Value::Int(values.iter().any(|v| v.f64() != 0.0).into())),
         ReduceKind::Min if dtype == DType::Bool => Number::new(dtype, Value::Int(values.iter().all(|v| v.f64() != 0.0).into())),
+        ReduceKind::ArgMax { last } => place(values, Binary::Max, last),
+        ReduceKind::ArgMin { last } => place(values, Binary::Min, last),
         ReduceKind::Max => extreme(Binary::Max, f64::NEG_INFINITY),
         ReduceKind::Min => extreme(Binary::Min, f64::INFINITY),
     }
+}
+
+/// Where the extreme value is; NaN is one.
+fn place(values: &[Number], op: Binary, last: bool) -> Number {
+    let extreme = values[1..].iter().fold(values[0], |a, &b| binary(op, a, b, Rounding::Rounded)).f64();
+    let is_it = |v: &Number| v.f64() == extreme || (v.f64().is_nan() && extreme.is_nan());
+    let found = if last { values.iter().rposition(is_it) } else { values.iter().position(is_it) };
+    Number::new(DType::I64, Value::Int(found.expect("one of them") as i128))
 }
 
 /// The sum divided by `count`; an integer's towards zero.
