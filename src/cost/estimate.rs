@@ -147,7 +147,7 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
             let scores = (a.batch * a.heads * a.rows * a.columns) as f64;
             scores * (2.0 * (a.depth + a.value_depth) as f64 + 5.0)
         }
-        OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,
+        OpKind::Trilu(_) | OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,
     };
     if let OpKind::Index(Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. }) = operator.kind {
         // of what it reads from, as much as it writes

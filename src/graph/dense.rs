@@ -67,6 +67,16 @@ pub struct PoolIndices {
     pub column_major: bool,
 }
 
+/// One triangle of each matrix of the last two axes, 0 in the other: an element of row `i` and column `j` stays if `j >= i + diagonal` (`upper`) or
+/// `j <= i + diagonal`. One input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trilu {
+    /// Which triangle.
+    pub upper: bool,
+    /// The diagonal that bounds it: 0 is the main one, larger ones lie to the right.
+    pub diagonal: i64,
+}
+
 /// `y = epilogue(normalised(x), ...)`. `normalised(x)` is `(x - mean) / sqrt(mean((x - mean)^2) + epsilon)`, both means over `axes`; with `centred` off
 /// the mean of `x` counts as 0 (a root mean square). Inputs: `x`, then the epilogue's further inputs, which broadcast to `x`'s shape (scale, bias).
 #[derive(Clone, Debug, PartialEq)]
@@ -238,6 +248,12 @@ impl Display for PoolIndices {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         window(f, &self.axes)?;
         if self.column_major { write!(f, " column major") } else { Ok(()) }
+    }
+}
+
+impl Display for Trilu {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, " {} diagonal {}", if self.upper { "upper" } else { "lower" }, self.diagonal)
     }
 }
 

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use petgraph::graph::DiGraph;
 
 pub use cell::Cell;
-pub use dense::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolIndices, PoolNd, WindowAxis};
+pub use dense::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolIndices, PoolNd, Trilu, WindowAxis};
 pub use index::{Index, Update};
 pub use op::{Binary, Conv, CumSum, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
 pub use value::{Constant, Scalar};

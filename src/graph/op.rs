@@ -6,7 +6,7 @@
 
 use super::{Cell, DType, Index, Scalar};
 
-use super::dense::{Attention, ConvNd, GridSample, Lrn, Norm, PoolIndices, PoolNd};
+use super::dense::{Attention, ConvNd, GridSample, Lrn, Norm, PoolIndices, PoolNd, Trilu};
 
 /// What an [`Operator`](super::Operator) computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +38,8 @@ pub enum OpKind {
     PoolNd(PoolNd),
     /// Where the maxima of a pooling are.
     PoolIndices(PoolIndices),
+    /// One triangle of matrices.
+    Trilu(Trilu),
     /// Normalisation by mean and variance, or by the root mean square.
     Norm(Norm),
     /// Local response normalisation.
@@ -532,6 +534,7 @@ impl OpKind {
             OpKind::ConvNd(_) => "conv_nd",
             OpKind::PoolNd(_) => "pool_nd",
             OpKind::PoolIndices(_) => "pool_indices",
+            OpKind::Trilu(_) => "trilu",
             OpKind::Norm(_) => "norm",
             OpKind::Lrn(_) => "lrn",
             OpKind::GridSample(_) => "grid_sample",

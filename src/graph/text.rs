@@ -135,6 +135,7 @@ impl Display for OpKind {
             OpKind::ConvNd(c) => write!(f, "{c}")?,
             OpKind::PoolNd(p) => write!(f, "{p}")?,
             OpKind::PoolIndices(p) => write!(f, "{p}")?,
+            OpKind::Trilu(t) => write!(f, "{t}")?,
             OpKind::Norm(n) => write!(f, "{n}")?,
             OpKind::Lrn(l) => write!(f, "{l}")?,
             OpKind::GridSample(g) => write!(f, "{g}")?,

@@ -114,6 +114,7 @@ fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
         OpKind::ConvNd(conv) => dense::check_conv_nd(conv, &inputs, output),
         OpKind::PoolNd(pool) => dense::check_pool_nd(&pool.axes, &inputs, output),
         OpKind::PoolIndices(pool) => dense::check_pool_nd(&pool.axes, &inputs, output),
+        OpKind::Trilu(_) => dense::check_same(&inputs, output, 2),
         OpKind::Norm(norm) => dense::check_norm(norm, &inputs, output),
         OpKind::Lrn(_) => dense::check_same(&inputs, output, 2),
         OpKind::GridSample(sample) => dense::check_grid_sample(sample, &inputs, output),

@@ -3,6 +3,7 @@
 //! A softmax along several axes is one along their product: neighbours are seen through a view as one axis, others are moved side by side before.
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::ops::array::Trilu as TractTrilu;
 use tract_onnx::tract_core::ops::cnn::Deconv;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::nn::grid_sample::{GridSample as TractGridSample, InterpolationMode, PaddingMode};
@@ -11,7 +12,7 @@ use tract_onnx_opl::lrn::Lrn as TractLrn;
 use tract_transformers::ops::sdpa::Sdpa;
 
 use super::lower::{Lowering, Reason};
-use crate::graph::{DType, Expr, GridSample, Interpolation, Lrn, Norm, OpKind, Outside, Tensor};
+use crate::graph::{DType, Expr, GridSample, Interpolation, Lrn, Norm, OpKind, Outside, Tensor, Trilu};
 use crate::ids::TensorId;
 
 impl Lowering<'_> {
@@ -36,6 +37,13 @@ impl Lowering<'_> {
             OpKind::Lrn(Lrn { size: op.size, alpha: op.alpha, beta: op.beta, bias: op.bias })
         } else if let Some(op) = node.op_as::<TractGridSample>() {
             OpKind::GridSample(grid_sample(op, output.shape.len() - 2)?)
+        } else if let Some(op) = node.op_as::<TractTrilu>() {
+            let diagonal = inputs.get(1).and_then(|&k| self.graph.constant(k)?.only()).ok_or("its diagonal is not constant")?;
+            // further away than any element is as good as any other place there
+            let most = output.shape.iter().sum::<usize>() as f64;
+            let kind = OpKind::Trilu(Trilu { upper: op.upper, diagonal: diagonal.number().clamp(-most, most) as i64 });
+            self.finish(node, kind, vec![inputs[0]], output.clone());
+            return Ok(true);
         } else {
             return Ok(false);
         };

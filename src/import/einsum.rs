@@ -44,7 +44,7 @@ impl Lowering<'_> {
         for (slot, &id) in inputs.iter().enumerate() {
             let mut letters = vec![' '; einsum.shape(id).len()];
             map.iter_all_axes().for_each(|axis| axis.inputs[slot].iter().for_each(|&place| letters[place] = axis.repr));
-            let id = einsum.lowering.cast(node, id, output.dtype);
+            let id = einsum.typed(id);
             operands.push(einsum.alone(id, letters));
         }
         let mut letters = vec![' '; output.shape.len()];
@@ -112,6 +112,16 @@ impl Steps<'_, '_> {
     fn step(&mut self, what: &str, kind: OpKind, inputs: Vec<TensorId>, shape: Vec<usize>) -> TensorId {
         let tensor = Tensor { name: format!("{}.{what}", self.output.name), shape, ..self.output.clone() };
         self.lowering.step(self.node, kind, inputs, tensor)
+    }
+
+    /// The tensor in the type that is computed in.
+    fn typed(&mut self, id: TensorId) -> TensorId {
+        let to = self.output.dtype;
+        if self.lowering.graph.tensor(id).dtype == to {
+            return id;
+        }
+        let shape = self.shape(id);
+        self.step("cast", OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) }), vec![id], shape)
     }
 
     /// The tensor as an operand: diagonals taken, axes of one element dropped.

@@ -20,7 +20,7 @@
 //! | `Scan`, `GruSeq` | their steps, one after the other (see `scan.rs`) |
 //! | `Fft`, `STFT` | a `MatMul` with a constant matrix (see `fourier.rs`) |
 //! | `Gather`, `Scatter`, `Topk`, `OneHot` and their kin | `Index`, or simpler (see `index.rs`) |
-//! | `CumSum`, `Trilu` | `CumSum`, a choice by a constant mask (see `triangle.rs`) |
+//! | `CumSum`, `Trilu` | `CumSum`, `Trilu` |
 //! | `LstmEpilogue`, `GruEpilogue` | `Cell` (see `cell.rs`) |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
@@ -312,15 +312,15 @@ impl<'a> Lowering<'a> {
         if self.cell(node)? {
             return Ok(());
         }
+        if node.op.name() == "DynamicQuantizeLinearU8" {
+            return self.dynamic_quantisation(node, self.tensors[&node.inputs[0]]);
+        }
+        if let Some(op) = node.op_as::<MaxPool>().filter(|op| op.with_index_outputs.is_some()) {
+            return self.max_pool_with_indices(node, op, self.tensors[&node.inputs[0]]);
+        }
         let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
         if self.index(node, &inputs)? {
             return Ok(());
-        }
-        if node.op.name() == "DynamicQuantizeLinearU8" {
-            return self.dynamic_quantisation(node, inputs[0]);
-        }
-        if let Some(op) = node.op_as::<MaxPool>().filter(|op| op.with_index_outputs.is_some()) {
-            return self.max_pool_with_indices(node, op, inputs[0]);
         }
         if node.outputs.len() != 1 {
             return Err("more than one output is not supported yet".into());
@@ -335,7 +335,7 @@ impl<'a> Lowering<'a> {
             || self.quantised(node, &inputs, &output)?
             || self.dense(node, &inputs, &output)?
             || self.fourier(node, &inputs, &output)?
-            || self.triangle(node, &inputs, &output)?;
+            || self.cumsum(node, &inputs, &output)?;
         if lowered {
             return Ok(());
         }
@@ -427,18 +427,6 @@ impl<'a> Lowering<'a> {
         let id = self.graph.add_tensor(tensor);
         self.tensors.insert(node.id.into(), id);
         Ok(())
-    }
-
-    /// `id` in the type `to`, or `id` itself.
-    pub(super) fn cast(&mut self, node: &TypedNode, id: TensorId, to: DType) -> TensorId {
-        let tensor = self.graph.tensor(id);
-        if tensor.dtype == to {
-            return id;
-        }
-        let output =
-            Tensor { name: format!("{}.{}", tensor.name, to.name()), dtype: to, shape: tensor.shape.clone(), origin: Origin::Input };
-        let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) });
-        self.step(node, kind, vec![id], output)
     }
 
     /// A view of `id` under `shape`, or `id` itself.

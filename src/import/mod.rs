@@ -16,6 +16,7 @@
 mod attention;
 mod cell;
 mod constants;
+mod cumsum;
 mod decode;
 mod dense;
 mod einsum;
@@ -32,7 +33,7 @@ mod resize;
 mod scalar;
 mod scan;
 mod survey;
-mod triangle;
+
 mod typed;
 mod window;
 

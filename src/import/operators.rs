@@ -283,7 +283,7 @@ pub static ROWS: &[Row] = &[
     row("Tile", 1, ALL, "a broadcast: elementwise", "repetitions must be constants"),
     row("TopK", 1, NUMBERS, "top-k", "k must be constant; rows are ranked by comparing all pairs"),
     row("Transpose", 1, ALL, "transpose, or a view", ""),
-    row("Trilu", 14, ALL, "elementwise", "the diagonal must be constant"),
+    row("Trilu", 14, ALL, "trilu", "the diagonal must be constant"),
     refused("Unique", 11, DATA),
     row("Unsqueeze", 1, ALL, "a view", "axes must be constants"),
     refused("Upsample", 7, UNKNOWN),

@@ -94,6 +94,7 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::ConvNd(conv) => window::conv(&site, conv)?,
         OpKind::PoolNd(pool) => window::pool(&site, pool)?,
         OpKind::PoolIndices(pool) => window::indices(&site, pool)?,
+        OpKind::Trilu(trilu) => copy::trilu(&site, trilu)?,
         OpKind::Norm(norm) => norm::drafts(&site, norm)?,
         OpKind::Lrn(lrn) => norm::lrn(&site, lrn)?,
         OpKind::GridSample(sample) => sample::drafts(&site, sample)?,

@@ -164,6 +164,7 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<
         OpKind::ConvNd(c) => dense::conv(c, of, args, &shapes, out),
         OpKind::PoolNd(p) => dense::pool(p, of, &args[0], shapes[0], out),
         OpKind::PoolIndices(p) => dense::pool_indices(p, &args[0], shapes[0], out),
+        OpKind::Trilu(t) => dense::trilu(t, of, &args[0], out),
         OpKind::Norm(n) => dense::norm(n, args, &shapes),
         OpKind::Lrn(l) => dense::from_floats(dense::lrn(l, &dense::floats(args)[0], out)),
         OpKind::GridSample(g) => dense::from_floats(dense::grid_sample(g, &dense::floats(args), shapes[0], out)),

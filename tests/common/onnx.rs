@@ -83,9 +83,9 @@ impl Model {
         self
     }
 
-    /// One integer: an axis.
-    pub fn ints_scalar(mut self, name: &str, value: i64) -> Model {
-        let tensor = pb::TensorProto { name: name.into(), data_type: 7, int64_data: vec![value], ..Default::default() };
+    /// One integer.
+    pub fn int(mut self, name: &str, value: i64) -> Model {
+        let tensor = pb::TensorProto { name: name.into(), data_type: I64, int64_data: vec![value], ..Default::default() };
         self.graph.initializer.push(tensor);
         self
     }

@@ -192,7 +192,7 @@ fn attention_is_one_operator() {
 }
 
 #[test]
-fn places_of_maxima() {
+fn places_of_maxima_and_triangles() {
     for (storage_order, name) in [(0, "rows"), (1, "columns")] {
         let model = Model::new().input("x", &[2, 3, 6, 5]).output("y", &[2, 3, 3, 3]).output_of(onnx::I64, "i", &[2, 3, 3, 3]);
         let attrs = [
@@ -204,6 +204,9 @@ fn places_of_maxima() {
         let graph = check(&format!("argmax_{name}"), model.node("MaxPool", &["x"], "y,i", &attrs));
         assert_eq!(graph.operators.len(), 2, "{graph}");
     }
+    let model = Model::new().input("x", &[2, 4, 5]).output("y", &[2, 4, 5]).int("k", -1);
+    let graph = check("triangle", model.node("Trilu", &["x", "k"], "y", &[Attr::Int("upper", 0)]));
+    assert_eq!(alone(&graph), "trilu lower diagonal -1");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use hiosc::graph::{
     Attention, Binary, ConvNd, DType, Expr, GridSample, Interpolation, Lrn, MatMul, Norm, OpKind, Outside, PoolIndices, PoolKind, PoolNd,
-    Unary, WindowAxis,
+    Trilu, Unary, WindowAxis,
 };
 
 use super::harness::{Case, Random, Tensor, check, graph_of};
@@ -291,6 +291,19 @@ fn attentions() {
 }
 
 #[test]
+fn triangles_of_every_type() {
+    let mut r = Random(27);
+    let mut cases = Vec::new();
+    for (i, dtype) in DType::ALL.into_iter().enumerate() {
+        for (shape, diagonal) in [(&[3, 5][..], 0), (&[2, 4, 3], -1), (&[2, 1, 7], 2), (&[4, 4], 9), (&[4, 4], -9)] {
+            let kind = OpKind::Trilu(Trilu { upper: i % 2 == 0, diagonal });
+            cases.push(crate::typed_case(kind, vec![r.typed(dtype, shape)], shape, 0.0));
+        }
+    }
+    check("triangles of every type", cases);
+}
+
+#[test]
 fn places_of_maxima() {
     let mut r = Random(28);
     let mut cases = Vec::new();
@@ -383,6 +396,7 @@ pub fn one_of_each(r: &mut Random) -> Vec<Case> {
             simple(OpKind::Norm(Norm { centred, axes: axes.to_vec(), epsilon: 1e-5, epilogue: last }), inputs, shape);
         }
     }
+    simple(OpKind::Trilu(Trilu { upper: true, diagonal: -1 }), &[&[2, 3, 4]], &[2, 3, 4]);
     for column_major in [false, true] {
         let indices = PoolIndices { axes: vec![axis([2, 2, 1, 1, 0]); 2], column_major };
         simple(OpKind::PoolIndices(indices), &[&[1, 2, 5, 5]], &[1, 2, 3, 3]);

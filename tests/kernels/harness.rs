@@ -116,8 +116,8 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
         OpKind::ConvNd(conv) => product(conv.bias, &conv.epilogue),
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue),
         OpKind::Norm(norm) => norm.epilogue.dtype(inputs),
-        OpKind::PoolIndices(_) => Ok(DType::I64),
         OpKind::Reduce(Reduce { kind: ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. }, .. }) => Ok(DType::I64),
+        OpKind::PoolIndices(_) => Ok(DType::I64),
         _ => Ok(inputs[0]),
     };
     result.unwrap_or(DType::F32)

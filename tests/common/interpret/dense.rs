@@ -1,6 +1,6 @@
 //! The operators of `graph::dense`, from their definitions.
 
-use hiosc::graph::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolIndices, PoolKind, PoolNd, WindowAxis};
+use hiosc::graph::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolIndices, PoolKind, PoolNd, Trilu, WindowAxis};
 
 use hiosc::graph::{DType, ReduceKind};
 
@@ -112,6 +112,17 @@ pub fn pool_indices(p: &PoolIndices, x: &[Number], shape: &[usize], out: &[usize
         Number::new(DType::I64, Value::Int((ravel(&index[..2], &shape[..2]) * plane + within) as i128))
     };
     (0..out.iter().product()).map(value).collect()
+}
+
+pub fn trilu(t: &Trilu, of: DType, x: &[Number], shape: &[usize]) -> Vec<Number> {
+    let zero = Number::new(of, if of.is_float() { Value::Float(0.0) } else { Value::Int(0) });
+    let value = |i: usize| {
+        let index = unravel(i, shape);
+        let (row, column) = (index[shape.len() - 2] as i64, index[shape.len() - 1] as i64);
+        let stays = if t.upper { column >= row + t.diagonal } else { column <= row + t.diagonal };
+        if stays { x[i] } else { zero }
+    };
+    (0..x.len()).map(value).collect()
 }
 
 pub fn log_softmax(axis: usize, x: &[f32], shape: &[usize]) -> Vec<f32> {
