@@ -47,7 +47,7 @@ pub enum OpKind {
     /// Sampling at computed places.
     GridSample(GridSample),
     /// Scaled dot product attention.
-    Attention(Attention),
+    Attention(Box<Attention>),
     /// Concatenation of all inputs along `axis`.
     Concat {
         /// The joined axis.

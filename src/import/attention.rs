@@ -57,7 +57,7 @@ impl Lowering<'_> {
             y_strides: contiguous([batch, heads, rows, value_depth]),
         };
         if depth.max(value_depth) <= Attention::MAX_DEPTH {
-            self.finish(node, OpKind::Attention(attention), inputs.to_vec(), output.clone());
+            self.finish(node, OpKind::Attention(Box::new(attention)), inputs.to_vec(), output.clone());
         } else {
             self.products(node, &attention, inputs, mask, output);
         }

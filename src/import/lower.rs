@@ -11,7 +11,8 @@
 //! | `MaxPool`, `SumPool {normalize}` | `Pool` |
 //! | `Conv`, `Deconv`, `MaxPool`, `SumPool` over other numbers of axes | `ConvNd`, `PoolNd` (see `window.rs`) |
 //! | `EinSum` | `MatMul`, its axes sorted into batch, m, n, k; reductions, transpositions and products beside it (see `einsum.rs`) |
-//! | `RmsNorm`, `Lrn`, `GridSample`, `SDPA`, `Softmax` | one operator each (see `dense.rs`) |
+//! | `RmsNorm`, `Lrn`, `GridSample`, `SDPA`, `Softmax` | one operator each (see `dense.rs`, `attention.rs`) |
+//! | quantised `Conv` and `EinSum`, conversions | the same on integers, between `Elementwise` (see `quantised.rs`) |
 //! | `Reduce<Sum, Max, Min, Prod, MeanOfSquares>` | `Reduce`, the last behind a square |
 //! | `Resize` | a `MatMul` for each axis that changes (see `resize.rs`) |
 //! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
@@ -317,6 +318,7 @@ impl<'a> Lowering<'a> {
         if self.cell(node)? {
             return Ok(());
         }
+        // tract keeps this type to itself: it has a name only
         if node.op.name() == "DynamicQuantizeLinearU8" {
             return self.dynamic_quantisation(node, self.tensors[&node.inputs[0]]);
         }

@@ -69,6 +69,7 @@ impl Lowering<'_> {
         if matches!(op.pool_spec.data_format, DataFormat::CHW) || places.dtype != DType::I64 {
             return Err("indices of such a max pooling are not supported".into());
         }
+        // tract keeps the other operator's type to itself: what it prints is all there is
         let readers = &self.model.node(node.id).outputs[1].successors;
         let reader = readers.first().map(|reader| format!("{:?}", self.model.node(reader.node).op)).unwrap_or_default();
         let axes = axes(&op.pool_spec, &self.graph.tensor(x).shape)?;

@@ -257,7 +257,7 @@ fn attention_case(
         mask.floats_mut().iter_mut().enumerate().filter(|(i, _)| i % 3 == 0 || *i < shape[3]).for_each(|(_, v)| *v = f32::NEG_INFINITY);
         inputs.push(mask);
     }
-    case(OpKind::Attention(attention), inputs, &y, 2e-5, None)
+    case(OpKind::Attention(Box::new(attention)), inputs, &y, 2e-5, None)
 }
 
 #[test]
