@@ -36,6 +36,7 @@ pub struct Compiler {
     algorithm: Option<String>,
     no_fuse: Vec<String>,
     shapes: BTreeMap<String, Vec<usize>>,
+    constants: BTreeMap<String, import::Literal>,
     check: bool,
     kernels: KernelMode,
 }
@@ -95,6 +96,7 @@ impl Compiler {
             algorithm: None,
             no_fuse: Vec::new(),
             shapes: BTreeMap::new(),
+            constants: BTreeMap::new(),
             check: true,
             kernels: KernelMode::Auto,
         }
@@ -155,6 +157,12 @@ impl Compiler {
         self
     }
 
+    /// Fixes an input to a value: it is an input no more, and all that follows from it is computed now.
+    pub fn constant(mut self, input: &str, value: import::Literal) -> Compiler {
+        self.constants.insert(input.into(), value);
+        self
+    }
+
     /// Whether the crate carries an input with its reference output (on by default; the reference costs one inference on the CPU).
     pub fn check(mut self, check: bool) -> Compiler {
         self.check = check;
@@ -173,7 +181,7 @@ impl Compiler {
         let target = self.target()?;
         let algorithm = self.algorithm.as_deref().map(str::parse::<Algorithm>).transpose()?;
 
-        let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone() })?;
+        let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone(), constants: self.constants.clone() })?;
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
         clock.lap("fuse");

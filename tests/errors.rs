@@ -328,6 +328,15 @@ fn odd_but_sound_models_compile() {
         ("an output that is an input", Model::new().input("x", &[1, 2]).output("x", &[1, 2])),
         ("a scalar", Model::new().input("x", &[]).output("y", &[]).node("Relu", &["x"], "y", &[])),
         ("an unused input", Model::new().input("x", &[2]).input("z", &[3]).output("y", &[2]).node("Neg", &["x"], "y", &[])),
+        (
+            "an output that is a constant",
+            Model::new().input("x", &[2]).output("y", &[2]).output("c", &[2]).weight("c", &[2], vec![1.0, 2.0]).node(
+                "Neg",
+                &["x"],
+                "y",
+                &[],
+            ),
+        ),
         ("two outputs of one value", Model::new().input("x", &[2]).output("y", &[2]).output("x", &[2]).node("Neg", &["x"], "y", &[])),
     ];
     for (what, model) in models {

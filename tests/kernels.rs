@@ -963,3 +963,8 @@ fn nvrtc_compiles_every_family() {
     let error = nvrtc.compile("broken.cu", "__global__ void k( {", &[], "sm_86").expect_err("this is no program");
     assert!(error.contains("broken.cu"), "{error}");
 }
+
+#[test]
+fn every_family_holds_under_sanitizers() {
+    common::sanitized::run_all_but(&["nvrtc", "a_whole_model", "headers_compile"]);
+}

@@ -39,8 +39,7 @@ use tract_onnx::tract_core::ops::nn::resize::Resize;
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer, RmsNorm, Softmax, SoftmaxKind};
 use tract_onnx::tract_core::ops::source::TypedSource;
 
-use super::decode::some;
-use super::empty::Remains;
+use super::decode::{input_names, some};
 use super::{einsum, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
@@ -125,9 +124,10 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
     let mut refused: BTreeMap<(String, Reason), Vec<&str>> = BTreeMap::new();
-    for &input in &model.inputs {
-        if let Err(reason) = lowering.define_input(input) {
-            refused.entry(("input".into(), reason)).or_default().push(&model.node(input.node).name);
+    // tract renames an input that is handed on as another tensor
+    for (&input, name) in model.inputs.iter().zip(input_names(proto)) {
+        if let Err(reason) = lowering.define_input(input, name) {
+            refused.entry(("input".into(), reason)).or_default().push(name);
         }
     }
     for id in order {
@@ -161,23 +161,24 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
 }
 
 impl Lowering<'_> {
-    fn define_input(&mut self, outlet: OutletId) -> Result<(), Reason> {
-        let tensor = self.describe(outlet, Origin::Input)?;
+    fn define_input(&mut self, outlet: OutletId, name: &str) -> Result<(), Reason> {
+        let tensor = Tensor { name: name.into(), ..self.describe(outlet, Origin::Input)? };
         let id = self.graph.add_tensor(tensor);
         self.graph.inputs.push(id);
         self.tensors.insert(outlet, id);
         Ok(())
     }
 
-    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). A constant is
-    /// copied by an operator of that name: what is downloaded must have been computed, or uploaded as an input.
+    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). One that does not depend on
+    /// the inputs is a copy of a constant: whoever runs the model finds it where the others are.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
-        let mut id = self.tensors[&outlet];
+        let id = self.tensors[&outlet];
         if self.graph.constant(id).is_some() && self.graph.tensor(id).elements() > 0 {
-            let copy = self.graph.add_tensor(self.graph.tensor(id).clone());
+            let output = self.graph.add_tensor(Tensor { name: name.into(), origin: Origin::Input, ..self.graph.tensor(id).clone() });
             let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
-            self.graph.add_operator(Operator { name: name.to_string(), kind, inputs: vec![id], outputs: vec![copy] });
-            id = copy;
+            self.graph.add_operator(Operator { name: name.into(), kind, inputs: vec![id], outputs: vec![output] });
+            self.graph.outputs.push(output);
+            return;
         }
         let taken = !matches!(self.graph.tensor(id).origin, Origin::Operator(_)) || self.graph.outputs.contains(&id);
         let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
@@ -222,11 +223,6 @@ impl Lowering<'_> {
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
         let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
-        if output.elements() == 0 {
-            let nothing = self.filled(&output, Scalar::from_f64(output.dtype, 0.0));
-            self.tensors.insert(node.id.into(), nothing);
-            return Ok(());
-        }
         if self.movement(node, &inputs, &output)? {
             return Ok(());
         }
@@ -308,16 +304,11 @@ impl Lowering<'_> {
         self.tensors.insert(node.id.into(), result);
     }
 
-    /// Adds the operator and its output, unless there is nothing to compute; gives the tensor that holds its result.
+    /// Adds the operator and its output; gives the latter.
     pub(super) fn operator(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
-        match self.without_empty(kind, inputs, &output) {
-            Remains::Tensor(result) => result,
-            Remains::Operator(kind, inputs) => {
-                let output = self.graph.add_tensor(output);
-                self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
-                output
-            }
-        }
+        let output = self.graph.add_tensor(output);
+        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
+        output
     }
 
     fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {

@@ -4,20 +4,25 @@
 //! the same model in tract, whose optimised pipeline serves as the numeric reference.
 //!
 //! Steps:
-//! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, operators tract has never heard
-//!    of (all of them in one error), input shapes.
-//! 2. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
+//! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, names, input shapes. `constants.rs`: inputs
+//!    that the caller fixes become initialisers.
+//! 2. `parse.rs`: find operators that tract does not know or cannot parse, all of them in one error.
+//! 3. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
 //!    caught and reported as an error. `mend.rs` rewrites what tract types but cannot run.
-//! 3. `lower.rs`: translate tract's core operators to ours, or list all that cannot be. What has no elements is not computed (`empty.rs`).
+//! 4. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
+//!
+//! A tensor of no elements is a constant for tract, and what depends on nothing else is folded away: in a [`Graph`] only inputs, outputs and constants may
+//! be empty, and no operator computes one.
 //!
 //! tract appears in this room only.
 
+mod constants;
 mod decode;
 mod einsum;
-mod empty;
 mod lower;
 mod mend;
 mod movement;
+mod parse;
 mod resize;
 mod scalar;
 mod typed;
@@ -28,6 +33,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tract_onnx::prelude::*;
 
+pub use constants::Literal;
+
 use crate::error::{Error, Result};
 use crate::graph::{Constant, Graph, shape_text};
 
@@ -36,6 +43,8 @@ use crate::graph::{Constant, Graph, shape_text};
 pub struct Options {
     /// Shapes of inputs, by name: they replace what the model says, and give its symbolic dimensions a value.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Inputs that are no inputs of the compiled model, by name: their values are known now.
+    pub constants: BTreeMap<String, Literal>,
 }
 
 /// An imported model.
@@ -54,7 +63,11 @@ pub struct Model {
 pub fn import(path: &Path, options: &Options) -> Result<Model> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let hash = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-    let proto = decode::decode(path, &bytes)?;
+    let mut proto = decode::decode(path, &bytes)?;
+    if let Some(graph) = &mut proto.graph {
+        constants::fix(graph, &options.constants)?;
+    }
+    parse::check(path, &proto)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
     let shapes = decode::input_shapes(path, &proto, &options.shapes)?;
     let (typed, kept) = typed::type_model(path, &proto, &shapes).map_err(|e| blame_shapes(e, options))?;

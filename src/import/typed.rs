@@ -3,6 +3,7 @@
 //! tract's own `into_declutter` rewrites for its CPU kernels: a 1x1 convolution becomes an EinSum, a strided one a Downsample, a Concat
 //! before it a handful of Slices. What works for us is its constant propagation plus one pass that declutters every node *except* convolutions.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -48,8 +49,7 @@ impl TypedPass for KeepConvolutions {
 pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Result<(TypedModel, TypedModel)> {
     quietly(path, "typing the model", || {
         let folder = path.parent().map(|p| p.to_string_lossy().into_owned());
-        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true);
-        let mut model = onnx.parse(proto, folder.as_deref())?.model;
+        let mut model = super::parse::onnx().parse(proto, folder.as_deref())?.model;
         for outlet in model.input_outlets()?.to_vec() {
             let name = &model.node(outlet.node).name;
             if let Some((_, shape)) = shapes.iter().find(|(n, _)| n == name) {
@@ -59,6 +59,7 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
         }
         let mut typed = model.into_typed()?;
         super::mend::negative_pads(&mut typed)?;
+        super::mend::extremes_of_nothing(&mut typed, proto)?;
         let mut kept = typed.clone();
         let mut optimizer = Optimizer::prop_consts();
         optimizer.passes.push(Box::new(KeepConvolutions(0)));
@@ -124,8 +125,24 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f`, turning tract's errors and panics into [`Error::Model`] without a panic message on the terminal.
+/// Runs `f`, turning tract's errors and panics into [`Error::Model`], and what tract has no typed form for into [`Error::Unsupported`], without a panic message on the terminal.
 pub fn quietly<T>(path: &Path, doing: &str, f: impl FnOnce() -> TractResult<T>) -> Result<T> {
+    let message = match silently(|| catch_unwind(AssertUnwindSafe(f))) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => {
+            let text = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+            match blamed(&text, "Translating node #") {
+                Some(line) => return Err(Error::Unsupported(vec![one_line(&line)])),
+                None => one_line(&blamed(&text, "Failed analyse for node #").unwrap_or(text)),
+            }
+        }
+        Err(panic) => format!("tract panicked: {}", panic_text(&panic)),
+    };
+    Err(Error::Model { path: path.to_path_buf(), message: format!("{doing}: {message}") })
+}
+
+/// Runs `f` with no panic message on the terminal.
+pub fn silently<T>(f: impl FnOnce() -> T) -> T {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = std::panic::take_hook();
@@ -135,22 +152,30 @@ pub fn quietly<T>(path: &Path, doing: &str, f: impl FnOnce() -> TractResult<T>) 
             }
         }));
     });
-    QUIET.set(true);
-    let result = catch_unwind(AssertUnwindSafe(f));
-    QUIET.set(false);
-    let message = match result {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => one_line(&format!("{error:#}")),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            format!("tract panicked: {}", one_line(text.unwrap_or("no message")))
-        }
-    };
-    Err(Error::Model { path: path.to_path_buf(), message: format!("{doing}: {message}") })
+    let before = QUIET.replace(true);
+    let result = f();
+    QUIET.set(before);
+    result
+}
+
+/// What a panic says.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    one_line(text.unwrap_or("no message"))
+}
+
+/// tract's `PHRASE3 "name" Conv: why` as `Conv (node "name"): why`, the innermost where one stands in another.
+fn blamed(text: &str, phrase: &str) -> Option<String> {
+    let (_, rest) = text.rsplit_once(phrase)?;
+    let (_, rest) = rest.split_once(" \"")?;
+    let (name, rest) = rest.split_once("\" ")?;
+    let (operator, why) = rest.split_once(": ")?;
+    let why = why.trim_start_matches("Infering facts: ");
+    Some(format!("{} (node {name:?}): {why}", operator.trim_end_matches(" ToTypedTranslator")))
 }
 
 /// At most 400 characters, on one line.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "?");
     if let Some((end, _)) = line.char_indices().nth(400) {
         line.truncate(end);

@@ -11,6 +11,7 @@ pub mod interpret;
 pub mod networks;
 pub mod number;
 pub mod onnx;
+pub mod sanitized;
 pub mod shared;
 pub mod small;
 

@@ -75,6 +75,13 @@ impl Model {
         self
     }
 
+    /// One integer: an axis.
+    pub fn ints_scalar(mut self, name: &str, value: i64) -> Model {
+        let tensor = pb::TensorProto { name: name.into(), data_type: 7, int64_data: vec![value], ..Default::default() };
+        self.graph.initializer.push(tensor);
+        self
+    }
+
     /// A weight of random values.
     pub fn random_weight(self, name: &str, shape: &[i64]) -> Model {
         let seed = name.bytes().fold(7, |s: u64, b| s.wrapping_mul(31) + u64::from(b));

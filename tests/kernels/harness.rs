@@ -1,5 +1,6 @@
 //! Compiles kernels for the CPU, runs them, and compares.
 
+use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::io::Write as _;
@@ -234,8 +235,10 @@ impl Objects {
     }
 }
 
-/// Bytes before and after each tensor.
-const GUARD: usize = 256;
+/// Bytes before and after each tensor; none where a sanitizer watches the ends.
+fn guard_bytes() -> usize {
+    if crate::common::sanitized::is_on() { 0 } else { 256 }
+}
 
 /// What they are around inputs (NaN, if read as floating-point numbers) and around outputs.
 const INPUT_GUARD: u8 = 0xff;
@@ -243,25 +246,51 @@ const OUTPUT_GUARD: u8 = 0x5a;
 
 /// Aligned memory with guards around the values.
 struct Guarded {
-    memory: Vec<u8>,
+    start: *mut u8,
+    layout: Layout,
     first: usize,
     len: usize,
 }
 
 impl Guarded {
     fn new(values: &[u8], guard: u8) -> Guarded {
-        let mut memory = vec![guard; values.len() + 2 * GUARD + 256];
-        let first = (0..256).find(|i| (memory.as_ptr() as usize + GUARD + i).is_multiple_of(256)).expect("one of 256") + GUARD;
-        memory[first..first + values.len()].copy_from_slice(values);
-        Guarded { memory, first, len: values.len() }
+        let first = guard_bytes();
+        let layout = Layout::from_size_align((values.len() + 2 * first).max(1), 256).expect("a small power of two");
+        // SAFETY: the layout has a size; all of its bytes are written before anything reads them.
+        let start = unsafe {
+            let start = std::alloc::alloc(layout);
+            assert!(!start.is_null(), "out of memory");
+            start.write_bytes(guard, layout.size());
+            start.add(first).copy_from_nonoverlapping(values.as_ptr(), values.len());
+            start
+        };
+        Guarded { start, layout, first, len: values.len() }
+    }
+
+    fn memory(&self) -> &[u8] {
+        // SAFETY: `new` allocated and wrote it; kernels write through a pointer only while no reference is held.
+        unsafe { std::slice::from_raw_parts(self.start, self.layout.size()) }
+    }
+
+    /// Where the values begin.
+    fn address(&self) -> usize {
+        self.start as usize + self.first
     }
 
     fn values(&self) -> &[u8] {
-        &self.memory[self.first..self.first + self.len]
+        &self.memory()[self.first..self.first + self.len]
     }
 
     fn guards_hold(&self, guard: u8) -> bool {
-        self.memory[..self.first].iter().chain(&self.memory[self.first + self.len..]).all(|&v| v == guard)
+        let memory = self.memory();
+        self.len == 0 || memory[..self.first].iter().chain(&memory[self.first + self.len..]).all(|&v| v == guard)
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { std::alloc::dealloc(self.start, self.layout) }
     }
 }
 
@@ -271,11 +300,9 @@ fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
     let types: Vec<DType> = case.inputs.iter().map(|x| x.values.dtype()).collect();
     let dtype = result_type(&case.kind, &types);
     let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product::<u64>();
-    let launch = |y: &mut Guarded, ranges: &[(u64, u64)], threads: usize| {
-        let mut pointers: Vec<*const u8> = inputs.iter().map(|x| x.memory[x.first..].as_ptr()).collect();
-        pointers.push(y.memory[y.first..].as_mut_ptr());
+    let launch = |y: &Guarded, ranges: &[(u64, u64)], threads: usize| {
+        let pointers: Vec<usize> = inputs.iter().chain([&*y]).map(Guarded::address).collect();
         let next = Mutex::new(ranges.iter());
-        let pointers = pointers.iter().map(|p| *p as usize).collect::<Vec<_>>();
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
@@ -293,12 +320,12 @@ fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
         return Err("a parameter is not a pointer".into());
     }
     let empty = vec![OUTPUT_GUARD; case.out.iter().product::<usize>() * dtype.bytes() as usize];
-    let (mut first, mut second) = (Guarded::new(&empty, OUTPUT_GUARD), Guarded::new(&empty, OUTPUT_GUARD));
-    launch(&mut first, &[(0, blocks)], 1);
+    let (first, second) = (Guarded::new(&empty, OUTPUT_GUARD), Guarded::new(&empty, OUTPUT_GUARD));
+    launch(&first, &[(0, blocks)], 1);
     let step = blocks.div_ceil(5);
     let mut ranges: Vec<(u64, u64)> = (0..5).map(|i| (i * step, ((i + 1) * step).min(blocks))).filter(|(a, b)| a < b).collect();
     ranges.reverse();
-    launch(&mut second, &ranges, 2);
+    launch(&second, &ranges, 2);
 
     if !first.guards_hold(OUTPUT_GUARD) || !second.guards_hold(OUTPUT_GUARD) {
         return Err("it writes outside its output".into());
@@ -334,11 +361,9 @@ pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &
     for op in graph.topological_order().expect("no cycles") {
         let (operator, kernel) = (graph.operator(op), &kernels[op.index()]);
         let output = operator.outputs[0];
-        let mut y = Guarded::new(&vec![OUTPUT_GUARD; graph.tensor(output).bytes() as usize], OUTPUT_GUARD);
-        let first = |x: &Guarded| x.memory[x.first..].as_ptr();
-        let mut pointers: Vec<*const u8> =
-            operator.inputs.iter().map(|&t| first(memory[graph.root(t).index()].as_ref().expect("computed before"))).collect();
-        pointers.push(y.memory[y.first..].as_mut_ptr());
+        let y = Guarded::new(&vec![OUTPUT_GUARD; graph.tensor(output).bytes() as usize], OUTPUT_GUARD);
+        let inputs = operator.inputs.iter().map(|&t| memory[graph.root(t).index()].as_ref().expect("computed before"));
+        let pointers: Vec<usize> = inputs.chain([&y]).map(Guarded::address).collect();
         let arguments: Vec<*const c_void> = pointers.iter().map(|p| std::ptr::from_ref(p).cast()).collect();
         let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product();
         // SAFETY: the pointers lead to tensors of the shapes that the kernel was made for.
