@@ -62,7 +62,7 @@ pub struct Planned {
     pub costs: CostTable,
     /// What the schedulers were given.
     pub problem: Problem,
-    /// The schedules that were compared, sequential first.
+    /// The schedules that were compared; sequential first, if one GPU has room for the model.
     pub candidates: Vec<Candidate>,
     /// Which of them the plan follows.
     pub chosen: usize,
@@ -83,7 +83,7 @@ pub struct Compilation {
 }
 
 impl Compiler {
-    /// A compiler for the model at `model`: two A40s on an NVLink bridge, the best of `sequential`, `intra-gpu` and `hios-lp`, with a check.
+    /// A compiler for the model at `model`: two A40s on an NVLink bridge, the best of `sequential`, `intra-gpu`, `hios-lp` and `best`, with a check.
     pub fn new(model: impl Into<PathBuf>) -> Compiler {
         Compiler {
             model: model.into(),
@@ -191,14 +191,21 @@ impl Compiler {
             (None, None) => return Err(Error::internal("compiler", "no target and no costs")),
         };
         clock.lap("cost");
-        let problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
-        let candidates = compare(&problem, algorithm)?;
-        let chosen = choose(&candidates, algorithm);
-        clock.lap("schedule");
-        let Candidate { schedule, timeline } = &candidates[chosen];
+        let mut problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
         let options = plan::Options { stage_barriers: self.stage_barriers };
-        let plan = plan::plan(&graph, &costs, schedule, timeline, &options)?;
-        plan::verify(&graph, Some(schedule), &options, &plan)?;
+        let (candidates, chosen, plan) = loop {
+            let candidates = compare(&problem, algorithm)?;
+            let chosen = choose(&candidates, algorithm);
+            clock.lap("schedule");
+            let Candidate { schedule, timeline } = &candidates[chosen];
+            let planned = plan::plan(&graph, &costs, schedule, timeline, &options);
+            if planned.is_err() && reserve(&mut problem, &graph, &costs, &candidates[chosen], &options)? {
+                continue;
+            }
+            let plan = planned?;
+            plan::verify(&graph, Some(schedule), &options, &plan)?;
+            break (candidates, chosen, plan);
+        };
         clock.lap("plan");
         Ok(Planned { model, graph, target, costs, problem, candidates, chosen, plan, timings: clock.laps })
     }
@@ -311,9 +318,30 @@ impl Planned {
     }
 }
 
-/// Sequential, one GPU grouped, HIOS-LP, and what was asked for; each verified.
+/// Takes what the tensors of this candidate's plan need off each GPU's room for weights, where weights and tensors do not fit together. Whether that leaves less room
+/// than before: then another schedule may do. Room only ever shrinks, so this ends.
+fn reserve(problem: &mut Problem, graph: &Graph, costs: &CostTable, found: &Candidate, options: &plan::Options) -> Result<bool> {
+    let mut boundless = costs.clone();
+    boundless.gpus.iter_mut().for_each(|gpu| gpu.memory = u64::MAX);
+    let plan = plan::plan(graph, &boundless, &found.schedule, &found.timeline, options)?;
+    let mut shrunk = false;
+    for (gpu, needs) in plan.targets.iter().map(|gpu| gpu.index()).zip(&plan.gpus) {
+        let room = costs.gpus[gpu].memory.saturating_sub(needs.arena_bytes);
+        if needs.weights_bytes > room && room < problem.memory.room[gpu] {
+            problem.memory.room[gpu] = room;
+            shrunk = true;
+        }
+    }
+    Ok(shrunk)
+}
+
+/// Sequential, one GPU grouped, HIOS-LP, the search for the best, and what was asked for; each verified. Where no GPU has room for the whole model, those of
+/// one GPU are left out, unless asked for.
 fn compare(problem: &Problem, wanted: Option<Algorithm>) -> Result<Vec<Candidate>> {
-    let mut algorithms = vec![Algorithm::Sequential, Algorithm::IntraGpu, Algorithm::HiosLp];
+    let mut algorithms = vec![Algorithm::Sequential, Algorithm::IntraGpu, Algorithm::HiosLp, Algorithm::Best];
+    if !problem.fits_one_gpu() {
+        algorithms.retain(|a| !a.one_gpu());
+    }
     algorithms.extend(wanted.filter(|a| !algorithms.contains(a)));
     let run = |algorithm| {
         let schedule = schedule::schedule(problem, algorithm)?;

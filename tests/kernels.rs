@@ -4,14 +4,15 @@
 
 mod common;
 mod kernels {
+    pub mod dense;
     pub mod harness;
     pub mod reference;
 }
 
 use common::number::numbers;
 use hiosc::graph::{
-    Binary, Constant, Conv, DType, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Scalar, Slice,
-    Unary,
+    Binary, Cell, Constant, Conv, CumSum, DType, Elementwise, Expr, Index, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce,
+    ReduceKind, Scalar, Slice, Unary, Update,
 };
 use kernels::harness::{Case, Random, Tensor, check, skip};
 use kernels::reference;
@@ -204,7 +205,9 @@ fn poolings() {
     let mut r = Random(4);
     let base = |kind| Pool { kind, kernel: [3, 3], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
     let mut cases = Vec::new();
-    for kind in [PoolKind::Max, PoolKind::Average { count_include_pad: false }, PoolKind::Average { count_include_pad: true }] {
+    for kind in
+        [PoolKind::Max, PoolKind::Average { count_include_pad: false }, PoolKind::Average { count_include_pad: true }, PoolKind::Sum]
+    {
         let attributes = [
             ([1, 3, 13, 13], [6, 6], base(kind)),
             ([1, 3, 14, 14], [7, 7], base(kind)), // ceil mode: the last windows reach over the edge
@@ -381,6 +384,161 @@ fn concatenations() {
     check("concatenations", cases.collect());
 }
 
+/// Indices along axes of `length`: from the start, from the end, and outside.
+fn indices(r: &mut Random, dtype: DType, length: usize, shape: &[usize]) -> Tensor {
+    let index = |r: &mut Random| match r.below(8) {
+        0 => length as i64 + r.below(3) as i64,
+        1 => -(length as i64) - 1 - r.below(3) as i64,
+        2 => i64::from(i8::MIN),
+        _ => r.below(2 * length) as i64 - length as i64,
+    };
+    let values: Vec<i64> = (0..shape.iter().product()).map(|_| index(r)).collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()[..dtype.bytes() as usize].to_vec()).collect();
+    Tensor { shape: shape.to_vec(), values: Constant::from_bytes(dtype, &bytes) }
+}
+
+const ELEMENTS: [DType; 5] = [DType::F32, DType::I64, DType::F16, DType::Bool, DType::F64];
+
+#[test]
+fn reading_by_index() {
+    let mut r = Random(15);
+    let mut cases = Vec::new();
+    let gathers: [(&[usize], usize, &[usize]); 7] = [
+        (&[5, 4], 0, &[3]),
+        (&[5, 16], 0, &[2, 3]),
+        (&[3, 7], 1, &[]),
+        (&[2, 3, 8], 1, &[9]),
+        (&[1], 0, &[4]),
+        (&[2, 1, 5], 1, &[1, 2]),
+        (&[300, 64], 0, &[1, 40]),
+    ];
+    for (i, (x, axis, shape)) in gathers.into_iter().enumerate() {
+        let out = [&x[..axis], shape, &x[axis + 1..]].concat();
+        let inputs = vec![r.typed(ELEMENTS[i % 5], x), indices(&mut r, [DType::I64, DType::I32, DType::I8][i % 3], x[axis], shape)];
+        cases.push(typed_case(OpKind::Index(Index::Gather { axis }), inputs, &out, 0.0));
+    }
+    // one kernel for both
+    for (x, axis, out) in [(&[2, 3, 8][..], 1, &[2, 9, 8][..]), (&[2, 1, 3, 2, 4], 2, &[2, 1, 9, 2, 4])] {
+        let inputs = vec![r.tensor(x), indices(&mut r, DType::I64, x[axis], &[9])];
+        cases.push(typed_case(OpKind::Index(Index::Gather { axis }), inputs, out, 0.0));
+    }
+    let elements: [(&[usize], usize, &[usize]); 5] =
+        [(&[3, 4], 1, &[3, 6]), (&[3, 4], 0, &[2, 4]), (&[2, 5, 3], 1, &[1, 7, 2]), (&[6], 0, &[2]), (&[2, 3, 1], 2, &[2, 3, 4])];
+    for (i, (x, axis, out)) in elements.into_iter().enumerate() {
+        let inputs = vec![r.typed(ELEMENTS[i], x), indices(&mut r, DType::I64, x[axis], out)];
+        cases.push(typed_case(OpKind::Index(Index::GatherElements { axis }), inputs, out, 0.0));
+    }
+    /// Shape, batch axes, shape of the indices, result.
+    type NdCase = (&'static [usize], usize, &'static [usize], &'static [usize]);
+    let tuples: [NdCase; 6] = [
+        (&[2, 3, 4], 0, &[5, 2], &[5, 4]),
+        (&[2, 3, 4], 0, &[2, 2, 3], &[2, 2]),
+        (&[2, 3, 4, 8], 1, &[2, 5, 1], &[2, 5, 4, 8]),
+        (&[2, 3, 4], 2, &[2, 3, 1], &[2, 3]),
+        (&[7], 0, &[1], &[]),
+        (&[4, 4], 0, &[3, 1, 1], &[3, 1, 4]),
+    ];
+    for (i, (x, batch_dims, shape, out)) in tuples.into_iter().enumerate() {
+        let inputs = vec![r.typed(ELEMENTS[i % 5], x), indices(&mut r, DType::I64, x[batch_dims], shape)];
+        cases.push(typed_case(OpKind::Index(Index::GatherNd { batch_dims }), inputs, out, 0.0));
+    }
+    let names = check("reading by index", cases);
+    assert!(
+        names.is_empty() || names.iter().any(|name| name.starts_with("gather_o") && name.contains("_v")),
+        "no gather moves several at once"
+    );
+}
+
+#[test]
+fn writing_by_index() {
+    let mut r = Random(16);
+    let mut cases = Vec::new();
+    let all = [Update::Replace, Update::Add, Update::Mul, Update::Min, Update::Max];
+    let elements: [(&[usize], usize, &[usize]); 6] = [
+        (&[3, 5], 1, &[3, 4]),
+        (&[3, 5], 0, &[2, 5]),
+        (&[4, 3, 5], 1, &[2, 9, 5]),
+        (&[20], 0, &[50]),
+        (&[3000, 4], 1, &[2999, 20]), // lines
+        (&[1, 1], 0, &[1, 1]),
+    ];
+    for (i, (x, axis, shape)) in elements.into_iter().enumerate() {
+        for (j, update) in all.into_iter().enumerate() {
+            let dtype = [DType::F32, DType::I64, DType::I8, DType::F64][(i + j) % 4];
+            let inputs = vec![r.typed(dtype, x), indices(&mut r, [DType::I64, DType::I32][j % 2], x[axis], shape), r.typed(dtype, shape)];
+            cases.push(typed_case(OpKind::Index(Index::ScatterElements { axis, update }), inputs, x, 0.0));
+        }
+    }
+    let tuples: [(&[usize], &[usize]); 6] =
+        [(&[4, 4, 4], &[2, 1]), (&[8], &[4, 1]), (&[4, 5], &[3, 3, 2]), (&[3, 40], &[200, 2]), (&[2, 3], &[2]), (&[70, 3], &[300, 1])];
+    for (i, (x, shape)) in tuples.into_iter().enumerate() {
+        for (j, update) in all.into_iter().enumerate() {
+            let dtype = [DType::F32, DType::I32, DType::U8, DType::F64][(i + j) % 4];
+            let (tuple, places) = shape.split_last().expect("an axis of tuples");
+            let updates = [places, &x[*tuple..]].concat();
+            let inputs = vec![r.typed(dtype, x), indices(&mut r, DType::I64, x[0], shape), r.typed(dtype, &updates)];
+            cases.push(typed_case(OpKind::Index(Index::ScatterNd { update }), inputs, x, 0.0));
+        }
+    }
+    let names = check("writing by index", cases);
+    assert!(
+        names.is_empty() || ["lines", "elements"].iter().all(|how| names.iter().any(|name| name.starts_with(&format!("scatter_{how}"))))
+    );
+}
+
+#[test]
+fn orders() {
+    let mut r = Random(17);
+    let mut cases = Vec::new();
+    let shapes: [(&[usize], usize, usize); 6] =
+        [(&[3, 40], 1, 5), (&[3, 40], 0, 3), (&[2, 9, 5], 1, 9), (&[500], 0, 1), (&[1, 1], 1, 1), (&[130, 70], 1, 2)];
+    for (i, (x, axis, k)) in shapes.into_iter().enumerate() {
+        for (j, (largest, places)) in [(true, false), (true, true), (false, false), (false, true)].into_iter().enumerate() {
+            let dtype = [DType::F32, DType::I64, DType::F16, DType::U8, DType::F64][(i + j) % 5];
+            let mut out = x.to_vec();
+            out[axis] = k;
+            cases.push(typed_case(OpKind::Index(Index::TopK { axis, largest, places }), vec![r.typed(dtype, x)], &out, 0.0));
+        }
+    }
+    check("orders", cases);
+}
+
+#[test]
+fn running_sums() {
+    let mut r = Random(14);
+    let mut cases = Vec::new();
+    let shapes: [(&[usize], usize); 7] =
+        [(&[5], 0), (&[3, 100], 1), (&[2, 33, 4], 1), (&[40, 3, 50], 0), (&[3000, 7], 1), (&[1, 1, 3], 1), (&[2, 64], 1)];
+    for (shape, axis) in shapes {
+        for (exclusive, reverse) in [(false, false), (true, false), (false, true), (true, true)] {
+            let kind = OpKind::CumSum(CumSum { axis, exclusive, reverse });
+            let mut case = typed_case(kind.clone(), vec![r.tensor(shape)], shape, 0.0);
+            let length = shape[axis] as f64;
+            case.expected.tolerances.iter_mut().for_each(|t| *t = 4e-6 * length);
+            cases.push(case);
+            for dtype in [DType::I64, DType::I32, DType::U8] {
+                cases.push(typed_case(kind.clone(), vec![r.typed(dtype, shape)], shape, 0.0));
+            }
+        }
+    }
+    check("running sums", cases);
+}
+
+#[test]
+fn recurrent_cells() {
+    let mut r = Random(13);
+    let mut cases = Vec::new();
+    for cell in [Cell::LstmState, Cell::LstmOutput, Cell::Gru] {
+        for (rows, hidden) in [(1, 64), (3, 5), (1, 1), (7, 129), (2, 1000)] {
+            let inputs: Vec<_> = cell.gates().iter().map(|gates| r.tensor(&[rows, gates * hidden])).collect();
+            let mut case = typed_case(OpKind::Cell(cell), inputs, &[rows, hidden], 0.0);
+            case.expected.tolerances.iter_mut().for_each(|t| *t = 2e-6);
+            cases.push(case);
+        }
+    }
+    check("recurrent cells", cases);
+}
+
 /// An operator on values of any type; what comes out is what the plain interpreter says, within `steps` of the result's precision; integers and truth values
 /// to the bit.
 fn typed_case(kind: OpKind, inputs: Vec<Tensor>, out: &[usize], steps: f64) -> Case {
@@ -424,7 +582,9 @@ fn copies() {
     }
     /// Shape, first element, steps, shape of the result.
     type SliceCase = (&'static [usize], &'static [usize], &'static [isize], &'static [usize]);
-    let slices: [SliceCase; 8] = [
+    let slices: [SliceCase; 10] = [
+        (&[9], &[6], &[1], &[3]), // one kernel for this one and the next
+        (&[1, 12], &[0, 6], &[1, 1], &[1, 3]),
         (&[1, 96, 4, 4], &[0, 64, 0, 0], &[1, 1, 1, 1], &[1, 32, 4, 4]),
         (&[1, 9, 5, 5], &[0, 0, 1, 0], &[1, 1, 1, 1], &[1, 9, 4, 5]),
         (&[3, 8, 9], &[0, 1, 2], &[1, 2, 3], &[3, 3, 3]),
@@ -833,6 +993,27 @@ fn typed_kernels(r: &mut Random) -> Vec<Case> {
     cases
 }
 
+/// One of each operator that reads or writes by index or orders elements, with an odd type here and there.
+fn index_cases(r: &mut Random) -> Vec<Case> {
+    let mut case = |index: Index, of: DType, shapes: &[&[usize]], out: &[usize]| {
+        let mut inputs: Vec<Tensor> = shapes.iter().map(|shape| r.typed(of, shape)).collect();
+        if let Some(x) = inputs.get_mut(1) {
+            *x = indices(r, DType::I64, 2, shapes[1]);
+        }
+        Case { kind: OpKind::Index(index), inputs, out: out.to_vec(), expected: Default::default() }
+    };
+    vec![
+        case(Index::Gather { axis: 0 }, DType::F16, &[&[4, 8], &[3]], &[3, 8]),
+        case(Index::GatherElements { axis: 1 }, DType::Bool, &[&[4, 8], &[4, 3]], &[4, 3]),
+        case(Index::GatherNd { batch_dims: 1 }, DType::F32, &[&[4, 8, 2], &[4, 1]], &[4, 2]),
+        case(Index::ScatterElements { axis: 1, update: Update::Add }, DType::F16, &[&[4, 8], &[4, 3], &[4, 3]], &[4, 8]),
+        case(Index::ScatterElements { axis: 1, update: Update::Max }, DType::I64, &[&[3000, 2], &[3000, 30], &[3000, 30]], &[3000, 2]),
+        case(Index::ScatterNd { update: Update::Mul }, DType::F64, &[&[4, 8], &[3, 1], &[3, 8]], &[4, 8]),
+        case(Index::TopK { axis: 1, largest: true, places: true }, DType::F16, &[&[4, 8]], &[4, 3]),
+        case(Index::TopK { axis: 1, largest: false, places: false }, DType::U8, &[&[4, 8]], &[4, 3]),
+    ]
+}
+
 /// Functions that no other kernel of these tests has, in one expression.
 fn newer_functions() -> Expr {
     use Unary::{Acos, Acosh, Asin, Asinh, Atan, Atanh, Ceil, Cos, Cosh, Erf, Floor, Gelu, HardSwish, Round, Sign, Silu, Sin, Sinh, Tan};
@@ -876,6 +1057,12 @@ fn headers_compile_without_warnings() {
     copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
     simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
     cases.extend(typed_kernels(&mut r));
+    simple(OpKind::CumSum(CumSum { axis: 1, exclusive: true, reverse: true }), &[&[2, 80]], &[2, 80]);
+    simple(OpKind::Cell(Cell::LstmState), &[&[2, 32], &[2, 8]], &[2, 8]);
+    simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
+    simple(OpKind::Cell(Cell::Gru), &[&[2, 24], &[2, 24], &[2, 8]], &[2, 8]);
+    cases.extend(index_cases(&mut r));
+    cases.extend(kernels::dense::one_of_each(&mut r));
 
     let folder = tempfile::tempdir().expect("a folder");
     let mut sources = std::collections::BTreeMap::new();
@@ -981,6 +1168,12 @@ fn nvrtc_compiles_every_family() {
     copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
     simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
     kinds.extend(typed_kernels(&mut r));
+    simple(OpKind::CumSum(CumSum { axis: 1, exclusive: true, reverse: true }), &[&[2, 80]], &[2, 80]);
+    simple(OpKind::Cell(Cell::LstmState), &[&[2, 32], &[2, 8]], &[2, 8]);
+    simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
+    simple(OpKind::Cell(Cell::Gru), &[&[2, 24], &[2, 24], &[2, 8]], &[2, 8]);
+    kinds.extend(index_cases(&mut r));
+    kinds.extend(kernels::dense::one_of_each(&mut r));
 
     let kernels: Vec<_> = kinds
         .iter()

@@ -4,7 +4,9 @@
 //! tensors; what is here are the attributes. Layout is NCHW for activations and OIHW for convolution weights. Operands and result have one element
 //! type unless an operator says otherwise; the expression of an elementwise operator or an epilogue may lead to another.
 
-use super::{DType, Scalar};
+use super::{Cell, DType, Index, Scalar};
+
+use super::dense::{Attention, ConvNd, GridSample, Lrn, Norm, PoolIndices, PoolNd, Trilu};
 
 /// What an [`Operator`](super::Operator) computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -25,6 +27,27 @@ pub enum OpKind {
         /// The axis that sums to one.
         axis: usize,
     },
+    /// The logarithm of the softmax along `axis`. One input.
+    LogSoftmax {
+        /// The axis whose exponentials sum to one.
+        axis: usize,
+    },
+    /// Convolution over any number of axes, or its transpose.
+    ConvNd(ConvNd),
+    /// Pooling over any number of axes.
+    PoolNd(PoolNd),
+    /// Where the maxima of a pooling are.
+    PoolIndices(PoolIndices),
+    /// One triangle of matrices.
+    Trilu(Trilu),
+    /// Normalisation by mean and variance, or by the root mean square.
+    Norm(Norm),
+    /// Local response normalisation.
+    Lrn(Lrn),
+    /// Sampling at computed places.
+    GridSample(GridSample),
+    /// Scaled dot product attention.
+    Attention(Attention),
     /// Concatenation of all inputs along `axis`.
     Concat {
         /// The joined axis.
@@ -39,6 +62,12 @@ pub enum OpKind {
     Slice(Slice),
     /// The one input with a frame around it.
     Pad(Pad),
+    /// Reads or writes by index, or orders elements. Inputs: as [`Index`] says.
+    Index(Index),
+    /// Running sums along an axis. One input.
+    CumSum(CumSum),
+    /// The last part of one step of a recurrent layer. Inputs: gates and states as [`Cell`] says.
+    Cell(Cell),
     /// Same elements in the same order under another shape (reshape, squeeze, flatten). The `free-views` rule removes it.
     Reshape,
 }
@@ -74,6 +103,19 @@ pub enum PoolKind {
         /// Whether padding counts in the divisor.
         count_include_pad: bool,
     },
+    /// The sum.
+    Sum,
+}
+
+impl std::fmt::Display for PoolKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PoolKind::Max => "max",
+            PoolKind::Average { count_include_pad: true } => "average including pads",
+            PoolKind::Average { count_include_pad: false } => "average",
+            PoolKind::Sum => "sum",
+        })
+    }
 }
 
 /// Attributes of a 2-D pooling; pairs are (height, width). Ceil mode is resolved: the output's shape says how many windows there are.
@@ -180,6 +222,17 @@ pub struct Pad {
     pub after: Vec<usize>,
     /// What they are.
     pub mode: PadMode,
+}
+
+/// Attributes of a running sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CumSum {
+    /// The axis along which elements are added.
+    pub axis: usize,
+    /// Whether each sum leaves out its own element.
+    pub exclusive: bool,
+    /// Whether sums begin at the end of the axis.
+    pub reverse: bool,
 }
 
 /// Attributes of an elementwise operator.
@@ -473,6 +526,19 @@ impl OpKind {
             OpKind::Reduce(_) => "reduce",
             OpKind::Elementwise(_) => "elementwise",
             OpKind::Softmax { .. } => "softmax",
+            OpKind::Index(index) => index.name(),
+            OpKind::CumSum(_) => "cumsum",
+            OpKind::Cell(_) => "cell",
+            OpKind::LogSoftmax { .. } => "log_softmax",
+            OpKind::ConvNd(conv) if conv.transposed => "conv_transpose",
+            OpKind::ConvNd(_) => "conv_nd",
+            OpKind::PoolNd(_) => "pool_nd",
+            OpKind::PoolIndices(_) => "pool_indices",
+            OpKind::Trilu(_) => "trilu",
+            OpKind::Norm(_) => "norm",
+            OpKind::Lrn(_) => "lrn",
+            OpKind::GridSample(_) => "grid_sample",
+            OpKind::Attention(_) => "attention",
             OpKind::Concat { .. } => "concat",
             OpKind::Transpose { .. } => "transpose",
             OpKind::Slice(_) => "slice",

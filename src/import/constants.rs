@@ -2,10 +2,13 @@
 //!
 //! Axes, bounds, scales and flags are what people fix: an operator whose result's shape depends on one of them has a static shape only then.
 
+use std::path::Path;
+
 use tract_onnx::pb::{self, tensor_proto::DataType};
 
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType, shape_text};
+use crate::run::runtime::npy;
 
 /// A tensor with its values: what an input is fixed to.
 #[derive(Clone, Debug, PartialEq)]
@@ -14,6 +17,19 @@ pub struct Literal {
     pub shape: Vec<usize>,
     /// The elements, of the input's type.
     pub values: Constant,
+}
+
+impl Literal {
+    /// The array in a `.npy` file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Usage`] for a file that is no array of one of hiosc's types in C order.
+    pub fn from_npy(path: &Path) -> Result<Literal> {
+        let file = std::fs::read(path).map_err(Error::io(path))?;
+        let (dtype, shape, bytes) = npy::open(&file).map_err(|why| Error::Usage(format!("{}: {why}", path.display())))?;
+        Ok(Literal { shape, values: Constant::from_bytes(dtype, &bytes) })
+    }
 }
 
 /// Makes initialisers of the inputs that `constants` names.

@@ -156,7 +156,7 @@ pub fn some(nodes: &[&str]) -> String {
 }
 
 /// The inputs that have no initialiser.
-fn run_time_inputs(graph: &pb::GraphProto) -> Vec<&pb::ValueInfoProto> {
+pub fn run_time_inputs(graph: &pb::GraphProto) -> Vec<&pb::ValueInfoProto> {
     let initialised: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     graph.input.iter().filter(|v| !initialised.contains(v.name.as_str())).collect()
 }

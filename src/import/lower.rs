@@ -9,13 +9,19 @@
 //! |---|---|
 //! | `Conv` (1-D and 2-D, NCHW, OIHW) | `Conv`; one axis is added to a 1-D one by views |
 //! | `MaxPool`, `SumPool {normalize}` | `Pool` |
-//! | `EinSum` of two operands | `MatMul`, its axes sorted into batch, m, n, k (see `einsum.rs`) |
+//! | `Conv`, `Deconv`, `MaxPool`, `SumPool` over other numbers of axes | `ConvNd`, `PoolNd` (see `window.rs`) |
+//! | `EinSum` | `MatMul`, its axes sorted into batch, m, n, k; reductions, transpositions and products beside it (see `einsum.rs`) |
+//! | `RmsNorm`, `Lrn`, `GridSample`, `SDPA`, `Softmax` | one operator each (see `dense.rs`) |
 //! | `Reduce<Sum, Max, Min, Prod, MeanOfSquares>` | `Reduce`, the last behind a square |
 //! | `Resize` | a `MatMul` for each axis that changes (see `resize.rs`) |
-//! | `RmsNorm` | square, mean, and one `Elementwise` of the input and the mean |
 //! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
-//! | `Softmax` of one axis, `TypedConcat` | `Softmax`, `Concat` |
+//! | `TypedConcat` | `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
+//! | `Scan`, `GruSeq` | their steps, one after the other (see `scan.rs`) |
+//! | `Fft`, `STFT` | a `MatMul` with a constant matrix (see `fourier.rs`) |
+//! | `Gather`, `Scatter`, `Topk`, `OneHot` and their kin | `Index`, or simpler (see `index.rs`) |
+//! | `CumSum`, `Trilu` | `CumSum`, `Trilu` |
+//! | `LstmEpilogue`, `GruEpilogue` | `Cell` (see `cell.rs`) |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
 //! Element types are tract's; its symbolic dimensions, where values of them remain, are i64. A constant of a type that has no form here is an error only for
@@ -30,23 +36,26 @@ use tract_onnx::tract_core::ops::array::TypedConcat;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
-use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::nn::resize::Resize;
-use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer, RmsNorm, Softmax, SoftmaxKind};
+use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer};
+use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::{input_names, some};
-use super::{einsum, scalar, typed};
+use super::empty::Remains;
+use super::{operators, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor,
-    Unary,
+    Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor, Unary,
 };
 use crate::ids::TensorId;
+
+/// Nothing here lowers the operator.
+const NOT_SUPPORTED: &str = "this operator is not supported yet";
 
 /// Why one node cannot be lowered.
 pub(super) type Reason = String;
@@ -55,6 +64,8 @@ pub(super) type Reason = String;
 struct Names<'a> {
     /// The first output of each node, by the node's name (of an unnamed node tract uses the output's name).
     nodes: BTreeMap<&'a str, &'a str>,
+    /// The operator of each node, by the node's name.
+    operators: BTreeMap<&'a str, (&'a str, &'a str)>,
     /// Initialisers; tract appends to their names, too (`weight` becomes `weight.0` where several nodes read it).
     initialisers: BTreeSet<&'a str>,
 }
@@ -64,10 +75,15 @@ impl<'a> Names<'a> {
         let nodes = proto.graph.iter().flat_map(|g| &g.node);
         let named = nodes.filter_map(|n| {
             let output = n.output.first()?.as_str();
-            Some((if n.name.is_empty() { output } else { n.name.as_str() }, output))
+            Some((if n.name.is_empty() { output } else { n.name.as_str() }, output, (n.domain.as_str(), n.op_type.as_str())))
         });
+        let named: Vec<_> = named.collect();
         let initialisers = proto.graph.iter().flat_map(|g| &g.initializer).map(|t| t.name.as_str());
-        Names { nodes: named.collect(), initialisers: initialisers.collect() }
+        Names {
+            nodes: named.iter().map(|&(name, output, _)| (name, output)).collect(),
+            operators: named.iter().map(|&(name, _, operator)| (name, operator)).collect(),
+            initialisers: initialisers.collect(),
+        }
     }
 
     /// The ONNX node that tract's node `name` came from: the longest ONNX name that `name` begins with, up to a dot; else `name`.
@@ -81,6 +97,26 @@ impl<'a> Names<'a> {
                 Some(dot) => prefix = &prefix[..dot],
                 None => return name,
             }
+        }
+    }
+
+    /// Whom to blame for a node of tract's that is refused: the ONNX operator it came from, with the table's reason where that is refused as a whole.
+    fn blame(&self, node: &TypedNode, reason: Reason) -> (String, Reason) {
+        match self.operators.get(self.node(&node.name)) {
+            Some(&(domain, name)) => {
+                let why = operators::find(domain, name).and_then(operators::Row::refusal).filter(|_| reason == NOT_SUPPORTED);
+                (name.to_string(), why.map_or(reason, str::to_string))
+            }
+            None => (node.op.name().into_owned(), reason),
+        }
+    }
+
+    /// The ONNX operator of a node of tract's that is refused wherever it stands, and why.
+    fn hopeless(&self, node: &TypedNode) -> Option<(String, Reason)> {
+        let &(domain, name) = self.operators.get(self.node(&node.name))?;
+        match operators::find(domain, name)?.support {
+            operators::Support::Refused { why } => Some((name.to_string(), why.to_string())),
+            _ => None,
         }
     }
 
@@ -103,6 +139,14 @@ impl<'a> Names<'a> {
     }
 }
 
+/// Where names come from inside a loop's body.
+pub(super) struct Scope {
+    /// Stands before every name: `LSTM_0.step-3`.
+    pub(super) prefix: String,
+    /// What tract puts before the names of the body, and the prefix says already.
+    pub(super) known: String,
+}
+
 /// The graph so far.
 pub(super) struct Lowering<'a> {
     pub(super) model: &'a TypedModel,
@@ -110,7 +154,20 @@ pub(super) struct Lowering<'a> {
     pub(super) graph: Graph,
     pub(super) tensors: BTreeMap<OutletId, TensorId>,
     /// Constants that have no form here, and why; an error for who reads them.
-    unusable: BTreeMap<OutletId, Reason>,
+    pub(super) unusable: BTreeMap<OutletId, Reason>,
+    /// The loop's body that `model` is, if it is one.
+    pub(super) scope: Option<Scope>,
+}
+
+/// Operator and reason, and the nodes concerned.
+type Refused<'a> = BTreeMap<(String, Reason), Vec<&'a str>>;
+
+/// Several of tract's nodes may come from one ONNX node: it is named once.
+fn push<'a>(refused: &mut Refused<'a>, operator: String, reason: Reason, node: &'a str) {
+    let nodes = refused.entry((operator, reason)).or_default();
+    if !nodes.contains(&node) {
+        nodes.push(node);
+    }
 }
 
 /// The graph of the typed model `model`; input and output names come from `proto`.
@@ -121,9 +178,10 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
         graph: Graph { name, ..Graph::default() },
         tensors: BTreeMap::new(),
         unusable: BTreeMap::new(),
+        scope: None,
     };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
-    let mut refused: BTreeMap<(String, Reason), Vec<&str>> = BTreeMap::new();
+    let mut refused = Refused::new();
     // tract renames an input that is handed on as another tensor
     for (&input, name) in model.inputs.iter().zip(input_names(proto)) {
         if let Err(reason) = lowering.define_input(input, name) {
@@ -133,11 +191,19 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     for id in order {
         let node = model.node(id);
         let ready = node.inputs.iter().all(|i| lowering.tensors.contains_key(i) || lowering.unusable.contains_key(i));
-        if node.op_is::<TypedSource>() || !ready {
-            continue; // a node behind a refused one is not at fault
+        if node.op_is::<TypedSource>() {
+            continue;
+        }
+        if !ready {
+            // a node behind a refused one is not at fault, unless it would be refused in any case
+            if let Some((operator, reason)) = lowering.names.hopeless(node) {
+                push(&mut refused, operator, reason, lowering.names.node(&node.name));
+            }
+            continue;
         }
         if let Err(reason) = lowering.node(node) {
-            refused.entry((node.op.name().into_owned(), reason)).or_default().push(&node.name);
+            let (operator, reason) = lowering.names.blame(node, reason);
+            push(&mut refused, operator, reason, lowering.names.node(&node.name));
         }
     }
     for outlet in &model.outputs {
@@ -160,7 +226,7 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     Ok(lowering.graph)
 }
 
-impl Lowering<'_> {
+impl<'a> Lowering<'a> {
     fn define_input(&mut self, outlet: OutletId, name: &str) -> Result<(), Reason> {
         let tensor = Tensor { name: name.into(), ..self.describe(outlet, Origin::Input)? };
         let id = self.graph.add_tensor(tensor);
@@ -169,16 +235,15 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). One that does not depend on
-    /// the inputs is a copy of a constant: whoever runs the model finds it where the others are.
+    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). A constant is
+    /// copied by an operator of that name: what is downloaded must have been computed, or uploaded as an input.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
-        let id = self.tensors[&outlet];
+        let mut id = self.tensors[&outlet];
         if self.graph.constant(id).is_some() && self.graph.tensor(id).elements() > 0 {
-            let output = self.graph.add_tensor(Tensor { name: name.into(), origin: Origin::Input, ..self.graph.tensor(id).clone() });
+            let copy = self.graph.add_tensor(self.graph.tensor(id).clone());
             let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
-            self.graph.add_operator(Operator { name: name.into(), kind, inputs: vec![id], outputs: vec![output] });
-            self.graph.outputs.push(output);
-            return;
+            self.graph.add_operator(Operator { name: name.to_string(), kind, inputs: vec![id], outputs: vec![copy] });
+            id = copy;
         }
         let taken = !matches!(self.graph.tensor(id).origin, Origin::Operator(_)) || self.graph.outputs.contains(&id);
         let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
@@ -186,13 +251,36 @@ impl Lowering<'_> {
         self.graph.outputs.push(output);
     }
 
+    /// The name for what `node` computes: that of its ONNX node, or its own in a loop's step.
+    pub(super) fn operator_name(&self, node: &TypedNode) -> String {
+        match &self.scope {
+            None => self.names.node(&node.name).to_string(),
+            Some(Scope { prefix, known }) => format!("{prefix}.{}", node.name.strip_prefix(known).unwrap_or(&node.name)),
+        }
+    }
+
     /// Name, type and shape of what `outlet` carries.
-    fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
+    pub(super) fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
-        let shape = fact.shape.as_concrete().ok_or_else(|| format!("its shape {:?} is not static: give --shapes", fact.shape))?.to_vec();
-        let name = self.names.tensor(self.model, outlet);
+        let shape = fact.shape.as_concrete().ok_or_else(|| self.open_shape(outlet))?.to_vec();
+        let name = match &self.scope {
+            None => self.names.tensor(self.model, outlet),
+            Some(_) if outlet.slot == 0 => self.operator_name(self.model.node(outlet.node)),
+            Some(_) => format!("{}.{}", self.operator_name(self.model.node(outlet.node)), outlet.slot),
+        };
         Ok(Tensor { name, dtype, shape, origin })
+    }
+
+    /// Why the shape of what `outlet` carries is not known.
+    fn open_shape(&self, outlet: OutletId) -> Reason {
+        let node = self.model.node(outlet.node);
+        let shape = &node.outputs[outlet.slot].fact.shape;
+        let known = |input: &OutletId| self.model.outlet_fact(*input).is_ok_and(|fact| fact.shape.as_concrete().is_some());
+        if !node.inputs.is_empty() && node.inputs.iter().all(known) {
+            return format!("the shape of its result, {shape:?}, depends on values that are known only when the model runs");
+        }
+        format!("its shape {shape:?} is not static: give --shapes")
     }
 
     /// tract's type of what `outlet` carries.
@@ -200,7 +288,7 @@ impl Lowering<'_> {
         Ok(self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?.datum_type)
     }
 
-    fn node(&mut self, node: &TypedNode) -> Result<(), Reason> {
+    pub(super) fn node(&mut self, node: &'a TypedNode) -> Result<(), Reason> {
         if let Some(constant) = node.op_as::<Const>() {
             if let Err(reason) = self.constant(node, constant.val()) {
                 self.unusable.insert(node.id.into(), reason);
@@ -211,11 +299,27 @@ impl Lowering<'_> {
             let output = self.describe(node.id.into(), Origin::Input)?;
             return self.resize(node, op, output);
         }
+        if let Some(op) = node.op_as::<Scan>() {
+            return self.scan(node, op);
+        }
         if let Some(reason) = node.inputs.iter().find_map(|i| self.unusable.get(i)) {
             return Err(format!("it reads a constant whose {reason}"));
         }
-        if node.op_is::<Identity>() {
+        if node.op_is::<Identity>() || node.op.name() == "OnnxMaxPoolIndices" {
             self.tensors.insert(node.id.into(), self.tensors[&node.inputs[0]]);
+            return Ok(());
+        }
+        if self.cell(node)? {
+            return Ok(());
+        }
+        if node.op.name() == "DynamicQuantizeLinearU8" {
+            return self.dynamic_quantisation(node, self.tensors[&node.inputs[0]]);
+        }
+        if let Some(op) = node.op_as::<MaxPool>().filter(|op| op.with_index_outputs.is_some()) {
+            return self.max_pool_with_indices(node, op, self.tensors[&node.inputs[0]]);
+        }
+        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
+        if self.index(node, &inputs)? {
             return Ok(());
         }
         if node.outputs.len() != 1 {
@@ -223,33 +327,25 @@ impl Lowering<'_> {
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
         if output.elements() == 0 {
-            // tract folds most of these, but not every slice
-            let nothing = self.graph.add_tensor(Tensor { origin: Origin::Constant(Constant::from_bytes(output.dtype, &[])), ..output });
+            let nothing = self.filled(&output, Scalar::from_f64(output.dtype, 0.0));
             self.tensors.insert(node.id.into(), nothing);
             return Ok(());
         }
-        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
-        if self.movement(node, &inputs, &output)? {
+        let lowered = self.movement(node, &inputs, &output)?
+            || self.quantised(node, &inputs, &output)?
+            || self.dense(node, &inputs, &output)?
+            || self.fourier(node, &inputs, &output)?
+            || self.cumsum(node, &inputs, &output)?;
+        if lowered {
             return Ok(());
         }
         let kind = if let Some(conv) = node.op_as::<TractConv>() {
             return self.conv(node, conv, inputs, output);
         } else if let Some(op) = node.op_as::<MaxPool>() {
-            if op.with_index_outputs.is_some() {
-                return Err("indices of a max pooling are not supported yet".into());
-            }
             return self.pool(node, &op.pool_spec, PoolKind::Max, inputs, output);
         } else if let Some(op) = node.op_as::<SumPool>() {
-            if !op.normalize {
-                return Err("a sum pooling is not supported yet".into());
-            }
-            return self.pool(node, &op.pool_spec, PoolKind::Average { count_include_pad: op.count_include_pad }, inputs, output);
-        } else if let Some(op) = node.op_as::<EinSum>() {
-            let shapes: Vec<_> = inputs.iter().map(|&t| self.graph.tensor(t).shape.as_slice()).collect();
-            let product = einsum::matmul(op, &shapes, &output.shape)?;
-            let operands = inputs.iter().map(|&t| self.cast(node, t, output.dtype)).collect();
-            self.finish(node, OpKind::MatMul(product), operands, output);
-            return Ok(());
+            let kind = if op.normalize { PoolKind::Average { count_include_pad: op.count_include_pad } } else { PoolKind::Sum };
+            return self.pool(node, &op.pool_spec, kind, inputs, output);
         } else if let Some(op) = node.op_as::<TractReduce>() {
             let mut axes = op.axes.to_vec();
             axes.sort_unstable();
@@ -268,8 +364,6 @@ impl Lowering<'_> {
                 Reducer::ArgMin(last) => ReduceKind::ArgMin { last },
             };
             OpKind::Reduce(Reduce { kind, axes })
-        } else if let Some(op) = node.op_as::<RmsNorm>() {
-            return self.rms_norm(node, op, inputs[0], output);
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
             return self.binary(node, op, inputs, output);
         } else if let Some(op) = node.op_as::<ElementWiseOp>() {
@@ -286,35 +380,45 @@ impl Lowering<'_> {
                 return Ok(());
             }
             OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) })
-        } else if let Some(op) = node.op_as::<Softmax>() {
-            match (op.axes.as_slice(), op.kind, op.quant_output_dt) {
-                (&[axis], SoftmaxKind::Softmax, None) => OpKind::Softmax { axis },
-                (_, SoftmaxKind::LogSoftmax, None) => {
-                    let axes = op.axes.to_vec();
-                    return self.log_softmax(node, axes, inputs[0], output);
-                }
-                _ => return Err("only a plain softmax along one axis is supported yet".into()),
-            }
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             OpKind::Concat { axis: op.axis }
         } else {
-            return Err("this operator is not supported yet".into());
+            return Err(NOT_SUPPORTED.into());
         };
         self.finish(node, kind, inputs, output);
         Ok(())
     }
 
-    /// Adds the operator and its output.
+    /// Adds the operator and its output, which is what `node` provides.
     pub(super) fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
-        let result = self.operator(node, kind, inputs, output);
+        let result = self.step(node, kind, inputs, output);
         self.tensors.insert(node.id.into(), result);
     }
 
-    /// Adds the operator and its output; gives the latter.
-    pub(super) fn operator(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
-        let output = self.graph.add_tensor(output);
-        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
-        output
+    /// Adds an operator and its output: a step on the way to what `node` provides. Where there is nothing to compute, gives the tensor that holds the result.
+    pub(super) fn step(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+        self.add(self.operator_name(node), kind, inputs, output)
+    }
+
+    /// The same under the name `name`.
+    pub(super) fn add(&mut self, name: String, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+        match self.without_empty(kind, inputs, &output) {
+            Remains::Tensor(result) => result,
+            Remains::Operator(kind, inputs) => {
+                let output = self.graph.add_tensor(output);
+                self.graph.add_operator(Operator { name, kind: *kind, inputs, outputs: vec![output] });
+                output
+            }
+        }
+    }
+
+    /// Makes `id` the output `slot` of `node`, under the name and shape that tract knows it by.
+    pub(super) fn provide(&mut self, node: &TypedNode, slot: usize, id: TensorId) -> Result<(), Reason> {
+        let outlet = OutletId::new(node.id, slot);
+        let view = self.describe(outlet, Origin::View(id))?;
+        let view = self.graph.add_tensor(view);
+        self.tensors.insert(outlet, view);
+        Ok(())
     }
 
     fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {
@@ -323,18 +427,6 @@ impl Lowering<'_> {
         let id = self.graph.add_tensor(tensor);
         self.tensors.insert(node.id.into(), id);
         Ok(())
-    }
-
-    /// `id` in the type `to`, or `id` itself.
-    pub(super) fn cast(&mut self, node: &TypedNode, id: TensorId, to: DType) -> TensorId {
-        let tensor = self.graph.tensor(id);
-        if tensor.dtype == to {
-            return id;
-        }
-        let output =
-            Tensor { name: format!("{}.{}", tensor.name, to.name()), dtype: to, shape: tensor.shape.clone(), origin: Origin::Input };
-        let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) });
-        self.operator(node, kind, vec![id], output)
     }
 
     /// A view of `id` under `shape`, or `id` itself.
@@ -368,42 +460,25 @@ impl Lowering<'_> {
         let input = self.graph.tensor(inputs[0]).shape.clone();
         inputs[0] = self.reshaped(inputs[0], wide(&input));
         let shape = output.shape.clone();
-        let result = self.operator(node, kind, inputs, Tensor { shape: wide(&shape), ..output });
+        let result = self.step(node, kind, inputs, Tensor { shape: wide(&shape), ..output });
         let seen = self.reshaped(result, shape);
         self.tensors.insert(node.id.into(), seen);
         Ok(())
     }
 
     fn conv(&mut self, node: &TypedNode, conv: &TractConv, mut inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
-        if conv.q_params.is_some() {
-            return Err("quantised convolutions are not supported yet".into());
-        }
         if conv.kernel_fmt != KernelFormat::OIHW {
             return Err(format!("weights in layout {:?} are not supported yet", conv.kernel_fmt));
+        }
+        if conv.pool_spec.rank() > 2 || output.dtype != DType::F32 {
+            return self.conv_nd(node, conv, inputs, output);
         }
         let window = Window::new(&conv.pool_spec, &self.graph.tensor(inputs[0]).shape)?;
         let weights = self.graph.tensor(inputs[1]).shape.clone();
         if weights.len() == 3 {
             inputs[1] = self.reshaped(inputs[1], vec![weights[0], weights[1], 1, weights[2]]);
         }
-        inputs.truncate(3);
-        let bias = inputs.get(2).copied();
-        let channels = conv.output_channels();
-        match bias.and_then(|b| self.graph.constant_f32(b)) {
-            // tract gives every convolution a bias, often one zero
-            Some(values) if values.iter().all(|&v| v == 0.0) => inputs.truncate(2),
-            Some(values) if values.len() == 1 && channels != 1 => {
-                let values: Arc<[f32]> = vec![values[0]; channels].into();
-                let name = format!("{}.bias", node.name);
-                let tensor = Tensor { name, dtype: DType::F32, shape: vec![channels], origin: Origin::Constant(Constant::F32(values)) };
-                inputs[2] = self.graph.add_tensor(tensor);
-            }
-            Some(_) => inputs[2] = self.reshaped(inputs[2], vec![channels]),
-            None if bias.is_some() && bias.is_some_and(|b| self.graph.tensor(b).elements() != channels as u64) => {
-                return Err("a computed bias must have one value a channel".into());
-            }
-            None => {}
-        }
+        self.bias(node, &mut inputs, conv.output_channels())?;
         let kind = OpKind::Conv(Conv {
             kernel: window.kernel,
             strides: window.strides,
@@ -417,7 +492,17 @@ impl Lowering<'_> {
         self.windowed(node, kind, inputs, output, &conv.pool_spec)
     }
 
-    fn pool(&mut self, node: &TypedNode, spec: &PoolSpec, kind: PoolKind, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
+    pub(super) fn pool(
+        &mut self,
+        node: &TypedNode,
+        spec: &PoolSpec,
+        kind: PoolKind,
+        inputs: Vec<TensorId>,
+        output: Tensor,
+    ) -> Result<(), Reason> {
+        if spec.rank() > 2 || output.dtype != DType::F32 {
+            return self.pool_nd(node, spec, kind, inputs[0], output);
+        }
         let Window { kernel, strides, dilations, pads_begin, pads_end } = Window::new(spec, &self.graph.tensor(inputs[0]).shape)?;
         let kind = OpKind::Pool(Pool { kind, kernel, strides, dilations, pads_begin, pads_end });
         self.windowed(node, kind, inputs, output, spec)
@@ -438,7 +523,7 @@ impl Lowering<'_> {
     }
 
     /// What an expression reads for each of `inputs`, and those that it reads from memory: one constant value is part of the expression.
-    fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
+    pub(super) fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
         let mut kept = Vec::new();
         let operand = |&id: &TensorId| match self.graph.constant(id).and_then(Constant::only) {
             Some(value) => Expr::Const(value),
@@ -456,35 +541,6 @@ impl Lowering<'_> {
         self.finish(node, OpKind::Elementwise(Elementwise { expr: Expr::identity().then(Unary::Square) }), vec![x], squares);
         let squares = self.tensors[&node.id.into()];
         self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes }), vec![squares], output);
-    }
-
-    /// `d - log(sum(exp(d)))` with `d = x - max(x)`: the logarithm of a softmax, which could be 0, would lose everything.
-    fn log_softmax(&mut self, node: &TypedNode, mut axes: Vec<usize>, x: TensorId, output: Tensor) -> Result<(), Reason> {
-        axes.sort_unstable();
-        let mut small = output.shape.clone();
-        axes.iter().for_each(|&axis| small[axis] = 1);
-        let part =
-            |what: &str, shape: &[usize]| Tensor { name: format!("{}.{what}", output.name), shape: shape.to_vec(), ..output.clone() };
-        let id = OutletId::from(node.id);
-        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Max, axes: axes.clone() }), vec![x], part("max", &small));
-        let max = self.tensors[&id];
-        let below = Expr::binary(Binary::Sub, Expr::Input(0), Expr::Input(1));
-        self.elementwise(node, below.clone().then(Unary::Exp), vec![x, max], part("exp", &output.shape))?;
-        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Sum, axes }), vec![self.tensors[&id]], part("sum", &small));
-        let sum = self.tensors[&id];
-        self.elementwise(node, Expr::binary(Binary::Sub, below, Expr::Input(2).then(Unary::Log)), vec![x, max, sum], output)
-    }
-
-    /// `x / sqrt(mean(x^2) + eps)`
-    fn rms_norm(&mut self, node: &TypedNode, op: &RmsNorm, x: TensorId, output: Tensor) -> Result<(), Reason> {
-        let eps = op.eps.cast_to_scalar::<f32>().map_err(|e| format!("{e:#}"))?;
-        let mut shape = output.shape.clone();
-        shape[op.axis] = 1;
-        let mean = Tensor { name: format!("{}.mean", output.name), shape, ..output.clone() };
-        self.mean_of_squares(node, x, vec![op.axis], mean);
-        let mean = self.tensors[&node.id.into()];
-        let factor = Expr::binary(Binary::Add, Expr::Input(1), Expr::Const(Scalar::from_f64(output.dtype, eps.into()))).then(Unary::Rsqrt);
-        self.elementwise(node, Expr::binary(Binary::Mul, Expr::Input(0), factor), vec![x, mean], output)
     }
 }
 

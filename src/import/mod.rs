@@ -9,31 +9,43 @@
 //! 2. `parse.rs`: find operators that tract does not know or cannot parse, all of them in one error.
 //! 3. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
 //!    caught and reported as an error. `mend.rs` rewrites what tract types but cannot run.
-//! 4. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
-//!
-//! A tensor of no elements is a constant for tract, and what depends on nothing else is folded away: in a [`Graph`] only inputs, outputs and constants may
-//! be empty, and no operator computes one.
+//! 4. `lower.rs`: translate tract's core operators to ours, or list all that cannot be. What has no elements is not computed (`empty.rs`).
 //!
 //! tract appears in this room only.
 
+mod attention;
+mod cell;
 mod constants;
+mod cumsum;
 mod decode;
+mod dense;
 mod einsum;
+mod empty;
+mod fourier;
+mod index;
 mod lower;
 mod mend;
 mod movement;
+pub mod operators;
 mod parse;
+mod quantised;
 mod resize;
 mod scalar;
+mod scan;
+mod survey;
+
 mod typed;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use tract_onnx::pb;
 use tract_onnx::prelude::*;
 
 pub use constants::Literal;
+pub use survey::{OperatorCount, Survey, survey};
 
 use crate::error::{Error, Result};
 use crate::graph::{Constant, Graph, shape_text};
@@ -59,18 +71,29 @@ pub struct Model {
     path: PathBuf,
 }
 
-/// Reads, checks, types and lowers the model at `path`.
-pub fn import(path: &Path, options: &Options) -> Result<Model> {
+/// The file, checked and with the caller's constants in it; and its SHA-256, hex.
+fn read(path: &Path, options: &Options) -> Result<(pb::ModelProto, String)> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let hash = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     let mut proto = decode::decode(path, &bytes)?;
     if let Some(graph) = &mut proto.graph {
         constants::fix(graph, &options.constants)?;
     }
-    parse::check(path, &proto)?;
+    Ok((proto, hash))
+}
+
+/// The model as tract types it, and as it is lowered (see `typed.rs`).
+fn typed_models(path: &Path, proto: &pb::ModelProto, options: &Options) -> Result<(TypedModel, TypedModel)> {
+    parse::check(path, proto)?;
+    let shapes = decode::input_shapes(path, proto, &options.shapes)?;
+    typed::type_model(path, proto, &shapes).map_err(|e| blame_shapes(e, options))
+}
+
+/// Reads, checks, types and lowers the model at `path`.
+pub fn import(path: &Path, options: &Options) -> Result<Model> {
+    let (proto, hash) = read(path, options)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
-    let shapes = decode::input_shapes(path, &proto, &options.shapes)?;
-    let (typed, kept) = typed::type_model(path, &proto, &shapes).map_err(|e| blame_shapes(e, options))?;
+    let (typed, kept) = typed_models(path, &proto, options)?;
     let name = path.file_stem().map_or("model".into(), |s| s.to_string_lossy().into_owned());
     let graph = lower::lower(name, &proto, &kept)?;
     graph.verify()?;

@@ -14,6 +14,7 @@ use tract_onnx::pb::{self, type_proto};
 use tract_onnx::prelude::*;
 
 use super::decode::some;
+use super::operators::{self, Row};
 use super::typed::{one_line, panic_text, silently};
 use crate::error::{Error, Result};
 
@@ -103,11 +104,15 @@ impl<'a> Problems<'a> {
 /// Why `node` cannot be parsed.
 fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     let operator = node.op_type.escape_debug();
-    if !matches!(node.domain.as_str(), "" | "ai.onnx") {
-        return Some(format!("operator {}.{operator} is not known ({NODES})", node.domain.escape_debug()));
-    }
-    let Some(builder) = context.framework.op_register.0.get(&node.op_type) else {
-        return Some(format!("operator {operator} is not known ({NODES})"));
+    // tract's table has no domains: it holds those of ONNX, and some of its traditional machine learning
+    let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
+    let known = standard || node.domain == "ai.onnx.ml";
+    let Some(builder) = context.framework.op_register.0.get(&node.op_type).filter(|_| known) else {
+        let full = if standard { operator.to_string() } else { format!("{}.{operator}", node.domain.escape_debug()) };
+        return Some(match operators::find(&node.domain, &node.op_type).and_then(Row::refusal) {
+            Some(why) => format!("{full} ({NODES}): {why}"),
+            None => format!("operator {full} is not known ({NODES})"),
+        });
     };
     // a stored element type that is not known is said clearer here
     let stored = node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors)).find_map(|tensor| element_type(tensor.data_type));

@@ -1,9 +1,9 @@
-//! Operators that only move elements: transposition, slice, padding.
+//! Operators that only move elements: transposition, slice, padding, triangles.
 
 use super::Site;
 use super::draft::{Draft, block_size, blocks, joined, vector};
 use crate::Result;
-use crate::graph::{Pad, PadMode, Slice};
+use crate::graph::{Pad, PadMode, Slice, Trilu};
 
 pub(super) fn transpose(site: &Site, permutation: &[usize]) -> Result<Vec<Draft>> {
     let x = &site.only_input()?.shape;
@@ -15,7 +15,7 @@ pub(super) fn transpose(site: &Site, permutation: &[usize]) -> Result<Vec<Draft>
     site.require(fits, "its permutation and its shapes contradict each other")?;
     let own = strides_of(x);
     let strides = permutation.iter().map(|&axis| own[axis]).collect();
-    Ok(vec![strided(site, 0, strides, &format!("Axes {permutation:?}"))])
+    Ok(vec![strided(site, 0, strides)])
 }
 
 pub(super) fn slice(site: &Site, slice: &Slice) -> Result<Vec<Draft>> {
@@ -30,15 +30,11 @@ pub(super) fn slice(site: &Site, slice: &Slice) -> Result<Vec<Draft>> {
     let own = strides_of(x);
     let first = slice.begin.iter().zip(&own).map(|(&b, s)| b as i64 * s).sum();
     let strides = slice.step.iter().zip(&own).map(|(&step, s)| step as i64 * s).collect();
-    let mut words = format!("From {:?}", slice.begin);
-    if slice.step.iter().any(|&step| step != 1) {
-        words += &format!(", step {:?}", slice.step);
-    }
-    Ok(vec![strided(site, first, strides, &words)])
+    Ok(vec![strided(site, first, strides)])
 }
 
 /// A copy of the elements at `first` plus multiples of `strides`, in elements of the input, over the output's axes.
-fn strided(site: &Site, first: i64, strides: Vec<i64>, words: &str) -> Draft {
+fn strided(site: &Site, first: i64, strides: Vec<i64>) -> Draft {
     let (dims, strides) = merge(&site.output.shape, &strides);
     let last = dims.len() - 1;
     let most = vector(site.output.dtype);
@@ -53,7 +49,7 @@ fn strided(site: &Site, first: i64, strides: Vec<i64>, words: &str) -> Draft {
     Draft {
         signature: format!("copy_d{}_s{name_of_strides}_f{first}", joined(&dims)),
         candidate: format!("v{width}t{threads}"),
-        comment: vec![format!("{words} of x {} give y {}.", site.inputs[0].shape_text(), site.output.shape_text())],
+        comment: vec![format!("y {} from the elements of x at {first}, {strides:?} apart along these axes.", joined(&dims))],
         header: "copy.cuh",
         params: site.params(&["x"]),
         sync: false,
@@ -83,17 +79,12 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
     let names = axes.iter().map(|a| format!("{}b{}x{}", a[0], a[1], a[2])).collect::<Vec<_>>().join("_");
     let list: String =
         axes.iter().map(|[size, before, extent, stride]| format!(", PadAxis<{size}, {before}, {extent}, {stride}>")).collect();
+    let column = |i: usize| joined(&axes.iter().map(|a| a[i]).collect::<Vec<_>>());
     let kind = mode.to_lowercase();
     Ok(vec![Draft {
         signature: format!("{kind}_{names}_v{bits:08x}"),
         candidate: format!("t{threads}"),
-        comment: vec![format!(
-            "x {} {words}, {:?} before and {:?} after each axis, gives y {}.",
-            site.inputs[0].shape_text(),
-            pad.before,
-            pad.after,
-            site.output.shape_text()
-        )],
+        comment: vec![format!("x {} {words}, from {:?} in y {}.", column(2), axes.iter().map(|a| a[1]).collect::<Vec<_>>(), column(0))],
         header: "copy.cuh",
         params: site.params(&["x"]),
         sync: false,
@@ -102,6 +93,29 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
         static_shared_bytes: 0,
         registers: 24,
         body: vec![format!("padded_copy<{elements}, {mode}, 0x{bits:08x}u, {threads}{list}>(x, y);")],
+    }])
+}
+
+pub(super) fn trilu(site: &Site, trilu: &Trilu) -> Result<Vec<Draft>> {
+    let x = site.only_input()?;
+    let &[.., rows, columns] = &x.shape[..] else { return Err(site.wrong("it must have two axes or more")) };
+    site.require(x.shape == site.output.shape, "its output does not fit its input")?;
+    let elements = x.elements();
+    let threads = block_size(elements);
+    let triangle = if trilu.upper { "upper" } else { "lower" };
+    let diagonal = trilu.diagonal;
+    Ok(vec![Draft {
+        signature: format!("trilu_{triangle}_e{elements}r{rows}c{columns}_k{}", diagonal.to_string().replace('-', "m")),
+        candidate: format!("t{threads}"),
+        comment: vec![format!("The {triangle} triangle of matrices of {rows}x{columns}, from diagonal {diagonal} on, and 0 beyond.")],
+        header: "copy.cuh",
+        params: site.params(&["x"]),
+        sync: false,
+        threads,
+        grid: [blocks(elements, threads), 1, 1],
+        static_shared_bytes: 0,
+        registers: 24,
+        body: vec![format!("triangle<{elements}, {rows}, {columns}, {}, {diagonal}, {threads}>(x, y);", trilu.upper)],
     }])
 }
 

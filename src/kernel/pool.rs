@@ -18,6 +18,7 @@ pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
         PoolKind::Max => ("PoolMax", "max", "Maximum"),
         PoolKind::Average { count_include_pad: false } => ("PoolAverage", "avg", "Mean"),
         PoolKind::Average { count_include_pad: true } => ("PoolAveragePadded", "avgpad", "Mean (padding counts)"),
+        PoolKind::Sum => ("PoolSum", "sum", "Sum"),
     };
     let ([r, s], [top, left], [bottom, right]) = (pool.kernel, pool.pads_begin, pool.pads_end);
     let pads = [top, left, bottom, right];

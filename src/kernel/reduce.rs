@@ -113,19 +113,19 @@ fn places(site: &Site, kind: ReduceKind, last: bool, kept: &Axes, reduced: &Axes
 }
 
 /// Some axes of a tensor, neighbours merged.
-struct Axes {
-    dims: Vec<usize>,
-    strides: Vec<usize>,
+pub(super) struct Axes {
+    pub dims: Vec<usize>,
+    pub strides: Vec<usize>,
 }
 
 impl Axes {
-    fn cpp(&self) -> String {
+    pub fn cpp(&self) -> String {
         format!("IndexMap<{}, {}>", ints(&self.dims), ints(&self.strides))
     }
 }
 
 /// The axes of a contiguous `shape` that `wanted` picks: those of size 1 dropped, neighbours merged.
-fn merge(shape: &[usize], wanted: impl Fn(usize) -> bool) -> Axes {
+pub(super) fn merge(shape: &[usize], wanted: impl Fn(usize) -> bool) -> Axes {
     let mut axes = Axes { dims: Vec::new(), strides: Vec::new() }; // innermost first
     let mut stride = 1;
     for axis in (0..shape.len()).rev() {

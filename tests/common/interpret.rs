@@ -1,9 +1,12 @@
 //! A plain interpreter of graphs: loops written from the operators' definitions, over values of any type; long sums of floating-point numbers are
 //! rounded once. Slow, and meant to be obviously right.
 
-use hiosc::graph::{Binary, Constant, DType, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind};
+mod dense;
+
+use hiosc::graph::{Binary, Cell, Constant, DType, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind};
 use hiosc::ids::TensorId;
 
+use super::indexed::indexed;
 use super::number::{Number, Rounding, Value, binary, constant, eval, numbers};
 
 /// The outputs of `graph` for `inputs`.
@@ -101,7 +104,11 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<
                         });
                     }
                 }
-                if c.kind == PoolKind::Max { reduce(ReduceKind::Max, of, &window) } else { mean(of, &window, count) }
+                match c.kind {
+                    PoolKind::Max => reduce(ReduceKind::Max, of, &window),
+                    PoolKind::Sum => reduce(ReduceKind::Sum, of, &window),
+                    PoolKind::Average { .. } => mean(of, &window, count),
+                }
             };
             (0..elements).map(value).collect()
         }
@@ -153,6 +160,15 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<
             };
             (0..elements).map(value).collect()
         }
+        OpKind::LogSoftmax { axis } => dense::from_floats(dense::log_softmax(*axis, &dense::floats(args)[0], out)),
+        OpKind::ConvNd(c) => dense::conv(c, of, args, &shapes, out),
+        OpKind::PoolNd(p) => dense::pool(p, of, &args[0], shapes[0], out),
+        OpKind::PoolIndices(p) => dense::pool_indices(p, &args[0], shapes[0], out),
+        OpKind::Trilu(t) => dense::trilu(t, of, &args[0], out),
+        OpKind::Norm(n) => dense::norm(n, args, &shapes),
+        OpKind::Lrn(l) => dense::from_floats(dense::lrn(l, &dense::floats(args)[0], out)),
+        OpKind::GridSample(g) => dense::from_floats(dense::grid_sample(g, &dense::floats(args), shapes[0], out)),
+        OpKind::Attention(a) => dense::from_floats(dense::attention(a, &dense::floats(args), out)),
         OpKind::Concat { axis } => {
             let value = |i: usize| {
                 let mut index = unravel(i, out);
@@ -183,6 +199,39 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<
             (0..elements).map(value).collect()
         }
         OpKind::Pad(p) => (0..elements).map(|i| padded(p, &args[0], shapes[0], &unravel(i, out))).collect(),
+        OpKind::CumSum(s) => {
+            let value = |i: usize| {
+                let index = unravel(i, out);
+                let own = index[s.axis];
+                let added = if s.reverse { own + usize::from(s.exclusive)..out[s.axis] } else { 0..own + usize::from(!s.exclusive) };
+                let term = |at: usize| {
+                    let mut index = index.clone();
+                    index[s.axis] = at;
+                    (args[0][ravel(&index, out)], one(of))
+                };
+                sum(of, added.map(term))
+            };
+            (0..elements).map(value).collect()
+        }
+        OpKind::Cell(cell) => {
+            let hidden = out[out.len() - 1];
+            let gate = |input: usize, i: usize, gate: usize| {
+                let gates = cell.gates()[input];
+                args[input][(i / hidden * gates + gate) * hidden + i % hidden].f64()
+            };
+            let logistic = |v: f64| 1.0 / (1.0 + (-v).exp());
+            let value = |i: usize| match cell {
+                Cell::LstmState => logistic(gate(0, i, 2)) * gate(1, i, 0) + logistic(gate(0, i, 0)) * gate(0, i, 3).tanh(),
+                Cell::LstmOutput => logistic(gate(0, i, 1)) * gate(1, i, 0).tanh(),
+                Cell::Gru => {
+                    let both = |g: usize| logistic(gate(0, i, g) + gate(1, i, g));
+                    let next = (gate(0, i, 2) + both(1) * gate(1, i, 2)).tanh();
+                    next + both(0) * (gate(2, i, 0) - next)
+                }
+            };
+            (0..elements).map(|i| Number::new(of, Value::Float(value(i)))).collect()
+        }
+        OpKind::Index(index) => indexed(*index, args, &shapes, out),
         OpKind::Reshape => args[0].clone(),
     }
 }
@@ -228,7 +277,7 @@ fn mean(dtype: DType, values: &[Number], count: usize) -> Number {
     binary(Binary::Div, sum, Number::new(kept, Value::Int(count as i128)), Rounding::Rounded).cast(dtype, Rounding::Rounded)
 }
 
-fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
+pub fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for axis in (0..shape.len()).rev() {
         index[axis] = i % shape[axis];
@@ -237,7 +286,7 @@ fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-fn ravel(index: &[usize], shape: &[usize]) -> usize {
+pub fn ravel(index: &[usize], shape: &[usize]) -> usize {
     index.iter().zip(shape).fold(0, |at, (i, d)| at * d + i)
 }
 

@@ -7,6 +7,7 @@ use hiosc::graph::Constant;
 pub mod skip;
 
 pub mod cli;
+pub mod indexed;
 pub mod interpret;
 pub mod networks;
 pub mod number;

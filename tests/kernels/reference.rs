@@ -128,6 +128,7 @@ pub fn pool(pool: &Pool, x: &Tensor, out: &[usize]) -> Expected {
             }
         }
         match pool.kind {
+            PoolKind::Sum => expected.push(elements.iter().sum(), SUM * elements.iter().map(|v| v.abs()).sum::<f64>()),
             PoolKind::Max => expected.push(elements.into_iter().fold(f64::NEG_INFINITY, larger), 0.0),
             PoolKind::Average { count_include_pad } => {
                 let count = elements.len() + if count_include_pad { padding } else { 0 };

@@ -1,5 +1,7 @@
 //! Draws models of one node, family by family.
 
+use std::collections::BTreeMap;
+
 use hiosc::graph::{Constant, DType, Scalar};
 
 use crate::common::onnx::{Attr, BOOL, F16, I32, I64, Model};
@@ -14,6 +16,8 @@ const F64: i32 = 11;
 pub struct Swept {
     pub name: String,
     pub model: Model,
+    /// Of the inputs, by name: ONNX has no way to write an axis of size 0 that does not mean an unknown one.
+    pub shapes: BTreeMap<String, Vec<usize>>,
     pub draws: Vec<Draw>,
 }
 
@@ -61,6 +65,7 @@ impl Draw {
 struct Node {
     model: Model,
     names: Vec<String>,
+    shapes: BTreeMap<String, Vec<usize>>,
     draws: Vec<Draw>,
 }
 
@@ -69,6 +74,7 @@ impl Node {
     fn x(mut self, elem_type: i32, shape: &[usize], draw: Draw) -> Node {
         let name = format!("x{}", self.names.len());
         self.model = self.model.input_of(elem_type, &name, &signed(shape));
+        self.shapes.insert(name.clone(), shape.to_vec());
         self.names.push(name);
         self.draws.push(draw);
         self
@@ -98,6 +104,22 @@ impl Node {
         self
     }
 
+    /// One integer known at compile time.
+    fn int(mut self, value: i64) -> Node {
+        let name = format!("i{}", self.names.len());
+        self.model = self.model.int(&name, value);
+        self.names.push(name);
+        self
+    }
+
+    /// Weights that are all 1.5.
+    fn positive_weight(mut self, shape: &[usize]) -> Node {
+        let name = format!("p{}", self.names.len());
+        self.model = self.model.weight(&name, &signed(shape), vec![1.5; shape.iter().product()]);
+        self.names.push(name);
+        self
+    }
+
     /// An input that is left out.
     fn none(mut self) -> Node {
         self.names.push(String::new());
@@ -118,7 +140,7 @@ impl Node {
             Attr::Float(name, value) => format!(" {name}={value}"),
             Attr::Text(name, value) => format!(" {name}={value}"),
         };
-        Swept { name: format!("{op}{}", attrs.iter().map(text).collect::<String>()), model, draws: self.draws }
+        Swept { name: format!("{op}{}", attrs.iter().map(text).collect::<String>()), model, shapes: self.shapes, draws: self.draws }
     }
 }
 
@@ -497,7 +519,7 @@ fn normalisations(r: &mut Random) -> Vec<Swept> {
     for shape in [&[2, 3, 5][..], &[1, 4, 3, 3]] {
         let c = shape[1];
         all.push(new().x(F32, shape, Draw::Small).weight(&[c]).weight(&[c]).node("InstanceNormalization", &[F32], &[]));
-        let node = new().x(F32, shape, Draw::Small).weight(&[c]).weight(&[c]).weight(&[c]).x(F32, &[c], Draw::Positive);
+        let node = new().x(F32, shape, Draw::Small).weight(&[c]).weight(&[c]).weight(&[c]).positive_weight(&[c]);
         all.push(node.node("BatchNormalization", &[F32], &[]));
     }
     for size in [1, 3, 5] {
@@ -624,11 +646,7 @@ fn indexing(r: &mut Random) -> Vec<Swept> {
     }
     for (axis, exclusive, reverse) in [(0, 0, 0), (1, 1, 0), (-1, 0, 1), (1, 1, 1)] {
         let attrs = [Attr::Int("exclusive", exclusive), Attr::Int("reverse", reverse)];
-        let axis = Node {
-            model: Model::new().input("x0", &[3, 5, 4]).ints_scalar("axis", axis),
-            names: vec!["x0".into(), "axis".into()],
-            draws: vec![Draw::Small],
-        };
+        let axis = new().x(F32, &[3, 5, 4], Draw::Small).int(axis);
         all.push(axis.node("CumSum", &[F32], &attrs));
     }
     all
