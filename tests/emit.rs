@@ -347,6 +347,64 @@ fn a_crate_runs_on_the_users_data() {
     }
 }
 
+/// Uses inputs and outputs of several types.
+const TYPED_PROGRAM: &str = r#"
+use typed::{Error, Inputs, Model, Options};
+
+fn main() -> Result<(), Error> {
+    let mut model = Model::load(Options::default())?;
+    let (ids, mask, x) = ([0i64, 1, -2, 1 << 40, 7, i64::MAX], [true, false, true, true, false, true], [0.25f32, 1.0, 2.0, -3.0, 0.0, 0.75]);
+    let outputs = model.run(&Inputs { ids: &ids, mask: &mask, x: &x, nothing: &[] })?;
+    assert_eq!(outputs.kept_output_0, [0.25, 0.5, 2.0, -3.0, 0.5, 0.75]);
+    assert_eq!(outputs.next_output_0, [1, 3, -3, (1 << 41) + 1, 15, -1]);
+    assert_eq!(outputs.small_output_0, [true, false, false, true, false, false]);
+    assert_eq!(outputs.rough_output_0, [0x3400, 0x3800, 0x4000, 0xc200, 0x3800, 0x3a00]);
+    assert_eq!(outputs.again, outputs.next_output_0);
+    assert!(outputs.none.is_empty());
+    println!("typed");
+    Ok(())
+}
+"#;
+
+#[test]
+fn a_crate_has_the_types_of_its_model() {
+    let c = small::plan_of(small::typed(), Algorithm::Scatter, 2);
+    let krate = krate(&c, &c.shipped);
+    let lib = text(&krate, "src/lib.rs");
+    for line in [
+        "pub ids: &'a [i64],",
+        "pub mask: &'a [bool],",
+        "/// \"rough_output_0\": 2x3, 6 half-precision values, as bit patterns.",
+        "pub rough_output_0: Vec<u16>,",
+    ] {
+        assert!(lib.contains(line), "no {line} in:\n{lib}");
+    }
+    let Some((built, guard)) = build(&krate, "typed") else { return };
+    let user = built.folder.path().join("user");
+    fs::create_dir_all(user.join("src")).expect("a folder");
+    let manifest = "[package]\nname = \"typed_user\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\ntyped = { path = \"../out\" }\n[workspace]\n";
+    fs::write(user.join("Cargo.toml"), manifest).expect("written");
+    fs::write(user.join("src/main.rs"), TYPED_PROGRAM).expect("written");
+    fs::copy(built.out().join("Cargo.lock"), user.join("Cargo.lock")).expect("the same versions");
+    let compiled = cargo(&user.join("Cargo.toml"), &["build"]);
+    assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+    let program = built.folder.path().join("user-program");
+    fs::copy(target_folder().join("release/typed_user"), &program).expect("a program");
+    drop(guard);
+
+    let (passed, said) = built.check(&["--repeat", "2"], &[]);
+    assert!(passed && said.matches("PASS").count() > 6, "{said}");
+    let (passed, said) = built.run(&program, &[], &[]);
+    assert!(passed && said.contains("typed"), "{said}");
+
+    // .npy files of other types are refused, those of the right ones read
+    let at = |name: &str| built.folder.path().join(name).to_string_lossy().into_owned();
+    npy(Path::new(&at("wrong.npy")), &[2, 3], &[0.0; 6]);
+    let arguments = ["run", "--input", &format!("ids={}", at("wrong.npy")), "--input", "mask=m", "--input", "x=x", "--input", "nothing=n"];
+    let (passed, said) = built.run(&built.program, &[&arguments[..], &["--output-dir", "never"]].concat(), &[]);
+    assert!(!passed && said.contains("it holds float32 ('<f4'), and int64 ('<i8') is needed: save x.astype('<i8')"), "{said}");
+}
+
 /// A program whose author has never heard of hiosc.
 const PROGRAM: &str = r#"
 use small_net::{Error, Inputs, Model, Options};

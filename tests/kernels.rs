@@ -953,6 +953,46 @@ fn copy_kinds() -> Vec<(OpKind, &'static [usize], &'static [usize])> {
     ]
 }
 
+/// Kernels of every element type and of what converts between them.
+fn typed_kernels(r: &mut Random) -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |kind: OpKind, inputs: Vec<Tensor>, out: &[usize]| {
+        cases.push(Case { kind, inputs, out: out.to_vec(), expected: Default::default() });
+    };
+    let two = |op| Expr::binary(op, Expr::Input(0), Expr::Input(1));
+    for dtype in DType::ALL {
+        let number = dtype != DType::Bool;
+        let mut x = |shape: &[usize]| r.typed(dtype, shape);
+        let mixed = if number { two(Binary::Div) } else { two(Binary::Xor) };
+        let mixed = if dtype.is_integer() {
+            Expr::binary(Binary::ShiftLeft, mixed, Expr::binary(Binary::Pow, two(Binary::Rem), Expr::Input(1)))
+        } else {
+            mixed
+        };
+        let halved = mixed.cast(DType::F16).then(Unary::Sqrt).cast(DType::I8).cast(DType::F64);
+        add(elementwise(halved), vec![x(&[2, 8]), x(&[2, 8])], &[2, 8]);
+        add(OpKind::Concat { axis: 1 }, vec![x(&[2, 16]), x(&[2, 16])], &[2, 32]);
+        add(OpKind::Transpose { permutation: vec![1, 0] }, vec![x(&[3, 5])], &[5, 3]);
+        add(OpKind::Reduce(Reduce { kind: ReduceKind::Max, axes: vec![1] }), vec![x(&[3, 600])], &[3, 1]);
+        add(OpKind::Reduce(Reduce { kind: ReduceKind::ArgMin { last: true }, axes: vec![1] }), vec![x(&[3, 600])], &[3, 1]);
+        if number {
+            add(OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes: vec![1] }), vec![x(&[3, 600])], &[3, 1]);
+            let kind = PoolKind::Average { count_include_pad: true };
+            let pool = Pool { kind, kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
+            add(OpKind::Pool(pool), vec![x(&[1, 2, 8, 8])], &[1, 2, 4, 4]);
+            add(OpKind::Conv(plain([3, 3])), vec![x(&[1, 2, 8, 8]), x(&[4, 2, 3, 3])], &[1, 4, 6, 6]);
+            let strides = ([12, 4, 1], [20, 5, 1], [15, 5, 1]);
+            let (a_strides, b_strides, c_strides) = strides;
+            let product = MatMul { batch: 1, m: 3, n: 5, k: 4, a_strides, b_strides, c_strides, bias: true, epilogue: relu() };
+            add(OpKind::MatMul(product), vec![x(&[3, 4]), x(&[4, 5]), x(&[5])], &[3, 5]);
+        }
+        if dtype.is_float() {
+            add(OpKind::Softmax { axis: 1 }, vec![x(&[3, 600])], &[3, 600]);
+        }
+    }
+    cases
+}
+
 /// One of each operator that reads or writes by index or orders elements, with an odd type here and there.
 fn index_cases(r: &mut Random) -> Vec<Case> {
     let mut case = |index: Index, of: DType, shapes: &[&[usize]], out: &[usize]| {
@@ -1016,6 +1056,7 @@ fn headers_compile_without_warnings() {
     simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
     copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
     simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
+    cases.extend(typed_kernels(&mut r));
     simple(OpKind::CumSum(CumSum { axis: 1, exclusive: true, reverse: true }), &[&[2, 80]], &[2, 80]);
     simple(OpKind::Cell(Cell::LstmState), &[&[2, 32], &[2, 8]], &[2, 8]);
     simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
@@ -1024,13 +1065,12 @@ fn headers_compile_without_warnings() {
     cases.extend(kernels::dense::one_of_each(&mut r));
 
     let folder = tempfile::tempdir().expect("a folder");
-    let mut unit = String::new();
+    let mut sources = std::collections::BTreeMap::new();
     for case in &cases {
         let (graph, op) = kernels::harness::graph_of(case);
-        for kernel in hiosc::kernel::candidates(&graph, op).expect("a supported operator") {
-            unit += &kernel.source;
-        }
+        sources.extend(hiosc::kernel::candidates(&graph, op).expect("a supported operator").into_iter().map(|k| (k.name, k.source)));
     }
+    let unit: String = sources.into_values().collect();
     std::fs::write(folder.path().join("all.cpp"), unit).expect("written");
     for from in ["kernels", "vgpu"] {
         for (name, text) in hiosc::embedded::folder(from) {
@@ -1127,6 +1167,7 @@ fn nvrtc_compiles_every_family() {
     simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
     copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
     simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
+    kinds.extend(typed_kernels(&mut r));
     simple(OpKind::CumSum(CumSum { axis: 1, exclusive: true, reverse: true }), &[&[2, 80]], &[2, 80]);
     simple(OpKind::Cell(Cell::LstmState), &[&[2, 32], &[2, 8]], &[2, 8]);
     simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);

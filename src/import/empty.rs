@@ -11,7 +11,7 @@ use crate::ids::TensorId;
 /// What is left of an operator.
 pub(super) enum Remains {
     /// This operator over these inputs.
-    Operator(OpKind, Vec<TensorId>),
+    Operator(Box<OpKind>, Vec<TensorId>),
     /// A tensor that is there.
     Tensor(TensorId),
 }
@@ -24,17 +24,17 @@ impl Lowering<'_> {
         }
         let empty = |t: &TensorId| self.graph.tensor(*t).elements() == 0;
         if !inputs.iter().any(empty) {
-            return Remains::Operator(kind, inputs);
+            return Remains::Operator(Box::new(kind), inputs);
         }
         match kind {
             OpKind::Concat { .. } => match inputs.iter().copied().filter(|t| !empty(t)).collect::<Vec<_>>()[..] {
                 [only] => Remains::Tensor(only),
-                ref kept => Remains::Operator(kind, kept.to_vec()),
+                ref kept => Remains::Operator(Box::new(kind), kept.to_vec()),
             },
             OpKind::Reduce(reduce) => Remains::Tensor(self.filled(output, neutral(reduce.kind, output.dtype))),
             OpKind::Pad(pad) => match pad.mode {
                 PadMode::Constant(value) => Remains::Tensor(self.filled(output, value)),
-                _ => Remains::Operator(OpKind::Pad(pad), inputs),
+                _ => Remains::Operator(Box::new(OpKind::Pad(pad)), inputs),
             },
             OpKind::MatMul(product) => {
                 // one term, 0 * 0
@@ -42,11 +42,11 @@ impl Lowering<'_> {
                 let zero = Tensor { name: format!("{}.zero", output.name), dtype, shape: vec![1], origin: Origin::Input };
                 let zero = self.filled(&zero, Scalar::from_f64(dtype, 0.0));
                 let product = MatMul { k: 1, a_strides: [0; 3], b_strides: [0; 3], ..product };
-                Remains::Operator(OpKind::MatMul(product), [&[zero, zero], &inputs[2..]].concat())
+                Remains::Operator(Box::new(OpKind::MatMul(product)), [&[zero, zero], &inputs[2..]].concat())
             }
             // no updates
             OpKind::Index(Index::ScatterElements { .. } | Index::ScatterNd { .. }) if empty(&inputs[2]) => Remains::Tensor(inputs[0]),
-            other => Remains::Operator(other, inputs),
+            other => Remains::Operator(Box::new(other), inputs),
         }
     }
 

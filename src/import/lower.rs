@@ -413,7 +413,7 @@ impl<'a> Lowering<'a> {
             Remains::Tensor(result) => result,
             Remains::Operator(kind, inputs) => {
                 let output = self.graph.add_tensor(output);
-                self.graph.add_operator(Operator { name, kind, inputs, outputs: vec![output] });
+                self.graph.add_operator(Operator { name, kind: *kind, inputs, outputs: vec![output] });
                 output
             }
         }

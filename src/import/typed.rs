@@ -60,6 +60,7 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
         }
         let mut typed = model.into_typed()?;
         super::mend::negative_pads(&mut typed)?;
+        super::mend::extremes_of_nothing(&mut typed, proto)?;
         let mut kept = typed.clone();
         let mut optimizer = Optimizer::prop_consts();
         optimizer.passes.push(Box::new(KeepConvolutions(0)));

@@ -24,7 +24,7 @@ pub(super) fn drafts(site: &Site, a: &Attention) -> Result<Vec<Draft>> {
 fn check(site: &Site, a: &Attention) -> Result<()> {
     let masked = usize::from(a.mask_strides.is_some());
     site.require(
-        site.inputs.len() == 3 + masked && a.kv_heads > 0 && a.heads.is_multiple_of(a.kv_heads),
+        site.inputs.len() == 3 + masked && a.kv_heads > 0 && a.heads.is_multiple_of(a.kv_heads.max(1)),
         "an operand is missing, or heads cannot be shared",
     )?;
     let inside = |sizes: [usize; 4], strides: [usize; 4], elements: u64| {

@@ -173,7 +173,6 @@ impl<'a> Site<'a> {
     }
 
     /// An error unless all tensors are f32: for families whose templates know nothing else.
-    #[allow(dead_code)] // at the moment there is none
     fn only_f32(&self) -> Result<()> {
         match self.inputs.iter().chain([&self.output]).find(|t| t.dtype != DType::F32) {
             Some(t) => Err(self.unsupported(&format!("tensor {} is of type {}, not f32", t.name, t.dtype.name()))),

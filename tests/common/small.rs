@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use super::number::{Number, Rounding, constant};
+
 use hiosc::cost::{CostTable, Target, estimate_with};
 use hiosc::graph::{Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Tensor, Unary};
 use hiosc::ids::TensorId;
@@ -40,7 +42,15 @@ pub fn plan_of(graph: Graph, algorithm: Algorithm, gpus: usize) -> Compiled {
 
 /// Inputs for it, the same every time.
 pub fn inputs(graph: &Graph) -> Vec<Constant> {
-    let values = |(i, &t): (usize, &TensorId)| super::random(40 + i as u64, graph.tensor(t).elements() as usize).into();
+    let values = |(i, &t): (usize, &TensorId)| {
+        let (dtype, values) = (graph.tensor(t).dtype, super::random(40 + i as u64, graph.tensor(t).elements() as usize));
+        let cast = |v: f32| match dtype {
+            DType::F32 => Number::float(v.into()),
+            DType::Bool => Number::float(f64::from(v > 0.0)).cast(dtype, Rounding::Rounded),
+            _ => Number::float((100.0 * v).into()).cast(dtype, Rounding::Rounded),
+        };
+        constant(dtype, &values.into_iter().map(cast).collect::<Vec<_>>())
+    };
     graph.inputs.iter().enumerate().map(values).collect()
 }
 
@@ -70,6 +80,41 @@ pub fn graph() -> Graph {
     let square = make.operator("Type", OpKind::Elementwise(squared), vec![scaled], &[1, 24, 8, 8]);
     graph.inputs = vec![data, scale];
     graph.outputs = vec![soft, square];
+    graph.verify().expect("a sound graph");
+    graph
+}
+
+/// Inputs and outputs of several types, one of them without elements:
+///
+/// ```text
+/// ids i64, mask bool, x f32 ─ kept f32 = x where mask, else 0.5
+///                           ─ next i64 = 2 ids + 1 (and once more as `again`)
+///                           ─ small bool = mask and x < 0.5
+///                           ─ rough f16 = kept
+/// nothing f32 0x3 ─ nothing
+/// ```
+pub fn typed() -> Graph {
+    let mut graph = Graph { name: "typed".into(), ..Graph::default() };
+    let mut make = Maker { graph: &mut graph, seed: 0 };
+    let [ids, mask, x, nothing] = [("ids", DType::I64, 2), ("mask", DType::Bool, 2), ("x", DType::F32, 2), ("nothing", DType::F32, 0)]
+        .map(|(name, dtype, rows)| make.graph.add_tensor(Tensor { name: name.into(), dtype, shape: vec![rows, 3], origin: Origin::Input }));
+    let mut function = |name: &str, expr: Expr, inputs: Vec<TensorId>| {
+        let types: Vec<DType> = inputs.iter().map(|&t| make.graph.tensor(t).dtype).collect();
+        let output = make.operator(name, OpKind::Elementwise(Elementwise { expr: expr.clone() }), inputs, &[2, 3]);
+        make.graph.tensors[output.index()].dtype = expr.dtype(&types).expect("types that fit");
+        output
+    };
+    let [a, b] = [Expr::Input(0), Expr::Input(1)];
+    let kept = function("kept", Expr::select(a.clone(), b.clone(), Expr::number(0.5)), vec![mask, x]);
+    let twice = Expr::binary(Binary::Mul, a.clone(), Expr::Const(2.into()));
+    let next = function("next", Expr::binary(Binary::Add, twice, Expr::Const(1.into())), vec![ids]);
+    let below = Expr::binary(Binary::Less, b, Expr::number(0.5));
+    let small = function("small", Expr::binary(Binary::And, a.clone(), below), vec![mask, x]);
+    let rough = function("rough", a.cast(DType::F16), vec![kept]);
+    let again = graph.add_tensor(Tensor { name: "again".into(), origin: Origin::View(next), ..graph.tensor(next).clone() });
+    graph.inputs = vec![ids, mask, x, nothing];
+    let passed_on = graph.add_tensor(Tensor { name: "none".into(), origin: Origin::View(nothing), ..graph.tensor(nothing).clone() });
+    graph.outputs = vec![kept, next, small, rough, again, passed_on];
     graph.verify().expect("a sound graph");
     graph
 }

@@ -305,7 +305,7 @@ fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
     let dtype = result_type(&case.kind, &types);
     let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product::<u64>();
     let launch = |y: &Guarded, ranges: &[(u64, u64)], threads: usize| {
-        let pointers: Vec<usize> = inputs.iter().chain([&*y]).map(Guarded::address).collect();
+        let pointers: Vec<usize> = inputs.iter().chain([y]).map(Guarded::address).collect();
         let next = Mutex::new(ranges.iter());
         std::thread::scope(|scope| {
             for _ in 0..threads {
