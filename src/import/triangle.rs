@@ -14,7 +14,7 @@ impl Lowering<'_> {
             let kind = OpKind::CumSum(CumSum { axis: op.axis, exclusive: op.exclusive, reverse: op.reverse });
             self.finish(node, kind, vec![inputs[0]], output.clone());
         } else if let (Some(op), &[x, diagonal]) = (node.op_as::<Trilu>(), inputs) {
-            let Some(&Constant::I64(ref diagonal)) = self.graph.constant(diagonal) else {
+            let Some(Constant::I64(diagonal)) = self.graph.constant(diagonal) else {
                 return Err("its diagonal is not constant".into());
             };
             let mask = self.mask(node, op.upper, diagonal.first().copied().unwrap_or(0), &output.shape)?;
