@@ -1,7 +1,7 @@
 //! The table of operators, its page in docs/, and `hiosc inspect`, which reads it.
 
 #[macro_use]
-#[allow(dead_code, unused_macros)]
+#[allow(unused_macros)]
 mod common;
 
 use std::path::Path;

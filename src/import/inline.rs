@@ -15,8 +15,9 @@ use tract_onnx::pb;
 use super::typed;
 use crate::error::{Error, Result};
 
-/// More calls than this are a function that calls itself.
-const MOST_CALLS: usize = 10_000;
+/// More calls in all, or one in another, than this are a function that calls itself.
+const MOST_CALLS: usize = 100_000;
+const DEEPEST_CALL: usize = 100;
 
 /// Writes out all calls of the model's own functions.
 pub fn functions(path: &Path, proto: &mut pb::ModelProto) -> Result<()> {
@@ -27,9 +28,9 @@ pub fn functions(path: &Path, proto: &mut pb::ModelProto) -> Result<()> {
         return Ok(());
     }
     let mut calls = 0;
-    expand(&mut graph.node, &functions, &mut calls);
+    expand(&mut graph.node, &functions, &mut calls, 0);
     if calls > MOST_CALLS {
-        let message = format!("its functions expand to more than {MOST_CALLS} calls: does one call itself?");
+        let message = "its functions call each other without end: does one call itself?".to_string();
         return Err(Error::Model { path: path.to_path_buf(), message });
     }
     // a model of functions only may say its opset there
@@ -41,17 +42,21 @@ pub fn functions(path: &Path, proto: &mut pb::ModelProto) -> Result<()> {
     Ok(())
 }
 
-fn expand(nodes: &mut Vec<pb::NodeProto>, functions: &BTreeMap<(String, String), pb::FunctionProto>, calls: &mut usize) {
+fn expand(nodes: &mut Vec<pb::NodeProto>, functions: &BTreeMap<(String, String), pb::FunctionProto>, calls: &mut usize, depth: usize) {
+    if depth > DEEPEST_CALL {
+        *calls = MOST_CALLS + 1;
+        return;
+    }
     let mut done = Vec::new();
     for mut node in std::mem::take(nodes) {
         for attribute in &mut node.attribute {
-            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| expand(&mut graph.node, functions, calls));
+            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| expand(&mut graph.node, functions, calls, depth));
         }
         match functions.get(&(node.domain.clone(), node.op_type.clone())) {
             Some(function) if *calls <= MOST_CALLS => {
                 *calls += 1;
                 let mut body = body(function, &node);
-                expand(&mut body, functions, calls);
+                expand(&mut body, functions, calls, depth + 1);
                 done.extend(body);
             }
             _ => done.push(node),

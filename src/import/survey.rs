@@ -120,7 +120,7 @@ fn is_float(code: i32) -> bool {
 fn port(value: &pb::ValueInfoProto) -> (String, String) {
     let text = match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
         Some(type_proto::Value::TensorType(tensor)) => {
-            let dtype = DataType::try_from(tensor.elem_type).map_or_else(|_| "?".into(), |t| type_name(t));
+            let dtype = DataType::try_from(tensor.elem_type).map_or_else(|_| "?".into(), type_name);
             let dim = |d: &pb::tensor_shape_proto::Dimension| match &d.value {
                 Some(Dim::DimValue(n)) => n.to_string(),
                 Some(Dim::DimParam(name)) if !name.is_empty() => name.clone(),
