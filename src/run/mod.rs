@@ -6,7 +6,7 @@
 pub(crate) mod program;
 pub mod runtime;
 
-use runtime::{Event, Exec, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Stream};
+use runtime::{DevicePointer, Event, Exec, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Span, Stream, Timing};
 
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
@@ -27,20 +27,60 @@ impl Session {
     /// Loads a plan, which must have passed [`plan::verify`](crate::plan::verify()).
     pub fn load(graph: &Graph, costs: &CostTable, plan: &Plan, kernels: &Shipped, options: &runtime::Options) -> Result<Self> {
         let program = Program::new(graph, costs, plan)?;
-        let calls = plan.steps.iter().map(|step| Call::resolve(&program, step)).collect::<Result<_>>()?;
+        let calls: Vec<Call> = plan.steps.iter().map(|step| Call::resolve(&program, step)).collect::<Result<_>>()?;
         let bytes = program.weights.iter().map(|&weight| program.weight_bytes(weight)).collect::<Result<Vec<_>>>()?;
         let weights: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
-        Ok(Session { calls, outputs: graph.outputs.len(), exec: load(&program, kernels, options, &weights)? })
+        let exec = load(&program, kernels, options, &weights, &calls)?;
+        Ok(Session { calls, outputs: graph.outputs.len(), exec })
     }
 
     /// One inference: values of each input in, values of each output out, in the graph's order.
     pub fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
         let calls = &self.calls;
-        self.exec.run(inputs, |exec| calls.iter().try_for_each(|call| call.issue(exec))).map_err(device)?;
+        self.exec.run(inputs, |exec| issue(calls, exec)).map_err(device)?;
         Ok((0..self.outputs).map(|i| self.exec.output(i).to_vec()).collect())
     }
 
-    /// Which logical GPU is where, and how tensors travel.
+    /// One inference from and to device memory: see [`Exec::run_device`].
+    ///
+    /// # Safety
+    ///
+    /// As there: each address must be of memory of the plan's first GPU that holds the tensor, and nothing else may use it meanwhile.
+    pub unsafe fn run_device(&mut self, inputs: &[DevicePointer], outputs: &[DevicePointer]) -> Result<()> {
+        let calls = &self.calls;
+        // SAFETY: the caller's promise.
+        unsafe { self.exec.run_device(inputs, outputs, |exec| issue(calls, exec)) }.map_err(device)
+    }
+
+    /// Whether inferences replay the captured graph from now on (as they do after loading, where there is one), or use plain streams.
+    pub fn use_graph(&mut self, replay: bool) {
+        self.exec.use_graph(replay);
+    }
+
+    /// Whether inferences replay a graph.
+    pub fn replays(&self) -> bool {
+        self.exec.replays()
+    }
+
+    /// One inference, timed.
+    pub fn time(&mut self, inputs: &[&[f32]]) -> Result<Timing> {
+        let calls = &self.calls;
+        self.exec.time(inputs, |exec| issue(calls, exec)).map_err(device)
+    }
+
+    /// One inference without copies from and to the host, timed.
+    pub fn time_resident(&mut self) -> Result<Timing> {
+        let calls = &self.calls;
+        self.exec.time_resident(|exec| issue(calls, exec)).map_err(device)
+    }
+
+    /// One inference on plain streams: when each upload, launch, copy and download ran, in the order of the plan's steps.
+    pub fn trace(&mut self, inputs: &[&[f32]]) -> Result<Vec<Span>> {
+        let calls = &self.calls;
+        self.exec.trace(inputs, |exec| issue(calls, exec)).map_err(device)
+    }
+
+    /// Which logical GPU is where, how tensors travel, and whether a graph is replayed.
     pub fn summary(&self) -> String {
         self.exec.summary()
     }
@@ -100,7 +140,12 @@ impl Call {
     }
 }
 
-fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, weights: &[&[u8]]) -> Result<Exec> {
+/// Enqueues one inference.
+fn issue(calls: &[Call], exec: &mut Exec) -> runtime::Result<()> {
+    calls.iter().try_for_each(|call| call.issue(exec))
+}
+
+fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, weights: &[&[u8]], calls: &[Call]) -> Result<Exec> {
     let (graph, plan) = (program.graph, program.plan);
     let port = |&t: &TensorId| Port { name: &graph.tensor(t).name, shape: &graph.tensor(t).shape };
     let placed = (0..plan.gpus.len()).map(|gpu| program.placed_weights(gpu)).collect::<Result<Vec<_>>>()?;
@@ -124,7 +169,7 @@ fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, we
         driver: shipped.driver(),
         compile: Some(&compile),
     };
-    Exec::load(&layout, options, weights).map_err(device)
+    Exec::load(&layout, options, weights, |exec| issue(calls, exec)).map_err(device)
 }
 
 fn memory<'a>(gpu: &GpuPlan, weights: &'a [(usize, Region)]) -> GpuLayout<'a> {
@@ -144,7 +189,7 @@ fn kernel_of<'a>(index: usize, used: &'a KernelUse<'a>, images: &'a [Image<'a>])
     Kernel { index, name, grid, block, shared_bytes, gpus: &used.gpus, images }
 }
 
-fn device(error: runtime::Error) -> Error {
+pub(crate) fn device(error: runtime::Error) -> Error {
     match error {
         runtime::Error::Plan(message) => Error::internal("run", message),
         other => Error::Device(other.to_string()),

@@ -80,6 +80,13 @@ pub enum Error {
         /// Inputs given.
         found: usize,
     },
+    /// The wrong number of outputs was given.
+    OutputCount {
+        /// Outputs of the model.
+        expected: usize,
+        /// Outputs given.
+        found: usize,
+    },
     /// The weights are nowhere to be found.
     WeightsMissing {
         /// Where they were looked for.
@@ -164,6 +171,7 @@ impl fmt::Display for Error {
                 write!(f, "input `{name}` has shape {shape}: expected {expected} elements, found {found}")
             }
             Error::InputCount { expected, found } => write!(f, "expected {expected} inputs, found {found}"),
+            Error::OutputCount { expected, found } => write!(f, "expected {expected} outputs, found {found}"),
             Error::WeightsMissing { looked } => {
                 write!(f, "the weights were not found; looked at ")?;
                 for (i, path) in looked.iter().enumerate() {
