@@ -80,7 +80,7 @@ fn choose(planned: usize, found: usize, options: &Options) -> Result<Vec<usize>>
 }
 
 /// The primary context of a GPU, which the whole process shares, or another one.
-fn open(ordinal: usize, primary: bool) -> Result<Device> {
+pub(super) fn open(ordinal: usize, primary: bool) -> Result<Device> {
     let context = if primary { CudaContext::new(ordinal) } else { CudaContext::new_non_primary(ordinal, 0) };
     let context = context.doing(|| format!("open GPU {ordinal}"))?;
     // SAFETY: cudarc's tracking would add hidden waits. It asks for three promises in exchange: that no slice is freed while another stream uses it, that

@@ -106,6 +106,15 @@ pub enum Error {
         /// What the compiler or the driver said.
         message: String,
     },
+    /// Data does not arrive from one GPU at another.
+    Link {
+        /// The machine's GPU that it starts from.
+        from: usize,
+        /// The machine's GPU that it should reach.
+        to: usize,
+        /// What is wrong.
+        message: String,
+    },
     /// The driver refused a call.
     Driver {
         /// What was being done.
@@ -185,6 +194,7 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Error::Kernel { name, message } => write!(f, "kernel {name}: {message}"),
+            Error::Link { from, to, message } => write!(f, "data does not arrive from GPU {from} at GPU {to}: {message}"),
             Error::Driver { call, message } => write!(f, "the CUDA driver refused to {call}: {message}"),
             Error::Plan(message) => write!(f, "the plan is impossible: {message}"),
         }
