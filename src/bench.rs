@@ -55,7 +55,9 @@ fn load(planned: &Planned, candidate: &Candidate, options: &Options) -> Result<L
     let Candidate { schedule, timeline } = candidate;
     let plan = plan::plan(&planned.graph, &planned.costs, schedule, timeline, &options.plan)?;
     plan::verify(&planned.graph, Some(schedule), &options.plan, &plan)?;
-    let shipped = kernel::ship(&planned.costs, &plan, KernelMode::Auto)?;
+    // A stand-in for NVRTC makes no images that could be shipped; kernels are then compiled, in name, when the plan is loaded.
+    let on_virtual = crate::profile::present()?.iter().any(|(gpu, _)| runtime::is_virtual(&gpu.device));
+    let shipped = kernel::ship(&planned.costs, &plan, if on_virtual { KernelMode::Source } else { KernelMode::Auto })?;
     let session = Session::load(&planned.graph, &planned.costs, &plan, &shipped, &options.place)?;
     Ok(Loaded { name: schedule.algorithm.clone(), predicted: timeline.latency, plan, session })
 }
@@ -106,7 +108,7 @@ pub fn bench(planned: &Planned, inputs: &[Vec<f32>], options: &Options) -> Resul
     let mut remarks = vec!["copies of inputs and outputs from and to the host are included, unless resident".to_string()];
     let chosen = &mut loaded[planned.chosen];
     let summary = chosen.session.summary();
-    if summary.contains("hiosc virtual GPU") {
+    if chosen.session.is_virtual() {
         remarks.insert(0, "virtual GPUs: these times mean nothing, only the paths are real".into());
     }
     let (table, figures) = measuring::report(&series, noise, &remarks);
@@ -162,12 +164,14 @@ pub fn fastest(planned: &Planned, options: &Options) -> Result<(usize, String)> 
     let ours = medians[0].min(medians[1]);
     let best = (2..who.len()).min_by_key(|&i| medians[i]).filter(|&i| (medians[i] as f64) < ours as f64 * (1.0 - noise));
     let us = |t: Nanos| format!("{:.1} us", t as f64 / 1e3);
-    let on = if loaded[chosen].session.summary().contains("hiosc virtual GPU") { " (on virtual GPUs: meaningless)" } else { "" };
+    let on = if loaded[chosen].session.is_virtual() { " (on virtual GPUs: meaningless)" } else { "" };
     Ok(match best {
         Some(i) => {
             let text = format!("{} is measured faster: {} against {} of {}{on}", names[i], us(medians[i]), us(ours), names[0]);
             (who[i], text)
         }
-        None => (chosen, format!("{} in {}; nothing else is measured faster beyond {:.1} % of noise{on}", names[0], us(ours), noise * 100.0)),
+        None => {
+            (chosen, format!("{} in {}; nothing else is measured faster beyond {:.1} % of noise{on}", names[0], us(ours), noise * 100.0))
+        }
     })
 }

@@ -414,9 +414,14 @@ fn choose(candidates: &[Candidate], wanted: Option<Algorithm>) -> usize {
 
 /// An input made from a fixed seed, and what tract computes from it.
 fn reference(model: &import::Model, graph: &Graph) -> Result<Check> {
-    let inputs: Vec<Vec<f32>> = graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t).elements())).collect();
+    let inputs = check_inputs(graph);
     let outputs = model.reference(&inputs)?;
     Ok(Check { inputs, outputs })
+}
+
+/// Inputs made from a fixed seed: what a crate is checked and plans are measured with.
+pub fn check_inputs(graph: &Graph) -> Vec<Vec<f32>> {
+    graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t).elements())).collect()
 }
 
 /// `n` values with mean 0 and deviation 1, roughly normal (the sum of four uniform ones), from splitmix64 of `seed`.

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::graph::{DType, Graph};
 use crate::ids::OpId;
 use crate::kernel::{self, Kernel, nvrtc::Nvrtc};
-use crate::run::runtime::{BEHIND_A_GATE, Gate, links};
+use crate::run::runtime::{self, BEHIND_A_GATE, Gate, is_virtual, links};
 
 /// How to measure.
 #[derive(Clone, Debug, Default)]
@@ -184,25 +184,22 @@ fn measure(
     quick: bool,
     clock: &mut Clock<'_>,
 ) -> Result<BTreeMap<String, Measured>> {
-    let nvrtc = Nvrtc::load().map_err(|message| Error::Tool { tool: "NVRTC".into(), message })?;
     let context = CudaContext::new(ordinal).map_err(device)?;
     // SAFETY: one stream is used, and it is waited for before memory is freed.
     unsafe { context.disable_event_tracking() };
     let stream = context.new_stream().map_err(device)?;
-    let (major, minor) = gpu.0.compute_capability;
     let model = cost::closest(&gpu.0.device)?;
     let cache = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE).map_err(device)?.max(0) as u64;
     let pool = Pool::new(&stream, groups, cache)?;
     let all: Vec<&Kernel> = groups.iter().flat_map(|group| &group.candidates).collect();
-    let images = kernel::compile_images(&all, &[format!("sm_{major}{minor}")], &nvrtc)?;
-    let code: BTreeMap<&str, &[u8]> = images.iter().map(|image| (image.kernel.as_str(), image.data.as_slice())).collect();
+    let code = compile(&all, gpu)?;
     let mut measured = BTreeMap::new();
     for group in groups {
         let mut contestants = Vec::new();
         for kernel in &group.candidates {
             // One that asks for more than the GPU has is no candidate there.
             let Some(estimate) = cost::kernel_time(kernel, group.work, &model) else { continue };
-            let code = code.get(kernel.name.as_str()).copied().unwrap_or_default();
+            let code = code.get(kernel.name.as_str()).cloned().unwrap_or_default();
             contestants.push((kernel, load(&context, kernel, code)?, estimate.utilisation));
         }
         let places = pool.places(group, cache)?;
@@ -219,9 +216,29 @@ fn measure(
     Ok(measured)
 }
 
-fn load(context: &std::sync::Arc<CudaContext>, kernel: &Kernel, code: &[u8]) -> Result<CudaFunction> {
+/// Machine code of each kernel, by name.
+fn compile<'a>(kernels: &[&'a Kernel], gpu: &(TargetGpu, Conditions)) -> Result<BTreeMap<&'a str, Vec<u8>>> {
+    let (major, minor) = gpu.0.compute_capability;
+    if is_virtual(&gpu.0.device) {
+        // Their NVRTC is a stand-in, whose output must not get into the cache of images.
+        let sources: Vec<(&str, &str)> = kernels.iter().map(|k| (k.name.as_str(), k.source.as_str())).collect();
+        let headers = kernel::headers();
+        let one = |k: &&'a Kernel| Ok((k.name.as_str(), runtime::compile(&sources, &headers, &k.name, (major, minor)).map_err(nvrtc)?));
+        return kernels.iter().map(one).collect();
+    }
+    let compiler = Nvrtc::load().map_err(nvrtc)?;
+    let images = kernel::compile_images(kernels, &[format!("sm_{major}{minor}")], &compiler)?;
+    let mut code: BTreeMap<String, Vec<u8>> = images.into_iter().map(|image| (image.kernel, image.data)).collect();
+    Ok(kernels.iter().filter_map(|k| Some((k.name.as_str(), code.remove(&k.name)?))).collect())
+}
+
+fn nvrtc(message: String) -> Error {
+    Error::Tool { tool: "NVRTC".into(), message }
+}
+
+fn load(context: &std::sync::Arc<CudaContext>, kernel: &Kernel, code: Vec<u8>) -> Result<CudaFunction> {
     let refused = |error: DriverError| Error::Device(format!("kernel {}: {error}", kernel.name));
-    let module = context.load_module(Ptx::from_binary(code.to_vec())).map_err(refused)?;
+    let module = context.load_module(Ptx::from_binary(code)).map_err(refused)?;
     let function = module.load_function(&kernel.name).map_err(refused)?;
     if kernel.shared_bytes > 48 * 1024 {
         let most = cudarc::driver::sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -231,7 +248,12 @@ fn load(context: &std::sync::Arc<CudaContext>, kernel: &Kernel, code: &[u8]) -> 
 }
 
 /// Sorted times of one launch of each contestant, in nanoseconds, one a round.
-fn take_turns(stream: &CudaStream, contestants: &[(&Kernel, CudaFunction, f64)], places: &[Vec<u64>], quick: bool) -> Result<Vec<Vec<u64>>> {
+fn take_turns(
+    stream: &CudaStream,
+    contestants: &[(&Kernel, CudaFunction, f64)],
+    places: &[Vec<u64>],
+    quick: bool,
+) -> Result<Vec<Vec<u64>>> {
     let (rounds, long) = if quick { (3, 100_000) } else { (11, 500_000) };
     let event = || stream.context().new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(device);
     let (first, last) = (event()?, event()?);
@@ -328,7 +350,8 @@ impl Pool {
     /// Addresses of the arguments in each place.
     fn places(&self, group: &Group, cache: u64) -> Result<Vec<Vec<u64>>> {
         let (bytes, count) = (place_bytes(group), place_count(group, cache));
-        if bytes * count > self.floats.num_bytes() as u64 || group.arguments.iter().any(|(b, float)| !float && *b > self.zeros.len() as u64) {
+        if bytes * count > self.floats.num_bytes() as u64 || group.arguments.iter().any(|(b, float)| !float && *b > self.zeros.len() as u64)
+        {
             return Err(Error::internal("profile", "the pool is too small"));
         }
         let place = |index: u64| {

@@ -30,8 +30,14 @@ pub struct Options {
     pub reference: Option<PathBuf>,
     /// Use virtual GPUs even where there are real ones.
     pub on_virtual: bool,
-    /// Number of virtual GPUs; by default as many as the plan uses.
+    /// Number of virtual GPUs; by default as many as the plan uses, or as `place` names.
     pub gpus: Option<usize>,
+    /// The machine's GPU for each logical GPU of the plan; by default as many as there are.
+    pub place: Option<Vec<usize>>,
+    /// Measure the links between the GPUs in use, and check them with data.
+    pub links: bool,
+    /// Give logical GPUs that share a device contexts of their own.
+    pub separate_contexts: bool,
     /// Orders of execution to try on virtual GPUs; 0 counts as 1.
     pub seeds: u32,
 }
@@ -56,6 +62,8 @@ pub struct Report {
     pub outputs: Vec<OutputReport>,
     /// Orders of execution tried.
     pub seeds: u32,
+    /// What the program said of where it ran, and of the links.
+    pub notes: Vec<String>,
     /// Time to build the crate.
     pub build: Duration,
     /// Time to compile the kernels for the CPU.
@@ -89,7 +97,9 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
 
     let clock = Instant::now();
     let seeds = if real > 0 { 1 } else { options.seeds.max(1) };
-    let count = options.gpus.unwrap_or(about.gpus);
+    let named = options.place.iter().flatten().max().map_or(0, |&last| last + 1);
+    let count = options.gpus.unwrap_or(if named > 0 { named } else { about.gpus });
+    let mut notes = Vec::new();
     let mut first: Option<Values> = None;
     let mut outputs: Vec<OutputReport> = Vec::new();
     for seed in 0..seeds {
@@ -100,12 +110,22 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
             command.arg("--no-warm-up"); // there is nothing to warm
         }
         command.arg("--weights").arg(folder.join("weights.safetensors"));
+        if let Some(place) = &options.place {
+            command.arg("--gpus").arg(place.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+        }
+        if options.links {
+            command.arg("--links");
+        }
+        if options.separate_contexts {
+            command.arg("--separate-contexts");
+        }
         if let Some(kernels) = &kernels {
             vgpu::command_env(&mut command, kernels)?;
             command.env("HIOSC_VGPU_COUNT", count.to_string()).env("HIOSC_VGPU_SEED", seed.to_string());
             command.env("HIOSC_VGPU_ARCH", &about.architecture);
         }
-        let found = run(&mut command, &saved)?;
+        let (found, said) = run(&mut command, &saved)?;
+        notes = said;
         match &first {
             None => first = Some(found.clone()),
             Some(first) if !same_bits(first, &found) => {
@@ -116,7 +136,7 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
         outputs = compare(&expected, &found, &about)?;
     }
     let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
-    let report = Report { device, outputs, seeds, build, kernels: kernels_time, run: clock.elapsed() };
+    let report = Report { device, outputs, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() };
     match report.outputs.iter().any(|o| !o.passes()) {
         true => Err(Error::Mismatch(report.to_string().trim_end().replace('\n', "; "))),
         false => Ok(report),
@@ -137,6 +157,7 @@ impl Display for Report {
             let limit = TOLERANCE * output.scale;
             writeln!(f, "verify     {verdict}: {} differs by at most {:.2e} (allowed {limit:.2e})", output.name, output.difference)?;
         }
+        self.notes.iter().try_for_each(|note| writeln!(f, "           {note}"))?;
         let orders = if self.seeds > 1 { format!(", same bits in {} orders of execution", self.seeds) } else { String::new() };
         let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());
         writeln!(f, "           on {}{orders}; crate built in {build:.1} s, kernels in {kernels:.1} s, ran in {run:.1} s", self.device)
@@ -318,8 +339,8 @@ pub fn compile_kernels(folder: &Path) -> Result<PathBuf> {
     vgpu::compile_kernels(&sources, Some(&kernels))
 }
 
-/// Runs the program, and reads the outputs that it saved.
-fn run(command: &mut Command, saved: &Path) -> Result<Values> {
+/// Runs the program, and reads the outputs that it saved; and what it says of GPUs and links.
+fn run(command: &mut Command, saved: &Path) -> Result<(Values, Vec<String>)> {
     let output = command.output().map_err(|e| Error::Tool { tool: "the generated program".into(), message: e.to_string() })?;
     // exit code 1 with outputs saved: it found a difference, which we judge ourselves
     if !saved.is_file() {
@@ -329,5 +350,7 @@ fn run(command: &mut Command, saved: &Path) -> Result<Values> {
     }
     let values = read(saved)?;
     fs::remove_file(saved).map_err(Error::io(saved))?;
-    Ok(values)
+    let said = String::from_utf8_lossy(&output.stdout);
+    let about = |line: &&str| line.starts_with("replay: ") || line.starts_with("link ") || line.contains(" to gpu");
+    Ok((values, said.lines().filter(about).map(str::to_string).collect()))
 }

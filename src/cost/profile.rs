@@ -172,7 +172,11 @@ impl Profile {
     pub fn check_gpus(&self, present: &[(TargetGpu, Conditions)]) -> Result<()> {
         let hint = "profile here, or go on with --allow-foreign-costs";
         if self.gpus.len() > present.len() {
-            return Err(Error::Usage(format!("costs: foreign: the table has {} GPUs, this machine {}: {hint}", self.gpus.len(), present.len())));
+            return Err(Error::Usage(format!(
+                "costs: foreign: the table has {} GPUs, this machine {}: {hint}",
+                self.gpus.len(),
+                present.len()
+            )));
         }
         for (index, ((gpu, conditions), (here, now))) in self.gpus.iter().zip(&self.conditions).zip(present).enumerate() {
             let facts = |gpu: &TargetGpu, c: &Conditions| {
@@ -182,7 +186,9 @@ impl Profile {
             };
             let differs = facts(gpu, conditions).into_iter().zip(facts(here, now)).find(|(table, machine)| table != machine);
             if let Some((table, machine)) = differs {
-                return Err(Error::Usage(format!("costs: foreign: the table has `{table}` for gpu{index}, this machine `{machine}`: {hint}")));
+                return Err(Error::Usage(format!(
+                    "costs: foreign: the table has `{table}` for gpu{index}, this machine `{machine}`: {hint}"
+                )));
             }
         }
         Ok(())
@@ -293,7 +299,7 @@ mod tests {
         let profile = profile(&[("a", 10), ("b", 20)]);
         let text = profile.to_text();
         assert!(Profile::is_one(&text) && text.contains("\nkernel a: 10 ns, busy 0.5, spread 0.01 | -\n"), "{text}");
-        assert_eq!(Profile::parse(&text), Ok(profile));
+        assert_eq!(Profile::parse(&text).unwrap(), profile);
         for line in ["kernel a: 10 ns", "kernel a: 0 ns, busy 1, spread 0 | -", "measured gpu2: 1 SMs", "hello"] {
             let error = Profile::parse(&format!("{text}{line}\n")).unwrap_err().to_string();
             assert!(error.contains(&format!("`{line}` is not understood")), "{error}");

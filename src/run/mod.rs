@@ -57,6 +57,11 @@ impl Session {
         self.exec.use_graph(replay);
     }
 
+    /// Whether the GPUs are virtual ones, whose times mean nothing.
+    pub fn is_virtual(&self) -> bool {
+        self.exec.is_virtual()
+    }
+
     /// Whether inferences replay a graph.
     pub fn replays(&self) -> bool {
         self.exec.replays()

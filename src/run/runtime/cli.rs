@@ -15,6 +15,7 @@ use super::bench;
 use super::error::Result;
 use super::exec::Exec;
 use super::layout::Port;
+use super::links;
 use super::npy;
 use super::options::Options;
 use super::timing::Span;
@@ -89,6 +90,7 @@ fn usage(name: &str) -> String {
   --no-warm-up     do not run the model once at load
   --separate-contexts
                    give logical GPUs that share a device contexts of their own (for tests)
+  --links          check: measure the links between the GPUs in use, and check them with data
   --data FILE      inputs and reference outputs, as tensors in:NAME and out:NAME of a safetensors file (default: check.safetensors)
   --weights FILE   the weights, if they are not in the crate's folder
   --repeat N       check: run N times and demand the same bits each time; bench: measure N times; trace: the last of N
@@ -119,6 +121,7 @@ struct Arguments {
     repeat: Option<usize>,
     save: Option<PathBuf>,
     json: Option<PathBuf>,
+    links: bool,
     inputs: Vec<OsString>,
     output_dir: Option<PathBuf>,
 }
@@ -149,6 +152,7 @@ impl Arguments {
                 "--weights" => arguments.options = arguments.options.weights(PathBuf::from(value()?)),
                 "--input" => arguments.inputs.push(value()?),
                 "--output-dir" => arguments.output_dir = Some(value()?.into()),
+                "--links" => arguments.links = true,
                 "--json" => arguments.json = Some(value()?.into()),
                 "--save" => arguments.save = Some(value()?.into()),
                 "--repeat" => {
@@ -161,6 +165,9 @@ impl Arguments {
             }
         }
         let others = [arguments.data.is_some(), arguments.repeat.is_some(), arguments.save.is_some(), arguments.json.is_some()];
+        if arguments.links && arguments.command != Command::Check {
+            return Err("--links belongs to `check`".into());
+        }
         if arguments.json.is_some() && arguments.command == Command::Check {
             return Err("--json belongs to `bench` and `trace`".into());
         }
@@ -227,6 +234,9 @@ fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     let data = Data::read::<M>(arguments)?;
     let mut model = M::load(arguments.options.clone()).map_err(|error| error.to_string())?;
     print!("{}", model.summary());
+    if arguments.links {
+        measure_links(&mut model)?;
+    }
     let outputs = model.infer(&data.slices()).map_err(|error| error.to_string())?;
     let mut sound = true;
     for ((port, values), reference) in M::OUTPUTS.iter().zip(&outputs).zip(&data.outputs) {
@@ -255,6 +265,22 @@ fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     }
     println!("{}", if sound { "PASS" } else { "FAIL" });
     Ok(sound)
+}
+
+/// Prints a line for each ordered pair of GPUs in use.
+fn measure_links<M: Network>(model: &mut M) -> std::result::Result<(), String> {
+    const ROUNDS: usize = 5;
+    let mut gpus = model.exec().0.placement();
+    gpus.sort();
+    gpus.dedup();
+    if gpus.len() < 2 {
+        println!("link none: all logical GPUs are on one");
+    }
+    for report in links::measure(&gpus, ROUNDS).map_err(|error| error.to_string())? {
+        let links::LinkReport { from, to, way, latency, bandwidth, .. } = report;
+        println!("link GPU {from} to GPU {to}: {way}, {:.1} us and {:.2} GB/s, data arrives", latency as f64 / 1e3, bandwidth / 1e9);
+    }
+    Ok(())
 }
 
 /// How far an output is from its reference.

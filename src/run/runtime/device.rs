@@ -16,6 +16,11 @@ pub(super) struct Device {
     pub(super) context: Arc<CudaContext>,
 }
 
+/// Whether a GPU of this name is one of hiosc's virtual ones, whose times mean nothing.
+pub fn is_virtual(name: &str) -> bool {
+    name.starts_with("hiosc virtual GPU")
+}
+
 /// The devices in use, and for each logical GPU the one it has.
 pub(super) struct Placement {
     pub(super) devices: Vec<Device>,

@@ -314,9 +314,9 @@ impl Exec {
         text
     }
 
-    /// Whether the GPUs are hiosc's virtual ones, whose times mean nothing.
+    /// Whether the GPUs are virtual ones, whose times mean nothing.
     pub fn is_virtual(&self) -> bool {
-        self.placement.devices.iter().any(|device| device.name.starts_with("hiosc virtual GPU"))
+        self.placement.devices.iter().any(|device| device::is_virtual(&device.name))
     }
 
     /// Whether inferences replay a graph.

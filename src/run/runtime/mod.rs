@@ -35,6 +35,7 @@ pub mod weights;
 
 pub use bench::Prediction;
 pub use compile::compile;
+pub use device::is_virtual;
 pub use error::{Error, Result};
 pub use exec::Exec;
 pub use gate::{BEHIND_A_GATE, Gate};
