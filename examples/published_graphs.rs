@@ -18,7 +18,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let max_streams = arguments.next().map_or(Ok(1), |s| s.parse())?;
     let window = arguments.next().map_or(Ok(4), |s| s.parse())?;
     let gpus = arguments.next().unwrap_or_else(|| "2,4,8,12".into());
-    let options = Options { window, max_streams, effort, seed: 0 };
+    let options = Options { window, max_streams, effort, ..Options::default() };
 
     let mut families: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut files: Vec<_> = std::fs::read_dir(folder)?.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;

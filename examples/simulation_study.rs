@@ -4,11 +4,12 @@
 //! cargo run --release --example simulation_study -- docs/simulation [GRAPHS A POINT] [EFFORT OF best]
 //! ```
 //!
-//! Writes `study.csv` and one plot a sweep. The graphs come from the seeded generator below, so the same arguments write the same files.
+//! Writes `study.csv` and one plot a sweep. The graphs come from the seeded generator below, so the same arguments write the same files. With 0 graphs a point it only
+//! draws the plots again, from the table that is there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use hiosc::schedule::{Algorithm, Effort, LinkMode, Options, Problem, evaluate, schedule_with, verify};
 
@@ -112,19 +113,30 @@ fn graph(point: Point, seed: u64) -> String {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let folder = PathBuf::from(arguments.next().unwrap_or_else(|| "docs/simulation".into()));
-    let graphs: u64 = arguments.next().map_or(Ok(5), |n| n.parse())?;
-    let effort: Effort = arguments.next().map_or(Ok(Effort::Low), |e| e.parse())?;
-    let options = Options { effort, ..Options::default() };
+    let graphs: u64 = arguments.next().map_or(Ok(10), |n| n.parse())?;
+    let effort: Effort = arguments.next().map_or(Ok(Effort::Default), |e| e.parse())?;
     std::fs::create_dir_all(&folder)?;
+    let table = folder.join("study.csv");
+    if graphs > 0 {
+        std::fs::write(&table, study(graphs, effort)?)?;
+    }
+    let csv = std::fs::read_to_string(&table)?;
+    for (name, label, _) in sweeps() {
+        std::fs::write(folder.join(format!("{name}.svg")), plot(label, &curves(&csv, name)?))?;
+    }
+    Ok(())
+}
 
+/// A line for each sweep, value and algorithm.
+fn study(graphs: u64, effort: Effort) -> Result<String, Box<dyn std::error::Error>> {
+    let options = Options { effort, ..Options::default() };
     let mut csv = String::from("sweep,value,algorithm,graphs,mean_latency_ms,mean_speed_up\n");
-    for (name, label, points) in sweeps() {
-        let mut curves: BTreeMap<Algorithm, Vec<(f64, f64)>> = BTreeMap::new();
+    for (name, _, points) in sweeps() {
         for (x, point) in points {
             let mut sums = [(0.0, 0.0); ALGORITHMS.len()];
             for seed in 0..graphs {
                 let problem = Problem::from_dag_text(&graph(point, seed), point.gpus, LinkMode::Free)?;
-                let sequential = problem.time.iter().map(|row| row[0]).sum::<u64>() as f64;
+                let sequential = problem.sequential_latency() as f64;
                 for (algorithm, sum) in ALGORITHMS.into_iter().zip(&mut sums) {
                     let schedule = schedule_with(&problem, algorithm, &options)?.schedule;
                     let timeline = evaluate(&problem, &schedule)?;
@@ -136,46 +148,52 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             for (algorithm, (latency, speed_up)) in ALGORITHMS.into_iter().zip(sums) {
                 let (latency, speed_up) = (latency / graphs as f64, speed_up / graphs as f64);
                 let _ = writeln!(csv, "{name},{x},{algorithm},{graphs},{latency:.3},{speed_up:.4}");
-                curves.entry(algorithm).or_default().push((x, latency));
             }
         }
-        std::fs::write(folder.join(format!("{name}.svg")), plot(label, &curves))?;
-        println!("{}", Path::new(&folder).join(format!("{name}.svg")).display());
     }
-    std::fs::write(folder.join("study.csv"), csv)?;
-    Ok(())
+    Ok(csv)
 }
 
-/// Mean latency over the parameter, a line an algorithm.
+/// (value, mean speed-up) of a sweep, for each algorithm.
+fn curves(csv: &str, sweep: &str) -> Result<BTreeMap<Algorithm, Vec<(f64, f64)>>, Box<dyn std::error::Error>> {
+    let mut curves: BTreeMap<Algorithm, Vec<(f64, f64)>> = BTreeMap::new();
+    for row in csv.lines().map(|line| line.split(',').collect::<Vec<_>>()).filter(|row| row[0] == sweep) {
+        curves.entry(row[2].parse()?).or_default().push((row[1].parse()?, row[5].parse()?));
+    }
+    Ok(curves)
+}
+
+/// Mean speed-up over the parameter, a line an algorithm. Those of one GPU, far below the others, are in the table only.
 fn plot(label: &str, curves: &BTreeMap<Algorithm, Vec<(f64, f64)>>) -> String {
     let (width, height, left, top) = (560.0, 300.0, 60.0, 20.0);
-    let points: Vec<(f64, f64)> = curves.values().flatten().copied().collect();
+    let shown: Vec<_> = ALGORITHMS.into_iter().zip(COLOURS).filter(|(algorithm, _)| !algorithm.one_gpu()).collect();
+    let of = |algorithm: Algorithm| curves.get(&algorithm).into_iter().flatten().copied();
+    let points: Vec<(f64, f64)> = shown.iter().flat_map(|&(algorithm, _)| of(algorithm)).collect();
     let low = points.iter().map(|p| p.0).fold(f64::INFINITY, f64::min);
     let high = points.iter().map(|p| p.0).fold(f64::NEG_INFINITY, f64::max);
-    let most = points.iter().map(|p| p.1).fold(1.0, f64::max);
+    let least = points.iter().map(|p| p.1).fold(f64::INFINITY, f64::min).floor();
+    let most = points.iter().map(|p| p.1).fold(1.0, f64::max).ceil();
     let x = |value: f64| left + width * (value - low) / (high - low).max(1e-9);
-    let y = |value: f64| top + height * (1.0 - value / most);
+    let y = |value: f64| top + height * (1.0 - (value - least) / (most - least));
     let mut svg = String::from(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 760 370\" font-family=\"sans-serif\" font-size=\"12\">\n<rect width=\"760\" height=\"370\" fill=\"white\"/>\n",
     );
     let bottom = top + height;
     let _ = writeln!(svg, "<path d=\"M{left} {top}V{bottom}H{}\" fill=\"none\" stroke=\"black\"/>", left + width);
-    let mut ticks: Vec<f64> = curves.values().next().into_iter().flatten().map(|p| p.0).collect();
-    ticks.dedup();
-    for tick in ticks {
+    for (tick, _) in of(Algorithm::Best) {
         let _ = writeln!(svg, "<text x=\"{:.1}\" y=\"{}\" text-anchor=\"middle\">{tick}</text>", x(tick), bottom + 16.0);
     }
     for part in 0..=4 {
-        let value = most * f64::from(part) / 4.0;
-        let _ = writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.0}</text>", left - 6.0, y(value) + 4.0);
+        let value = least + (most - least) * f64::from(part) / 4.0;
+        let _ = writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{value:.2}</text>", left - 6.0, y(value) + 4.0);
     }
     let _ = writeln!(svg, "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{label}</text>", left + width / 2.0, bottom + 36.0);
-    let _ = writeln!(svg, "<text x=\"{}\" y=\"14\">mean latency, ms</text>", left + 6.0);
-    for (index, algorithm) in ALGORITHMS.into_iter().enumerate() {
-        let line: Vec<String> = curves.get(&algorithm).into_iter().flatten().map(|&(a, b)| format!("{:.1},{:.1}", x(a), y(b))).collect();
-        let _ = writeln!(svg, "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"/>", line.join(" "), COLOURS[index]);
+    let _ = writeln!(svg, "<text x=\"{}\" y=\"14\">mean speed-up over sequential</text>", left + 6.0);
+    for (index, (algorithm, colour)) in shown.iter().enumerate() {
+        let line: Vec<String> = of(*algorithm).map(|(a, b)| format!("{:.1},{:.1}", x(a), y(b))).collect();
+        let _ = writeln!(svg, "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"2\"/>", line.join(" "), colour);
         let at = top + 14.0 + 18.0 * index as f64;
-        let _ = writeln!(svg, "<path d=\"M640 {}h20\" stroke=\"{}\" stroke-width=\"2\"/>", at - 4.0, COLOURS[index]);
+        let _ = writeln!(svg, "<path d=\"M640 {}h20\" stroke=\"{}\" stroke-width=\"2\"/>", at - 4.0, colour);
         let _ = writeln!(svg, "<text x=\"666\" y=\"{at}\">{algorithm}</text>");
     }
     svg + "</svg>\n"

@@ -7,6 +7,7 @@
 use crate::compiler::{Candidate, Planned};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
+use crate::graph::Constant;
 use crate::kernel::{self, KernelMode};
 use crate::plan::{self, Plan};
 use crate::run::runtime::bench::{self as measuring, Figures, Series};
@@ -71,7 +72,7 @@ enum Way {
 }
 
 /// Measures all candidates of `planned`.
-pub fn bench(planned: &Planned, inputs: &[Vec<f32>], options: &Options) -> Result<Report> {
+pub fn bench(planned: &Planned, inputs: &[Constant], options: &Options) -> Result<Report> {
     let mut loaded = planned.candidates.iter().map(|c| load(planned, c, options)).collect::<Result<Vec<_>>>()?;
     let mut contestants = vec![(0, Way::Graph), (0, Way::Graph)];
     contestants.extend((1..loaded.len()).map(|who| (who, Way::Graph)));
@@ -87,13 +88,12 @@ pub fn bench(planned: &Planned, inputs: &[Vec<f32>], options: &Options) -> Resul
         format!("{} {how}", loaded[who].name)
     };
     let names: Vec<String> = contestants.iter().enumerate().map(name).collect();
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut failure = None;
     let series = measuring::interleave(&names, WARM_UP.min(options.rounds), options.rounds, |turn| {
         let (who, way) = contestants[turn];
         let session = &mut loaded[who].session;
         session.use_graph(way != Way::Streams);
-        let timing = if way == Way::Resident { session.time_resident() } else { session.time(&slices) };
+        let timing = if way == Way::Resident { session.time_resident() } else { session.time(inputs) };
         timing.map_err(|error| {
             let text = error.to_string();
             failure = Some(error);
@@ -114,7 +114,7 @@ pub fn bench(planned: &Planned, inputs: &[Vec<f32>], options: &Options) -> Resul
     let (table, figures) = measuring::report(&series, noise, &remarks);
 
     let predictions = plan::predicted(&planned.graph, &planned.costs, &planned.chosen().timeline, &chosen.plan);
-    let traces = (0..TRACES.min(options.rounds)).map(|_| chosen.session.trace(&slices)).collect::<Result<Vec<Vec<Span>>>>()?;
+    let traces = (0..TRACES.min(options.rounds)).map(|_| chosen.session.trace(inputs)).collect::<Result<Vec<Vec<Span>>>>()?;
     let (stage_table, stage_figures) = measuring::stage_report(&measuring::stages(&predictions, &traces));
     let trace = traces.last().map(|spans| measuring::chrome_trace::<String>(&predictions as &[Prediction<String>], spans, &remarks[0]));
     let (end_table, end_figures) = end_to_end(&loaded, &contestants, &series);
@@ -153,10 +153,9 @@ pub fn fastest(planned: &Planned, options: &Options) -> Result<(usize, String)> 
     let mut who = vec![chosen, chosen];
     who.extend((0..loaded.len()).filter(|&i| i != chosen));
     let names: Vec<String> = who.iter().map(|&i| loaded[i].name.clone()).collect();
-    let zeros: Vec<Vec<f32>> = planned.graph.inputs.iter().map(|&t| vec![0.0; planned.graph.tensor(t).elements() as usize]).collect();
-    let slices: Vec<&[f32]> = zeros.iter().map(Vec::as_slice).collect();
+    let inputs = crate::compiler::check_inputs(&planned.graph);
     let series = measuring::interleave(&names, WARM_UP.min(options.rounds), options.rounds, |turn| {
-        loaded[who[turn]].session.time(&slices).map_err(|error| runtime::Error::Plan(error.to_string()))
+        loaded[who[turn]].session.time(&inputs).map_err(|error| runtime::Error::Plan(error.to_string()))
     });
     let series = series.map_err(|error| Error::Device(error.to_string()))?;
     let noise = measuring::noise(&series[0], &series[1]);

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::cost::{CostTable, Profile, Target};
 use crate::emit::{self, Check, Crate, Written};
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Constant, DType, Graph, Scalar, Tensor};
 use crate::kernel::{self, KernelMode, Shipped};
 use crate::plan::Plan;
 use crate::schedule::{self, Algorithm, LinkMode, Problem, Schedule, Timeline};
@@ -35,11 +35,11 @@ pub struct Compiler {
     allow_foreign_costs: bool,
     profiled: Option<Profile>,
     recheck: Option<bench::Options>,
-    also: Vec<Algorithm>,
     stage_barriers: bool,
     algorithm: Option<String>,
     no_fuse: Vec<String>,
     shapes: BTreeMap<String, Vec<usize>>,
+    constants: BTreeMap<String, import::Literal>,
     check: bool,
     kernels: KernelMode,
 }
@@ -65,7 +65,7 @@ pub struct Planned {
     pub costs: CostTable,
     /// What the schedulers were given.
     pub problem: Problem,
-    /// The schedules that were compared, sequential first.
+    /// The schedules that were compared; sequential first, if one GPU has room for the model.
     pub candidates: Vec<Candidate>,
     /// Which of them the plan follows.
     pub chosen: usize,
@@ -88,7 +88,7 @@ pub struct Compilation {
 }
 
 impl Compiler {
-    /// A compiler for the model at `model`: two A40s on an NVLink bridge, the best of `sequential`, `intra-gpu` and `hios-lp`, with a check.
+    /// A compiler for the model at `model`: two A40s on an NVLink bridge, the best of `sequential`, `intra-gpu`, `hios-lp` and `best`, with a check.
     pub fn new(model: impl Into<PathBuf>) -> Compiler {
         Compiler {
             model: model.into(),
@@ -100,11 +100,11 @@ impl Compiler {
             allow_foreign_costs: false,
             profiled: None,
             recheck: None,
-            also: Vec::new(),
             stage_barriers: false,
             algorithm: None,
             no_fuse: Vec::new(),
             shapes: BTreeMap::new(),
+            constants: BTreeMap::new(),
             check: true,
             kernels: KernelMode::Auto,
         }
@@ -159,12 +159,6 @@ impl Compiler {
         self
     }
 
-    /// Compares this algorithm, too, without asking for it.
-    pub fn also(mut self, algorithm: Algorithm) -> Compiler {
-        self.also.push(algorithm);
-        self
-    }
-
     /// Keeps the barriers between the stages of a GPU: see [`plan::Options::stage_barriers`].
     pub fn stage_barriers(mut self, keep: bool) -> Compiler {
         self.stage_barriers = keep;
@@ -189,6 +183,12 @@ impl Compiler {
         self
     }
 
+    /// Fixes an input to a value: it is an input no more, and all that follows from it is computed now.
+    pub fn constant(mut self, input: &str, value: import::Literal) -> Compiler {
+        self.constants.insert(input.into(), value);
+        self
+    }
+
     /// Whether the crate carries an input with its reference output (on by default; the reference costs one inference on the CPU).
     pub fn check(mut self, check: bool) -> Compiler {
         self.check = check;
@@ -203,7 +203,7 @@ impl Compiler {
 
     /// The fused graph: what there is to profile.
     pub fn graph(&self) -> Result<Graph> {
-        let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone() })?;
+        let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone(), constants: self.constants.clone() })?;
         fuse::fuse(model.graph, &self.no_fuse)
     }
 
@@ -213,7 +213,7 @@ impl Compiler {
         let target = self.target()?;
         let algorithm = self.algorithm.as_deref().map(str::parse::<Algorithm>).transpose()?;
 
-        let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone() })?;
+        let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone(), constants: self.constants.clone() })?;
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
         clock.lap("fuse");
@@ -224,14 +224,21 @@ impl Compiler {
             (None, None) => return Err(Error::internal("compiler", "no target and no costs")),
         };
         clock.lap("cost");
-        let problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
-        let candidates = compare(&problem, algorithm, &self.also)?;
-        let chosen = choose(&candidates, algorithm);
-        clock.lap("schedule");
-        let Candidate { schedule, timeline } = &candidates[chosen];
+        let mut problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
         let options = plan::Options { stage_barriers: self.stage_barriers };
-        let plan = plan::plan(&graph, &costs, schedule, timeline, &options)?;
-        plan::verify(&graph, Some(schedule), &options, &plan)?;
+        let (candidates, chosen, plan) = loop {
+            let candidates = compare(&problem, algorithm)?;
+            let chosen = choose(&candidates, algorithm);
+            clock.lap("schedule");
+            let Candidate { schedule, timeline } = &candidates[chosen];
+            let planned = plan::plan(&graph, &costs, schedule, timeline, &options);
+            if planned.is_err() && reserve(&mut problem, &graph, &costs, &candidates[chosen], &options)? {
+                continue;
+            }
+            let plan = planned?;
+            plan::verify(&graph, Some(schedule), &options, &plan)?;
+            break (candidates, chosen, plan);
+        };
         clock.lap("plan");
         let mut planned = Planned { model, graph, target, costs, problem, candidates, chosen, plan, rechecked: None, timings: Vec::new() };
         if let (Some(recheck), None) = (&self.recheck, algorithm) {
@@ -389,14 +396,31 @@ impl Planned {
     }
 }
 
-/// Sequential, one GPU grouped, HIOS-LP, and what was asked for; each verified.
-fn compare(problem: &Problem, wanted: Option<Algorithm>, also: &[Algorithm]) -> Result<Vec<Candidate>> {
-    let mut algorithms = vec![Algorithm::Sequential, Algorithm::IntraGpu, Algorithm::HiosLp];
-    for algorithm in also.iter().copied().chain(wanted) {
-        if !algorithms.contains(&algorithm) {
-            algorithms.push(algorithm);
+/// Takes what the tensors of this candidate's plan need off each GPU's room for weights, where weights and tensors do not fit together. Whether that leaves less room
+/// than before: then another schedule may do. Room only ever shrinks, so this ends.
+fn reserve(problem: &mut Problem, graph: &Graph, costs: &CostTable, found: &Candidate, options: &plan::Options) -> Result<bool> {
+    let mut boundless = costs.clone();
+    boundless.gpus.iter_mut().for_each(|gpu| gpu.memory = u64::MAX);
+    let plan = plan::plan(graph, &boundless, &found.schedule, &found.timeline, options)?;
+    let mut shrunk = false;
+    for (gpu, needs) in plan.targets.iter().map(|gpu| gpu.index()).zip(&plan.gpus) {
+        let room = costs.gpus[gpu].memory.saturating_sub(needs.arena_bytes);
+        if needs.weights_bytes > room && room < problem.memory.room[gpu] {
+            problem.memory.room[gpu] = room;
+            shrunk = true;
         }
     }
+    Ok(shrunk)
+}
+
+/// Sequential, one GPU grouped, HIOS-LP, the search for the best, and what was asked for; each verified. Where no GPU has room for the whole model, those of
+/// one GPU are left out, unless asked for.
+fn compare(problem: &Problem, wanted: Option<Algorithm>) -> Result<Vec<Candidate>> {
+    let mut algorithms = vec![Algorithm::Sequential, Algorithm::IntraGpu, Algorithm::HiosLp, Algorithm::Best];
+    if !problem.fits_one_gpu() {
+        algorithms.retain(|a| !a.one_gpu());
+    }
+    algorithms.extend(wanted.filter(|a| !algorithms.contains(a)));
     let run = |algorithm| {
         let schedule = schedule::schedule(problem, algorithm)?;
         let timeline = schedule::evaluate(problem, &schedule)?;
@@ -420,12 +444,13 @@ fn reference(model: &import::Model, graph: &Graph) -> Result<Check> {
 }
 
 /// Inputs made from a fixed seed: what a crate is checked and plans are measured with.
-pub fn check_inputs(graph: &Graph) -> Vec<Vec<f32>> {
-    graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t).elements())).collect()
+pub fn check_inputs(graph: &Graph) -> Vec<Constant> {
+    graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t))).collect()
 }
 
-/// `n` values with mean 0 and deviation 1, roughly normal (the sum of four uniform ones), from splitmix64 of `seed`.
-fn check_input(seed: u64, n: u64) -> Vec<f32> {
+/// Values for an input, from splitmix64 of `seed`. Floating-point numbers have mean 0 and deviation 1 and are roughly normal (the sum of four uniform ones).
+/// Integers are 0 or 1: small, not negative, and valid as an index into any axis of two elements or more. Truth values are true as often as false.
+fn check_input(seed: u64, tensor: &Tensor) -> Constant {
     let uniform = |i: u64| {
         let mut z = (seed << 40).wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -433,7 +458,15 @@ fn check_input(seed: u64, n: u64) -> Vec<f32> {
         ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32 - 0.5
     };
     let deviation = (4.0f32 / 12.0).sqrt();
-    (0..n).map(|i| (0..4).map(|j| uniform(4 * i + j)).sum::<f32>() / deviation).collect()
+    let normal = |i: u64| (0..4).map(|j| uniform(4 * i + j)).sum::<f32>() / deviation;
+    let n = tensor.elements();
+    if tensor.dtype == DType::F32 {
+        return (0..n).map(normal).collect::<Vec<f32>>().into();
+    }
+    let value = |i: u64| if tensor.dtype.is_float() { f64::from(normal(i)) } else { f64::from(u8::from(uniform(i) > 0.0)) };
+    let size = tensor.dtype.bytes() as usize;
+    let bytes: Vec<u8> = (0..n).flat_map(|i| Scalar::from_f64(tensor.dtype, value(i)).bits().to_le_bytes()[..size].to_vec()).collect();
+    Constant::from_bytes(tensor.dtype, &bytes)
 }
 
 /// Times each room.

@@ -25,6 +25,7 @@ pub mod profile;
 pub mod run;
 pub mod schedule;
 
+pub mod inspect;
 mod summary;
 pub mod verify;
 pub mod vgpu;

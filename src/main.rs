@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hiosc::import::{self, Literal};
+use hiosc::inspect::inspect;
 use hiosc::kernel::KernelMode;
 use hiosc::verify::{self, verify};
 use hiosc::{Compiler, Error};
@@ -31,6 +33,8 @@ enum Command {
     Profile(measure_command::ProfileArgs),
     /// Measure the plans of a model against one another on the GPUs: as graphs, on plain streams, stage by stage.
     Bench(measure_command::BenchArgs),
+    /// Say what a model is made of and what would be refused, before compiling it.
+    Inspect(Inspect),
     /// Compare scheduling algorithms on models, or on scheduling graphs in text form.
     Schedule(schedule_command::Schedule),
 }
@@ -75,6 +79,9 @@ struct Compile {
     /// Shape of an input: NAME:1x3x224x224.
     #[arg(long, value_name = "NAME:SHAPE", value_parser = shape)]
     shapes: Vec<(String, Vec<usize>)>,
+    /// Fix an input to the values in a .npy file: it is an input no more. For axes, bounds, flags.
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = constant)]
+    constant: Vec<(String, PathBuf)>,
     /// Ship kernels compiled, as sources, or compiled where NVRTC is found.
     #[arg(long, default_value = "auto")]
     kernels: Kernels,
@@ -90,6 +97,22 @@ struct Compile {
     /// Print the seconds spent in each room.
     #[arg(long)]
     timings: bool,
+}
+
+#[derive(Args)]
+struct Inspect {
+    /// The model.
+    #[arg(value_name = "MODEL.onnx")]
+    model: PathBuf,
+    /// Shape of an input: NAME:1x3x224x224.
+    #[arg(long, value_name = "NAME:SHAPE", value_parser = shape)]
+    shapes: Vec<(String, Vec<usize>)>,
+    /// Fix an input to the values in a .npy file: it is an input no more.
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = constant)]
+    constant: Vec<(String, PathBuf)>,
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -145,12 +168,19 @@ pub(crate) fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     Ok((name.to_string(), dims.ok_or_else(|| format!("{shape:?} is not a shape such as 1x3x224x224"))?))
 }
 
+/// `NAME=FILE.npy`
+fn constant(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE.npy, for example axes=axes.npy")?;
+    Ok((name.to_string(), file.into()))
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Verify(args)) => run_verify(args),
         Some(Command::Profile(args)) => measure_command::profile(args),
         Some(Command::Bench(args)) => measure_command::bench(args),
+        Some(Command::Inspect(args)) => run_inspect(args),
         Some(Command::Schedule(args)) => schedule_command::run(args),
         None => run_compile(cli.compile),
     };
@@ -204,6 +234,9 @@ fn run_compile(args: Compile) -> anyhow::Result<()> {
     for (name, shape) in &args.shapes {
         compiler = compiler.shape(name, shape);
     }
+    for (name, file) in &args.constant {
+        compiler = compiler.constant(name, Literal::from_npy(file)?);
+    }
     let measurable = !named && !hiosc::profile::present()?.is_empty();
     if measurable {
         let graph = compiler.graph()?;
@@ -247,6 +280,19 @@ fn dump(planned: &hiosc::compiler::Planned, rooms: &[Room]) -> String {
         (Room::Plan, planned.plan.text(&planned.graph)),
     ];
     texts.into_iter().filter(|(room, _)| rooms.contains(room)).map(|(_, text)| text).collect()
+}
+
+fn run_inspect(args: Inspect) -> anyhow::Result<()> {
+    let mut options = import::Options { shapes: args.shapes.into_iter().collect(), ..Default::default() };
+    for (name, file) in args.constant {
+        options.constants.insert(name, Literal::from_npy(&file)?);
+    }
+    let inspection = inspect(&args.model, &options)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        return Ok(writeln!(out, "{:#}", inspection.json())?);
+    }
+    Ok(write!(out, "{inspection}")?)
 }
 
 fn run_verify(args: Verify) -> anyhow::Result<()> {

@@ -8,7 +8,6 @@ use hiosc::cost::Profile;
 use hiosc::kernel::Kernel;
 use hiosc::profile::{self, Progress};
 use hiosc::run::runtime;
-use hiosc::schedule::Algorithm;
 use hiosc::{Compiler, Error, bench, compiler, plan, vgpu};
 
 /// Arguments of `hiosc profile`.
@@ -138,7 +137,7 @@ pub fn measure(graphs: &[&hiosc::graph::Graph], options: &profile::Options) -> h
 
 /// Measures the compared plans.
 pub fn bench(args: BenchArgs) -> anyhow::Result<()> {
-    let mut compiler = Compiler::new(&args.model).stage_barriers(args.stage_barriers).also(Algorithm::Best);
+    let mut compiler = Compiler::new(&args.model).stage_barriers(args.stage_barriers);
     for (name, shape) in &args.shapes {
         compiler = compiler.shape(name, shape);
     }

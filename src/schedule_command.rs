@@ -30,8 +30,11 @@ pub struct Schedule {
     /// The most operators in a stage.
     #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     max_streams: u32,
+    /// The most operators that depend on each other in a stage of `ios` (its pruning parameter r).
+    #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    max_chain: u32,
     /// One operator a stage; the same as --max-streams 1.
-    #[arg(long, conflicts_with = "max_streams")]
+    #[arg(long, conflicts_with_all = ["max_streams", "max_chain"])]
     no_grouping: bool,
     /// The budget of `best`: low, default, high (ten times the default) or a number of evaluations.
     #[arg(long, value_name = "LEVEL", default_value = "default")]
@@ -89,6 +92,7 @@ pub fn run(args: Schedule) -> anyhow::Result<()> {
     let options = Options {
         window: args.window as usize,
         max_streams: if args.no_grouping { 1 } else { args.max_streams as usize },
+        max_chain: if args.no_grouping { 1 } else { args.max_chain as usize },
         effort: args.effort.parse::<Effort>()?,
         seed: args.seed,
     };
@@ -98,7 +102,7 @@ pub fn run(args: Schedule) -> anyhow::Result<()> {
         let graph = (args.files.len() > 1).then(|| file.display().to_string());
         for &gpus in &args.gpus {
             let problem = problem(file, gpus as usize, &args)?;
-            let of_graph = compare(&problem, &algorithms, &options, graph.as_deref())?;
+            let of_graph = compare(&problem, &algorithms, &options, args.algorithm.iter().any(|a| a == "all"), graph.as_deref())?;
             if !args.json {
                 out.write_all(table(file, &problem, &options, &of_graph, args.print).as_bytes())?;
             }
@@ -140,12 +144,17 @@ fn problem(file: &Path, gpus: usize, args: &Schedule) -> anyhow::Result<Problem>
     })
 }
 
-fn compare(problem: &Problem, algorithms: &[Algorithm], options: &Options, graph: Option<&str>) -> anyhow::Result<Vec<Row>> {
+/// A row an algorithm. Of `all`, those of one GPU are left out where no GPU has room for the whole model.
+fn compare(problem: &Problem, algorithms: &[Algorithm], options: &Options, all: bool, graph: Option<&str>) -> anyhow::Result<Vec<Row>> {
     let ms = |nanos: u64| nanos as f64 / 1e6;
-    let sequential = evaluate(problem, &schedule_with(problem, Algorithm::Sequential, options)?.schedule)?.latency;
+    let sequential = problem.sequential_latency();
+    let fits = problem.fits_one_gpu();
     let bound = if options.max_streams > 1 { lower_bound(problem) } else { lower_bound_ungrouped(problem) };
     let mut rows = Vec::new();
     for &algorithm in algorithms {
+        if all && algorithm.one_gpu() && !fits {
+            continue;
+        }
         let started = Instant::now();
         let found = schedule_with(problem, algorithm, options)?;
         let scheduling_ms = started.elapsed().as_secs_f64() * 1e3;

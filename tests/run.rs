@@ -10,6 +10,7 @@ use std::process::Command;
 
 use common::small::{Compiled, compiled, inputs};
 use hiosc::Error;
+use hiosc::graph::Constant;
 use hiosc::run::runtime::Options;
 use hiosc::run::{Session, run};
 use hiosc::schedule::Algorithm;
@@ -140,17 +141,16 @@ fn too_few_gpus_is_an_error_with_a_remedy() {
 fn right() {
     let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut session = Session::load(&graph, &costs, &plan, &shipped, &Options::default()).expect("it loads");
     println!("{}", session.summary());
-    let found = session.run(&slices).expect("it runs");
+    let found = session.run(&inputs).expect("it runs");
     for (found, expected) in found.iter().zip(common::interpret::interpret(&graph, &inputs)) {
         let error = common::relative_error(found, &expected);
         assert!(error < 1e-5, "{error}");
     }
-    let other: Vec<Vec<f32>> = inputs.iter().map(|v| v.iter().map(|x| -x).collect()).collect();
-    session.run(&other.iter().map(Vec::as_slice).collect::<Vec<_>>()).expect("it runs again");
-    assert_eq!(session.run(&slices).expect("and again"), found);
+    let other: Vec<Constant> = inputs.iter().map(|v| Constant::F32(v.f32().expect("f32").iter().map(|x| -x).collect())).collect();
+    session.run(&other).expect("it runs again");
+    assert_eq!(session.run(&inputs).expect("and again"), found);
 }
 
 /// As a graph and on plain streams, before and after one another, the bits are the same, and right.
@@ -159,48 +159,47 @@ fn graph_and_streams() {
     let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, gpus);
     assert_eq!(plan.gpus.len(), gpus);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let load = |options: Options| Session::load(&graph, &costs, &plan, &shipped, &options).expect("it loads");
     let mut session = load(Options::default());
     println!("{}", session.summary());
     let captured = std::env::var("HIOSC_VGPU_REFUSE").unwrap_or_default().is_empty();
     assert_eq!(session.replays(), captured);
     let expected = common::interpret::interpret(&graph, &inputs);
-    let first = session.run(&slices).expect("it runs");
+    let first = session.run(&inputs).expect("it runs");
     assert!(first.iter().zip(&expected).all(|(a, b)| common::relative_error(a, b) < 1e-5));
     session.use_graph(false);
     assert!(!session.replays());
-    assert_eq!(session.run(&slices).expect("it runs on streams"), first);
+    assert_eq!(session.run(&inputs).expect("it runs on streams"), first);
     session.use_graph(true);
-    assert_eq!(session.run(&slices).expect("and again as before"), first);
+    assert_eq!(session.run(&inputs).expect("and again as before"), first);
     let mut plain = load(Options::default().graph(false).warm_up(false));
     assert!(plain.summary().contains("plain streams (as asked for)") && !plain.replays());
-    assert_eq!(plain.run(&slices).expect("it runs"), first);
+    assert_eq!(plain.run(&inputs).expect("it runs"), first);
 }
 
 /// The same from and to device memory, in any order with the other way.
 fn on_device() {
     let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut session = Session::load(&graph, &costs, &plan, &shipped, &Options::default()).expect("it loads");
     let context = cudarc::driver::CudaContext::new(0).expect("a context");
     // SAFETY: one stream, which is waited for.
     unsafe { context.disable_event_tracking() };
     let stream = context.new_stream().expect("a stream");
-    let outputs = session.run(&slices).expect("it runs");
+    let outputs = session.run(&inputs).expect("it runs");
     for negated in [false, true] {
-        let values: Vec<Vec<f32>> = inputs.iter().map(|v| v.iter().map(|x| if negated { -x } else { *x }).collect()).collect();
+        let sign = if negated { -1.0 } else { 1.0 };
+        let values: Vec<Vec<f32>> = inputs.iter().map(|v| v.f32().expect("f32").iter().map(|x| sign * x).collect()).collect();
         let there: Vec<_> = values.iter().map(|v| stream.clone_htod(v).expect("memory")).collect();
-        let back: Vec<_> = outputs.iter().map(|v| stream.alloc_zeros::<f32>(v.len()).expect("memory")).collect();
+        let back: Vec<_> = outputs.iter().map(|v| stream.alloc_zeros::<f32>(v.bytes().len() / 4).expect("memory")).collect();
         stream.synchronize().expect("all there");
         use cudarc::driver::DevicePtr;
         let address = |slices: &[cudarc::driver::CudaSlice<f32>]| slices.iter().map(|s| s.device_ptr(&stream).0).collect::<Vec<u64>>();
         let (from, to) = (address(&there), address(&back));
         // SAFETY: the buffers are on the plan's first GPU and hold the tensors.
         unsafe { session.run_device(&from, &to) }.expect("it runs on device memory");
-        let found: Vec<Vec<f32>> = back.iter().map(|b| stream.clone_dtoh(b).expect("values")).collect();
-        let expected = session.run(&values.iter().map(Vec::as_slice).collect::<Vec<_>>()).expect("it runs");
+        let found: Vec<Constant> = back.iter().map(|b| stream.clone_dtoh(b).expect("values").into()).collect();
+        let expected = session.run(&values.into_iter().map(Constant::from).collect::<Vec<_>>()).expect("it runs");
         assert_eq!(found, expected);
         // SAFETY: refused before anything is touched.
         let refused = unsafe { session.run_device(&from[1..], &to) }.expect_err("an input is missing").to_string();
@@ -212,11 +211,10 @@ fn on_device() {
 fn threads() {
     let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let work = || {
         let mut session = Session::load(&graph, &costs, &plan, &shipped, &Options::default()).expect("it loads");
         assert!(session.replays(), "{}", session.summary());
-        (0..3).map(|_| session.run(&slices).expect("it runs")).collect::<Vec<_>>()
+        (0..3).map(|_| session.run(&inputs).expect("it runs")).collect::<Vec<_>>()
     };
     let expected = work();
     std::thread::scope(|scope| {
@@ -228,13 +226,12 @@ fn threads() {
 fn contexts() {
     let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let run = |separate: bool| {
         let options = Options::default().gpus(&[0, 0]).separate_contexts(separate);
         let mut session = Session::load(&graph, &costs, &plan, &shipped, &options).expect("it loads");
         println!("{}", session.summary());
         assert!(session.replays());
-        (0..3).map(|_| session.run(&slices).expect("it runs")).collect::<Vec<_>>()
+        (0..3).map(|_| session.run(&inputs).expect("it runs")).collect::<Vec<_>>()
     };
     let expected = run(false);
     assert_eq!(run(true), expected);
@@ -245,16 +242,15 @@ fn contexts() {
 fn timed() {
     let Compiled { graph, costs, plan, timeline, shipped, .. } = compiled(Algorithm::Scatter, 2);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut session = Session::load(&graph, &costs, &plan, &shipped, &Options::default()).expect("it loads");
     for replay in [true, false] {
         session.use_graph(replay);
-        let timing = session.time(&slices).expect("it runs");
+        let timing = session.time(&inputs).expect("it runs");
         assert!(timing.device > 0 && timing.host >= timing.device, "{timing:?}");
         let resident = session.time_resident().expect("it runs");
         assert!(resident.device > 0 && resident.host >= resident.device, "{resident:?}");
     }
-    let spans = session.trace(&slices).expect("it runs");
+    let spans = session.trace(&inputs).expect("it runs");
     let predicted = hiosc::plan::predicted(&graph, &costs, &timeline, &plan);
     assert_eq!(spans.len(), predicted.len());
     assert!(spans.iter().zip(&predicted).all(|(s, p)| (s.work, s.gpu, s.stream) == (p.work, p.gpu, p.stream) && s.end >= s.start));
@@ -270,20 +266,21 @@ fn timed() {
 fn sessions() {
     let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let load = |options: Options| Session::load(&graph, &costs, &plan, &shipped, &options).expect("it loads");
     let free = || cudarc::driver::CudaContext::new(0).and_then(|context| context.mem_get_info()).expect("its free memory").0;
     let before = free();
     let (mut one, mut two, mut folded) =
         (load(Options::default()), load(Options::default().gpus(&[1, 0])), load(Options::default().gpus(&[0, 0])));
     assert!(free() < before);
-    let expected = one.run(&slices).expect("it runs");
-    assert_eq!(two.run(&slices).expect("it runs"), expected);
-    assert_eq!(folded.run(&slices).expect("it runs"), expected);
-    let short = one.run(&[slices[0], &slices[1][1..]]).expect_err("too short").to_string();
+    let expected = one.run(&inputs).expect("it runs");
+    assert_eq!(two.run(&inputs).expect("it runs"), expected);
+    assert_eq!(folded.run(&inputs).expect("it runs"), expected);
+    let short = one.run(&[inputs[0].clone(), inputs[1].f32().expect("f32")[1..].to_vec().into()]).expect_err("too short").to_string();
     assert_eq!(short, "GPU: input `type` has shape 1x24x8x8: expected 1536 elements, found 1535");
-    assert!(one.run(&slices[..1]).is_err());
-    assert_eq!(one.run(&slices).expect("a refused call does no harm"), expected);
+    assert!(one.run(&inputs[..1]).is_err());
+    let other = one.run(&[inputs[0].clone(), Constant::I32([0; 1536].into())]).expect_err("another type").to_string();
+    assert_eq!(other, "input `type` has type f32, and i32 was given");
+    assert_eq!(one.run(&inputs).expect("a refused call does no harm"), expected);
     std::thread::spawn(move || drop((one, two, folded))).join().expect("dropped in another thread");
     assert_eq!(free(), before);
 }
@@ -291,14 +288,13 @@ fn sessions() {
 fn too_few_gpus() {
     let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let refused = run(&graph, &costs, &plan, &shipped, &Options::default(), &slices).expect_err("one GPU is not two");
+    let refused = run(&graph, &costs, &plan, &shipped, &Options::default(), &inputs).expect_err("one GPU is not two");
     assert!(matches!(refused, Error::Device(_)));
     assert_eq!(
         refused.to_string(),
         "GPU: the plan uses 2 GPUs, and the machine has 1: put several on one with Options::gpus(&[0, 0]) (--gpus 0,0), or let it fold them with Options::fold(true) (--fold)"
     );
-    let folded = run(&graph, &costs, &plan, &shipped, &Options::default().fold(true), &slices).expect("folded, it runs");
+    let folded = run(&graph, &costs, &plan, &shipped, &Options::default().fold(true), &inputs).expect("folded, it runs");
     let expected = common::interpret::interpret(&graph, &inputs);
     assert!(folded.iter().zip(&expected).all(|(a, b)| common::relative_error(a, b) < 1e-5));
 }

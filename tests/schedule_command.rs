@@ -81,7 +81,7 @@ fn bad_arguments_are_usage() {
 #[test]
 fn malformed_graphs_name_the_line() {
     let cases: [(&str, &str, &str); 15] = [
-        ("cycle", "2\n0 1 1\n1 1 1\n2\n0 1 1\n1 0 1\n", "cycle through operator"),
+        ("cycle", "4\n0 1 1\n1 1 1\n2 1 1\n3 1 1\n4\n0 1 1\n1 2 1\n2 1 1\n2 3 1\n", "line 9: a cycle: operator 2 depends on itself"),
         ("itself", "1\n0 1 1\n1\n0 0 1\n", "line 4: operator 0 depends on itself"),
         ("dangling", "2\n0 1 1\n1 1 1\n1\n0 7 1\n", "line 5: `7` is not the id"),
         ("negative", "2\n0 -1 1\n1 1 1\n0\n", "line 2: "),
@@ -122,5 +122,30 @@ fn damaged_graphs_do_not_panic() {
             text[cut] = *byte;
             let _ = Problem::from_dag_text(std::str::from_utf8(&text).unwrap(), 2, LinkMode::Free);
         }
+    }
+}
+
+/// GPUs of unequal and of too little memory: the plan fits, on both GPUs where none holds everything, or the error says what is missing where.
+#[test]
+fn memory_decides_where_a_model_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/squeezenet1_1.onnx");
+    let plan = |memory: [u64; 2]| {
+        let text = format!("gpu0: a40, {} bytes\ngpu1: a40, {} bytes\nlink others: nvlink\n", memory[0], memory[1]);
+        hiosc::Compiler::new(model).topology(file(&folder, "topology.txt", text.as_bytes())).check(false).plan()
+    };
+    // All weights take 4.9 MB; weights and tensors together about 9 MB on one GPU.
+    for (memory, one_gpu) in [([3_000_000, 20_000_000], true), ([7_000_000, 6_000_000], false)] {
+        let planned = plan(memory).unwrap();
+        for (target, gpu) in planned.plan.targets.iter().zip(&planned.plan.gpus) {
+            assert!(gpu.weights_bytes + gpu.arena_bytes <= memory[target.index()]);
+        }
+        assert_eq!(planned.candidates.iter().any(|c| c.schedule.algorithm == "sequential"), one_gpu);
+        assert!(one_gpu || planned.plan.gpus.len() == 2);
+    }
+    let error = plan([2_000_000, 2_000_000]).err().unwrap().to_string();
+    for part in ["the model does not fit: its weights take 4942848 bytes", "bytes are missing on gpu0", "gpu1 has 2000000 of 2000000 bytes"]
+    {
+        assert!(error.contains(part), "{error}");
     }
 }

@@ -10,7 +10,7 @@ use runtime::{DevicePointer, Event, Exec, GpuLayout, Image, ImageKind, Kernel, L
 
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Constant, DType, Graph};
 use crate::ids::TensorId;
 use crate::kernel::{self, Shipped, headers};
 use crate::plan::{GpuPlan, Plan, Step};
@@ -19,7 +19,9 @@ use program::{KernelUse, Program};
 /// A plan loaded on GPUs.
 pub struct Session {
     calls: Vec<Call>,
-    outputs: usize,
+    /// Names and types.
+    inputs: Vec<(String, DType)>,
+    outputs: Vec<(String, DType)>,
     exec: Exec,
 }
 
@@ -28,17 +30,31 @@ impl Session {
     pub fn load(graph: &Graph, costs: &CostTable, plan: &Plan, kernels: &Shipped, options: &runtime::Options) -> Result<Self> {
         let program = Program::new(graph, costs, plan)?;
         let calls: Vec<Call> = plan.steps.iter().map(|step| Call::resolve(&program, step)).collect::<Result<_>>()?;
-        let bytes = program.weights.iter().map(|&weight| program.weight_bytes(weight)).collect::<Result<Vec<_>>>()?;
-        let weights: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
+        let weights = program.weights.iter().map(|&weight| program.weight_bytes(weight)).collect::<Result<Vec<_>>>()?;
+        let types = |ids: &[TensorId]| ids.iter().map(|&t| (graph.tensor(t).name.clone(), graph.tensor(t).dtype)).collect();
         let exec = load(&program, kernels, options, &weights, &calls)?;
-        Ok(Session { calls, outputs: graph.outputs.len(), exec })
+        Ok(Session { calls, inputs: types(&graph.inputs), outputs: types(&graph.outputs), exec })
     }
 
     /// One inference: values of each input in, values of each output out, in the graph's order.
-    pub fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if an input has another type than the model's, [`Error::Device`] if their number or a length is wrong or a GPU fails.
+    pub fn run(&mut self, inputs: &[Constant]) -> Result<Vec<Constant>> {
+        let bytes = self.bytes(inputs)?;
         let calls = &self.calls;
-        self.exec.run(inputs, |exec| issue(calls, exec)).map_err(device)?;
-        Ok((0..self.outputs).map(|i| self.exec.output(i).to_vec()).collect())
+        self.exec.run(&bytes, |exec| issue(calls, exec)).map_err(device)?;
+        let output = |(i, (_, dtype)): (usize, &(String, DType))| Constant::from_bytes(*dtype, &self.exec.output::<u8>(i));
+        Ok(self.outputs.iter().enumerate().map(output).collect())
+    }
+
+    /// The bytes of inputs, which must have the model's types.
+    fn bytes<'a>(&self, inputs: &'a [Constant]) -> Result<Vec<&'a [u8]>> {
+        if let Some(((name, wanted), found)) = self.inputs.iter().zip(inputs).find(|((_, wanted), found)| found.dtype() != *wanted) {
+            return Err(Error::Usage(format!("input `{name}` has type {}, and {} was given", wanted.name(), found.dtype().name())));
+        }
+        Ok(inputs.iter().map(Constant::bytes).collect())
     }
 
     /// One inference from and to device memory: see [`Exec::run_device`].
@@ -68,9 +84,10 @@ impl Session {
     }
 
     /// One inference, timed.
-    pub fn time(&mut self, inputs: &[&[f32]]) -> Result<Timing> {
+    pub fn time(&mut self, inputs: &[Constant]) -> Result<Timing> {
+        let bytes = self.bytes(inputs)?;
         let calls = &self.calls;
-        self.exec.time(inputs, |exec| issue(calls, exec)).map_err(device)
+        self.exec.time(&bytes, |exec| issue(calls, exec)).map_err(device)
     }
 
     /// One inference without copies from and to the host, timed.
@@ -80,9 +97,10 @@ impl Session {
     }
 
     /// One inference on plain streams: when each upload, launch, copy and download ran, in the order of the plan's steps.
-    pub fn trace(&mut self, inputs: &[&[f32]]) -> Result<Vec<Span>> {
+    pub fn trace(&mut self, inputs: &[Constant]) -> Result<Vec<Span>> {
+        let bytes = self.bytes(inputs)?;
         let calls = &self.calls;
-        self.exec.trace(inputs, |exec| issue(calls, exec)).map_err(device)
+        self.exec.trace(&bytes, |exec| issue(calls, exec)).map_err(device)
     }
 
     /// Which logical GPU is where, how tensors travel, and whether a graph is replayed.
@@ -98,8 +116,8 @@ pub fn run(
     plan: &Plan,
     kernels: &Shipped,
     options: &runtime::Options,
-    inputs: &[&[f32]],
-) -> Result<Vec<Vec<f32>>> {
+    inputs: &[Constant],
+) -> Result<Vec<Constant>> {
     Session::load(graph, costs, plan, kernels, options)?.run(inputs)
 }
 
@@ -152,7 +170,7 @@ fn issue(calls: &[Call], exec: &mut Exec) -> runtime::Result<()> {
 
 fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, weights: &[&[u8]], calls: &[Call]) -> Result<Exec> {
     let (graph, plan) = (program.graph, program.plan);
-    let port = |&t: &TensorId| Port { name: &graph.tensor(t).name, shape: &graph.tensor(t).shape };
+    let port = |&t: &TensorId| Port { name: &graph.tensor(t).name, dtype: graph.tensor(t).dtype, shape: &graph.tensor(t).shape };
     let placed = (0..plan.gpus.len()).map(|gpu| program.placed_weights(gpu)).collect::<Result<Vec<_>>>()?;
     let gpus = plan.gpus.iter().zip(&placed);
     let gpus: Vec<_> = gpus.map(|(gpu, weights)| memory(gpu, weights)).collect();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::ios::Pruning;
 use super::{Problem, Schedule, Timeline, baseline, best, evaluate, heft, ios, longest_path, recording, verify, window};
 use crate::error::{Error, Result};
 
@@ -48,6 +49,11 @@ impl Algorithm {
         Algorithm::Heft,
         Algorithm::Best,
     ];
+
+    /// Whether it uses one GPU only, which must have room for the whole model.
+    pub fn one_gpu(self) -> bool {
+        matches!(self, Algorithm::Sequential | Algorithm::Greedy | Algorithm::Ios | Algorithm::IntraGpu)
+    }
 
     /// Its name: `hios-lp`.
     pub fn name(self) -> &'static str {
@@ -133,6 +139,8 @@ pub struct Options {
     pub window: usize,
     /// s: the most operators in a stage. 1: no grouping.
     pub max_streams: usize,
+    /// r of `ios`: the most operators that depend on each other in a stage. Other algorithms' stages have none.
+    pub max_chain: usize,
     /// The budget of `best`.
     pub effort: Effort,
     /// The seed of `best`.
@@ -141,7 +149,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { window: 4, max_streams: 2, effort: Effort::Default, seed: 0 }
+        Options { window: 4, max_streams: 2, max_chain: 1, effort: Effort::Default, seed: 0 }
     }
 }
 
@@ -162,20 +170,24 @@ pub fn schedule(problem: &Problem, algorithm: Algorithm) -> Result<Schedule> {
 }
 
 /// The schedule that `algorithm` finds, and how.
+///
+/// # Errors
+///
+/// [`Error::Usage`] if the model does not fit into the memory of the GPUs (or of one GPU, for an algorithm of one GPU), with what is missing where.
 pub fn schedule_with(problem: &Problem, algorithm: Algorithm, options: &Options) -> Result<Found> {
     problem.check()?;
     let grouped = |schedule| window::group(problem, schedule, options.window, options.max_streams);
     let mut schedule = match algorithm {
-        Algorithm::HiosLp => grouped(longest_path::inter_lp(problem))?,
-        Algorithm::InterLp => longest_path::inter_lp(problem),
-        Algorithm::HiosMr => grouped(recording::inter_mr(problem))?,
-        Algorithm::InterMr => recording::inter_mr(problem),
-        Algorithm::Sequential => baseline::sequential(problem),
-        Algorithm::IntraGpu => grouped(baseline::sequential(problem))?,
-        Algorithm::Scatter => baseline::scatter(problem),
-        Algorithm::Greedy => ios::greedy(problem, options.max_streams),
-        Algorithm::Heft => heft::heft(problem),
-        Algorithm::Ios => return Ok(ios::ios(problem, options.max_streams)),
+        Algorithm::HiosLp => grouped(longest_path::inter_lp(problem)?)?,
+        Algorithm::InterLp => longest_path::inter_lp(problem)?,
+        Algorithm::HiosMr => grouped(recording::inter_mr(problem)?)?,
+        Algorithm::InterMr => recording::inter_mr(problem)?,
+        Algorithm::Sequential => baseline::sequential(problem)?,
+        Algorithm::IntraGpu => grouped(baseline::sequential(problem)?)?,
+        Algorithm::Scatter => baseline::scatter(problem)?,
+        Algorithm::Greedy => ios::greedy(problem, options.max_streams)?,
+        Algorithm::Heft => heft::heft(problem)?,
+        Algorithm::Ios => return ios::ios(problem, Pruning { r: options.max_chain.max(1), s: options.max_streams.max(1) }),
         Algorithm::Best => return best::best(problem, options),
     };
     schedule.algorithm = algorithm.name().into();

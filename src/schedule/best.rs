@@ -2,7 +2,9 @@
 //!
 //! ## Steps
 //!
-//! 1. *Portfolio.* Run every other algorithm, with and without grouping; the lowest latency is the start. So the result is never worse than any of them.
+//! 1. *Portfolio.* Run every other algorithm, with and without grouping; the lowest latency is the start. So the result is never worse than any of them. Where no GPU has
+//!    room for the whole model, the algorithms of one GPU are left out. Where IOS may put chains into a stage (`max_chain`), its schedule is compared, but is not the
+//!    start: the search knows stages of independent operators only.
 //! 2. *Stop early* when the latency equals a lower bound.
 //! 3. *Exact.* Up to [`MAX_OPERATORS`] operators: a short annealing for a good bound, then branch and bound (`exact.rs`) on the rest of the
 //!    budget. If that ends, the schedule is optimal.
@@ -17,6 +19,7 @@ use super::baseline::linked_gpus;
 use super::exact::{self, MAX_OPERATORS};
 use super::flat::{Flat, Sequence, Timed};
 use super::improve::{Draw, Limits, anneal};
+use super::memory::{Ledger, one_gpu};
 use super::{Algorithm, Found, LinkMode, Options, Problem, Schedule, evaluate, lower_bound, lower_bound_ungrouped, schedule_with};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
@@ -52,10 +55,21 @@ pub(super) fn best(problem: &Problem, options: &Options) -> Result<Found> {
     let grouped = options.max_streams > 1;
     let bound = if grouped { lower_bound(problem) } else { lower_bound_ungrouped(problem) };
     let gpus = linked_gpus(problem);
-    let mut search = Best { problem, options, gpus, budget, used: 0, draw: Draw(options.seed), candidate: portfolio(problem, options)? };
-    let proven = search.run(bound)?;
+    let ledger = Ledger::new(problem);
+    let candidate = portfolio(problem, &Options { max_chain: 1, ..options.clone() })?;
+    let mut search = Best { problem, options, gpus, budget, used: 0, draw: Draw(options.seed), ledger, candidate };
+    let mut proven = search.run(bound)?;
+    let mut candidate = search.candidate;
+    if options.max_chain > 1 && one_gpu(problem).is_ok() {
+        let schedule = schedule_with(problem, Algorithm::Ios, options)?.schedule;
+        let latency = evaluate(problem, &schedule)?.latency;
+        if latency < candidate.latency {
+            candidate = Candidate { schedule, latency };
+        }
+        proven = candidate.latency <= bound;
+    }
     let note = if proven { "optimal" } else { "" };
-    let mut schedule = search.candidate.schedule;
+    let mut schedule = candidate.schedule;
     schedule.algorithm = Algorithm::Best.name().into();
     Ok(Found { schedule, evaluations: search.used, note: note.into() })
 }
@@ -63,7 +77,8 @@ pub(super) fn best(problem: &Problem, options: &Options) -> Result<Found> {
 /// The lowest latency of all other algorithms; the first in their order wins ties.
 fn portfolio(problem: &Problem, options: &Options) -> Result<Candidate> {
     let mut best: Option<Candidate> = None;
-    for algorithm in Algorithm::ALL.into_iter().filter(|a| *a != Algorithm::Best) {
+    let fits = one_gpu(problem).is_ok();
+    for algorithm in Algorithm::ALL.into_iter().filter(|a| *a != Algorithm::Best && (fits || !a.one_gpu())) {
         let schedule = schedule_with(problem, algorithm, options)?.schedule;
         let latency = evaluate(problem, &schedule)?.latency;
         if best.as_ref().is_none_or(|b| latency < b.latency) {
@@ -80,6 +95,7 @@ struct Best<'a> {
     budget: u64,
     used: u64,
     draw: Draw,
+    ledger: Ledger<'a>,
     candidate: Candidate,
 }
 
@@ -116,7 +132,14 @@ impl Best<'_> {
         let timeline = evaluate(self.problem, &self.candidate.schedule)?;
         let sequence = Sequence::new(&self.candidate.schedule, &timeline, flat.operators);
         let mut timed = Timed::new(flat, sequence);
-        let limits = Limits { gpus: &self.gpus, max_stage, evaluations, hot: (1.0 / flat.operators as f64).max(0.004), cold: 0.0004 };
+        let limits = Limits {
+            gpus: &self.gpus,
+            max_stage,
+            evaluations,
+            hot: (1.0 / flat.operators as f64).max(0.004),
+            cold: 0.0004,
+            ledger: &self.ledger,
+        };
         let (sequence, _) = anneal(&mut timed, &limits, &mut self.draw);
         self.used += evaluations;
         self.take(flat, &sequence)

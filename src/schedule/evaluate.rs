@@ -15,31 +15,61 @@
 //! O((V + E) log V + E·G): each stage enters the heap once, each tensor is handed to each GPU at most once.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 
 use super::{LinkMode, Problem, Schedule, StageTime, Timeline, Transfer};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
 use crate::ids::{GpuId, OpId};
 
-/// t(S), the duration of a stage on GPU `gpu`: t(v) of its only operator, or, for several that run concurrently, the published model
-/// `0.5 * sum(w) + 0.5 * max(sum(w * utilisation), max(w))`, rounded half up (w is an operator's time alone).
+/// t(S), the duration of a stage of independent operators on GPU `gpu`: t(v) of its only operator, or, for several that run concurrently, the published model
+/// `0.5 * sum(w) + 0.5 * max(sum(w * utilisation), max(w))`, rounded half up (w is an operator's time alone), unless the problem knows better
+/// ([`StageCost`](super::StageCost)).
 pub fn stage_time(problem: &Problem, gpu: GpuId, operators: &[OpId]) -> Nanos {
     if let [only] = operators {
         return problem.time[only.index()][gpu.index()];
     }
+    let known = problem.stage_cost(operators);
+    let concurrent = match known.and_then(|k| k.concurrent.as_ref()) {
+        Some(measured) => measured[gpu.index()],
+        None => groups_time(problem, gpu, operators.iter().map(std::slice::from_ref)),
+    };
+    known.and_then(|k| k.merged.as_ref()).map_or(concurrent, |merged| merged[gpu.index()].min(concurrent))
+}
+
+/// t(S) by the model for *groups* that run concurrently, each of operators that run one after the other: a group counts as one operator, with the sum of its times.
+pub(super) fn groups_time<'a>(problem: &Problem, gpu: GpuId, groups: impl Iterator<Item = &'a [OpId]>) -> Nanos {
     let (mut sum, mut busy, mut longest) = (0.0, 0.0, 0.0_f64);
-    for op in operators {
-        let time = problem.time[op.index()][gpu.index()] as f64;
+    for group in groups {
+        let mut time = 0.0;
+        for op in group {
+            let alone = problem.time[op.index()][gpu.index()] as f64;
+            time += alone;
+            busy += alone * problem.utilisation[op.index()][gpu.index()];
+        }
         sum += time;
-        busy += time * problem.utilisation[op.index()][gpu.index()];
         longest = longest.max(time);
     }
     (0.5 * sum + 0.5 * f64::max(busy, longest) + 0.5).floor() as Nanos
 }
 
+/// The operators of a stage in groups: those that depend on each other, directly or through others, are one group. `pairs`: its (producer, reader) pairs.
+fn groups(operators: &[OpId], pairs: &[(OpId, OpId)]) -> Vec<Vec<OpId>> {
+    let mut groups: Vec<Vec<OpId>> = operators.iter().map(|&op| vec![op]).collect();
+    for (a, b) in pairs {
+        let at = |op| groups.iter().position(|group: &Vec<OpId>| group.contains(op));
+        if let (Some(a), Some(b)) = (at(a), at(b))
+            && a != b
+        {
+            let moved = groups.swap_remove(a.max(b));
+            groups[a.min(b)].extend(moved);
+        }
+    }
+    groups
+}
+
 /// Where an operator runs.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Place {
     gpu: usize,
     stage: usize,
@@ -67,11 +97,17 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
 
     let mut outgoing: Vec<Vec<usize>> = vec![Vec::new(); problem.operators()];
     let mut waiting: Vec<Vec<Waiting>> = schedule.gpus.iter().map(|stages| vec![Waiting::default(); stages.len()]).collect();
+    // Dependencies inside a stage, for the few stages that have any.
+    let mut inner: BTreeMap<(usize, usize), Vec<(OpId, OpId)>> = BTreeMap::new();
     for (index, edge) in problem.edges.iter().enumerate() {
         outgoing[edge.producer.index()].push(index);
         for consumer in &edge.consumers {
             let at = places[consumer.index()];
-            waiting[at.gpu][at.stage].inputs += 1;
+            if at == places[edge.producer.index()] {
+                inner.entry((at.gpu, at.stage)).or_default().push((edge.producer, *consumer));
+            } else {
+                waiting[at.gpu][at.stage].inputs += 1;
+            }
         }
     }
 
@@ -91,7 +127,12 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
                 continue;
             }
             let start = waiting[gpu][next].ready.max(stages[gpu].last().map_or(0, |s: &StageTime| s.finish));
-            let finish = start + stage_time(problem, GpuId::new(gpu), &schedule.gpus[gpu][next].operators);
+            let operators = &schedule.gpus[gpu][next].operators;
+            let duration = match inner.get(&(gpu, next)) {
+                None => stage_time(problem, GpuId::new(gpu), operators),
+                Some(pairs) => groups_time(problem, GpuId::new(gpu), groups(operators, pairs).iter().map(Vec::as_slice)),
+            };
+            let finish = start + duration;
             stages[gpu].push(StageTime { start, finish });
             running.push(Reverse((finish, gpu)));
             busy[gpu] = true;
@@ -116,6 +157,9 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
             let from = places[edge.producer.index()].gpu;
             for consumer in &edge.consumers {
                 let at = places[consumer.index()];
+                if at == places[edge.producer.index()] {
+                    continue;
+                }
                 if carried[at.gpu].0 != index {
                     let arrival = if at.gpu == from {
                         now
@@ -190,7 +234,7 @@ fn places(problem: &Problem, schedule: &Schedule) -> Result<Vec<Place>> {
 mod tests {
     use super::*;
     use crate::ids::TensorId;
-    use crate::schedule::{Edge, Stage};
+    use crate::schedule::{Edge, Stage, StageCost};
 
     /// Operators with one time on all of `gpus`, and edges (producer, consumers, transfer time).
     fn problem(gpus: usize, links: LinkMode, times: &[Nanos], edges: &[(u32, &[u32], Nanos)]) -> Problem {
@@ -208,6 +252,8 @@ mod tests {
             links,
             order: (0..times.len()).map(OpId::new).collect(),
             gpus,
+            memory: Default::default(),
+            stages: Vec::new(),
         }
     }
 
@@ -276,6 +322,30 @@ mod tests {
     }
 
     #[test]
+    fn operators_that_depend_on_each_other_are_one_group_of_a_stage() {
+        // {0 then 1} beside 2: 0.5 * 60 + 0.5 * max(30, 30) = 45
+        let p = problem(1, LinkMode::Free, &[10, 20, 30, 5], &[(0, &[1], 5), (1, &[3], 5), (2, &[3], 5)]);
+        let t = evaluate(&p, &schedule(&[&[&[0, 1, 2], &[3]]])).unwrap();
+        assert_eq!(times(&t), [[(0, 45), (45, 50)]]);
+        let t = evaluate(&p, &schedule(&[&[&[0, 1], &[2], &[3]]])).unwrap();
+        assert_eq!(times(&t), [[(0, 30), (30, 60), (60, 65)]]);
+    }
+
+    #[test]
+    fn a_known_stage_is_not_modelled() {
+        let mut p = problem(1, LinkMode::Free, &[10, 20, 30], &[]);
+        let stage = |operators: &[u32], concurrent: Option<Nanos>, merged: Option<Nanos>| StageCost {
+            operators: operators.iter().map(|&op| OpId(op)).collect(),
+            concurrent: concurrent.map(|t| vec![t]),
+            merged: merged.map(|t| vec![t]),
+        };
+        p.stages = vec![stage(&[0, 1], Some(27), None), stage(&[0, 2], None, Some(33)), stage(&[1, 2], Some(39), Some(60))];
+        let time = |operators: [u32; 2]| stage_time(&p, GpuId(0), &operators.map(OpId));
+        assert_eq!([time([0, 1]), time([2, 0]), time([1, 2])], [27, 33, 39]);
+        assert_eq!(stage_time(&p, GpuId(0), &[OpId(0), OpId(1), OpId(2)]), 45);
+    }
+
+    #[test]
     fn a_serial_link_carries_one_transfer_at_a_time() {
         // 0 and 1 are on GPUs 0; both results go to GPU 1. 2 reads the second, 3 the first.
         let edges: [(u32, &[u32], Nanos); 2] = [(0, &[3], 50), (1, &[2], 5)];
@@ -314,7 +384,7 @@ mod tests {
             (schedule(&[&[&[0], &[], &[1], &[2], &[3]]]), "stage 1 of gpu0 is empty"),
             (schedule(&[&[&[0], &[1], &[2], &[3]], &[], &[]]), "3 GPUs used, 2 offered"),
             (schedule(&[&[&[1], &[0], &[2], &[3]]]), "stage 0 of gpu0 ([%1]) never starts"),
-            (schedule(&[&[&[0, 1], &[2], &[3]]]), "stage 0 of gpu0 ([%0, %1]) never starts"),
+            (schedule(&[&[&[0, 1, 3], &[2]]]), "stage 0 of gpu0 ([%0, %1, %3]) never starts"),
         ];
         for (schedule, expected) in cases {
             let error = evaluate(&p, &schedule).unwrap_err();

@@ -9,6 +9,7 @@
 //! The number of stages appended is limited. Below the limit, the result is optimal.
 
 use super::flat::{Flat, Sequence, Timed};
+use super::memory::Ledger;
 use super::{LinkMode, Problem};
 use crate::cost::Nanos;
 
@@ -26,7 +27,7 @@ pub(super) struct Found {
 }
 
 /// Looks for a schedule of at most `max_stage` operators a stage on `gpus` whose latency is below `known`.
-pub(super) fn search(problem: &Problem, flat: &Flat, gpus: &[usize], max_stage: usize, known: Nanos, limit: u64) -> Found {
+pub(super) fn search<'a>(problem: &'a Problem, flat: &'a Flat, gpus: &'a [usize], max_stage: usize, known: Nanos, limit: u64) -> Found {
     let n = flat.operators;
     let mut tree = Tree {
         flat,
@@ -42,6 +43,7 @@ pub(super) fn search(problem: &Problem, flat: &Flat, gpus: &[usize], max_stage: 
         sequence: Sequence { order: Vec::new(), gpu: vec![0; n], joined: vec![false; n] },
         free: vec![0; flat.gpus],
         work_left: (0..n).map(|op| flat.least_work(op)).sum(),
+        ledger: Ledger::new(problem),
     };
     tree.extend((0, 0));
     Found { proven: tree.steps < limit, better: tree.better, steps: tree.steps }
@@ -49,8 +51,11 @@ pub(super) fn search(problem: &Problem, flat: &Flat, gpus: &[usize], max_stage: 
 
 /// Whether GPUs can be renamed without any change.
 fn equal_gpus(problem: &Problem) -> bool {
-    let same = |row: &Vec<Nanos>| row.iter().all(|t| *t == row[0]);
+    let same = |row: &Vec<u64>| row.iter().all(|t| *t == row[0]);
+    let same_stages = problem.stages.iter().all(|s| s.concurrent.iter().chain(&s.merged).all(same));
     problem.time.iter().all(same)
+        && same_stages
+        && same(&problem.memory.room)
         && problem.utilisation.iter().all(|row| row.iter().all(|u| *u == row[0]))
         && problem.edges.iter().all(|e| {
             let first = e.transfer.iter().flatten().flatten().next();
@@ -74,6 +79,7 @@ struct Tree<'a> {
     sequence: Sequence,
     free: Vec<Nanos>,
     work_left: Nanos,
+    ledger: Ledger<'a>,
 }
 
 impl Tree<'_> {
@@ -135,6 +141,11 @@ impl Tree<'_> {
         if (start, gpu) < after || finish + tail >= self.best {
             return;
         }
+        let all: Vec<usize> = members.iter().map(|&op| op as usize).collect();
+        if !self.ledger.fits(&all, gpu) {
+            return;
+        }
+        all.iter().for_each(|&op| self.ledger.add(op, gpu));
         let free = std::mem::replace(&mut self.free[gpu], finish);
         for (index, &op) in members.iter().enumerate() {
             let op = op as usize;
@@ -149,6 +160,7 @@ impl Tree<'_> {
             }
         }
         self.extend((start, gpu));
+        all.iter().for_each(|&op| self.ledger.remove(op, gpu));
         for &op in members {
             let op = op as usize;
             for &reader in flat.readers(op) {

@@ -15,7 +15,7 @@
 //!   after a few stages.
 
 use super::improve::Draw;
-use super::{LinkMode, Problem, Schedule, Stage};
+use super::{LinkMode, Problem, Schedule, Stage, StageCost};
 use crate::cost::Nanos;
 use crate::ids::OpId;
 
@@ -58,6 +58,8 @@ pub(super) struct Flat {
     flow_readers: Vec<Vec<u32>>,
     /// Place of each operator in the problem's order.
     position: Vec<u32>,
+    /// Stages whose latency is known, if stages of several operators will be asked about.
+    stages: Vec<StageCost>,
 }
 
 impl Flat {
@@ -85,19 +87,24 @@ impl Flat {
         for list in &mut flows {
             list.sort_by_key(|&flow| problem.edges[flow as usize].tensor);
         }
-        let mut tail = vec![0; operators];
-        for op in problem.order.iter().rev().map(|op| op.index()) {
-            let after = |&next: &u32| tail[next as usize] + problem.time[next as usize].iter().min().copied().unwrap_or(0);
-            tail[op] = readers[op].iter().map(after).max().unwrap_or(0);
-        }
         let time: Vec<Nanos> = problem.time.concat();
         let utilisation: Vec<f64> = problem.utilisation.concat();
         let least = |(&t, &u): (&Nanos, &f64)| if grouped { (0.5 * t as f64 * (1.0 + u)).floor() as Nanos } else { t };
+        let mut work: Vec<Nanos> = time.iter().zip(&utilisation).map(least).collect();
+        let stages = if grouped { problem.stages.clone() } else { Vec::new() };
+        let mut shortest = time.clone();
+        share_known_stages(&stages, gpus, &time, &mut work, &mut shortest);
+        let mut tail = vec![0; operators];
+        for op in problem.order.iter().rev().map(|op| op.index()) {
+            let least = |next: usize| shortest[next * gpus..(next + 1) * gpus].iter().min().copied().unwrap_or(0);
+            let after = |&next: &u32| tail[next as usize] + least(next as usize);
+            tail[op] = readers[op].iter().map(after).max().unwrap_or(0);
+        }
         Flat {
             operators,
             gpus,
             links: problem.links,
-            work: time.iter().zip(&utilisation).map(least).collect(),
+            work,
             time,
             utilisation,
             tail,
@@ -111,6 +118,7 @@ impl Flat {
             flows: flows.concat(),
             flow_readers: problem.edges.iter().map(|e| e.consumers.iter().map(|c| c.0).collect()).collect(),
             position: problem.positions().into_iter().map(|p| p as u32).collect(),
+            stages,
         }
     }
 
@@ -159,7 +167,35 @@ impl Flat {
             busy += time * self.utilisation[at];
             longest = longest.max(time);
         }
-        (0.5 * sum + 0.5 * f64::max(busy, longest) + 0.5).floor() as Nanos
+        let modelled = (0.5 * sum + 0.5 * f64::max(busy, longest) + 0.5).floor() as Nanos;
+        if self.stages.is_empty() { modelled } else { self.known_stage_time(gpu, members, modelled) }
+    }
+
+    fn known_stage_time(&self, gpu: usize, members: &[u32], modelled: Nanos) -> Nanos {
+        let mut sorted: Vec<OpId> = members.iter().map(|&op| OpId(op)).collect();
+        sorted.sort_unstable();
+        let Ok(at) = self.stages.binary_search_by(|stage| stage.operators.cmp(&sorted)) else { return modelled };
+        let StageCost { concurrent, merged, .. } = &self.stages[at];
+        let concurrent = concurrent.as_ref().map_or(modelled, |times| times[gpu]);
+        merged.as_ref().map_or(concurrent, |times| times[gpu].min(concurrent))
+    }
+}
+
+/// A stage whose latency is known may be shorter than the model thinks possible: its operators share it in proportion to their times alone, and are done
+/// no sooner.
+fn share_known_stages(stages: &[StageCost], gpus: usize, time: &[Nanos], work: &mut [Nanos], shortest: &mut [Nanos]) {
+    for stage in stages {
+        for times in stage.concurrent.iter().chain(&stage.merged) {
+            for (gpu, &known) in times.iter().enumerate() {
+                let places = || stage.operators.iter().map(move |op| op.index() * gpus + gpu);
+                let alone: Nanos = places().map(|at| time[at]).sum();
+                for at in places() {
+                    let share = (u128::from(known) * u128::from(time[at]) / u128::from(alone)) as Nanos;
+                    work[at] = work[at].min(share);
+                    shortest[at] = shortest[at].min(known);
+                }
+            }
+        }
     }
 }
 
@@ -772,6 +808,7 @@ impl<'f> Timed<'f> {
 mod tests {
     use super::*;
     use crate::schedule::improve::{Limits, anneal};
+    use crate::schedule::memory::Ledger;
     use crate::schedule::{baseline, evaluate, window};
 
     fn problem(draw: &mut Draw, n: usize, gpus: usize, links: LinkMode) -> Problem {
@@ -813,11 +850,11 @@ mod tests {
             let problem = problem(&mut draw, n, gpus, links);
             let max_stage = 1 + round % 3;
             let flat = Flat::new(&problem, max_stage > 1);
-            let start = baseline::scatter(&problem);
+            let start = baseline::scatter(&problem).unwrap();
             let mut timed = Timed::new(&flat, Sequence::new(&start, &evaluate(&problem, &start).unwrap(), n));
             let all: Vec<usize> = (0..gpus).collect();
             for _ in 0..20 {
-                let limits = Limits { gpus: &all, max_stage, evaluations: 100, hot: 0.1, cold: 0.05 };
+                let limits = Limits { gpus: &all, max_stage, evaluations: 100, hot: 0.1, cold: 0.05, ledger: &Ledger::new(&problem) };
                 anneal(&mut timed, &limits, &mut draw);
                 let schedule = timed.sequence.schedule("test", &flat);
                 assert!(schedule.gpus.iter().flatten().all(|stage| stage.operators.len() <= max_stage));

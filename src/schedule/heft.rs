@@ -9,12 +9,14 @@
 
 use super::baseline::{linked_gpus, one_operator_stages};
 use super::longest_path::MeanGraph;
+use super::memory::{Ledger, packed};
 use super::{Problem, Schedule};
 use crate::cost::Nanos;
+use crate::error::Result;
 use crate::ids::OpId;
 
 /// HEFT's schedule, one operator a stage.
-pub(super) fn heft(problem: &Problem) -> Schedule {
+pub(super) fn heft(problem: &Problem) -> Result<Schedule> {
     let gpus = linked_gpus(problem);
     let by_rank = MeanGraph::new(problem, &gpus).by_rank;
     let mut inputs: Vec<Vec<usize>> = vec![Vec::new(); problem.operators()];
@@ -26,9 +28,10 @@ pub(super) fn heft(problem: &Problem) -> Schedule {
     // (start, finish, operator) of each GPU, by start.
     let mut busy: Vec<Vec<(Nanos, Nanos, usize)>> = vec![Vec::new(); problem.gpus];
     let mut placed: Vec<(usize, Nanos)> = vec![(0, 0); problem.operators()];
+    let mut ledger = Ledger::new(problem);
     for &op in &by_rank {
         let mut best: Option<(Nanos, Nanos, usize, usize)> = None;
-        for &gpu in &gpus {
+        for &gpu in gpus.iter().filter(|&&gpu| ledger.fits(&[op], gpu)) {
             let mut ready = 0;
             for &input in &inputs[op] {
                 let edge = &problem.edges[input];
@@ -41,13 +44,13 @@ pub(super) fn heft(problem: &Problem) -> Schedule {
                 best = Some((start + duration, start, gpu, at));
             }
         }
-        if let Some((finish, start, gpu, at)) = best {
-            busy[gpu].insert(at, (start, finish, op));
-            placed[op] = (gpu, finish);
-        }
+        let Some((finish, start, gpu, at)) = best else { return packed(problem, "heft") };
+        ledger.add(op, gpu);
+        busy[gpu].insert(at, (start, finish, op));
+        placed[op] = (gpu, finish);
     }
     let all = busy.iter().enumerate().flat_map(|(gpu, list)| list.iter().map(move |&(.., op)| (OpId::new(op), gpu)));
-    one_operator_stages("heft", problem.gpus, all)
+    Ok(one_operator_stages("heft", problem.gpus, all))
 }
 
 /// Where in `busy` an operator that is ready then and takes so long fits first, and its start.

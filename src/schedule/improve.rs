@@ -10,6 +10,7 @@
 //! every machine.
 
 use super::flat::{Sequence, Timed};
+use super::memory::Ledger;
 use crate::cost::Nanos;
 
 /// splitmix64.
@@ -51,6 +52,8 @@ pub(super) struct Limits<'a> {
     pub hot: f64,
     /// Last temperature, in parts of the latency.
     pub cold: f64,
+    /// An empty ledger of the problem.
+    pub ledger: &'a Ledger<'a>,
 }
 
 /// The best sequence found from the present one on, and its latency.
@@ -64,7 +67,8 @@ pub(super) fn anneal(timed: &mut Timed, limits: &Limits, draw: &mut Draw) -> (Se
     const ROUND: u64 = 256;
     let rounds = limits.evaluations.div_ceil(ROUND);
     let cooling = power(limits.cold / limits.hot, 1.0 / rounds.max(1) as f64);
-    let mut search = Search { critical: Vec::new(), stale: true };
+    let mut search = Search { critical: Vec::new(), stale: true, ledger: limits.ledger.clone() };
+    timed.sequence.gpu.iter().enumerate().for_each(|(op, &gpu)| search.ledger.add(op, gpu as usize));
     let mut tried = 0;
     while tried < limits.evaluations {
         for _ in 0..ROUND.min(limits.evaluations - tried) {
@@ -94,12 +98,14 @@ fn power(x: f64, y: f64) -> f64 {
     result
 }
 
-struct Search {
+struct Search<'a> {
     critical: Vec<u32>,
     stale: bool,
+    /// The weights on each GPU.
+    ledger: Ledger<'a>,
 }
 
-impl Search {
+impl Search<'_> {
     /// Tries one move; whether it was kept.
     fn step(&mut self, timed: &mut Timed, limits: &Limits, limit: Nanos, draw: &mut Draw) -> bool {
         let n = timed.flat.operators;
@@ -173,6 +179,7 @@ impl Search {
                 fits = false;
             }
         }
+        fits = fits && (gpu == old_gpu || self.ledger.moves(op, old_gpu as usize, gpu as usize));
         if fits {
             if gpu != old_gpu {
                 timed.set_gpu(op, gpu);
@@ -184,6 +191,7 @@ impl Search {
             }
             if gpu != old_gpu {
                 timed.set_gpu(op, old_gpu);
+                self.ledger.moves(op, gpu as usize, old_gpu as usize);
             }
         }
         timed.shift(to, from);

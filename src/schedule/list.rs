@@ -17,6 +17,8 @@
 //!
 //! One question: O(M + D) with free links and O(M·G + D) with serial ones, for M mapped operators with D dependencies on G GPUs.
 
+use std::ops::Range;
+
 use super::{LinkMode, Problem};
 use crate::cost::Nanos;
 
@@ -41,6 +43,11 @@ pub(super) struct ListScheduler {
     flows: Vec<Flow>,
     /// `transfer[(flow * gpus + from) * gpus + to]`; 0 where there is no link: only linked GPUs are asked about.
     transfer: Vec<Nanos>,
+    /// The transfer time of each flow, if that is the same between all GPUs: a table that stays in the cache. Else empty.
+    uniform: Vec<Nanos>,
+    /// `readers[first_reader[rank]..first_reader[rank + 1]]`: the readers of what an operator makes, with the flows.
+    first_reader: Vec<usize>,
+    readers: Vec<(u32, u32)>,
     /// `inputs[first_input[rank]..first_input[rank + 1]]`: the flows that an operator reads, with their producers.
     first_input: Vec<usize>,
     inputs: Vec<(u32, u32)>,
@@ -51,8 +58,11 @@ pub(super) struct ListScheduler {
     gpu: Vec<u32>,
     /// The mapped ranks, ascending.
     mapped: Vec<u32>,
-    /// Free links: finish of each mapped operator.
+    /// Free links: finish of each mapped operator, and the longest way from its start to the end.
     finish: Vec<Nanos>,
+    ways: Vec<Nanos>,
+    /// Free links: the latency of all mapped operators.
+    latency: Nanos,
     // What a serial run needs, kept to save allocations.
     missing: Vec<u32>,
     ready: Vec<Nanos>,
@@ -80,6 +90,17 @@ impl ListScheduler {
                 per_operator[consumer as usize].push((index as u32, flow.producer));
             }
         }
+        let readers: Vec<Vec<(u32, u32)>> = outputs
+            .iter()
+            .map(|made: &Vec<u32>| made.iter().flat_map(|&f| flows[f as usize].consumers.iter().map(move |&c| (f, c))).collect())
+            .collect();
+        let mut first_reader = vec![0];
+        for list in &readers {
+            first_reader.push(first_reader[first_reader.len() - 1] + list.len());
+        }
+        let times = |e: &super::Edge| e.transfer.iter().flatten().flatten().copied().collect::<Vec<Nanos>>();
+        let even = problem.edges.iter().all(|e| times(e).windows(2).all(|w| w[0] == w[1]));
+        let uniform = if even { problem.edges.iter().map(|e| times(e).first().copied().unwrap_or(0)).collect() } else { Vec::new() };
         for list in &mut outputs {
             list.sort_by_key(|&flow| problem.edges[flow as usize].tensor);
         }
@@ -93,12 +114,17 @@ impl ListScheduler {
             time: by_rank.iter().flat_map(|&op| problem.time[op].iter().copied()).collect(),
             flows,
             transfer: problem.edges.iter().flat_map(|e| e.transfer.iter().flatten().map(|t| t.unwrap_or(0))).collect(),
+            uniform,
+            first_reader,
+            readers: readers.concat(),
             first_input,
             inputs: per_operator.concat(),
             outputs,
             gpu: vec![UNMAPPED; operators],
             mapped: Vec::new(),
             finish: vec![0; operators],
+            ways: vec![0; operators],
+            latency: 0,
             missing: vec![0; operators],
             ready: vec![0; operators],
             queues: vec![Vec::new(); gpus],
@@ -114,20 +140,20 @@ impl ListScheduler {
 
     /// Maps `path` (ascending ranks, all unmapped) to the GPU of `candidates` that gives the lowest latency of all mapped operators; the first wins ties.
     pub fn map_to_best(&mut self, path: &[u32], candidates: &[usize]) {
-        let at = self.mapped.partition_point(|&rank| rank < path[0]);
-        merge(&mut self.mapped, at, path);
-        let free_before = self.gpus_free_after(at);
-        let mut best = (Nanos::MAX, candidates[0]);
-        for &gpu in candidates {
-            self.assign(path, gpu);
-            if let Some(latency) = self.latency(at, &free_before, best.0) {
-                best = (latency, gpu);
+        match self.links {
+            LinkMode::Free => self.map_free(path, candidates),
+            LinkMode::Serial => {
+                let at = self.mapped.partition_point(|&rank| rank < path[0]);
+                merge(&mut self.mapped, at, path);
+                let mut best = (Nanos::MAX, candidates[0]);
+                for &gpu in candidates {
+                    self.assign(path, gpu);
+                    if let Some(latency) = self.latency_serial(best.0) {
+                        best = (latency, gpu);
+                    }
+                }
+                self.assign(path, best.1);
             }
-        }
-        self.assign(path, best.1);
-        if self.links == LinkMode::Free {
-            // Leaves the finish times of the final choice for the next trials to start from.
-            self.latency(at, &free_before, Nanos::MAX);
         }
     }
 
@@ -137,50 +163,115 @@ impl ListScheduler {
         }
     }
 
-    /// When each GPU has finished the first `count` mapped operators, and the latest of these times (free links).
-    fn gpus_free_after(&self, count: usize) -> Vec<Nanos> {
-        let mut free = vec![0; self.gpus];
-        for &rank in &self.mapped[..count] {
-            free[self.gpu[rank as usize] as usize] = self.finish[rank as usize];
+    /// With free links a new path makes nothing earlier, and changes nothing before its first operator; and behind its last one, each operator still has the same way
+    /// to the end. So a trial times the operators between the two, and adds the ways that lead on from there.
+    fn map_free(&mut self, path: &[u32], candidates: &[usize]) {
+        let last = path[path.len() - 1];
+        let begin = self.mapped.partition_point(|&rank| rank < path[0]);
+        let behind = self.mapped.partition_point(|&rank| rank < last);
+        let mut free_before = vec![0; self.gpus];
+        for &rank in &self.mapped[..begin] {
+            free_before[self.gpu[rank as usize] as usize] = self.finish[rank as usize];
         }
-        free
-    }
-
-    /// The latency of all mapped operators, if it is below `bound`. The first `at` of them are unchanged since the last run without a bound.
-    fn latency(&mut self, at: usize, free_before: &[Nanos], bound: Nanos) -> Option<Nanos> {
-        match self.links {
-            LinkMode::Free => self.latency_free(at, free_before, bound),
-            LinkMode::Serial => self.latency_serial(bound),
-        }
-    }
-
-    fn latency_free(&mut self, at: usize, free_before: &[Nanos], bound: Nanos) -> Option<Nanos> {
-        let gpus = self.gpus;
-        let mut free = free_before.to_vec();
-        for &rank in &self.mapped[at..] {
-            let rank = rank as usize;
-            let gpu = self.gpu[rank] as usize;
-            let mut start = free[gpu];
-            for &(flow, producer) in &self.inputs[self.first_input[rank]..self.first_input[rank + 1]] {
-                let from = self.gpu[producer as usize];
-                if from == UNMAPPED {
-                    continue;
-                }
-                let mut arrival = self.finish[producer as usize];
-                if from as usize != gpu {
-                    arrival += self.transfer[(flow as usize * gpus + from as usize) * gpus + gpu];
-                }
-                start = start.max(arrival);
+        let ways_behind = self.first_ways(behind);
+        merge(&mut self.mapped, begin, path);
+        let end = behind + path.len();
+        let mut best = (Nanos::MAX, candidates[0]);
+        for &gpu in candidates {
+            self.assign(path, gpu);
+            if let Some(latency) = self.window_latency(begin..end, free_before.clone(), &ways_behind, best.0) {
+                best = (latency, gpu);
             }
-            let finish = start + self.time[rank * gpus + gpu];
-            if finish >= bound {
+        }
+        self.assign(path, best.1);
+        self.latency = best.0;
+        let mut free = free_before;
+        for at in begin..self.mapped.len() {
+            self.time_next(self.mapped[at] as usize, &mut free);
+        }
+        let mut next = ways_behind;
+        for at in (0..end).rev() {
+            let rank = self.mapped[at] as usize;
+            let gpu = self.gpu[rank] as usize;
+            next[gpu] = self.time[rank * self.gpus + gpu] + next[gpu].max(self.way_out(rank, 0));
+            self.ways[rank] = next[gpu];
+        }
+    }
+
+    /// For each GPU, the way to the end from its first operator at or behind place `at` of the mapped ones.
+    fn first_ways(&self, at: usize) -> Vec<Nanos> {
+        let mut ways = vec![None; self.gpus];
+        let mut missing = self.gpus;
+        for &rank in &self.mapped[at..] {
+            let slot = &mut ways[self.gpu[rank as usize] as usize];
+            if slot.is_none() {
+                *slot = Some(self.ways[rank as usize]);
+                missing -= 1;
+                if missing == 0 {
+                    break;
+                }
+            }
+        }
+        ways.into_iter().map(|way| way.unwrap_or(0)).collect()
+    }
+
+    /// The longest way from the finish of an operator through a mapped reader of rank `from` or more.
+    fn way_out(&self, rank: usize, from: u32) -> Nanos {
+        let gpu = self.gpu[rank] as usize;
+        let mut longest = 0;
+        for &(flow, consumer) in &self.readers[self.first_reader[rank]..self.first_reader[rank + 1]] {
+            let to = self.gpu[consumer as usize];
+            if consumer >= from && to != UNMAPPED {
+                let transfer = if to as usize == gpu { 0 } else { self.transfer(flow, gpu, to as usize) };
+                longest = longest.max(transfer + self.ways[consumer as usize]);
+            }
+        }
+        longest
+    }
+
+    #[inline]
+    fn transfer(&self, flow: u32, from: usize, to: usize) -> Nanos {
+        match self.uniform.get(flow as usize) {
+            Some(&time) => time,
+            None => self.transfer[(flow as usize * self.gpus + from) * self.gpus + to],
+        }
+    }
+
+    /// Times the operator that comes next, after those that it reads.
+    fn time_next(&mut self, rank: usize, free: &mut [Nanos]) -> Nanos {
+        let gpus = self.gpus;
+        let gpu = self.gpu[rank] as usize;
+        let mut start = free[gpu];
+        for &(flow, producer) in &self.inputs[self.first_input[rank]..self.first_input[rank + 1]] {
+            let from = self.gpu[producer as usize];
+            if from == UNMAPPED {
+                continue;
+            }
+            let mut arrival = self.finish[producer as usize];
+            if from as usize != gpu {
+                arrival += self.transfer(flow, from as usize, gpu);
+            }
+            start = start.max(arrival);
+        }
+        let finish = start + self.time[rank * gpus + gpu];
+        self.finish[rank] = finish;
+        free[gpu] = finish;
+        finish
+    }
+
+    /// The latency of all mapped operators, if it is below `bound`. Those at the places of `window` are new or may be later than before.
+    fn window_latency(&mut self, window: Range<usize>, mut free: Vec<Nanos>, ways_behind: &[Nanos], bound: Nanos) -> Option<Nanos> {
+        let mut latency = self.latency;
+        let behind = self.mapped[window.end - 1] + 1;
+        for at in window {
+            if latency >= bound {
                 return None;
             }
-            self.finish[rank] = finish;
-            free[gpu] = finish;
+            let rank = self.mapped[at] as usize;
+            latency = latency.max(self.time_next(rank, &mut free) + self.way_out(rank, behind));
         }
-        let latency = free.into_iter().max().unwrap_or(0);
-        (latency < bound).then_some(latency)
+        let on = free.iter().zip(ways_behind).map(|(free, way)| free + way).max().unwrap_or(0);
+        Some(latency.max(on)).filter(|&latency| latency < bound)
     }
 
     fn latency_serial(&mut self, bound: Nanos) -> Option<Nanos> {
@@ -258,16 +349,16 @@ impl ListScheduler {
     }
 }
 
-/// Merges ascending `path` into ascending `mapped`, whose first `at` entries lie before it.
+/// Merges ascending `path` into ascending `mapped`, whose first `at` entries lie before it: from the back, so that the longer rest moves at once.
 fn merge(mapped: &mut Vec<u32>, at: usize, path: &[u32]) {
-    let tail = mapped.split_off(at);
-    let (mut a, mut b) = (tail.into_iter().peekable(), path.iter().copied().peekable());
-    while let (Some(x), Some(y)) = (a.peek(), b.peek()) {
-        let next = if x < y { a.next() } else { b.next() };
-        mapped.extend(next);
+    let mut end = mapped.len();
+    mapped.resize(end + path.len(), 0);
+    for (left, &rank) in path.iter().enumerate().rev() {
+        let place = at + mapped[at..end].partition_point(|&other| other < rank);
+        mapped.copy_within(place..end, place + left + 1);
+        mapped[place + left] = rank;
+        end = place;
     }
-    mapped.extend(a);
-    mapped.extend(b);
 }
 
 #[cfg(test)]
@@ -300,7 +391,16 @@ mod tests {
             }
         }
         let order = (0..operators).map(OpId::new).collect();
-        Problem { time, utilisation: vec![vec![1.0; gpus]; operators], edges, links, order, gpus }
+        Problem {
+            time,
+            utilisation: vec![vec![1.0; gpus]; operators],
+            edges,
+            links,
+            order,
+            gpus,
+            memory: Default::default(),
+            stages: Vec::new(),
+        }
     }
 
     /// The problem that is left when only `kept` operators are there.

@@ -1,8 +1,8 @@
 //! HIOS-LP's inter-GPU mapping: whole longest paths go to one GPU, the longest first.
 //!
 //! Kundu and Shu, "HIOS: Hierarchical Inter-Operator Scheduler for Real-Time Inference of DAG-Structured Deep Learning Models on Multiple GPUs",
-//! IEEE CLUSTER 2023. LP is *longest path*. The second half of HIOS-LP, which groups operators of one GPU into stages, is not here yet: every
-//! stage has one operator.
+//! IEEE CLUSTER 2023. LP is *longest path*. Every stage has one operator here; the second half of HIOS-LP, which groups operators of one GPU into
+//! stages, is `window.rs`.
 //!
 //! ## The problem
 //!
@@ -25,6 +25,8 @@
 //!    starts there. A successor that touches a mapped operator can only be the end of the path.
 //! 3. For each GPU, schedule the operators mapped so far and this path, by priority (`list.rs`), and keep the GPU of lowest latency.
 //! 4. Repeat from 2 until all operators are mapped.
+//!
+//! A GPU without room for the weights of a path is not a choice; where none has room for all of it, its operators are mapped one by one (`memory.rs`).
 //!
 //! Ties: between operators of equal priority, between equally long paths and between equally long rests of a path, the operator that comes
 //! first in the fixed topological order; between GPUs, the lowest. The result may leave GPUs empty.
@@ -50,13 +52,19 @@
 //!
 //! ## Complexity
 //!
-//! With P paths (P <= V, and close to V / 2 on the published random graphs), G GPUs: O(P·(V + E)) for the paths and O(P·G·(V + E)) for the evaluations,
-//! the latter with a small constant: a trial begins at the path's first operator and ends as soon as it is worse than the best.
+//! With P paths (P <= V, and close to V / 2 on the published random graphs), G GPUs: O(P·(V + E)) for the paths at worst, and in practice little more than
+//! O((V + E)·log V), since a path changes few lengths; O(P·G·(V + E)) for the evaluations, with a small constant: a trial begins at the path's first operator and
+//! ends as soon as it, with the work that its GPU still has to do, is worse than the best.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use super::baseline::{linked_gpus, one_operator_stages};
 use super::list::ListScheduler;
+use super::memory::{Ledger, packed};
 use super::{Problem, Schedule};
 use crate::cost::Nanos;
+use crate::error::Result;
 use crate::ids::OpId;
 
 /// What the first and the last operator of a path may touch.
@@ -70,20 +78,35 @@ enum Ends {
 }
 
 /// HIOS-LP's inter-GPU mapping, one operator a stage.
-pub(super) fn inter_lp(problem: &Problem) -> Schedule {
+pub(super) fn inter_lp(problem: &Problem) -> Result<Schedule> {
     map_longest_paths(problem, Ends::Any)
 }
 
-fn map_longest_paths(problem: &Problem, ends: Ends) -> Schedule {
+fn map_longest_paths(problem: &Problem, ends: Ends) -> Result<Schedule> {
     let gpus = linked_gpus(problem);
     let graph = MeanGraph::new(problem, &gpus);
     let mut scheduler = ListScheduler::new(problem, &graph.by_rank);
     let mut paths = LongestPaths::new(&graph, ends);
+    let mut ledger = Ledger::new(problem);
     while let Some(path) = paths.next() {
-        scheduler.map_to_best(&path, &gpus);
+        // The whole path where it fits, else its operators one by one.
+        for part in if fits_somewhere(&ledger, &graph, &path, &gpus) { path.chunks(path.len()) } else { path.chunks(1) } {
+            let ops: Vec<usize> = part.iter().map(|&rank| graph.by_rank[rank as usize]).collect();
+            let fitting = ledger.fitting(&ops, &gpus);
+            if fitting.is_empty() {
+                return packed(problem, "inter-lp");
+            }
+            scheduler.map_to_best(part, &fitting);
+            ops.iter().for_each(|&op| ledger.add(op, scheduler.gpu_of(part[0] as usize)));
+        }
     }
     let placed = graph.by_rank.iter().enumerate().map(|(rank, &op)| (OpId::new(op), scheduler.gpu_of(rank)));
-    one_operator_stages("hios-lp", problem.gpus, placed)
+    Ok(one_operator_stages("inter-lp", problem.gpus, placed))
+}
+
+fn fits_somewhere(ledger: &Ledger, graph: &MeanGraph, path: &[u32], gpus: &[usize]) -> bool {
+    let ops: Vec<usize> = path.iter().map(|&rank| graph.by_rank[rank as usize]).collect();
+    gpus.iter().any(|&gpu| ledger.fits(&ops, gpu))
 }
 
 /// The problem as paths see it: one time an operator, one time an edge, operators numbered by rank (descending priority).
@@ -147,12 +170,11 @@ fn mean(values: impl Iterator<Item = Nanos>) -> Nanos {
     if count == 0 { 0 } else { ((2 * sum + count) / (2 * count)) as Nanos }
 }
 
-/// Takes a graph apart into valid longest paths.
+/// Takes a graph apart into valid longest paths. When a path is mapped, only lengths that can have changed are computed anew: those of the operators that touch it, and of
+/// what leads to them.
 struct LongestPaths<'g> {
     graph: &'g MeanGraph,
     ends: Ends,
-    /// The unmapped ranks, ascending.
-    unmapped: Vec<u32>,
     /// Whether an operator is mapped, by rank.
     mapped: Vec<bool>,
     /// The longest transfer from a mapped predecessor, if there is one, by rank.
@@ -161,6 +183,11 @@ struct LongestPaths<'g> {
     exit: Vec<Option<Nanos>>,
     /// Length of the longest valid path that starts here (entry not counted), and its second operator, by rank.
     longest: Vec<(Nanos, Option<u32>)>,
+    /// Ranks whose length is to be computed anew, the last first: successors before predecessors.
+    stale: BinaryHeap<u32>,
+    is_stale: Vec<bool>,
+    /// Whole lengths (entry counted) with their first operator, the longest on top, then the first in topological order. May hold old lengths.
+    starts: BinaryHeap<(Nanos, Reverse<usize>, u32)>,
 }
 
 impl<'g> LongestPaths<'g> {
@@ -169,11 +196,13 @@ impl<'g> LongestPaths<'g> {
         LongestPaths {
             graph,
             ends,
-            unmapped: (0..operators as u32).collect(),
             mapped: vec![false; operators],
             entry: vec![None; operators],
             exit: vec![None; operators],
             longest: vec![(0, None); operators],
+            stale: (0..operators as u32).collect(),
+            is_stale: vec![true; operators],
+            starts: BinaryHeap::new(),
         }
     }
 
@@ -187,29 +216,68 @@ impl<'g> LongestPaths<'g> {
         self.graph.time[rank as usize] + self.exit[rank as usize].unwrap_or(0)
     }
 
+    /// Length of the longest valid path that starts here.
+    fn length(&self, rank: u32) -> Nanos {
+        self.entry[rank as usize].unwrap_or(0) + self.longest[rank as usize].0
+    }
+
+    fn mark(&mut self, rank: u32) {
+        if !std::mem::replace(&mut self.is_stale[rank as usize], true) {
+            self.stale.push(rank);
+        }
+    }
+
+    fn mark_predecessors(&mut self, rank: u32) {
+        let graph = self.graph;
+        graph.predecessors[rank as usize].iter().for_each(|&(previous, _)| self.mark(previous));
+    }
+
+    /// Brings all lengths up to date.
+    fn update(&mut self) {
+        while let Some(rank) = self.stale.pop() {
+            self.is_stale[rank as usize] = false;
+            if self.mapped[rank as usize] {
+                continue;
+            }
+            let new = self.longest_from(rank);
+            let changed = new != std::mem::replace(&mut self.longest[rank as usize], new);
+            self.starts.push((self.length(rank), Reverse(self.graph.position[rank as usize]), rank));
+            // A path that comes to an operator that touches ends there, however long the rest.
+            if changed && !self.touches(rank) {
+                self.mark_predecessors(rank);
+            }
+        }
+    }
+
+    fn longest_from(&self, rank: u32) -> (Nanos, Option<u32>) {
+        let graph = self.graph;
+        // Longer wins; then the first in topological order. Never equal for different operators.
+        let order = |length: Nanos, rank: u32| (length, Reverse(graph.position[rank as usize]));
+        let mut best = (self.last(rank), None);
+        for &(next, transfer) in &graph.successors[rank as usize] {
+            let through = self.ends == Ends::InThenOut && (self.exit[rank as usize].is_some() || self.entry[next as usize].is_some());
+            if self.mapped[next as usize] || through {
+                continue;
+            }
+            let rest = if self.touches(next) { self.last(next) } else { self.longest[next as usize].0 };
+            let length = graph.time[rank as usize] + transfer + rest;
+            if best.1.map_or(length >= best.0, |other| order(length, next) > order(best.0, other)) {
+                best = (length, Some(next));
+            }
+        }
+        best
+    }
+
     /// The longest valid path, by ascending rank, which counts as mapped from now on; `None` when all operators are.
     fn next(&mut self) -> Option<Vec<u32>> {
         let graph = self.graph;
-        // Longer wins; then the first in topological order. Never equal for different operators.
-        let order = |length: Nanos, rank: u32| (length, std::cmp::Reverse(graph.position[rank as usize]));
-        for &rank in self.unmapped.iter().rev() {
-            let mut best = (self.last(rank), None);
-            for &(next, transfer) in &graph.successors[rank as usize] {
-                let through = self.ends == Ends::InThenOut && (self.exit[rank as usize].is_some() || self.entry[next as usize].is_some());
-                if self.mapped[next as usize] || through {
-                    continue;
-                }
-                let rest = if self.touches(next) { self.last(next) } else { self.longest[next as usize].0 };
-                let length = graph.time[rank as usize] + transfer + rest;
-                if best.1.map_or(length >= best.0, |other| order(length, next) > order(best.0, other)) {
-                    best = (length, Some(next));
-                }
+        self.update();
+        let first = loop {
+            let (length, _, rank) = self.starts.pop()?;
+            if !self.mapped[rank as usize] && length == self.length(rank) {
+                break rank;
             }
-            self.longest[rank as usize] = best;
-        }
-        let length = |rank: u32| self.entry[rank as usize].unwrap_or(0) + self.longest[rank as usize].0;
-        let first = *self.unmapped.iter().max_by_key(|&&rank| order(length(rank), rank))?;
-
+        };
         let mut path = vec![first];
         let mut end = first;
         while let Some(next) = self.longest[end as usize].1 {
@@ -225,12 +293,15 @@ impl<'g> LongestPaths<'g> {
         for &rank in &path {
             for &(next, transfer) in &graph.successors[rank as usize] {
                 self.entry[next as usize] = self.entry[next as usize].max(Some(transfer));
+                self.mark(next);
+                self.mark_predecessors(next);
             }
             for &(previous, transfer) in &graph.predecessors[rank as usize] {
                 self.exit[previous as usize] = self.exit[previous as usize].max(Some(transfer));
+                self.mark(previous);
+                self.mark_predecessors(previous);
             }
         }
-        self.unmapped.retain(|&rank| !self.mapped[rank as usize]);
         Some(path)
     }
 }
@@ -260,7 +331,7 @@ mod tests {
     fn a_branch_is_one_path() {
         let p = problem("7\n0 5 1\n1 5 1\n2 5 1\n3 5 1\n4 2 1\n5 2 1\n6 2 1\n7\n0 1 1\n1 2 1\n2 3 1\n0 4 1\n4 5 1\n5 6 1\n6 3 1\n");
         assert_eq!(paths(&p, Ends::Any), [vec![0, 1, 2, 3], vec![4, 5, 6]]);
-        let s = inter_lp(&p);
+        let s = inter_lp(&p).unwrap();
         assert_eq!(s.gpus.iter().map(Vec::len).collect::<Vec<_>>(), [4, 3]);
         assert_eq!(evaluate(&p, &s).unwrap().latency, 20_000_000);
     }
@@ -317,7 +388,7 @@ mod tests {
                 continue;
             };
             let p = Problem::from_dag_text(&text, row[1].parse().unwrap(), LinkMode::Free).unwrap();
-            let latency = evaluate(&p, &map_longest_paths(&p, Ends::InThenOut)).unwrap().latency;
+            let latency = evaluate(&p, &map_longest_paths(&p, Ends::InThenOut).unwrap()).unwrap().latency;
             rows += 1;
             assert!((latency as f64 / 1e6 / expected - 1.0).abs() < 0.005, "{row:?}: {latency}");
             equal += usize::from((latency as f64 / 1e6 - expected).abs() < 1e-4);

@@ -9,6 +9,10 @@
 //! | `algorithm.rs` | the algorithms by name: [`schedule()`], [`compare`] |
 //! | `longest_path.rs` | HIOS-LP's inter-GPU mapping, with `list.rs`, the list scheduler that judges a partial mapping |
 //! | `baseline.rs` | sequential, and scatter for tests |
+//! | `recording.rs`, `heft.rs`, `ios.rs` | HIOS-MR's mapping, HEFT, IOS and its greedy companion |
+//! | `window.rs` | the sliding window that groups operators into stages |
+//! | `best.rs` | the best of all, improved: `improve.rs` (annealing), `exact.rs` (branch and bound), both on `flat.rs` (an incremental evaluator) |
+//! | `memory.rs` | weights as a constraint |
 //! | `evaluate.rs` | the execution model: when everything starts and ends |
 //! | `verify.rs` | the same model once more, as rules that a timeline must obey, and lower bounds |
 //! | `text.rs` | schedules in text form, and back |
@@ -24,6 +28,7 @@ mod improve;
 mod ios;
 mod list;
 mod longest_path;
+mod memory;
 mod problem;
 mod recording;
 mod text;
@@ -32,6 +37,7 @@ mod window;
 
 pub use algorithm::{Algorithm, Effort, Found, Options, compare, compare_with, schedule, schedule_with};
 pub use evaluate::{evaluate, stage_time};
+pub use memory::Memory;
 pub use text::{parse, to_text};
 pub use verify::{lower_bound, lower_bound_ungrouped, verify};
 
@@ -92,6 +98,22 @@ pub struct Problem {
     pub order: Vec<OpId>,
     /// Number of GPUs offered.
     pub gpus: usize,
+    /// The weights that operators need where they run, and the room for them.
+    pub memory: Memory,
+    /// Stages whose latency is known better than the model says, by ascending operators.
+    pub stages: Vec<StageCost>,
+}
+
+/// What is known about one stage of several operators: t(S) is the lower of the two strategies of IOS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StageCost {
+    /// Its operators: ascending, no repeats, at least two, independent of each other.
+    pub operators: Vec<OpId>,
+    /// *Concurrent execution*: t(S) side by side on each GPU, measured. `None`: as the model says.
+    pub concurrent: Option<Vec<Nanos>>,
+    /// *Operator merge*: the time on each GPU of one operator that computes what all of them compute, and of taking its result apart. `None`: they cannot be
+    /// merged.
+    pub merged: Option<Vec<Nanos>>,
 }
 
 /// One copy of one tensor between two GPUs, as the evaluator timed it.

@@ -8,12 +8,13 @@
 //!    order in which their tensors become ready" would not be an order any more.) A transfer may take no time;
 //! 3. utilisations are in (0, 1];
 //! 4. [`Problem::order`] is a topological order of all operators, so there is no cycle;
-//! 5. the sum of all times, each taken at its worst, is below 2^62 ns: no sum of times overflows.
+//! 5. memory and known stages are of the same operators and GPUs; no known stage holds a dependency;
+//! 6. the sum of all times, each taken at its worst, is below 2^62 ns: no sum of times overflows.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use super::{Edge, LinkMode, Problem};
+use super::{Edge, LinkMode, Memory, Problem, StageCost};
 use crate::cost::{CostTable, Nanos};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Origin};
@@ -64,6 +65,8 @@ impl Problem {
             links,
             order,
             gpus,
+            memory: weights(graph, costs),
+            stages: Vec::new(),
         };
         problem.check()?;
         Ok(problem)
@@ -101,6 +104,7 @@ impl Problem {
 
         let count = lines.count("edges")?;
         let mut edges = Vec::new();
+        let mut numbers = Vec::new();
         for index in 0..count {
             let line = lines.fields(["from", "to", "weight"])?;
             let (from, to) = (line.id(0, operators)?, line.id(1, operators)?);
@@ -108,13 +112,15 @@ impl Problem {
                 return Err(line.error(format!("operator {from} depends on itself")));
             }
             let time = line.milliseconds(2)?;
+            numbers.push(line.number);
             let transfer = (0..gpus).map(|a| (0..gpus).map(|b| (a != b).then_some(time)).collect()).collect();
             edges.push(Edge { tensor: TensorId::new(index), producer: OpId::new(from), consumers: vec![OpId::new(to)], transfer });
         }
         lines.end()?;
 
-        let order = topological_order(operators, &edges)
-            .map_err(|op| Error::Usage(format!("the scheduling graph has a cycle through operator {}", op.0)))?;
+        let order = topological_order(operators, &edges).map_err(|edge| {
+            line_error(numbers[edge], format!("a cycle: operator {} depends on itself through others", edges[edge].producer.0))
+        })?;
         let problem = Problem {
             time: rows.iter().map(|&(time, _)| vec![time; gpus]).collect(),
             utilisation: rows.iter().map(|&(_, utilisation)| vec![utilisation; gpus]).collect(),
@@ -122,6 +128,8 @@ impl Problem {
             links,
             order,
             gpus,
+            memory: Memory::default(),
+            stages: Vec::new(),
         };
         problem.check()?;
         Ok(problem)
@@ -135,6 +143,26 @@ impl Problem {
     /// t(v) of `op` on `gpu`.
     pub fn operator_time(&self, op: OpId, gpu: usize) -> Nanos {
         self.time[op.index()][gpu]
+    }
+
+    /// Whether some GPU has room for all weights.
+    pub fn fits_one_gpu(&self) -> bool {
+        super::memory::one_gpu(self).is_ok()
+    }
+
+    /// The latency of one operator after the other on the fastest GPU, whether or not that has room for all weights: what speed-ups refer to.
+    pub fn sequential_latency(&self) -> Nanos {
+        (0..self.gpus).map(|gpu| self.time.iter().map(|row| row[gpu]).sum()).min().unwrap_or(0)
+    }
+
+    /// What is known about the stage of these operators, in any order.
+    pub(super) fn stage_cost(&self, operators: &[OpId]) -> Option<&StageCost> {
+        if self.stages.is_empty() {
+            return None;
+        }
+        let mut sorted = operators.to_vec();
+        sorted.sort_unstable();
+        self.stages.binary_search_by(|stage| stage.operators.cmp(&sorted)).ok().map(|at| &self.stages[at])
     }
 
     /// `position[op]`: the place of each operator in [`Problem::order`].
@@ -198,15 +226,74 @@ impl Problem {
         if tensors.windows(2).any(|w| w[0] == w[1]) {
             return fail("a tensor has two edges".into());
         }
+        let stage_times = self.stages.iter().flat_map(|s| s.concurrent.iter().chain(&s.merged)).flatten();
+        total += u128::from(stage_times.copied().max().unwrap_or(0)) * operators as u128;
         if total >= MAX_TOTAL {
             return fail("the times add up to more than 2^62 ns".into());
+        }
+        self.check_memory().and_then(|()| self.check_stages()).or_else(fail)
+    }
+
+    fn check_memory(&self) -> Result<(), String> {
+        let memory = &self.memory;
+        let (operators, rooms) = (memory.reads.len(), memory.room.len());
+        if *memory != Memory::default() && (operators != self.operators() || rooms != self.gpus) {
+            return Err(format!("memory of {operators} operators and {rooms} GPUs"));
+        }
+        if memory.constants.iter().map(|&c| u128::from(c)).sum::<u128>() >= MAX_TOTAL {
+            return Err("the weights add up to more than 2^62 bytes".into());
+        }
+        let sound =
+            |reads: &Vec<u32>| reads.is_sorted_by(|a, b| a < b) && reads.last().is_none_or(|&c| (c as usize) < memory.constants.len());
+        match memory.reads.iter().position(|reads| !sound(reads)) {
+            Some(op) => Err(format!("the constants of operator {op} are not ascending, or unknown")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_stages(&self) -> Result<(), String> {
+        if !self.stages.is_sorted_by(|a, b| a.operators < b.operators) {
+            return Err("the known stages are not ascending".into());
+        }
+        for StageCost { operators, concurrent, merged } in &self.stages {
+            let ascending = operators.is_sorted_by(|a, b| a < b) && operators.last().is_some_and(|op| op.index() < self.operators());
+            if operators.len() < 2 || !ascending {
+                return Err(format!("the operators of the known stage {operators:?} are not two or more, ascending, of the graph"));
+            }
+            if concurrent.iter().chain(merged).any(|times| times.len() != self.gpus || times.contains(&0)) {
+                return Err(format!("the known stage {operators:?} does not have one time a GPU, or takes none"));
+            }
+            let inside = |op: &OpId| operators.binary_search(op).is_ok();
+            if self.edges.iter().any(|e| inside(&e.producer) && e.consumers.iter().any(inside)) {
+                return Err(format!("an operator of the known stage {operators:?} depends on another"));
+            }
         }
         Ok(())
     }
 }
 
-/// Kahn's algorithm, the ready operator of lowest id first. `Err`: an operator on a cycle, or behind one.
-fn topological_order(operators: usize, edges: &[Edge]) -> Result<Vec<OpId>, OpId> {
+/// The constants that operators read, and the memory of each GPU as room for them. A constant takes whole blocks of 256 bytes, as plans place them.
+fn weights(graph: &Graph, costs: &CostTable) -> Memory {
+    let mut number = BTreeMap::new();
+    let mut constants = Vec::new();
+    let mut reads = Vec::with_capacity(graph.operators.len());
+    for operator in &graph.operators {
+        let roots = operator.inputs.iter().map(|&t| graph.root(t)).filter(|&t| graph.constant(t).is_some());
+        let read: BTreeSet<u32> = roots
+            .map(|t| {
+                *number.entry(t).or_insert_with(|| {
+                    constants.push(graph.tensor(t).bytes().max(1).next_multiple_of(256));
+                    constants.len() as u32 - 1
+                })
+            })
+            .collect();
+        reads.push(read.into_iter().collect());
+    }
+    Memory { constants, reads, room: costs.gpus.iter().map(|gpu| gpu.memory).collect() }
+}
+
+/// Kahn's algorithm, the ready operator of lowest id first. `Err`: an edge on a cycle.
+fn topological_order(operators: usize, edges: &[Edge]) -> Result<Vec<OpId>, usize> {
     let mut waiting = vec![0usize; operators];
     let mut outgoing = vec![Vec::new(); operators];
     for edge in edges {
@@ -226,10 +313,17 @@ fn topological_order(operators: usize, edges: &[Edge]) -> Result<Vec<OpId>, OpId
             }
         }
     }
-    match waiting.iter().position(|&w| w > 0) {
-        Some(op) => Err(OpId::new(op)),
-        None => Ok(order),
+    let Some(stuck) = waiting.iter().position(|&w| w > 0) else { return Ok(order) };
+    // Each operator left has a producer that is left too; going back far enough ends on a cycle, whose edge into the operator is the answer.
+    let mut at = OpId::new(stuck);
+    let mut edge_into = vec![0; operators];
+    for (index, edge) in edges.iter().enumerate().rev().filter(|(_, edge)| waiting[edge.producer.index()] > 0) {
+        edge.consumers.iter().for_each(|consumer| edge_into[consumer.index()] = index);
     }
+    for _ in 0..operators {
+        at = edges[edge_into[at.index()]].producer;
+    }
+    Err(edge_into[at.index()])
 }
 
 /// The lines of a scheduling graph, taken one by one.
@@ -367,7 +461,7 @@ mod tests {
             ("1\n0 1 1\n1\n0 7 1\n", "line 4: `7` is not the id of one of the 1 operators"),
             ("2\n0 1 1\n1 1 1\n1\n0 1 -2\n", "line 5: weight -2 is negative"),
             ("2\n0 1 1\n1 1 1\n2\n0 1 1\n", "line 4: 2 edges announced, but only 1 lines follow"),
-            ("2\n0 1 1\n1 1 1\n2\n0 1 1\n1 0 1\n", "the scheduling graph has a cycle through operator 0"),
+            ("2\n0 1 1\n1 1 1\n2\n0 1 1\n1 0 1\n", "line 6: a cycle: operator 1 depends on itself through others"),
             ("1\n0 1 1\n0\nmore\n", "line 4: end of the text expected, found `more`"),
             ("1\n0 1e300 1\n0\n", "the times add up to more than 2^62 ns"),
         ];

@@ -11,46 +11,54 @@
 use super::baseline::{linked_gpus, one_operator_stages};
 use super::flat::Flat;
 use super::longest_path::MeanGraph;
+use super::memory::{Ledger, packed};
 use super::{Problem, Schedule};
 use crate::cost::Nanos;
+use crate::error::Result;
 use crate::ids::OpId;
 
 /// A mapping of the operators so far.
 #[derive(Clone)]
-struct Record {
+struct Record<'p> {
     gpu: Vec<u32>,
     finish: Vec<Nanos>,
     free: Vec<Nanos>,
     latency: Nanos,
+    ledger: Ledger<'p>,
 }
 
 /// HIOS-MR's mapping, one operator a stage.
-pub(super) fn inter_mr(problem: &Problem) -> Schedule {
+pub(super) fn inter_mr(problem: &Problem) -> Result<Schedule> {
     let gpus = linked_gpus(problem);
     let by_rank = MeanGraph::new(problem, &gpus).by_rank;
     let flat = Flat::new(problem, false);
     let n = problem.operators();
-    let empty = Record { gpu: vec![0; n], finish: vec![0; n], free: vec![0; problem.gpus], latency: 0 };
+    let empty = Record { gpu: vec![0; n], finish: vec![0; n], free: vec![0; problem.gpus], latency: 0, ledger: Ledger::new(problem) };
     let mut records = vec![empty];
     for &op in &by_rank {
         let choose = |&gpu: &usize| {
-            let outcome = |record: &Record| {
+            let outcome = |record: &Record<'_>| {
                 let ready = flat.ready(op, gpu, &record.gpu, &record.finish);
                 let finish = record.free[gpu].max(ready) + problem.time[op][gpu];
                 (finish, record.latency.max(finish))
             };
-            let parent = (0..records.len()).min_by_key(|&k| outcome(&records[k])).unwrap_or(0);
+            let fitting = (0..records.len()).filter(|&k| records[k].ledger.fits(&[op], gpu));
+            let parent = fitting.min_by_key(|&k| outcome(&records[k]))?;
             let (finish, latency) = outcome(&records[parent]);
             let mut next = records[parent].clone();
             next.gpu[op] = gpu as u32;
             next.finish[op] = finish;
             next.free[gpu] = finish;
             next.latency = latency;
-            next
+            next.ledger.add(op, gpu);
+            Some(next)
         };
-        records = gpus.iter().map(choose).collect();
+        records = gpus.iter().filter_map(choose).collect();
+        if records.is_empty() {
+            return packed(problem, "inter-mr");
+        }
     }
     let best = (0..records.len()).min_by_key(|&k| records[k].latency).unwrap_or(0);
     let placed = by_rank.iter().map(|&op| (OpId::new(op), records[best].gpu[op] as usize));
-    one_operator_stages("inter-mr", problem.gpus, placed)
+    Ok(one_operator_stages("inter-mr", problem.gpus, placed))
 }

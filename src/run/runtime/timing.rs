@@ -70,7 +70,7 @@ fn nanos(milliseconds: f32) -> u64 {
 
 impl Exec {
     /// [`Exec::run`], timed.
-    pub fn time(&mut self, inputs: &[&[f32]], enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<Timing> {
+    pub fn time(&mut self, inputs: &[&[u8]], enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<Timing> {
         self.between_events(|exec, start| {
             let begin = Instant::now();
             exec.put_inputs(inputs)?;
@@ -103,7 +103,7 @@ impl Exec {
     }
 
     /// One inference on plain streams, step by step, in the order in which the steps are enqueued.
-    pub fn trace(&mut self, inputs: &[&[f32]], mut enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<Vec<Span>> {
+    pub fn trace(&mut self, inputs: &[&[u8]], mut enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<Vec<Span>> {
         self.put_inputs(inputs)?;
         self.synchronise()?;
         let begin = Instant::now();
