@@ -23,11 +23,13 @@ pub struct Options {
     pub place: runtime::Options,
     /// How plans are made.
     pub plan: plan::Options,
+    /// Called before each round: lets another program take its turn.
+    pub before_round: Option<fn()>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { rounds: 100, place: runtime::Options::default(), plan: plan::Options::default() }
+        Options { rounds: 100, place: runtime::Options::default(), plan: plan::Options::default(), before_round: None }
     }
 }
 
@@ -52,14 +54,19 @@ struct Loaded {
 const WARM_UP: usize = 10;
 const TRACES: usize = 5;
 
+/// The plan of a compilation in this process, on the GPUs of `place`.
+pub fn session(planned: &Planned, plan: &Plan, place: &runtime::Options) -> Result<Session> {
+    // A stand-in for NVRTC makes no images that could be shipped; kernels are then compiled, in name, when the plan is loaded.
+    let on_virtual = crate::profile::present()?.iter().any(|(gpu, _)| runtime::is_virtual(&gpu.device));
+    let shipped = kernel::ship(&planned.costs, plan, if on_virtual { KernelMode::Source } else { KernelMode::Auto })?;
+    Session::load(&planned.graph, &planned.costs, plan, &shipped, place)
+}
+
 fn load(planned: &Planned, candidate: &Candidate, options: &Options) -> Result<Loaded> {
     let Candidate { schedule, timeline } = candidate;
     let plan = plan::plan(&planned.graph, &planned.costs, schedule, timeline, &options.plan)?;
     plan::verify(&planned.graph, Some(schedule), &options.plan, &plan)?;
-    // A stand-in for NVRTC makes no images that could be shipped; kernels are then compiled, in name, when the plan is loaded.
-    let on_virtual = crate::profile::present()?.iter().any(|(gpu, _)| runtime::is_virtual(&gpu.device));
-    let shipped = kernel::ship(&planned.costs, &plan, if on_virtual { KernelMode::Source } else { KernelMode::Auto })?;
-    let session = Session::load(&planned.graph, &planned.costs, &plan, &shipped, &options.place)?;
+    let session = session(planned, &plan, &options.place)?;
     Ok(Loaded { name: schedule.algorithm.clone(), predicted: timeline.latency, plan, session })
 }
 
@@ -88,8 +95,12 @@ pub fn bench(planned: &Planned, inputs: &[Constant], options: &Options) -> Resul
         format!("{} {how}", loaded[who].name)
     };
     let names: Vec<String> = contestants.iter().enumerate().map(name).collect();
-    let mut failure = None;
+    let (mut failure, mut turns) = (None, 0);
     let series = measuring::interleave(&names, WARM_UP.min(options.rounds), options.rounds, |turn| {
+        if let (Some(before), true) = (options.before_round, turns % contestants.len() == 0) {
+            before();
+        }
+        turns += 1;
         let (who, way) = contestants[turn];
         let session = &mut loaded[who].session;
         session.use_graph(way != Way::Streams);

@@ -29,6 +29,8 @@ struct Cli {
 enum Command {
     /// Build a generated crate's own check and run it: on the GPUs, or on virtual GPUs where there are none.
     Verify(Verify),
+    /// Run a plan of a model in this process and compare with a reference: what `verify` does, without building a crate.
+    Check(measure_command::CheckArgs),
     /// Measure the operators of models, and transfers, on the GPUs of this machine.
     Profile(measure_command::ProfileArgs),
     /// Measure the plans of a model against one another on the GPUs: as graphs, on plain streams, stage by stage.
@@ -178,6 +180,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Verify(args)) => run_verify(args),
+        Some(Command::Check(args)) => measure_command::check(args),
         Some(Command::Profile(args)) => measure_command::profile(args),
         Some(Command::Bench(args)) => measure_command::bench(args),
         Some(Command::Inspect(args)) => run_inspect(args),

@@ -18,9 +18,11 @@ use std::time::{Duration, Instant};
 
 use safetensors::{SafeTensors, tensor::TensorView};
 
+use crate::compiler::Planned;
 use crate::error::{Error, Result};
-use crate::graph::DType;
-use crate::run::runtime::npy;
+use crate::graph::{Constant, DType};
+use crate::ids::TensorId;
+use crate::run::runtime::{self, npy};
 use crate::{cache, vgpu};
 
 /// An output of floating-point numbers passes if its largest difference is at most this share of the largest reference value; any other must be equal.
@@ -167,6 +169,27 @@ impl Display for Report {
         let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());
         writeln!(f, "           on {}{orders}; crate built in {build:.1} s, kernels in {kernels:.1} s, ran in {run:.1} s", self.device)
     }
+}
+
+/// Runs the plan of a compilation in this process, where no Rust is at hand to build a crate, and compares its outputs with an npz file. Each output is reported,
+/// right or wrong; and where it ran, in words.
+pub fn in_process(planned: &Planned, reference: &Path, place: &runtime::Options) -> Result<(Vec<OutputReport>, String)> {
+    let graph = &planned.graph;
+    let names = |ids: &[TensorId]| ids.iter().map(|&t| graph.tensor(t).name.clone()).collect::<Vec<String>>();
+    let (inputs, outputs) = (names(&graph.inputs), names(&graph.outputs));
+    let about = About { package: String::new(), gpus: planned.plan.gpus.len(), architecture: String::new(), inputs, outputs };
+    let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+    let expected = read(&convert(reference, &about, &scratch.path().join("reference.safetensors"))?)?;
+    let input = |name: &String| {
+        let found = expected.get(&format!("in:{name}"));
+        let (dtype, bytes) = found.ok_or_else(|| Error::Mismatch(format!("input {name:?} is not in the reference")))?;
+        Ok(Constant::from_bytes(*dtype, bytes))
+    };
+    let inputs = about.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
+    let mut session = crate::bench::session(planned, &planned.plan, place)?;
+    let found = session.run(&inputs)?;
+    let found = about.outputs.iter().zip(&found).map(|(name, v)| (format!("out:{name}"), (v.dtype(), v.bytes().to_vec()))).collect();
+    Ok((compare(&expected, &found, &about)?, session.summary()))
 }
 
 /// What the crate's Cargo.toml says about it, in `[package.metadata.hiosc]`.

@@ -134,6 +134,60 @@ fn a_machine_with_gpus_is_measured_without_being_asked() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("estimated from device model a40"), "{output:?}");
 }
 
+/// What the script for a machine with one GPU does, as far as virtual GPUs go: they have no PyTorch, and it says so.
+#[test]
+fn the_script_for_one_gpu_runs_to_its_end() {
+    let Some(bench) = bench() else { return };
+    if std::process::Command::new("python3").arg("--version").output().is_err() {
+        skipped!("SKIPPED: no python3");
+        return;
+    }
+    let scripts = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("benchmarks");
+    for script in ["run.sh", "compare.py", "summary.py"] {
+        fs::copy(scripts.join(script), bench.at(script)).expect("a copy");
+    }
+    fs::create_dir(bench.at("models")).expect("a folder");
+    fs::rename(bench.at("model.onnx"), bench.at("models/resnet50.onnx")).expect("moved");
+    let graph = hiosc::Compiler::new(bench.at("models/resnet50.onnx"));
+    let compilation = graph.device("a40").gpus(1).compile().expect("it compiles");
+    let check = compilation.output.files.get("check.safetensors").expect("a check");
+    npz(&bench.at("models/resnet50.ref.npz"), check);
+    let mut command = bench.command(&[""]);
+    let nvrtc: Vec<_> = command.get_envs().map(|(k, v)| (k.to_owned(), v.map(|v| v.to_owned()))).collect();
+    command = std::process::Command::new("sh");
+    command.arg("run.sh").current_dir(bench.path()).env("HIOSC", env!("CARGO_BIN_EXE_hiosc"));
+    command.env("VIRTUAL", "1").env("QUICK", "1").env("REPEAT", "2");
+    command.envs(nvrtc.into_iter().filter_map(|(k, v)| Some((k, v?))));
+    let output = command.output().expect("sh");
+    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{said}");
+    let checks = read(&bench, "results/check.tsv");
+    assert_eq!(checks.matches("\tPASS\t").count(), 3, "{checks}");
+    assert!(checks.contains("same device, another context"), "{checks}");
+    for file in ["costs.txt", "resnet50.bench.json", "resnet50.bench--stage-barriers.json", "resnet50.trace.json", "resnet50.torch.json"] {
+        assert!(bench.at("results").join(file).exists(), "no {file}:\n{said}");
+    }
+    // Virtual times are no measurements.
+    let summary = read(&bench, "results/summary.md");
+    let row = "| resnet50 | not measured | not measured | not measured | not measured | not measured | not measured | not measured | not measured |";
+    assert!(summary.contains(row) && summary.contains("3 of 3 checks passed"), "{summary}");
+    assert!(said.contains("hiosc verify out/ --gpus 0,1 --links"), "{said}");
+}
+
+/// The tensors of a safetensors file as an npz file.
+fn npz(path: &std::path::Path, safetensors: &[u8]) {
+    use npyz::WriterBuilder;
+    let file = safetensors::SafeTensors::deserialize(safetensors).expect("tensors");
+    let mut archive = npyz::npz::NpzWriter::create(path).expect("a file");
+    for (name, view) in file.tensors() {
+        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let shape: Vec<u64> = view.shape().iter().map(|&d| d as u64).collect();
+        let array = archive.array(&name.replace('/', "_"), Default::default()).expect("an array");
+        let mut writer = array.default_dtype().shape(&shape).begin_nd().expect("a header");
+        writer.extend(values).and_then(|()| writer.finish()).expect("values");
+    }
+}
+
 #[test]
 fn without_a_gpu_there_is_nothing_to_measure() {
     let bench = Bench::new();
