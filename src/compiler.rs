@@ -11,14 +11,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::cost::{CostTable, Target};
+use crate::cost::{CostTable, Profile, Target};
 use crate::emit::{self, Check, Crate, Written};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType, Graph, Scalar, Tensor};
 use crate::kernel::{self, KernelMode, Shipped};
 use crate::plan::Plan;
 use crate::schedule::{self, Algorithm, LinkMode, Problem, Schedule, Timeline};
-use crate::{cost, fuse, import, plan, summary};
+use crate::{bench, cost, fuse, import, plan, summary};
 
 /// The device unless another is named.
 const DEFAULT_DEVICE: &str = "a40";
@@ -31,7 +31,10 @@ pub struct Compiler {
     gpus: Option<usize>,
     link: Option<String>,
     topology: Option<PathBuf>,
-    costs: Option<PathBuf>,
+    costs: Vec<PathBuf>,
+    allow_foreign_costs: bool,
+    profiled: Option<Profile>,
+    recheck: Option<bench::Options>,
     stage_barriers: bool,
     algorithm: Option<String>,
     no_fuse: Vec<String>,
@@ -68,6 +71,8 @@ pub struct Planned {
     pub chosen: usize,
     /// The plan.
     pub plan: Plan,
+    /// What timing the plans on the GPUs found, if it was asked for.
+    pub rechecked: Option<String>,
     /// Time spent in each room.
     pub timings: Vec<(&'static str, Duration)>,
 }
@@ -91,7 +96,10 @@ impl Compiler {
             gpus: None,
             link: None,
             topology: None,
-            costs: None,
+            costs: Vec::new(),
+            allow_foreign_costs: false,
+            profiled: None,
+            recheck: None,
             stage_barriers: false,
             algorithm: None,
             no_fuse: Vec::new(),
@@ -126,10 +134,28 @@ impl Compiler {
         self
     }
 
-    /// Reads the costs from this file, in the form that [`CostTable::to_text`] writes, instead of estimating them. A target may be left out; one that is
-    /// given must be the table's.
+    /// Reads the costs from this file, instead of estimating them: in the form that [`CostTable::to_text`] writes, or measured, as a [`Profile`]. Several profiles
+    /// are merged. A target may be left out; one that is given must be the table's.
     pub fn costs(mut self, file: impl Into<PathBuf>) -> Compiler {
-        self.costs = Some(file.into());
+        self.costs.push(file.into());
+        self
+    }
+
+    /// Whether measured costs are used although they are of other kernels than this hiosc's.
+    pub fn allow_foreign_costs(mut self, allow: bool) -> Compiler {
+        self.allow_foreign_costs = allow;
+        self
+    }
+
+    /// Uses these costs, measured before.
+    pub fn profiled(mut self, profile: Profile) -> Compiler {
+        self.profiled = Some(profile);
+        self
+    }
+
+    /// Times the compared plans on the GPUs, as graphs, and emits the fastest.
+    pub fn recheck(mut self, options: bench::Options) -> Compiler {
+        self.recheck = Some(options);
         self
     }
 
@@ -175,6 +201,12 @@ impl Compiler {
         self
     }
 
+    /// The fused graph: what there is to profile.
+    pub fn graph(&self) -> Result<Graph> {
+        let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone(), constants: self.constants.clone() })?;
+        fuse::fuse(model.graph, &self.no_fuse)
+    }
+
     /// Runs every room up to the plan.
     pub fn plan(&self) -> Result<Planned> {
         let mut clock = Clock::default();
@@ -185,8 +217,9 @@ impl Compiler {
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
         clock.lap("fuse");
-        let costs = match (&self.costs, &target) {
-            (Some(file), target) => read_costs(file, &graph, target.as_ref())?,
+        let costs = match (&self.profiled, &target) {
+            (Some(profile), _) => profile.table(&graph, |op| kernel::candidates(&graph, op))?,
+            (None, target) if !self.costs.is_empty() => self.read_costs(&graph, target.as_ref())?,
             (None, Some(target)) => cost::estimate(&graph, target)?,
             (None, None) => return Err(Error::internal("compiler", "no target and no costs")),
         };
@@ -207,7 +240,20 @@ impl Compiler {
             break (candidates, chosen, plan);
         };
         clock.lap("plan");
-        Ok(Planned { model, graph, target, costs, problem, candidates, chosen, plan, timings: clock.laps })
+        let mut planned = Planned { model, graph, target, costs, problem, candidates, chosen, plan, rechecked: None, timings: Vec::new() };
+        if let (Some(recheck), None) = (&self.recheck, algorithm) {
+            let (fastest, words) = bench::fastest(&planned, &bench::Options { plan: options, ..recheck.clone() })?;
+            planned.rechecked = Some(words);
+            if fastest != chosen {
+                let Candidate { schedule, timeline } = &planned.candidates[fastest];
+                let plan = plan::plan(&planned.graph, &planned.costs, schedule, timeline, &options)?;
+                plan::verify(&planned.graph, Some(schedule), &options, &plan)?;
+                (planned.chosen, planned.plan) = (fastest, plan);
+            }
+            clock.lap("recheck");
+        }
+        planned.timings = clock.laps;
+        Ok(planned)
     }
 
     /// What to compile for: `None` if that is the cost table's to say.
@@ -222,7 +268,7 @@ impl Compiler {
                 let name = file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
                 Target::from_topology(&text, &name).map(Some)
             }
-            None if !named && self.costs.is_some() => Ok(None),
+            None if !named && (!self.costs.is_empty() || self.profiled.is_some()) => Ok(None),
             None => Target::new(self.device.as_deref().unwrap_or(DEFAULT_DEVICE), self.gpus, self.link.as_deref()).map(Some),
         }
     }
@@ -288,15 +334,47 @@ impl Compilation {
     }
 }
 
-/// A cost table from a file, which must be one of this graph, and of this target if there is one.
-fn read_costs(file: &Path, graph: &Graph, target: Option<&Target>) -> Result<CostTable> {
-    let named = |error: Error| match error {
+/// Profiles from files, merged.
+pub fn read_profiles(files: &[PathBuf]) -> Result<Option<Profile>> {
+    let mut merged: Option<Profile> = None;
+    for file in files {
+        let profile = Profile::parse(&read_text(file)?).map_err(|error| in_file(file, error))?;
+        match &mut merged {
+            None => merged = Some(profile),
+            Some(merged) => merged.merge(profile).map_err(|error| in_file(file, error))?,
+        }
+    }
+    Ok(merged)
+}
+
+fn in_file(file: &Path, error: Error) -> Error {
+    match error {
         Error::Usage(message) => Error::Usage(format!("{}: {message}", file.display())),
         other => other,
-    };
-    let costs = CostTable::parse(&read_text(file)?, graph, |op| kernel::candidates(graph, op)).map_err(named)?;
-    target.map_or(Ok(()), |target| target.check(&costs)).map_err(named)?;
-    Ok(costs)
+    }
+}
+
+impl Compiler {
+    /// Costs from files, which must be of this graph, and of this target if there is one.
+    fn read_costs(&self, graph: &Graph, target: Option<&Target>) -> Result<CostTable> {
+        let file = &self.costs[0];
+        let text = read_text(file)?;
+        let candidates = |op| kernel::candidates(graph, op);
+        let costs = if self.costs.len() > 1 || Profile::is_one(&text) {
+            let profile = read_profiles(&self.costs)?.ok_or_else(|| Error::internal("compiler", "no costs"))?;
+            if !self.allow_foreign_costs {
+                profile.check_fresh().map_err(|error| in_file(file, error))?;
+            }
+            profile.table(graph, candidates)
+        } else {
+            CostTable::parse(&text, graph, candidates)
+        };
+        let costs = costs.map_err(|error| in_file(file, error))?;
+        if !self.allow_foreign_costs {
+            target.map_or(Ok(()), |target| target.check(&costs)).map_err(|error| in_file(file, error))?;
+        }
+        Ok(costs)
+    }
 }
 
 fn read_text(file: &Path) -> Result<String> {
@@ -360,9 +438,14 @@ fn choose(candidates: &[Candidate], wanted: Option<Algorithm>) -> usize {
 
 /// An input made from a fixed seed, and what tract computes from it.
 fn reference(model: &import::Model, graph: &Graph) -> Result<Check> {
-    let inputs: Vec<Constant> = graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t))).collect();
+    let inputs = check_inputs(graph);
     let outputs = model.reference(&inputs)?;
     Ok(Check { inputs, outputs })
+}
+
+/// Inputs made from a fixed seed: what a crate is checked and plans are measured with.
+pub fn check_inputs(graph: &Graph) -> Vec<Constant> {
+    graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t))).collect()
 }
 
 /// Values for an input, from splitmix64 of `seed`. Floating-point numbers have mean 0 and deviation 1 and are roughly normal (the sum of four uniform ones).

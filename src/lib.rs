@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod error;
 pub mod ids;
 
+pub mod bench;
 pub mod compiler;
 pub mod cost;
 pub mod emit;
@@ -20,6 +21,7 @@ pub mod graph;
 pub mod import;
 pub mod kernel;
 pub mod plan;
+pub mod profile;
 pub mod run;
 pub mod schedule;
 

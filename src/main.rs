@@ -1,6 +1,7 @@
 //! The command line: parses arguments, calls [`hiosc::Compiler`] and [`hiosc::verify`], prints, and chooses the exit code
 //! (0 done, 1 failed, 2 bad usage).
 
+mod measure_command;
 mod schedule_command;
 
 use std::io::Write;
@@ -28,6 +29,12 @@ struct Cli {
 enum Command {
     /// Build a generated crate's own check and run it: on the GPUs, or on virtual GPUs where there are none.
     Verify(Verify),
+    /// Run a plan of a model in this process and compare with a reference: what `verify` does, without building a crate.
+    Check(measure_command::CheckArgs),
+    /// Measure the operators of models, and transfers, on the GPUs of this machine.
+    Profile(measure_command::ProfileArgs),
+    /// Measure the plans of a model against one another on the GPUs: as graphs, on plain streams, stage by stage.
+    Bench(measure_command::BenchArgs),
     /// Say what a model is made of and what would be refused, before compiling it.
     Inspect(Inspect),
     /// Compare scheduling algorithms on models, or on scheduling graphs in text form.
@@ -42,7 +49,7 @@ struct Compile {
     /// Where to write the crate. It appears whole or not at all; an earlier output is replaced.
     #[arg(short, long, value_name = "DIR", required_unless_present = "emit")]
     output: Option<PathBuf>,
-    /// Device model of the GPUs, or of each: a40,a40,l4 [default: a40].
+    /// Device model of the GPUs, or of each: a40,a40,l4 [default: the GPUs of this machine, measured; a40 where there are none].
     #[arg(long, value_name = "NAME[,NAME]")]
     device: Option<String>,
     /// How many GPUs of one device the plan may use [default: 2].
@@ -54,9 +61,15 @@ struct Compile {
     /// Read GPUs, links and memory from a file.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "gpus", "link"])]
     topology: Option<PathBuf>,
-    /// Read the costs from a file that `--emit costs` wrote.
+    /// Read the costs from a file that `hiosc profile` or `--emit costs` wrote; several profiles are merged.
     #[arg(long, value_name = "FILE")]
-    costs: Option<PathBuf>,
+    costs: Vec<PathBuf>,
+    /// Use costs that were measured with other kernels, or for another target.
+    #[arg(long)]
+    allow_foreign_costs: bool,
+    /// Time the compared plans on the GPUs of this machine, and emit the fastest; done in any case where the costs are measured on the way.
+    #[arg(long, conflicts_with = "algorithm")]
+    recheck: bool,
     /// Keep the barriers between the stages of a GPU, as the prediction has them.
     #[arg(long)]
     stage_barriers: bool,
@@ -115,9 +128,15 @@ struct Verify {
     /// Run on virtual GPUs even where there are real ones.
     #[arg(long = "virtual")]
     on_virtual: bool,
-    /// Number of virtual GPUs (default: as many as the plan uses).
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
-    gpus: Option<u32>,
+    /// The machine's GPU for each logical GPU of the plan, in order; repeats are allowed [default: 0,1,... as far as there are].
+    #[arg(long, value_name = "0,1", value_delimiter = ',')]
+    gpus: Option<Vec<usize>>,
+    /// Measure the links between these GPUs, too, and check them with data.
+    #[arg(long)]
+    links: bool,
+    /// Give logical GPUs that share a device contexts of their own: a test of copies, events and graphs across contexts.
+    #[arg(long)]
+    separate_contexts: bool,
     /// Repeat with this many orders of execution on virtual GPUs, and require the same bits each time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     seeds: u32,
@@ -144,7 +163,7 @@ fn algorithm_help() -> String {
 }
 
 /// `NAME:1x3x224x224`
-fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
+pub(crate) fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let (name, shape) = text.rsplit_once(':').ok_or("expected NAME:SHAPE, for example input:1x3x224x224")?;
     let dims = shape.split('x').map(|d| d.parse::<usize>().ok());
     let dims: Option<Vec<usize>> = dims.collect();
@@ -161,6 +180,9 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Verify(args)) => run_verify(args),
+        Some(Command::Check(args)) => measure_command::check(args),
+        Some(Command::Profile(args)) => measure_command::profile(args),
+        Some(Command::Bench(args)) => measure_command::bench(args),
         Some(Command::Inspect(args)) => run_inspect(args),
         Some(Command::Schedule(args)) => schedule_command::run(args),
         None => run_compile(cli.compile),
@@ -183,7 +205,9 @@ fn main() -> ExitCode {
 
 fn run_compile(args: Compile) -> anyhow::Result<()> {
     let Some(model) = args.model else { anyhow::bail!("no model given") };
+    let named = args.device.is_some() || args.gpus.is_some() || args.link.is_some() || args.topology.is_some() || !args.costs.is_empty();
     let mut compiler = Compiler::new(model).stage_barriers(args.stage_barriers).check(!args.no_check);
+    compiler = compiler.allow_foreign_costs(args.allow_foreign_costs);
     if let Some(device) = &args.device {
         compiler = compiler.device(device);
     }
@@ -196,7 +220,7 @@ fn run_compile(args: Compile) -> anyhow::Result<()> {
     if let Some(file) = args.topology {
         compiler = compiler.topology(file);
     }
-    if let Some(file) = args.costs {
+    for file in args.costs {
         compiler = compiler.costs(file);
     }
     compiler = compiler.kernels(match args.kernels {
@@ -215,6 +239,14 @@ fn run_compile(args: Compile) -> anyhow::Result<()> {
     }
     for (name, file) in &args.constant {
         compiler = compiler.constant(name, Literal::from_npy(file)?);
+    }
+    let measurable = !named && !hiosc::profile::present()?.is_empty();
+    if measurable {
+        let graph = compiler.graph()?;
+        compiler = compiler.profiled(measure_command::measure(&[&graph], &hiosc::profile::Options::default())?);
+    }
+    if args.recheck || measurable {
+        compiler = compiler.recheck(hiosc::bench::Options::default());
     }
 
     let mut out = std::io::stdout().lock();
@@ -267,7 +299,14 @@ fn run_inspect(args: Inspect) -> anyhow::Result<()> {
 }
 
 fn run_verify(args: Verify) -> anyhow::Result<()> {
-    let options =
-        verify::Options { reference: args.reference, on_virtual: args.on_virtual, gpus: args.gpus.map(|n| n as usize), seeds: args.seeds };
+    let options = verify::Options {
+        reference: args.reference,
+        on_virtual: args.on_virtual,
+        gpus: None,
+        place: args.gpus,
+        links: args.links,
+        separate_contexts: args.separate_contexts,
+        seeds: args.seeds,
+    };
     Ok(write!(std::io::stdout(), "{}", verify(&args.crate_dir, &options)?)?)
 }

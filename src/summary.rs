@@ -23,6 +23,7 @@ pub fn compilation(compilation: &Compilation) -> String {
         line(if i == 0 { "schedule" } else { "" }, row);
     }
     line("", choice(planned));
+    planned.rechecked.iter().for_each(|words| line("", format!("on the GPU: {words}")));
     for (i, row) in plan(&planned.plan).into_iter().enumerate() {
         line(if i == 0 { "plan" } else { "" }, row);
     }

@@ -18,9 +18,11 @@ use std::time::{Duration, Instant};
 
 use safetensors::{SafeTensors, tensor::TensorView};
 
+use crate::compiler::Planned;
 use crate::error::{Error, Result};
-use crate::graph::DType;
-use crate::run::runtime::npy;
+use crate::graph::{Constant, DType};
+use crate::ids::TensorId;
+use crate::run::runtime::{self, npy};
 use crate::{cache, vgpu};
 
 /// An output of floating-point numbers passes if its largest difference is at most this share of the largest reference value; any other must be equal.
@@ -33,8 +35,14 @@ pub struct Options {
     pub reference: Option<PathBuf>,
     /// Use virtual GPUs even where there are real ones.
     pub on_virtual: bool,
-    /// Number of virtual GPUs; by default as many as the plan uses.
+    /// Number of virtual GPUs; by default as many as the plan uses, or as `place` names.
     pub gpus: Option<usize>,
+    /// The machine's GPU for each logical GPU of the plan; by default as many as there are.
+    pub place: Option<Vec<usize>>,
+    /// Measure the links between the GPUs in use, and check them with data.
+    pub links: bool,
+    /// Give logical GPUs that share a device contexts of their own.
+    pub separate_contexts: bool,
     /// Orders of execution to try on virtual GPUs; 0 counts as 1.
     pub seeds: u32,
 }
@@ -61,6 +69,8 @@ pub struct Report {
     pub outputs: Vec<OutputReport>,
     /// Orders of execution tried.
     pub seeds: u32,
+    /// What the program said of where it ran, and of the links.
+    pub notes: Vec<String>,
     /// Time to build the crate.
     pub build: Duration,
     /// Time to compile the kernels for the CPU.
@@ -94,20 +104,35 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
 
     let clock = Instant::now();
     let seeds = if real > 0 { 1 } else { options.seeds.max(1) };
-    let count = options.gpus.unwrap_or(about.gpus);
+    let named = options.place.iter().flatten().max().map_or(0, |&last| last + 1);
+    let count = options.gpus.unwrap_or(if named > 0 { named } else { about.gpus });
+    let mut notes = Vec::new();
     let mut first: Option<Values> = None;
     let mut outputs: Vec<OutputReport> = Vec::new();
     for seed in 0..seeds {
         let saved = scratch.path().join("outputs.safetensors");
         let mut command = Command::new(&program);
         command.arg("check").arg("--data").arg(&data).arg("--save").arg(&saved).arg("--fold");
+        if real == 0 {
+            command.arg("--no-warm-up"); // there is nothing to warm
+        }
         command.arg("--weights").arg(folder.join("weights.safetensors"));
+        if let Some(place) = &options.place {
+            command.arg("--gpus").arg(place.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+        }
+        if options.links {
+            command.arg("--links");
+        }
+        if options.separate_contexts {
+            command.arg("--separate-contexts");
+        }
         if let Some(kernels) = &kernels {
             vgpu::command_env(&mut command, kernels)?;
             command.env("HIOSC_VGPU_COUNT", count.to_string()).env("HIOSC_VGPU_SEED", seed.to_string());
             command.env("HIOSC_VGPU_ARCH", &about.architecture);
         }
-        let found = run(&mut command, &saved)?;
+        let (found, said) = run(&mut command, &saved)?;
+        notes = said;
         match &first {
             None => first = Some(found.clone()),
             Some(first) if *first != found => {
@@ -118,7 +143,7 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
         outputs = compare(&expected, &found, &about)?;
     }
     let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
-    let report = Report { device, outputs, seeds, build, kernels: kernels_time, run: clock.elapsed() };
+    let report = Report { device, outputs, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() };
     match report.outputs.iter().any(|o| !o.passes()) {
         true => Err(Error::Mismatch(report.to_string().trim_end().replace('\n', "; "))),
         false => Ok(report),
@@ -139,10 +164,32 @@ impl Display for Report {
             let limit = output.allowed;
             writeln!(f, "verify     {verdict}: {} differs by at most {:.2e} (allowed {limit:.2e})", output.name, output.difference)?;
         }
+        self.notes.iter().try_for_each(|note| writeln!(f, "           {note}"))?;
         let orders = if self.seeds > 1 { format!(", same bits in {} orders of execution", self.seeds) } else { String::new() };
         let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());
         writeln!(f, "           on {}{orders}; crate built in {build:.1} s, kernels in {kernels:.1} s, ran in {run:.1} s", self.device)
     }
+}
+
+/// Runs the plan of a compilation in this process, where no Rust is at hand to build a crate, and compares its outputs with an npz file. Each output is reported,
+/// right or wrong; and where it ran, in words.
+pub fn in_process(planned: &Planned, reference: &Path, place: &runtime::Options) -> Result<(Vec<OutputReport>, String)> {
+    let graph = &planned.graph;
+    let names = |ids: &[TensorId]| ids.iter().map(|&t| graph.tensor(t).name.clone()).collect::<Vec<String>>();
+    let (inputs, outputs) = (names(&graph.inputs), names(&graph.outputs));
+    let about = About { package: String::new(), gpus: planned.plan.gpus.len(), architecture: String::new(), inputs, outputs };
+    let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+    let expected = read(&convert(reference, &about, &scratch.path().join("reference.safetensors"))?)?;
+    let input = |name: &String| {
+        let found = expected.get(&format!("in:{name}"));
+        let (dtype, bytes) = found.ok_or_else(|| Error::Mismatch(format!("input {name:?} is not in the reference")))?;
+        Ok(Constant::from_bytes(*dtype, bytes))
+    };
+    let inputs = about.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
+    let mut session = crate::bench::session(planned, &planned.plan, place)?;
+    let found = session.run(&inputs)?;
+    let found = about.outputs.iter().zip(&found).map(|(name, v)| (format!("out:{name}"), (v.dtype(), v.bytes().to_vec()))).collect();
+    Ok((compare(&expected, &found, &about)?, session.summary()))
 }
 
 /// What the crate's Cargo.toml says about it, in `[package.metadata.hiosc]`.
@@ -317,8 +364,8 @@ pub fn compile_kernels(folder: &Path) -> Result<PathBuf> {
     vgpu::compile_kernels(&sources, Some(&kernels))
 }
 
-/// Runs the program, and reads the outputs that it saved.
-fn run(command: &mut Command, saved: &Path) -> Result<Values> {
+/// Runs the program, and reads the outputs that it saved; and what it says of GPUs and links.
+fn run(command: &mut Command, saved: &Path) -> Result<(Values, Vec<String>)> {
     let output = command.output().map_err(|e| Error::Tool { tool: "the generated program".into(), message: e.to_string() })?;
     // exit code 1 with outputs saved: it found a difference, which we judge ourselves
     if !saved.is_file() {
@@ -328,5 +375,7 @@ fn run(command: &mut Command, saved: &Path) -> Result<Values> {
     }
     let values = read(saved)?;
     fs::remove_file(saved).map_err(Error::io(saved))?;
-    Ok(values)
+    let said = String::from_utf8_lossy(&output.stdout);
+    let about = |line: &&str| line.starts_with("replay: ") || line.starts_with("link ") || line.contains(" to gpu");
+    Ok((values, said.lines().filter(about).map(str::to_string).collect()))
 }

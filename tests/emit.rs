@@ -248,13 +248,53 @@ fn a_crate_runs_on_virtual_gpus() {
     fails(&[], &[("HIOSC_VGPU_COUNT", "0")], "the plan uses 2 GPUs, and the driver reports none");
     fails(&[], &[("HIOSC_VGPU_MEMORY", "50000")], "bytes of free memory, and the plan needs");
 
-    let (passed, said) = built.run(&built.program, &["bench", "--repeat", "3"], &[]);
-    assert!(passed && said.contains("3 inferences"), "{said}");
+    passes(&["--streams", "--no-warm-up"], &[], &["enqueued on 4 plain streams (as asked for)"]);
+    passes(
+        &[],
+        &[("HIOSC_VGPU_REFUSE", "capture")],
+        &["plain streams (the CUDA driver refused to begin a capture: CUDA_ERROR_NOT_SUPPORTED"],
+    );
+    passes(&["--gpus", "0,0", "--separate-contexts"], &[("HIOSC_VGPU_COUNT", "1")], &["same device, another context", "one CUDA graph"]);
+    measures(&built);
 
     fs::write(built.out().join("weights.safetensors"), "something else").expect("overwritten");
     fails(&[], &[], "is not the weights file of this model (its sha256 is ");
     fs::remove_file(built.out().join("weights.safetensors")).expect("removed");
     fails(&[], &[], "the weights were not found; looked at ");
+}
+
+/// `bench` and `trace`, with and without a graph. Times mean nothing here, and the output says so.
+fn measures(built: &Built) {
+    let file = |name: &str| built.folder.path().join(name).to_string_lossy().into_owned();
+    let read = |name: &str| -> serde_json::Value {
+        let bytes = fs::read(built.folder.path().join(name)).expect("a file");
+        serde_json::from_slice(&bytes).expect("JSON")
+    };
+    for (refuse, names) in [
+        ("", &["graph", "graph, again", "graph, resident", "streams", "streams, resident"] as &[&str]),
+        ("capture", &["streams", "streams, again", "streams, resident"]),
+    ] {
+        let arguments = ["bench", "--repeat", "3", "--json", &file("bench.json")];
+        let (passed, said) = built.run(&built.program, &arguments, &[("HIOSC_VGPU_REFUSE", refuse)]);
+        assert!(passed && said.contains("these times mean nothing") && said.contains("noise of the method (A/A)"), "{said}");
+        let json = read("bench.json");
+        let series = json["series"].as_array().expect("series");
+        assert!(series.iter().map(|s| s["name"].as_str().expect("a name")).eq(names.iter().copied()), "{json}");
+        assert!(series.iter().all(|s| s["host_ns"].as_array().is_some_and(|raw| raw.len() == 3)), "{json}");
+        assert!(
+            json["stages"].as_array().is_some_and(|stages| stages.len() > 1 && stages.iter().all(|s| s["predicted_ns"].as_u64() > Some(0)))
+        );
+    }
+    let (passed, said) = built.run(&built.program, &["trace", "--json", &file("trace.json")], &[]);
+    assert!(passed && said.contains("these times mean nothing"), "{said}");
+    let events = read("trace.json")["traceEvents"].as_array().expect("events").clone();
+    let processes: Vec<_> =
+        events.iter().filter(|e| e["name"] == "process_name").map(|e| e["args"]["name"].as_str().expect("a name")).collect();
+    assert_eq!(processes, ["gpu0 measured", "gpu1 measured", "gpu0 predicted", "gpu1 predicted"]);
+    let named = |name: &str| events.iter().filter(|e| e["name"] == name && e["ph"] == "X").count();
+    assert_eq!((named("/fire/deep"), named("input data:0")), (2, 2));
+    let (passed, said) = built.run(&built.program, &["check", "--json", "x"], &[]);
+    assert!(!passed && said.contains("--json belongs to `bench` and `trace`"), "{said}");
 }
 
 #[test]

@@ -186,6 +186,13 @@ pub fn device(name: &str) -> Result<DeviceModel> {
     DeviceModel::parse(name, find("device", name, &DEVICES)?)
 }
 
+/// The device model of a GPU whose driver calls it `name`, such as `NVIDIA A40`; the default where none fits.
+pub(crate) fn closest(name: &str) -> Result<DeviceModel> {
+    let name = name.to_lowercase().replace(' ', "");
+    let known = DEVICES.iter().map(|&(known, _)| known).find(|known| name.contains(known));
+    device(known.unwrap_or("a40"))
+}
+
 /// The link model of this name.
 pub fn link(name: &str) -> Result<LinkModel> {
     LinkModel::parse(name, find("link", name, &LINKS)?)

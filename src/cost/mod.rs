@@ -1,16 +1,20 @@
 //! What everything costs: t(v) of each operator on each GPU, and the time of a transfer over each link.
 //!
 //! **In**: the fused graph and a target (GPUs and links). **Out**: a [`CostTable`], in whole nanoseconds. Here estimated from a device
-//! model (`estimate.rs`, `device.rs`) for a target (`target.rs`, `topology.rs`); a measured table has the same form. `text.rs` prints tables and reads them back.
+//! model (`estimate.rs`, `device.rs`) for a target (`target.rs`, `topology.rs`); a measured table has the same form. `text.rs` prints tables and reads them back;
+//! `profile.rs` does so with measured costs, which serve any graph.
 
 mod device;
 mod estimate;
+mod profile;
 mod target;
 mod text;
 mod topology;
 
+pub(crate) use device::closest;
 pub use device::{DeviceModel, LinkModel, device, link};
 pub use estimate::{Estimate, Work, blocks_per_sm, estimate, estimate_with, fastest, kernel_time, work};
+pub use profile::{Conditions, Measured, Profile, kernels_hash};
 pub use target::Target;
 
 use crate::ids::{GpuId, OpId};

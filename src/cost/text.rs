@@ -27,16 +27,9 @@ impl CostTable {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "costs: {}", self.source);
         for (index, gpu) in self.gpus.iter().enumerate() {
-            let (major, minor) = gpu.compute_capability;
-            let _ = writeln!(out, "gpu{index}: {}, compute capability {major}.{minor}, {} bytes", gpu.device, gpu.memory);
+            let _ = writeln!(out, "{}", gpu_text(index, gpu));
         }
-        for (from, row) in self.links.iter().enumerate() {
-            for (to, link) in row.iter().enumerate() {
-                if let Some(Link { latency, bandwidth }) = link {
-                    let _ = writeln!(out, "link gpu{from} -> gpu{to}: {latency} ns, {bandwidth} bytes/s");
-                }
-            }
-        }
+        out += &link_text(&self.links);
         for (index, row) in self.operators.iter().enumerate() {
             let cost = |c: &OperatorCost| format!("{} ns, busy {}, {}", c.time, c.utilisation, c.kernel.name);
             let _ = writeln!(out, "{} {}", operator_text(graph, OpId::new(index)), row.iter().map(cost).collect::<Vec<_>>().join(" | "));
@@ -107,12 +100,30 @@ impl CostTable {
     }
 }
 
+pub(super) fn gpu_text(index: usize, gpu: &TargetGpu) -> String {
+    let (major, minor) = gpu.compute_capability;
+    format!("gpu{index}: {}, compute capability {major}.{minor}, {} bytes", gpu.device, gpu.memory)
+}
+
+pub(super) fn link_text(links: &[Vec<Option<Link>>]) -> String {
+    let mut out = String::new();
+    for (from, row) in links.iter().enumerate() {
+        for (to, link) in row.iter().enumerate() {
+            if let Some(Link { latency, bandwidth }) = link {
+                // Writing to a String cannot fail.
+                let _ = writeln!(out, "link gpu{from} -> gpu{to}: {latency} ns, {bandwidth} bytes/s");
+            }
+        }
+    }
+    out
+}
+
 /// `%3 "conv1":`
 fn operator_text(graph: &Graph, op: OpId) -> String {
     format!("{op} {:?}:", graph.operator(op).name)
 }
 
-fn parse_gpu(line: &str, index: usize) -> Option<TargetGpu> {
+pub(super) fn parse_gpu(line: &str, index: usize) -> Option<TargetGpu> {
     let mut fields = line.strip_prefix(&format!("gpu{index}: "))?.split(", ");
     let device = fields.next()?.to_string();
     let (major, minor) = fields.next()?.strip_prefix("compute capability ")?.split_once('.')?;
@@ -120,7 +131,7 @@ fn parse_gpu(line: &str, index: usize) -> Option<TargetGpu> {
     fields.next().is_none().then_some(TargetGpu { device, compute_capability: (major.parse().ok()?, minor.parse().ok()?), memory })
 }
 
-fn parse_link(line: &str, gpus: usize) -> Option<(usize, usize, Link)> {
+pub(super) fn parse_link(line: &str, gpus: usize) -> Option<(usize, usize, Link)> {
     let (ends, figures) = line.strip_prefix("link ")?.split_once(": ")?;
     let (from, to) = ends.split_once(" -> ")?;
     let gpu = |text: &str| text.strip_prefix("gpu")?.parse::<usize>().ok().filter(|&g| g < gpus);

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `src/plan.rs` | the plan: one short function a stage, in host issue order |
 //! | `src/buffers.rs` | where every tensor lies |
+//! | `src/predicted.rs` | when each step should run, for `trace` and `bench` |
 //! | `src/kernels.rs`, `kernels/` | launch geometry, sources and images |
 //! | `src/lib.rs`, `src/main.rs` | `Model`, typed `Inputs` and `Outputs`; `check` and `bench` |
 //! | `src/runtime/` | hiosc's runtime, word for word |
@@ -80,7 +81,7 @@ pub struct Crate {
 }
 
 /// The templates and what they make.
-const TEMPLATES: [(&str, &str); 7] = [
+const TEMPLATES: [(&str, &str); 8] = [
     ("Cargo.toml", "Cargo.toml"),
     ("README.md", "README.md"),
     ("lib.rs", "src/lib.rs"),
@@ -88,6 +89,7 @@ const TEMPLATES: [(&str, &str); 7] = [
     ("plan.rs", "src/plan.rs"),
     ("buffers.rs", "src/buffers.rs"),
     ("kernels.rs", "src/kernels.rs"),
+    ("predicted.rs", "src/predicted.rs"),
 ];
 
 /// What a crate depends on, as its Cargo.toml says.

@@ -15,6 +15,7 @@ use crate::graph::{DType, Graph};
 use crate::ids::{BufferId, EventId, GpuId, StreamId, TensorId};
 use crate::kernel::Kernel;
 use crate::plan::{Operand, Plan, SectionKind, Step, StreamKind};
+use crate::run::runtime::Prediction;
 
 /// Lines of a generated function's body; its head and foot come on top.
 const LONGEST_FUNCTION: usize = 48;
@@ -54,6 +55,7 @@ pub struct View {
     headers: Vec<String>,
     calls: Vec<Calls>,
     functions: Vec<Function>,
+    predicted_steps: Vec<String>,
 }
 
 /// A constant: its name, its value, and a remark for the right margin.
@@ -175,8 +177,19 @@ impl View {
             headers: crate::kernel::headers().iter().map(|(name, _)| name.to_string()).collect(),
             calls,
             functions,
+            predicted_steps: crate::plan::predicted(graph, input.costs, input.timeline, plan).iter().map(prediction).collect(),
         })
     }
+}
+
+/// A prediction as Rust. Names are escaped as in any string literal.
+fn prediction(p: &Prediction<String>) -> String {
+    let Prediction { work, label, gpu, stream, stage, start, end } = p;
+    let stage = stage.map_or("None".into(), |(gpu, index)| format!("Some(({gpu}, {index}))"));
+    let label = line(label);
+    format!(
+        "Prediction {{ work: Work::{work:?}, label: {label:?}, gpu: {gpu}, stream: {stream}, stage: {stage}, start: {start}, end: {end} }}"
+    )
 }
 
 fn named(name: String, value: String, remark: String) -> Named {

@@ -18,6 +18,7 @@
 mod build;
 mod memory;
 mod mutants;
+mod predicted;
 mod stages;
 mod sync;
 mod text;
@@ -25,6 +26,7 @@ mod verify;
 
 pub use build::plan;
 pub use mutants::mutants;
+pub use predicted::predicted;
 pub use verify::verify;
 
 use crate::cost::Nanos;

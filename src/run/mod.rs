@@ -6,7 +6,7 @@
 pub(crate) mod program;
 pub mod runtime;
 
-use runtime::{Event, Exec, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Stream};
+use runtime::{DevicePointer, Event, Exec, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Span, Stream, Timing};
 
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
@@ -29,15 +29,11 @@ impl Session {
     /// Loads a plan, which must have passed [`plan::verify`](crate::plan::verify()).
     pub fn load(graph: &Graph, costs: &CostTable, plan: &Plan, kernels: &Shipped, options: &runtime::Options) -> Result<Self> {
         let program = Program::new(graph, costs, plan)?;
-        let calls = plan.steps.iter().map(|step| Call::resolve(&program, step)).collect::<Result<_>>()?;
+        let calls: Vec<Call> = plan.steps.iter().map(|step| Call::resolve(&program, step)).collect::<Result<_>>()?;
         let weights = program.weights.iter().map(|&weight| program.weight_bytes(weight)).collect::<Result<Vec<_>>>()?;
         let types = |ids: &[TensorId]| ids.iter().map(|&t| (graph.tensor(t).name.clone(), graph.tensor(t).dtype)).collect();
-        Ok(Session {
-            calls,
-            inputs: types(&graph.inputs),
-            outputs: types(&graph.outputs),
-            exec: load(&program, kernels, options, &weights)?,
-        })
+        let exec = load(&program, kernels, options, &weights, &calls)?;
+        Ok(Session { calls, inputs: types(&graph.inputs), outputs: types(&graph.outputs), exec })
     }
 
     /// One inference: values of each input in, values of each output out, in the graph's order.
@@ -46,17 +42,68 @@ impl Session {
     ///
     /// [`Error::Usage`] if an input has another type than the model's, [`Error::Device`] if their number or a length is wrong or a GPU fails.
     pub fn run(&mut self, inputs: &[Constant]) -> Result<Vec<Constant>> {
-        if let Some(((name, wanted), found)) = self.inputs.iter().zip(inputs).find(|((_, wanted), found)| found.dtype() != *wanted) {
-            return Err(Error::Usage(format!("input `{name}` has type {}, and {} was given", wanted.name(), found.dtype().name())));
-        }
-        let bytes: Vec<&[u8]> = inputs.iter().map(Constant::bytes).collect();
+        let bytes = self.bytes(inputs)?;
         let calls = &self.calls;
-        self.exec.run(&bytes, |exec| calls.iter().try_for_each(|call| call.issue(exec))).map_err(device)?;
+        self.exec.run(&bytes, |exec| issue(calls, exec)).map_err(device)?;
         let output = |(i, (_, dtype)): (usize, &(String, DType))| Constant::from_bytes(*dtype, &self.exec.output::<u8>(i));
         Ok(self.outputs.iter().enumerate().map(output).collect())
     }
 
-    /// Which logical GPU is where, and how tensors travel.
+    /// The bytes of inputs, which must have the model's types.
+    fn bytes<'a>(&self, inputs: &'a [Constant]) -> Result<Vec<&'a [u8]>> {
+        if let Some(((name, wanted), found)) = self.inputs.iter().zip(inputs).find(|((_, wanted), found)| found.dtype() != *wanted) {
+            return Err(Error::Usage(format!("input `{name}` has type {}, and {} was given", wanted.name(), found.dtype().name())));
+        }
+        Ok(inputs.iter().map(Constant::bytes).collect())
+    }
+
+    /// One inference from and to device memory: see [`Exec::run_device`].
+    ///
+    /// # Safety
+    ///
+    /// As there: each address must be of memory of the plan's first GPU that holds the tensor, and nothing else may use it meanwhile.
+    pub unsafe fn run_device(&mut self, inputs: &[DevicePointer], outputs: &[DevicePointer]) -> Result<()> {
+        let calls = &self.calls;
+        // SAFETY: the caller's promise.
+        unsafe { self.exec.run_device(inputs, outputs, |exec| issue(calls, exec)) }.map_err(device)
+    }
+
+    /// Whether inferences replay the captured graph from now on (as they do after loading, where there is one), or use plain streams.
+    pub fn use_graph(&mut self, replay: bool) {
+        self.exec.use_graph(replay);
+    }
+
+    /// Whether the GPUs are virtual ones, whose times mean nothing.
+    pub fn is_virtual(&self) -> bool {
+        self.exec.is_virtual()
+    }
+
+    /// Whether inferences replay a graph.
+    pub fn replays(&self) -> bool {
+        self.exec.replays()
+    }
+
+    /// One inference, timed.
+    pub fn time(&mut self, inputs: &[Constant]) -> Result<Timing> {
+        let bytes = self.bytes(inputs)?;
+        let calls = &self.calls;
+        self.exec.time(&bytes, |exec| issue(calls, exec)).map_err(device)
+    }
+
+    /// One inference without copies from and to the host, timed.
+    pub fn time_resident(&mut self) -> Result<Timing> {
+        let calls = &self.calls;
+        self.exec.time_resident(|exec| issue(calls, exec)).map_err(device)
+    }
+
+    /// One inference on plain streams: when each upload, launch, copy and download ran, in the order of the plan's steps.
+    pub fn trace(&mut self, inputs: &[Constant]) -> Result<Vec<Span>> {
+        let bytes = self.bytes(inputs)?;
+        let calls = &self.calls;
+        self.exec.trace(&bytes, |exec| issue(calls, exec)).map_err(device)
+    }
+
+    /// Which logical GPU is where, how tensors travel, and whether a graph is replayed.
     pub fn summary(&self) -> String {
         self.exec.summary()
     }
@@ -116,7 +163,12 @@ impl Call {
     }
 }
 
-fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, weights: &[&[u8]]) -> Result<Exec> {
+/// Enqueues one inference.
+fn issue(calls: &[Call], exec: &mut Exec) -> runtime::Result<()> {
+    calls.iter().try_for_each(|call| call.issue(exec))
+}
+
+fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, weights: &[&[u8]], calls: &[Call]) -> Result<Exec> {
     let (graph, plan) = (program.graph, program.plan);
     let port = |&t: &TensorId| Port { name: &graph.tensor(t).name, dtype: graph.tensor(t).dtype, shape: &graph.tensor(t).shape };
     let placed = (0..plan.gpus.len()).map(|gpu| program.placed_weights(gpu)).collect::<Result<Vec<_>>>()?;
@@ -140,7 +192,7 @@ fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, we
         driver: shipped.driver(),
         compile: Some(&compile),
     };
-    Exec::load(&layout, options, weights).map_err(device)
+    Exec::load(&layout, options, weights, |exec| issue(calls, exec)).map_err(device)
 }
 
 fn memory<'a>(gpu: &GpuPlan, weights: &'a [(usize, Region)]) -> GpuLayout<'a> {
@@ -160,7 +212,7 @@ fn kernel_of<'a>(index: usize, used: &'a KernelUse<'a>, images: &'a [Image<'a>])
     Kernel { index, name, grid, block, shared_bytes, gpus: &used.gpus, images }
 }
 
-fn device(error: runtime::Error) -> Error {
+pub(crate) fn device(error: runtime::Error) -> Error {
     match error {
         runtime::Error::Plan(message) => Error::internal("run", message),
         other => Error::Device(other.to_string()),

@@ -1,4 +1,5 @@
-//! The command line of a generated crate: `check` compares with a stored reference, `bench` measures the latency, `run` computes with data of one's own.
+//! The command line of a generated crate: `check` compares with a stored reference, `bench` measures the latency, `trace` measures each step, `run` computes
+//! with data of one's own.
 //!
 //! For each output, `check` prints a sentence for people and a line for programs: `hiosc-check`, `PASS` or `FAIL`, the largest difference, the largest
 //! reference value, the difference allowed, and the name, separated by tabs.
@@ -6,19 +7,25 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use safetensors::tensor::TensorView;
 use safetensors::{SafeTensors, serialize};
 
+use super::bench;
 use super::dtype::largest;
 use super::error::Result;
+use super::exec::Exec;
 use super::layout::Port;
+use super::links;
 use super::npy;
 use super::options::Options;
+use super::timing::Span;
 
 /// Outputs of floating-point numbers may differ from the reference by this share of its largest value; others must be equal.
 pub const TOLERANCE: f64 = 1e-3;
+
+/// What issues one inference of a model.
+pub type Enqueue = fn(&mut Exec) -> Result<()>;
 
 /// A model, as the command line needs it.
 pub trait Network: Sized {
@@ -32,10 +39,14 @@ pub trait Network: Sized {
     const INPUTS: &'static [Port<'static>];
     /// Outputs.
     const OUTPUTS: &'static [Port<'static>];
+    /// When each step should run.
+    const STEPS: &'static [bench::Prediction<&'static str>];
     /// Loads the model.
     fn load(options: Options) -> Result<Self>;
     /// One inference: the bytes of each input in, those of each output out.
     fn infer(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>>;
+    /// What it runs on, and what it runs.
+    fn exec(&mut self) -> (&mut Exec, Enqueue);
     /// Where it runs.
     fn summary(&self) -> String;
 }
@@ -50,6 +61,7 @@ pub fn main<M: Network>() -> ExitCode {
         Some(arguments) => match arguments.command {
             Command::Check => check::<M>(&arguments),
             Command::Bench => bench::<M>(&arguments),
+            Command::Trace => trace::<M>(&arguments),
             Command::Run => run::<M>(&arguments),
         },
     });
@@ -65,18 +77,25 @@ pub fn main<M: Network>() -> ExitCode {
 
 fn usage(name: &str) -> String {
     format!(
-        "usage: {name} check|bench [options]
+        "usage: {name} check|bench|trace [options]
        {name} run --input NAME=FILE.npy ... --output-dir DIR [options]
 
   check            run on a stored input and compare with the reference output
-  bench            measure the latency of one inference
+  bench            measure the latency of one inference: as a graph, on plain streams, stage by stage
+  trace            measure each step, and write a trace for Perfetto or chrome://tracing, predicted and measured side by side
   run              run on your data: .npy files of the inputs' types in C order
 
   --gpus 0,1       the machine's GPU for each logical GPU of the plan, in order; repeats are allowed
   --fold           let logical GPUs share the GPUs there are
+  --streams        enqueue the plan on plain streams, instead of replaying it as a CUDA graph
+  --no-warm-up     do not run the model once at load
+  --separate-contexts
+                   give logical GPUs that share a device contexts of their own (for tests)
+  --links          check: measure the links between the GPUs in use, and check them with data
   --data FILE      inputs and reference outputs, as tensors in:NAME and out:NAME of a safetensors file (default: check.safetensors)
   --weights FILE   the weights, if they are not in the crate's folder
-  --repeat N       check: run N times and demand the same bits each time; bench: measure N times
+  --repeat N       check: run N times and demand the same bits each time; bench: measure N times; trace: the last of N
+  --json FILE      bench: write all figures; trace: where the trace goes (default: trace.json)
   --save FILE      check: write the outputs, as tensors out:NAME
   --input NAME=FILE.npy
                    run: the values of an input; once for each, and NAME= may be left out where there is only one
@@ -91,6 +110,7 @@ enum Command {
     #[default]
     Check,
     Bench,
+    Trace,
     Run,
 }
 
@@ -101,6 +121,8 @@ struct Arguments {
     data: Option<PathBuf>,
     repeat: Option<usize>,
     save: Option<PathBuf>,
+    json: Option<PathBuf>,
+    links: bool,
     inputs: Vec<OsString>,
     output_dir: Option<PathBuf>,
 }
@@ -113,20 +135,26 @@ impl Arguments {
         match list.next().as_deref().and_then(|command| command.to_str()) {
             Some("check") => {}
             Some("bench") => arguments.command = Command::Bench,
+            Some("trace") => arguments.command = Command::Trace,
             Some("run") => arguments.command = Command::Run,
             Some("help" | "-h" | "--help") => return Ok(None),
-            other => return Err(format!("expected `check`, `bench` or `run`, found `{}`; see --help", other.unwrap_or(""))),
+            other => return Err(format!("expected `check`, `bench`, `trace` or `run`, found `{}`; see --help", other.unwrap_or(""))),
         }
         while let Some(flag) = list.next() {
             let flag = flag.to_string_lossy().into_owned();
             let mut value = || list.next().ok_or_else(|| format!("{flag} needs a value"));
             match flag.as_str() {
                 "--fold" => arguments.options = arguments.options.fold(true),
+                "--streams" => arguments.options = arguments.options.graph(false),
+                "--no-warm-up" => arguments.options = arguments.options.warm_up(false),
+                "--separate-contexts" => arguments.options = arguments.options.separate_contexts(true),
                 "--gpus" => arguments.options = arguments.options.gpus(&gpu_list(&value()?.to_string_lossy())?),
                 "--data" => arguments.data = Some(value()?.into()),
                 "--weights" => arguments.options = arguments.options.weights(PathBuf::from(value()?)),
                 "--input" => arguments.inputs.push(value()?),
                 "--output-dir" => arguments.output_dir = Some(value()?.into()),
+                "--links" => arguments.links = true,
+                "--json" => arguments.json = Some(value()?.into()),
                 "--save" => arguments.save = Some(value()?.into()),
                 "--repeat" => {
                     let text = value()?.to_string_lossy().into_owned();
@@ -137,12 +165,18 @@ impl Arguments {
                 _ => return Err(format!("unknown option `{flag}`; see --help")),
             }
         }
-        let others = [arguments.data.is_some(), arguments.repeat.is_some(), arguments.save.is_some()];
+        let others = [arguments.data.is_some(), arguments.repeat.is_some(), arguments.save.is_some(), arguments.json.is_some()];
+        if arguments.links && arguments.command != Command::Check {
+            return Err("--links belongs to `check`".into());
+        }
+        if arguments.json.is_some() && arguments.command == Command::Check {
+            return Err("--json belongs to `bench` and `trace`".into());
+        }
         if arguments.command != Command::Run && (!arguments.inputs.is_empty() || arguments.output_dir.is_some()) {
-            return Err("--input and --output-dir belong to `run`; `check` and `bench` take --data".into());
+            return Err("--input and --output-dir belong to `run`; the others take --data".into());
         }
         if arguments.command == Command::Run && others.contains(&true) {
-            return Err("--data, --repeat and --save belong to `check` and `bench`; `run` takes --input and --output-dir".into());
+            return Err("--data, --repeat, --save and --json do not belong to `run`, which takes --input and --output-dir".into());
         }
         Ok(Some(arguments))
     }
@@ -201,6 +235,9 @@ fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     let data = Data::read::<M>(arguments)?;
     let mut model = M::load(arguments.options.clone()).map_err(|error| error.to_string())?;
     print!("{}", model.summary());
+    if arguments.links {
+        measure_links(&mut model)?;
+    }
     let outputs = model.infer(&data.slices()).map_err(|error| error.to_string())?;
     let mut sound = true;
     for ((port, values), reference) in M::OUTPUTS.iter().zip(&outputs).zip(&data.outputs) {
@@ -229,6 +266,22 @@ fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     }
     println!("{}", if sound { "PASS" } else { "FAIL" });
     Ok(sound)
+}
+
+/// Prints a line for each ordered pair of GPUs in use.
+fn measure_links<M: Network>(model: &mut M) -> std::result::Result<(), String> {
+    const ROUNDS: usize = 5;
+    let mut gpus = model.exec().0.placement();
+    gpus.sort();
+    gpus.dedup();
+    if gpus.len() < 2 {
+        println!("link none: all logical GPUs are on one");
+    }
+    for report in links::measure(&gpus, ROUNDS).map_err(|error| error.to_string())? {
+        let links::LinkReport { from, to, way, latency, bandwidth, .. } = report;
+        println!("link GPU {from} to GPU {to}: {way}, {:.1} us and {:.2} GB/s, data arrives", latency as f64 / 1e3, bandwidth / 1e9);
+    }
+    Ok(())
 }
 
 /// How far an output is from its reference.
@@ -261,40 +314,79 @@ fn save<M: Network>(path: &Path, outputs: &[Vec<u8>]) -> std::result::Result<(),
     std::fs::write(path, file).map_err(|error| at(error.to_string()))
 }
 
-fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
-    const WARM_UP: usize = 10;
-    let data = match Data::read::<M>(arguments) {
-        Ok(data) => data,
+/// Inputs to measure on: those given or stored, else zeros.
+fn measured_on<M: Network>(arguments: &Arguments) -> std::result::Result<Data, String> {
+    match Data::read::<M>(arguments) {
+        Ok(data) => Ok(data),
         Err(_) if arguments.data.is_none() => {
             println!("no stored input: measuring on zeros");
-            Data { inputs: M::INPUTS.iter().map(|port| vec![0; port.bytes()]).collect(), outputs: Vec::new() }
+            Ok(Data { inputs: M::INPUTS.iter().map(|port| vec![0; port.bytes()]).collect(), outputs: Vec::new() })
         }
-        Err(message) => return Err(message),
-    };
-    let mut model = M::load(arguments.options.clone()).map_err(|error| error.to_string())?;
-    print!("{}", model.summary());
-    let runs = arguments.repeat.unwrap_or(100);
-    let mut times = Vec::with_capacity(runs);
-    for run in 0..WARM_UP.min(runs) + runs {
-        let start = Instant::now();
-        model.infer(&data.slices()).map_err(|error| error.to_string())?;
-        if run >= WARM_UP.min(runs) {
-            times.push(start.elapsed());
-        }
+        Err(message) => Err(message),
     }
-    times.sort();
-    let mean = times.iter().sum::<Duration>() / times.len() as u32;
-    let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize];
-    let micros = |d: Duration| d.as_secs_f64() * 1e6;
-    println!(
-        "{runs} inferences, µs: min {:.1}, median {:.1}, mean {:.1}, 99 % {:.1}, max {:.1}; predicted {:.1} without host copies of inputs and outputs",
-        micros(at(0.0)),
-        micros(at(0.5)),
-        micros(mean),
-        micros(at(0.99)),
-        micros(at(1.0)),
-        M::PREDICTED as f64 / 1e3
-    );
+}
+
+/// What is to be said of the figures.
+fn remarks(exec: &Exec) -> Vec<String> {
+    if exec.is_virtual() { vec!["virtual GPUs: these times mean nothing, only the paths are real".into()] } else { Vec::new() }
+}
+
+fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
+    const WARM_UP: usize = 10;
+    const TRACES: usize = 5;
+    let text = |error: super::error::Error| error.to_string();
+    let data = measured_on::<M>(arguments)?;
+    let mut model = M::load(arguments.options.clone()).map_err(text)?;
+    print!("{}", model.summary());
+    let (exec, enqueue) = model.exec();
+    let rounds = arguments.repeat.unwrap_or(100);
+    // (name, as a graph, inputs and outputs stay on the GPU); the first two are the same
+    let mut contestants = vec![("streams", false, false), ("streams, again", false, false), ("streams, resident", false, true)];
+    if exec.replays() {
+        let graphs = [("graph", true, false), ("graph, again", true, false), ("graph, resident", true, true)];
+        contestants = graphs.into_iter().chain([contestants[0], contestants[2]]).collect();
+    }
+    let names: Vec<String> = contestants.iter().map(|(name, ..)| name.to_string()).collect();
+    let inputs = data.slices();
+    let series = bench::interleave(&names, WARM_UP.min(rounds), rounds, |who| {
+        let (_, graph, resident) = contestants[who];
+        exec.use_graph(graph);
+        if resident { exec.time_resident(enqueue) } else { exec.time(&inputs, enqueue) }
+    });
+    let series = series.map_err(text)?;
+    let noise = bench::noise(&series[0], &series[1]);
+    let mut remarks = remarks(exec);
+    remarks.push("copies of inputs and outputs from and to the host are included, unless resident".into());
+    let (table, figures) = bench::report(&series, noise, &remarks);
+    let traces = (0..TRACES.min(rounds)).map(|_| exec.trace(&inputs, enqueue)).collect::<Result<Vec<_>>>().map_err(text)?;
+    let stages = bench::stages(M::STEPS, &traces);
+    let (stage_table, stage_figures) = bench::stage_report(&stages);
+    print!("{table}{stage_table}");
+    println!("predicted in all, without copies from and to the host: {:.1} us", M::PREDICTED as f64 / 1e3);
+    if let Some(path) = &arguments.json {
+        let (name, place) = (bench::quoted(M::NAME), bench::quoted(&model.summary()));
+        let all = format!("{{\"model\":{name},\"placement\":{place},\"predicted_ns\":{},{figures},{stage_figures}}}\n", M::PREDICTED);
+        std::fs::write(path, all).map_err(|error| format!("{}: {error}", path.display()))?;
+    }
+    Ok(true)
+}
+
+fn trace<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
+    let text = |error: super::error::Error| error.to_string();
+    let data = measured_on::<M>(arguments)?;
+    let mut model = M::load(arguments.options.clone()).map_err(text)?;
+    print!("{}", model.summary());
+    let (exec, enqueue) = model.exec();
+    let mut spans: Vec<Span> = Vec::new();
+    for _ in 0..arguments.repeat.unwrap_or(3) {
+        spans = exec.trace(&data.slices(), enqueue).map_err(text)?;
+    }
+    let path = arguments.json.clone().unwrap_or_else(|| "trace.json".into());
+    let remarks = remarks(exec);
+    remarks.iter().for_each(|remark| println!("{remark}"));
+    std::fs::write(&path, bench::chrome_trace(M::STEPS, &spans, &remarks.join("; ")))
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    println!("wrote {}: open it with https://ui.perfetto.dev or chrome://tracing", path.display());
     Ok(true)
 }
 

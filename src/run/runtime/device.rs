@@ -8,12 +8,17 @@ use super::error::{Error, Result};
 use super::memory::Doing;
 use super::options::Options;
 
-/// A GPU of the machine that the plan uses.
+/// A context on a GPU of the machine that the plan uses.
 pub(super) struct Device {
     pub(super) ordinal: usize,
     pub(super) name: String,
     pub(super) capability: (u32, u32),
     pub(super) context: Arc<CudaContext>,
+}
+
+/// Whether a GPU of this name is one of hiosc's virtual ones, whose times mean nothing.
+pub fn is_virtual(name: &str) -> bool {
+    name.starts_with("hiosc virtual GPU")
 }
 
 /// The devices in use, and for each logical GPU the one it has.
@@ -48,9 +53,9 @@ pub(super) fn place(planned: usize, options: &Options) -> Result<Placement> {
     for ordinal in ordinals {
         let known = placement.devices.iter().position(|d| d.ordinal == ordinal);
         let device = match known {
-            Some(device) => device,
-            None => {
-                placement.devices.push(open(ordinal)?);
+            Some(device) if !options.separate_contexts => device,
+            _ => {
+                placement.devices.push(open(ordinal, known.is_none())?);
                 placement.devices.len() - 1
             }
         };
@@ -79,8 +84,10 @@ fn choose(planned: usize, found: usize, options: &Options) -> Result<Vec<usize>>
     Ok((0..planned).map(|gpu| listed[gpu % listed.len()]).collect())
 }
 
-fn open(ordinal: usize) -> Result<Device> {
-    let context = CudaContext::new(ordinal).doing(|| format!("open GPU {ordinal}"))?;
+/// The primary context of a GPU, which the whole process shares, or another one.
+pub(super) fn open(ordinal: usize, primary: bool) -> Result<Device> {
+    let context = if primary { CudaContext::new(ordinal) } else { CudaContext::new_non_primary(ordinal, 0) };
+    let context = context.doing(|| format!("open GPU {ordinal}"))?;
     // SAFETY: cudarc's tracking would add hidden waits. It asks for three promises in exchange: that no slice is freed while another stream uses it, that
     // none is used before its allocation has finished, and that no two streams write one at the same time. The runtime has no cudarc slices: its memory
     // is allocated synchronously, lives until all streams are idle, and hiosc has proved that the plan orders every two conflicting accesses.

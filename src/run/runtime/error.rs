@@ -80,6 +80,13 @@ pub enum Error {
         /// Inputs given.
         found: usize,
     },
+    /// The wrong number of outputs was given.
+    OutputCount {
+        /// Outputs of the model.
+        expected: usize,
+        /// Outputs given.
+        found: usize,
+    },
     /// The weights are nowhere to be found.
     WeightsMissing {
         /// Where they were looked for.
@@ -97,6 +104,15 @@ pub enum Error {
         /// Its name.
         name: String,
         /// What the compiler or the driver said.
+        message: String,
+    },
+    /// Data does not arrive from one GPU at another.
+    Link {
+        /// The machine's GPU that it starts from.
+        from: usize,
+        /// The machine's GPU that it should reach.
+        to: usize,
+        /// What is wrong.
         message: String,
     },
     /// The driver refused a call.
@@ -164,6 +180,7 @@ impl fmt::Display for Error {
                 write!(f, "input `{name}` has shape {shape}: expected {expected} elements, found {found}")
             }
             Error::InputCount { expected, found } => write!(f, "expected {expected} inputs, found {found}"),
+            Error::OutputCount { expected, found } => write!(f, "expected {expected} outputs, found {found}"),
             Error::WeightsMissing { looked } => {
                 write!(f, "the weights were not found; looked at ")?;
                 for (i, path) in looked.iter().enumerate() {
@@ -177,6 +194,7 @@ impl fmt::Display for Error {
                 path.display()
             ),
             Error::Kernel { name, message } => write!(f, "kernel {name}: {message}"),
+            Error::Link { from, to, message } => write!(f, "data does not arrive from GPU {from} at GPU {to}: {message}"),
             Error::Driver { call, message } => write!(f, "the CUDA driver refused to {call}: {message}"),
             Error::Plan(message) => write!(f, "the plan is impossible: {message}"),
         }

@@ -1,30 +1,45 @@
 //! A plan's resources on its GPUs, and the primitives that its steps are made of.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use cudarc::driver::{CudaEvent, CudaFunction, CudaStream, LaunchConfig, PushKernelArg, result, sys};
+use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaStream, LaunchConfig, PushKernelArg, result, sys};
 
 use super::device::{self, Placement};
 use super::dtype::Element;
 use super::error::{Error, Result};
+use super::graph::Graph;
 use super::kernel;
 use super::layout::{Area, Event, Kernel, Layout, Port, Region, Stream, StreamLayout};
 use super::link::Link;
 use super::memory::{DeviceMemory, Doing, Pinned};
 use super::options::Options;
+use super::resident::Resident;
+use super::timing::{Recorder, Work};
 
 /// Everything one model holds on its GPUs. Fields are dropped in this order, after all work has ended.
 pub struct Exec {
+    /// The captured plan, or why there is none.
+    pub(super) graph: std::result::Result<Graph, String>,
+    pub(super) resident: Option<Resident>,
+    /// Whether the graph is replayed; else the plan is enqueued afresh.
+    pub(super) replay: bool,
+    pub(super) recorder: Option<Recorder>,
+    /// Recorded on the origin stream at the end of an inference.
+    pub(super) end: Option<CudaEvent>,
+    /// (input, GPU) and (output, GPU) of all uploads and downloads enqueued so far.
+    pub(super) uploads: BTreeSet<(usize, usize)>,
+    pub(super) downloads: BTreeSet<(usize, usize)>,
     functions: Vec<Vec<Option<CudaFunction>>>,
     /// For each copy stream, its destination and the way there.
     links: Vec<Option<(usize, Link)>>,
     events: Vec<CudaEvent>,
-    streams: Vec<Arc<CudaStream>>,
-    gpu_of_stream: Vec<usize>,
+    pub(super) streams: Vec<Arc<CudaStream>>,
+    pub(super) gpu_of_stream: Vec<usize>,
     origin: Stream,
     gpus: Vec<Gpu>,
-    inputs: Vec<HostTensor>,
-    outputs: Vec<HostTensor>,
+    pub(super) inputs: Vec<HostTensor>,
+    pub(super) outputs: Vec<HostTensor>,
     placement: Placement,
 }
 
@@ -35,17 +50,23 @@ struct Gpu {
 }
 
 /// An input or output, in page-locked memory.
-struct HostTensor {
+pub(super) struct HostTensor {
     name: String,
     shape: String,
     /// Bytes of an element.
     element: usize,
-    memory: Pinned,
+    pub(super) memory: Pinned,
 }
 
 impl Exec {
     /// Claims all that `layout` asks for and uploads `weights` (the bytes of each constant). Memory is asked for after everything else has been checked.
-    pub fn load(layout: &Layout<'_>, options: &Options, weights: &[&[u8]]) -> Result<Exec> {
+    /// `enqueue` issues one inference; it is captured, and run once on zeros.
+    pub fn load(
+        layout: &Layout<'_>,
+        options: &Options,
+        weights: &[&[u8]],
+        mut enqueue: impl FnMut(&mut Exec) -> Result<()>,
+    ) -> Result<Exec> {
         device::check_driver(layout.driver)?;
         let placement = device::place(layout.gpus.len(), options)?;
         let functions = kernel::load(layout, &placement)?;
@@ -72,8 +93,33 @@ impl Exec {
         let inputs = layout.inputs.iter().map(host).collect::<Result<Vec<_>>>()?;
         let outputs = layout.outputs.iter().map(host).collect::<Result<Vec<_>>>()?;
         let gpu_of_stream = layout.streams.iter().map(StreamLayout::gpu).collect();
-        let exec = Exec { functions, links, events, streams, gpu_of_stream, origin: layout.origin, gpus, inputs, outputs, placement };
+        let mut exec = Exec {
+            graph: Err("as asked for".into()),
+            resident: None,
+            replay: true,
+            recorder: None,
+            end: None,
+            uploads: BTreeSet::new(),
+            downloads: BTreeSet::new(),
+            functions,
+            links,
+            events,
+            streams,
+            gpu_of_stream,
+            origin: layout.origin,
+            gpus,
+            inputs,
+            outputs,
+            placement,
+        };
         exec.upload_weights(layout, weights)?;
+        if !options.streams {
+            let origin = exec.origin_stream();
+            exec.graph = Graph::capture(&origin, || enqueue(&mut exec));
+        }
+        if !options.cold {
+            exec.run_again(enqueue)?;
+        }
         Ok(exec)
     }
 
@@ -89,14 +135,24 @@ impl Exec {
             unsafe { result::memcpy_htod_sync(address, bytes) }.doing(|| "upload weights".into())?;
         }
         // The copy may return before its last bytes have arrived: they are in flight to the device, ordered only on the default stream.
-        for device in &self.placement.devices {
-            device.context.synchronize().doing(|| "finish the upload of weights".into())?;
-        }
-        Ok(())
+        self.synchronise()
     }
 
-    /// Runs one inference: copies the bytes of `inputs` in, calls `enqueue`, waits. On failure nothing is in flight any more when it returns.
-    pub fn run(&mut self, inputs: &[&[u8]], enqueue: impl FnOnce(&mut Exec) -> Result<()>) -> Result<()> {
+    /// Waits for all work of all contexts in use.
+    pub(super) fn synchronise(&self) -> Result<()> {
+        let wait = |device: &device::Device| device.context.synchronize().doing(|| "finish all work".into());
+        self.placement.devices.iter().try_for_each(wait)
+    }
+
+    /// Runs one inference: copies the bytes of `inputs` to page-locked memory, replays the graph or calls `enqueue`, waits. On failure nothing is in flight any more when it
+    /// returns. `enqueue` is the one of [`Exec::load`].
+    pub fn run(&mut self, inputs: &[&[u8]], enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
+        self.put_inputs(inputs)?;
+        self.run_again(enqueue)
+    }
+
+    /// Copies `inputs` to page-locked memory.
+    pub(super) fn put_inputs(&mut self, inputs: &[&[u8]]) -> Result<()> {
         if inputs.len() != self.inputs.len() {
             return Err(Error::InputCount { expected: self.inputs.len(), found: inputs.len() });
         }
@@ -107,7 +163,29 @@ impl Exec {
             }
             host.memory.contents_mut().copy_from_slice(bytes);
         }
-        let done = enqueue(self).and_then(|()| self.streams[self.origin.0].synchronize().doing(|| "finish an inference".into()));
+        Ok(())
+    }
+
+    /// Runs one inference on the inputs that page-locked memory holds.
+    pub(super) fn run_again(&mut self, mut enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
+        self.finish(|exec| match &exec.graph {
+            Ok(graph) if exec.replay => graph.launch(),
+            _ => enqueue(exec),
+        })
+    }
+
+    /// Whether inferences replay the graph from now on, where there is one.
+    pub fn use_graph(&mut self, replay: bool) {
+        self.replay = replay;
+    }
+
+    /// Enqueues, and waits for the end.
+    pub(super) fn finish(&mut self, enqueue: impl FnOnce(&mut Exec) -> Result<()>) -> Result<()> {
+        let mut done = enqueue(self);
+        if let (Ok(()), Some(end)) = (&done, &self.end) {
+            done = end.record(&self.streams[self.origin.0]).doing(|| "record an event".into());
+        }
+        let done = done.and_then(|()| self.streams[self.origin.0].synchronize().doing(|| "finish an inference".into()));
         if done.is_err() {
             self.settle();
         }
@@ -121,6 +199,10 @@ impl Exec {
 
     /// Enqueues a kernel; `regions` are its arguments.
     pub fn launch(&mut self, stream: Stream, kernel: &Kernel<'_>, regions: &[Region]) -> Result<()> {
+        self.step(Work::Launch, stream, |exec| exec.issue_launch(stream, kernel, regions))
+    }
+
+    fn issue_launch(&self, stream: Stream, kernel: &Kernel<'_>, regions: &[Region]) -> Result<()> {
         let gpu = self.gpu_of(stream)?;
         if let Some(stray) = regions.iter().find(|region| region.gpu != gpu) {
             return Err(Error::Plan(format!("kernel {} on GPU {gpu} reads memory of GPU {}", kernel.name, stray.gpu)));
@@ -141,6 +223,10 @@ impl Exec {
 
     /// Enqueues a copy between GPUs, on a copy stream.
     pub fn copy(&mut self, stream: Stream, from: Region, to: Region) -> Result<()> {
+        self.step(Work::Copy, stream, |exec| exec.issue_copy(stream, from, to))
+    }
+
+    fn issue_copy(&self, stream: Stream, from: Region, to: Region) -> Result<()> {
         if from.bytes != to.bytes || self.gpu_of(stream)? != from.gpu || self.links[stream.0].as_ref().is_none_or(|&(gpu, _)| gpu != to.gpu)
         {
             return Err(Error::Plan(format!("a copy from {from:?} to {to:?} on stream {}", stream.0)));
@@ -149,30 +235,42 @@ impl Exec {
         link.copy(&self.streams[stream.0], self.address(to)?, self.address(from)?, from.bytes as usize)
     }
 
-    /// Enqueues the copy of an input from host memory.
+    /// Enqueues the copy of an input from page-locked host memory, or from its landing.
     pub fn upload(&mut self, stream: Stream, input: usize, to: Region) -> Result<()> {
-        let memory = self.inputs.get(input).map(|host| &host.memory).filter(|memory| memory.bytes() as u64 == to.bytes);
-        let memory = memory.ok_or_else(|| Error::Plan(format!("input {input} does not fit {to:?}")))?;
-        let address = self.address(to)?;
-        self.bind(self.gpu_of(stream)?)?;
-        let cuda = self.streams[stream.0].cu_stream();
-        // SAFETY: both sides hold `to.bytes` and live until all streams are idle.
-        unsafe { sys::cuMemcpyHtoDAsync_v2(address, memory.address() as *const _, to.bytes as usize, cuda) }
-            .result()
-            .doing(|| format!("upload input {input}"))
+        self.uploads.insert((input, to.gpu));
+        self.step(Work::Upload, stream, |exec| {
+            let memory = exec.inputs.get(input).map(|host| &host.memory).filter(|memory| memory.bytes() as u64 == to.bytes);
+            let memory = memory.ok_or_else(|| Error::Plan(format!("input {input} does not fit {to:?}")))?;
+            let (address, bytes) = (exec.address(to)?, to.bytes as usize);
+            exec.bind(exec.gpu_of(stream)?)?;
+            let cuda = exec.streams[stream.0].cu_stream();
+            let landing = exec.input_landing(input, to.gpu);
+            // SAFETY: both sides hold `to.bytes` and live until all streams are idle.
+            let copied = match landing {
+                Some(landing) => unsafe { result::memcpy_dtod_async(address, landing, bytes, cuda) },
+                None => unsafe { sys::cuMemcpyHtoDAsync_v2(address, memory.address() as *const _, bytes, cuda) }.result(),
+            };
+            copied.doing(|| format!("upload input {input}"))
+        })
     }
 
-    /// Enqueues the copy of an output to host memory.
+    /// Enqueues the copy of an output to page-locked host memory, or to its landing.
     pub fn download(&mut self, stream: Stream, output: usize, from: Region) -> Result<()> {
-        let memory = self.outputs.get(output).map(|host| &host.memory).filter(|memory| memory.bytes() as u64 == from.bytes);
-        let memory = memory.ok_or_else(|| Error::Plan(format!("output {output} does not fit {from:?}")))?;
-        let address = self.address(from)?;
-        self.bind(self.gpu_of(stream)?)?;
-        let cuda = self.streams[stream.0].cu_stream();
-        // SAFETY: both sides hold `from.bytes` and live until all streams are idle.
-        unsafe { sys::cuMemcpyDtoHAsync_v2(memory.address() as *mut _, address, from.bytes as usize, cuda) }
-            .result()
-            .doing(|| format!("download output {output}"))
+        self.downloads.insert((output, from.gpu));
+        self.step(Work::Download, stream, |exec| {
+            let memory = exec.outputs.get(output).map(|host| &host.memory).filter(|memory| memory.bytes() as u64 == from.bytes);
+            let memory = memory.ok_or_else(|| Error::Plan(format!("output {output} does not fit {from:?}")))?;
+            let (address, bytes) = (exec.address(from)?, from.bytes as usize);
+            exec.bind(exec.gpu_of(stream)?)?;
+            let cuda = exec.streams[stream.0].cu_stream();
+            let landing = exec.output_landing(output, from.gpu);
+            // SAFETY: both sides hold `from.bytes` and live until all streams are idle.
+            let copied = match landing {
+                Some(landing) => unsafe { result::memcpy_dtod_async(landing, address, bytes, cuda) },
+                None => unsafe { sys::cuMemcpyDtoHAsync_v2(memory.address() as *mut _, address, bytes, cuda) }.result(),
+            };
+            copied.doing(|| format!("download output {output}"))
+        })
     }
 
     /// Marks the work enqueued on `stream` so far.
@@ -200,7 +298,10 @@ impl Exec {
             let (major, minor) = device.capability;
             text += &format!("gpu{gpu}: GPU {} of {}, {} (sm_{major}{minor})\n", device.ordinal, self.placement.found, device.name);
         }
-        let used = self.placement.devices.len();
+        let mut used: Vec<usize> = self.placement();
+        used.sort();
+        used.dedup();
+        let used = used.len();
         if used < self.gpus.len() {
             text += &format!("folded: {} logical GPUs share {used} of the machine\n", self.gpus.len());
         }
@@ -209,10 +310,24 @@ impl Exec {
                 text += &format!("gpu{} to gpu{to}: {}\n", self.gpu_of_stream[stream], link.name());
             }
         }
+        text += &match &self.graph {
+            Ok(graph) => format!("replay: one CUDA graph of {} nodes, over {} streams\n", graph.nodes(), self.streams.len()),
+            Err(reason) => format!("replay: none, the plan is enqueued on {} plain streams ({reason})\n", self.streams.len()),
+        };
         text
     }
 
-    fn gpu_of(&self, stream: Stream) -> Result<usize> {
+    /// Whether the GPUs are virtual ones, whose times mean nothing.
+    pub fn is_virtual(&self) -> bool {
+        self.placement.devices.iter().any(|device| device::is_virtual(&device.name))
+    }
+
+    /// Whether inferences replay a graph.
+    pub fn replays(&self) -> bool {
+        self.replay && self.graph.is_ok()
+    }
+
+    pub(super) fn gpu_of(&self, stream: Stream) -> Result<usize> {
         self.gpu_of_stream.get(stream.0).copied().ok_or_else(|| Error::Plan(format!("no stream {}", stream.0)))
     }
 
@@ -220,8 +335,23 @@ impl Exec {
         self.events.get(event.0).ok_or_else(|| Error::Plan(format!("no event {}", event.0)))
     }
 
+    /// The stream where everything starts and ends.
+    pub(super) fn origin_stream(&self) -> Arc<CudaStream> {
+        self.streams[self.origin.0].clone()
+    }
+
+    /// The context of a logical GPU.
+    pub(super) fn context(&self, gpu: usize) -> &Arc<CudaContext> {
+        &self.placement.devices[self.placement.of_gpu[gpu]].context
+    }
+
+    /// More memory of a logical GPU.
+    pub(super) fn allocate(&self, gpu: usize, bytes: u64) -> Result<DeviceMemory> {
+        memory(&self.placement, gpu, bytes)
+    }
+
     fn bind(&self, gpu: usize) -> Result<()> {
-        self.placement.devices[self.placement.of_gpu[gpu]].context.bind_to_thread().doing(|| "bind a context".into())
+        self.context(gpu).bind_to_thread().doing(|| "bind a context".into())
     }
 
     /// The address of a region, which must lie within its memory.
@@ -258,18 +388,20 @@ fn allocate(layout: &Layout<'_>, placement: &Placement) -> Result<Vec<Gpu>> {
             return Err(Error::OutOfMemory { gpu: device.ordinal, needed, free: free as u64 });
         }
     }
-    let memory = |gpu: usize, bytes: u64| {
-        let device = &placement.devices[placement.of_gpu[gpu]];
-        match DeviceMemory::allocate(&device.context, bytes)? {
-            Some(memory) => Ok(memory),
-            None => {
-                let (free, _) = device.context.mem_get_info().doing(|| "tell its free memory".into())?;
-                Err(Error::OutOfMemory { gpu: device.ordinal, needed: bytes, free: free as u64 })
-            }
-        }
-    };
     let gpu = |(g, gpu): (usize, &super::layout::GpuLayout<'_>)| {
-        Ok(Gpu { arena: memory(g, gpu.arena_bytes)?, weights: memory(g, gpu.weights_bytes)? })
+        Ok(Gpu { arena: memory(placement, g, gpu.arena_bytes)?, weights: memory(placement, g, gpu.weights_bytes)? })
     };
     layout.gpus.iter().enumerate().map(gpu).collect()
+}
+
+/// Memory of a logical GPU.
+fn memory(placement: &Placement, gpu: usize, bytes: u64) -> Result<DeviceMemory> {
+    let device = &placement.devices[placement.of_gpu[gpu]];
+    match DeviceMemory::allocate(&device.context, bytes)? {
+        Some(memory) => Ok(memory),
+        None => {
+            let (free, _) = device.context.mem_get_info().doing(|| "tell its free memory".into())?;
+            Err(Error::OutOfMemory { gpu: device.ordinal, needed: bytes, free: free as u64 })
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! How a tensor gets from one GPU to another.
 //!
 //! For each ordered pair of GPUs between which the plan copies, one of three ways is chosen at load:
-//! * **same**: both logical GPUs are one device: an ordinary copy.
+//! * **same**: both logical GPUs are one device: an ordinary copy. If they have contexts of their own (`Options::separate_contexts`), it is tested like a peer copy.
 //! * **peer**: the devices reach each other's memory: a copy on unified addresses. `cuDeviceCanAccessPeer` alone is not believed (with an IOMMU in the way it
 //!   can say yes while data is lost): two patterns are copied and read back, and any difference means *staged*.
 //! * **staged**: two copies through page-locked host memory. The first runs on the plan's copy stream, on the source GPU; the second on a helper
@@ -18,6 +18,7 @@ use super::memory::{DeviceMemory, Doing, Pinned};
 /// The chosen way.
 pub(super) enum Link {
     Same,
+    Contexts,
     Peer,
     Staged(Box<Staging>),
 }
@@ -35,6 +36,7 @@ impl Link {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Link::Same => "same device",
+            Link::Contexts => "same device, another context",
             Link::Peer => "peer copy",
             Link::Staged(_) => "through host memory",
         }
@@ -49,8 +51,11 @@ impl Link {
         largest: u64,
     ) -> Result<Link> {
         let from = stream.context();
-        if from.ordinal() == to.ordinal() {
+        if from.cu_ctx() == to.cu_ctx() {
             return Ok(Link::Same);
+        }
+        if from.ordinal() == to.ordinal() && carries_data(stream, to, source, target)? {
+            return Ok(Link::Contexts);
         }
         if enable_peer(from, to)? && carries_data(stream, to, source, target)? {
             return Ok(Link::Peer);
@@ -66,7 +71,7 @@ impl Link {
     /// Enqueues a copy on `stream`, which lives on the source GPU.
     pub(super) fn copy(&self, stream: &CudaStream, to: sys::CUdeviceptr, from: sys::CUdeviceptr, bytes: usize) -> Result<()> {
         match self {
-            Link::Same | Link::Peer => {
+            Link::Same | Link::Contexts | Link::Peer => {
                 stream.context().bind_to_thread().doing(|| "bind a context".into())?;
                 // SAFETY: both regions lie within live allocations; the plan orders all accesses.
                 unsafe { result::memcpy_dtod_async(to, from, bytes, stream.cu_stream()) }.doing(|| "copy between GPUs".into())

@@ -6,29 +6,42 @@
 //!
 //! 1. [`Layout`] says what a plan needs: memory, streams, events, kernels, weights. It is plain data, constant in a generated crate.
 //! 2. [`Exec::load`] claims all of it on the GPUs that [`Options`] names, or fails with a typed [`Error`] and leaves nothing behind.
-//! 3. [`Exec::run`] enqueues one inference and waits for the origin stream, where all others have joined.
+//!    The whole plan is captured into one CUDA graph then (`graph.rs`).
+//! 3. [`Exec::run`] replays it and waits for the origin stream, where all other streams have joined. `resident.rs` is the same from and to device memory,
+//!    `timing.rs` the same with a clock.
 //!
 //! Every primitive only enqueues. What may run when is decided by the events of the plan, which hiosc has proved sufficient; the runtime adds
 //! no synchronisation of its own, except around copies that have to pass through host memory (`link.rs`).
 
+pub mod bench;
 pub mod cli;
 mod compile;
 mod device;
 mod dtype;
 mod error;
 mod exec;
+mod gate;
+mod graph;
 mod kernel;
 mod layout;
 mod link;
+pub mod links;
 mod memory;
 pub mod npy;
 pub mod nvrtc;
 mod options;
+mod resident;
+mod timing;
 pub mod weights;
 
+pub use bench::Prediction;
 pub use compile::compile;
+pub use device::is_virtual;
 pub use dtype::{DType, Element, bytes, f16_to_f32, f32_to_f16};
 pub use error::{Error, Result};
 pub use exec::Exec;
+pub use gate::{BEHIND_A_GATE, Gate};
 pub use layout::{Area, Compile, Event, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Stream, StreamLayout};
 pub use options::Options;
+pub use resident::DevicePointer;
+pub use timing::{Span, Timing, Work};

@@ -1,0 +1,17 @@
+#!/bin/sh
+# Packs what a machine with one GPU needs to measure hiosc, where there is no network, no Rust and no CUDA toolkit:
+#   benchmarks/pack.sh FOLDER_OF_MODELS TARGET_FOLDER
+# FOLDER_OF_MODELS holds NAME.onnx (with NAME.weights) and NAME.ref.npz. $HIOSC_NVRTC names the libnvrtc.so.12 to take along (the one of the PyPI package
+# nvidia-cuda-nvrtc-cu12 is one file beside its libnvrtc-builtins); without it, the other machine needs an NVRTC of its own, such as PyTorch's.
+set -eu
+[ $# = 2 ] || { sed -n 2,5p "$0"; exit 2; }
+here=$(cd "$(dirname "$0")" && pwd)
+models=$(cd "$1" && pwd)
+mkdir -p "$2/models" "$2/nvrtc"
+target=$(cd "$2" && pwd)
+cargo build --release --manifest-path "$here/../Cargo.toml"
+cp "${CARGO_TARGET_DIR:-$here/../target}/release/hiosc" "$target/"
+cp "$here/run.sh" "$here/compare.py" "$here/summary.py" "$target/"
+cp -L "$models"/*.onnx "$models"/*.weights "$models"/*.ref.npz "$target/models/" 2>/dev/null || true
+if [ -n "${HIOSC_NVRTC:-}" ]; then cp -L "$(dirname "$HIOSC_NVRTC")"/libnvrtc*.so* "$target/nvrtc/"; fi
+echo "packed $target: copy it to the machine with the GPU, and run ./run.sh there"
