@@ -1,7 +1,7 @@
 // Concatenation in one launch: y[o, :] = x0[o, :] then x1[o, :] ..., where a row of an input is its joined axis and all axes after it.
 //
-// LENGTHS are the row lengths of the inputs, OUTER the number of rows. A thread copies V neighbours: V is 4 if every row length
-// is a multiple of 4. Grid: (elements / (V * THREADS), 1, 1).
+// LENGTHS are the row lengths of the inputs, OUTER the number of rows. A thread copies V neighbours: V elements are 16 bytes if
+// every row length is a multiple of that, else V is 1. Grid: (elements / (V * THREADS), 1, 1).
 #pragma once
 
 #include "index.cuh"
@@ -9,8 +9,8 @@
 namespace hiosc {
 
 // Finds the input that holds column `column` of y's rows, and reads it there.
-template <int V, int BEGIN, int LENGTH, int... LENGTHS, class... Inputs>
-__device__ __forceinline__ void read_joined(float (&to)[V], int row, int column, const float *x, const Inputs *...inputs) {
+template <int V, int BEGIN, int LENGTH, int... LENGTHS, class T, class... Inputs>
+__device__ __forceinline__ void read_joined(T (&to)[V], int row, int column, const T *x, const Inputs *...inputs) {
   if constexpr (sizeof...(LENGTHS) == 0) {
     load(to, x + row * LENGTH + (column - BEGIN));
   } else {
@@ -19,13 +19,13 @@ __device__ __forceinline__ void read_joined(float (&to)[V], int row, int column,
   }
 }
 
-template <int OUTER, int V, int THREADS, int... LENGTHS, class... Inputs>
-__device__ __forceinline__ void concat(float *y, const Inputs *...inputs) {
+template <int OUTER, int V, int THREADS, int... LENGTHS, class T, class... Inputs>
+__device__ __forceinline__ void concat(T *y, const Inputs *...inputs) {
   static_assert(sizeof...(LENGTHS) == sizeof...(Inputs), "a row length for each input");
   constexpr int row_length = (LENGTHS + ...);
   const int i = (blockIdx.x * THREADS + threadIdx.x) * V;
   if (i >= OUTER * row_length) return;
-  float values[V];
+  T values[V];
   read_joined<V, 0, LENGTHS...>(values, i / row_length, i % row_length, inputs...);
   store(y + i, values);
 }

@@ -1,7 +1,7 @@
 // Elements in another order: y[i] = x[Map::at(i)] for transpositions and slices, and a frame around x for paddings.
 //
 //   strided_copy   Dims is y's shape, Strides x's strides over it, neighbouring axes merged where they step as one. A stride may be negative.
-//                  A thread copies V neighbours: V is 4 only if the last axis is a multiple of 4, is contiguous in x, and everything is aligned.
+//                  A thread copies V neighbours: V elements are 16 bytes if the last axis is a multiple of that, is contiguous in x, and everything is aligned; else V is 1.
 //   padded_copy    y's axes, each a PadAxis, outermost first. A thread copies one element.
 // Grid: (elements / (V * THREADS), 1, 1).
 #pragma once
@@ -10,11 +10,11 @@
 
 namespace hiosc {
 
-template <int ELEMENTS, class Dims, class Strides, int FIRST, int V, int THREADS>
-__device__ __forceinline__ void strided_copy(const float *x, float *y) {
+template <int ELEMENTS, class Dims, class Strides, int FIRST, int V, int THREADS, class T>
+__device__ __forceinline__ void strided_copy(const T *x, T *y) {
   const int i = (blockIdx.x * THREADS + threadIdx.x) * V;
   if (i >= ELEMENTS) return;
-  float values[V];
+  T values[V];
   load(values, x + (FIRST + IndexMap<Dims, Strides>::at(i)));
   store(y + i, values);
 }
@@ -46,13 +46,13 @@ template <class Mode, class Axis, class... Axes> __device__ __forceinline__ int 
   else return offset + padded_place<Mode, Axes...>(i % inner, inside);
 }
 
-template <int ELEMENTS, class Mode, unsigned VALUE, int THREADS, class... Axes>
-__device__ __forceinline__ void padded_copy(const float *x, float *y) {
+template <int ELEMENTS, class Mode, unsigned long long VALUE, int THREADS, class... Axes, class T>
+__device__ __forceinline__ void padded_copy(const T *x, T *y) {
   const int i = blockIdx.x * THREADS + threadIdx.x;
   if (i >= ELEMENTS) return;
   bool inside = true;
   const int from = padded_place<Mode, Axes...>(i, inside);
-  y[i] = inside ? x[from] : __uint_as_float(VALUE);
+  y[i] = inside ? x[from] : of_bits<T>(VALUE);
 }
 
 } // namespace hiosc

@@ -1,7 +1,7 @@
 // One scalar expression over inputs that broadcast: y[i] = Expr(x0[map0(i)], x1[map1(i)], ...).
 //
 // Dims is y's shape after neighbouring axes are merged wherever all inputs allow it; the k-th of Strides is a list of the k-th input's
-// strides over those axes, 0 where it broadcasts. A thread computes V neighbours: V is 4 only if the last axis is a multiple of 4
+// strides over those axes, 0 where it broadcasts. Each input, and y, has an element type of its own. A thread computes V neighbours: V is 4 only if the last axis is a multiple of 4
 // and every input's last stride is 0 or 1. Grid: (elements / (V * THREADS), 1, 1).
 #pragma once
 
@@ -10,33 +10,29 @@
 
 namespace hiosc {
 
-// V neighbouring elements of one input.
-template <class Dims, class Strides, int V> __device__ __forceinline__ void read_broadcast(float (&to)[V], const float *x, int i) {
-  const float *from = x + IndexMap<Dims, Strides>::at(i);
+// V neighbouring elements of each input.
+template <class Dims, class Strides, class... More, int V, class T, class... Rest>
+__device__ __forceinline__ void read_broadcast(Lanes<V, T, Rest...> &to, int i, const T *x, const Rest *...rest) {
+  const T *from = x + IndexMap<Dims, Strides>::at(i);
   if constexpr (V == 1 || Last<Strides>::VALUE == 1) {
-    load(to, from);
+    load(to.first, from);
   } else {
     HIOSC_UNROLL
-    for (int v = 0; v < V; ++v) to[v] = *from;
+    for (int v = 0; v < V; ++v) to.first[v] = *from;
   }
+  if constexpr (sizeof...(Rest) > 0) read_broadcast<Dims, More...>(to.rest, i, rest...);
 }
 
-template <class Expr, int ELEMENTS, class Dims, int V, int THREADS, class... Strides, class... Inputs>
-__device__ __forceinline__ void elementwise(float *y, const Inputs *...inputs) {
+template <class Expr, int ELEMENTS, class Dims, int V, int THREADS, class... Strides, class T, class... Inputs>
+__device__ __forceinline__ void elementwise(T *y, const Inputs *...inputs) {
   static_assert(sizeof...(Strides) == sizeof...(Inputs), "a list of strides for each input");
-  constexpr int count = sizeof...(Inputs) > 0 ? sizeof...(Inputs) : 1;
   const int i = (blockIdx.x * THREADS + threadIdx.x) * V;
   if (i >= ELEMENTS) return;
-  float x[count][V], out[V];
-  int input = 0;
-  (read_broadcast<Dims, Strides, V>(x[input++], inputs, i), ...);
+  Lanes<V, Inputs...> x;
+  T out[V];
+  if constexpr (sizeof...(Inputs) > 0) read_broadcast<Dims, Strides...>(x, i, inputs...);
   HIOSC_UNROLL
-  for (int v = 0; v < V; ++v) {
-    float point[count];
-    HIOSC_UNROLL
-    for (int k = 0; k < count; ++k) point[k] = x[k][v];
-    out[v] = Expr::eval(point);
-  }
+  for (int v = 0; v < V; ++v) out[v] = Expr::eval(point(x, v));
   store(y + i, out);
 }
 

@@ -50,37 +50,4 @@ namespace hiosc {
 
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-// a * b + c in one rounding, on both sides; without the instruction a CPU rounds twice rather than call a slow function.
-__device__ __forceinline__ float fma(float a, float b, float c) {
-#if HIOSC_GPU || defined(__FMA__) || defined(__aarch64__)
-  return fmaf(a, b, c);
-#else
-  return a * b + c;
-#endif
-}
-
-// N neighbouring floats between memory and registers; both ends of a vector access are aligned to 16 bytes where N is a multiple of 4.
-template <int N> __device__ __forceinline__ void load(float (&to)[N], const float *from) {
-  if constexpr (HIOSC_GPU && N % 4 == 0) {
-    HIOSC_UNROLL
-    for (int i = 0; i < N; i += 4) {
-      const float4 v = *reinterpret_cast<const float4 *>(from + i);
-      to[i] = v.x, to[i + 1] = v.y, to[i + 2] = v.z, to[i + 3] = v.w;
-    }
-  } else {
-    HIOSC_UNROLL
-    for (int i = 0; i < N; ++i) to[i] = from[i];
-  }
-}
-
-template <int N> __device__ __forceinline__ void store(float *to, const float (&from)[N]) {
-  if constexpr (HIOSC_GPU && N % 4 == 0) {
-    HIOSC_UNROLL
-    for (int i = 0; i < N; i += 4) *reinterpret_cast<float4 *>(to + i) = make_float4(from[i], from[i + 1], from[i + 2], from[i + 3]);
-  } else {
-    HIOSC_UNROLL
-    for (int i = 0; i < N; ++i) to[i] = from[i];
-  }
-}
-
 } // namespace hiosc

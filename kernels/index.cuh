@@ -1,7 +1,7 @@
 // Index arithmetic over shapes known at compile time.
 #pragma once
 
-#include "hiosc.cuh"
+#include "types.cuh"
 
 namespace hiosc {
 

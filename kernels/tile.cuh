@@ -8,7 +8,7 @@
 // enough. Each output is summed in ascending order of k by one thread, so results do not depend on how blocks are scheduled.
 #pragma once
 
-#include "hiosc.cuh"
+#include "expr.cuh"
 
 namespace hiosc {
 
@@ -120,23 +120,24 @@ __device__ __forceinline__ void multiply_all(float (&sum)[Tile::TM][Tile::TN], i
   }
 }
 
+// V neighbours of each input.
+template <int V> __device__ __forceinline__ void read_neighbours(Lanes<V> &, int) {}
+template <int V, class T, class... Rest>
+__device__ __forceinline__ void read_neighbours(Lanes<V, T, Rest...> &to, int at, const T *x, const Rest *...rest) {
+  load(to.first, x + at);
+  read_neighbours(to.rest, at, rest...);
+}
+
 // V finished sums of neighbouring outputs: reads the epilogue's further inputs at `at`, applies the epilogue, writes y.
-template <class Epilogue, int V, class... More>
-__device__ __forceinline__ void finish(const float *sums, int at, float *y, const More *...more) {
-  float x[V][1 + sizeof...(More)], out[V];
-  int input = 0;
+template <class Epilogue, int V, class Sum, class T, class... More>
+__device__ __forceinline__ void finish(const Sum *sums, int at, T *y, const More *...more) {
+  Lanes<V, Sum, More...> x;
+  T out[V];
   HIOSC_UNROLL
-  for (int v = 0; v < V; ++v) x[v][0] = sums[v];
-  [[maybe_unused]] const auto read = [&](const float *from) {
-    float values[V];
-    load(values, from + at);
-    ++input;
-    HIOSC_UNROLL
-    for (int v = 0; v < V; ++v) x[v][input] = values[v];
-  };
-  (read(more), ...);
+  for (int v = 0; v < V; ++v) x.first[v] = sums[v];
+  read_neighbours(x.rest, at, more...);
   HIOSC_UNROLL
-  for (int v = 0; v < V; ++v) out[v] = Epilogue::eval(x[v]);
+  for (int v = 0; v < V; ++v) out[v] = Epilogue::eval(point(x, v));
   store(y + at, out);
 }
 

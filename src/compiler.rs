@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use crate::cost::{CostTable, Target};
 use crate::emit::{self, Check, Crate, Written};
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Constant, DType, Graph, Scalar, Tensor};
 use crate::kernel::{self, KernelMode, Shipped};
 use crate::plan::Plan;
 use crate::schedule::{self, Algorithm, LinkMode, Problem, Schedule, Timeline};
@@ -36,6 +36,7 @@ pub struct Compiler {
     algorithm: Option<String>,
     no_fuse: Vec<String>,
     shapes: BTreeMap<String, Vec<usize>>,
+    constants: BTreeMap<String, import::Literal>,
     check: bool,
     kernels: KernelMode,
 }
@@ -95,6 +96,7 @@ impl Compiler {
             algorithm: None,
             no_fuse: Vec::new(),
             shapes: BTreeMap::new(),
+            constants: BTreeMap::new(),
             check: true,
             kernels: KernelMode::Auto,
         }
@@ -155,6 +157,12 @@ impl Compiler {
         self
     }
 
+    /// Fixes an input to a value: it is an input no more, and all that follows from it is computed now.
+    pub fn constant(mut self, input: &str, value: import::Literal) -> Compiler {
+        self.constants.insert(input.into(), value);
+        self
+    }
+
     /// Whether the crate carries an input with its reference output (on by default; the reference costs one inference on the CPU).
     pub fn check(mut self, check: bool) -> Compiler {
         self.check = check;
@@ -173,7 +181,7 @@ impl Compiler {
         let target = self.target()?;
         let algorithm = self.algorithm.as_deref().map(str::parse::<Algorithm>).transpose()?;
 
-        let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone() })?;
+        let model = import::import(&self.model, &import::Options { shapes: self.shapes.clone(), constants: self.constants.clone() })?;
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
         clock.lap("fuse");
@@ -352,13 +360,14 @@ fn choose(candidates: &[Candidate], wanted: Option<Algorithm>) -> usize {
 
 /// An input made from a fixed seed, and what tract computes from it.
 fn reference(model: &import::Model, graph: &Graph) -> Result<Check> {
-    let inputs: Vec<Vec<f32>> = graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t).elements())).collect();
+    let inputs: Vec<Constant> = graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t))).collect();
     let outputs = model.reference(&inputs)?;
     Ok(Check { inputs, outputs })
 }
 
-/// `n` values with mean 0 and deviation 1, roughly normal (the sum of four uniform ones), from splitmix64 of `seed`.
-fn check_input(seed: u64, n: u64) -> Vec<f32> {
+/// Values for an input, from splitmix64 of `seed`. Floating-point numbers have mean 0 and deviation 1 and are roughly normal (the sum of four uniform ones).
+/// Integers are 0 or 1: small, not negative, and valid as an index into any axis of two elements or more. Truth values are true as often as false.
+fn check_input(seed: u64, tensor: &Tensor) -> Constant {
     let uniform = |i: u64| {
         let mut z = (seed << 40).wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -366,7 +375,15 @@ fn check_input(seed: u64, n: u64) -> Vec<f32> {
         ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32 - 0.5
     };
     let deviation = (4.0f32 / 12.0).sqrt();
-    (0..n).map(|i| (0..4).map(|j| uniform(4 * i + j)).sum::<f32>() / deviation).collect()
+    let normal = |i: u64| (0..4).map(|j| uniform(4 * i + j)).sum::<f32>() / deviation;
+    let n = tensor.elements();
+    if tensor.dtype == DType::F32 {
+        return (0..n).map(normal).collect::<Vec<f32>>().into();
+    }
+    let value = |i: u64| if tensor.dtype.is_float() { f64::from(normal(i)) } else { f64::from(u8::from(uniform(i) > 0.0)) };
+    let size = tensor.dtype.bytes() as usize;
+    let bytes: Vec<u8> = (0..n).flat_map(|i| Scalar::from_f64(tensor.dtype, value(i)).bits().to_le_bytes()[..size].to_vec()).collect();
+    Constant::from_bytes(tensor.dtype, &bytes)
 }
 
 /// Times each room.

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod run;
 pub mod schedule;
 
+pub mod inspect;
 mod summary;
 pub mod verify;
 pub mod vgpu;

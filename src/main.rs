@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hiosc::import::{self, Literal};
+use hiosc::inspect::inspect;
 use hiosc::kernel::KernelMode;
 use hiosc::verify::{self, verify};
 use hiosc::{Compiler, Error};
@@ -26,6 +28,8 @@ struct Cli {
 enum Command {
     /// Build a generated crate's own check and run it: on the GPUs, or on virtual GPUs where there are none.
     Verify(Verify),
+    /// Say what a model is made of and what would be refused, before compiling it.
+    Inspect(Inspect),
     /// Compare scheduling algorithms on models, or on scheduling graphs in text form.
     Schedule(schedule_command::Schedule),
 }
@@ -64,6 +68,9 @@ struct Compile {
     /// Shape of an input: NAME:1x3x224x224.
     #[arg(long, value_name = "NAME:SHAPE", value_parser = shape)]
     shapes: Vec<(String, Vec<usize>)>,
+    /// Fix an input to the values in a .npy file: it is an input no more. For axes, bounds, flags.
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = constant)]
+    constant: Vec<(String, PathBuf)>,
     /// Ship kernels compiled, as sources, or compiled where NVRTC is found.
     #[arg(long, default_value = "auto")]
     kernels: Kernels,
@@ -79,6 +86,22 @@ struct Compile {
     /// Print the seconds spent in each room.
     #[arg(long)]
     timings: bool,
+}
+
+#[derive(Args)]
+struct Inspect {
+    /// The model.
+    #[arg(value_name = "MODEL.onnx")]
+    model: PathBuf,
+    /// Shape of an input: NAME:1x3x224x224.
+    #[arg(long, value_name = "NAME:SHAPE", value_parser = shape)]
+    shapes: Vec<(String, Vec<usize>)>,
+    /// Fix an input to the values in a .npy file: it is an input no more.
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = constant)]
+    constant: Vec<(String, PathBuf)>,
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Args)]
@@ -128,10 +151,17 @@ fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     Ok((name.to_string(), dims.ok_or_else(|| format!("{shape:?} is not a shape such as 1x3x224x224"))?))
 }
 
+/// `NAME=FILE.npy`
+fn constant(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE.npy, for example axes=axes.npy")?;
+    Ok((name.to_string(), file.into()))
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Some(Command::Verify(args)) => run_verify(args),
+        Some(Command::Inspect(args)) => run_inspect(args),
         Some(Command::Schedule(args)) => schedule_command::run(args),
         None => run_compile(cli.compile),
     };
@@ -183,6 +213,9 @@ fn run_compile(args: Compile) -> anyhow::Result<()> {
     for (name, shape) in &args.shapes {
         compiler = compiler.shape(name, shape);
     }
+    for (name, file) in &args.constant {
+        compiler = compiler.constant(name, Literal::from_npy(file)?);
+    }
 
     let mut out = std::io::stdout().lock();
     let Some(folder) = args.output else {
@@ -218,6 +251,19 @@ fn dump(planned: &hiosc::compiler::Planned, rooms: &[Room]) -> String {
         (Room::Plan, planned.plan.text(&planned.graph)),
     ];
     texts.into_iter().filter(|(room, _)| rooms.contains(room)).map(|(_, text)| text).collect()
+}
+
+fn run_inspect(args: Inspect) -> anyhow::Result<()> {
+    let mut options = import::Options { shapes: args.shapes.into_iter().collect(), ..Default::default() };
+    for (name, file) in args.constant {
+        options.constants.insert(name, Literal::from_npy(&file)?);
+    }
+    let inspection = inspect(&args.model, &options)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        return Ok(writeln!(out, "{:#}", inspection.json())?);
+    }
+    Ok(write!(out, "{inspection}")?)
 }
 
 fn run_verify(args: Verify) -> anyhow::Result<()> {

@@ -11,16 +11,19 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{SafeTensors, tensor::TensorView};
 
 use crate::error::{Error, Result};
+use crate::graph::DType;
+use crate::run::runtime::npy;
 use crate::{cache, vgpu};
 
-/// An output passes if its largest difference is at most this share of the largest reference value.
+/// An output of floating-point numbers passes if its largest difference is at most this share of the largest reference value; any other must be equal.
 pub const TOLERANCE: f32 = 1e-3;
 
 /// How to verify.
@@ -41,10 +44,12 @@ pub struct Options {
 pub struct OutputReport {
     /// ONNX name.
     pub name: String,
-    /// Largest absolute difference; NaN if there is one on one side only.
+    /// Largest absolute difference; infinite if there is a NaN on one side only.
     pub difference: f32,
     /// Largest absolute value of the reference.
     pub scale: f32,
+    /// The difference that passes.
+    pub allowed: f32,
 }
 
 /// What a verification found; all outputs are within [`TOLERANCE`].
@@ -105,7 +110,7 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
         let found = run(&mut command, &saved)?;
         match &first {
             None => first = Some(found.clone()),
-            Some(first) if !same_bits(first, &found) => {
+            Some(first) if *first != found => {
                 return Err(Error::Mismatch(format!("order of execution {seed} gives other bits than order 0: a race")));
             }
             Some(_) => {}
@@ -121,9 +126,9 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
 }
 
 impl OutputReport {
-    /// Whether the difference is within [`TOLERANCE`]; NaN is not.
+    /// Whether the difference is allowed.
     pub fn passes(&self) -> bool {
-        self.difference <= TOLERANCE * self.scale
+        self.difference <= self.allowed
     }
 }
 
@@ -131,7 +136,7 @@ impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for output in &self.outputs {
             let verdict = if output.passes() { "ok" } else { "WRONG" };
-            let limit = TOLERANCE * output.scale;
+            let limit = output.allowed;
             writeln!(f, "verify     {verdict}: {} differs by at most {:.2e} (allowed {limit:.2e})", output.name, output.difference)?;
         }
         let orders = if self.seeds > 1 { format!(", same bits in {} orders of execution", self.seeds) } else { String::new() };
@@ -180,16 +185,17 @@ impl About {
     }
 }
 
-/// Values by key (`in:NAME`, `out:NAME`).
-type Values = BTreeMap<String, Vec<f32>>;
+/// Type and bytes by key (`in:NAME`, `out:NAME`).
+type Values = BTreeMap<String, (DType, Vec<u8>)>;
 
 fn read(path: &Path) -> Result<Values> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let broken = |message: String| Error::Model { path: path.to_path_buf(), message };
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
     let values = tensors.iter().map(|(name, tensor)| {
-        let values = tensor.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-        (tensor.dtype() == Dtype::F32).then(|| (name.to_string(), values)).ok_or_else(|| broken(format!("{name} is not f32")))
+        let dtype = DType::of_stored(tensor.dtype());
+        let dtype = dtype.ok_or_else(|| broken(format!("{name} is {:?}, which no tensor of a model can be", tensor.dtype())))?;
+        Ok((name.to_string(), (dtype, tensor.data().to_vec())))
     });
     values.collect()
 }
@@ -201,20 +207,22 @@ fn convert(npz: &Path, about: &About, to: &Path) -> Result<PathBuf> {
         .chain(about.outputs.iter().map(|n| ("out", n)))
         .map(|(side, name)| (format!("{side}:{name}"), format!("{side}:{}", name.replace('/', "_"))))
         .collect();
-    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
+    let mut tensors: Vec<(String, DType, Vec<usize>, Vec<u8>)> = Vec::new();
     for (key, stored) in keys {
         let broken = |message: String| Error::Model { path: npz.to_path_buf(), message };
         if !archive.array_names().any(|name| name == stored) {
             let names: Vec<_> = archive.array_names().collect();
             return Err(broken(format!("has no {stored:?}; it holds {}", names.join(", "))));
         }
-        let array = archive.by_name(&stored).map_err(|e| broken(format!("{stored}: {e}")))?;
-        let array = array.ok_or_else(|| broken(format!("{stored} cannot be read")))?;
-        let shape = array.shape().iter().map(|&d| d as usize).collect();
-        let values = array.into_vec::<f32>().map_err(|e| broken(format!("{stored} must be f32: {e}")))?;
-        tensors.push((key, shape, values.iter().flat_map(|v| v.to_le_bytes()).collect()));
+        let mut file = Vec::new();
+        let entry = npyz::npz::file_name_from_array_name(&stored);
+        let mut entry = archive.zip_archive().by_name(&entry).map_err(|e| broken(format!("{stored}: {e}")))?;
+        entry.read_to_end(&mut file).map_err(|e| broken(format!("{stored}: {e}")))?;
+        let (dtype, shape, values) = npy::open(&file).map_err(|message| broken(format!("{stored}: {message}")))?;
+        tensors.push((key, dtype, shape, values));
     }
-    let views = tensors.iter().map(|(key, shape, bytes)| TensorView::new(Dtype::F32, shape.clone(), bytes).map(|view| (key, view)));
+    let views =
+        tensors.iter().map(|(key, dtype, shape, bytes)| TensorView::new(dtype.stored(), shape.clone(), bytes).map(|view| (key, view)));
     let text = |e: safetensors::SafeTensorError| Error::internal("verify", e.to_string());
     let views = views.collect::<Result<Vec<_>, _>>().map_err(text)?;
     let bytes = safetensors::serialize(views, None).map_err(text)?;
@@ -228,25 +236,19 @@ fn compare(expected: &Values, found: &Values, about: &About) -> Result<Vec<Outpu
         let (Some(expected), Some(found)) = (expected.get(&key), found.get(&key)) else {
             return Err(Error::Mismatch(format!("output {name:?} is not in the reference, or was not computed")));
         };
-        if expected.len() != found.len() {
-            return Err(Error::Mismatch(format!("output {name:?} has {} values, the reference {}", found.len(), expected.len())));
+        let ((wanted, reference), (dtype, bytes)) = (expected, found);
+        if dtype != wanted {
+            return Err(Error::Mismatch(format!("output {name:?} is {}, the reference {}", dtype.name(), wanted.name())));
         }
-        // equal infinities differ by nothing; a NaN on one side, or an infinity, stays visible
-        let difference = |(a, b): (&f32, &f32)| if a == b || (a.is_nan() && b.is_nan()) { 0.0 } else { (a - b).abs() };
-        let worst = |m: f32, d: f32| if m.is_nan() || d.is_nan() { f32::NAN } else { m.max(d) };
-        Ok(OutputReport {
-            name: name.clone(),
-            difference: expected.iter().zip(found).map(difference).fold(0.0, worst),
-            scale: expected.iter().filter(|v| v.is_finite()).fold(0.0, |m, v| m.max(v.abs())),
-        })
+        if reference.len() != bytes.len() {
+            let elements = |bytes: &[u8]| bytes.len() as u64 / dtype.bytes();
+            return Err(Error::Mismatch(format!("output {name:?} has {} values, the reference {}", elements(bytes), elements(reference))));
+        }
+        let (difference, scale) = dtype.difference(bytes, reference);
+        let allowed = if dtype.is_float() { f64::from(TOLERANCE) * scale } else { 0.0 };
+        Ok(OutputReport { name: name.clone(), difference: difference as f32, scale: scale as f32, allowed: allowed as f32 })
     };
     about.outputs.iter().map(report).collect()
-}
-
-fn same_bits(a: &Values, b: &Values) -> bool {
-    let bits = |values: &Values| values.iter().map(|(k, v)| (k.clone(), v.iter().map(|x| x.to_bits()).collect())).collect();
-    let (a, b): (BTreeMap<String, Vec<u32>>, BTreeMap<String, Vec<u32>>) = (bits(a), bits(b));
-    a == b
 }
 
 /// GPUs that the driver offers; 0 without a driver.

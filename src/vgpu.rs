@@ -26,10 +26,11 @@
 //! | `HIOSC_VGPU_SEED` | draws the order of execution | 0 |
 //! | `HIOSC_VGPU_THREADS` | threads that share the blocks of a launch | processors |
 //! | `HIOSC_VGPU_STRICT` | 1: waiting for an event never recorded is an error, not a warning | 0 |
+//! | `HIOSC_VGPU_REFUSE` | refuse `capture`, `capture-across` (contexts) or `instantiate`, though possible | |
 //! | `HIOSC_VGPU_TRACE` | file that gets a line for each operation executed | |
 //! | `HIOSC_VGPU_KERNELS` | folders of compiled kernels, separated by `:` | |
 //!
-//! **Limits.** Linux with glibc. Graph capture, managed memory and cooperative launches answer `CUDA_ERROR_NOT_SUPPORTED`. Pointers among a kernel's
+//! **Limits.** Linux with glibc. Managed memory and cooperative launches answer `CUDA_ERROR_NOT_SUPPORTED`. Pointers among a kernel's
 //! arguments are not checked, though an access past the end of the last buffer of an allocation usually stops the program. A call to the driver
 //! from a host function is refused.
 

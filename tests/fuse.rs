@@ -1,12 +1,15 @@
 //! Import and fuse: the lowered graph computes what tract computes, and so does the fused one, for every rule alone and all together.
 
 mod common;
+#[path = "fuse/loops.rs"]
+mod loops;
 
 use common::interpret::interpret;
-use common::onnx::{Attr, Model};
-use common::{random, relative_error};
+use common::onnx::{self, Attr, Model};
+use common::{number, random, relative_error};
 use hiosc::fuse::{RULES, fuse};
-use hiosc::graph::{Graph, OpKind};
+use hiosc::graph::{Constant, Graph, OpKind};
+use hiosc::ids::TensorId;
 use hiosc::import::{self, import};
 
 /// Imports `model`, and compares tract, the lowered graph, and the fused graph with each rule left out. Gives the fully fused graph.
@@ -14,8 +17,15 @@ fn check(name: &str, model: Model) -> Graph {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = model.save(folder.path(), name);
     let model = import(&path, &import::Options::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let inputs: Vec<Vec<f32>> =
-        model.graph.inputs.iter().enumerate().map(|(i, &t)| random(i as u64, model.graph.tensor(t).elements() as usize)).collect();
+    // numbers in (-4, 4) in the input's type: what f32 gives is exact in the others up to truncation
+    let input = |(i, &t): (usize, &TensorId)| {
+        let tensor = model.graph.tensor(t);
+        let values = random(i as u64, tensor.elements() as usize);
+        let scale = if tensor.dtype.is_float() { 1.0 } else { 4.0 };
+        let cast = |v: f32| number::Number::float((scale * v).into()).cast(tensor.dtype, number::Rounding::Rounded);
+        number::constant(tensor.dtype, &values.into_iter().map(cast).collect::<Vec<_>>())
+    };
+    let inputs: Vec<Constant> = model.graph.inputs.iter().enumerate().map(input).collect();
     let expected = model.reference(&inputs).expect("a reference");
     let agrees = |graph: &Graph, what: &str| {
         for (found, expected) in interpret(graph, &inputs).iter().zip(&expected) {
@@ -299,12 +309,30 @@ fn what_has_no_form_here_is_refused_with_its_reason() {
     let refused = |name: &str, model: Model| {
         import(&model.save(folder.path(), name), &import::Options::default()).err().expect("not supported").to_string()
     };
-    let model = Model::new().input("x", &[4]).output("y", &[4]).weight("zero", &[1], vec![0.0]);
-    let error = refused("truth", model.node("Less", &["x", "zero"], "y", &[]));
-    assert!(error.contains("outputs of type Bool are not supported yet"), "{error}");
-    let model = Model::new().input("x", &[4]).output("y", &[4]).node("Cast", &["x"], "i", &[Attr::Int("to", 6)]);
-    let error = refused("integers", model.node("Cast", &["i"], "y", &[Attr::Int("to", 1)]));
-    assert!(error.contains("I32"), "{error}");
+    let model = Model::new().input("x", &[4]).output_of(8, "y", &[4]).node("Cast", &["x"], "y", &[Attr::Int("to", 8)]);
+    let error = refused("text", model);
+    assert!(error.contains("String") && error.contains("/y/Cast"), "{error}");
+}
+
+#[test]
+fn values_of_many_types() {
+    let to = |dtype: i32| [Attr::Int("to", dtype.into())];
+    let model = Model::new().input("x", &[4]).output_of(onnx::BOOL, "y", &[4]).weight("zero", &[1], vec![0.0]);
+    check("truth", model.node("Less", &["x", "zero"], "y", &[]));
+    let model = Model::new().input("x", &[4, 9]).output("y", &[4, 9]).weight("four", &[], vec![4.5]).node("Mul", &["x", "four"], "v", &[]);
+    let graph = check("truncated", model.node("Cast", &["v"], "i", &to(onnx::I32)).node("Cast", &["i"], "y", &to(1)));
+    assert_eq!(kinds(&graph), ["elementwise f32(i32(mul(x0, 4.5)))"], "{graph}");
+    let model = Model::new().input_of(onnx::I64, "x", &[3, 4]).input_of(onnx::I64, "z", &[3, 1]).ints("two", &[2]).ints("axes", &[1]);
+    let model = model.output_of(onnx::I64, "y", &[3, 1]).output_of(onnx::I64, "q", &[3, 4]).output_of(onnx::I64, "m", &[3, 4]);
+    let model = model.node("Mul", &["x", "two"], "d", &[]).node("Add", &["d", "z"], "s", &[]).node("Div", &["s", "two"], "q", &[]);
+    check("integers", model.node("ReduceSum", &["s", "axes"], "y", &[]).node("Mod", &["s", "two"], "m", &[]));
+    let model = Model::new().input_of(onnx::BOOL, "a", &[5]).input_of(onnx::BOOL, "b", &[5]).input("x", &[5]).output("y", &[5]);
+    let model = model.node("Xor", &["a", "b"], "c", &[]).node("And", &["a", "c"], "d", &[]).node("Not", &["d"], "e", &[]);
+    let graph = check("logic", model.node("Where", &["e", "a_number", "x"], "y", &[]).weight("a_number", &[1], vec![2.0]));
+    assert_eq!(graph.operators.len(), 1, "{graph}");
+    let model = Model::new().input_of(onnx::F16, "x", &[2, 6]).output_of(onnx::F16, "y", &[6, 2]).output("z", &[2, 6]);
+    let model = model.node("Abs", &["x"], "a", &[]).node("Sqrt", &["a"], "s", &[]).node("Cast", &["s"], "z", &to(1));
+    check("half", model.node("Transpose", &["s"], "y", &[Attr::Ints("perm", &[1, 0])]));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use common::small::{Compiled, compiled, inputs};
 use hiosc::Error;
+use hiosc::graph::Constant;
 use hiosc::run::runtime::Options;
 use hiosc::run::{Session, run};
 use hiosc::schedule::Algorithm;
@@ -76,36 +77,36 @@ fn too_few_gpus_is_an_error_with_a_remedy() {
 fn right() {
     let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let mut session = Session::load(&graph, &costs, &plan, &shipped, &Options::default()).expect("it loads");
     println!("{}", session.summary());
-    let found = session.run(&slices).expect("it runs");
+    let found = session.run(&inputs).expect("it runs");
     for (found, expected) in found.iter().zip(common::interpret::interpret(&graph, &inputs)) {
         let error = common::relative_error(found, &expected);
         assert!(error < 1e-5, "{error}");
     }
-    let other: Vec<Vec<f32>> = inputs.iter().map(|v| v.iter().map(|x| -x).collect()).collect();
-    session.run(&other.iter().map(Vec::as_slice).collect::<Vec<_>>()).expect("it runs again");
-    assert_eq!(session.run(&slices).expect("and again"), found);
+    let other: Vec<Constant> = inputs.iter().map(|v| Constant::F32(v.f32().expect("f32").iter().map(|x| -x).collect())).collect();
+    session.run(&other).expect("it runs again");
+    assert_eq!(session.run(&inputs).expect("and again"), found);
 }
 
 fn sessions() {
     let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
     let load = |options: Options| Session::load(&graph, &costs, &plan, &shipped, &options).expect("it loads");
     let free = || cudarc::driver::CudaContext::new(0).and_then(|context| context.mem_get_info()).expect("its free memory").0;
     let before = free();
     let (mut one, mut two, mut folded) =
         (load(Options::default()), load(Options::default().gpus(&[1, 0])), load(Options::default().gpus(&[0, 0])));
     assert!(free() < before);
-    let expected = one.run(&slices).expect("it runs");
-    assert_eq!(two.run(&slices).expect("it runs"), expected);
-    assert_eq!(folded.run(&slices).expect("it runs"), expected);
-    let short = one.run(&[slices[0], &slices[1][1..]]).expect_err("too short").to_string();
+    let expected = one.run(&inputs).expect("it runs");
+    assert_eq!(two.run(&inputs).expect("it runs"), expected);
+    assert_eq!(folded.run(&inputs).expect("it runs"), expected);
+    let short = one.run(&[inputs[0].clone(), inputs[1].f32().expect("f32")[1..].to_vec().into()]).expect_err("too short").to_string();
     assert_eq!(short, "GPU: input `type` has shape 1x24x8x8: expected 1536 elements, found 1535");
-    assert!(one.run(&slices[..1]).is_err());
-    assert_eq!(one.run(&slices).expect("a refused call does no harm"), expected);
+    assert!(one.run(&inputs[..1]).is_err());
+    let other = one.run(&[inputs[0].clone(), Constant::I32([0; 1536].into())]).expect_err("another type").to_string();
+    assert_eq!(other, "input `type` has type f32, and i32 was given");
+    assert_eq!(one.run(&inputs).expect("a refused call does no harm"), expected);
     std::thread::spawn(move || drop((one, two, folded))).join().expect("dropped in another thread");
     assert_eq!(free(), before);
 }
@@ -113,14 +114,13 @@ fn sessions() {
 fn too_few_gpus() {
     let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
     let inputs = inputs(&graph);
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
-    let refused = run(&graph, &costs, &plan, &shipped, &Options::default(), &slices).expect_err("one GPU is not two");
+    let refused = run(&graph, &costs, &plan, &shipped, &Options::default(), &inputs).expect_err("one GPU is not two");
     assert!(matches!(refused, Error::Device(_)));
     assert_eq!(
         refused.to_string(),
         "GPU: the plan uses 2 GPUs, and the machine has 1: put several on one with Options::gpus(&[0, 0]) (--gpus 0,0), or let it fold them with Options::fold(true) (--fold)"
     );
-    let folded = run(&graph, &costs, &plan, &shipped, &Options::default().fold(true), &slices).expect("folded, it runs");
+    let folded = run(&graph, &costs, &plan, &shipped, &Options::default().fold(true), &inputs).expect("folded, it runs");
     let expected = common::interpret::interpret(&graph, &inputs);
     assert!(folded.iter().zip(&expected).all(|(a, b)| common::relative_error(a, b) < 1e-5));
 }

@@ -58,7 +58,7 @@ const KERNELS: [(&str, &str); 3] = [
 type Scenario = fn() -> Result<(), DriverError>;
 
 /// What runs in the child processes.
-const SCENARIOS: [(&str, Scenario); 15] = [
+const SCENARIOS: [(&str, Scenario); 14] = [
     ("devices", devices),
     ("pipeline", || pipeline(true)),
     ("pipeline-without-wait", || pipeline(false)),
@@ -68,7 +68,6 @@ const SCENARIOS: [(&str, Scenario); 15] = [
     ("limits", limits),
     ("handles", handles),
     ("copies", copies),
-    ("capture", capture),
     ("defaults", defaults),
     ("unequal", unequal),
     ("null-stream", null_stream),
@@ -236,6 +235,8 @@ fn bad_settings_are_named() {
         ("HIOSC_VGPU_SEED", "18446744073709551616"),
         ("HIOSC_VGPU_THREADS", "0"),
         ("HIOSC_VGPU_STRICT", "yes"),
+        ("HIOSC_VGPU_REFUSE", "everything"),
+        ("HIOSC_VGPU_REFUSE", "capture,"),
     ] {
         let Some(output) = child("defaults", &[(name, value)]) else { return };
         let err = String::from_utf8_lossy(&output.stderr);
@@ -599,20 +600,6 @@ fn copies() -> Result<(), DriverError> {
 fn copies_are_checked() {
     let Some((_, err)) = run("copies", &[("HIOSC_VGPU_PEER", "0-1")]) else { return };
     assert!(err.contains("hiosc-vgpu: warning: a copy on GPU 0 reaches memory of GPU 1 without peer access"), "{err}");
-}
-
-fn capture() -> Result<(), DriverError> {
-    let s = context(0)?.new_stream()?;
-    let begun = s.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
-    assert_eq!(failure(begun), CUresult::CUDA_ERROR_NOT_SUPPORTED);
-    assert_eq!(s.capture_status()?, sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE);
-    s.alloc_zeros::<f32>(1)?;
-    s.synchronize()
-}
-
-#[test]
-fn graph_capture_is_refused() {
-    run("capture", &[]);
 }
 
 /// In this process, without LD_LIBRARY_PATH: the driver and NVRTC that a client finds by name are ours.

@@ -74,6 +74,7 @@ constexpr int warpSize = 32;
 template <class T> static inline T __ldg(const T *p) { return *p; }
 static inline float __int_as_float(int v) { float r; std::memcpy(&r, &v, sizeof r); return r; }
 static inline float __uint_as_float(unsigned v) { float r; std::memcpy(&r, &v, sizeof r); return r; }
+static inline double __longlong_as_double(long long v) { double r; std::memcpy(&r, &v, sizeof r); return r; }
 static inline int __float_as_int(float v) { int r; std::memcpy(&r, &v, sizeof r); return r; }
 static inline unsigned __float_as_uint(float v) { unsigned r; std::memcpy(&r, &v, sizeof r); return r; }
 static inline float rsqrtf(float v) { return 1.0f / sqrtf(v); }

@@ -21,8 +21,10 @@
   X(217, CUDA_ERROR_PEER_ACCESS_UNSUPPORTED, "peer access is not supported between these two devices")                                     \
   X(301, CUDA_ERROR_FILE_NOT_FOUND, "file not found")                                                                                      \
   X(400, CUDA_ERROR_INVALID_HANDLE, "invalid resource handle")                                                                             \
+  X(401, CUDA_ERROR_ILLEGAL_STATE, "the operation cannot be performed in the present state")                                               \
   X(500, CUDA_ERROR_NOT_FOUND, "named symbol not found")                                                                                   \
   X(600, CUDA_ERROR_NOT_READY, "device not ready")                                                                                         \
+  X(700, CUDA_ERROR_ILLEGAL_ADDRESS, "an illegal memory access was encountered")                                                           \
   X(704, CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED, "peer access is already enabled")                                                         \
   X(705, CUDA_ERROR_PEER_ACCESS_NOT_ENABLED, "peer access has not been enabled")                                                           \
   X(708, CUDA_ERROR_PRIMARY_CONTEXT_ACTIVE, "the primary context is active")                                                               \
@@ -30,6 +32,15 @@
   X(713, CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED, "pointer does not correspond to a registered memory region")                               \
   X(800, CUDA_ERROR_NOT_PERMITTED, "operation not permitted")                                                                              \
   X(801, CUDA_ERROR_NOT_SUPPORTED, "operation not supported")                                                                              \
+  X(900, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "operation not permitted when stream is capturing")                                        \
+  X(901, CUDA_ERROR_STREAM_CAPTURE_INVALIDATED, "operation failed due to a previous error during capture")                                 \
+  X(902, CUDA_ERROR_STREAM_CAPTURE_MERGE, "operation would result in a merge of separate capture sequences")                               \
+  X(903, CUDA_ERROR_STREAM_CAPTURE_UNMATCHED, "capture was not ended in the same stream as it began")                                      \
+  X(904, CUDA_ERROR_STREAM_CAPTURE_UNJOINED, "capturing stream has unjoined work")                                                         \
+  X(905, CUDA_ERROR_STREAM_CAPTURE_ISOLATION, "dependency created on uncaptured work in another stream")                                   \
+  X(906, CUDA_ERROR_STREAM_CAPTURE_IMPLICIT, "operation would make the legacy stream depend on a capturing blocking stream")               \
+  X(907, CUDA_ERROR_CAPTURED_EVENT, "operation not permitted on an event last recorded in a capturing stream")                             \
+  X(908, CUDA_ERROR_STREAM_CAPTURE_WRONG_THREAD, "attempt to terminate a thread-local capture sequence from another thread")               \
   X(999, CUDA_ERROR_UNKNOWN, "unknown error")
 
 enum CUresult : int {

@@ -308,6 +308,7 @@ CUAPI cuCtxSynchronize() {
   HIOSC_ENTER;
   ContextPtr context = m.current();
   HIOSC_CHECK(context, CUDA_ERROR_INVALID_CONTEXT);
+  HIOSC_ALLOW(m.may_synchronise_context(context->handle));
   return m.drain(entry.lock, context->handle);
 }
 

@@ -44,6 +44,7 @@ static CUresult load(CUmodule *out, const void *image) {
   HIOSC_CHECK(out && image, CUDA_ERROR_INVALID_VALUE);
   ContextPtr context = m.current();
   HIOSC_CHECK(context, CUDA_ERROR_INVALID_CONTEXT);
+  HIOSC_ALLOW(m.unsafe_call());
   if (CUresult refused = check_image(m.options.capability[size_t(context->device)], image)) return refused;
   ModulePtr module = m.modules.add(std::make_shared<Module>());
   module->context = context->handle;
@@ -67,6 +68,7 @@ CUAPI cuModuleUnload(CUmodule handle) {
   HIOSC_ENTER;
   ModulePtr module = m.modules.find(handle);
   HIOSC_CHECK(module, CUDA_ERROR_INVALID_HANDLE);
+  HIOSC_ALLOW(m.unsafe_call());
   for (auto &[name, function] : module->functions) m.functions.items.erase(function);
   m.modules.items.erase(module->handle);
   return CUDA_SUCCESS;
@@ -252,9 +254,10 @@ CUresult launch(CUfunction function_handle, hiosc_dim3 grid, hiosc_dim3 block, u
   const hiosc_kernel_entry *kernel = function->kernel;
   HIOSC_CHECK(parameters || !kernel->param_count, CUDA_ERROR_INVALID_VALUE);
   for (uint32_t i = 0; i < kernel->param_count; i++) HIOSC_CHECK(parameters[i], CUDA_ERROR_INVALID_VALUE);
+  HIOSC_ALLOW(m.may_enqueue(*stream));
   auto launch = std::make_shared<Launch>(kernel, grid, block, shared, parameters);
   m.enqueue(*stream, std::string("kernel ") + kernel->name + " grid " + text(grid) + " block " + text(block),
-            [&m, launch] { launch->run(*m.pool); });
+            [&m, launch] { launch->run(*m.pool); }, {}, [&m, handle = function->handle] { return m.functions.find(handle) != nullptr; });
   return CUDA_SUCCESS;
 }
 

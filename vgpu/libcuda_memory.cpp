@@ -20,6 +20,7 @@ CUAPI cuMemAlloc_v2(CUdeviceptr *out, size_t bytes) {
   HIOSC_ENTER;
   ContextPtr context = m.current();
   HIOSC_CHECK(context, CUDA_ERROR_INVALID_CONTEXT);
+  HIOSC_ALLOW(m.unsafe_call());
   return allocate(entry, out, bytes, *context);
 }
 
@@ -28,6 +29,7 @@ CUAPI cuMemFree_v2(CUdeviceptr address) {
   if (!address) return CUDA_SUCCESS;
   Allocation *allocation = m.memory.starting_at(address);
   HIOSC_CHECK(allocation && allocation->device >= 0 && !allocation->freed, CUDA_ERROR_INVALID_VALUE);
+  HIOSC_ALLOW(m.unsafe_call());
   allocation->freed = true;
   m.drain(entry.lock); // a real driver waits here, too
   m.memory.release(address);
@@ -38,6 +40,7 @@ CUAPI cuMemAllocAsync(CUdeviceptr *out, size_t bytes, CUstream handle) {
   HIOSC_ENTER;
   StreamPtr stream = m.stream(handle);
   HIOSC_CHECK(stream, CUDA_ERROR_INVALID_HANDLE);
+  if (stream->capture) return m.invalidate(*stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   ContextPtr context = m.contexts.find(stream->context);
   HIOSC_CHECK(context, CUDA_ERROR_INVALID_CONTEXT);
   return allocate(entry, out, bytes, *context);
@@ -49,6 +52,8 @@ CUAPI cuMemFreeAsync(CUdeviceptr address, CUstream handle) {
   StreamPtr stream = m.stream(handle);
   HIOSC_CHECK(stream, CUDA_ERROR_INVALID_HANDLE);
   if (!address) return CUDA_SUCCESS;
+  if (stream->capture) return m.invalidate(*stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+  HIOSC_ALLOW(m.may_enqueue(*stream));
   Allocation *allocation = m.memory.starting_at(address);
   HIOSC_CHECK(allocation && allocation->device >= 0 && !allocation->freed, CUDA_ERROR_INVALID_VALUE);
   allocation->freed = true;
@@ -85,6 +90,7 @@ static CUresult allocate_host(void **out, size_t bytes) {
   HIOSC_CHECK(out && bytes, CUDA_ERROR_INVALID_VALUE);
   ContextPtr context = m.current();
   HIOSC_CHECK(context, CUDA_ERROR_INVALID_CONTEXT);
+  HIOSC_ALLOW(m.unsafe_call());
   Allocation *allocation = m.memory.allocate(bytes, -1, context->handle);
   HIOSC_CHECK(allocation, CUDA_ERROR_OUT_OF_MEMORY);
   *out = reinterpret_cast<void *>(allocation->base);
@@ -99,6 +105,7 @@ static CUresult free_host(void *address, bool registered) {
   HIOSC_ENTER;
   Allocation *allocation = m.memory.starting_at(uint64_t(address));
   bool known = allocation && allocation->device < 0 && !allocation->freed && allocation->registered == registered;
+  HIOSC_ALLOW(m.unsafe_call());
   HIOSC_CHECK(known, registered ? CUDA_ERROR_HOST_MEMORY_NOT_REGISTERED : CUDA_ERROR_INVALID_VALUE);
   allocation->freed = true;
   m.drain(entry.lock);
@@ -113,6 +120,7 @@ CUAPI cuMemHostRegister_v2(void *address, size_t bytes, unsigned) {
   HIOSC_CHECK(address && bytes && uint64_t(address) + bytes > uint64_t(address), CUDA_ERROR_INVALID_VALUE);
   ContextPtr context = m.current();
   HIOSC_CHECK(context, CUDA_ERROR_INVALID_CONTEXT);
+  HIOSC_ALLOW(m.unsafe_call());
   HIOSC_CHECK(!m.memory.overlaps(uint64_t(address), bytes), CUDA_ERROR_HOST_MEMORY_ALREADY_REGISTERED);
   m.memory.register_host(address, bytes, context->handle);
   return CUDA_SUCCESS;
@@ -212,7 +220,7 @@ struct Copy {
   size_t bytes;
   Side to = Side::Any, from = Side::Any;
   bool synchronous = false; // the host waits, except between devices
-  bool peer = false;        // cuMemcpyPeer*: needs no peer access
+  bool peer = false;        // cuMemcpyPeer*: needs no peer access, cannot be captured
 };
 
 // The one way all copies go. Pageable source memory is read now, as a driver stages it; pageable destination memory is written before
@@ -222,7 +230,9 @@ CUresult copy(Entry &entry, const StreamPtr &stream, const Copy &c) {
   HIOSC_CHECK(stream, CUDA_ERROR_INVALID_HANDLE);
   ContextPtr context = m.contexts.find(stream->context);
   HIOSC_CHECK(context, CUDA_ERROR_INVALID_CONTEXT);
+  HIOSC_ALLOW(m.may_enqueue(*stream));
   if (!c.bytes) return CUDA_SUCCESS;
+  if (stream->capture && c.peer) return m.invalidate(*stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   Range to = look_up(m, c.destination, c.bytes, c.to), from = look_up(m, c.source, c.bytes, c.from);
   HIOSC_CHECK(to.valid && from.valid, CUDA_ERROR_INVALID_VALUE);
   if (!c.peer)
@@ -233,6 +243,8 @@ CUresult copy(Entry &entry, const StreamPtr &stream, const Copy &c) {
   std::string what = "copy " + place(from) + " -> " + place(to) + ", " + size_text(c.bytes);
   bool host_to_host = to.device < 0 && from.device < 0, device_to_device = to.device >= 0 && from.device >= 0;
   bool waits = (c.synchronous && !device_to_device) || (to.device < 0 && !to.pinned) || (host_to_host && !(to.pinned && from.pinned));
+  bool pageable = (to.device < 0 && !to.pinned) || (from.device < 0 && !from.pinned);
+  if (stream->capture && pageable) return m.invalidate(*stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
   void *destination = reinterpret_cast<void *>(c.destination);
   const void *source = reinterpret_cast<const void *>(c.source);
   size_t bytes = c.bytes;
@@ -241,7 +253,8 @@ CUresult copy(Entry &entry, const StreamPtr &stream, const Copy &c) {
     auto staged = std::make_shared<std::vector<char>>(static_cast<const char *>(source), static_cast<const char *>(source) + bytes);
     done = m.enqueue(*stream, what, [=] { memcpy(destination, staged->data(), bytes); });
   } else {
-    done = m.enqueue(*stream, what, [=] { memmove(destination, source, bytes); });
+    auto sound = [&m, c] { return look_up(m, c.destination, c.bytes, c.to).valid && look_up(m, c.source, c.bytes, c.from).valid; };
+    done = m.enqueue(*stream, what, [=] { memmove(destination, source, bytes); }, {}, sound);
   }
   return waits ? m.wait_for(entry.lock, done) : CUDA_SUCCESS;
 }
@@ -249,6 +262,8 @@ CUresult copy(Entry &entry, const StreamPtr &stream, const Copy &c) {
 CUresult copy_now(const Copy &c) {
   HIOSC_ENTER;
   HIOSC_CHECK(m.current(), CUDA_ERROR_INVALID_CONTEXT);
+  if (StreamPtr legacy = m.stream(nullptr)) HIOSC_ALLOW(m.may_enqueue(*legacy));
+  HIOSC_ALLOW(m.unsafe_call());
   Copy synchronous = c;
   synchronous.synchronous = true;
   return copy(entry, m.stream(nullptr), synchronous);
@@ -293,6 +308,7 @@ CUAPI cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, CUstream str
 CUAPI cuMemcpyPeer(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context, size_t bytes) {
   HIOSC_ENTER;
   HIOSC_CHECK(m.current(), CUDA_ERROR_INVALID_CONTEXT);
+  HIOSC_ALLOW(m.unsafe_call());
   return copy_peer(entry, m.stream(nullptr), to, to_context, from, from_context, bytes);
 }
 CUAPI cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, CUcontext from_context, size_t bytes, CUstream stream) {
@@ -313,10 +329,11 @@ template <class T> static CUresult fill(CUdeviceptr to, T value, size_t count, C
   Range range = look_up(m, to, count * sizeof(T), Side::Device);
   HIOSC_CHECK(range.valid, CUDA_ERROR_INVALID_VALUE);
   if (CUresult refused = reachable(m, *context, range)) return refused;
+  HIOSC_ALLOW(m.may_enqueue(*stream));
   m.enqueue(*stream, "fill gpu" + std::to_string(range.device) + ", " + size_text(count * sizeof(T)), [=] {
     T *words = reinterpret_cast<T *>(to);
     for (size_t i = 0; i < count; i++) words[i] = value;
-  });
+  }, {}, [&m, to, count] { return look_up(m, to, count * sizeof(T), Side::Device).valid; });
   return CUDA_SUCCESS;
 }
 

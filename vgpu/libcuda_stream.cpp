@@ -1,4 +1,4 @@
-// The driver's calls on streams and events, and graph capture, which is not there yet.
+// The driver's calls on streams and events.
 #include "machine.h"
 
 static CUresult create(CUstream *out, unsigned flags, int priority) {
@@ -19,6 +19,7 @@ CUAPI cuStreamDestroy_v2(CUstream handle) {
   HIOSC_CHECK(stream, CUDA_ERROR_INVALID_HANDLE);
   ContextPtr context = m.contexts.find(stream->context);
   HIOSC_CHECK(!context || context->legacy != stream, CUDA_ERROR_INVALID_HANDLE);
+  if (stream->capture) m.invalidate(*stream->capture, CUDA_SUCCESS);
   m.streams.items.erase(uint64_t(handle));
   m.scheduler.retire(stream); // what it still holds runs later, as on a real driver
   return CUDA_SUCCESS;
@@ -28,6 +29,7 @@ CUAPI cuStreamSynchronize(CUstream handle) {
   HIOSC_ENTER;
   StreamPtr stream = m.stream(handle);
   HIOSC_CHECK(stream, CUDA_ERROR_INVALID_HANDLE);
+  HIOSC_ALLOW(m.may_wait(*stream));
   return m.scheduler.run_until(entry.lock, [&] { return m.idle(*stream); }) ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
 }
 
@@ -35,6 +37,7 @@ CUAPI cuStreamQuery(CUstream handle) {
   HIOSC_ENTER;
   StreamPtr stream = m.stream(handle);
   HIOSC_CHECK(stream, CUDA_ERROR_INVALID_HANDLE);
+  HIOSC_ALLOW(m.may_wait(*stream));
   m.scheduler.poll(entry.lock);
   return m.idle(*stream) ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
@@ -72,7 +75,19 @@ CUAPI cuStreamWaitEvent(CUstream stream_handle, CUevent event_handle, unsigned f
   StreamPtr stream = m.stream(stream_handle);
   EventPtr event = m.events.find(event_handle);
   HIOSC_CHECK(stream && event, CUDA_ERROR_INVALID_HANDLE);
+  HIOSC_ALLOW(m.may_enqueue(*stream));
   std::string name = "event " + std::to_string(event->number);
+  bool external = flags & 1;
+  if (external) {
+    HIOSC_CHECK(stream->capture, CUDA_ERROR_INVALID_VALUE); // only a capture has an outside
+    GraphNode node;
+    node.what = "wait " + name;
+    node.awaits = event;
+    m.capture_node(*stream, std::move(node));
+    return CUDA_SUCCESS;
+  }
+  if (event->capture) return m.wait_captured(stream, *event);
+  if (stream->capture) return m.invalidate(*stream->capture, CUDA_ERROR_STREAM_CAPTURE_ISOLATION);
   if (!event->record) {
     warn("stream %llu waits for %s, which was never recorded: the wait does nothing", (unsigned long long)stream->number, name.c_str());
     return m.options.strict ? CUDA_ERROR_INVALID_VALUE : CUDA_SUCCESS;
@@ -86,6 +101,7 @@ CUAPI cuLaunchHostFunc(CUstream handle, void (*function)(void *), void *data) {
   HIOSC_CHECK(function, CUDA_ERROR_INVALID_VALUE);
   StreamPtr stream = m.stream(handle);
   HIOSC_CHECK(stream, CUDA_ERROR_INVALID_HANDLE);
+  HIOSC_ALLOW(m.may_enqueue(*stream));
   m.enqueue(*stream, "host function", [=] { function(data); });
   return CUDA_SUCCESS;
 }
@@ -108,23 +124,41 @@ CUAPI cuEventDestroy_v2(CUevent handle) {
   return m.events.items.erase(uint64_t(handle)) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
-static CUresult record(CUevent event_handle, CUstream stream_handle) {
+static CUresult record(CUevent event_handle, CUstream stream_handle, bool external) {
   HIOSC_ENTER;
   StreamPtr stream = m.stream(stream_handle);
   EventPtr event = m.events.find(event_handle);
   HIOSC_CHECK(stream && event && stream->context == event->context, CUDA_ERROR_INVALID_HANDLE);
-  event->record = m.enqueue(*stream, "record event " + std::to_string(event->number), nullptr);
+  HIOSC_ALLOW(m.may_enqueue(*stream));
+  std::string what = "record event " + std::to_string(event->number);
+  if (external) {
+    HIOSC_CHECK(stream->capture, CUDA_ERROR_INVALID_VALUE);
+    GraphNode node;
+    node.what = what;
+    node.records = event; // at each launch
+    m.capture_node(*stream, std::move(node));
+    return CUDA_SUCCESS;
+  }
+  event->capture = stream->capture;
+  event->frontier = stream->frontier;
+  event->record = stream->capture ? nullptr : m.enqueue(*stream, what, nullptr);
   return CUDA_SUCCESS;
 }
-CUAPI cuEventRecord(CUevent event, CUstream stream) { return record(event, stream); }
+CUAPI cuEventRecord(CUevent event, CUstream stream) { return record(event, stream, false); }
 CUAPI cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned flags) {
-  return flags <= 1 ? record(event, stream) : CUDA_ERROR_INVALID_VALUE;
+  return flags <= 1 ? record(event, stream, flags) : CUDA_ERROR_INVALID_VALUE;
+}
+
+// The host asks for an event, which must not be one of a capture.
+static CUresult may_ask(Machine &m, const Event &event) {
+  return event.capture ? m.invalidate(*event.capture, CUDA_ERROR_CAPTURED_EVENT) : CUDA_SUCCESS;
 }
 
 CUAPI cuEventSynchronize(CUevent handle) {
   HIOSC_ENTER;
   EventPtr event = m.events.find(handle);
   HIOSC_CHECK(event, CUDA_ERROR_INVALID_HANDLE);
+  HIOSC_ALLOW(may_ask(m, *event));
   return event->record ? m.wait_for(entry.lock, event->record) : CUDA_SUCCESS;
 }
 
@@ -132,6 +166,8 @@ CUAPI cuEventQuery(CUevent handle) {
   HIOSC_ENTER;
   EventPtr event = m.events.find(handle);
   HIOSC_CHECK(event, CUDA_ERROR_INVALID_HANDLE);
+  HIOSC_ALLOW(may_ask(m, *event));
+  HIOSC_ALLOW(m.unsafe_call());
   if (event->record && !event->record->done) m.scheduler.poll(entry.lock);
   return !event->record || event->record->done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
 }
@@ -140,7 +176,10 @@ static CUresult elapsed(float *milliseconds, CUevent start_handle, CUevent end_h
   HIOSC_ENTER;
   HIOSC_CHECK(milliseconds, CUDA_ERROR_INVALID_VALUE);
   EventPtr start = m.events.find(start_handle), end = m.events.find(end_handle);
-  HIOSC_CHECK(start && end && start->record && end->record, CUDA_ERROR_INVALID_HANDLE);
+  HIOSC_CHECK(start && end, CUDA_ERROR_INVALID_HANDLE);
+  HIOSC_ALLOW(may_ask(m, *start));
+  HIOSC_ALLOW(may_ask(m, *end));
+  HIOSC_CHECK(start->record && end->record, CUDA_ERROR_INVALID_HANDLE);
   HIOSC_CHECK(!((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING), CUDA_ERROR_INVALID_HANDLE);
   HIOSC_CHECK(start->record->done && end->record->done, CUDA_ERROR_NOT_READY);
   *milliseconds = float((end->record->seconds - start->record->seconds) * 1e3);
@@ -148,28 +187,3 @@ static CUresult elapsed(float *milliseconds, CUevent start_handle, CUevent end_h
 }
 CUAPI cuEventElapsedTime(float *milliseconds, CUevent start, CUevent end) { return elapsed(milliseconds, start, end); }
 CUAPI cuEventElapsedTime_v2(float *milliseconds, CUevent start, CUevent end) { return elapsed(milliseconds, start, end); }
-
-// Graph capture: not supported yet, and said so; nothing is ever capturing.
-CUAPI cuStreamBeginCapture_v2(CUstream, int) { return CUDA_ERROR_NOT_SUPPORTED; }
-CUAPI cuStreamEndCapture(CUstream, CUgraph *graph) {
-  if (graph) *graph = nullptr;
-  return CUDA_ERROR_NOT_SUPPORTED;
-}
-CUAPI cuStreamIsCapturing(CUstream handle, int *status) {
-  HIOSC_ENTER;
-  HIOSC_CHECK(status, CUDA_ERROR_INVALID_VALUE);
-  HIOSC_CHECK(m.stream(handle), CUDA_ERROR_INVALID_HANDLE);
-  *status = 0;
-  return CUDA_SUCCESS;
-}
-CUAPI cuStreamGetCaptureInfo_v2(CUstream handle, int *status, uint64_t *, CUgraph *, void **, size_t *) {
-  return cuStreamIsCapturing(handle, status);
-}
-CUAPI cuThreadExchangeStreamCaptureMode(int *mode) { return mode ? CUDA_SUCCESS : CUDA_ERROR_INVALID_VALUE; }
-CUAPI cuGraphCreate(CUgraph *, unsigned) { return CUDA_ERROR_NOT_SUPPORTED; }
-CUAPI cuGraphInstantiateWithFlags(CUgraphExec *, CUgraph, unsigned long long) { return CUDA_ERROR_NOT_SUPPORTED; }
-CUAPI cuGraphInstantiateWithParams(CUgraphExec *, CUgraph, void *) { return CUDA_ERROR_NOT_SUPPORTED; }
-CUAPI cuGraphLaunch(CUgraphExec, CUstream) { return CUDA_ERROR_NOT_SUPPORTED; }
-CUAPI cuGraphUpload(CUgraphExec, CUstream) { return CUDA_ERROR_NOT_SUPPORTED; }
-CUAPI cuGraphDestroy(CUgraph) { return CUDA_ERROR_NOT_SUPPORTED; }
-CUAPI cuGraphExecDestroy(CUgraphExec) { return CUDA_ERROR_NOT_SUPPORTED; }

@@ -58,6 +58,7 @@ ContextPtr Machine::new_context(int device, unsigned flags, bool is_primary) {
 
 void Machine::destroy_context(Lock &lock, const ContextPtr &context) {
   drain(lock); // streams of other contexts may still use its memory
+  may_synchronise_context(context->handle); // invalidates captures that it takes part in
   auto erase = [&](auto &table, auto on_erase) {
     for (auto it = table.items.begin(); it != table.items.end();) {
       if (it->second->context == context->handle) {
@@ -77,7 +78,16 @@ void Machine::destroy_context(Lock &lock, const ContextPtr &context) {
   contexts.items.erase(context->handle);
 }
 
-CompletionPtr Machine::enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after) {
+CompletionPtr Machine::enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after,
+                               std::function<bool()> sound) {
+  if (stream.capture) {
+    GraphNode node;
+    node.what = std::move(what);
+    node.run = std::move(run);
+    node.sound = std::move(sound);
+    capture_node(stream, std::move(node));
+    return nullptr;
+  }
   auto pending = [&](const Stream &other) {
     if (other.last && !other.last->done) after.push_back(other.last);
   };

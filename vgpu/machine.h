@@ -7,7 +7,7 @@
 // Strict where a real driver leaves things undefined or late: handles are never reused, so that a stale one is refused; the ranges of
 // copies are checked; copies between devices need the peer access that the program must have asked for.
 //
-// Calls that graph capture and managed memory need are there and answer CUDA_ERROR_NOT_SUPPORTED.
+// Calls on managed memory are there and answer CUDA_ERROR_NOT_SUPPORTED.
 //
 // One mutex guards everything; it is released while an operation runs.
 #pragma once
@@ -16,6 +16,7 @@
 #include <set>
 #include <string>
 
+#include "capture.h"
 #include "cuda_abi.h"
 #include "kernels.h"
 #include "memory.h"
@@ -38,7 +39,9 @@ struct Event {
   uint64_t number = 0;
   uint64_t context = 0;
   unsigned flags = 0;
-  CompletionPtr record; // the latest; none: never recorded
+  CompletionPtr record;             // the latest; none: never recorded, or recorded in a capture
+  std::shared_ptr<Capture> capture; // the one it was last recorded in
+  std::vector<size_t> frontier;     // what it stands for there
 };
 using EventPtr = std::shared_ptr<Event>;
 
@@ -95,8 +98,11 @@ struct Machine {
   Table<Event> events{0x53};
   Table<Module> modules{0x54};
   Table<Function> functions{0x55};
+  Table<Graph> graphs{0x57};
+  Table<GraphExec> graph_execs{0x58};
+  std::map<uint64_t, std::shared_ptr<Capture>> captures; // those not ended
   std::vector<uint64_t> primary; // context of each device, or 0
-  uint64_t stream_count = 0, event_count = 0;
+  uint64_t stream_count = 0, event_count = 0, capture_count = 0;
 
   bool device_exists(CUdevice device) const { return device >= 0 && device < options.count; }
   ContextPtr current() const;              // of the calling thread
@@ -105,11 +111,24 @@ struct Machine {
   ContextPtr new_context(int device, unsigned flags, bool primary);
   void destroy_context(Lock &lock, const ContextPtr &context);
 
-  // Appends an operation, with the implicit order between the NULL stream and the blocking streams of its context.
-  CompletionPtr enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after = {});
+  // Appends an operation, with the implicit order between the NULL stream and the blocking streams of its context. In a capture it becomes a node
+  // instead, and there is no completion; `sound` is then asked at each launch. Callers ask `may_enqueue` first.
+  CompletionPtr enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after = {},
+                        std::function<bool()> sound = nullptr);
   CUresult wait_for(Lock &lock, const CompletionPtr &completion);
   CUresult drain(Lock &lock);                   // every stream of every device
   CUresult drain(Lock &lock, uint64_t context); // every stream of a context
+
+  // Captures (capture.h). Each of these is CUDA_SUCCESS, or why not; a refusal may invalidate captures.
+  CUresult may_enqueue(const Stream &stream);
+  CUresult may_wait(const Stream &stream); // for the host
+  CUresult may_synchronise_context(uint64_t context);
+  CUresult unsafe_call(); // one that may synchronise
+  CUresult wait_captured(const StreamPtr &stream, const Event &event);
+  void capture_node(Stream &stream, GraphNode node);
+  CUresult invalidate(Capture &capture, CUresult why);
+  void end_capture(Capture &capture);
+
   bool idle(const Stream &stream) const { return stream.operations.empty(); }
 };
 
@@ -134,6 +153,11 @@ struct Entry {
 #define HIOSC_CHECK(condition, result)                                                                                                     \
   do {                                                                                                                                     \
     if (!(condition)) return result;                                                                                                       \
+  } while (0)
+
+#define HIOSC_ALLOW(call)                                                                                                                  \
+  do {                                                                                                                                     \
+    if (CUresult why_not = (call)) return why_not;                                                                                         \
   } while (0)
 
 template <class H> H as_handle(uint64_t value) { return reinterpret_cast<H>(value); }

@@ -102,6 +102,17 @@ std::string Options::read() {
     if (strcmp(v, "0") && strcmp(v, "1")) return mistake("HIOSC_VGPU_STRICT", v, "0 or 1");
     strict = *v == '1';
   }
+  if (const char *v = environment("HIOSC_VGPU_REFUSE")) {
+    for (const char *at = v;; at++) {
+      size_t length = strcspn(at, ",");
+      std::string what(at, length);
+      if (what != "capture" && what != "capture-across" && what != "instantiate")
+        return mistake("HIOSC_VGPU_REFUSE", v, "a list of capture, capture-across, instantiate");
+      refuse.insert(what);
+      at += length;
+      if (!*at) break;
+    }
+  }
   if (const char *v = environment("HIOSC_VGPU_TRACE")) trace = v;
   return {};
 }

@@ -49,6 +49,8 @@ struct Stream {
   int priority = 0;
   std::deque<Operation> operations;
   CompletionPtr last; // of the operation enqueued last
+  std::shared_ptr<struct Capture> capture; // the one it takes part in (capture.h)
+  std::vector<size_t> frontier;            // what the next captured node depends on
 };
 using StreamPtr = std::shared_ptr<Stream>;
 

@@ -34,7 +34,7 @@ use super::device::DeviceModel;
 use super::target::Target;
 use super::{CostTable, Nanos, OperatorCost};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, OpKind, Operator};
+use crate::graph::{Graph, Index, OpKind, Operator};
 use crate::ids::{OpId, TensorId};
 use crate::kernel::{self, Kernel};
 
@@ -124,11 +124,35 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
         OpKind::Elementwise(e) => output * e.expr.operations() as f64,
         // Maximum, difference, exponential, sum, quotient.
         OpKind::Softmax { .. } => output * 5.0,
+        OpKind::Index(index) => comparisons(*index, graph, operator),
+        OpKind::CumSum(_) => output,
+        // An activation counts as four operations, as in a softmax.
+        OpKind::Cell(_) => output * 15.0,
         OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,
     };
+    if let OpKind::Index(Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. }) = operator.kind {
+        // of what it reads from, as much as it writes
+        let bytes = |t: TensorId| graph.tensor(t).bytes() as f64;
+        let read = operator.inputs.iter().skip(1).map(|&t| bytes(t)).sum::<f64>();
+        return Work { flops, bytes: read + 2.0 * operator.outputs.iter().map(|&t| bytes(t)).sum::<f64>() };
+    }
     let roots: BTreeSet<TensorId> = operator.inputs.iter().chain(&operator.outputs).map(|&t| graph.root(t)).collect();
     let bytes = roots.iter().map(|&t| graph.tensor(t).bytes() as f64).sum();
     Work { flops, bytes }
+}
+
+/// Indices that are compared, elements that are looked at: see the texts of `scatter.cuh` and `order.cuh`.
+fn comparisons(index: Index, graph: &Graph, operator: &Operator) -> f64 {
+    let shape = |input: usize| operator.inputs.get(input).map_or(&[][..], |&t| &graph.tensor(t).shape);
+    let elements = |shape: &[usize]| shape.iter().map(|&d| d as f64).product::<f64>();
+    let along = |shape: &[usize], axis: usize| shape.get(axis).map_or(1.0, |&d| d as f64);
+    match index {
+        Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. } => 0.0,
+        Index::ScatterElements { axis, .. } => elements(shape(0)) * along(shape(1), axis),
+        Index::ScatterNd { .. } => elements(shape(0)) * elements(&shape(1)[..shape(1).len().saturating_sub(1)]),
+        Index::TopK { axis, .. } => elements(shape(0)) * along(shape(0), axis),
+        Index::ArgMax { .. } => elements(shape(0)),
+    }
 }
 
 /// Blocks of `kernel` that fit on one SM at a time; `None` if not even one does.

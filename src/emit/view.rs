@@ -11,7 +11,7 @@ use super::Input;
 use super::names::{Names, line, package};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{DType, Graph};
 use crate::ids::{BufferId, EventId, GpuId, StreamId, TensorId};
 use crate::kernel::Kernel;
 use crate::plan::{Operand, Plan, SectionKind, Step, StreamKind};
@@ -69,6 +69,13 @@ struct Port {
     index: usize,
     field: String,
     onnx: String,
+    /// `DType::F32`, and what stands for it in Rust.
+    dtype: String,
+    rust: &'static str,
+    /// `f32`, or what the Rust type does not say.
+    element: &'static str,
+    /// `values`, or what they are.
+    values: &'static str,
     shape: String,
     extents: String,
     elements: u64,
@@ -209,6 +216,10 @@ fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<Port> {
             index,
             field: names.field(&tensor.name),
             onnx: format!("{:?}", tensor.name),
+            dtype: format!("{:?}", tensor.dtype),
+            rust: if tensor.dtype == DType::F16 { "u16" } else { tensor.dtype.name() },
+            element: tensor.dtype.name(),
+            values: if tensor.dtype == DType::F16 { "half-precision values, as bit patterns" } else { "values" },
             shape: tensor.shape_text(),
             extents: tensor.shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(", "),
             elements: tensor.elements(),

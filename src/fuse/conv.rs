@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::{MAX_OPERATIONS, Patch, Replacement, Uses, new_constant};
-use crate::graph::{Binary, Constant, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Tensor};
+use crate::graph::{Binary, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Tensor};
 use crate::ids::{OpId, TensorId};
 
 /// `fold-scale`: convolution, then a product by a constant per channel.
@@ -37,13 +37,13 @@ pub fn bias(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
         OpKind::MatMul(matmul) => std::mem::replace(&mut matmul.bias, true),
         _ => return None,
     };
-    let values = if has_bias {
+    let values: Vec<f32> = if has_bias {
         graph.constant_f32(operator.inputs[2])?.iter().zip(added.iter()).map(|(a, b)| a + b).collect()
     } else {
         added.to_vec()
     };
     let name = format!("{}.bias", operator.name);
-    let constant = Tensor { name, dtype: DType::F32, shape: vec![values.len()], origin: Origin::Constant(Constant::F32(values.into())) };
+    let constant = Tensor { name, dtype: DType::F32, shape: vec![values.len()], origin: Origin::Constant(values.into()) };
     operator.inputs.truncate(2);
     operator.inputs.push(new_constant(graph, 0));
     Some(replaced(graph, op, producer, operator, vec![constant]))
@@ -124,7 +124,7 @@ fn per_channel(graph: &Graph, uses: &Uses, op: OpId, wanted: Binary) -> Option<(
 
 /// The constant `id` with other values.
 fn renewed(graph: &Graph, id: TensorId, values: Vec<f32>) -> Tensor {
-    Tensor { origin: Origin::Constant(Constant::F32(values.into())), ..graph.tensor(id).clone() }
+    Tensor { origin: Origin::Constant(values.into()), ..graph.tensor(id).clone() }
 }
 
 /// `operator` (the changed `producer`) takes the place of `op`. It writes `op`'s output where that has its own output's shape.

@@ -52,7 +52,7 @@ fn mark(expr: &Expr, used: &mut [bool]) {
     match expr {
         Expr::Input(i) => used[*i] = true,
         Expr::Const(_) => {}
-        Expr::Unary(_, a) => mark(a, used),
+        Expr::Cast(_, a) | Expr::Unary(_, a) => mark(a, used),
         Expr::Binary(_, a, b) => {
             mark(a, used);
             mark(b, used);

@@ -16,6 +16,7 @@ pub fn into_window(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     let source = graph.operator(graph.producer(framed)?);
     let OpKind::Pad(pad) = &source.kind else { return None };
     let PadMode::Constant(value) = pad.mode else { return None };
+    let value = value.f32()?;
     let ([0, 0, top, left], [0, 0, bottom, right]) = (&pad.before[..], &pad.after[..]) else { return None };
     if graph.root(framed) != framed {
         return None; // seen under another shape

@@ -9,11 +9,11 @@ pub fn mean(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let OpKind::Elementwise(e) = &product.kind else { return None };
     let factor = match &e.expr {
         Expr::Binary(Binary::Mul, a, b) => match (&**a, &**b) {
-            (Expr::Input(0), Expr::Const(c)) | (Expr::Const(c), Expr::Input(0)) => *c,
+            (Expr::Input(0), Expr::Const(c)) | (Expr::Const(c), Expr::Input(0)) => c.f32()?,
             _ => return None,
         },
         Expr::Binary(Binary::Div, a, b) => match (&**a, &**b) {
-            (Expr::Input(0), Expr::Const(c)) => c.recip(),
+            (Expr::Input(0), Expr::Const(c)) => c.f32()?.recip(),
             _ => return None,
         },
         _ => return None,

@@ -9,54 +9,25 @@
 //!
 //! Rules that [`Graph::verify`] holds the graph to are listed in `verify.rs`; the text form is in `text.rs`.
 
+mod cell;
+mod index;
 mod op;
 mod order;
 mod text;
+mod value;
 mod verify;
 
 use std::sync::Arc;
 
 use petgraph::graph::DiGraph;
 
-pub use op::{Binary, Conv, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
+pub use cell::Cell;
+pub use index::{Index, Update};
+pub use op::{Binary, Conv, CumSum, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
+pub use value::{Constant, Scalar};
 
 use crate::ids::{OpId, TensorId};
-
-/// Element types.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DType {
-    /// IEEE single precision.
-    F32,
-    /// 64-bit signed integer.
-    I64,
-}
-
-impl DType {
-    /// Bytes of one element.
-    pub fn bytes(self) -> u64 {
-        match self {
-            DType::F32 => 4,
-            DType::I64 => 8,
-        }
-    }
-
-    /// As in text forms: `f32`.
-    pub fn name(self) -> &'static str {
-        match self {
-            DType::F32 => "f32",
-            DType::I64 => "i64",
-        }
-    }
-}
-
-/// Values known at compile time, row-major.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Constant {
-    /// Single precision.
-    F32(Arc<[f32]>),
-    /// 64-bit integers.
-    I64(Arc<[i64]>),
-}
+pub use crate::run::runtime::DType;
 
 /// Where a tensor's values come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -200,10 +171,7 @@ impl Graph {
 
     /// The f32 values of `id`, if they are known at compile time.
     pub fn constant_f32(&self, id: TensorId) -> Option<&Arc<[f32]>> {
-        match self.constant(id) {
-            Some(Constant::F32(v)) => Some(v),
-            _ => None,
-        }
+        self.constant(id)?.f32()
     }
 
     /// For each tensor that owns bytes, the operators that read it or a view of it, ascending and without repeats. Indexed by tensor.

@@ -1,7 +1,10 @@
 //! The operators of the compiled graph: what a kernel must compute, and nothing about where or when.
 //!
 //! The set is small on purpose: an ONNX operator is lowered to one of these or folded away. Shapes are static and live on the
-//! tensors; what is here are the attributes. Layout is NCHW for activations and OIHW for convolution weights.
+//! tensors; what is here are the attributes. Layout is NCHW for activations and OIHW for convolution weights. Operands and result have one element
+//! type unless an operator says otherwise; the expression of an elementwise operator or an epilogue may lead to another.
+
+use super::{Cell, DType, Index, Scalar};
 
 /// What an [`Operator`](super::Operator) computes.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +39,12 @@ pub enum OpKind {
     Slice(Slice),
     /// The one input with a frame around it.
     Pad(Pad),
+    /// Reads or writes by index, or orders elements. Inputs: as [`Index`] says.
+    Index(Index),
+    /// Running sums along an axis. One input.
+    CumSum(CumSum),
+    /// The last part of one step of a recurrent layer. Inputs: gates and states as [`Cell`] says.
+    Cell(Cell),
     /// Same elements in the same order under another shape (reshape, squeeze, flatten). The `free-views` rule removes it.
     Reshape,
 }
@@ -150,8 +159,8 @@ pub struct Slice {
 /// What stands in a padding.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum PadMode {
-    /// This number.
-    Constant(f32),
+    /// This value, of the tensor's type.
+    Constant(Scalar),
     /// The elements as in a mirror that stands on the first (last) one, which is not repeated. Padding is shorter than its axis.
     Reflect,
     /// The first (last) element.
@@ -169,6 +178,17 @@ pub struct Pad {
     pub mode: PadMode,
 }
 
+/// Attributes of a running sum.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CumSum {
+    /// The axis along which elements are added.
+    pub axis: usize,
+    /// Whether each sum leaves out its own element.
+    pub exclusive: bool,
+    /// Whether sums begin at the end of the axis.
+    pub reverse: bool,
+}
+
 /// Attributes of an elementwise operator.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Elementwise {
@@ -176,24 +196,28 @@ pub struct Elementwise {
     pub expr: Expr,
 }
 
-/// A scalar expression over f32: the body of an elementwise operator, or the epilogue of a heavier one. It becomes one C++ type
-/// (`Relu<Add<In<0>, In<1>>>`), so that fusing costs no generated function.
+/// A typed scalar expression: the body of an elementwise operator, or the epilogue of a heavier one. It becomes one C++ type
+/// (`Relu<Add<In<0>, In<1>>>`), so that fusing costs no generated function. [`Expr::dtype`] says which types fit together.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Expr {
     /// The i-th input, `x<i>`.
     Input(usize),
-    /// A number known at compile time.
-    Const(f32),
+    /// A value known at compile time.
+    Const(Scalar),
+    /// The value in another type. A floating-point number becomes an integer by truncation, kept in the range, NaN 0; an integer loses its upper bits;
+    /// a number is true unless it is 0; true is 1. Else the nearest value, the even one of two.
+    Cast(DType, Box<Expr>),
     /// A function of one value.
     Unary(Unary, Box<Expr>),
     /// A function of two values.
     Binary(Binary, Box<Expr>, Box<Expr>),
-    /// The second value where the first is not 0 (NaN is not), else the third.
+    /// The second value where the first is true, else the third.
     Select(Box<Expr>, Box<Expr>, Box<Expr>),
 }
 
 /// Scalar functions of one value. `HardSwish` is `x * clip(x/6 + 1/2, 0, 1)`, `Silu` is `x * sigmoid(x)`, `Gelu` is `x/2 * (1 + erf(x/sqrt 2))`;
-/// `Round` takes the even one of two equally near integers; `Sign` of 0 is 0.
+/// `Round` takes the even one of two equally near integers; `Sign` of 0 is 0. `Relu`, `Neg`, `Abs`, `Sign` and `Square` take any number, `Not` truth values and
+/// (bit by bit) integers, all others floating-point numbers. Half precision is computed in single precision and rounded once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Unary {
@@ -227,9 +251,12 @@ pub enum Unary {
     Asinh,
     Acosh,
     Atanh,
+    Not,
 }
 
-/// Scalar functions of two values. `Max` and `Min` hand on NaN, as ONNX asks. Comparisons give 1 or 0, and 0 where a value is NaN.
+/// Scalar functions of two values of one type. Integers wrap around; what is divided by 0 gives 0. `Max` and `Min` hand on NaN, as ONNX asks. `Rem` has the
+/// sign of the dividend; an integer's `Pow` takes the exponent modulo 2^32. `And`, `Or`, `Xor` take truth values and (bit by bit) integers, shifts
+/// integers, by a distance modulo the size. Comparisons give a truth value, false where a value is NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Binary {
@@ -243,6 +270,12 @@ pub enum Binary {
     Less,
     LessEqual,
     Equal,
+    Rem,
+    And,
+    Or,
+    Xor,
+    ShiftLeft,
+    ShiftRight,
 }
 
 impl Unary {
@@ -279,6 +312,18 @@ impl Unary {
             Unary::Asinh => "asinh",
             Unary::Acosh => "acosh",
             Unary::Atanh => "atanh",
+            Unary::Not => "not",
+        }
+    }
+}
+
+impl Unary {
+    /// Whether it is defined on values of type `of`; the result has that type, too.
+    pub fn takes(self, of: DType) -> bool {
+        match self {
+            Unary::Relu | Unary::Neg | Unary::Abs | Unary::Sign | Unary::Square => of != DType::Bool,
+            Unary::Not => !of.is_float(),
+            _ => of.is_float(),
         }
     }
 }
@@ -297,7 +342,26 @@ impl Binary {
             Binary::Less => "less",
             Binary::LessEqual => "less_equal",
             Binary::Equal => "equal",
+            Binary::Rem => "rem",
+            Binary::And => "and",
+            Binary::Or => "or",
+            Binary::Xor => "xor",
+            Binary::ShiftLeft => "shift_left",
+            Binary::ShiftRight => "shift_right",
         }
+    }
+
+    /// The result's type for two operands of type `of`; `None` where it is not defined on them.
+    pub fn dtype(self, of: DType) -> Option<DType> {
+        use Binary::*;
+        let fits = match self {
+            Add | Sub | Mul | Div | Max | Min | Pow | Rem | Less | LessEqual => of != DType::Bool,
+            Equal => true,
+            And | Or | Xor => !of.is_float(),
+            ShiftLeft | ShiftRight => of.is_integer(),
+        };
+        let result = if matches!(self, Less | LessEqual | Equal) { DType::Bool } else { of };
+        fits.then_some(result)
     }
 }
 
@@ -322,9 +386,41 @@ impl Expr {
         Expr::Binary(op, Box::new(a), Box::new(b))
     }
 
-    /// `self` where `condition` is not 0, else `other`.
-    pub fn where_not_zero(self, condition: Expr, other: Expr) -> Expr {
-        Expr::Select(Box::new(condition), Box::new(self), Box::new(other))
+    /// A number of single precision.
+    pub fn number(value: f32) -> Expr {
+        Expr::Const(value.into())
+    }
+
+    /// The value in the type `to`.
+    pub fn cast(self, to: DType) -> Expr {
+        Expr::Cast(to, Box::new(self))
+    }
+
+    /// `yes` where `condition` is true, else `no`.
+    pub fn select(condition: Expr, yes: Expr, no: Expr) -> Expr {
+        Expr::Select(Box::new(condition), Box::new(yes), Box::new(no))
+    }
+
+    /// The type of the result for inputs of these types, or what does not fit together.
+    pub fn dtype(&self, inputs: &[DType]) -> Result<DType, String> {
+        match self {
+            Expr::Input(i) => inputs.get(*i).copied().ok_or_else(|| format!("the expression reads more inputs than there are: {self}")),
+            Expr::Const(c) => Ok(c.dtype()),
+            Expr::Cast(to, a) => a.dtype(inputs).map(|_| *to),
+            Expr::Unary(op, a) => {
+                let of = a.dtype(inputs)?;
+                if op.takes(of) { Ok(of) } else { Err(format!("{} is not defined on {}", op.name(), of.name())) }
+            }
+            Expr::Binary(op, a, b) => {
+                let (a, b) = (a.dtype(inputs)?, b.dtype(inputs)?);
+                let result = op.dtype(a).filter(|_| a == b);
+                result.ok_or_else(|| format!("{} is not defined on {} and {}", op.name(), a.name(), b.name()))
+            }
+            Expr::Select(c, a, b) => match (c.dtype(inputs)?, a.dtype(inputs)?, b.dtype(inputs)?) {
+                (DType::Bool, a, b) if a == b => Ok(a),
+                (c, a, b) => Err(format!("select is not defined on {}, {} and {}", c.name(), a.name(), b.name())),
+            },
+        }
     }
 
     /// This expression with every `x<i>` replaced by `f(i)`.
@@ -332,9 +428,10 @@ impl Expr {
         match self {
             Expr::Input(i) => f(*i),
             Expr::Const(c) => Expr::Const(*c),
+            Expr::Cast(to, a) => a.substitute(f).cast(*to),
             Expr::Unary(op, a) => a.substitute(f).then(*op),
             Expr::Binary(op, a, b) => Expr::binary(*op, a.substitute(f), b.substitute(f)),
-            Expr::Select(c, a, b) => a.substitute(f).where_not_zero(c.substitute(f), b.substitute(f)),
+            Expr::Select(c, a, b) => Expr::select(c.substitute(f), a.substitute(f), b.substitute(f)),
         }
     }
 
@@ -343,7 +440,7 @@ impl Expr {
         match self {
             Expr::Input(i) => i + 1,
             Expr::Const(_) => 0,
-            Expr::Unary(_, a) => a.inputs(),
+            Expr::Cast(_, a) | Expr::Unary(_, a) => a.inputs(),
             Expr::Binary(_, a, b) => a.inputs().max(b.inputs()),
             Expr::Select(c, a, b) => c.inputs().max(a.inputs()).max(b.inputs()),
         }
@@ -353,7 +450,7 @@ impl Expr {
     pub fn operations(&self) -> usize {
         match self {
             Expr::Input(_) | Expr::Const(_) => 0,
-            Expr::Unary(_, a) => 1 + a.operations(),
+            Expr::Cast(_, a) | Expr::Unary(_, a) => 1 + a.operations(),
             Expr::Binary(_, a, b) => 1 + a.operations() + b.operations(),
             Expr::Select(c, a, b) => 1 + c.operations() + a.operations() + b.operations(),
         }
@@ -364,7 +461,8 @@ impl std::fmt::Display for Expr {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Expr::Input(i) => write!(f, "x{i}"),
-            Expr::Const(c) => write!(f, "{c:?}"),
+            Expr::Const(c) => write!(f, "{c}"),
+            Expr::Cast(to, a) => write!(f, "{}({a})", to.name()),
             Expr::Unary(op, a) => write!(f, "{}({a})", op.name()),
             Expr::Binary(op, a, b) => write!(f, "{}({a}, {b})", op.name()),
             Expr::Select(c, a, b) => write!(f, "select({c}, {a}, {b})"),
@@ -382,6 +480,9 @@ impl OpKind {
             OpKind::Reduce(_) => "reduce",
             OpKind::Elementwise(_) => "elementwise",
             OpKind::Softmax { .. } => "softmax",
+            OpKind::Index(index) => index.name(),
+            OpKind::CumSum(_) => "cumsum",
+            OpKind::Cell(_) => "cell",
             OpKind::Concat { .. } => "concat",
             OpKind::Transpose { .. } => "transpose",
             OpKind::Slice(_) => "slice",

@@ -81,6 +81,9 @@ fn pads(f: &mut Formatter<'_>, begin: [usize; 2], end: [usize; 2]) -> fmt::Resul
 
 impl Display for OpKind {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if let OpKind::Index(index) = self {
+            return write!(f, "{index}");
+        }
         write!(f, "{}", self.name())?;
         match self {
             OpKind::Conv(c) => {
@@ -139,13 +142,18 @@ impl Display for OpKind {
             }
             OpKind::Pad(p) => {
                 match p.mode {
-                    PadMode::Constant(value) => write!(f, " with {value:?}")?,
+                    PadMode::Constant(value) => write!(f, " with {value}")?,
                     PadMode::Reflect => write!(f, " reflect")?,
                     PadMode::Edge => write!(f, " edge")?,
                 }
                 write!(f, " before {:?} after {:?}", p.before, p.after)?;
             }
-            OpKind::Reshape => {}
+            OpKind::CumSum(s) => {
+                let (exclusive, reverse) = (if s.exclusive { " exclusive" } else { "" }, if s.reverse { " reverse" } else { "" });
+                write!(f, " axis {}{exclusive}{reverse}", s.axis)?;
+            }
+            OpKind::Cell(cell) => write!(f, " {}", cell.name())?,
+            OpKind::Index(_) | OpKind::Reshape => {}
         }
         Ok(())
     }

@@ -6,10 +6,11 @@
 //! 4. A constant has as many values as its shape says, of its type; a view has as many elements, and the type, of its source.
 //! 5. The graph has no cycle.
 //! 6. Each operator has the inputs that its kind documents, and its output's shape follows from them.
+//! 7. Operands agree in type, and so does the result, unless the kind says otherwise; an expression is defined on its inputs' types and ends in the output's.
 //!
 //! The shape rules are written from the operators' definitions, not from the code that lowers them.
 
-use super::{Constant, Conv, Expr, Graph, MatMul, OpKind, Operator, Origin, Pad, PadMode, Pool, Reduce, Slice};
+use super::{Conv, DType, Expr, Graph, MatMul, OpKind, Operator, Origin, Pad, PadMode, Pool, Reduce, Slice};
 use crate::error::{Error, Result};
 use crate::ids::TensorId;
 
@@ -63,8 +64,8 @@ impl Graph {
                 Origin::Input if self.inputs.iter().filter(|&&t| t == id).count() != 1 => {
                     Some("must be listed once among the graph's inputs")
                 }
-                Origin::Constant(Constant::F32(v)) if v.len() as u64 != tensor.elements() => Some("has too many or too few values"),
-                Origin::Constant(Constant::I64(v)) if v.len() as u64 != tensor.elements() => Some("has too many or too few values"),
+                Origin::Constant(v) if v.len() as u64 != tensor.elements() => Some("has too many or too few values"),
+                Origin::Constant(v) if v.dtype() != tensor.dtype => Some("has values of another type"),
                 Origin::View(of) if self.tensor(*of).elements() != tensor.elements() => Some("is a view of a tensor of another size"),
                 Origin::View(of) if self.tensor(*of).dtype != tensor.dtype => Some("is a view of a tensor of another type"),
                 _ => None,
@@ -89,16 +90,15 @@ fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
     let shape = |t: TensorId| graph.tensor(t).shape.as_slice();
     let inputs: Vec<&[usize]> = operator.inputs.iter().map(|&t| shape(t)).collect();
     let [output] = operator.outputs[..] else { return Err("must have one output".into()) };
+    let types: Vec<DType> = operator.inputs.iter().map(|&t| graph.tensor(t).dtype).collect();
+    check_types(&operator.kind, &types, graph.tensor(output).dtype)?;
     let output = shape(output);
     match &operator.kind {
         OpKind::Conv(conv) => check_conv(conv, &inputs, output),
         OpKind::Pool(pool) => check_pool(pool, &inputs, output),
         OpKind::MatMul(matmul) => check_matmul(matmul, &inputs, output),
         OpKind::Reduce(reduce) => check_reduce(reduce, &inputs, output),
-        OpKind::Elementwise(e) => {
-            if e.expr.inputs() > inputs.len() {
-                return Err("the expression reads more inputs than there are".into());
-            }
+        OpKind::Elementwise(_) => {
             let broadcasts = |s: &[usize]| s.len() == output.len() && s.iter().zip(output).all(|(&a, &b)| a == b || a == 1);
             if !inputs.iter().all(|s| broadcasts(s)) {
                 return Err(format!("inputs {inputs:?} do not broadcast to {output:?}"));
@@ -119,11 +119,45 @@ fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
         OpKind::Transpose { permutation } => check_transpose(permutation, &inputs, output),
         OpKind::Slice(slice) => check_slice(slice, &inputs, output),
         OpKind::Pad(pad) => check_pad(pad, &inputs, output),
+        OpKind::Index(index) => index.check(&inputs, output),
+        OpKind::CumSum(sum) => match inputs[..] {
+            [x] if x == output && sum.axis < x.len() => Ok(()),
+            _ => Err("a running sum keeps its one input's shape".into()),
+        },
+        OpKind::Cell(cell) => cell.check(&inputs, output),
         OpKind::Reshape => match inputs[..] {
             [x] if x.iter().product::<usize>() == output.iter().product::<usize>() => Ok(()),
             _ => Err("a reshape keeps the number of elements".into()),
         },
     }
+}
+
+/// What goes in and out of each kind.
+fn check_types(kind: &OpKind, inputs: &[DType], output: DType) -> Result<(), String> {
+    let alike = |types: &[DType]| match types.windows(2).find(|pair| pair[0] != pair[1]) {
+        Some(pair) => Err(format!("operands of types {} and {}", pair[0].name(), pair[1].name())),
+        None => Ok(()),
+    };
+    // operands and bias agree; the epilogue sees their sum, then the further inputs
+    let product = |bias: bool, epilogue: &Expr| {
+        let (fixed, rest) = inputs.split_at_checked(2 + usize::from(bias)).ok_or("an operand or the bias is missing")?;
+        alike(fixed)?;
+        epilogue.dtype(&[&fixed[..1], rest].concat())
+    };
+    let result = match kind {
+        OpKind::Conv(conv) => product(conv.bias, &conv.epilogue)?,
+        OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue)?,
+        OpKind::Elementwise(e) => e.expr.dtype(inputs)?,
+        OpKind::Index(index) => index.dtype(inputs)?,
+        OpKind::Pad(Pad { mode: PadMode::Constant(value), .. }) if value.dtype() != output => {
+            return Err(format!("padding of type {} in a tensor of type {}", value.dtype().name(), output.name()));
+        }
+        _ => {
+            alike(inputs)?;
+            inputs.first().copied().unwrap_or(output)
+        }
+    };
+    if result == output { Ok(()) } else { Err(format!("a result of type {} in a tensor of type {}", result.name(), output.name())) }
 }
 
 /// Inputs behind the fixed ones: a bias of `channels`, then what the epilogue reads, each like the output.
@@ -268,7 +302,9 @@ mod tests {
         assert!(broken_by(|g| g.operators[0].inputs[0] = TensorId(1)).contains("cycle"));
         assert!(broken_by(|g| g.tensors[1].shape = vec![1, 5]).contains("broadcast"));
         assert!(broken_by(|g| g.inputs.clear()).contains("listed once"));
-        assert!(broken_by(|g| g.tensors[0].origin = Origin::Constant(Constant::F32([0.0; 3].into()))).contains("values"));
+        assert!(broken_by(|g| g.tensors[0].origin = Origin::Constant(vec![0.0; 3].into())).contains("too few values"));
+        assert!(broken_by(|g| g.tensors[0].origin = Origin::Constant(Constant::I32([0; 4].into()))).contains("another type"));
+        assert!(broken_by(|g| g.tensors[1].dtype = DType::I32).contains("result of type f32 in a tensor of type i32"));
     }
 
     /// What is wrong with an operator `kind` from `x` to `y`; empty if nothing is.
@@ -298,7 +334,7 @@ mod tests {
         assert!(slice(0, 0, 1).contains("other than 0"));
 
         let pad = |mode, before: usize, y: usize| faults(OpKind::Pad(Pad { before: vec![before], after: vec![1], mode }), &[4], &[y]);
-        assert_eq!((pad(PadMode::Constant(1.0), 9, 14), pad(PadMode::Edge, 9, 14), pad(PadMode::Reflect, 3, 8)), Default::default());
+        assert_eq!((pad(PadMode::Constant(1.0.into()), 9, 14), pad(PadMode::Edge, 9, 14), pad(PadMode::Reflect, 3, 8)), Default::default());
         assert!(pad(PadMode::Reflect, 4, 9).contains("too small"));
         assert!(pad(PadMode::Edge, 1, 5).contains("does not follow"));
     }

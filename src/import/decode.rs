@@ -34,7 +34,6 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<pb::ModelProto> {
     }
     check_tensors(path, graph)?;
     check_names(path, graph)?;
-    check_operators(graph)?;
     Ok(proto)
 }
 
@@ -147,26 +146,6 @@ fn check_names(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     Ok(())
 }
 
-/// All operators that cannot even be parsed, in one error.
-fn check_operators(graph: &pb::GraphProto) -> Result<()> {
-    let register = tract_onnx::onnx().op_register;
-    let mut unknown: BTreeMap<String, Vec<&str>> = BTreeMap::new();
-    for node in &graph.node {
-        let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
-        if standard && register.0.contains_key(&node.op_type) {
-            continue;
-        }
-        let operator = if standard { node.op_type.clone() } else { format!("{}.{}", node.domain, node.op_type) };
-        let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
-        unknown.entry(operator.escape_debug().to_string()).or_default().push(name);
-    }
-    if unknown.is_empty() {
-        return Ok(());
-    }
-    let lines = unknown.into_iter().map(|(operator, nodes)| format!("operator {operator} is not known ({})", some(&nodes)));
-    Err(Error::Unsupported(lines.collect()))
-}
-
 /// `node "a"`, or `7 nodes: "a", "b", "c", ...`.
 pub fn some(nodes: &[&str]) -> String {
     let quoted: Vec<String> = nodes.iter().take(3).map(|n| format!("{n:?}")).collect();
@@ -176,11 +155,21 @@ pub fn some(nodes: &[&str]) -> String {
     }
 }
 
+/// The inputs that have no initialiser.
+pub fn run_time_inputs(graph: &pb::GraphProto) -> Vec<&pb::ValueInfoProto> {
+    let initialised: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
+    graph.input.iter().filter(|v| !initialised.contains(v.name.as_str())).collect()
+}
+
+/// The names of the inputs of the model that are not initialisers.
+pub fn input_names(proto: &pb::ModelProto) -> impl Iterator<Item = &str> {
+    proto.graph.iter().flat_map(run_time_inputs).map(|v| v.name.as_str())
+}
+
 /// The inputs of the model that are not initialisers, each with its static shape.
 pub fn input_shapes(path: &Path, proto: &pb::ModelProto, given: &BTreeMap<String, Vec<usize>>) -> Result<Vec<(String, Vec<usize>)>> {
     let Some(graph) = &proto.graph else { return Ok(Vec::new()) };
-    let initialised: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    let inputs: Vec<_> = graph.input.iter().filter(|v| !initialised.contains(v.name.as_str())).collect();
+    let inputs = run_time_inputs(graph);
     if let Some(name) = given.keys().find(|name| !inputs.iter().any(|v| v.name == **name)) {
         let names: Vec<_> = inputs.iter().map(|v| v.name.as_str()).collect();
         return Err(Error::Usage(format!("--shapes names {name:?}, but the model's inputs are {names:?}")));

@@ -16,10 +16,15 @@
 //! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
 //! | `Softmax` of one axis, `TypedConcat` | `Softmax`, `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
+//! | `Scan`, `GruSeq` | their steps, one after the other (see `scan.rs`) |
+//! | `Fft`, `STFT` | a `MatMul` with a constant matrix (see `fourier.rs`) |
+//! | `Gather`, `Scatter`, `Topk`, `OneHot` and their kin | `Index`, or simpler (see `index.rs`) |
+//! | `CumSum`, `Trilu` | `CumSum`, a choice by a constant mask (see `triangle.rs`) |
+//! | `LstmEpilogue`, `GruEpilogue` | `Cell` (see `cell.rs`) |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
-//! Truth values (`bool`) are f32 numbers inside the graph, 1 or 0; they cannot be inputs or outputs of the model. A constant of another type is an
-//! error only for who reads it: tract often leaves shapes and axes behind that nothing lowered needs.
+//! Element types are tract's; its symbolic dimensions, where values of them remain, are i64. A constant of a type that has no form here is an error only for
+//! who reads it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,15 +42,20 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::nn::resize::Resize;
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer, RmsNorm, Softmax, SoftmaxKind};
+use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
-use super::decode::some;
-use super::{einsum, scalar};
+use super::decode::{input_names, some};
+use super::{einsum, operators, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Tensor, Unary,
+    Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor,
+    Unary,
 };
 use crate::ids::TensorId;
+
+/// Nothing here lowers the operator.
+const NOT_SUPPORTED: &str = "this operator is not supported yet";
 
 /// Why one node cannot be lowered.
 pub(super) type Reason = String;
@@ -54,6 +64,8 @@ pub(super) type Reason = String;
 struct Names<'a> {
     /// The first output of each node, by the node's name (of an unnamed node tract uses the output's name).
     nodes: BTreeMap<&'a str, &'a str>,
+    /// The operator of each node, by the node's name.
+    operators: BTreeMap<&'a str, (&'a str, &'a str)>,
     /// Initialisers; tract appends to their names, too (`weight` becomes `weight.0` where several nodes read it).
     initialisers: BTreeSet<&'a str>,
 }
@@ -63,10 +75,15 @@ impl<'a> Names<'a> {
         let nodes = proto.graph.iter().flat_map(|g| &g.node);
         let named = nodes.filter_map(|n| {
             let output = n.output.first()?.as_str();
-            Some((if n.name.is_empty() { output } else { n.name.as_str() }, output))
+            Some((if n.name.is_empty() { output } else { n.name.as_str() }, output, (n.domain.as_str(), n.op_type.as_str())))
         });
+        let named: Vec<_> = named.collect();
         let initialisers = proto.graph.iter().flat_map(|g| &g.initializer).map(|t| t.name.as_str());
-        Names { nodes: named.collect(), initialisers: initialisers.collect() }
+        Names {
+            nodes: named.iter().map(|&(name, output, _)| (name, output)).collect(),
+            operators: named.iter().map(|&(name, _, operator)| (name, operator)).collect(),
+            initialisers: initialisers.collect(),
+        }
     }
 
     /// The ONNX node that tract's node `name` came from: the longest ONNX name that `name` begins with, up to a dot; else `name`.
@@ -80,6 +97,26 @@ impl<'a> Names<'a> {
                 Some(dot) => prefix = &prefix[..dot],
                 None => return name,
             }
+        }
+    }
+
+    /// Whom to blame for a node of tract's that is refused: the ONNX operator it came from, with the table's reason where that is refused as a whole.
+    fn blame(&self, node: &TypedNode, reason: Reason) -> (String, Reason) {
+        match self.operators.get(self.node(&node.name)) {
+            Some(&(domain, name)) => {
+                let why = operators::find(domain, name).and_then(operators::Row::refusal).filter(|_| reason == NOT_SUPPORTED);
+                (name.to_string(), why.map_or(reason, str::to_string))
+            }
+            None => (node.op.name().into_owned(), reason),
+        }
+    }
+
+    /// The ONNX operator of a node of tract's that is refused wherever it stands, and why.
+    fn hopeless(&self, node: &TypedNode) -> Option<(String, Reason)> {
+        let &(domain, name) = self.operators.get(self.node(&node.name))?;
+        match operators::find(domain, name)?.support {
+            operators::Support::Refused { why } => Some((name.to_string(), why.to_string())),
+            _ => None,
         }
     }
 
@@ -102,6 +139,14 @@ impl<'a> Names<'a> {
     }
 }
 
+/// Where names come from inside a loop's body.
+pub(super) struct Scope {
+    /// Stands before every name: `LSTM_0.step-3`.
+    pub(super) prefix: String,
+    /// What tract puts before the names of the body, and the prefix says already.
+    pub(super) known: String,
+}
+
 /// The graph so far.
 pub(super) struct Lowering<'a> {
     pub(super) model: &'a TypedModel,
@@ -109,7 +154,20 @@ pub(super) struct Lowering<'a> {
     pub(super) graph: Graph,
     pub(super) tensors: BTreeMap<OutletId, TensorId>,
     /// Constants that have no form here, and why; an error for who reads them.
-    unusable: BTreeMap<OutletId, Reason>,
+    pub(super) unusable: BTreeMap<OutletId, Reason>,
+    /// The loop's body that `model` is, if it is one.
+    pub(super) scope: Option<Scope>,
+}
+
+/// Operator and reason, and the nodes concerned.
+type Refused<'a> = BTreeMap<(String, Reason), Vec<&'a str>>;
+
+/// Several of tract's nodes may come from one ONNX node: it is named once.
+fn push<'a>(refused: &mut Refused<'a>, operator: String, reason: Reason, node: &'a str) {
+    let nodes = refused.entry((operator, reason)).or_default();
+    if !nodes.contains(&node) {
+        nodes.push(node);
+    }
 }
 
 /// The graph of the typed model `model`; input and output names come from `proto`.
@@ -120,28 +178,37 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
         graph: Graph { name, ..Graph::default() },
         tensors: BTreeMap::new(),
         unusable: BTreeMap::new(),
+        scope: None,
     };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
-    let mut refused: BTreeMap<(String, Reason), Vec<&str>> = BTreeMap::new();
-    for &input in &model.inputs {
-        if let Err(reason) = lowering.define_input(input) {
-            refused.entry(("input".into(), reason)).or_default().push(&model.node(input.node).name);
+    let mut refused = Refused::new();
+    // tract renames an input that is handed on as another tensor
+    for (&input, name) in model.inputs.iter().zip(input_names(proto)) {
+        if let Err(reason) = lowering.define_input(input, name) {
+            refused.entry(("input".into(), reason)).or_default().push(name);
         }
     }
     for id in order {
         let node = model.node(id);
         let ready = node.inputs.iter().all(|i| lowering.tensors.contains_key(i) || lowering.unusable.contains_key(i));
-        if node.op_is::<TypedSource>() || !ready {
-            continue; // a node behind a refused one is not at fault
+        if node.op_is::<TypedSource>() {
+            continue;
+        }
+        if !ready {
+            // a node behind a refused one is not at fault, unless it would be refused in any case
+            if let Some((operator, reason)) = lowering.names.hopeless(node) {
+                push(&mut refused, operator, reason, lowering.names.node(&node.name));
+            }
+            continue;
         }
         if let Err(reason) = lowering.node(node) {
-            refused.entry((node.op.name().into_owned(), reason)).or_default().push(&node.name);
+            let (operator, reason) = lowering.names.blame(node, reason);
+            push(&mut refused, operator, reason, lowering.names.node(&node.name));
         }
     }
     for outlet in &model.outputs {
         let reason = match model.outlet_fact(*outlet).map(|fact| fact.datum_type) {
-            Ok(DatumType::F32) => lowering.unusable.get(outlet).cloned(),
-            Ok(other) => Some(format!("outputs of type {other:?} are not supported yet")),
+            Ok(_) => lowering.unusable.get(outlet).cloned(),
             Err(e) => Some(format!("{e:#}")),
         };
         if let Some(reason) = reason {
@@ -159,45 +226,73 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
     Ok(lowering.graph)
 }
 
-impl Lowering<'_> {
-    fn define_input(&mut self, outlet: OutletId) -> Result<(), Reason> {
-        let tensor = self.describe(outlet, Origin::Input)?;
-        let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
-        if fact.datum_type != DatumType::F32 {
-            return Err(format!("inputs of type {:?} are not supported yet", fact.datum_type));
-        }
+impl<'a> Lowering<'a> {
+    fn define_input(&mut self, outlet: OutletId, name: &str) -> Result<(), Reason> {
+        let tensor = Tensor { name: name.into(), ..self.describe(outlet, Origin::Input)? };
         let id = self.graph.add_tensor(tensor);
         self.graph.inputs.push(id);
         self.tensors.insert(outlet, id);
         Ok(())
     }
 
-    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, a constant, an earlier output).
+    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). One that does not depend on
+    /// the inputs is a copy of a constant: whoever runs the model finds it where the others are.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
         let id = self.tensors[&outlet];
+        if self.graph.constant(id).is_some() {
+            let output = self.graph.add_tensor(Tensor { name: name.into(), origin: Origin::Input, ..self.graph.tensor(id).clone() });
+            let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
+            self.graph.add_operator(Operator { name: name.into(), kind, inputs: vec![id], outputs: vec![output] });
+            self.graph.outputs.push(output);
+            return;
+        }
         let taken = !matches!(self.graph.tensor(id).origin, Origin::Operator(_)) || self.graph.outputs.contains(&id);
         let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
         self.graph.tensors[output.index()].name = name.to_string();
         self.graph.outputs.push(output);
     }
 
+    /// The name for what `node` computes: that of its ONNX node, or its own in a loop's step.
+    pub(super) fn operator_name(&self, node: &TypedNode) -> String {
+        match &self.scope {
+            None => self.names.node(&node.name).to_string(),
+            Some(Scope { prefix, known }) => format!("{prefix}.{}", node.name.strip_prefix(known).unwrap_or(&node.name)),
+        }
+    }
+
     /// Name, type and shape of what `outlet` carries.
-    fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
+    pub(super) fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
-        let dtype = match fact.datum_type {
-            DatumType::F32 | DatumType::Bool => DType::F32,
-            DatumType::I64 | DatumType::TDim => DType::I64,
-            other => return Err(format!("element type {other:?} is not supported yet")),
-        };
-        let shape = fact.shape.as_concrete().ok_or_else(|| format!("its shape {:?} is not static: give --shapes", fact.shape))?.to_vec();
+        let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
+        let shape = fact.shape.as_concrete().ok_or_else(|| self.open_shape(outlet))?.to_vec();
         if shape.contains(&0) {
             return Err("empty tensors are not supported yet".into());
         }
-        let name = self.names.tensor(self.model, outlet);
+        let name = match &self.scope {
+            None => self.names.tensor(self.model, outlet),
+            Some(_) if outlet.slot == 0 => self.operator_name(self.model.node(outlet.node)),
+            Some(_) => format!("{}.{}", self.operator_name(self.model.node(outlet.node)), outlet.slot),
+        };
         Ok(Tensor { name, dtype, shape, origin })
     }
 
-    fn node(&mut self, node: &TypedNode) -> Result<(), Reason> {
+    /// Why the shape of what `outlet` carries is not known.
+    fn open_shape(&self, outlet: OutletId) -> Reason {
+        let node = self.model.node(outlet.node);
+        let shape = &node.outputs[outlet.slot].fact.shape;
+        let known = |input: &OutletId| self.model.outlet_fact(*input).is_ok_and(|fact| fact.shape.as_concrete().is_some());
+        if !node.inputs.is_empty() && node.inputs.iter().all(known) {
+            return format!("the shape of its result, {shape:?}, depends on values that are known only when the model runs");
+        }
+        format!("its shape {shape:?} is not static: give --shapes")
+    }
+
+    /// tract's type of what `outlet` carries.
+    pub(super) fn datum(&self, outlet: OutletId) -> Result<DatumType, Reason> {
+        Ok(self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?.datum_type)
+    }
+
+    pub(super) fn node(&mut self, node: &'a TypedNode) -> Result<(), Reason> {
         if let Some(constant) = node.op_as::<Const>() {
             if let Err(reason) = self.constant(node, constant.val()) {
                 self.unusable.insert(node.id.into(), reason);
@@ -208,6 +303,9 @@ impl Lowering<'_> {
             let output = self.describe(node.id.into(), Origin::Input)?;
             return self.resize(node, op, output);
         }
+        if let Some(op) = node.op_as::<Scan>() {
+            return self.scan(node, op);
+        }
         if let Some(reason) = node.inputs.iter().find_map(|i| self.unusable.get(i)) {
             return Err(format!("it reads a constant whose {reason}"));
         }
@@ -215,15 +313,18 @@ impl Lowering<'_> {
             self.tensors.insert(node.id.into(), self.tensors[&node.inputs[0]]);
             return Ok(());
         }
+        if self.cell(node)? {
+            return Ok(());
+        }
+        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
+        if self.index(node, &inputs)? {
+            return Ok(());
+        }
         if node.outputs.len() != 1 {
             return Err("more than one output is not supported yet".into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
-        if output.dtype != DType::F32 {
-            return Err(format!("{} results are not supported yet", output.dtype.name()));
-        }
-        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
-        if self.movement(node, &inputs, &output)? {
+        if self.movement(node, &inputs, &output)? || self.fourier(node, &inputs, &output)? || self.triangle(node, &inputs, &output)? {
             return Ok(());
         }
         let kind = if let Some(conv) = node.op_as::<TractConv>() {
@@ -249,6 +350,8 @@ impl Lowering<'_> {
                 Reducer::Max => ReduceKind::Max,
                 Reducer::Min => ReduceKind::Min,
                 Reducer::Prod => ReduceKind::Product,
+                Reducer::All => ReduceKind::Min,
+                Reducer::Any => ReduceKind::Max,
                 Reducer::MeanOfSquares => {
                     self.mean_of_squares(node, inputs[0], axes, output);
                     return Ok(());
@@ -261,21 +364,19 @@ impl Lowering<'_> {
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
             return self.binary(node, op, inputs, output);
         } else if let Some(op) = node.op_as::<ElementWiseOp>() {
-            let expr = scalar::unary(op).ok_or("this elementwise function is not supported yet")?;
+            let expr = scalar::unary(op, self.graph.tensor(inputs[0]).dtype).ok_or("this elementwise function is not supported yet")?;
             OpKind::Elementwise(Elementwise { expr })
         } else if node.op_is::<Iff>() {
             let (operands, kept) = self.operands(&inputs)?;
             let [condition, yes, no] = <[Expr; 3]>::try_from(operands).map_err(|_| "it must have three inputs")?;
-            return self.elementwise(node, yes.where_not_zero(condition, no), kept, output);
+            return self.elementwise(node, Expr::select(condition, yes, no), kept, output);
         } else if let Some(op) = node.op_as::<Cast>() {
-            let from = self.model.outlet_fact(node.inputs[0]).map_err(|e| format!("{e:#}"))?.datum_type;
-            let expr =
-                scalar::cast(from, op.to).ok_or_else(|| format!("a conversion from {from:?} to {:?} is not supported yet", op.to))?;
-            if expr.is_identity() {
+            let to = typed::dtype(op.to).ok_or_else(|| format!("a conversion to {:?} is not supported yet", op.to))?;
+            if self.graph.tensor(inputs[0]).dtype == to {
                 self.tensors.insert(node.id.into(), inputs[0]);
                 return Ok(());
             }
-            OpKind::Elementwise(Elementwise { expr })
+            OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) })
         } else if let Some(op) = node.op_as::<Softmax>() {
             match (op.axes.as_slice(), op.kind, op.quant_output_dt) {
                 (&[axis], SoftmaxKind::Softmax, None) => OpKind::Softmax { axis },
@@ -288,7 +389,7 @@ impl Lowering<'_> {
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             OpKind::Concat { axis: op.axis }
         } else {
-            return Err("this operator is not supported yet".into());
+            return Err(NOT_SUPPORTED.into());
         };
         self.finish(node, kind, inputs, output);
         Ok(())
@@ -296,21 +397,28 @@ impl Lowering<'_> {
 
     /// Adds the operator and its output.
     pub(super) fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
-        let output = self.graph.add_tensor(output);
-        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![output] });
+        let output = self.add(self.operator_name(node), kind, inputs, output);
         self.tensors.insert(node.id.into(), output);
     }
 
+    /// Adds an operator called `name` and its output; gives the latter.
+    pub(super) fn add(&mut self, name: String, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+        let output = self.graph.add_tensor(output);
+        self.graph.add_operator(Operator { name, kind, inputs, outputs: vec![output] });
+        output
+    }
+
+    /// Makes `id` the output `slot` of `node`, under the name and shape that tract knows it by.
+    pub(super) fn provide(&mut self, node: &TypedNode, slot: usize, id: TensorId) -> Result<(), Reason> {
+        let outlet = OutletId::new(node.id, slot);
+        let view = self.describe(outlet, Origin::View(id))?;
+        let view = self.graph.add_tensor(view);
+        self.tensors.insert(outlet, view);
+        Ok(())
+    }
+
     fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {
-        let text = |e: TractError| format!("{e:#}");
-        let constant = match value.datum_type() {
-            DatumType::F32 | DatumType::Bool => Constant::F32(super::typed::f32_values(value).map_err(text)?.into()),
-            DatumType::I64 | DatumType::TDim => {
-                let integers = value.cast_to::<i64>().map_err(text)?;
-                Constant::I64(integers.try_as_plain_ram().and_then(|t| Ok(t.as_slice::<i64>()?.into())).map_err(text)?)
-            }
-            other => return Err(format!("element type {other:?} is not supported yet")),
-        };
+        let constant = typed::values(value).map_err(|e| format!("{e:#}"))?;
         let tensor = Tensor { shape: value.shape().to_vec(), ..self.describe(node.id.into(), Origin::Constant(constant))? };
         let id = self.graph.add_tensor(tensor);
         self.tensors.insert(node.id.into(), id);
@@ -349,7 +457,7 @@ impl Lowering<'_> {
         inputs[0] = self.reshaped(inputs[0], wide(&input));
         let shape = output.shape.clone();
         let result = self.graph.add_tensor(Tensor { shape: wide(&shape), ..output });
-        self.graph.add_operator(Operator { name: self.names.node(&node.name).to_string(), kind, inputs, outputs: vec![result] });
+        self.graph.add_operator(Operator { name: self.operator_name(node), kind, inputs, outputs: vec![result] });
         let seen = self.reshaped(result, shape);
         self.tensors.insert(node.id.into(), seen);
         Ok(())
@@ -407,7 +515,9 @@ impl Lowering<'_> {
     fn binary(&mut self, node: &TypedNode, op: &TypedBinOp, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
         let (operands, kept) = self.operands(&inputs)?;
         let [a, b] = <[Expr; 2]>::try_from(operands).map_err(|_| "it must have two inputs")?;
-        let expr = scalar::binary(op.0.name(), a, b).ok_or("this binary function is not supported yet")?;
+        let of = self.graph.tensor(inputs[0]).dtype;
+        let expr =
+            scalar::binary(op.0.name(), a, b, of).ok_or_else(|| format!("this binary function is not supported yet for {}", of.name()))?;
         self.elementwise(node, expr, kept, output)
     }
 
@@ -418,13 +528,10 @@ impl Lowering<'_> {
 
     /// What an expression reads for each of `inputs`, and those that it reads from memory: one constant value is part of the expression.
     fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
-        if inputs.iter().any(|&t| self.graph.tensor(t).dtype != DType::F32) {
-            return Err("operands other than f32 are not supported yet".into());
-        }
         let mut kept = Vec::new();
-        let operand = |&id: &TensorId| match self.graph.constant_f32(id) {
-            Some(values) if values.len() == 1 => Expr::Const(values[0]),
-            _ => {
+        let operand = |&id: &TensorId| match self.graph.constant(id).and_then(Constant::only) {
+            Some(value) => Expr::Const(value),
+            None => {
                 kept.push(id);
                 Expr::Input(kept.len() - 1)
             }
@@ -465,7 +572,7 @@ impl Lowering<'_> {
         let mean = Tensor { name: format!("{}.mean", output.name), shape, ..output.clone() };
         self.mean_of_squares(node, x, vec![op.axis], mean);
         let mean = self.tensors[&node.id.into()];
-        let factor = Expr::binary(Binary::Add, Expr::Input(1), Expr::Const(eps)).then(Unary::Rsqrt);
+        let factor = Expr::binary(Binary::Add, Expr::Input(1), Expr::Const(Scalar::from_f64(output.dtype, eps.into()))).then(Unary::Rsqrt);
         self.elementwise(node, Expr::binary(Binary::Mul, Expr::Input(0), factor), vec![x, mean], output)
     }
 }

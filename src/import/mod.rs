@@ -4,37 +4,53 @@
 //! the same model in tract, whose optimised pipeline serves as the numeric reference.
 //!
 //! Steps:
-//! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, operators tract has never heard
-//!    of (all of them in one error), input shapes.
-//! 2. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
+//! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, names, input shapes. `constants.rs`: inputs
+//!    that the caller fixes become initialisers.
+//! 2. `parse.rs`: find operators that tract does not know or cannot parse, all of them in one error.
+//! 3. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
 //!    caught and reported as an error. `mend.rs` rewrites what tract types but cannot run.
-//! 3. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
+//! 4. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
 //!
 //! tract appears in this room only.
 
+mod cell;
+mod constants;
 mod decode;
 mod einsum;
+mod fourier;
+mod index;
 mod lower;
 mod mend;
 mod movement;
+pub mod operators;
+mod parse;
 mod resize;
 mod scalar;
+mod scan;
+mod survey;
+mod triangle;
 mod typed;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
+use tract_onnx::pb;
 use tract_onnx::prelude::*;
 
+pub use constants::Literal;
+pub use survey::{OperatorCount, Survey, survey};
+
 use crate::error::{Error, Result};
-use crate::graph::{Graph, shape_text};
+use crate::graph::{Constant, Graph, shape_text};
 
 /// What the caller may say about a model.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Shapes of inputs, by name: they replace what the model says, and give its symbolic dimensions a value.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Inputs that are no inputs of the compiled model, by name: their values are known now.
+    pub constants: BTreeMap<String, Literal>,
 }
 
 /// An imported model.
@@ -49,14 +65,29 @@ pub struct Model {
     path: PathBuf,
 }
 
-/// Reads, checks, types and lowers the model at `path`.
-pub fn import(path: &Path, options: &Options) -> Result<Model> {
+/// The file, checked and with the caller's constants in it; and its SHA-256, hex.
+fn read(path: &Path, options: &Options) -> Result<(pb::ModelProto, String)> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let hash = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-    let proto = decode::decode(path, &bytes)?;
+    let mut proto = decode::decode(path, &bytes)?;
+    if let Some(graph) = &mut proto.graph {
+        constants::fix(graph, &options.constants)?;
+    }
+    Ok((proto, hash))
+}
+
+/// The model as tract types it, and as it is lowered (see `typed.rs`).
+fn typed_models(path: &Path, proto: &pb::ModelProto, options: &Options) -> Result<(TypedModel, TypedModel)> {
+    parse::check(path, proto)?;
+    let shapes = decode::input_shapes(path, proto, &options.shapes)?;
+    typed::type_model(path, proto, &shapes).map_err(|e| blame_shapes(e, options))
+}
+
+/// Reads, checks, types and lowers the model at `path`.
+pub fn import(path: &Path, options: &Options) -> Result<Model> {
+    let (proto, hash) = read(path, options)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
-    let shapes = decode::input_shapes(path, &proto, &options.shapes)?;
-    let (typed, kept) = typed::type_model(path, &proto, &shapes).map_err(|e| blame_shapes(e, options))?;
+    let (typed, kept) = typed_models(path, &proto, options)?;
     let name = path.file_stem().map_or("model".into(), |s| s.to_string_lossy().into_owned());
     let graph = lower::lower(name, &proto, &kept)?;
     graph.verify()?;
@@ -75,16 +106,16 @@ fn blame_shapes(error: Error, options: &Options) -> Error {
 }
 
 impl Model {
-    /// Outputs of the model for `inputs` (row-major, in the order of [`Graph::inputs`]), computed by tract's optimised pipeline on the CPU.
-    pub fn reference(&self, inputs: &[Vec<f32>]) -> Result<Vec<Vec<f32>>> {
+    /// Outputs of the model for `inputs` (in the order of [`Graph::inputs`]), computed by tract's optimised pipeline on the CPU.
+    pub fn reference(&self, inputs: &[Constant]) -> Result<Vec<Constant>> {
         typed::quietly(&self.path, "computing the reference", || {
             let feeds = inputs
                 .iter()
                 .zip(&self.graph.inputs)
-                .map(|(values, &id)| Ok(Tensor::from_shape(&self.graph.tensor(id).shape, values)?.into_tvalue()))
+                .map(|(values, &id)| Ok(typed::tensor(values, &self.graph.tensor(id).shape)?.into_tvalue()))
                 .collect::<TractResult<TVec<TValue>>>()?;
             let outputs = self.typed.clone().into_optimized()?.into_runnable()?.run(feeds)?;
-            outputs.iter().map(|t| typed::f32_values(t)).collect()
+            outputs.iter().map(|t| typed::values(t)).collect()
         })
     }
 }

@@ -11,6 +11,7 @@ use tract_onnx::tract_core::ops::change_axes::{AxisOp, IntoShape};
 use tract_onnx::tract_core::ops::nn::resize::NearestUpsample;
 
 use super::lower::{Lowering, Reason};
+use super::typed;
 use crate::graph::{Elementwise, Expr, OpKind, Pad, PadMode, Slice, Tensor};
 use crate::ids::TensorId;
 
@@ -37,7 +38,7 @@ impl Lowering<'_> {
             }
             part(rank, op.axis, first, op.stride)
         } else if let Some(op) = node.op_as::<TractPad>() {
-            OpKind::Pad(padding(op)?)
+            OpKind::Pad(padding(op, self.datum(node.inputs[0])?)?)
         } else if node.op_is::<MultiBroadcastTo>() {
             let missing = output.shape.len().checked_sub(rank).ok_or("a broadcast to fewer axes")?;
             let wide = self.reshaped(x, [vec![1; missing], shape].concat());
@@ -83,9 +84,13 @@ fn part(rank: usize, axis: usize, begin: usize, step: isize) -> OpKind {
     OpKind::Slice(slice)
 }
 
-fn padding(op: &TractPad) -> Result<Pad, Reason> {
+fn padding(op: &TractPad, datum: DatumType) -> Result<Pad, Reason> {
+    let text = |e: TractError| format!("{e:#}");
     let mode = match &op.mode {
-        TractPadMode::Constant(value) => PadMode::Constant(value.cast_to_scalar::<f32>().map_err(|e| format!("{e:#}"))?),
+        TractPadMode::Constant(value) => {
+            let value = value.cast_to_dt(datum).and_then(|v| typed::values(&v)).map_err(text)?;
+            PadMode::Constant(value.only().ok_or("its padding is not one value")?)
+        }
         TractPadMode::Reflect => PadMode::Reflect,
         TractPadMode::Edge => PadMode::Edge,
     };

@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::nn::resize::Resize;
 
 use super::lower::{Lowering, Reason};
-use crate::graph::{Constant, DType, Expr, MatMul, OpKind, Origin, Tensor};
+use crate::graph::{DType, Expr, MatMul, OpKind, Origin, Tensor};
 
 impl Lowering<'_> {
     /// `op` as one product for each axis that changes.
@@ -29,7 +29,7 @@ impl Lowering<'_> {
                 name: format!("{}.resize-{axis}", node.name),
                 dtype: DType::F32,
                 shape: vec![to, from],
-                origin: Origin::Constant(Constant::F32(weights.into())),
+                origin: Origin::Constant(weights.into()),
             });
             shape[axis] = to;
             let (outer, inner) = (shape[..axis].iter().product(), shape[axis + 1..].iter().product());

@@ -1,23 +1,30 @@
 //! tract's scalar functions as expressions of ours.
-//!
-//! Truth values are numbers here: 1 and 0.
 
-use tract_onnx::prelude::DatumType;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
-use tract_onnx::tract_core::ops::math::PowConst;
+use tract_onnx::tract_core::ops::math::{IsInf, PowConst};
 use tract_onnx::tract_core::ops::nn::LeakyRelu;
 
-use crate::graph::{Binary, Expr, Unary};
+use crate::graph::{Binary, DType, Expr, Scalar, Unary};
 
-/// An elementwise function of `x0`.
-pub fn unary(op: &ElementWiseOp) -> Option<Expr> {
+/// An elementwise function of `x0`, which has the type `of`.
+pub fn unary(op: &ElementWiseOp, of: DType) -> Option<Expr> {
     let x = Expr::identity;
+    let number = |value: f64| Expr::Const(Scalar::from_f64(of, value));
     if let Some(op) = op.0.downcast_ref::<PowConst>() {
-        return Some(power(x(), op.exponent));
+        return Some(power(x(), op.exponent, of));
     }
     if let Some(op) = op.0.downcast_ref::<LeakyRelu>() {
-        let below = Expr::binary(Binary::Mul, x(), Expr::Const(op.alpha));
-        return Some(below.where_not_zero(Expr::binary(Binary::Less, x(), Expr::Const(0.0)), x()));
+        let below = Expr::binary(Binary::Mul, x(), number(op.alpha.into()));
+        return Some(Expr::select(Expr::binary(Binary::Less, x(), number(0.0)), below, x()));
+    }
+    if let Some(op) = op.0.downcast_ref::<IsInf>() {
+        let equals = |value: f64| Expr::binary(Binary::Equal, x(), number(value));
+        return Some(match (op.detect_positive, op.detect_negative) {
+            (true, true) => Expr::binary(Binary::Equal, x().then(Unary::Abs), number(f64::INFINITY)),
+            (true, false) => equals(f64::INFINITY),
+            (false, true) => equals(f64::NEG_INFINITY),
+            (false, false) => Expr::Const(false.into()),
+        });
     }
     let function = match op.0.name().as_str() {
         "Abs" => Unary::Abs,
@@ -34,6 +41,7 @@ pub fn unary(op: &ElementWiseOp) -> Option<Expr> {
         "Silu" => Unary::Silu,
         "GeluExact" => Unary::Gelu,
         "Erf" => Unary::Erf,
+        "Floor" | "Ceil" | "Round" | "RoundHalfToEven" if of.is_integer() => return Some(x()),
         "Floor" => Unary::Floor,
         "Ceil" => Unary::Ceil,
         "RoundHalfToEven" => Unary::Round,
@@ -49,57 +57,58 @@ pub fn unary(op: &ElementWiseOp) -> Option<Expr> {
         "Asinh" => Unary::Asinh,
         "Acosh" => Unary::Acosh,
         "Atanh" => Unary::Atanh,
-        "Not" => return Some(Expr::binary(Binary::Sub, Expr::Const(1.0), x())),
+        "Not" | "BitNot" => Unary::Not,
+        "IsNan" => return Some(Expr::binary(Binary::Equal, x(), x()).then(Unary::Not)),
         _ => return None,
     };
-    Some(x().then(function))
+    function.takes(of).then(|| x().then(function))
 }
 
 /// `x` to a constant power, by the cheapest function that is exact.
-fn power(x: Expr, exponent: f32) -> Expr {
+fn power(x: Expr, exponent: f32, of: DType) -> Expr {
     match exponent {
         1.0 => x,
         2.0 => x.then(Unary::Square),
         0.5 => x.then(Unary::Sqrt),
         -0.5 => x.then(Unary::Rsqrt),
         -1.0 => x.then(Unary::Recip),
-        _ => Expr::binary(Binary::Pow, x, Expr::Const(exponent)),
+        _ => Expr::binary(Binary::Pow, x, Expr::Const(Scalar::from_f64(of, exponent.into()))),
     }
 }
 
-/// A binary function of `a` and `b`, by tract's name.
-pub fn binary(name: &str, a: Expr, b: Expr) -> Option<Expr> {
+/// A binary function of `a` and `b`, both of type `of`, by tract's name. Of integers, `And` and `Or` ask whether they are 0, as tract does.
+pub fn binary(name: &str, a: Expr, b: Expr, of: DType) -> Option<Expr> {
+    if of.is_integer() && matches!(name, "And" | "Or") {
+        let both = binary(name, a.cast(DType::Bool), b.cast(DType::Bool), DType::Bool)?;
+        return Some(both.cast(of));
+    }
     let function = match name {
         "Add" => Binary::Add,
         "Sub" => Binary::Sub,
         "SubF" => return Some(Expr::binary(Binary::Sub, b, a)),
         "Mul" => Binary::Mul,
         "Div" => Binary::Div,
-        "Max" | "Or" => Binary::Max,
-        "Min" | "And" => Binary::Min,
+        "Rem" => Binary::Rem,
+        "Max" => Binary::Max,
+        "Min" => Binary::Min,
+        "And" | "BitAnd" => Binary::And,
+        "Or" | "BitOr" => Binary::Or,
+        "Xor" | "BitXor" => Binary::Xor,
+        "ShiftLeft" => Binary::ShiftLeft,
+        "ShiftRight" => Binary::ShiftRight,
         "Pow" => Binary::Pow,
         "LT" => Binary::Less,
         "LTE" => Binary::LessEqual,
         "GT" => return Some(Expr::binary(Binary::Less, b, a)),
         "GTE" => return Some(Expr::binary(Binary::LessEqual, b, a)),
         "Eq" => Binary::Equal,
-        "NE" | "Xor" => return Some(Expr::binary(Binary::Sub, Expr::Const(1.0), Expr::binary(Binary::Equal, a, b))),
+        "NE" => return Some(Expr::binary(Binary::Equal, a, b).then(Unary::Not)),
         _ => return None,
     };
+    function.dtype(of)?;
     Some(match (function, a, b) {
-        (Binary::Max, x, Expr::Const(0.0)) | (Binary::Max, Expr::Const(0.0), x) => x.then(Unary::Relu),
-        (Binary::Pow, x, Expr::Const(exponent)) => power(x, exponent),
+        (Binary::Max, x, Expr::Const(c)) | (Binary::Max, Expr::Const(c), x) if c.number() == 0.0 => x.then(Unary::Relu),
+        (Binary::Pow, x, Expr::Const(exponent)) if of == DType::F32 => power(x, exponent.number() as f32, of),
         (function, a, b) => Expr::binary(function, a, b),
     })
-}
-
-/// A conversion of `x0` between types that are numbers of ours.
-pub fn cast(from: DatumType, to: DatumType) -> Option<Expr> {
-    match (from, to) {
-        (DatumType::F32 | DatumType::Bool, DatumType::F32) | (DatumType::Bool, DatumType::Bool) => Some(Expr::identity()),
-        (DatumType::F32, DatumType::Bool) => {
-            Some(Expr::binary(Binary::Sub, Expr::Const(1.0), Expr::binary(Binary::Equal, Expr::identity(), Expr::Const(0.0))))
-        }
-        _ => None,
-    }
 }

@@ -3,6 +3,8 @@
 //! tract's own `into_declutter` rewrites for its CPU kernels: a 1x1 convolution becomes an EinSum, a strided one a Downsample, a Concat
 //! before it a handful of Slices. What works for us is its constant propagation plus one pass that declutters every node *except* convolutions.
 
+use std::any::Any;
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -10,12 +12,14 @@ use std::sync::Once;
 
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::format_err;
 use tract_onnx::tract_core::ops::cnn::conv::Conv;
 use tract_onnx::tract_core::ops::dummy::Dummy;
 use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 use tract_onnx::tract_hir::infer::Factoid;
 
 use crate::error::{Error, Result};
+use crate::graph::{Constant, DType};
 
 /// Declutters every node that is not a convolution. The number is where the next search starts.
 #[derive(Clone, Debug)]
@@ -45,8 +49,7 @@ impl TypedPass for KeepConvolutions {
 pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Result<(TypedModel, TypedModel)> {
     quietly(path, "typing the model", || {
         let folder = path.parent().map(|p| p.to_string_lossy().into_owned());
-        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true);
-        let mut model = onnx.parse(proto, folder.as_deref())?.model;
+        let mut model = super::parse::onnx().parse(proto, folder.as_deref())?.model;
         for outlet in model.input_outlets()?.to_vec() {
             let name = &model.node(outlet.node).name;
             if let Some((_, shape)) = shapes.iter().find(|(n, _)| n == name) {
@@ -64,7 +67,54 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
     })
 }
 
-/// The values of an f32 tensor.
+/// The element type of ours that stands for one of tract's: symbolic dimensions, which are constants by now or results of casts to i64, are i64.
+pub fn dtype(datum: DatumType) -> Option<DType> {
+    Some(match datum {
+        DatumType::Bool => DType::Bool,
+        DatumType::I8 => DType::I8,
+        DatumType::I16 => DType::I16,
+        DatumType::I32 => DType::I32,
+        DatumType::I64 | DatumType::TDim => DType::I64,
+        DatumType::U8 => DType::U8,
+        DatumType::U16 => DType::U16,
+        DatumType::U32 => DType::U32,
+        DatumType::U64 => DType::U64,
+        DatumType::F16 => DType::F16,
+        DatumType::F32 => DType::F32,
+        DatumType::F64 => DType::F64,
+        _ => return None,
+    })
+}
+
+/// The values of a tensor of any type that [`dtype`] knows.
+pub fn values(tensor: &Tensor) -> TractResult<Constant> {
+    let datum = tensor.datum_type();
+    let dtype = dtype(datum).ok_or_else(|| format_err!("element type {datum:?} is not supported yet"))?;
+    let tensor = if datum == DatumType::TDim { tensor.cast_to::<i64>()? } else { Cow::Borrowed(tensor) };
+    Ok(Constant::from_bytes(dtype, tensor.try_as_plain_ram()?.as_bytes()))
+}
+
+/// A tensor of these values.
+pub fn tensor(values: &Constant, shape: &[usize]) -> TractResult<Tensor> {
+    let datum = match values.dtype() {
+        DType::Bool => DatumType::Bool,
+        DType::I8 => DatumType::I8,
+        DType::I16 => DatumType::I16,
+        DType::I32 => DatumType::I32,
+        DType::I64 => DatumType::I64,
+        DType::U8 => DatumType::U8,
+        DType::U16 => DatumType::U16,
+        DType::U32 => DatumType::U32,
+        DType::U64 => DatumType::U64,
+        DType::F16 => DatumType::F16,
+        DType::F32 => DatumType::F32,
+        DType::F64 => DatumType::F64,
+    };
+    // SAFETY: each type of ours has the size and layout of tract's; truth values are 0 or 1, since they come from `bool`.
+    unsafe { Tensor::from_raw_dt(datum, shape, values.bytes()) }
+}
+
+/// The values of a tensor as f32.
 pub fn f32_values(tensor: &Tensor) -> TractResult<Vec<f32>> {
     let tensor = tensor.cast_to::<f32>()?;
     Ok(tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
@@ -74,8 +124,24 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f`, turning tract's errors and panics into [`Error::Model`] without a panic message on the terminal.
+/// Runs `f`, turning tract's errors and panics into [`Error::Model`], and what tract has no typed form for into [`Error::Unsupported`], without a panic message on the terminal.
 pub fn quietly<T>(path: &Path, doing: &str, f: impl FnOnce() -> TractResult<T>) -> Result<T> {
+    let message = match silently(|| catch_unwind(AssertUnwindSafe(f))) {
+        Ok(Ok(value)) => return Ok(value),
+        Ok(Err(error)) => {
+            let text = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
+            match blamed(&text, "Translating node #") {
+                Some(line) => return Err(Error::Unsupported(vec![one_line(&line)])),
+                None => one_line(&blamed(&text, "Failed analyse for node #").unwrap_or(text)),
+            }
+        }
+        Err(panic) => format!("tract panicked: {}", panic_text(&panic)),
+    };
+    Err(Error::Model { path: path.to_path_buf(), message: format!("{doing}: {message}") })
+}
+
+/// Runs `f` with no panic message on the terminal.
+pub fn silently<T>(f: impl FnOnce() -> T) -> T {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let usual = std::panic::take_hook();
@@ -85,22 +151,30 @@ pub fn quietly<T>(path: &Path, doing: &str, f: impl FnOnce() -> TractResult<T>) 
             }
         }));
     });
-    QUIET.set(true);
-    let result = catch_unwind(AssertUnwindSafe(f));
-    QUIET.set(false);
-    let message = match result {
-        Ok(Ok(value)) => return Ok(value),
-        Ok(Err(error)) => one_line(&format!("{error:#}")),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            format!("tract panicked: {}", one_line(text.unwrap_or("no message")))
-        }
-    };
-    Err(Error::Model { path: path.to_path_buf(), message: format!("{doing}: {message}") })
+    let before = QUIET.replace(true);
+    let result = f();
+    QUIET.set(before);
+    result
+}
+
+/// What a panic says.
+pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    one_line(text.unwrap_or("no message"))
+}
+
+/// tract's `PHRASE3 "name" Conv: why` as `Conv (node "name"): why`, the innermost where one stands in another.
+fn blamed(text: &str, phrase: &str) -> Option<String> {
+    let (_, rest) = text.rsplit_once(phrase)?;
+    let (_, rest) = rest.split_once(" \"")?;
+    let (name, rest) = rest.split_once("\" ")?;
+    let (operator, why) = rest.split_once(": ")?;
+    let why = why.trim_start_matches("Infering facts: ");
+    Some(format!("{} (node {name:?}): {why}", operator.trim_end_matches(" ToTypedTranslator")))
 }
 
 /// At most 400 characters, on one line.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "?");
     if let Some((end, _)) = line.char_indices().nth(400) {
         line.truncate(end);

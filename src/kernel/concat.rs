@@ -1,7 +1,7 @@
 //! Concatenation: all inputs in one launch.
 
 use super::Site;
-use super::draft::{Draft, block_size, blocks, joined, numbered};
+use super::draft::{Draft, block_size, blocks, joined, numbered, vector};
 use crate::Result;
 
 /// Kernel parameters are at most 4 KB: so many pointers, with room for the output.
@@ -20,7 +20,8 @@ pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
     let outer: usize = out[..axis].iter().product();
     let inner: usize = out[axis + 1..].iter().product();
     let lengths: Vec<usize> = site.inputs.iter().map(|t| t.shape[axis] * inner).collect();
-    let width = if lengths.iter().all(|l| l.is_multiple_of(4)) { 4 } else { 1 };
+    let most = vector(site.output.dtype);
+    let width = if lengths.iter().all(|l| l.is_multiple_of(most)) { most as u64 } else { 1 };
     let elements = site.output.elements();
     let threads = block_size(elements / width);
     let list = lengths.iter().map(|l| l.to_string()).collect::<Vec<_>>().join(", ");
@@ -29,11 +30,11 @@ pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
         signature: format!("concat_o{outer}_l{}", joined(&lengths)),
         candidate: format!("v{width}t{threads}"),
         comment: vec![format!(
-            "Concatenation: a row of y is one row of each input, of {} floats; {outer} rows.",
+            "Concatenation: a row of y is one row of each input, of {} elements; {outer} rows.",
             lengths_in_words(&lengths)
         )],
         header: "concat.cuh",
-        inputs: numbered(lengths.len()),
+        params: site.params(&numbered(lengths.len())),
         sync: false,
         threads,
         grid: [blocks(elements / width, threads), 1, 1],

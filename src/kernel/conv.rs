@@ -13,8 +13,9 @@ const DIRECT: usize = 4;
 const MAYBE_DIRECT: usize = 16;
 
 pub(super) fn drafts(site: &Site, conv: &Conv) -> Result<Vec<Draft>> {
+    site.only_f32_operands(conv.bias)?;
     let shape = Shape::new(site, conv)?;
-    let epilogue = Epilogue::new(site, conv.bias, shape.k, &conv.epilogue)?;
+    let epilogue = Epilogue::new(site, ["x", "w"], conv.bias, shape.k, &conv.epilogue)?;
     let filters = shape.k / conv.groups;
 
     let mut drafts: Vec<Draft> =
@@ -107,10 +108,6 @@ fn short(values: &[usize]) -> String {
     if values.iter().all(|v| *v == values[0]) { values[0].to_string() } else { joined(values) }
 }
 
-fn inputs(epilogue: &Epilogue) -> Vec<String> {
-    ["x".into(), "w".into()].into_iter().chain(epilogue.params.clone()).collect()
-}
-
 fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft {
     let (signature, words, mut body) = shape.texts(conv, epilogue);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
@@ -121,7 +118,7 @@ fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape
         candidate: tile.name(),
         comment: vec![words, format!("A block of {} threads computes {} channels of {} pixels.", tile.threads(), tile.bm, tile.bn)],
         header: "conv.cuh",
-        inputs: inputs(epilogue),
+        params: epilogue.params.clone(),
         sync: true,
         threads: tile.threads(),
         grid: [columns, rows, conv.groups as u64],
@@ -145,7 +142,7 @@ fn direct(shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> Draft {
         candidate: format!("direct{per_thread}t{threads}"),
         comment: vec![words, format!("A thread computes {per_thread} channels of one pixel.")],
         header: "conv.cuh",
-        inputs: inputs(epilogue),
+        params: epilogue.params.clone(),
         sync: false,
         threads,
         grid: [blocks(pixels, threads), rows, 1],

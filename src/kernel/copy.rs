@@ -1,7 +1,7 @@
 //! Operators that only move elements: transposition, slice, padding.
 
 use super::Site;
-use super::draft::{Draft, block_size, blocks, joined};
+use super::draft::{Draft, block_size, blocks, joined, vector};
 use crate::Result;
 use crate::graph::{Pad, PadMode, Slice};
 
@@ -15,7 +15,7 @@ pub(super) fn transpose(site: &Site, permutation: &[usize]) -> Result<Vec<Draft>
     site.require(fits, "its permutation and its shapes contradict each other")?;
     let own = strides_of(x);
     let strides = permutation.iter().map(|&axis| own[axis]).collect();
-    Ok(vec![strided(site, 0, strides, &format!("Axes {permutation:?}"))])
+    Ok(vec![strided(site, 0, strides)])
 }
 
 pub(super) fn slice(site: &Site, slice: &Slice) -> Result<Vec<Draft>> {
@@ -30,19 +30,16 @@ pub(super) fn slice(site: &Site, slice: &Slice) -> Result<Vec<Draft>> {
     let own = strides_of(x);
     let first = slice.begin.iter().zip(&own).map(|(&b, s)| b as i64 * s).sum();
     let strides = slice.step.iter().zip(&own).map(|(&step, s)| step as i64 * s).collect();
-    let mut words = format!("From {:?}", slice.begin);
-    if slice.step.iter().any(|&step| step != 1) {
-        words += &format!(", step {:?}", slice.step);
-    }
-    Ok(vec![strided(site, first, strides, &words)])
+    Ok(vec![strided(site, first, strides)])
 }
 
 /// A copy of the elements at `first` plus multiples of `strides`, in elements of the input, over the output's axes.
-fn strided(site: &Site, first: i64, strides: Vec<i64>, words: &str) -> Draft {
+fn strided(site: &Site, first: i64, strides: Vec<i64>) -> Draft {
     let (dims, strides) = merge(&site.output.shape, &strides);
     let last = dims.len() - 1;
-    let aligned = first % 4 == 0 && strides[..last].iter().all(|s| s % 4 == 0);
-    let width = if dims[last].is_multiple_of(4) && strides[last] == 1 && aligned { 4 } else { 1 };
+    let most = vector(site.output.dtype);
+    let aligned = first % most as i64 == 0 && strides[..last].iter().all(|s| s % most as i64 == 0);
+    let width = if dims[last].is_multiple_of(most) && strides[last] == 1 && aligned { most as u64 } else { 1 };
     let elements = site.output.elements();
     let threads = block_size(elements / width);
     let name_of_strides = strides.iter().map(|s| s.to_string().replace('-', "m")).collect::<Vec<_>>().join("x");
@@ -52,9 +49,9 @@ fn strided(site: &Site, first: i64, strides: Vec<i64>, words: &str) -> Draft {
     Draft {
         signature: format!("copy_d{}_s{name_of_strides}_f{first}", joined(&dims)),
         candidate: format!("v{width}t{threads}"),
-        comment: vec![format!("{words} of x {} give y {}.", site.inputs[0].shape_text(), site.output.shape_text())],
+        comment: vec![format!("y {} from the elements of x at {first}, {strides:?} apart along these axes.", joined(&dims))],
         header: "copy.cuh",
-        inputs: vec!["x".into()],
+        params: site.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(elements / width, threads), 1, 1],
@@ -71,10 +68,10 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
         && (0..x.len()).all(|a| pad.before[a] + x[a] + pad.after[a] == out[a])
         && (pad.mode != PadMode::Reflect || (0..x.len()).all(|a| pad.before[a].max(pad.after[a]) < x[a]));
     site.require(fits, "its padding and its shapes contradict each other")?;
-    let (mode, value, words) = match pad.mode {
-        PadMode::Constant(value) => ("PadConstant", value, format!("framed with {value:?}")),
-        PadMode::Reflect => ("PadReflect", 0.0, "framed with its mirror image".into()),
-        PadMode::Edge => ("PadEdge", 0.0, "framed with its edges".into()),
+    let (mode, bits, words) = match pad.mode {
+        PadMode::Constant(value) => ("PadConstant", value.bits(), format!("framed with {value}")),
+        PadMode::Reflect => ("PadReflect", 0, "framed with its mirror image".into()),
+        PadMode::Edge => ("PadEdge", 0, "framed with its edges".into()),
     };
     let axes = framed_axes(x, pad);
     let elements = site.output.elements();
@@ -82,20 +79,14 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
     let names = axes.iter().map(|a| format!("{}b{}x{}", a[0], a[1], a[2])).collect::<Vec<_>>().join("_");
     let list: String =
         axes.iter().map(|[size, before, extent, stride]| format!(", PadAxis<{size}, {before}, {extent}, {stride}>")).collect();
+    let column = |i: usize| joined(&axes.iter().map(|a| a[i]).collect::<Vec<_>>());
     let kind = mode.to_lowercase();
-    let bits = value.to_bits();
     Ok(vec![Draft {
         signature: format!("{kind}_{names}_v{bits:08x}"),
         candidate: format!("t{threads}"),
-        comment: vec![format!(
-            "x {} {words}, {:?} before and {:?} after each axis, gives y {}.",
-            site.inputs[0].shape_text(),
-            pad.before,
-            pad.after,
-            site.output.shape_text()
-        )],
+        comment: vec![format!("x {} {words}, from {:?} in y {}.", column(2), axes.iter().map(|a| a[1]).collect::<Vec<_>>(), column(0))],
         header: "copy.cuh",
-        inputs: vec!["x".into()],
+        params: site.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(elements, threads), 1, 1],
@@ -167,7 +158,7 @@ mod tests {
     #[test]
     fn axes_without_padding_merge() {
         let pad = |mode, before: &[usize]| Pad { before: before.to_vec(), after: vec![0; before.len()], mode };
-        assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Constant(0.0), &[0, 1, 0])), [[2, 0, 2, 12], [16, 4, 12, 1]]);
+        assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Constant(0.0.into()), &[0, 1, 0])), [[2, 0, 2, 12], [16, 4, 12, 1]]);
         assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 1, 0])), [[2, 0, 2, 12], [4, 1, 3, 4], [4, 0, 4, 1]]);
         assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 0, 1])), [[6, 0, 6, 4], [5, 1, 4, 1]]);
     }

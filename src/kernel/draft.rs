@@ -5,13 +5,54 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 
 use super::Kernel;
+use crate::graph::DType;
 
 /// The longest kernel name.
 const MAX_NAME: usize = 120;
 
+/// A parameter of a kernel: a pointer to a tensor.
+#[derive(Clone)]
+pub(super) struct Param {
+    pub name: String,
+    pub dtype: DType,
+    /// Whether it is written.
+    pub output: bool,
+}
+
+impl Param {
+    /// `const float *__restrict__ x0`.
+    fn cpp(&self) -> String {
+        let constant = if self.output { "" } else { "const " };
+        format!("{constant}{} *__restrict__ {}", cpp_type(self.dtype), self.name)
+    }
+}
+
+/// What C++ calls an element type, in kernels and headers.
+pub(super) fn cpp_type(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Bool => "bool",
+        DType::I8 => "signed char",
+        DType::I16 => "short",
+        DType::I32 => "int",
+        DType::I64 => "long long",
+        DType::U8 => "unsigned char",
+        DType::U16 => "unsigned short",
+        DType::U32 => "unsigned",
+        DType::U64 => "unsigned long long",
+        DType::F16 => "hiosc::half",
+        DType::F32 => "float",
+        DType::F64 => "double",
+    }
+}
+
+/// Elements that make 16 bytes: what a thread moves at once.
+pub(super) fn vector(dtype: DType) -> usize {
+    16 / dtype.bytes() as usize
+}
+
 /// What the family files decide; [`Draft::finish`] does the rest.
 pub(super) struct Draft {
-    /// Name of the signature: `conv_n1c3h224w224_k64r3s3_...`.
+    /// Name of the signature: `conv_n1c3h224w224_k64r3s3_...`. Element types are added where they are not all f32.
     pub signature: String,
     /// Name of the candidate: `bm64bn64bk16`; may be empty.
     pub candidate: String,
@@ -19,8 +60,8 @@ pub(super) struct Draft {
     pub comment: Vec<String>,
     /// The header to include.
     pub header: &'static str,
-    /// Names of the input parameters; the output is `y`.
-    pub inputs: Vec<String>,
+    /// The parameters in order: the inputs, then the output. [`Site::params`](super::Site::params) makes them.
+    pub params: Vec<Param>,
     /// Whether its threads meet at barriers or in warp collectives.
     pub sync: bool,
     /// Threads of a block.
@@ -42,7 +83,7 @@ impl Draft {
         if self.grid.iter().zip(limits).any(|(&blocks, limit)| blocks > limit) {
             return None;
         }
-        let mut name = self.signature.clone();
+        let mut name = self.signature.clone() + &self.types();
         if !self.candidate.is_empty() {
             name.push('_');
             name.push_str(&self.candidate);
@@ -64,14 +105,23 @@ impl Draft {
         })
     }
 
+    /// What the element types add to the signature: nothing if all are f32, `_i64` if all are alike, else all in order: `_bool_f32_f32_f32`.
+    fn types(&self) -> String {
+        let alike = self.params.windows(2).all(|pair| pair[0].dtype == pair[1].dtype);
+        match self.params.first() {
+            Some(Param { dtype: DType::F32, .. }) if alike => String::new(),
+            Some(Param { dtype, .. }) if alike => format!("_{}", dtype.name()),
+            _ => self.params.iter().map(|param| format!("_{}", param.dtype.name())).collect(),
+        }
+    }
+
     fn source(&self, name: &str) -> String {
         let mut text = String::new();
         for line in &self.comment {
             text += &format!("// {line}\n");
         }
         let kernel = if self.sync { "HIOSC_KERNEL" } else { "HIOSC_KERNEL_NO_SYNC" };
-        let mut params: Vec<_> = self.inputs.iter().map(|input| format!("const float *__restrict__ {input}")).collect();
-        params.push("float *__restrict__ y".into());
+        let params: Vec<String> = self.params.iter().map(Param::cpp).collect();
         text += &format!("#include \"{}\"\n\n{kernel}({name}, {},\n", self.header, self.threads);
         text += &format!("    ({})) {{\n  using namespace hiosc;\n", params.join(",\n     "));
         for line in &self.body {
@@ -124,13 +174,17 @@ pub(super) fn block_size(work: u64) -> u32 {
 mod tests {
     use super::*;
 
+    fn param(name: &str, dtype: DType, output: bool) -> Param {
+        Param { name: name.into(), dtype, output }
+    }
+
     fn draft(signature: String) -> Draft {
         Draft {
             signature,
             candidate: "t64".into(),
             comment: vec!["Nothing.".into()],
             header: "expr.cuh",
-            inputs: numbered(1),
+            params: vec![param("x0", DType::F32, false), param("y", DType::F32, true)],
             sync: false,
             threads: 64,
             grid: [1, 1, 1],
@@ -148,6 +202,18 @@ mod tests {
         assert_ne!(a.name, b.name);
         assert!(a.source.contains(&a.name));
         assert_eq!(draft("a".repeat(116)).finish().expect("launchable").name.len(), MAX_NAME);
+    }
+
+    #[test]
+    fn types_are_named_unless_all_are_f32() {
+        let name = |types: &[DType]| {
+            let mut d = draft("a".into());
+            d.params = types.iter().map(|&dtype| param("x", dtype, false)).collect();
+            d.finish().expect("launchable").name
+        };
+        assert_eq!(name(&[DType::F32, DType::F32]), "a_t64");
+        assert_eq!(name(&[DType::I64, DType::I64]), "a_i64_t64");
+        assert_eq!(name(&[DType::Bool, DType::F32, DType::F32]), "a_bool_f32_f32_t64");
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn drafts(site: &Site, elementwise: &Elementwise) -> Result<Vec<Draft
             "The first list is the output's axes, merged where possible; then the inputs' strides over them.".into(),
         ],
         header: "elementwise.cuh",
-        inputs: numbered(shapes.len()),
+        params: site.params(&numbered(shapes.len())),
         sync: false,
         threads,
         grid: [blocks(elements / width, threads), 1, 1],

@@ -1,14 +1,18 @@
 //! Scalar expressions as C++ types and as parts of names.
 
 use super::Site;
+use super::draft::{Param, cpp_type};
 use crate::Result;
-use crate::graph::{Binary, Expr, Unary};
+use crate::graph::{Binary, DType, Expr, Unary};
 
 /// `Relu<Add<In<0>, In<1>>>`, a type of `expr.cuh`.
 pub(super) fn cpp(expr: &Expr) -> String {
     match expr {
         Expr::Input(i) => format!("In<{i}>"),
-        Expr::Const(c) => format!("Const<0x{:08x}u /* {c:?} */>", c.to_bits()),
+        Expr::Const(c) => {
+            format!("Const<{}, 0x{:0digits$x}u /* {c} */>", cpp_type(c.dtype()), c.bits(), digits = 2 * c.dtype().bytes() as usize)
+        }
+        Expr::Cast(to, a) => format!("Cast<{}, {}>", cpp_type(*to), cpp(a)),
         Expr::Unary(op, a) => format!("{}<{}>", unary(*op), cpp(a)),
         Expr::Binary(op, a, b) => format!("{}<{}, {}>", binary(*op), cpp(a), cpp(b)),
         Expr::Select(c, a, b) => format!("Select<{}, {}, {}>", cpp(c), cpp(a), cpp(b)),
@@ -19,7 +23,9 @@ pub(super) fn cpp(expr: &Expr) -> String {
 pub(super) fn name(expr: &Expr) -> String {
     match expr {
         Expr::Input(i) => format!("x{i}"),
-        Expr::Const(c) => format!("c{:08x}", c.to_bits()),
+        Expr::Const(c) if c.dtype() == DType::F32 => format!("c{:08x}", c.bits()),
+        Expr::Const(c) => format!("c{}x{:x}", c.dtype().name(), c.bits()),
+        Expr::Cast(to, a) => format!("to{}_{}", to.name(), name(a)),
         Expr::Unary(op, a) => format!("{}_{}", op.name(), name(a)),
         Expr::Binary(op, a, b) => format!("{}_{}_{}", op.name(), name(a), name(b)),
         Expr::Select(c, a, b) => format!("select_{}_{}_{}", name(c), name(a), name(b)),
@@ -34,8 +40,8 @@ pub(super) struct Epilogue {
     pub suffix: String,
     /// Ends the sentence of the comment: ` plus bias, then relu(x0) with x1 ... read like y`.
     pub words: String,
-    /// Names of the parameters after the two operands: `bias`, `x1`, ...
-    pub params: Vec<String>,
+    /// The kernel's parameters: the two operands, `bias`, `x1`, ..., `y`.
+    pub params: Vec<Param>,
     /// What the template is called with in the place of the bias.
     pub bias_argument: &'static str,
     /// `, x1, x2`: the template's last arguments.
@@ -43,8 +49,8 @@ pub(super) struct Epilogue {
 }
 
 impl Epilogue {
-    /// The epilogue of `site`, whose first two inputs are the operands; checks the further inputs against the output.
-    pub fn new(site: &Site, bias: bool, channels: usize, expr: &Expr) -> Result<Epilogue> {
+    /// The epilogue of `site`, whose first two inputs are the `operands`, by name; checks the further inputs against the output.
+    pub fn new(site: &Site, operands: [&str; 2], bias: bool, channels: usize, expr: &Expr) -> Result<Epilogue> {
         let first = 2 + usize::from(bias);
         site.require(site.inputs.len() >= first, "an operand or the bias is missing")?;
         if bias {
@@ -83,7 +89,8 @@ impl Epilogue {
             words,
             bias_argument: if bias { "bias" } else { "nullptr" },
             more_arguments: more.iter().map(|x| format!(", {x}")).collect(),
-            params: bias.then(|| "bias".to_string()).into_iter().chain(more).collect(),
+            params: site
+                .params(&operands.into_iter().chain(bias.then_some("bias")).chain(more.iter().map(String::as_str)).collect::<Vec<_>>()),
         })
     }
 }
@@ -120,6 +127,7 @@ fn unary(op: Unary) -> &'static str {
         Unary::Asinh => "Asinh",
         Unary::Acosh => "Acosh",
         Unary::Atanh => "Atanh",
+        Unary::Not => "Not",
     }
 }
 
@@ -135,6 +143,12 @@ fn binary(op: Binary) -> &'static str {
         Binary::Less => "Less",
         Binary::LessEqual => "LessEqual",
         Binary::Equal => "Equal",
+        Binary::Rem => "Rem",
+        Binary::And => "And",
+        Binary::Or => "Or",
+        Binary::Xor => "Xor",
+        Binary::ShiftLeft => "ShiftLeft",
+        Binary::ShiftRight => "ShiftRight",
     }
 }
 
@@ -144,8 +158,11 @@ mod tests {
 
     #[test]
     fn expressions_become_types_and_names() {
-        let e = Expr::binary(Binary::Add, Expr::Input(0), Expr::Const(1.5)).then(Unary::Relu);
-        assert_eq!(cpp(&e), "Relu<Add<In<0>, Const<0x3fc00000u /* 1.5 */>>>");
+        let e = Expr::binary(Binary::Add, Expr::Input(0), Expr::number(1.5)).then(Unary::Relu);
+        assert_eq!(cpp(&e), "Relu<Add<In<0>, Const<float, 0x3fc00000u /* 1.5 */>>>");
         assert_eq!(name(&e), "relu_add_x0_c3fc00000");
+        let e = Expr::binary(Binary::Rem, Expr::Input(0).cast(DType::I64), Expr::Const(7.into()));
+        assert_eq!(cpp(&e), "Rem<Cast<long long, In<0>>, Const<long long, 0x0000000000000007u /* 7i64 */>>");
+        assert_eq!(name(&e), "rem_toi64_x0_ci64x7");
     }
 }

@@ -10,8 +10,9 @@ use crate::graph::MatMul;
 const MAX_VECTORS: usize = 4;
 
 pub(super) fn drafts(site: &Site, matmul: &MatMul) -> Result<Vec<Draft>> {
+    site.only_f32_operands(matmul.bias)?;
     check(site, matmul)?;
-    let epilogue = Epilogue::new(site, matmul.bias, matmul.n, &matmul.epilogue)?;
+    let epilogue = Epilogue::new(site, ["a", "b"], matmul.bias, matmul.n, &matmul.epilogue)?;
     let mut drafts = Vec::new();
     if matmul.m.min(matmul.n) <= MAX_VECTORS {
         drafts.push(gemv(matmul, &epilogue));
@@ -62,10 +63,6 @@ fn words(matmul: &MatMul, epilogue: &Epilogue) -> String {
     format!("Matrix product y [{m} x {n}] = a [{m} x {k}] * b [{k} x {n}]{times}{}.", epilogue.words)
 }
 
-fn inputs(epilogue: &Epilogue) -> Vec<String> {
-    ["a".into(), "b".into()].into_iter().chain(epilogue.params.clone()).collect()
-}
-
 fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft {
     let MatMul { batch, m, n, k, a_strides: a, b_strides: b, c_strides: c, .. } = *matmul;
     let mut body = shape_struct(&[
@@ -82,7 +79,7 @@ fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft 
         candidate: tile.name(),
         comment: vec![words(matmul, epilogue), format!("A block of {} threads computes {} x {}.", tile.threads(), tile.bm, tile.bn)],
         header: "matmul.cuh",
-        inputs: inputs(epilogue),
+        params: epilogue.params.clone(),
         sync: true,
         threads: tile.threads(),
         grid: [columns, rows, batch as u64],
@@ -119,7 +116,7 @@ fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
         candidate: how.into(),
         comment: vec![words(matmul, epilogue), words_of_it.into()],
         header: "matmul.cuh",
-        inputs: inputs(epilogue),
+        params: epilogue.params.clone(),
         sync: true,
         threads,
         grid: [blocks(lines as u64, per_block), vectors as u64, batch as u64],

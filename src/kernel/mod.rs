@@ -12,15 +12,23 @@
 //! What a kernel relies on, and its callers ensure: parameters are plain pointers, the operator's inputs in order and then its output; all are
 //! aligned to 16 bytes (planned buffers and weights start at multiples of 256); the output overlaps no input. A view is read under its own shape.
 //!
-//! Not supported, and said so ([`Error::Unsupported`]): element types other than f32, tensors of 2^31 elements or more, tensors of no elements.
+//! Element types. A family's C++ templates deduce them from their pointer parameters, so a family says only what the parameters are called:
+//! [`Site::params`] adds the tensors' types, [`Draft`](draft::Draft) writes them into the parameter list and, unless all are f32, into the name. Where a template
+//! argument must spell a type out, `draft::cpp_type` names it; `draft::vector` is how many elements make 16 bytes. A family whose templates know f32 alone
+//! calls [`Site::only_f32`] first.
+//!
+//! Not supported, and said so ([`Error::Unsupported`]): tensors of 2^31 elements or more, tensors of no elements.
 
+mod cell;
 mod concat;
 mod conv;
 mod copy;
+mod cumsum;
 mod draft;
 mod elementwise;
 mod expr;
 mod images;
+mod index;
 mod matmul;
 mod pool;
 mod reduce;
@@ -82,6 +90,9 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::Transpose { permutation } => copy::transpose(&site, permutation)?,
         OpKind::Slice(slice) => copy::slice(&site, slice)?,
         OpKind::Pad(pad) => copy::pad(&site, pad)?,
+        OpKind::Index(index) => index::drafts(&site, *index)?,
+        OpKind::CumSum(sum) => cumsum::drafts(&site, sum)?,
+        OpKind::Cell(cell) => cell::drafts(&site, *cell)?,
         OpKind::Reshape => return Err(site.wrong("a reshape has no kernel: the free-views rule should have removed it")),
     };
     let kernels: Vec<Kernel> = drafts.into_iter().filter_map(draft::Draft::finish).collect();
@@ -117,9 +128,6 @@ impl<'a> Site<'a> {
         let site = Site { op, operator, inputs: operator.inputs.iter().map(|&t| graph.tensor(t)).collect(), output: graph.tensor(output) };
         for tensor in site.inputs.iter().chain([&site.output]) {
             let elements = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
-            if tensor.dtype != DType::F32 {
-                return Err(site.unsupported(&format!("tensor {} is of type {}, not f32", tensor.name, tensor.dtype.name())));
-            }
             if elements == 0 {
                 return Err(site.unsupported(&format!("tensor {} ({}) has no elements", tensor.name, tensor.shape_text())));
             }
@@ -143,6 +151,28 @@ impl<'a> Site<'a> {
     /// `Err(wrong(reason))` unless `condition`.
     fn require(&self, condition: bool, reason: &str) -> Result<()> {
         if condition { Ok(()) } else { Err(self.wrong(reason)) }
+    }
+
+    /// The kernel's parameters: the inputs under these names, then the output `y`.
+    fn params<S: ToString>(&self, names: &[S]) -> Vec<draft::Param> {
+        let inputs = names.iter().zip(&self.inputs).map(|(name, x)| draft::Param { name: name.to_string(), dtype: x.dtype, output: false });
+        inputs.chain([draft::Param { name: "y".into(), dtype: self.output.dtype, output: true }]).collect()
+    }
+
+    /// An error unless all tensors are f32.
+    fn only_f32(&self) -> Result<()> {
+        match self.inputs.iter().chain([&self.output]).find(|t| t.dtype != DType::F32) {
+            Some(t) => Err(self.unsupported(&format!("tensor {} is of type {}, not f32", t.name, t.dtype.name()))),
+            None => Ok(()),
+        }
+    }
+
+    /// An error unless the operands of a product are f32; what an epilogue reads and writes may be of any type.
+    fn only_f32_operands(&self, bias: bool) -> Result<()> {
+        match self.inputs.iter().take(2 + usize::from(bias)).find(|t| t.dtype != DType::F32) {
+            Some(t) => Err(self.unsupported(&format!("tensor {} is of type {}, not f32", t.name, t.dtype.name()))),
+            None => Ok(()),
+        }
     }
 
     /// The only input of an operator that has one.

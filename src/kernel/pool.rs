@@ -7,6 +7,7 @@ use crate::graph::{Pool, PoolKind};
 
 pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
     let x = site.only_input()?;
+    site.only_f32()?;
     let (&[n, c, h, w], &[n_out, c_out, p, q]) = (&x.shape[..], &site.output.shape[..]) else {
         return Err(site.wrong("input and output must have four axes"));
     };
@@ -47,7 +48,7 @@ pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
             site.output.shape_text()
         )],
         header: "pool.cuh",
-        inputs: vec!["x".into()],
+        params: site.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(outputs, threads), 1, 1],

@@ -40,7 +40,7 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
                 "Kept and Reduced are the axes that stay and those that go, merged where possible, and their strides.".into(),
             ],
             header: "reduce.cuh",
-            inputs: vec!["x".into()],
+            params: site.params(&["x"]),
             sync: how != "thread",
             threads,
             grid: [blocks(outputs, per_block), 1, 1],
@@ -56,7 +56,7 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
     let threads = block_size(outputs);
     let by_thread = || draft("thread", threads, threads, 0);
     let by_warp = || draft("warp", 128, 4, 0);
-    let by_block = || draft("block", 256, 1, 32);
+    let by_block = || draft("block", 256, 1, 8 * x.dtype.bytes().max(4) as u32);
 
     // Neighbouring outputs read neighbours: threads side by side use whole cache lines.
     let side_by_side = reduced_axes.strides.last() != Some(&1);

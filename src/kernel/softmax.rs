@@ -12,6 +12,7 @@ const THREAD_ROW: usize = 8;
 
 pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
     let x = site.only_input()?;
+    site.only_f32()?;
     site.require(axis < x.shape.len() && x.shape == site.output.shape, "its axis or its output does not fit its input")?;
     let outer: usize = x.shape[..axis].iter().product();
     let length = x.shape[axis];
@@ -23,7 +24,7 @@ pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
         candidate: format!("{how}{threads}"),
         comment: vec![format!("Softmax along the middle axis of x {outer}x{length}x{inner}: a {how} a row of {length}.")],
         header: "softmax.cuh",
-        inputs: vec!["x".into()],
+        params: site.params(&["x"]),
         sync: how != "thread",
         threads,
         grid: [blocks(rows, per_block), 1, 1],

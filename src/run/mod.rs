@@ -10,7 +10,7 @@ use runtime::{Event, Exec, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Re
 
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Constant, DType, Graph};
 use crate::ids::TensorId;
 use crate::kernel::{self, Shipped, headers};
 use crate::plan::{GpuPlan, Plan, Step};
@@ -19,7 +19,9 @@ use program::{KernelUse, Program};
 /// A plan loaded on GPUs.
 pub struct Session {
     calls: Vec<Call>,
-    outputs: usize,
+    /// Names and types.
+    inputs: Vec<(String, DType)>,
+    outputs: Vec<(String, DType)>,
     exec: Exec,
 }
 
@@ -28,16 +30,30 @@ impl Session {
     pub fn load(graph: &Graph, costs: &CostTable, plan: &Plan, kernels: &Shipped, options: &runtime::Options) -> Result<Self> {
         let program = Program::new(graph, costs, plan)?;
         let calls = plan.steps.iter().map(|step| Call::resolve(&program, step)).collect::<Result<_>>()?;
-        let bytes = program.weights.iter().map(|&weight| program.weight_bytes(weight)).collect::<Result<Vec<_>>>()?;
-        let weights: Vec<&[u8]> = bytes.iter().map(Vec::as_slice).collect();
-        Ok(Session { calls, outputs: graph.outputs.len(), exec: load(&program, kernels, options, &weights)? })
+        let weights = program.weights.iter().map(|&weight| program.weight_bytes(weight)).collect::<Result<Vec<_>>>()?;
+        let types = |ids: &[TensorId]| ids.iter().map(|&t| (graph.tensor(t).name.clone(), graph.tensor(t).dtype)).collect();
+        Ok(Session {
+            calls,
+            inputs: types(&graph.inputs),
+            outputs: types(&graph.outputs),
+            exec: load(&program, kernels, options, &weights)?,
+        })
     }
 
     /// One inference: values of each input in, values of each output out, in the graph's order.
-    pub fn run(&mut self, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>> {
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if an input has another type than the model's, [`Error::Device`] if their number or a length is wrong or a GPU fails.
+    pub fn run(&mut self, inputs: &[Constant]) -> Result<Vec<Constant>> {
+        if let Some(((name, wanted), found)) = self.inputs.iter().zip(inputs).find(|((_, wanted), found)| found.dtype() != *wanted) {
+            return Err(Error::Usage(format!("input `{name}` has type {}, and {} was given", wanted.name(), found.dtype().name())));
+        }
+        let bytes: Vec<&[u8]> = inputs.iter().map(Constant::bytes).collect();
         let calls = &self.calls;
-        self.exec.run(inputs, |exec| calls.iter().try_for_each(|call| call.issue(exec))).map_err(device)?;
-        Ok((0..self.outputs).map(|i| self.exec.output(i).to_vec()).collect())
+        self.exec.run(&bytes, |exec| calls.iter().try_for_each(|call| call.issue(exec))).map_err(device)?;
+        let output = |(i, (_, dtype)): (usize, &(String, DType))| Constant::from_bytes(*dtype, &self.exec.output::<u8>(i));
+        Ok(self.outputs.iter().enumerate().map(output).collect())
     }
 
     /// Which logical GPU is where, and how tensors travel.
@@ -53,8 +69,8 @@ pub fn run(
     plan: &Plan,
     kernels: &Shipped,
     options: &runtime::Options,
-    inputs: &[&[f32]],
-) -> Result<Vec<Vec<f32>>> {
+    inputs: &[Constant],
+) -> Result<Vec<Constant>> {
     Session::load(graph, costs, plan, kernels, options)?.run(inputs)
 }
 
@@ -102,7 +118,7 @@ impl Call {
 
 fn load(program: &Program<'_>, shipped: &Shipped, options: &runtime::Options, weights: &[&[u8]]) -> Result<Exec> {
     let (graph, plan) = (program.graph, program.plan);
-    let port = |&t: &TensorId| Port { name: &graph.tensor(t).name, shape: &graph.tensor(t).shape };
+    let port = |&t: &TensorId| Port { name: &graph.tensor(t).name, dtype: graph.tensor(t).dtype, shape: &graph.tensor(t).shape };
     let placed = (0..plan.gpus.len()).map(|gpu| program.placed_weights(gpu)).collect::<Result<Vec<_>>>()?;
     let gpus = plan.gpus.iter().zip(&placed);
     let gpus: Vec<_> = gpus.map(|(gpu, weights)| memory(gpu, weights)).collect();

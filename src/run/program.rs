@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::runtime::{Region, StreamLayout};
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
-use crate::graph::{Constant, DType, Graph, Tensor};
+use crate::graph::Graph;
 use crate::ids::{BufferId, GpuId, OpId, TensorId};
 use crate::kernel::Kernel;
 use crate::plan::{Operand, Plan, Step, Stream, StreamKind};
@@ -36,7 +36,6 @@ pub(crate) struct Program<'a> {
 impl<'a> Program<'a> {
     /// Looks everything up. The plan must have passed its verifier.
     pub fn new(graph: &'a Graph, costs: &'a CostTable, plan: &'a Plan) -> Result<Self> {
-        only_f32(graph)?;
         let mut program = Program {
             graph,
             costs,
@@ -136,22 +135,8 @@ impl<'a> Program<'a> {
     }
 
     /// The bytes of a constant, little-endian.
-    pub fn weight_bytes(&self, tensor: TensorId) -> Result<Vec<u8>> {
-        match self.graph.constant(tensor) {
-            Some(Constant::F32(values)) => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-            Some(Constant::I64(values)) => Ok(values.iter().flat_map(|v| v.to_le_bytes()).collect()),
-            None => Err(Error::internal("run", format!("{tensor} is not a constant"))),
-        }
+    pub fn weight_bytes(&self, tensor: TensorId) -> Result<&'a [u8]> {
+        let constant = self.graph.constant(tensor).ok_or_else(|| Error::internal("run", format!("{tensor} is not a constant")))?;
+        Ok(constant.bytes())
     }
-}
-
-/// Inputs and outputs are typed `&[f32]` and `Vec<f32>`.
-fn only_f32(graph: &Graph) -> Result<()> {
-    let odd = |(what, &t): (&str, &TensorId)| {
-        let Tensor { name, dtype, .. } = graph.tensor(t);
-        (*dtype != DType::F32).then(|| format!("{what} `{name}` has type {}, and only f32 is supported", dtype.name()))
-    };
-    let inputs = graph.inputs.iter().map(|t| ("input", t));
-    let reasons: Vec<String> = inputs.chain(graph.outputs.iter().map(|t| ("output", t))).filter_map(odd).collect();
-    if reasons.is_empty() { Ok(()) } else { Err(Error::Unsupported(reasons)) }
 }

@@ -1,35 +1,58 @@
-//! A plain interpreter of graphs: loops written from the operators' definitions, in f64 where sums are long. Slow, and meant to be obviously right.
+//! A plain interpreter of graphs: loops written from the operators' definitions, over values of any type; long sums of floating-point numbers are
+//! rounded once. Slow, and meant to be obviously right.
 
-use hiosc::graph::{Binary, Constant, Expr, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind, Unary};
+use hiosc::graph::{Binary, Cell, Constant, DType, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind};
 use hiosc::ids::TensorId;
 
+use super::indexed::indexed;
+use super::number::{Number, Rounding, Value, binary, constant, eval, numbers};
+
 /// The outputs of `graph` for `inputs`.
-pub fn interpret(graph: &Graph, inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
-    let mut values: Vec<Option<Vec<f32>>> = vec![None; graph.tensors.len()];
+pub fn interpret(graph: &Graph, inputs: &[Constant]) -> Vec<Constant> {
+    let mut values: Vec<Option<Vec<Number>>> = vec![None; graph.tensors.len()];
     for (&t, v) in graph.inputs.iter().zip(inputs) {
-        values[t.index()] = Some(v.clone());
+        values[t.index()] = Some(numbers(v));
     }
-    let read = |values: &[Option<Vec<f32>>], t: TensorId| -> Vec<f32> {
+    let read = |values: &[Option<Vec<Number>>], t: TensorId| -> Vec<Number> {
         let root = graph.root(t);
         match &graph.tensor(root).origin {
-            Origin::Constant(Constant::F32(v)) => v.to_vec(),
+            Origin::Constant(v) => numbers(v),
             _ => values[root.index()].clone().expect("computed before it is read"),
         }
     };
     for op in graph.topological_order().expect("no cycle") {
         let operator = graph.operator(op);
-        let args: Vec<Vec<f32>> = operator.inputs.iter().map(|&t| read(&values, t)).collect();
+        let args: Vec<Vec<Number>> = operator.inputs.iter().map(|&t| read(&values, t)).collect();
         values[operator.outputs[0].index()] = Some(operate(graph, operator, &args));
     }
-    graph.outputs.iter().map(|&t| read(&values, t)).collect()
+    graph.outputs.iter().map(|&t| constant(graph.tensor(t).dtype, &read(&values, t))).collect()
+}
+
+/// The sum of products of pairs, and more: of integers wrapped, of others rounded once.
+fn sum(dtype: DType, terms: impl Iterator<Item = (Number, Number)>) -> Number {
+    let (mut int, mut float) = (0i128, 0.0);
+    for (a, b) in terms {
+        match (a.value, b.value) {
+            (Value::Int(a), Value::Int(b)) => int += a * b,
+            _ => float += a.f64() * b.f64(),
+        }
+    }
+    Number::new(dtype, if dtype.is_float() { Value::Float(float) } else { Value::Int(int) })
+}
+
+/// 1, to be a factor in [`sum`].
+fn one(dtype: DType) -> Number {
+    Number::new(dtype, if dtype.is_float() { Value::Float(1.0) } else { Value::Int(1) })
 }
 
 /// The result of one operator.
-pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32> {
+pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<Number> {
     let shape = |t: TensorId| graph.tensor(t).shape.as_slice();
     let shapes: Vec<&[usize]> = operator.inputs.iter().map(|&t| shape(t)).collect();
     let out = shape(operator.outputs[0]);
     let elements: usize = out.iter().product();
+    let of = operator.inputs.first().map_or(DType::F32, |&t| graph.tensor(t).dtype);
+    let rounded = Rounding::Rounded;
     match &operator.kind {
         OpKind::Conv(c) => {
             let (&[_, ch, h, w], &[_, k, p, q]) = (shapes[0], out) else { panic!("rank 4") };
@@ -37,20 +60,24 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
             let first = 2 + usize::from(c.bias);
             let value = |i: usize| {
                 let (x, y, o, n) = (i % q, i / q % p, i / (q * p) % k, i / (q * p * k));
-                let mut sum = if c.bias { args[2][o] as f64 } else { 0.0 };
+                let mut terms = Vec::new();
+                if c.bias {
+                    terms.push((args[2][o], one(of)));
+                }
                 for ic in 0..cg {
                     for r in 0..c.kernel[0] {
                         for s in 0..c.kernel[1] {
                             let iy = (y * c.strides[0] + r * c.dilations[0]).wrapping_sub(c.pads_begin[0]);
                             let ix = (x * c.strides[1] + s * c.dilations[1]).wrapping_sub(c.pads_begin[1]);
                             if iy < h && ix < w {
-                                let a = args[0][((n * ch + o / kg * cg + ic) * h + iy) * w + ix] as f64;
-                                sum += a * args[1][((o * cg + ic) * c.kernel[0] + r) * c.kernel[1] + s] as f64;
+                                let a = args[0][((n * ch + o / kg * cg + ic) * h + iy) * w + ix];
+                                terms.push((a, args[1][((o * cg + ic) * c.kernel[0] + r) * c.kernel[1] + s]));
                             }
                         }
                     }
                 }
-                scalar(&c.epilogue, &|j| if j == 0 { sum as f32 } else { args[first + j - 1][i] })
+                let sum = sum(of, terms.into_iter());
+                eval(&c.epilogue, &|j| if j == 0 { sum } else { args[first + j - 1][i] }, rounded)
             };
             (0..elements).map(value).collect()
         }
@@ -59,7 +86,7 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
             let value = |i: usize| {
                 let (x, y, plane) = (i % q, i / q % p, i / (q * p));
                 assert!(plane < ch * shapes[0][0]);
-                let (mut sum, mut count, mut max) = (0.0f64, 0, f32::NEG_INFINITY);
+                let (mut window, mut count) = (Vec::new(), 0);
                 for r in 0..c.kernel[0] {
                     for s in 0..c.kernel[1] {
                         let (py, px) = (y * c.strides[0] + r * c.dilations[0], x * c.strides[1] + s * c.dilations[1]);
@@ -67,9 +94,7 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
                         let inside = iy < h && ix < w;
                         let padded = py < h + c.pads_begin[0] + c.pads_end[0] && px < w + c.pads_begin[1] + c.pads_end[1];
                         if inside {
-                            let v = args[0][(plane * h + iy) * w + ix];
-                            sum += v as f64;
-                            max = if v.is_nan() || max.is_nan() { f32::NAN } else { max.max(v) };
+                            window.push(args[0][(plane * h + iy) * w + ix]);
                         }
                         count += usize::from(match c.kind {
                             PoolKind::Average { count_include_pad: true } => padded,
@@ -77,51 +102,44 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
                         });
                     }
                 }
-                if c.kind == PoolKind::Max { max } else { (sum / count as f64) as f32 }
+                if c.kind == PoolKind::Max { reduce(ReduceKind::Max, of, &window) } else { mean(of, &window, count) }
             };
             (0..elements).map(value).collect()
         }
         OpKind::MatMul(m) => {
-            let mut result = vec![f32::NAN; elements];
+            let mut result = vec![None; elements];
             let first = 2 + usize::from(m.bias);
             for b in 0..m.batch {
                 for i in 0..m.m {
                     for j in 0..m.n {
-                        let mut sum = if m.bias { args[2][j] as f64 } else { 0.0 };
-                        for k in 0..m.k {
-                            let x = args[0][b * m.a_strides[0] + i * m.a_strides[1] + k * m.a_strides[2]];
-                            sum += x as f64 * args[1][b * m.b_strides[0] + k * m.b_strides[1] + j * m.b_strides[2]] as f64;
-                        }
+                        let x = |k: usize| args[0][b * m.a_strides[0] + i * m.a_strides[1] + k * m.a_strides[2]];
+                        let y = |k: usize| args[1][b * m.b_strides[0] + k * m.b_strides[1] + j * m.b_strides[2]];
+                        let bias = m.bias.then(|| (args[2][j], one(of)));
+                        let sum = sum(of, (0..m.k).map(|k| (x(k), y(k))).chain(bias));
                         let at = b * m.c_strides[0] + i * m.c_strides[1] + j * m.c_strides[2];
-                        result[at] = scalar(&m.epilogue, &|x| if x == 0 { sum as f32 } else { args[first + x - 1][at] });
+                        result[at] = Some(eval(&m.epilogue, &|x| if x == 0 { sum } else { args[first + x - 1][at] }, rounded));
                     }
                 }
             }
-            result
+            result.into_iter().map(|v| v.expect("every output is computed")).collect()
         }
         OpKind::Reduce(r) => {
-            let mut groups: Vec<Vec<f32>> = vec![Vec::new(); elements];
+            let mut groups: Vec<Vec<Number>> = vec![Vec::new(); elements];
             for (i, &v) in args[0].iter().enumerate() {
                 let mut index = unravel(i, shapes[0]);
                 r.axes.iter().for_each(|&a| index[a] = 0);
                 groups[ravel(&index, out)].push(v);
             }
-            let reduce = |g: &Vec<f32>| match r.kind {
-                ReduceKind::Sum => g.iter().map(|&v| v as f64).sum::<f64>() as f32,
-                ReduceKind::Mean => (g.iter().map(|&v| v as f64).sum::<f64>() / g.len() as f64) as f32,
-                ReduceKind::Product => g.iter().map(|&v| v as f64).product::<f64>() as f32,
-                ReduceKind::Max => g.iter().copied().fold(f32::NEG_INFINITY, |a, b| binary(Binary::Max, a, b)),
-                ReduceKind::Min => g.iter().copied().fold(f32::INFINITY, |a, b| binary(Binary::Min, a, b)),
-            };
-            groups.iter().map(reduce).collect()
+            groups.iter().map(|g| reduce(r.kind, of, g)).collect()
         }
         OpKind::Elementwise(e) => {
             let value = |i: usize| {
                 let index = unravel(i, out);
-                scalar(&e.expr, &|j| {
+                let input = |j: usize| {
                     let index: Vec<usize> = index.iter().zip(shapes[j]).map(|(&i, &d)| if d == 1 { 0 } else { i }).collect();
                     args[j][ravel(&index, shapes[j])]
-                })
+                };
+                eval(&e.expr, &input, rounded)
             };
             (0..elements).map(value).collect()
         }
@@ -129,9 +147,10 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
             let stride: usize = out[axis + 1..].iter().product();
             let value = |i: usize| {
                 let base = i - unravel(i, out)[*axis] * stride;
-                let row: Vec<f64> = (0..out[*axis]).map(|j| args[0][base + j * stride] as f64).collect();
+                let row: Vec<f64> = (0..out[*axis]).map(|j| args[0][base + j * stride].f64()).collect();
                 let max = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-                ((args[0][i] as f64 - max).exp() / row.iter().map(|v| (v - max).exp()).sum::<f64>()) as f32
+                let share = (args[0][i].f64() - max).exp() / row.iter().map(|v| (v - max).exp()).sum::<f64>();
+                Number::new(of, Value::Float(share))
             };
             (0..elements).map(value).collect()
         }
@@ -165,11 +184,75 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<f32>]) -> Vec<f32
             (0..elements).map(value).collect()
         }
         OpKind::Pad(p) => (0..elements).map(|i| padded(p, &args[0], shapes[0], &unravel(i, out))).collect(),
+        OpKind::CumSum(s) => {
+            let value = |i: usize| {
+                let index = unravel(i, out);
+                let own = index[s.axis];
+                let added = if s.reverse { own + usize::from(s.exclusive)..out[s.axis] } else { 0..own + usize::from(!s.exclusive) };
+                let term = |at: usize| {
+                    let mut index = index.clone();
+                    index[s.axis] = at;
+                    (args[0][ravel(&index, out)], one(of))
+                };
+                sum(of, added.map(term))
+            };
+            (0..elements).map(value).collect()
+        }
+        OpKind::Cell(cell) => {
+            let hidden = out[out.len() - 1];
+            let gate = |input: usize, i: usize, gate: usize| {
+                let gates = cell.gates()[input];
+                args[input][(i / hidden * gates + gate) * hidden + i % hidden].f64()
+            };
+            let logistic = |v: f64| 1.0 / (1.0 + (-v).exp());
+            let value = |i: usize| match cell {
+                Cell::LstmState => logistic(gate(0, i, 2)) * gate(1, i, 0) + logistic(gate(0, i, 0)) * gate(0, i, 3).tanh(),
+                Cell::LstmOutput => logistic(gate(0, i, 1)) * gate(1, i, 0).tanh(),
+                Cell::Gru => {
+                    let both = |g: usize| logistic(gate(0, i, g) + gate(1, i, g));
+                    let next = (gate(0, i, 2) + both(1) * gate(1, i, 2)).tanh();
+                    next + both(0) * (gate(2, i, 0) - next)
+                }
+            };
+            (0..elements).map(|i| Number::new(of, Value::Float(value(i)))).collect()
+        }
+        OpKind::Index(index) => indexed(*index, args, &shapes, out),
         OpKind::Reshape => args[0].clone(),
     }
 }
 
-fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
+/// What a reduction makes of some values: of none, its neutral element.
+fn reduce(kind: ReduceKind, dtype: DType, values: &[Number]) -> Number {
+    let extreme = |op, least: f64| {
+        let start =
+            if dtype.is_float() { Number::new(dtype, Value::Float(least)) } else { Number::float(least).cast(dtype, Rounding::Rounded) };
+        values.iter().fold(start, |a, &b| binary(op, a, b, Rounding::Rounded))
+    };
+    match kind {
+        ReduceKind::Sum => sum(dtype, values.iter().map(|&v| (v, one(dtype)))),
+        ReduceKind::Mean => mean(dtype, values, values.len()),
+        ReduceKind::Product if dtype.is_float() => Number::new(dtype, Value::Float(values.iter().map(|v| v.f64()).product())),
+        ReduceKind::Product => values.iter().fold(one(dtype), |a, &b| binary(Binary::Mul, a, b, Rounding::Rounded)),
+        // the least truth value is false
+        ReduceKind::Max if dtype == DType::Bool => Number::new(dtype, Value::Int(values.iter().any(|v| v.f64() != 0.0).into())),
+        ReduceKind::Min if dtype == DType::Bool => Number::new(dtype, Value::Int(values.iter().all(|v| v.f64() != 0.0).into())),
+        ReduceKind::Max => extreme(Binary::Max, f64::NEG_INFINITY),
+        ReduceKind::Min => extreme(Binary::Min, f64::INFINITY),
+    }
+}
+
+/// The sum divided by `count`; an integer's towards zero.
+fn mean(dtype: DType, values: &[Number], count: usize) -> Number {
+    if dtype.is_float() {
+        return Number::new(dtype, Value::Float(values.iter().map(|v| v.f64()).sum::<f64>() / count as f64));
+    }
+    // the sum of integers of 8 or 16 bits is exact
+    let kept = if dtype.bytes() < 4 { DType::I64 } else { dtype };
+    let sum = sum(kept, values.iter().map(|&v| (v, one(dtype))));
+    binary(Binary::Div, sum, Number::new(kept, Value::Int(count as i128)), Rounding::Rounded).cast(dtype, Rounding::Rounded)
+}
+
+pub fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
     let mut index = vec![0; shape.len()];
     for axis in (0..shape.len()).rev() {
         index[axis] = i % shape[axis];
@@ -178,17 +261,17 @@ fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-fn ravel(index: &[usize], shape: &[usize]) -> usize {
+pub fn ravel(index: &[usize], shape: &[usize]) -> usize {
     index.iter().zip(shape).fold(0, |at, (i, d)| at * d + i)
 }
 
 /// The element of the padded `x` at `index`.
-fn padded(pad: &Pad, x: &[f32], shape: &[usize], index: &[usize]) -> f32 {
+fn padded(pad: &Pad, x: &[Number], shape: &[usize], index: &[usize]) -> Number {
     let mut source = Vec::new();
     for (axis, &at) in index.iter().enumerate() {
         let (at, last) = (at as isize - pad.before[axis] as isize, shape[axis] as isize - 1);
         source.push(match pad.mode {
-            PadMode::Constant(value) if at < 0 || at > last => return value,
+            PadMode::Constant(value) if at < 0 || at > last => return Number::of(value),
             PadMode::Constant(_) => at,
             PadMode::Reflect if at > last => 2 * last - at,
             PadMode::Reflect => at.abs(),
@@ -196,84 +279,4 @@ fn padded(pad: &Pad, x: &[f32], shape: &[usize], index: &[usize]) -> f32 {
         } as usize);
     }
     x[ravel(&source, shape)]
-}
-
-/// The error function, from its series (near 0) or its continued fraction.
-pub fn erf(x: f64) -> f64 {
-    if x.is_nan() {
-        return x;
-    }
-    let (size, mut term) = (x.abs(), x);
-    if size < 2.5 {
-        let mut sum = x;
-        for n in 1..60 {
-            term *= -x * x / n as f64;
-            sum += term / (2 * n + 1) as f64;
-        }
-        return sum * std::f64::consts::FRAC_2_SQRT_PI;
-    }
-    let fraction = (1..60).rev().fold(size, |f, n| size + n as f64 / 2.0 / f);
-    (1.0 - (-size * size).exp() / fraction / std::f64::consts::PI.sqrt()).copysign(x)
-}
-
-/// The value of an expression.
-pub fn scalar(expr: &Expr, x: &dyn Fn(usize) -> f32) -> f32 {
-    match expr {
-        Expr::Input(i) => x(*i),
-        Expr::Const(c) => *c,
-        Expr::Binary(op, a, b) => binary(*op, scalar(a, x), scalar(b, x)),
-        Expr::Select(c, a, b) => scalar(if scalar(c, x) != 0.0 { a } else { b }, x),
-        Expr::Unary(op, a) => {
-            let a = scalar(a, x);
-            match op {
-                Unary::Relu => binary(Binary::Max, a, 0.0),
-                Unary::Neg => -a,
-                Unary::Abs => a.abs(),
-                Unary::Exp => a.exp(),
-                Unary::Log => a.ln(),
-                Unary::Sqrt => a.sqrt(),
-                Unary::Rsqrt => a.sqrt().recip(),
-                Unary::Recip => a.recip(),
-                Unary::Sigmoid => 1.0 / (1.0 + (-a).exp()),
-                Unary::Tanh => a.tanh(),
-                Unary::Square => a * a,
-                Unary::HardSwish => a * (a / 6.0 + 0.5).clamp(0.0, 1.0),
-                Unary::Silu => a / (1.0 + (-a).exp()),
-                Unary::Gelu => (0.5 * a as f64 * (1.0 + erf(a as f64 * std::f64::consts::FRAC_1_SQRT_2))) as f32,
-                Unary::Erf => erf(a as f64) as f32,
-                Unary::Floor => a.floor(),
-                Unary::Ceil => a.ceil(),
-                Unary::Round => a.round_ties_even(),
-                Unary::Sign if a == 0.0 || a.is_nan() => a,
-                Unary::Sign => a.signum(),
-                Unary::Sin => a.sin(),
-                Unary::Cos => a.cos(),
-                Unary::Tan => a.tan(),
-                Unary::Asin => a.asin(),
-                Unary::Acos => a.acos(),
-                Unary::Atan => a.atan(),
-                Unary::Sinh => a.sinh(),
-                Unary::Cosh => a.cosh(),
-                Unary::Asinh => a.asinh(),
-                Unary::Acosh => a.acosh(),
-                Unary::Atanh => a.atanh(),
-            }
-        }
-    }
-}
-
-fn binary(op: Binary, a: f32, b: f32) -> f32 {
-    match op {
-        Binary::Add => a + b,
-        Binary::Sub => a - b,
-        Binary::Mul => a * b,
-        Binary::Div => a / b,
-        Binary::Max | Binary::Min if a.is_nan() || b.is_nan() => f32::NAN,
-        Binary::Max => a.max(b),
-        Binary::Min => a.min(b),
-        Binary::Pow => a.powf(b),
-        Binary::Less => f32::from(u8::from(a < b)),
-        Binary::LessEqual => f32::from(u8::from(a <= b)),
-        Binary::Equal => f32::from(u8::from(a == b)),
-    }
 }

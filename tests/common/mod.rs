@@ -1,13 +1,18 @@
 //! What several test files share: ONNX models made in the test, a plain interpreter of graphs, and the shared models where they are there.
 #![allow(dead_code)] // each test file uses a part
 
+use hiosc::graph::Constant;
+
 #[macro_use]
 pub mod skip;
 
 pub mod cli;
+pub mod indexed;
 pub mod interpret;
 pub mod networks;
+pub mod number;
 pub mod onnx;
+pub mod sanitized;
 pub mod shared;
 pub mod small;
 
@@ -23,10 +28,9 @@ pub fn random(seed: u64, n: usize) -> Vec<f32> {
     std::iter::repeat_with(next).take(n).collect()
 }
 
-/// The largest difference, as a share of the largest expected value.
-pub fn relative_error(found: &[f32], expected: &[f32]) -> f32 {
-    assert_eq!(found.len(), expected.len());
-    let scale = expected.iter().fold(0.0f32, |m, v| m.max(v.abs()));
-    let error = found.iter().zip(expected).fold(0.0f32, |m, (a, b)| if (a - b).abs() <= m { m } else { (a - b).abs() });
-    error / scale.max(f32::MIN_POSITIVE)
+/// The largest difference, as a share of the largest expected value; infinite where types or lengths differ, or values that are not floating-point numbers.
+pub fn relative_error(found: &Constant, expected: &Constant) -> f64 {
+    assert_eq!((found.dtype(), found.len()), (expected.dtype(), expected.len()));
+    let (difference, scale) = found.dtype().difference(found.bytes(), expected.bytes());
+    if found.dtype().is_float() || difference == 0.0 { difference / scale.max(f64::MIN_POSITIVE) } else { f64::INFINITY }
 }

@@ -17,13 +17,19 @@ pub enum Attr<'a> {
     Text(&'a str, &'a str),
 }
 
-/// The type of an f32 tensor; a dimension of -1 is symbolic ("N").
-fn value(name: &str, shape: &[i64]) -> pb::ValueInfoProto {
+/// ONNX's numbers of element types.
+pub const I32: i32 = 6;
+pub const I64: i32 = 7;
+pub const BOOL: i32 = 9;
+pub const F16: i32 = 10;
+
+/// The type of a tensor; a dimension of -1 is symbolic ("N").
+fn value(name: &str, elem_type: i32, shape: &[i64]) -> pb::ValueInfoProto {
     use tensor_shape_proto::{Dimension, dimension::Value};
     let dim =
         |&d: &i64| Dimension { value: Some(if d < 0 { Value::DimParam("N".into()) } else { Value::DimValue(d) }), ..Default::default() };
     let shape = pb::TensorShapeProto { dim: shape.iter().map(dim).collect() };
-    let tensor = type_proto::Tensor { elem_type: 1, shape: Some(shape) };
+    let tensor = type_proto::Tensor { elem_type, shape: Some(shape) };
     let r#type = pb::TypeProto { value: Some(type_proto::Value::TensorType(tensor)), ..Default::default() };
     pb::ValueInfoProto { name: name.into(), r#type: Some(r#type), ..Default::default() }
 }
@@ -33,13 +39,25 @@ impl Model {
         Model::default()
     }
 
-    pub fn input(mut self, name: &str, shape: &[i64]) -> Model {
-        self.graph.input.push(value(name, shape));
+    /// An input of f32.
+    pub fn input(self, name: &str, shape: &[i64]) -> Model {
+        self.input_of(1, name, shape)
+    }
+
+    /// An input of an ONNX element type.
+    pub fn input_of(mut self, elem_type: i32, name: &str, shape: &[i64]) -> Model {
+        self.graph.input.push(value(name, elem_type, shape));
         self
     }
 
-    pub fn output(mut self, name: &str, shape: &[i64]) -> Model {
-        self.graph.output.push(value(name, shape));
+    /// An output of f32.
+    pub fn output(self, name: &str, shape: &[i64]) -> Model {
+        self.output_of(1, name, shape)
+    }
+
+    /// An output of an ONNX element type.
+    pub fn output_of(mut self, elem_type: i32, name: &str, shape: &[i64]) -> Model {
+        self.graph.output.push(value(name, elem_type, shape));
         self
     }
 
@@ -53,6 +71,13 @@ impl Model {
     pub fn ints(mut self, name: &str, values: &[i64]) -> Model {
         let dims = vec![values.len() as i64];
         let tensor = pb::TensorProto { name: name.into(), dims, data_type: 7, int64_data: values.to_vec(), ..Default::default() };
+        self.graph.initializer.push(tensor);
+        self
+    }
+
+    /// One integer: an axis.
+    pub fn ints_scalar(mut self, name: &str, value: i64) -> Model {
+        let tensor = pb::TensorProto { name: name.into(), data_type: 7, int64_data: vec![value], ..Default::default() };
         self.graph.initializer.push(tensor);
         self
     }

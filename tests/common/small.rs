@@ -39,8 +39,8 @@ pub fn plan_of(graph: Graph, algorithm: Algorithm, gpus: usize) -> Compiled {
 }
 
 /// Inputs for it, the same every time.
-pub fn inputs(graph: &Graph) -> Vec<Vec<f32>> {
-    let values = |(i, &t): (usize, &TensorId)| super::random(40 + i as u64, graph.tensor(t).elements() as usize);
+pub fn inputs(graph: &Graph) -> Vec<Constant> {
+    let values = |(i, &t): (usize, &TensorId)| super::random(40 + i as u64, graph.tensor(t).elements() as usize).into();
     graph.inputs.iter().enumerate().map(values).collect()
 }
 

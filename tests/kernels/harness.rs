@@ -1,11 +1,12 @@
 //! Compiles kernels for the CPU, runs them, and compares.
 
+use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::io::Write as _;
 use std::sync::Mutex;
 
-use hiosc::graph::{Constant, DType, Graph, OpKind, Operator, Origin, Tensor as GraphTensor};
+use hiosc::graph::{Constant, DType, Expr, Graph, Index, OpKind, Operator, Origin, Scalar, Tensor as GraphTensor};
 use hiosc::ids::{OpId, TensorId};
 use hiosc::kernel::{self, Kernel};
 use hiosc::vgpu;
@@ -28,7 +29,18 @@ impl Random {
     /// A tensor of values in (-2, 2).
     pub fn tensor(&mut self, shape: &[usize]) -> Tensor {
         let values = (0..shape.iter().product()).map(|_| (self.below(4001) as f32 - 2000.0) / 1000.0).collect();
-        Tensor { shape: shape.to_vec(), values }
+        Tensor { shape: shape.to_vec(), values: Constant::F32(values) }
+    }
+
+    /// A tensor of any type: small numbers, and now and then an extreme one of the type, an infinity or a NaN.
+    pub fn typed(&mut self, dtype: DType, shape: &[usize]) -> Tensor {
+        let one = |r: &mut Random| {
+            let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1.0, 1e300, -1e300];
+            let value = if r.below(12) == 0 { special[r.below(special.len())] } else { (r.below(401) as f64 - 200.0) / 16.0 };
+            Scalar::from_f64(dtype, value).bits().to_le_bytes()[..dtype.bytes() as usize].to_vec()
+        };
+        let bytes: Vec<u8> = (0..shape.iter().product()).flat_map(|_| one(self)).collect();
+        Tensor { shape: shape.to_vec(), values: Constant::from_bytes(dtype, &bytes) }
     }
 }
 
@@ -36,7 +48,22 @@ impl Random {
 #[derive(Clone, Debug)]
 pub struct Tensor {
     pub shape: Vec<usize>,
-    pub values: Vec<f32>,
+    pub values: Constant,
+}
+
+impl Tensor {
+    /// The values, which are f32.
+    pub fn floats(&self) -> &[f32] {
+        self.values.f32().expect("f32")
+    }
+
+    /// The values, which are f32, to be changed.
+    pub fn floats_mut(&mut self) -> &mut [f32] {
+        match &mut self.values {
+            Constant::F32(values) => std::sync::Arc::make_mut(values),
+            other => panic!("{}, not f32", other.dtype().name()),
+        }
+    }
 }
 
 /// What must come out, and how far off a kernel may be.
@@ -65,17 +92,31 @@ pub struct Case {
 pub fn graph_of(case: &Case) -> (Graph, OpId) {
     let mut graph = Graph { name: "case".into(), ..Graph::default() };
     let mut tensor =
-        |name: String, shape: &[usize], origin| graph.add_tensor(GraphTensor { name, dtype: DType::F32, shape: shape.to_vec(), origin });
+        |name: String, dtype, shape: &[usize], origin| graph.add_tensor(GraphTensor { name, dtype, shape: shape.to_vec(), origin });
+    let types: Vec<DType> = case.inputs.iter().map(|x| x.values.dtype()).collect();
     let flat = case.inputs.first().map_or(1, |x| x.values.len());
-    let owner = tensor("flat".into(), &[flat], Origin::Input);
+    let owner = tensor("flat".into(), types.first().copied().unwrap_or(DType::F32), &[flat], Origin::Input);
     let inputs: Vec<TensorId> = (case.inputs.iter().enumerate())
-        .map(|(i, x)| tensor(format!("x{i}"), &x.shape, if i == 0 { Origin::View(owner) } else { Origin::Input }))
+        .map(|(i, x)| tensor(format!("x{i}"), types[i], &x.shape, if i == 0 { Origin::View(owner) } else { Origin::Input }))
         .collect();
-    let output = tensor("y".into(), &case.out, Origin::Input);
+    let output = tensor("y".into(), result_type(&case.kind, &types), &case.out, Origin::Input);
     graph.inputs = [owner].into_iter().chain(inputs.iter().skip(1).copied()).collect();
     graph.outputs = vec![output];
     let op = graph.add_operator(Operator { name: "op".into(), kind: case.kind.clone(), inputs, outputs: vec![output] });
     (graph, op)
+}
+
+/// The type of an operator's result; f32 where the expression makes no sense.
+fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
+    let product = |bias: bool, epilogue: &Expr| epilogue.dtype(&[&inputs[..1], &inputs[2 + usize::from(bias)..]].concat());
+    let result = match kind {
+        OpKind::Elementwise(e) => e.expr.dtype(inputs),
+        OpKind::Index(Index::TopK { places: true, .. } | Index::ArgMax { .. }) => Ok(DType::I64),
+        OpKind::Conv(conv) => product(conv.bias, &conv.epilogue),
+        OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue),
+        _ => Ok(inputs[0]),
+    };
+    result.unwrap_or(DType::F32)
 }
 
 /// Says on the terminal that a test did nothing. (`eprintln!` would be swallowed.)
@@ -194,44 +235,74 @@ impl Objects {
     }
 }
 
-/// Floats before and after each tensor.
-const GUARD: usize = 64;
+/// Bytes before and after each tensor; none where a sanitizer watches the ends.
+fn guard_bytes() -> usize {
+    if crate::common::sanitized::is_on() { 0 } else { 256 }
+}
+
+/// What they are around inputs (NaN, if read as floating-point numbers) and around outputs.
+const INPUT_GUARD: u8 = 0xff;
+const OUTPUT_GUARD: u8 = 0x5a;
 
 /// Aligned memory with guards around the values.
 struct Guarded {
-    memory: Vec<f32>,
+    start: *mut u8,
+    layout: Layout,
     first: usize,
     len: usize,
 }
 
 impl Guarded {
-    fn new(values: &[f32], guard: f32) -> Guarded {
-        let mut memory = vec![guard; values.len() + 2 * GUARD + 64];
-        let first = (0..64).find(|i| (memory.as_ptr() as usize + 4 * (GUARD + i)).is_multiple_of(256)).expect("256 is 64 floats") + GUARD;
-        memory[first..first + values.len()].copy_from_slice(values);
-        Guarded { memory, first, len: values.len() }
+    fn new(values: &[u8], guard: u8) -> Guarded {
+        let first = guard_bytes();
+        let layout = Layout::from_size_align((values.len() + 2 * first).max(1), 256).expect("a small power of two");
+        // SAFETY: the layout has a size; all of its bytes are written before anything reads them.
+        let start = unsafe {
+            let start = std::alloc::alloc(layout);
+            assert!(!start.is_null(), "out of memory");
+            start.write_bytes(guard, layout.size());
+            start.add(first).copy_from_nonoverlapping(values.as_ptr(), values.len());
+            start
+        };
+        Guarded { start, layout, first, len: values.len() }
     }
 
-    fn values(&self) -> &[f32] {
-        &self.memory[self.first..self.first + self.len]
+    fn memory(&self) -> &[u8] {
+        // SAFETY: `new` allocated and wrote it; kernels write through a pointer only while no reference is held.
+        unsafe { std::slice::from_raw_parts(self.start, self.layout.size()) }
     }
 
-    fn guards_hold(&self, guard: f32) -> bool {
-        let outside = self.memory[..self.first].iter().chain(&self.memory[self.first + self.len..]);
-        outside.into_iter().all(|v| v.to_bits() == guard.to_bits())
+    /// Where the values begin.
+    fn address(&self) -> usize {
+        self.start as usize + self.first
+    }
+
+    fn values(&self) -> &[u8] {
+        &self.memory()[self.first..self.first + self.len]
+    }
+
+    fn guards_hold(&self, guard: u8) -> bool {
+        let memory = self.memory();
+        self.len == 0 || memory[..self.first].iter().chain(&memory[self.first + self.len..]).all(|&v| v == guard)
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout.
+        unsafe { std::alloc::dealloc(self.start, self.layout) }
     }
 }
 
 /// Runs one kernel in order, then in another order on two threads, and compares with the reference.
 fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
-    const MARK: f32 = 12345.5;
-    let inputs: Vec<Guarded> = case.inputs.iter().map(|x| Guarded::new(&x.values, f32::NAN)).collect();
+    let inputs: Vec<Guarded> = case.inputs.iter().map(|x| Guarded::new(x.values.bytes(), INPUT_GUARD)).collect();
+    let types: Vec<DType> = case.inputs.iter().map(|x| x.values.dtype()).collect();
+    let dtype = result_type(&case.kind, &types);
     let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product::<u64>();
-    let launch = |y: &mut Guarded, ranges: &[(u64, u64)], threads: usize| {
-        let mut pointers: Vec<*const f32> = inputs.iter().map(|x| x.memory[x.first..].as_ptr()).collect();
-        pointers.push(y.memory[y.first..].as_mut_ptr());
+    let launch = |y: &Guarded, ranges: &[(u64, u64)], threads: usize| {
+        let pointers: Vec<usize> = inputs.iter().chain([&*y]).map(Guarded::address).collect();
         let next = Mutex::new(ranges.iter());
-        let pointers = pointers.iter().map(|p| *p as usize).collect::<Vec<_>>();
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
@@ -248,25 +319,25 @@ fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
     if objects.param_sizes(&kernel.name).iter().any(|&size| size != 8) {
         return Err("a parameter is not a pointer".into());
     }
-    let empty = vec![MARK; case.out.iter().product()];
-    let (mut first, mut second) = (Guarded::new(&empty, MARK), Guarded::new(&empty, MARK));
-    launch(&mut first, &[(0, blocks)], 1);
+    let empty = vec![OUTPUT_GUARD; case.out.iter().product::<usize>() * dtype.bytes() as usize];
+    let (first, second) = (Guarded::new(&empty, OUTPUT_GUARD), Guarded::new(&empty, OUTPUT_GUARD));
+    launch(&first, &[(0, blocks)], 1);
     let step = blocks.div_ceil(5);
     let mut ranges: Vec<(u64, u64)> = (0..5).map(|i| (i * step, ((i + 1) * step).min(blocks))).filter(|(a, b)| a < b).collect();
     ranges.reverse();
-    launch(&mut second, &ranges, 2);
+    launch(&second, &ranges, 2);
 
-    if !first.guards_hold(MARK) || !second.guards_hold(MARK) {
+    if !first.guards_hold(OUTPUT_GUARD) || !second.guards_hold(OUTPUT_GUARD) {
         return Err("it writes outside its output".into());
     }
-    if first.values().iter().zip(second.values()).any(|(a, b)| a.to_bits() != b.to_bits()) {
+    if first.values() != second.values() {
         return Err("its bits depend on the order of its blocks".into());
     }
-    if first.values().len() != case.expected.values.len() {
+    let values = dtype.numbers(first.values());
+    if values.len() != case.expected.values.len() {
         return Err("the reference has another size".into());
     }
-    for (i, ((&got, &want), &tolerance)) in first.values().iter().zip(&case.expected.values).zip(&case.expected.tolerances).enumerate() {
-        let got = f64::from(got);
+    for (i, ((&got, &want), &tolerance)) in values.iter().zip(&case.expected.values).zip(&case.expected.tolerances).enumerate() {
         let same = if want.is_nan() { got.is_nan() } else { got == want || (got - want).abs() <= tolerance };
         if !same {
             return Err(format!("y[{i}] of {:?} is {got}, not {want} (+- {tolerance:.1e})", case.out));
@@ -276,25 +347,23 @@ fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
 }
 
 /// Runs a whole graph, operator after operator, `kernels[op]` for each; returns its outputs.
-pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &[Vec<f32>]) -> Vec<Vec<f32>> {
+pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &[Constant]) -> Vec<Constant> {
     let mut memory: Vec<Option<Guarded>> = graph.tensors.iter().map(|_| None).collect();
     for id in graph.tensor_ids() {
-        if let Origin::Constant(Constant::F32(values)) = &graph.tensor(id).origin {
-            memory[id.index()] = Some(Guarded::new(values, f32::NAN));
+        if let Origin::Constant(values) = &graph.tensor(id).origin {
+            memory[id.index()] = Some(Guarded::new(values.bytes(), INPUT_GUARD));
         }
     }
     for (&id, values) in graph.inputs.iter().zip(inputs) {
-        memory[id.index()] = Some(Guarded::new(values, f32::NAN));
+        memory[id.index()] = Some(Guarded::new(values.bytes(), INPUT_GUARD));
     }
     let started = std::time::Instant::now();
     for op in graph.topological_order().expect("no cycles") {
         let (operator, kernel) = (graph.operator(op), &kernels[op.index()]);
         let output = operator.outputs[0];
-        let mut y = Guarded::new(&vec![f32::NAN; graph.tensor(output).elements() as usize], f32::NAN);
-        let first = |x: &Guarded| x.memory[x.first..].as_ptr();
-        let mut pointers: Vec<*const f32> =
-            operator.inputs.iter().map(|&t| first(memory[graph.root(t).index()].as_ref().expect("computed before"))).collect();
-        pointers.push(y.memory[y.first..].as_mut_ptr());
+        let y = Guarded::new(&vec![OUTPUT_GUARD; graph.tensor(output).bytes() as usize], OUTPUT_GUARD);
+        let inputs = operator.inputs.iter().map(|&t| memory[graph.root(t).index()].as_ref().expect("computed before"));
+        let pointers: Vec<usize> = inputs.chain([&y]).map(Guarded::address).collect();
         let arguments: Vec<*const c_void> = pointers.iter().map(|p| std::ptr::from_ref(p).cast()).collect();
         let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product();
         // SAFETY: the pointers lead to tensors of the shapes that the kernel was made for.
@@ -302,5 +371,6 @@ pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &
         memory[output.index()] = Some(y);
     }
     println!("{}: {} kernels in {:.2?} on one core", graph.name, kernels.len(), started.elapsed());
-    graph.outputs.iter().map(|&t| memory[graph.root(t).index()].as_ref().expect("computed").values().to_vec()).collect()
+    let output = |&t| Constant::from_bytes(graph.tensor(t).dtype, memory[graph.root(t).index()].as_ref().expect("computed").values());
+    graph.outputs.iter().map(output).collect()
 }

@@ -1,9 +1,9 @@
 //! What each operator computes, as plainly as can be: in double precision, one output after the other, from the definition in `graph::op`.
 
-use hiosc::graph::{Binary, Conv, Elementwise, Expr, MatMul, Pool, PoolKind, Reduce, ReduceKind, Unary};
+use hiosc::graph::{Conv, Elementwise, Expr, MatMul, Pool, PoolKind, Reduce, ReduceKind};
 
 use super::harness::{Expected, Tensor};
-use crate::common::interpret::erf;
+use crate::common::number::{self, Number, Rounding};
 
 /// Single precision loses at most this share of the magnitudes that were added.
 const SUM: f64 = 4e-6;
@@ -11,69 +11,9 @@ const SUM: f64 = 4e-6;
 /// A function's or a fused step's error, relative to its value.
 const STEP: f64 = 4e-6;
 
+/// The value of an expression over single-precision numbers, unrounded.
 pub fn eval(expr: &Expr, x: &[f64]) -> f64 {
-    match expr {
-        Expr::Input(i) => x[*i],
-        Expr::Const(c) => f64::from(*c),
-        Expr::Unary(op, a) => {
-            let a = eval(a, x);
-            match op {
-                Unary::Relu => {
-                    if a < 0.0 {
-                        0.0
-                    } else {
-                        a
-                    }
-                }
-                Unary::Neg => -a,
-                Unary::Abs => a.abs(),
-                Unary::Exp => a.exp(),
-                Unary::Log => a.ln(),
-                Unary::Sqrt => a.sqrt(),
-                Unary::Rsqrt => 1.0 / a.sqrt(),
-                Unary::Recip => 1.0 / a,
-                Unary::Sigmoid => 1.0 / (1.0 + (-a).exp()),
-                Unary::Tanh => a.tanh(),
-                Unary::Square => a * a,
-                Unary::HardSwish => a * (a / 6.0 + 0.5).clamp(0.0, 1.0),
-                Unary::Silu => a / (1.0 + (-a).exp()),
-                Unary::Gelu => 0.5 * a * (1.0 + erf(a * std::f64::consts::FRAC_1_SQRT_2)),
-                Unary::Erf => erf(a),
-                Unary::Floor => a.floor(),
-                Unary::Ceil => a.ceil(),
-                Unary::Round => a.round_ties_even(),
-                Unary::Sign if a == 0.0 || a.is_nan() => a,
-                Unary::Sign => a.signum(),
-                Unary::Sin => a.sin(),
-                Unary::Cos => a.cos(),
-                Unary::Tan => a.tan(),
-                Unary::Asin => a.asin(),
-                Unary::Acos => a.acos(),
-                Unary::Atan => a.atan(),
-                Unary::Sinh => a.sinh(),
-                Unary::Cosh => a.cosh(),
-                Unary::Asinh => a.asinh(),
-                Unary::Acosh => a.acosh(),
-                Unary::Atanh => a.atanh(),
-            }
-        }
-        Expr::Select(c, a, b) => eval(if eval(c, x) != 0.0 { a } else { b }, x),
-        Expr::Binary(op, a, b) => {
-            let (a, b) = (eval(a, x), eval(b, x));
-            match op {
-                Binary::Add => a + b,
-                Binary::Sub => a - b,
-                Binary::Mul => a * b,
-                Binary::Div => a / b,
-                Binary::Max => larger(a, b),
-                Binary::Min => -larger(-a, -b),
-                Binary::Pow => a.powf(b),
-                Binary::Less => f64::from(u8::from(a < b)),
-                Binary::LessEqual => f64::from(u8::from(a <= b)),
-                Binary::Equal => f64::from(u8::from(a == b)),
-            }
-        }
-    }
+    number::eval(expr, &|i| Number::float(x[i]), Rounding::Exact).f64()
 }
 
 /// The larger; NaN if either is.
@@ -97,7 +37,7 @@ fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> {
 /// The element at `index`; size-1 axes broadcast.
 fn at(x: &Tensor, index: &[usize]) -> f64 {
     let offset = index.iter().zip(&x.shape).fold(0, |o, (&i, &d)| o * d + if d == 1 { 0 } else { i });
-    f64::from(x.values[offset])
+    f64::from(x.floats()[offset])
 }
 
 /// `epilogue` of a sum whose terms have the magnitude `scale`; `more` are the further inputs.
@@ -124,8 +64,8 @@ pub fn conv(conv: &Conv, inputs: &[Tensor], out: &[usize]) -> Expected {
                     let v = (q * conv.strides[1] + s * conv.dilations[1]).checked_sub(conv.pads_begin[1]).filter(|&v| v < width);
                     if let (Some(h), Some(v)) = (h, v) {
                         let channel = group * per_group + c;
-                        let term = f64::from(x.values[((n * x.shape[1] + channel) * height + h) * width + v])
-                            * f64::from(w.values[((k * per_group + c) * conv.kernel[0] + r) * conv.kernel[1] + s]);
+                        let term = f64::from(x.floats()[((n * x.shape[1] + channel) * height + h) * width + v])
+                            * f64::from(w.floats()[((k * per_group + c) * conv.kernel[0] + r) * conv.kernel[1] + s]);
                         sum += term;
                         scale += term.abs();
                     }
@@ -133,7 +73,7 @@ pub fn conv(conv: &Conv, inputs: &[Tensor], out: &[usize]) -> Expected {
             }
         }
         if conv.bias {
-            sum += f64::from(inputs[2].values[k]);
+            sum += f64::from(inputs[2].floats()[k]);
         }
         finished(&mut expected, &conv.epilogue, sum, scale, inputs[first_more..].iter().map(|t| at(t, &index)));
     }
@@ -148,17 +88,17 @@ pub fn matmul(matmul: &MatMul, inputs: &[Tensor], out: &[usize]) -> Expected {
         let [b, i, j] = index[..] else { unreachable!("three axes") };
         let (mut sum, mut scale) = (0.0, 0.0);
         for k in 0..matmul.k {
-            let term = f64::from(inputs[0].values[offset([b, i, k], matmul.a_strides)])
-                * f64::from(inputs[1].values[offset([b, k, j], matmul.b_strides)]);
+            let term = f64::from(inputs[0].floats()[offset([b, i, k], matmul.a_strides)])
+                * f64::from(inputs[1].floats()[offset([b, k, j], matmul.b_strides)]);
             sum += term;
             scale += term.abs();
         }
         if matmul.bias {
-            sum += f64::from(inputs[2].values[j]);
+            sum += f64::from(inputs[2].floats()[j]);
         }
         let place = offset([b, i, j], matmul.c_strides);
         let mut one = Expected::default();
-        finished(&mut one, &matmul.epilogue, sum, scale, inputs[first_more..].iter().map(|t| f64::from(t.values[place])));
+        finished(&mut one, &matmul.epilogue, sum, scale, inputs[first_more..].iter().map(|t| f64::from(t.floats()[place])));
         results[place] = Some((one.values[0], one.tolerances[0]));
     }
     let mut expected = Expected::default();
@@ -202,7 +142,7 @@ pub fn pool(pool: &Pool, x: &Tensor, out: &[usize]) -> Expected {
 
 pub fn reduce(reduce: &Reduce, x: &Tensor, out: &[usize]) -> Expected {
     let mut groups: Vec<Vec<f64>> = vec![Vec::new(); out.iter().product()];
-    for (index, &value) in indices(&x.shape).zip(&x.values) {
+    for (index, &value) in indices(&x.shape).zip(x.floats()) {
         let group = index.iter().zip(out).fold(0, |o, (&i, &d)| o * d + if d == 1 { 0 } else { i });
         groups[group].push(f64::from(value));
     }
@@ -256,7 +196,7 @@ pub fn concat(axis: usize, inputs: &[Tensor]) -> Expected {
     for row in 0..outer {
         for x in inputs {
             let length = x.values.len() / outer;
-            x.values[row * length..(row + 1) * length].iter().for_each(|v| expected.push(f64::from(*v), 0.0));
+            x.floats()[row * length..(row + 1) * length].iter().for_each(|v| expected.push(f64::from(*v), 0.0));
         }
     }
     expected

@@ -8,15 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::TensorView;
 use safetensors::{SafeTensors, serialize};
 
+use super::dtype::largest;
 use super::error::Result;
 use super::layout::Port;
 use super::npy;
 use super::options::Options;
 
-/// Outputs may differ from the reference by this share of its largest value.
+/// Outputs of floating-point numbers may differ from the reference by this share of its largest value; others must be equal.
 pub const TOLERANCE: f64 = 1e-3;
 
 /// A model, as the command line needs it.
@@ -33,8 +34,8 @@ pub trait Network: Sized {
     const OUTPUTS: &'static [Port<'static>];
     /// Loads the model.
     fn load(options: Options) -> Result<Self>;
-    /// One inference.
-    fn infer(&mut self, inputs: &[&[f32]]) -> Result<Vec<Vec<f32>>>;
+    /// One inference: the bytes of each input in, those of each output out.
+    fn infer(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>>;
     /// Where it runs.
     fn summary(&self) -> String;
 }
@@ -69,7 +70,7 @@ fn usage(name: &str) -> String {
 
   check            run on a stored input and compare with the reference output
   bench            measure the latency of one inference
-  run              run on your data: .npy files of float32 in C order
+  run              run on your data: .npy files of the inputs' types in C order
 
   --gpus 0,1       the machine's GPU for each logical GPU of the plan, in order; repeats are allowed
   --fold           let logical GPUs share the GPUs there are
@@ -153,10 +154,10 @@ fn gpu_list(text: &str) -> std::result::Result<Vec<usize>, String> {
     text.split(',').map(number).collect()
 }
 
-/// Inputs and reference outputs of one inference; an output may lack a reference.
+/// The bytes of inputs and reference outputs of one inference; an output may lack a reference.
 struct Data {
-    inputs: Vec<Vec<f32>>,
-    outputs: Vec<Option<Vec<f32>>>,
+    inputs: Vec<Vec<u8>>,
+    outputs: Vec<Option<Vec<u8>>>,
 }
 
 impl Data {
@@ -168,7 +169,7 @@ impl Data {
         let find = |prefix: &str, port: &Port<'_>| {
             let plain = format!("{prefix}:{}", port.name);
             let view = file.tensor(&plain).or_else(|_| file.tensor(&plain.replace('/', "_"))).ok();
-            view.map(|view| floats(&view, port).map_err(|message| at(format!("`{plain}`: {message}")))).transpose()
+            view.map(|view| contents(&view, port).map_err(|message| at(format!("`{plain}`: {message}")))).transpose()
         };
         let mut data = Data { inputs: Vec::new(), outputs: Vec::new() };
         for port in M::INPUTS {
@@ -180,20 +181,20 @@ impl Data {
         Ok(data)
     }
 
-    fn slices(&self) -> Vec<&[f32]> {
+    fn slices(&self) -> Vec<&[u8]> {
         self.inputs.iter().map(Vec::as_slice).collect()
     }
 }
 
-fn floats(view: &TensorView<'_>, port: &Port<'_>) -> std::result::Result<Vec<f32>, String> {
-    if view.dtype() != Dtype::F32 {
-        return Err(format!("expected F32, found {:?}", view.dtype()));
+fn contents(view: &TensorView<'_>, port: &Port<'_>) -> std::result::Result<Vec<u8>, String> {
+    if view.dtype() != port.dtype.stored() {
+        return Err(format!("expected {:?}, found {:?}", port.dtype.stored(), view.dtype()));
     }
-    let values: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    if values.len() != port.elements() {
-        return Err(format!("expected {} elements ({}), found {}", port.elements(), port.shape_text(), values.len()));
+    let (expected, found) = (port.elements(), view.shape().iter().product::<usize>());
+    if found != expected {
+        return Err(format!("expected {expected} elements ({}), found {found}", port.shape_text()));
     }
-    Ok(values)
+    Ok(view.data().to_vec())
 }
 
 fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
@@ -205,10 +206,10 @@ fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     for ((port, values), reference) in M::OUTPUTS.iter().zip(&outputs).zip(&data.outputs) {
         let shape = port.shape_text();
         let Some(reference) = reference else {
-            println!("output `{}` {shape}: no reference; largest value {:.3e}", port.name, largest(values));
+            println!("output `{}` {shape}: no reference; largest value {:.3e}", port.name, largest(&port.dtype.numbers(values)));
             continue;
         };
-        let difference = Difference::between(values, reference);
+        let difference = Difference::between(port, values, reference);
         let verdict = if difference.passes() { "PASS" } else { "FAIL" };
         let Difference { difference: d, reference: r, allowed: a } = difference;
         println!("output `{}` {shape}: largest difference {d:.3e}, largest reference {r:.3e}, allowed {a:.3e}: {verdict}", port.name);
@@ -217,7 +218,7 @@ fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     }
     for repeat in 1..arguments.repeat.unwrap_or(1) {
         let again = model.infer(&data.slices()).map_err(|error| error.to_string())?;
-        if !same_bits(&outputs, &again) {
+        if outputs != again {
             println!("run {} gave other bits than the first: FAIL", repeat + 1);
             sound = false;
             break;
@@ -239,19 +240,9 @@ struct Difference {
 }
 
 impl Difference {
-    /// Two equal values (also two NaN, or two equal infinities) differ by nothing; NaN or infinity on one side only, by infinity.
-    fn between(values: &[f32], reference: &[f32]) -> Difference {
-        let apart = |(&value, &expected): (&f32, &f32)| {
-            if value == expected || value.is_nan() && expected.is_nan() {
-                return 0.0;
-            }
-            let apart = (value as f64 - expected as f64).abs();
-            if apart.is_nan() { f64::INFINITY } else { apart }
-        };
-        let difference =
-            if values.len() == reference.len() { values.iter().zip(reference).map(apart).fold(0.0, f64::max) } else { f64::INFINITY };
-        let reference = largest(reference);
-        Difference { difference, reference, allowed: TOLERANCE * reference }
+    fn between(port: &Port<'_>, values: &[u8], reference: &[u8]) -> Difference {
+        let (difference, reference) = port.dtype.difference(values, reference);
+        Difference { difference, reference, allowed: if port.dtype.is_float() { TOLERANCE * reference } else { 0.0 } }
     }
 
     fn passes(&self) -> bool {
@@ -259,22 +250,11 @@ impl Difference {
     }
 }
 
-/// The largest finite magnitude.
-fn largest(values: &[f32]) -> f64 {
-    values.iter().map(|v| v.abs() as f64).filter(|v| v.is_finite()).fold(0.0, f64::max)
-}
-
-fn same_bits(a: &[Vec<f32>], b: &[Vec<f32>]) -> bool {
-    let bits = |values: &[Vec<f32>]| values.iter().flatten().map(|v| v.to_bits()).collect::<Vec<_>>();
-    bits(a) == bits(b)
-}
-
-fn save<M: Network>(path: &Path, outputs: &[Vec<f32>]) -> std::result::Result<(), String> {
+fn save<M: Network>(path: &Path, outputs: &[Vec<u8>]) -> std::result::Result<(), String> {
     let at = |message: String| format!("{}: {message}", path.display());
-    let bytes: Vec<Vec<u8>> = outputs.iter().map(|values| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
     let mut views = Vec::new();
-    for (port, bytes) in M::OUTPUTS.iter().zip(&bytes) {
-        let view = TensorView::new(Dtype::F32, port.shape.to_vec(), bytes).map_err(|error| at(error.to_string()))?;
+    for (port, bytes) in M::OUTPUTS.iter().zip(outputs) {
+        let view = TensorView::new(port.dtype.stored(), port.shape.to_vec(), bytes).map_err(|error| at(error.to_string()))?;
         views.push((format!("out:{}", port.name), view));
     }
     let file = serialize(views, None).map_err(|error| at(error.to_string()))?;
@@ -287,7 +267,7 @@ fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
         Ok(data) => data,
         Err(_) if arguments.data.is_none() => {
             println!("no stored input: measuring on zeros");
-            Data { inputs: M::INPUTS.iter().map(|port| vec![0.0; port.elements()]).collect(), outputs: Vec::new() }
+            Data { inputs: M::INPUTS.iter().map(|port| vec![0; port.bytes()]).collect(), outputs: Vec::new() }
         }
         Err(message) => return Err(message),
     };
@@ -325,15 +305,15 @@ fn run<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
     let mut inputs = Vec::new();
     for (port, path) in M::INPUTS.iter().zip(&files) {
         let bytes = std::fs::read(path).map_err(|error| at(path, &error))?;
-        inputs.push(npy::read(&bytes, port.shape).map_err(|message| format!("input `{}`: {}", port.name, at(path, &message)))?);
+        inputs.push(npy::read(&bytes, port.dtype, port.shape).map_err(|message| format!("input `{}`: {}", port.name, at(path, &message)))?);
     }
     let mut model = M::load(arguments.options.clone()).map_err(|error| error.to_string())?;
-    let slices: Vec<&[f32]> = inputs.iter().map(Vec::as_slice).collect();
+    let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
     let outputs = model.infer(&slices).map_err(|error| error.to_string())?;
     std::fs::create_dir_all(folder).map_err(|error| at(folder, &error))?;
     for ((port, file), values) in M::OUTPUTS.iter().zip(output_files(M::OUTPUTS)).zip(&outputs) {
         let path = folder.join(file);
-        std::fs::write(&path, npy::write(values, port.shape)).map_err(|error| at(&path, &error))?;
+        std::fs::write(&path, npy::write(values, port.dtype, port.shape)).map_err(|error| at(&path, &error))?;
         println!("output `{}` {}: {}", port.name, port.shape_text(), path.display());
     }
     Ok(true)
@@ -387,6 +367,7 @@ fn output_files(ports: &[Port<'_>]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dtype::{DType, Element};
     use super::*;
 
     fn parse(list: &[&str]) -> std::result::Result<Option<Arguments>, String> {
@@ -418,7 +399,7 @@ mod tests {
 
     #[test]
     fn inputs_are_found_by_name() {
-        let port = |name| Port { name, shape: &[1, 2] };
+        let port = |name| Port { name, dtype: DType::F32, shape: &[1, 2] };
         let find = |given: &[&str], names: &[&'static str]| {
             let ports: Vec<Port<'_>> = names.iter().map(|name| port(name)).collect();
             input_files(&given.iter().map(OsString::from).collect::<Vec<_>>(), &ports)
@@ -439,19 +420,24 @@ mod tests {
 
     #[test]
     fn outputs_get_safe_file_names() {
-        let names: Vec<_> = ["y", "a/b", "a:b", "..", "", "Y", "x.1"].map(|name| Port { name, shape: &[] }).into();
+        let names: Vec<_> = ["y", "a/b", "a:b", "..", "", "Y", "x.1"].map(|name| Port { name, dtype: DType::F32, shape: &[] }).into();
         assert_eq!(output_files(&names), ["y.npy", "a_b.npy", "a_b_2.npy", "_...npy", "_.npy", "Y_2.npy", "x.1.npy"]);
     }
 
     #[test]
     fn differences() {
-        let passes = |a: &[f32], b: &[f32]| Difference::between(a, b).passes();
+        let passes = |a: &[f32], b: &[f32]| {
+            let port = Port { name: "y", dtype: DType::F32, shape: &[] };
+            Difference::between(&port, Element::bytes(a), Element::bytes(b)).passes()
+        };
         assert!(passes(&[1.0, 1000.5], &[1.5, 1000.0]));
         assert!(!passes(&[1.0, 1002.0], &[1.5, 1000.0]));
-        assert!(!passes(&[f32::NAN, 1.0], &[0.0, 1.0]));
         assert!(!passes(&[f32::INFINITY], &[1.0]));
-        assert!(passes(&[f32::NAN, f32::INFINITY], &[f32::NAN, f32::INFINITY]));
         assert!(passes(&[0.0], &[0.0]) && !passes(&[1e-9], &[0.0]));
-        assert!(!passes(&[1.0], &[1.0, 1.0]));
+        let exact = |a: &[i32], b: &[i32]| {
+            let port = Port { name: "y", dtype: DType::I32, shape: &[] };
+            Difference::between(&port, Element::bytes(a), Element::bytes(b)).passes()
+        };
+        assert!(exact(&[1, 100_000], &[1, 100_000]) && !exact(&[1, 100_001], &[1, 100_000]));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaEvent, CudaFunction, CudaStream, LaunchConfig, PushKernelArg, result, sys};
 
 use super::device::{self, Placement};
+use super::dtype::Element;
 use super::error::{Error, Result};
 use super::kernel;
 use super::layout::{Area, Event, Kernel, Layout, Port, Region, Stream, StreamLayout};
@@ -37,6 +38,8 @@ struct Gpu {
 struct HostTensor {
     name: String,
     shape: String,
+    /// Bytes of an element.
+    element: usize,
     memory: Pinned,
 }
 
@@ -63,8 +66,8 @@ impl Exec {
         let event = |&gpu: &usize| context(gpu).new_event(None).doing(|| "create an event".into());
         let events = layout.events.iter().map(event).collect::<Result<Vec<_>>>()?;
         let host = |port: &Port<'_>| {
-            let memory = Pinned::allocate(context(0), port.elements() * 4)?;
-            Ok(HostTensor { name: port.name.to_owned(), shape: port.shape_text(), memory })
+            let memory = Pinned::allocate(context(0), port.bytes())?;
+            Ok(HostTensor { name: port.name.to_owned(), shape: port.shape_text(), element: port.dtype.bytes() as usize, memory })
         };
         let inputs = layout.inputs.iter().map(host).collect::<Result<Vec<_>>>()?;
         let outputs = layout.outputs.iter().map(host).collect::<Result<Vec<_>>>()?;
@@ -92,17 +95,17 @@ impl Exec {
         Ok(())
     }
 
-    /// Runs one inference: copies `inputs` in, calls `enqueue`, waits. On failure nothing is in flight any more when it returns.
-    pub fn run(&mut self, inputs: &[&[f32]], enqueue: impl FnOnce(&mut Exec) -> Result<()>) -> Result<()> {
+    /// Runs one inference: copies the bytes of `inputs` in, calls `enqueue`, waits. On failure nothing is in flight any more when it returns.
+    pub fn run(&mut self, inputs: &[&[u8]], enqueue: impl FnOnce(&mut Exec) -> Result<()>) -> Result<()> {
         if inputs.len() != self.inputs.len() {
             return Err(Error::InputCount { expected: self.inputs.len(), found: inputs.len() });
         }
-        for (host, values) in self.inputs.iter_mut().zip(inputs) {
-            let expected = host.memory.floats().len();
-            if values.len() != expected {
-                return Err(Error::InputLength { name: host.name.clone(), shape: host.shape.clone(), expected, found: values.len() });
+        for (host, bytes) in self.inputs.iter_mut().zip(inputs) {
+            if bytes.len() != host.memory.bytes() {
+                let (expected, found) = (host.memory.bytes() / host.element, bytes.len() / host.element);
+                return Err(Error::InputLength { name: host.name.clone(), shape: host.shape.clone(), expected, found });
             }
-            host.memory.floats_mut().copy_from_slice(values);
+            host.memory.contents_mut().copy_from_slice(bytes);
         }
         let done = enqueue(self).and_then(|()| self.streams[self.origin.0].synchronize().doing(|| "finish an inference".into()));
         if done.is_err() {
@@ -111,9 +114,9 @@ impl Exec {
         done
     }
 
-    /// The values of an output, after [`Exec::run`].
-    pub fn output(&self, output: usize) -> &[f32] {
-        self.outputs[output].memory.floats()
+    /// The values of an output, after [`Exec::run`]; `T` is the type of its elements.
+    pub fn output<T: Element>(&self, output: usize) -> Vec<T> {
+        T::values(self.outputs[output].memory.contents())
     }
 
     /// Enqueues a kernel; `regions` are its arguments.

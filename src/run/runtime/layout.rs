@@ -1,10 +1,14 @@
 //! What a plan needs from the machine, as plain data.
 
-/// An input or output of the model: row-major f32 with a static shape.
+use super::dtype::DType;
+
+/// An input or output of the model: row-major values with a static shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Port<'a> {
     /// Its ONNX name.
     pub name: &'a str,
+    /// Type of its elements.
+    pub dtype: DType,
     /// Extent of each axis, outermost first.
     pub shape: &'a [usize],
 }
@@ -13,6 +17,11 @@ impl Port<'_> {
     /// Number of elements.
     pub fn elements(&self) -> usize {
         self.shape.iter().product()
+    }
+
+    /// Size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.elements() * self.dtype.bytes() as usize
     }
 
     /// `1x3x224x224`, or `scalar`.

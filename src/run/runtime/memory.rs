@@ -105,16 +105,16 @@ impl Pinned {
         self.bytes
     }
 
-    /// Its contents as f32. Only while no work that uses it is in flight.
-    pub(super) fn floats(&self) -> &[f32] {
-        // SAFETY: initialised at allocation, page-aligned, and any bits are a valid f32.
-        unsafe { std::slice::from_raw_parts(self.address as *const f32, self.bytes / 4) }
+    /// Its contents. Only while no work that uses it is in flight.
+    pub(super) fn contents(&self) -> &[u8] {
+        // SAFETY: initialised at allocation, with this size.
+        unsafe { std::slice::from_raw_parts(self.address, self.bytes) }
     }
 
-    /// Its contents as f32. Only while no work that uses it is in flight.
-    pub(super) fn floats_mut(&mut self) -> &mut [f32] {
+    /// Its contents. Only while no work that uses it is in flight.
+    pub(super) fn contents_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `self` is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.address as *mut f32, self.bytes / 4) }
+        unsafe { std::slice::from_raw_parts_mut(self.address, self.bytes) }
     }
 }
 

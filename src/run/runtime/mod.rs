@@ -14,18 +14,20 @@
 pub mod cli;
 mod compile;
 mod device;
+mod dtype;
 mod error;
 mod exec;
 mod kernel;
 mod layout;
 mod link;
 mod memory;
-mod npy;
+pub mod npy;
 pub mod nvrtc;
 mod options;
 pub mod weights;
 
 pub use compile::compile;
+pub use dtype::{DType, Element, bytes, f16_to_f32, f32_to_f16};
 pub use error::{Error, Result};
 pub use exec::Exec;
 pub use layout::{Area, Compile, Event, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Stream, StreamLayout};

@@ -1,36 +1,58 @@
-//! NumPy's .npy files, as far as a model needs them: little-endian 32-bit floats in C order.
+//! NumPy's .npy files, as far as a model needs them: little-endian numbers and truth values in C order.
 //!
 //! A file is a magic number, a version, the length of a header (two bytes in version 1, four in versions 2 and 3), the header, and the values. The header is a Python
 //! dictionary: `{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 224, 224), }`. Anything else is refused, with what to do about it.
 
+use super::dtype::DType;
+
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// The values of a file, which must have this shape.
-pub fn read(file: &[u8], shape: &[usize]) -> Result<Vec<f32>, String> {
+/// The values of a file, as bytes; it must hold this type and shape.
+pub fn read(file: &[u8], dtype: DType, shape: &[usize]) -> Result<Vec<u8>, String> {
     let (header, values) = split(file)?;
-    let Header { descr, fortran, shape: found } =
-        parse(header).ok_or_else(|| format!("its header is not understood: {}", header.trim()))?;
-    if descr != "<f4" {
-        return Err(format!("it holds {}, and float32 ('<f4') is needed: save x.astype('<f4')", type_name(&descr)));
+    let Header { descr, fortran, shape: found } = understood(header)?;
+    if dtype_of(&descr) != Some(dtype) {
+        let wanted = descr_of(dtype);
+        return Err(format!("it holds {}, and {} is needed: save x.astype('{wanted}')", type_name(&descr), type_name(wanted)));
     }
     if fortran {
-        return Err("it is in Fortran order, and C order is needed: save numpy.ascontiguousarray(x)".into());
+        return Err(FORTRAN.into());
     }
     if found != shape {
         return Err(format!("it has shape {}, and {} is needed", shape_text(&found), shape_text(shape)));
     }
-    let bytes = shape.iter().product::<usize>() * 4;
+    whole(values, dtype, shape)
+}
+
+/// Type, shape and values of a file, whatever they are.
+pub fn open(file: &[u8]) -> Result<(DType, Vec<usize>, Vec<u8>), String> {
+    let (header, values) = split(file)?;
+    let Header { descr, fortran, shape } = understood(header)?;
+    let dtype = dtype_of(&descr).ok_or_else(|| format!("it holds {}, which no tensor of a model can be", type_name(&descr)))?;
+    if fortran {
+        return Err(FORTRAN.into());
+    }
+    let values = whole(values, dtype, &shape)?;
+    Ok((dtype, shape, values))
+}
+
+const FORTRAN: &str = "it is in Fortran order, and C order is needed: save numpy.ascontiguousarray(x)";
+
+/// `values`, if there are as many as the shape asks for. Truth values become 0 and 1.
+fn whole(values: &[u8], dtype: DType, shape: &[usize]) -> Result<Vec<u8>, String> {
+    let bytes = shape.iter().product::<usize>() * dtype.bytes() as usize;
     if values.len() != bytes {
         return Err(format!("it has {} bytes of values, and its shape needs {bytes}: the file is damaged", values.len()));
     }
-    Ok(values.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    Ok(if dtype == DType::Bool { values.iter().map(|&v| u8::from(v != 0)).collect() } else { values.to_vec() })
 }
 
 /// A file of version 1, with its values aligned to 64 bytes.
-pub fn write(values: &[f32], shape: &[usize]) -> Vec<u8> {
+pub fn write(values: &[u8], dtype: DType, shape: &[usize]) -> Vec<u8> {
     let extents: Vec<String> = shape.iter().map(|d| d.to_string()).collect();
     let comma = if shape.len() == 1 { "," } else { "" };
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}{comma}), }}", extents.join(", "));
+    let descr = descr_of(dtype);
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({}{comma}), }}", extents.join(", "));
     let before = MAGIC.len() + 4;
     while !(before + header.len() + 1).is_multiple_of(64) {
         header.push(' ');
@@ -41,8 +63,34 @@ pub fn write(values: &[f32], shape: &[usize]) -> Vec<u8> {
     // A header takes 2 + 4 bytes a dimension and some more: far below 65536.
     file.extend((header.len() as u16).to_le_bytes());
     file.extend(header.as_bytes());
-    file.extend(values.iter().flat_map(|v| v.to_le_bytes()));
+    file.extend(values);
     file
+}
+
+/// What NumPy calls a type.
+fn descr_of(dtype: DType) -> &'static str {
+    match dtype {
+        DType::Bool => "|b1",
+        DType::I8 => "|i1",
+        DType::I16 => "<i2",
+        DType::I32 => "<i4",
+        DType::I64 => "<i8",
+        DType::U8 => "|u1",
+        DType::U16 => "<u2",
+        DType::U32 => "<u4",
+        DType::U64 => "<u8",
+        DType::F16 => "<f2",
+        DType::F32 => "<f4",
+        DType::F64 => "<f8",
+    }
+}
+
+/// The type that NumPy calls so, if it is one of a model. The order of bytes of a single byte says nothing.
+fn dtype_of(descr: &str) -> Option<DType> {
+    let plain = |descr: &str| descr.trim_start_matches(['<', '=', '|']).to_string();
+    let single = matches!(descr.trim_start_matches('>'), "b1" | "i1" | "u1");
+    let descr = if single { descr.trim_start_matches('>') } else { descr };
+    DType::ALL.into_iter().find(|&dtype| plain(descr_of(dtype)) == plain(descr))
 }
 
 /// Header and values.
@@ -60,6 +108,10 @@ fn split(file: &[u8]) -> Result<(&str, &[u8]), String> {
     let (header, values) = rest.split_at_checked(length).ok_or_else(damaged)?;
     let header = std::str::from_utf8(header).map_err(|_| "its header is not text: the file is damaged".to_string())?;
     Ok((header, values))
+}
+
+fn understood(header: &str) -> Result<Header, String> {
+    parse(header).ok_or_else(|| format!("its header is not understood: {}", header.trim()))
 }
 
 struct Header {
@@ -139,24 +191,42 @@ mod tests {
     fn there_and_back() {
         for shape in [&[] as &[usize], &[1], &[3], &[2, 3], &[1, 3, 2, 2], &[0]] {
             let n: usize = shape.iter().product();
-            let values: Vec<f32> = (0..n).map(|i| i as f32 - 0.5).collect();
-            let bytes = write(&values, shape);
-            assert_eq!((bytes.len() - 4 * n) % 64, 0);
-            assert_eq!(read(&bytes, shape).unwrap(), values);
+            for dtype in DType::ALL {
+                let values: Vec<u8> = (0..n * dtype.bytes() as usize).map(|i| (i % 2) as u8).collect();
+                let bytes = write(&values, dtype, shape);
+                assert_eq!((bytes.len() - values.len()) % 64, 0);
+                assert_eq!(read(&bytes, dtype, shape).unwrap(), values);
+                assert_eq!(open(&bytes).unwrap(), (dtype, shape.to_vec(), values));
+            }
         }
     }
 
     #[test]
     fn what_numpy_writes() {
         let expected = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }";
-        let bytes = write(&[1.0, -2.0], &[2]);
+        let bytes = write(&TWO, DType::F32, &[2]);
         assert!(bytes.starts_with(expected) && bytes.len() == 128 + 8 && bytes[127] == b'\n' && bytes.ends_with(&TWO));
         let header = "{'descr': '<f4', 'fortran_order': False, 'shape': (2,), }\n";
         for version in [1, 2, 3] {
-            assert_eq!(read(&file(version, header, &TWO), &[2]).unwrap(), [1.0, -2.0]);
+            assert_eq!(read(&file(version, header, &TWO), DType::F32, &[2]).unwrap(), TWO);
         }
         let other = "{\"shape\": (1, 2), \"fortran_order\": False, \"descr\": \"<f4\"}";
-        assert_eq!(read(&file(1, other, &TWO), &[1, 2]).unwrap(), [1.0, -2.0]);
+        assert_eq!(read(&file(1, other, &TWO), DType::F32, &[1, 2]).unwrap(), TWO);
+    }
+
+    #[test]
+    fn truth_values_and_single_bytes() {
+        let header = |descr: &str| format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (3,), }}");
+        assert_eq!(read(&file(1, &header("|b1"), &[0, 1, 255]), DType::Bool, &[3]).unwrap(), [0, 1, 1]);
+        for descr in ["|u1", "<u1", ">u1", "u1"] {
+            assert_eq!(read(&file(1, &header(descr), &[7, 8, 9]), DType::U8, &[3]).unwrap(), [7, 8, 9]);
+        }
+        let message = read(&file(1, &header("<f4"), &[0; 12]), DType::I64, &[3]).unwrap_err();
+        assert_eq!(message, "it holds float32 ('<f4'), and int64 ('<i8') is needed: save x.astype('<i8')");
+        assert_eq!(
+            open(&file(1, &header("<U4"), &[0; 12])).unwrap_err(),
+            "it holds another type ('<U4'), which no tensor of a model can be"
+        );
     }
 
     #[test]
@@ -188,7 +258,7 @@ mod tests {
             (file(1, &good, &[TWO, TWO].concat()), "it has 16 bytes of values, and its shape needs 8: the file is damaged"),
         ];
         for (bytes, expected) in cases {
-            let message = read(&bytes, &[2]).unwrap_err();
+            let message = read(&bytes, DType::F32, &[2]).unwrap_err();
             assert!(message.starts_with(expected), "expected {expected}\nfound    {message}");
         }
     }

@@ -1,0 +1,162 @@
+//! One case: its model's inputs, and the data sets that say what must come out.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, bail, ensure};
+use hiosc::graph::{Constant, DType, Scalar};
+use prost::Message;
+use tract_onnx::pb::{self, tensor_proto::DataType, type_proto};
+
+/// A tensor of a data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Array {
+    pub shape: Vec<usize>,
+    pub values: Constant,
+}
+
+/// Inputs, by the name of the model's input, and expected outputs, in the model's order.
+pub struct DataSet {
+    pub inputs: Vec<(String, Array)>,
+    pub outputs: Vec<Array>,
+}
+
+/// The data sets of the case in `folder`. Data that is no tensor is an error.
+pub fn data_sets(folder: &Path) -> anyhow::Result<Vec<DataSet>> {
+    let graph = graph(folder)?;
+    let initialised = |name: &str| graph.initializer.iter().any(|t| t.name == name);
+    let inputs: Vec<_> = graph.input.iter().filter(|v| !initialised(&v.name)).collect();
+    let tensor_type =
+        |v: &pb::ValueInfoProto| matches!(v.r#type.as_ref().and_then(|t| t.value.as_ref()), Some(type_proto::Value::TensorType(_)));
+    if let Some(other) = graph.input.iter().chain(&graph.output).find(|v| !tensor_type(v)) {
+        bail!("{:?} is not a tensor", other.name);
+    }
+    let mut sets = Vec::new();
+    for set in (0..).map(|i| folder.join(format!("test_data_set_{i}"))).take_while(|set| set.is_dir()) {
+        let mut named = Vec::new();
+        for (i, tensor) in tensors(&set, "input")?.into_iter().enumerate() {
+            let by_name = inputs.iter().find(|v| v.name == tensor.name);
+            let input = by_name.or(inputs.get(i)).with_context(|| format!("input {i} is more than the model has"))?;
+            named.push((input.name.clone(), array(&tensor)?));
+        }
+        let outputs = tensors(&set, "output")?.iter().map(array).collect::<Result<_, _>>()?;
+        sets.push(DataSet { inputs: named, outputs });
+    }
+    ensure!(!sets.is_empty(), "no test_data_set_0");
+    Ok(sets)
+}
+
+fn graph(folder: &Path) -> anyhow::Result<pb::GraphProto> {
+    let model = folder.join("model.onnx");
+    let proto = pb::ModelProto::decode(&*fs::read(&model)?).context("the model")?;
+    proto.graph.context("the model has no graph")
+}
+
+/// `PREFIX_0.pb`, `PREFIX_1.pb`, ...
+fn tensors(set: &Path, prefix: &str) -> anyhow::Result<Vec<pb::TensorProto>> {
+    let files = (0..).map(|i| set.join(format!("{prefix}_{i}.pb"))).take_while(|file| file.is_file());
+    files.map(|file| pb::TensorProto::decode(&*fs::read(&file)?).with_context(|| file.display().to_string())).collect()
+}
+
+/// The names of the operators of a model, each once, subgraphs aside.
+pub fn operators(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = graph(folder).unwrap_or_default().node.into_iter().map(|node| node.op_type).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn array(tensor: &pb::TensorProto) -> anyhow::Result<Array> {
+    let dtype = match DataType::try_from(tensor.data_type).context("its element type")? {
+        DataType::Bool => DType::Bool,
+        DataType::Int8 => DType::I8,
+        DataType::Int16 => DType::I16,
+        DataType::Int32 => DType::I32,
+        DataType::Int64 => DType::I64,
+        DataType::Uint8 => DType::U8,
+        DataType::Uint16 => DType::U16,
+        DataType::Uint32 => DType::U32,
+        DataType::Uint64 => DType::U64,
+        DataType::Float16 => DType::F16,
+        DataType::Float => DType::F32,
+        DataType::Double => DType::F64,
+        other => bail!("element type {other:?} is not one of hiosc's"),
+    };
+    let shape: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>()?;
+    // values lie in `raw_data` or in the field for their type, each in as many bytes as that field has
+    let size = dtype.bytes() as usize;
+    let bytes: Vec<u8> = if !tensor.raw_data.is_empty() {
+        tensor.raw_data.clone()
+    } else {
+        let floats = tensor.float_data.iter().flat_map(|v| v.to_le_bytes());
+        let doubles = tensor.double_data.iter().flat_map(|v| v.to_le_bytes());
+        let narrow = tensor.int32_data.iter().flat_map(|v| v.to_le_bytes()[..size.min(4)].to_vec());
+        let long = tensor.int64_data.iter().flat_map(|v| v.to_le_bytes());
+        let unsigned = tensor.uint64_data.iter().flat_map(|v| v.to_le_bytes()[..size].to_vec());
+        floats.chain(doubles).chain(narrow).chain(long).chain(unsigned).collect()
+    };
+    let count: usize = shape.iter().product();
+    ensure!(bytes.len() == count * size, "tensor {:?} has {} bytes for the shape {shape:?}", tensor.name, bytes.len());
+    Ok(Array { shape, values: Constant::from_bytes(dtype, &bytes) })
+}
+
+/// Elements of any type, exactly.
+fn numbers(values: &Constant) -> Vec<Number> {
+    let dtype = values.dtype();
+    let size = dtype.bytes() as usize;
+    let number = |bytes: &[u8]| {
+        let mut wide = [0; 8];
+        wide[..size].copy_from_slice(bytes);
+        let bits = u64::from_le_bytes(wide);
+        let unused = 64 - 8 * size as u32;
+        match dtype {
+            _ if dtype.is_float() => Number::Float(Scalar::from_bits(dtype, bits).number()),
+            DType::I8 | DType::I16 | DType::I32 | DType::I64 => Number::Integer(i128::from((bits << unused) as i64 >> unused)),
+            _ => Number::Integer(i128::from(bits)),
+        }
+    };
+    values.bytes().chunks_exact(size).map(number).collect()
+}
+
+#[derive(Clone, Copy)]
+enum Number {
+    Float(f64),
+    Integer(i128),
+}
+
+impl std::fmt::Display for Number {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Number::Float(v) => write!(f, "{v}"),
+            Number::Integer(v) => write!(f, "{v}"),
+        }
+    }
+}
+
+impl Array {
+    /// What is wrong with `self` where `expected` should be.
+    pub fn difference(&self, expected: &Array) -> Option<String> {
+        let (got, wanted) = (self.values.dtype(), expected.values.dtype());
+        if got != wanted {
+            return Some(format!("type {} instead of {}", got.name(), wanted.name()));
+        }
+        if self.shape != expected.shape {
+            return Some(format!("shape {:?} instead of {:?}", self.shape, expected.shape));
+        }
+        let (got, wanted) = (numbers(&self.values), numbers(&expected.values));
+        let magnitude = |n: &Number| match n {
+            Number::Float(v) if v.is_finite() => v.abs(),
+            _ => 0.0,
+        };
+        let tolerance = (1e-5 * wanted.iter().map(magnitude).fold(0.0, f64::max)).max(1e-7);
+        let right = |got: Number, wanted: Number| match (got, wanted) {
+            (Number::Integer(g), Number::Integer(w)) => g == w,
+            (Number::Float(g), Number::Float(w)) if g.is_finite() && w.is_finite() => (g - w).abs() <= 1e-3 * w.abs() + tolerance,
+            (Number::Float(g), Number::Float(w)) => g == w || (g.is_nan() && w.is_nan()),
+            _ => false,
+        };
+        let wrong: Vec<_> = got.iter().zip(&wanted).filter(|&(&g, &w)| !right(g, w)).collect();
+        let (first, instead) = wrong.first()?;
+        Some(format!("{} of {} values, first {first} instead of {instead}", wrong.len(), got.len()))
+    }
+}

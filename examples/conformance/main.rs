@@ -1,0 +1,124 @@
+//! ONNX's node cases, end to end, on virtual GPUs.
+//!
+//! ```text
+//! cargo run --release --example conformance -- DIR... [--only TEXT] [--among FILE] [--refused FILE] [--bless]
+//! ```
+//!
+//! **In**: folders of cases in ONNX's layout (`test_x/model.onnx` and `test_x/test_data_set_*/{input,output}_*.pb`), as the `onnx` wheel has them in
+//! `onnx/backend/test/data/{node,simple,pytorch-operator,pytorch-converted}`. **Out**: what became of each case, on standard output.
+//!
+//! Each case goes the way of every model: import, fuse, cost, schedule over two GPUs (`scatter`, so that operators that follow each other lie on
+//! different ones), plan, verifier of the plan, kernels compiled for the CPU, the plan run in-process on virtual GPUs. The kernels of a batch of cases
+//! are compiled together.
+//!
+//! * *passed*: every output of every data set has the expected type and shape, and its values: integers and truth values exactly, others to
+//!   `1e-3 * |expected| + max(1e-7, 1e-5 * max|expected|)`.
+//! * *refused*: [`hiosc::Error::Unsupported`], or a [`hiosc::Error::Model`] that names operator and node.
+//! * *wrong*: anything else came out.
+//! * *crashed*: a panic, another error, a signal, or no answer in time.
+//!
+//! Inputs are run-time inputs. Where that is refused, small secondary ones (not the first, at most one axis: axes, shapes, bounds) become constants, as
+//! with `hiosc --constant`; where that is refused and all are small, the first one a number or a list of integers (the bounds of a `Range`, a shape), all of them.
+//!
+//! With `--refused FILE` the refusals must be exactly those that the file lists, by name and reason, as far as the cases were run; `--bless` writes them there.
+//! The exit code is 0 if that holds, nothing is wrong and nothing crashed.
+//!
+//! `case.rs` reads a case, `worker.rs` runs a batch in a process of its own, so that nothing a case does can take the others with it; `pool.rs` hands out
+//! batches and gives up on those who take too long; `report.rs` counts.
+
+mod case;
+mod pool;
+mod report;
+mod worker;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Parser;
+
+/// Runs ONNX node cases on virtual GPUs.
+#[derive(Parser)]
+struct Arguments {
+    /// Cases, or folders of cases.
+    #[arg(value_name = "DIR", required_unless_present = "worker")]
+    folders: Vec<PathBuf>,
+    /// Only cases whose name contains this.
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// Count those apart whose names begin the lines of this file.
+    #[arg(long, value_name = "FILE")]
+    among: Vec<PathBuf>,
+    /// The refusals to expect.
+    #[arg(long, value_name = "FILE")]
+    refused: Option<PathBuf>,
+    /// Write the refusals to that file instead of comparing them.
+    #[arg(long, requires = "refused")]
+    bless: bool,
+    /// Run the cases named on standard input.
+    #[arg(long, hide = true)]
+    worker: bool,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = if arguments.worker { worker::run().map(|()| true) } else { conformance(&arguments) };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("conformance: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether everything is as expected.
+fn conformance(arguments: &Arguments) -> anyhow::Result<bool> {
+    let mut cases = Vec::new();
+    for folder in &arguments.folders {
+        find(folder, &mut cases).with_context(|| folder.display().to_string())?;
+    }
+    cases.retain(|case| arguments.only.is_empty() || arguments.only.iter().any(|text| report::name_of(case).contains(text)));
+    cases.sort_by_key(|case| report::name_of(case));
+    cases.dedup();
+    if cases.is_empty() {
+        bail!("no cases: expected folders that hold a model.onnx, or folders of such");
+    }
+    if !hiosc::vgpu::compiler_present() {
+        bail!("no C++ compiler, so no virtual GPUs: install g++ or clang++, or name one in CXX");
+    }
+    let results = pool::run(&cases)?;
+    let report = report::Report::new(&cases, &results);
+    if !arguments.only.is_empty() {
+        print!("{}", report.each());
+    }
+    print!("{}", report.by_operator());
+    print!("{}", report.refusals());
+    print!("{}", report.failures());
+    for file in &arguments.among {
+        print!("{}", report.among(file)?);
+    }
+    let as_expected = match &arguments.refused {
+        Some(file) if arguments.bless => report.bless(file).map(|()| true)?,
+        Some(file) => report.compare(file)?,
+        None => true,
+    };
+    println!("{}", report.summary());
+    Ok(as_expected && report.sound())
+}
+
+/// The cases in `folder`: itself, or those that it holds, however deep.
+fn find(folder: &Path, cases: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    if folder.join("model.onnx").is_file() {
+        cases.push(folder.canonicalize()?);
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find(&path, cases)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,152 @@
+//! Counts, and the comparison with the refusals that are expected.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+
+use crate::case;
+use crate::worker::{Kind, Outcome};
+
+/// All cases by name, each with its operators and what became of it.
+pub struct Report {
+    cases: BTreeMap<String, (Vec<String>, Outcome)>,
+}
+
+/// `node/test_abs`: the case's folder and the one that holds it.
+pub fn name_of(case: &Path) -> String {
+    let part = |path: Option<&Path>| path.and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    format!("{}/{}", part(case.parent()), part(Some(case)))
+}
+
+impl Report {
+    pub fn new(cases: &[PathBuf], outcomes: &BTreeMap<PathBuf, Outcome>) -> Report {
+        let never = Outcome::new(Kind::Crashed, "it was never run");
+        let entry = |case: &PathBuf| (name_of(case), (case::operators(case), outcomes.get(case).unwrap_or(&never).clone()));
+        Report { cases: cases.iter().map(entry).collect() }
+    }
+
+    fn count(&self, kind: Kind) -> usize {
+        self.cases.values().filter(|(_, outcome)| outcome.kind == kind).count()
+    }
+
+    fn of(&self, kind: Kind) -> impl Iterator<Item = (&String, &Outcome)> {
+        self.cases.iter().filter(move |(_, (_, outcome))| outcome.kind == kind).map(|(name, (_, outcome))| (name, outcome))
+    }
+
+    /// Nothing wrong, nothing crashed.
+    pub fn sound(&self) -> bool {
+        self.count(Kind::Wrong) + self.count(Kind::Crashed) == 0
+    }
+
+    /// `N passed, N refused, N wrong, N crashed`
+    pub fn summary(&self) -> String {
+        Kind::ALL.map(|kind| format!("{} {}", self.count(kind), kind.name())).join(", ")
+    }
+
+    /// A line for each case.
+    pub fn each(&self) -> String {
+        let line =
+            |(name, (_, outcome)): (&String, &(Vec<String>, Outcome))| format!("{name}: {} {}\n", outcome.kind.name(), outcome.detail);
+        self.cases.iter().map(line).collect()
+    }
+
+    /// How many cases use each operator, and what became of them.
+    pub fn by_operator(&self) -> String {
+        let mut counts: BTreeMap<&str, [usize; 4]> = BTreeMap::new();
+        for (operators, outcome) in self.cases.values() {
+            for operator in operators {
+                counts.entry(operator).or_default()[outcome.kind as usize] += 1;
+            }
+        }
+        let mut text = format!("{:36} passed refused wrong crashed\n", "cases that use the operator");
+        for (operator, [passed, refused, wrong, crashed]) in counts {
+            let _ = writeln!(text, "{operator:36} {passed:6} {refused:7} {wrong:5} {crashed:7}");
+        }
+        text
+    }
+
+    /// Each reason once, with how many cases it stops, the most frequent first.
+    pub fn refusals(&self) -> String {
+        let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+        for (name, outcome) in self.of(Kind::Refused) {
+            let lines: BTreeSet<String> = outcome.detail.split("; ").map(without_nodes).collect();
+            for line in lines {
+                reasons.entry(line).or_default().push(name);
+            }
+        }
+        let mut reasons: Vec<_> = reasons.into_iter().collect();
+        reasons.sort_by_key(|(reason, names)| (std::cmp::Reverse(names.len()), reason.clone()));
+        let mut text = String::from("refused:\n");
+        for (reason, names) in reasons {
+            let _ = writeln!(text, "{:4} {reason} [{}]", names.len(), names.iter().take(3).copied().collect::<Vec<_>>().join(" "));
+        }
+        text
+    }
+
+    /// What must not be.
+    pub fn failures(&self) -> String {
+        let line = |(name, outcome): (&String, &Outcome)| format!("{} {name}: {}\n", outcome.kind.name(), outcome.detail);
+        self.of(Kind::Wrong).chain(self.of(Kind::Crashed)).map(line).collect()
+    }
+
+    /// The counts of those cases whose names begin the lines of `file`.
+    pub fn among(&self, file: &Path) -> anyhow::Result<String> {
+        let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let listed: BTreeSet<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        let known = self.cases.iter().filter(|(name, _)| name.rsplit('/').next().is_some_and(|name| listed.contains(name)));
+        let among = Report { cases: known.map(|(name, case)| (name.clone(), case.clone())).collect() };
+        Ok(format!("among the {} of {}: {}\n", listed.len(), file.file_name().unwrap_or_default().display(), among.summary()))
+    }
+
+    /// The refusals, a line each.
+    fn refused(&self) -> BTreeMap<String, String> {
+        self.of(Kind::Refused).map(|(name, outcome)| (name.clone(), outcome.detail.clone())).collect()
+    }
+
+    /// Writes the refusals of the cases that were run into the list `file`, and keeps its other lines.
+    pub fn bless(&self, file: &Path) -> anyhow::Result<()> {
+        let mut lines = if file.exists() { expected(file)? } else { BTreeMap::new() };
+        lines.retain(|name, _| !self.cases.contains_key(name));
+        lines.extend(self.refused());
+        let text: String = lines.into_iter().map(|(name, reason)| format!("{name}: {reason}\n")).collect();
+        fs::write(file, text).with_context(|| file.display().to_string())
+    }
+
+    /// Whether the refusals are those of the list `file`, as far as cases were run; what differs is printed.
+    pub fn compare(&self, file: &Path) -> anyhow::Result<bool> {
+        let mut listed = expected(file)?;
+        listed.retain(|name, _| self.cases.contains_key(name));
+        let refused = self.refused();
+        let mut same = true;
+        for name in listed.keys().chain(refused.keys()).collect::<BTreeSet<_>>() {
+            let (before, now) = (listed.get(name), refused.get(name));
+            if before != now {
+                same = false;
+                let text = |reason: Option<&String>| reason.map_or("not refused".to_string(), |reason| format!("{reason:?}"));
+                println!("{name}: {} is {}, and {} was expected", file.display(), text(now), text(before));
+            }
+        }
+        if !same {
+            println!("the refusals differ from {}: if that is meant, run again with --bless", file.display());
+        }
+        Ok(same)
+    }
+}
+
+/// Lines `CASE: REASON`.
+fn expected(file: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+    let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let line = |line: &str| line.split_once(": ").map(|(name, reason)| (name.to_string(), reason.to_string()));
+    Ok(text.lines().filter_map(line).collect())
+}
+
+/// `Softmax (node "y"): why` without the node.
+fn without_nodes(line: &str) -> String {
+    match (line.find(" ("), line.find("): ")) {
+        (Some(from), Some(to)) if from < to => format!("{}{}", &line[..from], &line[to + 1..]),
+        _ => line.to_string(),
+    }
+}

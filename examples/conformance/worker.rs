@@ -1,0 +1,212 @@
+//! A batch of cases in a process of its own: all of them planned, their kernels compiled together, each one run.
+//!
+//! It reads the folders of cases from standard input, one a line, and writes lines of fields separated by tabs:
+//!
+//! ```text
+//! at      FOLDER                  the case it turns to
+//! at                              the kernels of all
+//! done    FOLDER  KIND  DETAIL    what became of it
+//! ```
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use hiosc::compiler::Planned;
+use hiosc::import::Literal;
+use hiosc::kernel::{self, KernelMode, Shipped};
+use hiosc::run::{Session, runtime};
+use hiosc::{Compiler, Error, vgpu};
+
+use crate::case::{self, Array, DataSet};
+
+/// What became of a case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    Passed,
+    Refused,
+    Wrong,
+    Crashed,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 4] = [Kind::Passed, Kind::Refused, Kind::Wrong, Kind::Crashed];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Passed => "passed",
+            Kind::Refused => "refused",
+            Kind::Wrong => "wrong",
+            Kind::Crashed => "crashed",
+        }
+    }
+}
+
+/// What became of a case, and why.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub kind: Kind,
+    pub detail: String,
+}
+
+impl Outcome {
+    pub fn new(kind: Kind, detail: impl Into<String>) -> Outcome {
+        Outcome { kind, detail: detail.into() }
+    }
+}
+
+/// A data set of a case, planned.
+struct Prepared {
+    planned: Planned,
+    shipped: Shipped,
+    set: DataSet,
+}
+
+/// Runs the cases named on standard input.
+pub fn run() -> anyhow::Result<()> {
+    std::panic::set_hook(Box::new(|_| {})); // the outcome says it
+    let mut prepared = Vec::new();
+    for line in std::io::stdin().lock().lines() {
+        let folder = PathBuf::from(line?);
+        say(&["at", &folder.to_string_lossy()])?;
+        match guarded(|| prepare(&folder)) {
+            Ok(sets) => prepared.push((folder, sets)),
+            Err(outcome) => done(&folder, &outcome)?,
+        }
+    }
+    say(&["at"])?;
+    let mut sources: BTreeMap<&str, &str> = BTreeMap::new();
+    for kernel in prepared.iter().flat_map(|(_, sets)| sets).flat_map(|set| &set.shipped.kernels) {
+        sources.insert(&kernel.name, &kernel.source);
+    }
+    let sources: Vec<_> = sources.into_iter().collect();
+    let kernels = vgpu::compile_kernels(&sources, None)?;
+    vgpu::load(&kernels, &[("HIOSC_VGPU_COUNT", "2"), ("HIOSC_VGPU_THREADS", "1"), ("HIOSC_VGPU_STRICT", "1")])?;
+    for (folder, sets) in &prepared {
+        say(&["at", &folder.to_string_lossy()])?;
+        let outcome = guarded(|| sets.iter().try_for_each(check)).err();
+        done(folder, &outcome.unwrap_or(Outcome::new(Kind::Passed, "")))?;
+    }
+    Ok(())
+}
+
+fn say(fields: &[&str]) -> std::io::Result<()> {
+    let fields: Vec<String> = fields.iter().map(|field| field.replace(['\t', '\n', '\r'], " ")).collect();
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{}", fields.join("\t"))?;
+    out.flush()
+}
+
+fn done(folder: &Path, outcome: &Outcome) -> std::io::Result<()> {
+    say(&["done", &folder.to_string_lossy(), outcome.kind.name(), &outcome.detail])
+}
+
+/// A panic is an outcome.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Outcome>) -> Result<T, Outcome> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        Err(Outcome::new(Kind::Crashed, format!("panic: {}", text.unwrap_or("no message"))))
+    })
+}
+
+fn crashed(error: impl Into<anyhow::Error>) -> Outcome {
+    Outcome::new(Kind::Crashed, format!("{:#}", error.into()))
+}
+
+fn outcome(error: Error) -> Outcome {
+    match error {
+        Error::Unsupported(lines) => Outcome::new(Kind::Refused, lines.join("; ")),
+        // types or shapes that contradict each other, at a node that is named
+        Error::Model { message, .. } if message.contains(" (node \"") => Outcome::new(Kind::Refused, message),
+        other => crashed(other),
+    }
+}
+
+/// Every data set of the case, planned for its shapes.
+fn prepare(folder: &Path) -> Result<Vec<Prepared>, Outcome> {
+    let model = folder.join("model.onnx");
+    let sets = match case::data_sets(folder) {
+        Ok(sets) => sets,
+        // data that this program cannot read belongs to models that hiosc refuses
+        Err(error) => return Err(Compiler::new(&model).plan().err().map_or_else(|| crashed(error), outcome)),
+    };
+    sets.into_iter().map(|set| prepare_set(&model, set)).collect()
+}
+
+/// With all inputs at run time; else with the small secondary ones as constants; else, if all are small
+/// and the first is a number or a list of integers, with all of them as constants.
+fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
+    let refused = |result: &hiosc::Result<Planned>| matches!(result, Err(Error::Unsupported(_) | Error::Model { .. }));
+    let small: Vec<(String, Literal)> = set.inputs.iter().filter_map(|(name, array)| Some((name.clone(), literal(array)?))).collect();
+    let secondary = small.iter().filter(|(name, _)| set.inputs.first().is_some_and(|(first, _)| first != name)).cloned().collect();
+    let mut attempts: Vec<Vec<(String, Literal)>> = vec![secondary];
+    let shape_like = |(_, array): &(String, Array)| array.shape.is_empty() || array.values.dtype().is_integer();
+    if small.len() == set.inputs.len() && set.inputs.first().is_some_and(shape_like) {
+        attempts.push(small);
+    }
+    let mut planned = plan(model, &set, &[]);
+    for constants in attempts.into_iter().filter(|constants| !constants.is_empty()) {
+        if !refused(&planned) {
+            break;
+        }
+        let next = plan(model, &set, &constants);
+        if next.is_ok() {
+            set.inputs.retain(|(name, _)| constants.iter().all(|(constant, _)| constant != name));
+        }
+        if !matches!(next, Err(Error::Usage(_))) {
+            planned = next; // else a type that has no constants
+        }
+    }
+    let planned = planned.map_err(outcome)?;
+    let shipped = kernel::ship(&planned.costs, &planned.plan, KernelMode::Source).map_err(outcome)?;
+    Ok(Prepared { planned, shipped, set })
+}
+
+fn plan(model: &Path, set: &DataSet, constants: &[(String, Literal)]) -> hiosc::Result<Planned> {
+    let mut compiler = Compiler::new(model).device("a40").gpus(2).algorithm("scatter");
+    for (name, literal) in constants {
+        compiler = compiler.constant(name, literal.clone());
+    }
+    let at_run_time = set.inputs.iter().filter(|(name, _)| constants.iter().all(|(constant, _)| constant != name));
+    for (name, array) in at_run_time {
+        compiler = compiler.shape(name, &array.shape);
+    }
+    compiler.plan()
+}
+
+/// A small input as a constant.
+fn literal(array: &Array) -> Option<Literal> {
+    (array.shape.len() <= 1).then(|| Literal { shape: array.shape.clone(), values: array.values.clone() })
+}
+
+/// Runs the data set and compares.
+fn check(prepared: &Prepared) -> Result<(), Outcome> {
+    let outputs = execute(prepared).map_err(crashed)?;
+    for (i, (got, wanted)) in outputs.iter().zip(&prepared.set.outputs).enumerate() {
+        if let Some(difference) = got.difference(wanted) {
+            return Err(Outcome::new(Kind::Wrong, format!("output {i}: {difference}")));
+        }
+    }
+    if outputs.len() != prepared.set.outputs.len() {
+        return Err(Outcome::new(Kind::Wrong, format!("{} outputs instead of {}", outputs.len(), prepared.set.outputs.len())));
+    }
+    Ok(())
+}
+
+/// One inference on two virtual GPUs.
+fn execute(prepared: &Prepared) -> anyhow::Result<Vec<Array>> {
+    let Planned { graph, costs, plan, .. } = &prepared.planned;
+    let mut inputs = Vec::new();
+    for &input in &graph.inputs {
+        let tensor = graph.tensor(input);
+        let found = prepared.set.inputs.iter().find(|(name, _)| *name == tensor.name);
+        let (_, array) = found.with_context(|| format!("no data for the input {:?}", tensor.name))?;
+        inputs.push(array.values.clone());
+    }
+    let mut session = Session::load(graph, costs, plan, &prepared.shipped, &runtime::Options::default())?;
+    let outputs = session.run(&inputs)?;
+    let arrays = outputs.into_iter().zip(&graph.outputs).map(|(values, &id)| Array { shape: graph.tensor(id).shape.clone(), values });
+    Ok(arrays.collect())
+}

@@ -1,0 +1,217 @@
+// Element types: bool, the integers from signed char to unsigned long long, half, float, double. What the kernels ask of one:
+//
+//   Limits<T>        MIN and MAX of an integer; lowest() and highest(), which no value is below or above
+//   Accumulate<T>    what sums of T are kept in: float for half, int for what is smaller than int, else T itself
+//   Wide<T>          a type in which integers wrap around instead of overflowing
+//   convert<T>(a)    a value in another type, as `Expr::Cast` defines it
+//   absolute, inverse, quotient, remainder, power      what the operators of C++ do not define on all values
+//   math::exp(a) ... the functions of the C library by one name, for float and double
+#pragma once
+
+#include "half.cuh"
+
+namespace hiosc {
+
+template <bool condition, class A, class B> struct If {
+  using Type = A;
+};
+template <class A, class B> struct If<false, A, B> {
+  using Type = B;
+};
+
+template <class A, class B> constexpr bool same = false;
+template <class A> constexpr bool same<A, A> = true;
+
+template <class T> constexpr bool is_float = same<T, half> || same<T, float> || same<T, double>;
+template <class T> constexpr bool is_bool = same<T, bool>;
+template <class T> constexpr bool is_integer = !is_float<T> && !is_bool<T>;
+
+// Integers of at most 32 bits wrap as unsigned, longer ones as unsigned long long.
+template <class T> using Wide =
+    typename If<!is_integer<T>, T, typename If<(sizeof(T) > 4), unsigned long long, unsigned>::Type>::Type;
+
+template <class T> using Accumulate =
+    typename If<same<T, half>, float, typename If<(is_bool<T> || (is_integer<T> && sizeof(T) < 4)), int, T>::Type>::Type;
+
+template <class T> struct Limits {
+  static constexpr bool SIGNED = T(-1) < T(1);
+  static constexpr T MAX = T(~0ull >> (64 - 8 * sizeof(T) + (SIGNED ? 1 : 0))), MIN = T(SIGNED ? -MAX - 1 : 0);
+  static __device__ __forceinline__ T lowest() { return MIN; }
+  static __device__ __forceinline__ T highest() { return MAX; }
+};
+template <> struct Limits<bool> {
+  static __device__ __forceinline__ bool lowest() { return false; }
+  static __device__ __forceinline__ bool highest() { return true; }
+};
+template <> struct Limits<float> {
+  static __device__ __forceinline__ float lowest() { return -INFINITY; }
+  static __device__ __forceinline__ float highest() { return INFINITY; }
+};
+template <> struct Limits<double> {
+  static __device__ __forceinline__ double lowest() { return -double(INFINITY); }
+  static __device__ __forceinline__ double highest() { return double(INFINITY); }
+};
+template <> struct Limits<half> {
+  static __device__ __forceinline__ half lowest() { return half::of_bits(0xfc00); }
+  static __device__ __forceinline__ half highest() { return half::of_bits(0x7c00); }
+};
+
+// A floating-point number becomes an integer by truncation, kept in the range, NaN 0; an integer loses its upper bits; a number is true unless it
+// is 0.
+template <class To, class From> __device__ __forceinline__ To convert(From a) {
+  if constexpr (same<To, From>) {
+    return a;
+  } else if constexpr (is_bool<To>) {
+    return a != From(0);
+  } else if constexpr (same<From, half>) {
+    return convert<To>(float(a));
+  } else if constexpr (is_float<From> && is_integer<To>) {
+    constexpr From least = From(Limits<To>::MIN), most = From(Limits<To>::MAX); // rounded up where MAX has too many bits: then nothing is between
+    return a != a ? To(0) : a <= least ? Limits<To>::MIN : a >= most ? Limits<To>::MAX : To(a);
+  } else if constexpr (same<To, half>) {
+    if constexpr (is_float<From>) return half(a);
+    else return half(double(a));
+  } else {
+    return To(a);
+  }
+}
+
+// A value given by its bits.
+template <class T> __device__ __forceinline__ T of_bits(unsigned long long bits) {
+  if constexpr (same<T, half>) return half::of_bits((unsigned short)bits);
+  else if constexpr (same<T, float>) return __uint_as_float(unsigned(bits));
+  else if constexpr (same<T, double>) return __longlong_as_double((long long)bits);
+  else return T(bits);
+}
+
+namespace math {
+#define HIOSC_MATH(name)                                                                                                             \
+  __device__ __forceinline__ float name(float a) { return ::name##f(a); }                                                              \
+  __device__ __forceinline__ double name(double a) { return ::name(a); }
+#define HIOSC_MATH2(name)                                                                                                            \
+  __device__ __forceinline__ float name(float a, float b) { return ::name##f(a, b); }                                                  \
+  __device__ __forceinline__ double name(double a, double b) { return ::name(a, b); }
+HIOSC_MATH(fabs)
+HIOSC_MATH(exp)
+HIOSC_MATH(log)
+HIOSC_MATH(sqrt)
+HIOSC_MATH(erf)
+HIOSC_MATH(floor)
+HIOSC_MATH(ceil)
+HIOSC_MATH(rint)
+HIOSC_MATH(sin)
+HIOSC_MATH(cos)
+HIOSC_MATH(tan)
+HIOSC_MATH(asin)
+HIOSC_MATH(acos)
+HIOSC_MATH(atan)
+HIOSC_MATH(sinh)
+HIOSC_MATH(cosh)
+HIOSC_MATH(tanh)
+HIOSC_MATH(asinh)
+HIOSC_MATH(acosh)
+HIOSC_MATH(atanh)
+HIOSC_MATH2(pow)
+HIOSC_MATH2(fmod)
+#undef HIOSC_MATH
+#undef HIOSC_MATH2
+} // namespace math
+
+// |a|; the least integer has none and stays.
+template <class T> __device__ __forceinline__ T absolute(T a) {
+  if constexpr (is_float<T>) return math::fabs(a);
+  else return a < T(0) ? T(-Wide<T>(a)) : a;
+}
+
+// All bits turned over; of a truth value, the other one.
+template <class T> __device__ __forceinline__ T inverse(T a) {
+  if constexpr (is_bool<T>) return !a;
+  else if constexpr (is_integer<T>) return T(~Wide<T>(a));
+}
+
+// a / b, of integers towards zero; 0 where b is 0. The least integer divided by -1 wraps around.
+template <class T> __device__ __forceinline__ T quotient(T a, T b) {
+  if constexpr (is_float<T>) return a / b;
+  else return b == T(0) ? T(0) : Limits<T>::SIGNED && b == T(-1) ? T(-Wide<T>(a)) : T(a / b);
+}
+
+// What is left of a after that division: it has the sign of a.
+template <class T> __device__ __forceinline__ T remainder(T a, T b) {
+  if constexpr (same<T, half>) return half(math::fmod(float(a), float(b)));
+  else if constexpr (is_float<T>) return math::fmod(a, b);
+  else return b == T(0) || (Limits<T>::SIGNED && b == T(-1)) ? T(0) : T(a % b);
+}
+
+// a to the power of b; of integers by squaring, with b modulo 2^32.
+template <class T> __device__ __forceinline__ T power(T a, T b) {
+  if constexpr (same<T, half>) {
+    return half(math::pow(float(a), float(b)));
+  } else if constexpr (is_float<T>) {
+    return math::pow(a, b);
+  } else {
+    Wide<T> result = 1, square = Wide<T>(a);
+    for (unsigned rest = unsigned(b); rest != 0; rest /= 2, square *= square)
+      if (rest % 2 != 0) result *= square;
+    return T(result);
+  }
+}
+
+// a * b + c: of floating-point numbers in one rounding, on both sides; without the instruction a CPU rounds twice rather than call a slow function.
+__device__ __forceinline__ float fma(float a, float b, float c) {
+#if HIOSC_GPU || defined(__FMA__) || defined(__aarch64__)
+  return fmaf(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+__device__ __forceinline__ double fma(double a, double b, double c) {
+#if HIOSC_GPU || defined(__FMA__) || defined(__aarch64__)
+  return ::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+template <class T> __device__ __forceinline__ T fma(T a, T b, T c) { return T(Wide<T>(a) * Wide<T>(b) + Wide<T>(c)); }
+
+// N neighbouring elements as the memory system likes to see them: at most 16 bytes at once.
+template <class T, int N> struct Chunk {
+  enum : int { BYTES = N * int(sizeof(T)), COUNT = BYTES % 16 == 0 ? 16 / int(sizeof(T)) : N };
+  static_assert((COUNT & (COUNT - 1)) == 0, "a power of two");
+  struct __align__(COUNT * sizeof(T)) Type {
+    T values[COUNT];
+  };
+};
+
+// Between memory and registers; both ends of a vector access are aligned to their size, at most 16 bytes.
+template <int N, class T> __device__ __forceinline__ void load(T (&to)[N], const T *from) {
+  if constexpr (HIOSC_GPU && (N & (N - 1)) == 0) {
+    using Part = Chunk<T, N>;
+    HIOSC_UNROLL
+    for (int i = 0; i < N; i += Part::COUNT) {
+      const typename Part::Type part = *reinterpret_cast<const typename Part::Type *>(from + i);
+      HIOSC_UNROLL
+      for (int j = 0; j < Part::COUNT; ++j) to[i + j] = part.values[j];
+    }
+  } else {
+    HIOSC_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = from[i];
+  }
+}
+
+template <int N, class T> __device__ __forceinline__ void store(T *to, const T (&from)[N]) {
+  if constexpr (HIOSC_GPU && (N & (N - 1)) == 0) {
+    using Part = Chunk<T, N>;
+    HIOSC_UNROLL
+    for (int i = 0; i < N; i += Part::COUNT) {
+      typename Part::Type part;
+      HIOSC_UNROLL
+      for (int j = 0; j < Part::COUNT; ++j) part.values[j] = from[i + j];
+      *reinterpret_cast<typename Part::Type *>(to + i) = part;
+    }
+  } else {
+    HIOSC_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = from[i];
+  }
+}
+
+} // namespace hiosc

@@ -1,0 +1,89 @@
+//! Inputs that the caller fixes: each becomes an initialiser, before anything is typed, so that whatever hangs on it is folded away.
+//!
+//! Axes, bounds, scales and flags are what people fix: an operator whose result's shape depends on one of them has a static shape only then.
+
+use std::path::Path;
+
+use tract_onnx::pb::{self, tensor_proto::DataType};
+
+use crate::error::{Error, Result};
+use crate::run::runtime::npy;
+use crate::graph::{Constant, DType, shape_text};
+
+/// A tensor with its values: what an input is fixed to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Literal {
+    /// Extent of each axis; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// The elements, of the input's type.
+    pub values: Constant,
+}
+
+impl Literal {
+    /// The array in a `.npy` file.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`], or [`Error::Usage`] for a file that is no array of one of hiosc's types in C order.
+    pub fn from_npy(path: &Path) -> Result<Literal> {
+        let file = std::fs::read(path).map_err(Error::io(path))?;
+        let (dtype, shape, bytes) = npy::open(&file).map_err(|why| Error::Usage(format!("{}: {why}", path.display())))?;
+        Ok(Literal { shape, values: Constant::from_bytes(dtype, &bytes) })
+    }
+}
+
+/// Makes initialisers of the inputs that `constants` names.
+///
+/// # Errors
+///
+/// [`Error::Usage`] for a name that is no input, another type or rank than the input's, or a number of values that does not fit the shape.
+pub fn fix<'a>(graph: &mut pb::GraphProto, constants: impl IntoIterator<Item = (&'a String, &'a Literal)>) -> Result<()> {
+    for (name, literal) in constants {
+        let wrong = |what: String| Err(Error::Usage(format!("--constant {name}: {what}")));
+        let Some(place) = graph.input.iter().position(|v| v.name == *name) else {
+            let names: Vec<_> = graph.input.iter().map(|v| v.name.as_str()).collect();
+            return wrong(format!("the model's inputs are {names:?}"));
+        };
+        let elements = literal.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64));
+        if elements != Some(literal.values.len() as u64) {
+            return wrong(format!("{} values do not fill the shape {}", literal.values.len(), shape_text(&literal.shape)));
+        }
+        let dtype = literal.values.dtype();
+        if let Some(pb::type_proto::Value::TensorType(tensor)) = graph.input[place].r#type.as_ref().and_then(|t| t.value.as_ref()) {
+            if tensor.elem_type != onnx_type(dtype) as i32 {
+                let wanted = DataType::try_from(tensor.elem_type).map_or_else(|_| tensor.elem_type.to_string(), |t| format!("{t:?}"));
+                return wrong(format!("the input has type {wanted}, the constant {}", dtype.name()));
+            }
+            if let Some(shape) = tensor.shape.as_ref().filter(|shape| shape.dim.len() != literal.shape.len()) {
+                return wrong(format!("the input has {} axes, the constant {}", shape.dim.len(), literal.shape.len()));
+            }
+        }
+        graph.input.remove(place);
+        graph.initializer.retain(|t| t.name != *name); // its default value
+        graph.initializer.push(pb::TensorProto {
+            name: name.clone(),
+            dims: literal.shape.iter().map(|&d| d as i64).collect(),
+            data_type: onnx_type(dtype) as i32,
+            raw_data: literal.values.bytes().to_vec(),
+            ..Default::default()
+        });
+    }
+    Ok(())
+}
+
+fn onnx_type(dtype: DType) -> DataType {
+    match dtype {
+        DType::Bool => DataType::Bool,
+        DType::I8 => DataType::Int8,
+        DType::I16 => DataType::Int16,
+        DType::I32 => DataType::Int32,
+        DType::I64 => DataType::Int64,
+        DType::U8 => DataType::Uint8,
+        DType::U16 => DataType::Uint16,
+        DType::U32 => DataType::Uint32,
+        DType::U64 => DataType::Uint64,
+        DType::F16 => DataType::Float16,
+        DType::F32 => DataType::Float,
+        DType::F64 => DataType::Double,
+    }
+}

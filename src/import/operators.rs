@@ -1,0 +1,390 @@
+//! ONNX's operators, and what hiosc makes of each: the one table behind refusals, `hiosc inspect` and `docs/operators.md`.
+//!
+//! What a node becomes is decided in this room (`lower.rs` and beside it), after tract has typed the model and folded what is constant. So an operator of any row is
+//! fine where nothing of it is left; and one that is lowered may still be refused for its types, its attributes or a shape that is not static.
+
+use std::fmt::Write as _;
+
+/// What becomes of an operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It is computed.
+    Lowered {
+        /// Element types of what is computed.
+        types: &'static str,
+        /// Into which of hiosc's operators.
+        how: &'static str,
+        /// What is refused; empty for nothing.
+        limits: &'static str,
+    },
+    /// It has a value only where that is known when the model is compiled.
+    Folded {
+        /// Why.
+        why: &'static str,
+    },
+    /// It is refused.
+    Refused {
+        /// Why.
+        why: &'static str,
+    },
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Empty for ONNX itself.
+    pub domain: &'static str,
+    /// ONNX's name.
+    pub name: &'static str,
+    /// The first opset that has it.
+    pub since: u32,
+    /// What becomes of it.
+    pub support: Support,
+}
+
+const ALL: &str = "all";
+const NUMBERS: &str = "numbers";
+const FLOATS: &str = "f16, f32, f64";
+const F32: &str = "f32";
+const BOOL: &str = "bool";
+const INTEGERS: &str = "integers";
+
+const fn row(name: &'static str, since: u32, types: &'static str, how: &'static str, limits: &'static str) -> Row {
+    Row { domain: "", name, since, support: Support::Lowered { types, how, limits } }
+}
+
+const fn scalar(name: &'static str, since: u32, types: &'static str) -> Row {
+    row(name, since, types, "elementwise", "")
+}
+
+const fn folded(name: &'static str, since: u32, why: &'static str) -> Row {
+    Row { domain: "", name, since, support: Support::Folded { why } }
+}
+
+const fn refused(name: &'static str, since: u32, why: &'static str) -> Row {
+    Row { domain: "", name, since, support: Support::Refused { why } }
+}
+
+const fn in_domain(domain: &'static str, row: Row) -> Row {
+    Row { domain, ..row }
+}
+
+const NOT_YET: &str = "not supported yet";
+const RANDOM: &str = "random numbers: a plan gives the same outputs for the same inputs";
+const DATA: &str = "the shape of its result depends on its input's values";
+const SEQUENCE: &str = "sequences and optional values are not tensors";
+const STRING: &str = "strings are not supported";
+const LOSS: &str = "a loss is for training; export the model for inference";
+const TRAINING: &str = "hiosc compiles inference, not training";
+const UNKNOWN: &str = "the reader (tract) does not know it";
+const CLASSICAL: &str = "classical machine learning is not supported";
+const FIXED: &str = "its inputs must be constants";
+const ML: &str = "ai.onnx.ml";
+const PREVIEW: &str = "ai.onnx.preview.training";
+const WINDOW: &str = "1-D and 2-D; NCHW";
+
+/// All rows, by domain and name.
+pub static ROWS: &[Row] = &[
+    scalar("Abs", 1, NUMBERS),
+    scalar("Acos", 7, FLOATS),
+    scalar("Acosh", 9, FLOATS),
+    scalar("Add", 1, NUMBERS),
+    refused("AffineGrid", 20, UNKNOWN),
+    scalar("And", 1, BOOL),
+    refused("ArgMax", 1, NOT_YET),
+    refused("ArgMin", 1, NOT_YET),
+    scalar("Asin", 7, FLOATS),
+    scalar("Asinh", 9, FLOATS),
+    scalar("Atan", 7, FLOATS),
+    scalar("Atanh", 9, FLOATS),
+    row("AveragePool", 1, F32, "pool", WINDOW),
+    row("BatchNormalization", 1, FLOATS, "elementwise; folded into a convolution before it", "not in training mode"),
+    refused("Bernoulli", 15, RANDOM),
+    scalar("BitShift", 11, INTEGERS),
+    scalar("BitwiseAnd", 18, INTEGERS),
+    scalar("BitwiseNot", 18, INTEGERS),
+    scalar("BitwiseOr", 18, INTEGERS),
+    scalar("BitwiseXor", 18, INTEGERS),
+    folded("BlackmanWindow", 17, FIXED),
+    row("Cast", 1, ALL, "elementwise", "no strings, bf16, 8-bit floats or 4-bit integers"),
+    row("CastLike", 15, ALL, "elementwise", "as Cast"),
+    scalar("Ceil", 1, FLOATS),
+    scalar("Celu", 12, FLOATS),
+    refused("CenterCropPad", 18, UNKNOWN),
+    row("Clip", 1, NUMBERS, "elementwise", ""),
+    refused("Col2Im", 18, UNKNOWN),
+    folded("Compress", 9, DATA),
+    row("Concat", 1, ALL, "concat, or nothing where its inputs can be placed side by side", ""),
+    refused("ConcatFromSequence", 11, SEQUENCE),
+    row("Constant", 1, ALL, "a weight", ""),
+    folded("ConstantOfShape", 9, "its shape must be a constant"),
+    row("Conv", 1, F32, "conv", "1-D and 2-D"),
+    refused("ConvInteger", 10, NOT_YET),
+    refused("ConvTranspose", 1, NOT_YET),
+    scalar("Cos", 7, FLOATS),
+    scalar("Cosh", 9, FLOATS),
+    refused("CumSum", 11, NOT_YET),
+    refused("DFT", 17, NOT_YET),
+    refused("DeformConv", 19, UNKNOWN),
+    row("DepthToSpace", 1, ALL, "transpose between two views", ""),
+    refused("DequantizeLinear", 10, NOT_YET),
+    refused("Det", 11, UNKNOWN),
+    scalar("Div", 1, NUMBERS),
+    row("Dropout", 1, ALL, "nothing", "not in training mode"),
+    refused("DynamicQuantizeLinear", 11, NOT_YET),
+    row("Einsum", 12, F32, "matmul, transpose", "two operands, no diagonals"),
+    scalar("Elu", 1, FLOATS),
+    scalar("Equal", 1, ALL),
+    scalar("Erf", 9, FLOATS),
+    scalar("Exp", 1, FLOATS),
+    row("Expand", 8, ALL, "a broadcast: elementwise", "its shape must be a constant"),
+    row("EyeLike", 9, ALL, "a weight", ""),
+    row("Flatten", 1, ALL, "a view", ""),
+    scalar("Floor", 1, FLOATS),
+    refused("GRU", 1, NOT_YET),
+    refused("Gather", 1, NOT_YET),
+    refused("GatherElements", 11, NOT_YET),
+    refused("GatherND", 11, NOT_YET),
+    row("Gelu", 20, FLOATS, "elementwise", "the exact form"),
+    row("Gemm", 1, F32, "matmul", ""),
+    row("GlobalAveragePool", 1, FLOATS, "reduce", ""),
+    row("GlobalLpPool", 1, FLOATS, "reduce between elementwise", ""),
+    row("GlobalMaxPool", 1, NUMBERS, "reduce", ""),
+    scalar("Greater", 1, NUMBERS),
+    scalar("GreaterOrEqual", 12, NUMBERS),
+    refused("GridSample", 16, NOT_YET),
+    row("GroupNormalization", 18, FLOATS, "reduce, elementwise", ""),
+    folded("HammingWindow", 17, FIXED),
+    folded("HannWindow", 17, FIXED),
+    scalar("HardSigmoid", 1, FLOATS),
+    scalar("HardSwish", 14, FLOATS),
+    refused("Hardmax", 1, NOT_YET),
+    row("Identity", 1, ALL, "nothing", ""),
+    row("If", 1, ALL, "the branch that is taken", "its condition must be a constant once the input shapes are known"),
+    refused("ImageDecoder", 20, UNKNOWN),
+    row("InstanceNormalization", 1, FLOATS, "reduce, elementwise", ""),
+    scalar("IsInf", 10, FLOATS),
+    scalar("IsNaN", 9, FLOATS),
+    refused("LRN", 1, NOT_YET),
+    refused("LSTM", 1, NOT_YET),
+    row("LayerNormalization", 17, FLOATS, "reduce, elementwise", ""),
+    scalar("LeakyRelu", 1, FLOATS),
+    scalar("Less", 1, NUMBERS),
+    scalar("LessOrEqual", 12, NUMBERS),
+    scalar("Log", 1, FLOATS),
+    row("LogSoftmax", 1, FLOATS, "reduce, elementwise", ""),
+    refused("Loop", 1, UNKNOWN),
+    row("LpNormalization", 1, FLOATS, "reduce, elementwise", ""),
+    refused("LpPool", 1, UNKNOWN),
+    row("MatMul", 1, F32, "matmul", ""),
+    refused("MatMulInteger", 10, NOT_YET),
+    scalar("Max", 1, NUMBERS),
+    row("MaxPool", 1, F32, "pool", "1-D and 2-D; no indices"),
+    refused("MaxRoiPool", 1, UNKNOWN),
+    refused("MaxUnpool", 9, UNKNOWN),
+    scalar("Mean", 1, FLOATS),
+    row("MeanVarianceNormalization", 9, FLOATS, "reduce, elementwise", ""),
+    folded("MelWeightMatrix", 17, FIXED),
+    scalar("Min", 1, NUMBERS),
+    scalar("Mish", 18, FLOATS),
+    scalar("Mod", 10, NUMBERS),
+    scalar("Mul", 1, NUMBERS),
+    refused("Multinomial", 7, RANDOM),
+    scalar("Neg", 1, NUMBERS),
+    refused("NegativeLogLikelihoodLoss", 12, LOSS),
+    refused("NonMaxSuppression", 10, DATA),
+    folded("NonZero", 9, DATA),
+    scalar("Not", 1, BOOL),
+    refused("OneHot", 9, NOT_YET),
+    refused("Optional", 15, SEQUENCE),
+    refused("OptionalGetElement", 15, SEQUENCE),
+    refused("OptionalHasElement", 15, SEQUENCE),
+    scalar("Or", 1, BOOL),
+    scalar("PRelu", 1, FLOATS),
+    row("Pad", 1, ALL, "pad, slice where pads are negative", "constant, reflect, edge; pads must be constants"),
+    scalar("Pow", 1, NUMBERS),
+    refused("QLinearConv", 10, NOT_YET),
+    refused("QLinearMatMul", 10, NOT_YET),
+    refused("QuantizeLinear", 10, NOT_YET),
+    row("RMSNormalization", 23, FLOATS, "reduce, elementwise", ""),
+    refused("RNN", 1, NOT_YET),
+    refused("RandomNormal", 1, RANDOM),
+    refused("RandomNormalLike", 1, RANDOM),
+    refused("RandomUniform", 1, RANDOM),
+    refused("RandomUniformLike", 1, RANDOM),
+    folded("Range", 11, FIXED),
+    scalar("Reciprocal", 1, FLOATS),
+    row("ReduceL1", 1, NUMBERS, "reduce", "axes must be constants"),
+    row("ReduceL2", 1, FLOATS, "reduce", "axes must be constants"),
+    row("ReduceLogSum", 1, FLOATS, "reduce", "axes must be constants"),
+    row("ReduceLogSumExp", 1, FLOATS, "reduce", "axes must be constants"),
+    row("ReduceMax", 1, NUMBERS, "reduce", "axes must be constants"),
+    row("ReduceMean", 1, FLOATS, "reduce", "axes must be constants"),
+    row("ReduceMin", 1, NUMBERS, "reduce", "axes must be constants"),
+    row("ReduceProd", 1, NUMBERS, "reduce", "axes must be constants"),
+    row("ReduceSum", 1, NUMBERS, "reduce", "axes must be constants"),
+    row("ReduceSumSquare", 1, NUMBERS, "reduce", "axes must be constants"),
+    refused("RegexFullMatch", 20, STRING),
+    scalar("Relu", 1, NUMBERS),
+    row("Reshape", 1, ALL, "a view", "its shape must be a constant"),
+    row("Resize", 10, F32, "matmul for each axis that changes", "sizes and scales must be constants; no antialiasing, no cropping"),
+    refused("ReverseSequence", 10, UNKNOWN),
+    refused("RoiAlign", 10, UNKNOWN),
+    scalar("Round", 11, FLOATS),
+    refused("STFT", 17, NOT_YET),
+    refused("Scan", 8, NOT_YET),
+    refused("Scatter", 9, NOT_YET),
+    refused("ScatterElements", 11, NOT_YET),
+    refused("ScatterND", 11, NOT_YET),
+    scalar("Selu", 1, FLOATS),
+    refused("SequenceAt", 11, SEQUENCE),
+    refused("SequenceConstruct", 11, SEQUENCE),
+    refused("SequenceEmpty", 11, SEQUENCE),
+    refused("SequenceErase", 11, SEQUENCE),
+    refused("SequenceInsert", 11, SEQUENCE),
+    refused("SequenceLength", 11, SEQUENCE),
+    refused("SequenceMap", 17, SEQUENCE),
+    row("Shape", 1, "i64", "a weight", ""),
+    scalar("Shrink", 9, FLOATS),
+    scalar("Sigmoid", 1, FLOATS),
+    scalar("Sign", 9, NUMBERS),
+    scalar("Sin", 7, FLOATS),
+    scalar("Sinh", 9, FLOATS),
+    row("Size", 1, "i64", "a weight", ""),
+    row("Slice", 1, ALL, "slice", "bounds, axes and steps must be constants"),
+    row("Softmax", 1, F32, "softmax", "along one axis"),
+    refused("SoftmaxCrossEntropyLoss", 12, LOSS),
+    scalar("Softplus", 1, FLOATS),
+    scalar("Softsign", 1, FLOATS),
+    row("SpaceToDepth", 1, ALL, "transpose between two views", ""),
+    row("Split", 1, ALL, "slice", "sizes must be constants"),
+    refused("SplitToSequence", 11, SEQUENCE),
+    scalar("Sqrt", 1, FLOATS),
+    row("Squeeze", 1, ALL, "a view", "axes must be constants"),
+    refused("StringConcat", 20, STRING),
+    refused("StringNormalizer", 10, STRING),
+    refused("StringSplit", 20, STRING),
+    scalar("Sub", 1, NUMBERS),
+    scalar("Sum", 1, FLOATS),
+    scalar("Tan", 7, FLOATS),
+    scalar("Tanh", 1, FLOATS),
+    refused("TfIdfVectorizer", 9, STRING),
+    scalar("ThresholdedRelu", 10, FLOATS),
+    row("Tile", 1, ALL, "a broadcast: elementwise", "repetitions must be constants"),
+    refused("TopK", 1, NOT_YET),
+    row("Transpose", 1, ALL, "transpose, or a view", ""),
+    refused("Trilu", 14, NOT_YET),
+    refused("Unique", 11, DATA),
+    row("Unsqueeze", 1, ALL, "a view", "axes must be constants"),
+    refused("Upsample", 7, UNKNOWN),
+    scalar("Where", 9, ALL),
+    scalar("Xor", 1, BOOL),
+    in_domain(ML, refused("ArrayFeatureExtractor", 1, CLASSICAL)),
+    in_domain(ML, refused("Binarizer", 1, CLASSICAL)),
+    in_domain(ML, refused("CastMap", 1, CLASSICAL)),
+    in_domain(ML, refused("CategoryMapper", 1, CLASSICAL)),
+    in_domain(ML, refused("DictVectorizer", 1, CLASSICAL)),
+    in_domain(ML, refused("FeatureVectorizer", 1, CLASSICAL)),
+    in_domain(ML, refused("Imputer", 1, CLASSICAL)),
+    in_domain(ML, refused("LabelEncoder", 1, CLASSICAL)),
+    in_domain(ML, refused("LinearClassifier", 1, CLASSICAL)),
+    in_domain(ML, refused("LinearRegressor", 1, CLASSICAL)),
+    in_domain(ML, refused("Normalizer", 1, CLASSICAL)),
+    in_domain(ML, refused("OneHotEncoder", 1, CLASSICAL)),
+    in_domain(ML, refused("SVMClassifier", 1, CLASSICAL)),
+    in_domain(ML, refused("SVMRegressor", 1, CLASSICAL)),
+    in_domain(ML, refused("Scaler", 1, CLASSICAL)),
+    in_domain(ML, refused("TreeEnsemble", 5, CLASSICAL)),
+    in_domain(ML, refused("TreeEnsembleClassifier", 1, CLASSICAL)),
+    in_domain(ML, refused("TreeEnsembleRegressor", 1, CLASSICAL)),
+    in_domain(ML, refused("ZipMap", 1, CLASSICAL)),
+    in_domain(PREVIEW, refused("Adagrad", 1, TRAINING)),
+    in_domain(PREVIEW, refused("Adam", 1, TRAINING)),
+    in_domain(PREVIEW, refused("Gradient", 1, TRAINING)),
+    in_domain(PREVIEW, refused("Momentum", 1, TRAINING)),
+];
+
+/// The row of an operator; `ai.onnx` is ONNX itself.
+pub fn find(domain: &str, name: &str) -> Option<&'static Row> {
+    let domain = if domain == "ai.onnx" { "" } else { domain };
+    let place = ROWS.binary_search_by(|row| (row.domain, row.name).cmp(&(domain, name))).ok()?;
+    ROWS.get(place)
+}
+
+impl Row {
+    /// Why it is refused where something of it is left to compute; `None` if it is lowered.
+    pub fn refusal(&self) -> Option<&'static str> {
+        match self.support {
+            Support::Lowered { .. } => None,
+            Support::Folded { why } | Support::Refused { why } => Some(why),
+        }
+    }
+}
+
+/// `docs/operators.md`.
+pub fn page() -> String {
+    let lowered = ROWS.iter().filter(|row| matches!(row.support, Support::Lowered { .. })).count();
+    let mut text = format!(
+        "# Operators
+
+Generated from the table in [`src/import/operators.rs`](../src/import/operators.rs), which refusals and `hiosc inspect` use, too;
+`HIOSC_BLESS=1 cargo test --release --test operators` rewrites it.
+
+Shapes are static: whatever a shape depends on must be a constant once the shapes of the inputs are known; `--shapes` and `--constant` give what the file does
+not say. What can be computed when the model is compiled is folded away, whatever its operator. *Opsets* is the first opset that has the operator; models of
+opset 7 and newer are read. *Types* are the element types of what is left to compute: *numbers* are integers and floating-point numbers, *integers* are i8 to
+i64 and u8 to u64, *all* are numbers and bool. bf16, 8-bit floats, 4-bit integers, complex numbers and strings are refused everywhere.
+
+{lowered} of {} operators are lowered. What is refused in a model is reported all at once, with each operator, node and reason.
+
+## Lowered
+
+| operator | opsets | types | becomes | limits |
+|---|---|---|---|---|
+",
+        ROWS.len()
+    );
+    for row in ROWS {
+        if let Support::Lowered { types, how, limits } = row.support {
+            let _ = writeln!(text, "| {} | {}+ | {types} | {how} | {limits} |", row.name, row.since);
+        }
+    }
+    text.push_str("\n## Only where the result is known when the model is compiled\n\n| operator | opsets | because |\n|---|---|---|\n");
+    for row in ROWS {
+        if let Support::Folded { why } = row.support {
+            let _ = writeln!(text, "| {} | {}+ | {why} |", row.name, row.since);
+        }
+    }
+    text.push_str("\n## Refused\n\n| operator | domain | opsets | because |\n|---|---|---|---|\n");
+    for row in ROWS {
+        if let Support::Refused { why } = row.support {
+            let _ = writeln!(text, "| {} | {} | {}+ | {why} |", row.name, row.domain, row.since);
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_sorted_so_that_they_are_found() {
+        assert!(ROWS.windows(2).all(|pair| (pair[0].domain, pair[0].name) < (pair[1].domain, pair[1].name)));
+        assert_eq!(find("ai.onnx", "Conv").map(|row| row.name), Some("Conv"));
+        assert!(find("com.example", "Conv").is_none());
+    }
+
+    /// Whatever tract can read has a row, and a row that is lowered can be read. The names without one are of domains that are not read.
+    #[test]
+    fn the_table_and_the_reader_agree() {
+        let register = crate::import::parse::onnx().op_register;
+        let others = "Attention BiasGelu ConstantLike FastGelu GatherBlockQuantized GroupQueryAttention MatMulNBits MultiHeadAttention ParametricSoftplus \
+                      QuickGelu RotaryEmbedding Rsqrt ScaledTanh SimplifiedLayerNormalization SkipLayerNormalization SkipSimplifiedLayerNormalization Swish";
+        let known = |name: &str| ROWS.iter().any(|row| row.name == name) || others.split_whitespace().any(|other| other == name);
+        let unlisted: Vec<_> = register.0.keys().filter(|name| !known(name)).collect();
+        assert!(unlisted.is_empty(), "{unlisted:?} can be read and have no row");
+        let unread: Vec<_> = ROWS.iter().filter(|row| row.refusal().is_none() && !register.0.contains_key(row.name)).collect();
+        assert!(unread.is_empty(), "{unread:?} are lowered and cannot be read");
+    }
+}

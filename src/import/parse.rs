@@ -1,0 +1,141 @@
+//! From an ONNX node to tract's: which nodes cannot be parsed, and why.
+//!
+//! tract stops at the first node that it cannot parse, and takes an operator that it does not know for one that cannot be typed. Here each node is
+//! parsed alone first, those of subgraphs included, so that one error has them all.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+use tract_onnx::Onnx;
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::{self, type_proto};
+use tract_onnx::prelude::*;
+
+use super::decode::some;
+use super::operators::{self, Row};
+use super::typed::{one_line, panic_text, silently};
+use crate::error::{Error, Result};
+
+/// tract's reader of ONNX, as hiosc uses it.
+pub fn onnx() -> Onnx {
+    let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true);
+    onnx.op_register.insert("Squeeze", squeeze);
+    onnx
+}
+
+type Parsed = TractResult<(Box<dyn tract_onnx::tract_hir::infer::InferenceOp>, Vec<String>)>;
+
+/// Below opset 13, tract wants the attribute `axes`; a `Squeeze` without it drops every axis of size 1, which tract knows how to do from opset 13 on.
+fn squeeze(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
+    let usual = tract_onnx::onnx().op_register.0.get("Squeeze").copied().ok_or_else(|| TractError::msg("tract has no Squeeze"))?;
+    let without_axes = node.attribute.iter().all(|a| a.name != "axes");
+    let version = if without_axes { context.onnx_operator_set_version.max(13) } else { context.onnx_operator_set_version };
+    usual(&ParsingContext { onnx_operator_set_version: version, ..context.clone() }, node)
+}
+
+/// All nodes and inputs that cannot be parsed, in one error.
+pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {
+    let Some(graph) = &proto.graph else { return Ok(()) };
+    let onnx = onnx();
+    let folder = path.parent().map(|p| p.to_string_lossy().into_owned());
+    let standard = |domain: &str| matches!(domain, "" | "ai.onnx");
+    let version = proto.opset_import.iter().find(|import| standard(&import.domain)).map_or(0, |import| import.version);
+    let context = ParsingContext {
+        onnx_operator_set_version: version,
+        framework: &onnx,
+        model: proto,
+        parent_graphs: Vec::new(),
+        model_dir: folder.as_deref(),
+        template: InferenceModel::default(),
+    };
+    let mut problems = Problems::default();
+    problems.types(graph);
+    problems.nodes(&context, graph);
+    if problems.0.is_empty() {
+        return Ok(());
+    }
+    let lines = problems.0.iter().map(|(problem, nodes)| problem.replacen(NODES, &some(nodes), 1));
+    Err(Error::Unsupported(lines.collect()))
+}
+
+/// Stands for the nodes in the text of a problem.
+const NODES: &str = "\0";
+
+/// Each problem, with the nodes that have it.
+#[derive(Default)]
+struct Problems<'a>(BTreeMap<String, Vec<&'a str>>);
+
+impl<'a> Problems<'a> {
+    /// Inputs and outputs that are no tensors of numbers.
+    fn types(&mut self, graph: &'a pb::GraphProto) {
+        let inputs = graph.input.iter().map(|value| ("input", value));
+        for (kind, value) in inputs.chain(graph.output.iter().map(|value| ("output", value))) {
+            let problem = match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+                // an output's type need not be said
+                None if kind == "output" && value.r#type.is_none() => continue,
+                None => format!("{kind} {:?} is not a tensor: sequences, optional values and maps are not supported", value.name),
+                Some(type_proto::Value::TensorType(tensor)) => match element_type(tensor.elem_type) {
+                    Some(reason) => format!("{kind} ({NODES}): {reason}"),
+                    None => continue,
+                },
+            };
+            self.0.entry(problem).or_default().push(&value.name);
+        }
+    }
+
+    /// The nodes of a graph and of its subgraphs.
+    fn nodes(&mut self, context: &ParsingContext, graph: &'a pb::GraphProto) {
+        for node in &graph.node {
+            let name = if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name };
+            let before = self.0.len();
+            for subgraph in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
+                self.nodes(context, subgraph);
+            }
+            // one whose subgraph cannot be parsed is not at fault
+            if let Some(problem) = problem(context, node).filter(|_| self.0.len() == before) {
+                self.0.entry(problem).or_default().push(name);
+            }
+        }
+    }
+}
+
+/// Why `node` cannot be parsed.
+fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
+    let operator = node.op_type.escape_debug();
+    // tract's table has no domains: it holds those of ONNX, and some of its traditional machine learning
+    let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
+    let known = standard || node.domain == "ai.onnx.ml";
+    let Some(builder) = context.framework.op_register.0.get(&node.op_type).filter(|_| known) else {
+        let full = if standard { operator.to_string() } else { format!("{}.{operator}", node.domain.escape_debug()) };
+        return Some(match operators::find(&node.domain, &node.op_type).and_then(Row::refusal) {
+            Some(why) => format!("{full} ({NODES}): {why}"),
+            None => format!("operator {full} is not known ({NODES})"),
+        });
+    };
+    // a stored element type that is not known is said clearer here
+    let stored = node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors)).find_map(|tensor| element_type(tensor.data_type));
+    let cast = node.attribute.iter().filter(|a| a.name == "to" && node.op_type == "Cast").find_map(|a| element_type(a.i as i32));
+    let reason = stored.or(cast).or_else(|| match silently(|| catch_unwind(AssertUnwindSafe(|| builder(context, node)))) {
+        Ok(Ok(_)) => None,
+        Ok(Err(error)) => Some(one_line(&format!("{error:#}"))),
+        Err(panic) => Some(format!("tract panicked: {}", panic_text(&panic))),
+    });
+    reason.map(|reason| format!("{operator} ({NODES}): {reason}"))
+}
+
+/// What is wrong with an element type.
+fn element_type(code: i32) -> Option<String> {
+    use DataType as T;
+    match T::try_from(code) {
+        Ok(T::Bfloat16 | T::Float8e4m3fn | T::Float8e4m3fnuz | T::Float8e5m2 | T::Float8e5m2fnuz | T::Uint4 | T::Int4 | T::Float4e2m1) => {
+            let name = T::try_from(code).map_or_else(|_| code.to_string(), |t| format!("{t:?}"));
+            Some(format!("element type {} is not supported", name.to_lowercase()))
+        }
+        Ok(T::String) => Some("strings are not supported".into()),
+        Ok(T::Complex64 | T::Complex128) => Some("complex numbers are not supported".into()),
+        Ok(_) => None,
+        Err(_) => Some(format!("element type {code} is not known")),
+    }
+}

@@ -1,0 +1,175 @@
+//! What a model is made of, before anything is compiled; as much of it as can be found out, whatever is wrong with the rest.
+//!
+//! Multiply-adds are tract's count for each of its typed nodes: convolutions, matrix products, recurrent layers with all their steps. The critical path is the chain of
+//! dependent nodes with the most of them; all of them divided by those of the chain is how many could be computed at the same time, on average.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use tract_onnx::pb::tensor_proto::DataType;
+use tract_onnx::pb::tensor_shape_proto::dimension::Value as Dim;
+use tract_onnx::pb::{self, type_proto};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::Cost;
+use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::source::TypedSource;
+
+use super::operators::{self, Row, Support};
+use super::{Options, decode, read, typed, typed_models};
+use crate::error::{Error, Result};
+
+/// How often a model has an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorCount {
+    /// With its domain, unless that is ONNX itself: `Conv`, `com.example.Op`.
+    pub name: String,
+    /// Nodes, those of subgraphs and functions included.
+    pub nodes: usize,
+    /// Why it is refused where something of it is left to compute; `None` if it is lowered.
+    pub refusal: Option<String>,
+}
+
+/// What [`survey`] finds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Survey {
+    /// Domain (empty for ONNX itself) and version.
+    pub opsets: Vec<(String, i64)>,
+    /// Name and type, `f32 batchx3x224x224`, of each input that is given at run time.
+    pub inputs: Vec<(String, String)>,
+    /// Name and type of each output, as the file says.
+    pub outputs: Vec<(String, String)>,
+    /// By name.
+    pub operators: Vec<OperatorCount>,
+    /// Numbers that the file stores in its initialisers.
+    pub parameters: u64,
+    /// Nodes that are left after typing and folding, by tract's operator; empty if the model cannot be typed.
+    pub typed: BTreeMap<String, usize>,
+    /// Multiply-adds of one inference.
+    pub macs: u64,
+    /// Those of the critical path.
+    pub critical_path_macs: u64,
+    /// Why it cannot be read or typed.
+    pub problem: Option<String>,
+}
+
+/// Takes stock of the model at `path`.
+///
+/// # Errors
+///
+/// If the file is no sound ONNX model. What cannot be typed is no error: [`Survey::problem`] says it.
+pub fn survey(path: &Path, options: &Options) -> Result<Survey> {
+    let (proto, _) = read(path, options)?;
+    let mut survey = Survey {
+        opsets: proto.opset_import.iter().map(|set| (set.domain.clone(), set.version)).collect(),
+        operators: count_operators(&proto),
+        ..Survey::default()
+    };
+    if let Some(graph) = &proto.graph {
+        let initial = |tensor: &pb::TensorProto| tensor.dims.iter().map(|&d| d.max(0) as u64).product::<u64>();
+        survey.parameters = graph.initializer.iter().map(initial).sum();
+        survey.inputs = decode::run_time_inputs(graph).into_iter().map(port).collect();
+        survey.outputs = graph.output.iter().map(port).collect();
+    }
+    match typed_models(path, &proto, options) {
+        Ok((_, kept)) => {
+            for node in kept.nodes().iter().filter(|node| !node.op_is::<Const>() && !node.op_is::<TypedSource>()) {
+                *survey.typed.entry(node.op.name().into_owned()).or_default() += 1;
+            }
+            (survey.macs, survey.critical_path_macs) = typed::quietly(path, "counting multiply-adds", || macs(&kept))?;
+        }
+        Err(error @ (Error::Model { .. } | Error::Unsupported(_))) => survey.problem = Some(error.to_string()),
+        Err(error) => return Err(error),
+    }
+    Ok(survey)
+}
+
+fn count_operators(proto: &pb::ModelProto) -> Vec<OperatorCount> {
+    fn visit<'a>(nodes: &'a [pb::NodeProto], counts: &mut BTreeMap<(&'a str, &'a str), usize>) {
+        for node in nodes {
+            *counts.entry((&node.domain, &node.op_type)).or_default() += 1;
+            let subgraphs = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
+            subgraphs.for_each(|graph| visit(&graph.node, counts));
+        }
+    }
+    let mut counts = BTreeMap::new();
+    proto.graph.iter().for_each(|graph| visit(&graph.node, &mut counts));
+    proto.functions.iter().for_each(|function| visit(&function.node, &mut counts));
+    let own = |domain: &str, name: &str| proto.functions.iter().any(|f| f.domain() == domain && f.name() == name);
+    let entry = |((domain, name), nodes): ((&str, &str), usize)| OperatorCount {
+        name: if matches!(domain, "" | "ai.onnx") { name.to_string() } else { format!("{domain}.{name}") },
+        nodes,
+        refusal: match operators::find(domain, name) {
+            Some(row) => row.refusal().map(str::to_string),
+            None if own(domain, name) => None, // a function of the model
+            None => Some("it is not known".into()),
+        },
+    };
+    counts.into_iter().map(entry).collect()
+}
+
+/// `f32 batchx3x224x224`
+fn port(value: &pb::ValueInfoProto) -> (String, String) {
+    let text = match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        Some(type_proto::Value::TensorType(tensor)) => {
+            let dtype = DataType::try_from(tensor.elem_type).map_or_else(|_| "?".into(), |t| t.as_str_name().to_lowercase());
+            let dim = |d: &pb::tensor_shape_proto::Dimension| match &d.value {
+                Some(Dim::DimValue(n)) => n.to_string(),
+                Some(Dim::DimParam(name)) if !name.is_empty() => name.clone(),
+                _ => "?".into(),
+            };
+            let shape = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(dim).collect::<Vec<_>>());
+            let shape = shape.map_or("of unknown rank".into(), |dims| if dims.is_empty() { "scalar".into() } else { dims.join("x") });
+            format!("{dtype} {shape}")
+        }
+        None => "not a tensor".into(),
+    };
+    (value.name.clone(), text)
+}
+
+/// Multiply-adds of all nodes, and of the heaviest chain.
+fn macs(model: &TypedModel) -> TractResult<(u64, u64)> {
+    let (mut all, mut longest) = (0u64, 0u64);
+    let mut until: BTreeMap<usize, u64> = BTreeMap::new();
+    for id in model.eval_order()? {
+        let node = model.node(id);
+        let (inputs, _) = model.node_facts(id)?;
+        let mut own = 0u64;
+        for (kind, count) in node.op.cost(&inputs)? {
+            if matches!(kind, Cost::FMA(_)) {
+                own = own.saturating_add(count.to_i64().unwrap_or(0).max(0) as u64);
+            }
+        }
+        // a scaling or an addition is counted as one, too, and is none
+        let own = if elementwise(node) { 0 } else { own };
+        let before = node.inputs.iter().filter_map(|input| until.get(&input.node)).copied().max().unwrap_or(0);
+        until.insert(id, before + own);
+        all += own;
+        longest = longest.max(before + own);
+    }
+    Ok((all, longest))
+}
+
+fn elementwise(node: &TypedNode) -> bool {
+    use tract_onnx::tract_core::ops::{binary::TypedBinOp, element_wise::ElementWiseOp, nn::Reduce};
+    node.op_is::<TypedBinOp>() || node.op_is::<ElementWiseOp>() || node.op_is::<Reduce>()
+}
+
+impl OperatorCount {
+    /// The table's row, if ONNX or one of its extensions has the operator.
+    pub fn row(&self) -> Option<&'static Row> {
+        match self.name.rsplit_once('.') {
+            Some((domain, name)) => operators::find(domain, name),
+            None => operators::find("", &self.name),
+        }
+    }
+
+    /// What it becomes, or why it is refused.
+    pub fn becomes(&self) -> String {
+        match (&self.refusal, self.row().map(|row| row.support)) {
+            (Some(why), _) => format!("refused: {why}"),
+            (None, Some(Support::Lowered { how, limits: "", .. })) => how.to_string(),
+            (None, Some(Support::Lowered { how, limits, .. })) => format!("{how} ({limits})"),
+            (None, _) => "the nodes of the function".into(),
+        }
+    }
+}

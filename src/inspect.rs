@@ -1,0 +1,130 @@
+//! What hiosc would make of a model, before it is compiled.
+//!
+//! **In**: a model file. **Out**: an [`Inspection`]: its operators and what becomes of each, inputs and outputs, parameters, multiply-adds and the parallelism they allow,
+//! and every refusal that a compilation would end with. `import` takes stock; here its graph is fused and asked for kernels, as a compilation does, so that
+//! what is said to compile does.
+
+use std::fmt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+use crate::ids::OpId;
+use crate::import::{self, Options, Survey};
+use crate::{fuse, kernel};
+
+/// See the module's text.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The model's file name.
+    pub model: String,
+    /// What it is made of.
+    pub survey: Survey,
+    /// Operators of hiosc's graph after fusing; `None` if the model is refused.
+    pub compiled: Option<usize>,
+    /// Why it is refused: all reasons at once.
+    pub refusals: Vec<String>,
+}
+
+/// Inspects the model at `path`.
+///
+/// # Errors
+///
+/// If the file is no sound ONNX model, or an option names no input of it.
+pub fn inspect(path: &Path, options: &Options) -> Result<Inspection> {
+    let survey = import::survey(path, options)?;
+    let (compiled, refusals) = match operators_of(path, options) {
+        Ok(count) => (Some(count), Vec::new()),
+        Err(Error::Unsupported(lines)) => (None, lines),
+        Err(Error::Model { message, .. }) => (None, vec![message]),
+        Err(other) => return Err(other),
+    };
+    let model = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    Ok(Inspection { model, survey, compiled, refusals })
+}
+
+/// How many operators the fused graph has, each with a kernel.
+fn operators_of(path: &Path, options: &Options) -> Result<usize> {
+    let graph = fuse::fuse(import::import(path, options)?.graph, &[])?;
+    let mut refused = Vec::new();
+    for op in (0..graph.operators.len()).map(OpId::new) {
+        match kernel::candidates(&graph, op) {
+            Ok(_) => {}
+            Err(Error::Unsupported(lines)) => refused.extend(lines),
+            Err(other) => return Err(other),
+        }
+    }
+    if refused.is_empty() { Ok(graph.operators.len()) } else { Err(Error::Unsupported(refused)) }
+}
+
+impl Inspection {
+    /// Multiply-adds in all over those of the critical path; 1 where there are none.
+    pub fn parallelism(&self) -> f64 {
+        match self.survey.critical_path_macs {
+            0 => 1.0,
+            path => self.survey.macs as f64 / path as f64,
+        }
+    }
+
+    /// The same for programs. Keys are stable.
+    pub fn json(&self) -> Value {
+        let survey = &self.survey;
+        let ports = |ports: &[(String, String)]| -> Value { ports.iter().map(|(name, text)| json!({ "name": name, "type": text })).collect() };
+        let operators: Value =
+            survey.operators.iter().map(|o| json!({ "name": o.name, "nodes": o.nodes, "refusal": o.refusal, "becomes": o.becomes() })).collect();
+        json!({
+            "model": self.model,
+            "supported": self.compiled.is_some(),
+            "refusals": self.refusals,
+            "opsets": survey.opsets.iter().map(|(domain, version)| json!({ "domain": domain, "version": version })).collect::<Value>(),
+            "inputs": ports(&survey.inputs),
+            "outputs": ports(&survey.outputs),
+            "operators": operators,
+            "typed_operators": survey.typed,
+            "compiled_operators": self.compiled,
+            "parameters": survey.parameters,
+            "macs": survey.macs,
+            "critical_path_macs": survey.critical_path_macs,
+            "parallelism": self.parallelism(),
+        })
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let survey = &self.survey;
+        let opsets = survey.opsets.iter().map(|(domain, version)| format!("{}{version}", if domain.is_empty() { String::new() } else { format!("{domain} ") }));
+        writeln!(f, "model      {}, opset {}", self.model, opsets.collect::<Vec<_>>().join(", "))?;
+        for (name, text) in &survey.inputs {
+            writeln!(f, "input      {text}  {name:?}")?;
+        }
+        for (name, text) in &survey.outputs {
+            writeln!(f, "output     {text}  {name:?}")?;
+        }
+        writeln!(f, "parameters {}", survey.parameters)?;
+        if survey.typed.is_empty() {
+            writeln!(f, "work       unknown: the model cannot be typed")?;
+        } else {
+            let (macs, path) = (survey.macs, survey.critical_path_macs);
+            writeln!(f, "work       {macs} multiply-adds, {path} on the critical path: parallelism {:.2}", self.parallelism())?;
+        }
+        let nodes: usize = survey.operators.iter().map(|o| o.nodes).sum();
+        writeln!(f, "operators  {nodes} of {} kinds", survey.operators.len())?;
+        for operator in &survey.operators {
+            writeln!(f, "  {:5} {:24} {}", operator.nodes, operator.name, operator.becomes())?;
+        }
+        if !survey.typed.is_empty() {
+            let typed: usize = survey.typed.values().sum();
+            let kinds: Vec<String> = survey.typed.iter().map(|(name, count)| format!("{count} {name}")).collect();
+            writeln!(f, "typed      {typed} left after folding: {}", kinds.join(", "))?;
+        }
+        match self.compiled {
+            Some(count) => writeln!(f, "supported  yes: {count} operators after fusing"),
+            None => {
+                writeln!(f, "supported  no")?;
+                self.refusals.iter().try_for_each(|line| writeln!(f, "  {line}"))
+            }
+        }
+    }
+}

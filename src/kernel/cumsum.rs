@@ -1,0 +1,35 @@
+//! Running sums: a thread or a warp a row.
+
+use super::draft::{Draft, block_size, blocks};
+use super::{MULTIPROCESSORS, Site};
+use crate::Result;
+use crate::graph::CumSum;
+
+pub(super) fn drafts(site: &Site, sum: &CumSum) -> Result<Vec<Draft>> {
+    let x = site.only_input()?;
+    site.require(sum.axis < x.shape.len() && x.shape == site.output.shape, "its axis or its output does not fit its input")?;
+    let outer: usize = x.shape[..sum.axis].iter().product();
+    let length = x.shape[sum.axis];
+    let inner: usize = x.shape[sum.axis + 1..].iter().product();
+    let rows = (outer * inner) as u64;
+    let CumSum { exclusive, reverse, .. } = *sum;
+    let words = format!("{}{}", if exclusive { ", each without its own element" } else { "" }, if reverse { ", from the end" } else { "" });
+    let draft = |how: &str, threads: u32, per_block: u32| Draft {
+        signature: format!("cumsum_o{outer}l{length}i{inner}_e{}r{}", u8::from(exclusive), u8::from(reverse)),
+        candidate: format!("{how}{threads}"),
+        comment: vec![format!("Running sums along the middle axis of x {outer}x{length}x{inner}{words}: a {how} a row.")],
+        header: "cumsum.cuh",
+        params: site.params(&["x"]),
+        sync: how == "warp",
+        threads,
+        grid: [blocks(rows, per_block), 1, 1],
+        static_shared_bytes: 0,
+        registers: 32,
+        body: vec![format!("cumsum_{how}<{outer}, {length}, {inner}, {exclusive}, {reverse}, {threads}>(x, y);")],
+    };
+    let threads = block_size(rows);
+    let (by_thread, by_warp) = (draft("thread", threads, threads), draft("warp", 128, 4));
+    // neighbouring rows are neighbours in memory: threads side by side use whole cache lines
+    let side_by_side = inner >= 32 && rows >= 32 * MULTIPROCESSORS;
+    Ok(if length <= 8 || side_by_side { vec![by_thread, by_warp] } else { vec![by_warp, by_thread] })
+}

@@ -1,0 +1,74 @@
+// Stream capture and graphs.
+//
+// Between cuStreamBeginCapture and cuStreamEndCapture, what a program gives to a stream becomes the nodes of a graph instead of running. A stream in
+// capture has a *frontier*: the nodes that its next node depends on. An event recorded there keeps the frontier of that moment, and a stream that waits
+// for it joins the capture (fork) or adds to its own frontier (join), across contexts and devices. The capture ends on the stream where it
+// began; every node must then be an ancestor of that stream's frontier.
+//
+// What a real driver refuses is refused here, with its result codes; most refusals invalidate the capture: nothing more can be captured, and its end reports it.
+// * the NULL stream cannot be captured, nor used while a blocking stream of its context is being captured;
+// * the host cannot wait for, or ask about, a stream or an event in capture;
+// * a capture cannot wait for an event recorded outside it, nor the outside for an event recorded within it, nor for one of another capture;
+// * copies from or to pageable host memory, cuMemcpyPeerAsync, stream-ordered allocation and the launch of another graph cannot be captured (a real driver
+//   has nodes for the last two; nothing here needs them);
+// * calls that may synchronise ("potentially unsafe") are refused to a thread that captures, unless in relaxed mode, and to all threads while one captures in global
+//   mode: allocation and freeing of memory, loading of modules, synchronous copies, cuEventQuery.
+//
+// A launch of an instantiated graph gives its nodes to *lanes*, hidden streams: a node goes behind one that it depends on, if that is the last of a
+// lane, and waits for the others. So the order of execution is drawn as for streams (scheduler.h), among all that the dependencies allow. Launches of one graph
+// run one after the other.
+#pragma once
+#include <thread>
+
+#include "cuda_abi.h"
+#include "scheduler.h"
+
+struct Event;
+
+struct GraphNode {
+  std::string what;
+  std::function<void()> run;   // empty: an external event record or wait
+  std::function<bool()> sound; // empty: always; else asked at launch whether all that it touches is still there
+  std::vector<size_t> after;   // earlier nodes, ascending
+  uint64_t context = 0;
+  int device = 0;
+  std::shared_ptr<Event> records, awaits; // an external record or wait
+};
+
+struct Graph {
+  uint64_t handle = 0;
+  std::vector<GraphNode> nodes;
+};
+using GraphPtr = std::shared_ptr<Graph>;
+
+struct GraphExec {
+  uint64_t handle = 0;
+  Graph graph; // as it was when it was instantiated
+  std::vector<size_t> lane_of;  // of each node
+  std::vector<StreamPtr> lanes;
+  CompletionPtr last;           // the end of the latest launch
+};
+using GraphExecPtr = std::shared_ptr<GraphExec>;
+
+enum CaptureMode : int { CAPTURE_GLOBAL = 0, CAPTURE_THREAD_LOCAL = 1, CAPTURE_RELAXED = 2 };
+enum CaptureStatus : int { CAPTURE_NONE = 0, CAPTURE_ACTIVE = 1, CAPTURE_INVALIDATED = 2 };
+
+struct Capture {
+  uint64_t id = 0;
+  CaptureStatus status = CAPTURE_ACTIVE; // CAPTURE_NONE: it has ended
+  CaptureMode mode = CAPTURE_GLOBAL;
+  std::thread::id thread;
+  uint64_t origin = 0; // number of the stream where it began
+  std::vector<StreamPtr> streams;
+  GraphPtr graph;
+};
+
+// Is every node an ancestor of `frontier`, or in it?
+bool all_joined(const Graph &graph, const std::vector<size_t> &frontier);
+// Adds to a frontier what it does not hold.
+void merge(std::vector<size_t> &frontier, const std::vector<size_t> &more);
+// Lays the nodes into lanes: for each node its lane; lanes are numbered from 0.
+std::vector<size_t> lay_out(const Graph &graph);
+
+// How this thread treats potentially unsafe calls: cuThreadExchangeStreamCaptureMode.
+extern thread_local int thread_capture_mode;
