@@ -154,9 +154,11 @@ fn study(graphs: u64, effort: Effort) -> Result<String, Box<dyn std::error::Erro
     Ok(csv)
 }
 
-/// (value, mean speed-up) of a sweep, for each algorithm.
-fn curves(csv: &str, sweep: &str) -> Result<BTreeMap<Algorithm, Vec<(f64, f64)>>, Box<dyn std::error::Error>> {
-    let mut curves: BTreeMap<Algorithm, Vec<(f64, f64)>> = BTreeMap::new();
+/// (value, mean speed-up), for each algorithm.
+type Curves = BTreeMap<Algorithm, Vec<(f64, f64)>>;
+
+fn curves(csv: &str, sweep: &str) -> Result<Curves, Box<dyn std::error::Error>> {
+    let mut curves = Curves::new();
     for row in csv.lines().map(|line| line.split(',').collect::<Vec<_>>()).filter(|row| row[0] == sweep) {
         curves.entry(row[2].parse()?).or_default().push((row[1].parse()?, row[5].parse()?));
     }
@@ -164,7 +166,7 @@ fn curves(csv: &str, sweep: &str) -> Result<BTreeMap<Algorithm, Vec<(f64, f64)>>
 }
 
 /// Mean speed-up over the parameter, a line an algorithm. Those of one GPU, far below the others, are in the table only.
-fn plot(label: &str, curves: &BTreeMap<Algorithm, Vec<(f64, f64)>>) -> String {
+fn plot(label: &str, curves: &Curves) -> String {
     let (width, height, left, top) = (560.0, 300.0, 60.0, 20.0);
     let shown: Vec<_> = ALGORITHMS.into_iter().zip(COLOURS).filter(|(algorithm, _)| !algorithm.one_gpu()).collect();
     let of = |algorithm: Algorithm| curves.get(&algorithm).into_iter().flatten().copied();
