@@ -34,10 +34,8 @@ struct PoolAverage {
 };
 
 // The sum of the elements.
-struct PoolSum {
-  static __device__ __forceinline__ float start() { return 0.0f; }
-  static __device__ __forceinline__ float add(float sum, float x) { return sum + x; }
-  template <class Shape> static __device__ __forceinline__ float finish(float sum, int, int, int) { return sum; }
+struct PoolSum : PoolAverage {
+  template <class Shape, class S> static __device__ __forceinline__ S finish(S sum, int, int, int) { return sum; }
 };
 
 // The mean of elements and padding.
