@@ -3,7 +3,7 @@
 //   conv_tiled   implicit GEMM: the matrix product weights [K/G x C/G*R*S] times windows [C/G*R*S x N*P*Q], whose right-hand side is read
 //                straight from x and never stored. Grid: (column tiles, row tiles, groups).
 //   conv_direct  one thread computes KT neighbouring channels of one pixel: for depthwise and for groups of very few channels, where a tile would be
-//                mostly empty. Grid: (pixels, K/KT, 1).
+//                mostly empty, and for element types other than float. Grid: (pixels, K/KT, 1).
 //
 // Shape is a type with the integer constants
 //   N C H W   K P Q   R S   STRIDE_H STRIDE_W   DILATION_H DILATION_W   PAD_H PAD_W (top, left)   GROUPS   BIAS (0 or 1)
@@ -87,8 +87,8 @@ public:
 };
 
 // Implicit GEMM. `more` are the epilogue's further inputs, each of y's shape.
-template <class Shape, class Tile, class Epilogue, class... More>
-__device__ __forceinline__ void conv_tiled(const float *x, const float *w, const float *bias, float *y, const More *...more) {
+template <class Shape, class Tile, class Epilogue, class Out, class... More>
+__device__ __forceinline__ void conv_tiled(const float *x, const float *w, const float *bias, Out *y, const More *...more) {
   using Traits = ConvTraits<Shape>;
   enum : int { V = Traits::PIXELS % 4 == 0 ? 4 : 1, COLUMNS = Shape::N * Traits::PIXELS };
   const int thread = threadIdx.x, group = blockIdx.z;
@@ -124,8 +124,9 @@ __device__ __forceinline__ void conv_tiled(const float *x, const float *w, const
 }
 
 // One thread, KT channels of one pixel. KT divides the filters of a group.
-template <class Shape, int KT, int THREADS, class Epilogue, class... More>
-__device__ __forceinline__ void conv_direct(const float *x, const float *w, const float *bias, float *y, const More *...more) {
+template <class Shape, int KT, int THREADS, class Epilogue, class T, class Out, class... More>
+__device__ __forceinline__ void conv_direct(const T *x, const T *w, const typename Given<T>::Type *bias, Out *y, const More *...more) {
+  using S = Accumulate<T>;
   using Traits = ConvTraits<Shape>;
   static_assert(Traits::FILTERS % KT == 0, "a thread's channels must be of one group");
   const int column = blockIdx.x * THREADS + threadIdx.x; // a pixel, counted over all images
@@ -136,9 +137,9 @@ __device__ __forceinline__ void conv_direct(const float *x, const float *w, cons
   x += (image * Shape::C + group * Traits::CHANNELS) * Traits::PLANE;
   w += filter * Traits::TERMS;
 
-  float sum[KT];
+  S sum[KT];
   HIOSC_UNROLL
-  for (int i = 0; i < KT; ++i) sum[i] = 0.0f;
+  for (int i = 0; i < KT; ++i) sum[i] = S(0);
   for (int channel = 0; channel < Traits::CHANNELS; ++channel) {
     HIOSC_UNROLL_GPU
     for (int r = 0; r < Shape::R; ++r) {
@@ -148,15 +149,16 @@ __device__ __forceinline__ void conv_direct(const float *x, const float *w, cons
       for (int s = 0; s < Shape::S; ++s) {
         const int v = left + s * Shape::DILATION_W;
         if (!Traits::INSIDE && unsigned(v) >= unsigned(Shape::W)) continue;
-        const float value = x[channel * Traits::PLANE + h * Shape::W + v];
+        const S value = S(x[channel * Traits::PLANE + h * Shape::W + v]);
         HIOSC_UNROLL
-        for (int i = 0; i < KT; ++i) sum[i] = fma(value, w[i * Traits::TERMS + channel * Traits::TAPS + r * Shape::S + s], sum[i]);
+        for (int i = 0; i < KT; ++i) sum[i] = fma(value, S(w[i * Traits::TERMS + channel * Traits::TAPS + r * Shape::S + s]), sum[i]);
       }
     }
   }
   HIOSC_UNROLL
   for (int i = 0; i < KT; ++i) {
-    const float v = Shape::BIAS ? sum[i] + bias[filter + i] : sum[i];
+    if (Shape::BIAS) sum[i] = Add<In<0>, In<1>>::apply(sum[i], S(bias[filter + i]));
+    const T v = convert<T>(sum[i]);
     finish<Epilogue, 1>(&v, (image * Shape::K + filter + i) * Traits::PIXELS + pixel, y, more...);
   }
 }

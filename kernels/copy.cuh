@@ -3,6 +3,7 @@
 //   strided_copy   Dims is y's shape, Strides x's strides over it, neighbouring axes merged where they step as one. A stride may be negative.
 //                  A thread copies V neighbours: V elements are 16 bytes if the last axis is a multiple of that, is contiguous in x, and everything is aligned; else V is 1.
 //   padded_copy    y's axes, each a PadAxis, outermost first. A thread copies one element.
+//   triangle       one triangle of matrices [ROWS, COLUMNS]; elsewhere 0. A thread copies one element.
 // Grid: (elements / (V * THREADS), 1, 1).
 #pragma once
 
@@ -53,6 +54,14 @@ __device__ __forceinline__ void padded_copy(const T *x, T *y) {
   bool inside = true;
   const int from = padded_place<Mode, Axes...>(i, inside);
   y[i] = inside ? x[from] : of_bits<T>(VALUE);
+}
+
+template <int ELEMENTS, int ROWS, int COLUMNS, bool UPPER, int DIAGONAL, int THREADS, class T>
+__device__ __forceinline__ void triangle(const T *x, T *y) {
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= ELEMENTS) return;
+  const int right = i % COLUMNS - i / COLUMNS % ROWS; // of the main diagonal
+  y[i] = (UPPER ? right >= DIAGONAL : right <= DIAGONAL) ? x[i] : T(0);
 }
 
 } // namespace hiosc

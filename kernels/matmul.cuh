@@ -4,9 +4,10 @@
 //   gemv_warp      for one or a few rows, where the matrix is contiguous along k: a warp an output. Grid: (LINES / (THREADS / 32), vectors, batch)
 //   gemv_lines     for one or a few rows, where the matrix is contiguous along its other side: 32 neighbouring outputs a block, its warps share the
 //                  sum. Grid: (LINES / 32, vectors, batch)
+//   matmul_thread  for element types other than float: a thread an output. Grid: (BATCH * M * N / THREADS, 1, 1)
 //
-// Shape of matmul_tiled is a type with the integer constants
-//   M N K   A_BATCH A_M A_K   B_BATCH B_K B_N   C_BATCH C_M C_N (strides)   BIAS (0 or 1)
+// Shape of matmul_tiled and matmul_thread is a type with the integer constants
+//   BATCH M N K   A_BATCH A_M A_K   B_BATCH B_K B_N   C_BATCH C_M C_N (strides)   BIAS (0 or 1)
 // The gemv kernels multiply a matrix of LINES lines with VECTORS vectors; it is all the same to them which of a and b is the matrix. Theirs has
 //   LINES VECTORS K   MATRIX_BATCH MATRIX_LINE MATRIX_K   VECTOR_BATCH VECTOR_VECTOR VECTOR_K   OUT_BATCH OUT_LINE OUT_VECTOR
 //   BIAS (0 or 1)   BIAS_LINE BIAS_VECTOR (the bias's strides)
@@ -18,8 +19,8 @@
 
 namespace hiosc {
 
-template <class Shape, class Tile, class Epilogue, class... More>
-__device__ __forceinline__ void matmul_tiled(const float *a, const float *b, const float *bias, float *c, const More *...more) {
+template <class Shape, class Tile, class Epilogue, class Out, class... More>
+__device__ __forceinline__ void matmul_tiled(const float *a, const float *b, const float *bias, Out *c, const More *...more) {
   // Four neighbouring columns are written at once where all offsets are multiples of four.
   enum : int {
     V = Shape::C_N == 1 && Shape::N % 4 == 0 && Shape::C_M % 4 == 0 && Shape::C_BATCH % 4 == 0 ? 4 : 1,
@@ -57,15 +58,15 @@ __device__ __forceinline__ void matmul_tiled(const float *a, const float *b, con
 }
 
 // Writes one output of a gemv kernel.
-template <class Shape, class Epilogue, class... More>
-__device__ __forceinline__ void finish_gemv(float sum, int line, const float *bias, float *out, const More *...more) {
+template <class Shape, class Epilogue, class Out, class... More>
+__device__ __forceinline__ void finish_gemv(float sum, int line, const float *bias, Out *out, const More *...more) {
   const int vector = blockIdx.y, batch = blockIdx.z;
   if (Shape::BIAS) sum += bias[line * Shape::BIAS_LINE + vector * Shape::BIAS_VECTOR];
   finish<Epilogue, 1>(&sum, batch * Shape::OUT_BATCH + line * Shape::OUT_LINE + vector * Shape::OUT_VECTOR, out, more...);
 }
 
-template <class Shape, int THREADS, class Epilogue, class... More>
-__device__ __forceinline__ void gemv_warp(const float *matrix, const float *vector, const float *bias, float *out, const More *...more) {
+template <class Shape, int THREADS, class Epilogue, class Out, class... More>
+__device__ __forceinline__ void gemv_warp(const float *matrix, const float *vector, const float *bias, Out *out, const More *...more) {
   enum : int {
     V = Shape::K % 4 == 0 && Shape::MATRIX_K == 1 && Shape::MATRIX_LINE % 4 == 0 && Shape::MATRIX_BATCH % 4 == 0 && Shape::VECTOR_K == 1 &&
                 Shape::VECTOR_VECTOR % 4 == 0 && Shape::VECTOR_BATCH % 4 == 0
@@ -88,8 +89,8 @@ __device__ __forceinline__ void gemv_warp(const float *matrix, const float *vect
   if (lane == 0) finish_gemv<Shape, Epilogue>(sum, line, bias, out, more...);
 }
 
-template <class Shape, int THREADS, class Epilogue, class... More>
-__device__ __forceinline__ void gemv_lines(const float *matrix, const float *vector, const float *bias, float *out, const More *...more) {
+template <class Shape, int THREADS, class Epilogue, class Out, class... More>
+__device__ __forceinline__ void gemv_lines(const float *matrix, const float *vector, const float *bias, Out *out, const More *...more) {
   enum : int { WARPS = THREADS / 32 };
   __shared__ float partial[WARPS][32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = blockIdx.x * 32 + lane;
@@ -105,6 +106,21 @@ __device__ __forceinline__ void gemv_lines(const float *matrix, const float *vec
   if (warp != 0 || line >= Shape::LINES) return;
   for (int i = 1; i < WARPS; ++i) sum += partial[i][lane];
   finish_gemv<Shape, Epilogue>(sum, line, bias, out, more...);
+}
+
+template <class Shape, int THREADS, class Epilogue, class T, class Out, class... More>
+__device__ __forceinline__ void matmul_thread(const T *a, const T *b, const typename Given<T>::Type *bias, Out *c, const More *...more) {
+  using S = Accumulate<T>;
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= Shape::BATCH * Shape::M * Shape::N) return;
+  const int column = i % Shape::N, row = i / Shape::N % Shape::M, batch = i / (Shape::N * Shape::M);
+  a += batch * Shape::A_BATCH + row * Shape::A_M;
+  b += batch * Shape::B_BATCH + column * Shape::B_N;
+  S sum = S(0);
+  for (int k = 0; k < Shape::K; ++k) sum = fma(S(a[k * Shape::A_K]), S(b[k * Shape::B_K]), sum);
+  if (Shape::BIAS) sum = Add<In<0>, In<1>>::apply(sum, S(bias[column]));
+  const T v = convert<T>(sum);
+  finish<Epilogue, 1>(&v, batch * Shape::C_BATCH + row * Shape::C_M + column * Shape::C_N, c, more...);
 }
 
 } // namespace hiosc

@@ -90,4 +90,57 @@ __device__ __forceinline__ void reduce_block(const T *x, T *y) {
   if (thread == 0) y[i] = convert<T>(Kind::finish(value, COUNT));
 }
 
+// Where the largest or smallest element is: y[i] is its place j among the COUNT elements, the last one of several if LAST, else the first. NaN
+// counts as beyond all numbers. Grids as above.
+template <class T> struct Place {
+  T value;
+  int at; // -1: nowhere yet
+};
+
+template <bool LAST> struct ArgMax {
+  template <class T> static __device__ __forceinline__ bool beyond(T a, T b) { return a > b; }
+  enum : bool { TAKES_LAST = LAST };
+};
+template <bool LAST> struct ArgMin {
+  template <class T> static __device__ __forceinline__ bool beyond(T a, T b) { return a < b; }
+  enum : bool { TAKES_LAST = LAST };
+};
+
+// The one of two places that counts, whichever is given first.
+template <class Kind, class T> __device__ __forceinline__ Place<T> choose(const Place<T> &a, const Place<T> &b) {
+  if (a.at < 0 || b.at < 0) return a.at < 0 ? b : a;
+  const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
+  if (a_nan != b_nan) return a_nan ? a : b;
+  if (Kind::beyond(a.value, b.value)) return a;
+  if (Kind::beyond(b.value, a.value)) return b;
+  return (a.at > b.at) == bool(Kind::TAKES_LAST) ? a : b;
+}
+
+// What thread `first` of `step` finds.
+template <class Kind, class Reduced, int COUNT, class T> __device__ __forceinline__ Place<T> find_strided(const T *x, int first, int step) {
+  Place<T> best{T(0), -1};
+  for (int j = first; j < COUNT; j += step) best = choose<Kind>(best, Place<T>{x[Reduced::at(j)], j});
+  return best;
+}
+
+template <class Kind, class Kept, class Reduced, int OUTPUTS, int COUNT, int THREADS, class T>
+__device__ __forceinline__ void find_thread(const T *x, long long *y) {
+  const int i = blockIdx.x * THREADS + threadIdx.x;
+  if (i >= OUTPUTS) return;
+  y[i] = find_strided<Kind, Reduced, COUNT>(x + Kept::at(i), 0, 1).at;
+}
+
+template <class Kind, class Kept, class Reduced, int COUNT, int THREADS, class T>
+__device__ __forceinline__ void find_block(const T *x, long long *y) {
+  __shared__ Place<T> places[THREADS];
+  const int i = blockIdx.x, thread = threadIdx.x;
+  places[thread] = find_strided<Kind, Reduced, COUNT>(x + Kept::at(i), thread, THREADS);
+  __syncthreads();
+  for (int half_of_them = THREADS / 2; half_of_them > 0; half_of_them /= 2) {
+    if (thread < half_of_them) places[thread] = choose<Kind>(places[thread], places[thread + half_of_them]);
+    __syncthreads();
+  }
+  if (thread == 0) y[i] = places[0].at;
+}
+
 } // namespace hiosc

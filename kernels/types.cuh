@@ -33,6 +33,11 @@ template <class T> using Wide =
 template <class T> using Accumulate =
     typename If<same<T, half>, float, typename If<(is_bool<T> || (is_integer<T> && sizeof(T) < 4)), int, T>::Type>::Type;
 
+// T, where the compiler shall not deduce it: from the bias of a kernel that has none, for example.
+template <class T> struct Given {
+  using Type = T;
+};
+
 template <class T> struct Limits {
   static constexpr bool SIGNED = T(-1) < T(1);
   static constexpr T MAX = T(~0ull >> (64 - 8 * sizeof(T) + (SIGNED ? 1 : 0))), MIN = T(SIGNED ? -MAX - 1 : 0);

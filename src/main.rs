@@ -146,7 +146,7 @@ fn algorithm_help() -> String {
 /// `NAME:1x3x224x224`
 fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let (name, shape) = text.rsplit_once(':').ok_or("expected NAME:SHAPE, for example input:1x3x224x224")?;
-    let dims = shape.split('x').map(|d| d.parse::<usize>().ok().filter(|&d| d > 0));
+    let dims = shape.split('x').map(|d| d.parse::<usize>().ok());
     let dims: Option<Vec<usize>> = dims.collect();
     Ok((name.to_string(), dims.ok_or_else(|| format!("{shape:?} is not a shape such as 1x3x224x224"))?))
 }

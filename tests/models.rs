@@ -67,6 +67,10 @@ fn shared_models_agree_with_onnxruntime() {
         ("basic_pitch_nmp", 1),
         ("dnsmos_sig_bak_ovr", 1),
         ("ddddocr_det_yolox", 1),
+        ("aecmos_gru", 1),
+        ("aecmos_gru.folded", 1),
+        ("silero_vad_16k_sequence", 5),
+        ("silero_vad_openvino_16k", 1),
         ("nasnetalarge", 1),
         ("nasnetalarge.folded", 1),
     ] {

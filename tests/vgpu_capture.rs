@@ -58,7 +58,7 @@ fn run(scenario: &str, variables: &[(&str, &str)]) -> Option<String> {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HIOSC_VGPU_")) {
         command.env_remove(name);
     }
-    vgpu::command_env(&mut command.envs(variables.iter().copied()), &kernels).expect("the virtual driver builds");
+    vgpu::command_env(command.envs(variables.iter().copied()), &kernels).expect("the virtual driver builds");
     let output = command.output().expect("the child starts");
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && text.contains(&format!("scenario {scenario} done")), "{scenario} failed:\n{text}");

@@ -123,12 +123,31 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
         OpKind::Reduce(_) => input,
         OpKind::Elementwise(e) => output * e.expr.operations() as f64,
         // Maximum, difference, exponential, sum, quotient.
-        OpKind::Softmax { .. } => output * 5.0,
+        OpKind::Softmax { .. } | OpKind::LogSoftmax { .. } => output * 5.0,
         OpKind::Index(index) => comparisons(*index, graph, operator),
         OpKind::CumSum(_) => output,
         // An activation counts as four operations, as in a softmax.
         OpKind::Cell(_) => output * 15.0,
-        OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,
+        OpKind::ConvNd(conv) => {
+            let sum: usize = operator.inputs.get(1).map_or(0, |&w| graph.tensor(w).shape.iter().skip(1).product());
+            // of a transposed convolution, one in so many taps meets an element
+            let idle: usize = if conv.transposed { conv.axes.iter().map(|a| a.stride).product() } else { 1 };
+            output * (2.0 * sum as f64 / idle as f64 + per_output(conv.epilogue.operations(), conv.bias))
+        }
+        OpKind::PoolNd(pool) => output * pool.axes.iter().map(|a| a.kernel as f64).product::<f64>(),
+        OpKind::PoolIndices(pool) => output * pool.axes.iter().map(|a| a.kernel as f64).product::<f64>(),
+        // Two sums, a difference and a product.
+        OpKind::Norm(norm) => output * (5.0 + norm.epilogue.operations() as f64),
+        OpKind::Lrn(lrn) => output * (2.0 * lrn.size as f64 + 4.0),
+        OpKind::GridSample(sample) => {
+            let axes = operator.inputs.get(1).and_then(|&grid| graph.tensor(grid).shape.last().copied()).unwrap_or(2);
+            output * 2.0 * sample.taps().powi(axes as i32)
+        }
+        OpKind::Attention(a) => {
+            let scores = (a.batch * a.heads * a.rows * a.columns) as f64;
+            scores * (2.0 * (a.depth + a.value_depth) as f64 + 5.0)
+        }
+        OpKind::Trilu(_) | OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,
     };
     if let OpKind::Index(Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. }) = operator.kind {
         // of what it reads from, as much as it writes
@@ -151,7 +170,6 @@ fn comparisons(index: Index, graph: &Graph, operator: &Operator) -> f64 {
         Index::ScatterElements { axis, .. } => elements(shape(0)) * along(shape(1), axis),
         Index::ScatterNd { .. } => elements(shape(0)) * elements(&shape(1)[..shape(1).len().saturating_sub(1)]),
         Index::TopK { axis, .. } => elements(shape(0)) * along(shape(0), axis),
-        Index::ArgMax { .. } => elements(shape(0)),
     }
 }
 

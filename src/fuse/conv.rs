@@ -13,7 +13,9 @@ use crate::ids::{OpId, TensorId};
 pub fn scale(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let (producer, scale) = per_channel(graph, uses, op, Binary::Mul)?;
     let operator = graph.operator(producer);
-    let OpKind::Conv(_) = operator.kind else { return None };
+    if !matches!(operator.kind, OpKind::Conv(_) | OpKind::ConvNd(_)) {
+        return None;
+    }
     let weights = graph.constant_f32(operator.inputs[1])?;
     let per_output = weights.len() / scale.len();
     let scaled: Vec<f32> = weights.iter().enumerate().map(|(i, w)| w * scale[i / per_output]).collect();
@@ -34,6 +36,7 @@ pub fn bias(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let mut operator = graph.operator(producer).clone();
     let has_bias = match &mut operator.kind {
         OpKind::Conv(conv) => std::mem::replace(&mut conv.bias, true),
+        OpKind::ConvNd(conv) => std::mem::replace(&mut conv.bias, true),
         OpKind::MatMul(matmul) => std::mem::replace(&mut matmul.bias, true),
         _ => return None,
     };
@@ -60,7 +63,8 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     }
     let (sum, producer) = reader.inputs.iter().find_map(|&t| {
         let producer = uses.sole_producer(graph, t, op)?;
-        matches!(graph.operator(producer).kind, OpKind::Conv(_) | OpKind::MatMul(_)).then_some((graph.root(t), producer))
+        matches!(graph.operator(producer).kind, OpKind::Conv(_) | OpKind::ConvNd(_) | OpKind::MatMul(_))
+            .then_some((graph.root(t), producer))
     })?;
     let mut operator = graph.operator(producer).clone();
     let written = graph.tensor(operator.outputs[0]).shape.clone();
@@ -70,6 +74,7 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     }
     let (fixed, epilogue) = match &mut operator.kind {
         OpKind::Conv(conv) => (2 + usize::from(conv.bias), &mut conv.epilogue),
+        OpKind::ConvNd(conv) => (2 + usize::from(conv.bias), &mut conv.epilogue),
         OpKind::MatMul(matmul) => (2 + usize::from(matmul.bias), &mut matmul.epilogue),
         _ => return None,
     };
@@ -110,6 +115,10 @@ fn per_channel(graph: &Graph, uses: &Uses, op: OpId, wanted: Binary) -> Option<(
         OpKind::Conv(conv) if conv.epilogue.is_identity() => {
             let written = &graph.tensor(graph.operator(producer).outputs[0]).shape;
             (written[2] * written[3], written[1])
+        }
+        OpKind::ConvNd(conv) if conv.epilogue.is_identity() => {
+            let written = &graph.tensor(graph.operator(producer).outputs[0]).shape;
+            (written[2..].iter().product(), written[1])
         }
         OpKind::MatMul(m) if m.epilogue.is_identity() => (m.c_strides[2], m.n),
         _ => return None,

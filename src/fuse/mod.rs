@@ -9,8 +9,10 @@
 mod conv;
 mod elementwise;
 mod frame;
+mod norm;
 mod prune;
 mod reduce;
+mod softmax;
 mod views;
 
 use std::collections::BTreeSet;
@@ -43,6 +45,17 @@ pub static RULES: &[Rule] = &[
     },
     Rule { name: "mean", why: "a sum times 1/n is a mean; before the product could be taken for a scale", find: reduce::mean },
     Rule {
+        name: "log-softmax",
+        why: "the logarithm of a softmax is one operator, before another function could take in the logarithm",
+        find: softmax::log,
+    },
+    Rule {
+        name: "rms-norm",
+        why: "squares, mean, root and product are one normalisation; before the product could be taken for a scale",
+        find: norm::root_mean_square,
+    },
+    Rule { name: "layer-norm", why: "a normalisation of x minus its mean takes in the mean", find: norm::layer },
+    Rule {
         name: "fold-scale",
         why: "a product by a constant per channel goes into the weights: the first half of a BatchNorm",
         find: conv::scale,
@@ -56,6 +69,11 @@ pub static RULES: &[Rule] = &[
         name: "epilogue",
         why: "what follows a convolution or product element by element is applied to each finished sum; after the folds, which cost nothing at all",
         find: conv::epilogue,
+    },
+    Rule {
+        name: "norm-epilogue",
+        why: "what follows a normalisation element by element, scale and bias first of all, is applied to each normalised number",
+        find: norm::epilogue,
     },
     Rule { name: "elementwise-chain", why: "what is left of elementwise neighbours runs as one kernel", find: elementwise::chain },
 ];

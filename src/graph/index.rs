@@ -49,15 +49,6 @@ pub enum Index {
         /// Whether the result is their places, as i64, instead of themselves.
         places: bool,
     },
-    /// The place of the largest (smallest) element along `axis`, which stays with size 1, as i64; NaN counts as beyond all numbers. One input.
-    ArgMax {
-        /// The axis that is searched.
-        axis: usize,
-        /// Whether the largest element is meant.
-        largest: bool,
-        /// Whether the last of several equal ones is meant, instead of the first.
-        last: bool,
-    },
 }
 
 /// How an update and what is there become one.
@@ -94,14 +85,13 @@ impl Index {
             Index::ScatterElements { .. } => "scatter_elements",
             Index::ScatterNd { .. } => "scatter_nd",
             Index::TopK { .. } => "top_k",
-            Index::ArgMax { .. } => "arg_max",
         }
     }
 
     /// The number of inputs.
     pub fn inputs(self) -> usize {
         match self {
-            Index::TopK { .. } | Index::ArgMax { .. } => 1,
+            Index::TopK { .. } => 1,
             Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. } => 2,
             Index::ScatterElements { .. } | Index::ScatterNd { .. } => 3,
         }
@@ -111,7 +101,7 @@ impl Index {
     pub(super) fn dtype(self, inputs: &[DType]) -> Result<DType, String> {
         let integer = |dtype: DType| !dtype.is_float() && dtype != DType::Bool;
         match *inputs {
-            [_] if matches!(self, Index::TopK { places: true, .. } | Index::ArgMax { .. }) => Ok(DType::I64),
+            [_] if matches!(self, Index::TopK { places: true, .. }) => Ok(DType::I64),
             [x] => Ok(x),
             [_, indices, ..] if !integer(indices) => Err(format!("indices of type {}", indices.name())),
             [x, _, updates] if updates != x => Err(format!("updates of type {} for a tensor of type {}", updates.name(), x.name())),
@@ -154,7 +144,6 @@ impl Index {
                 [tuples, x.get(tuple..)?].concat() == inputs[2] && x == output
             }
             Index::TopK { axis, .. } => except(axis, x, output, |a, b| a == b) && output.get(axis)? <= x.get(axis)?,
-            Index::ArgMax { axis, .. } => except(axis, x, output, |a, b| a == b) && *output.get(axis)? == 1 && readable(&x[axis..=axis]),
         })
     }
 }
@@ -172,10 +161,6 @@ impl std::fmt::Display for Index {
             Index::TopK { axis, largest, places } => {
                 let (which, what) = (if *largest { "largest" } else { "smallest" }, if *places { " places" } else { "" });
                 write!(f, " {which} axis {axis}{what}")
-            }
-            Index::ArgMax { axis, largest, last } => {
-                let (which, last) = (if *largest { "largest" } else { "smallest" }, if *last { " last" } else { "" });
-                write!(f, " {which} axis {axis}{last}")
             }
         }
     }

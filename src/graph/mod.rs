@@ -10,6 +10,7 @@
 //! Rules that [`Graph::verify`] holds the graph to are listed in `verify.rs`; the text form is in `text.rs`.
 
 mod cell;
+mod dense;
 mod index;
 mod op;
 mod order;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 use petgraph::graph::DiGraph;
 
 pub use cell::Cell;
+pub use dense::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolIndices, PoolNd, Trilu, WindowAxis};
 pub use index::{Index, Update};
 pub use op::{Binary, Conv, CumSum, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
 pub use value::{Constant, Scalar};

@@ -6,6 +6,8 @@
 
 use super::{Cell, DType, Index, Scalar};
 
+use super::dense::{Attention, ConvNd, GridSample, Lrn, Norm, PoolIndices, PoolNd, Trilu};
+
 /// What an [`Operator`](super::Operator) computes.
 #[derive(Clone, Debug, PartialEq)]
 pub enum OpKind {
@@ -25,6 +27,27 @@ pub enum OpKind {
         /// The axis that sums to one.
         axis: usize,
     },
+    /// The logarithm of the softmax along `axis`. One input.
+    LogSoftmax {
+        /// The axis whose exponentials sum to one.
+        axis: usize,
+    },
+    /// Convolution over any number of axes, or its transpose.
+    ConvNd(ConvNd),
+    /// Pooling over any number of axes.
+    PoolNd(PoolNd),
+    /// Where the maxima of a pooling are.
+    PoolIndices(PoolIndices),
+    /// One triangle of matrices.
+    Trilu(Trilu),
+    /// Normalisation by mean and variance, or by the root mean square.
+    Norm(Norm),
+    /// Local response normalisation.
+    Lrn(Lrn),
+    /// Sampling at computed places.
+    GridSample(GridSample),
+    /// Scaled dot product attention.
+    Attention(Box<Attention>),
     /// Concatenation of all inputs along `axis`.
     Concat {
         /// The joined axis.
@@ -80,6 +103,19 @@ pub enum PoolKind {
         /// Whether padding counts in the divisor.
         count_include_pad: bool,
     },
+    /// The sum.
+    Sum,
+}
+
+impl std::fmt::Display for PoolKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PoolKind::Max => "max",
+            PoolKind::Average { count_include_pad: true } => "average including pads",
+            PoolKind::Average { count_include_pad: false } => "average",
+            PoolKind::Sum => "sum",
+        })
+    }
 }
 
 /// Attributes of a 2-D pooling; pairs are (height, width). Ceil mode is resolved: the output's shape says how many windows there are.
@@ -136,6 +172,16 @@ pub enum ReduceKind {
     Min,
     /// The product of the elements.
     Product,
+    /// Where the largest element is, counted along the reduced axes in row-major order, as i64; NaN counts as larger than all numbers.
+    ArgMax {
+        /// Of several, the last one instead of the first.
+        last: bool,
+    },
+    /// Where the smallest element is; NaN counts as smaller than all numbers.
+    ArgMin {
+        /// Of several, the last one instead of the first.
+        last: bool,
+    },
 }
 
 /// Attributes of a reduction.
@@ -483,6 +529,16 @@ impl OpKind {
             OpKind::Index(index) => index.name(),
             OpKind::CumSum(_) => "cumsum",
             OpKind::Cell(_) => "cell",
+            OpKind::LogSoftmax { .. } => "log_softmax",
+            OpKind::ConvNd(conv) if conv.transposed => "conv_transpose",
+            OpKind::ConvNd(_) => "conv_nd",
+            OpKind::PoolNd(_) => "pool_nd",
+            OpKind::PoolIndices(_) => "pool_indices",
+            OpKind::Trilu(_) => "trilu",
+            OpKind::Norm(_) => "norm",
+            OpKind::Lrn(_) => "lrn",
+            OpKind::GridSample(_) => "grid_sample",
+            OpKind::Attention(_) => "attention",
             OpKind::Concat { .. } => "concat",
             OpKind::Transpose { .. } => "transpose",
             OpKind::Slice(_) => "slice",

@@ -11,7 +11,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Graph, OpKind, Origin, PadMode, PoolKind, ReduceKind, shape_text};
+use super::{Graph, OpKind, Origin, PadMode, ReduceKind, shape_text};
 use crate::ids::{OpId, TensorId};
 
 impl Graph {
@@ -102,12 +102,7 @@ impl Display for OpKind {
                 }
             }
             OpKind::Pool(p) => {
-                let kind = match p.kind {
-                    PoolKind::Max => "max",
-                    PoolKind::Average { count_include_pad: true } => "average including pads",
-                    PoolKind::Average { count_include_pad: false } => "average",
-                };
-                write!(f, " {kind} {}x{}", p.kernel[0], p.kernel[1])?;
+                write!(f, " {} {}x{}", p.kind, p.kernel[0], p.kernel[1])?;
                 pair(f, "stride", p.strides, 1)?;
                 pair(f, "dilation", p.dilations, 1)?;
                 pads(f, p.pads_begin, p.pads_end)?;
@@ -128,11 +123,23 @@ impl Display for OpKind {
                     ReduceKind::Max => "max",
                     ReduceKind::Min => "min",
                     ReduceKind::Product => "product",
+                    ReduceKind::ArgMax { last: false } => "argmax",
+                    ReduceKind::ArgMax { last: true } => "argmax last",
+                    ReduceKind::ArgMin { last: false } => "argmin",
+                    ReduceKind::ArgMin { last: true } => "argmin last",
                 };
                 write!(f, " {kind} axes {:?}", r.axes)?;
             }
             OpKind::Elementwise(e) => write!(f, " {}", e.expr)?,
-            OpKind::Softmax { axis } | OpKind::Concat { axis } => write!(f, " axis {axis}")?,
+            OpKind::Softmax { axis } | OpKind::LogSoftmax { axis } | OpKind::Concat { axis } => write!(f, " axis {axis}")?,
+            OpKind::ConvNd(c) => write!(f, "{c}")?,
+            OpKind::PoolNd(p) => write!(f, "{p}")?,
+            OpKind::PoolIndices(p) => write!(f, "{p}")?,
+            OpKind::Trilu(t) => write!(f, "{t}")?,
+            OpKind::Norm(n) => write!(f, "{n}")?,
+            OpKind::Lrn(l) => write!(f, "{l}")?,
+            OpKind::GridSample(g) => write!(f, "{g}")?,
+            OpKind::Attention(a) => write!(f, "{a}")?,
             OpKind::Transpose { permutation } => write!(f, " {permutation:?}")?,
             OpKind::Slice(s) => {
                 write!(f, " from {:?}", s.begin)?;

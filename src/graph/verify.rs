@@ -10,7 +10,9 @@
 //!
 //! The shape rules are written from the operators' definitions, not from the code that lowers them.
 
-use super::{Conv, DType, Expr, Graph, MatMul, OpKind, Operator, Origin, Pad, PadMode, Pool, Reduce, Slice};
+mod dense;
+
+use super::{Conv, DType, Expr, Graph, MatMul, OpKind, Operator, Origin, Pad, PadMode, Pool, Reduce, ReduceKind, Slice};
 use crate::error::{Error, Result};
 use crate::ids::TensorId;
 
@@ -105,10 +107,18 @@ fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
             }
             Ok(())
         }
-        OpKind::Softmax { axis } => match inputs[..] {
+        OpKind::Softmax { axis } | OpKind::LogSoftmax { axis } => match inputs[..] {
             [x] if x == output && *axis < x.len() => Ok(()),
             _ => Err("softmax keeps its one input's shape".into()),
         },
+        OpKind::ConvNd(conv) => dense::check_conv_nd(conv, &inputs, output),
+        OpKind::PoolNd(pool) => dense::check_pool_nd(&pool.axes, &inputs, output),
+        OpKind::PoolIndices(pool) => dense::check_pool_nd(&pool.axes, &inputs, output),
+        OpKind::Trilu(_) => dense::check_same(&inputs, output, 2),
+        OpKind::Norm(norm) => dense::check_norm(norm, &inputs, output),
+        OpKind::Lrn(_) => dense::check_same(&inputs, output, 2),
+        OpKind::GridSample(sample) => dense::check_grid_sample(sample, &inputs, output),
+        OpKind::Attention(attention) => dense::check_attention(attention, &inputs, output),
         OpKind::Concat { axis } => {
             let fits = |s: &&[usize]| s.len() == output.len() && (0..s.len()).all(|a| a == *axis || s[a] == output[a]);
             if *axis >= output.len() || !inputs.iter().all(fits) || inputs.iter().map(|s| s[*axis]).sum::<usize>() != output[*axis] {
@@ -146,9 +156,13 @@ fn check_types(kind: &OpKind, inputs: &[DType], output: DType) -> Result<(), Str
     };
     let result = match kind {
         OpKind::Conv(conv) => product(conv.bias, &conv.epilogue)?,
+        OpKind::ConvNd(conv) => product(conv.bias, &conv.epilogue)?,
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue)?,
+        OpKind::Norm(norm) => norm.epilogue.dtype(inputs)?,
+        OpKind::PoolIndices(_) => DType::I64,
         OpKind::Elementwise(e) => e.expr.dtype(inputs)?,
         OpKind::Index(index) => index.dtype(inputs)?,
+        OpKind::Reduce(Reduce { kind: ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. }, .. }) => DType::I64,
         OpKind::Pad(Pad { mode: PadMode::Constant(value), .. }) if value.dtype() != output => {
             return Err(format!("padding of type {} in a tensor of type {}", value.dtype().name(), output.name()));
         }

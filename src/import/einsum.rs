@@ -1,57 +1,253 @@
-//! An EinSum of two operands as one strided, batched matrix product.
+//! An EinSum of any axes and any number of operands.
 //!
-//! Every axis is in one class: *batch* (both operands and the result), *m* (first operand and result), *n* (second and result), *k* (both operands,
-//! summed). The axes of a class must collapse into one axis with one stride in each operand; then no operand needs a copy, however it is transposed.
-//! Axes of size 1 belong nowhere.
+//! Steps:
+//! 1. *Each operand alone.* Of an axis that it has twice, the diagonal is taken; axes of one element are dropped (so an operand that is broadcast along an axis
+//!    does not have it); axes that no other operand and not the result has are summed.
+//! 2. *Pair by pair, from the left.* Every axis of a pair is in one class: *batch* (both operands, and still needed), *m* (the first alone), *n* (the second alone), *k*
+//!    (both operands, needed no more: summed). Without k the product is elementwise. Else it is a strided, batched matrix product: where the axes of each
+//!    class collapse into one axis with one stride in each operand, no operand needs a copy, however it is transposed; where they do not, operands are
+//!    transposed first.
+//! 3. *The result* is transposed if its axes stand in another order, and gets its axes of one element back.
 
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::axes::AxesMapping;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
-use crate::graph::{Expr, MatMul};
+use super::lower::{Lowering, Reason};
+use crate::graph::{Binary, Elementwise, Expr, MatMul, OpKind, Origin, Reduce, ReduceKind, Slice, Tensor};
+use crate::ids::TensorId;
 
-/// One axis: its size, and its stride in (a, b, c), 0 where it is absent or broadcast.
+/// A tensor with a letter for each axis; no letter twice, no axis of one element.
+#[derive(Clone, Debug)]
+struct Operand {
+    id: TensorId,
+    letters: Vec<char>,
+    shape: Vec<usize>,
+}
+
+impl Operand {
+    fn extent(&self, letter: char) -> Option<usize> {
+        self.letters.iter().position(|&l| l == letter).map(|axis| self.shape[axis])
+    }
+}
+
+impl Lowering<'_> {
+    pub(super) fn einsum(&mut self, node: &TypedNode, op: &EinSum, inputs: &[TensorId], output: &Tensor) -> Result<(), Reason> {
+        self.contraction(node, &op.axes, inputs, output)
+    }
+
+    /// The sum of products that `map` describes, of as many operands as there are `inputs`, in `output`'s type.
+    pub(super) fn contraction(&mut self, node: &TypedNode, map: &AxesMapping, inputs: &[TensorId], output: &Tensor) -> Result<(), Reason> {
+        let made = self.graph.tensors.len();
+        let mut einsum = Steps { lowering: self, node, output, made };
+        let mut operands = Vec::new();
+        for (slot, &id) in inputs.iter().enumerate() {
+            let mut letters = vec![' '; einsum.shape(id).len()];
+            map.iter_all_axes().for_each(|axis| axis.inputs[slot].iter().for_each(|&place| letters[place] = axis.repr));
+            let id = einsum.typed(id);
+            operands.push(einsum.alone(id, letters));
+        }
+        let mut letters = vec![' '; output.shape.len()];
+        map.iter_all_axes().for_each(|axis| axis.outputs[0].iter().for_each(|&place| letters[place] = axis.repr));
+        let wanted: Vec<char> = letters.into_iter().zip(&output.shape).filter(|&(_, &size)| size != 1).map(|(letter, _)| letter).collect();
+
+        for i in 0..operands.len() {
+            let shared =
+                |letter: char| wanted.contains(&letter) || (0..operands.len()).any(|j| j != i && operands[j].letters.contains(&letter));
+            let private = operands[i].letters.iter().copied().filter(|&letter| !shared(letter)).collect();
+            operands[i] = einsum.summed(operands[i].clone(), private);
+        }
+        let mut rest = operands.into_iter();
+        let mut result = rest.next().ok_or("an EinSum without operands")?;
+        while let Some(next) = rest.next() {
+            let later: Vec<char> = rest.as_slice().iter().flat_map(|o| o.letters.iter().copied()).collect();
+            let mut order: Vec<char> = wanted.clone();
+            order.extend(result.letters.iter().chain(&next.letters).filter(|l| !wanted.contains(l) && later.contains(l)));
+            let mut target = Vec::new();
+            for letter in order {
+                if (result.letters.contains(&letter) || next.letters.contains(&letter)) && !target.contains(&letter) {
+                    target.push(letter);
+                }
+            }
+            result = einsum.pair(result, next, &target);
+        }
+        let result = einsum.ordered(result, &wanted);
+        // the last step is what the ONNX node provides
+        let provided = self.graph.root(result.id);
+        if provided.index() >= made {
+            self.graph.tensors[provided.index()].name = output.name.clone();
+            self.graph.tensors[result.id.index()].name = output.name.clone();
+            if self.graph.producer(provided).is_some_and(|op| matches!(self.graph.operator(op).kind, OpKind::MatMul(_))) {
+                self.graph.tensors[provided.index()].shape = output.shape.clone(); // it writes by strides, whatever the shape
+            }
+        }
+        let seen = self.reshaped(result.id, output.shape.clone());
+        self.tensors.insert(node.id.into(), seen);
+        Ok(())
+    }
+}
+
+/// The steps of one EinSum; each adds operators where it has to.
+struct Steps<'a, 'b> {
+    lowering: &'a mut Lowering<'b>,
+    node: &'a TypedNode,
+    output: &'a Tensor,
+    /// Tensors from here on are this EinSum's own.
+    made: usize,
+}
+
+impl Steps<'_, '_> {
+    fn shape(&self, id: TensorId) -> Vec<usize> {
+        self.lowering.graph.tensor(id).shape.clone()
+    }
+
+    /// What a strided product reads: the tensor itself instead of this EinSum's view of it.
+    fn source(&self, id: TensorId) -> TensorId {
+        match self.lowering.graph.tensor(id).origin {
+            Origin::View(of) if id.index() >= self.made => of,
+            _ => id,
+        }
+    }
+
+    fn step(&mut self, what: &str, kind: OpKind, inputs: Vec<TensorId>, shape: Vec<usize>) -> TensorId {
+        let tensor = Tensor { name: format!("{}.{what}", self.output.name), shape, ..self.output.clone() };
+        self.lowering.step(self.node, kind, inputs, tensor)
+    }
+
+    /// The tensor in the type that is computed in.
+    fn typed(&mut self, id: TensorId) -> TensorId {
+        let to = self.output.dtype;
+        if self.lowering.graph.tensor(id).dtype == to {
+            return id;
+        }
+        let shape = self.shape(id);
+        self.step("cast", OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) }), vec![id], shape)
+    }
+
+    /// The tensor as an operand: diagonals taken, axes of one element dropped.
+    fn alone(&mut self, mut id: TensorId, mut letters: Vec<char>) -> Operand {
+        while let Some((first, second)) = repeated(&letters) {
+            let shape = self.shape(id);
+            let size = shape[first];
+            // the two axes last, seen as one: the diagonal is every (size + 1)-th element
+            let mut order: Vec<usize> = (0..shape.len()).filter(|&axis| axis != first && axis != second).collect();
+            letters = order.iter().map(|&axis| letters[axis]).chain([letters[first]]).collect();
+            let outer: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
+            order.extend([first, second]);
+            if !order.is_sorted() {
+                let moved = order.iter().map(|&axis| shape[axis]).collect();
+                id = self.step("moved", OpKind::Transpose { permutation: order }, vec![id], moved);
+            }
+            let flat = self.lowering.reshaped(id, [&outer[..], &[size * size]].concat());
+            let mut step = vec![1; outer.len()];
+            step.push(size as isize + 1);
+            let slice = Slice { begin: vec![0; outer.len() + 1], step };
+            id = self.step("diagonal", OpKind::Slice(slice), vec![flat], [&outer[..], &[size]].concat());
+        }
+        let (letters, shape): (Vec<char>, Vec<usize>) = letters.into_iter().zip(self.shape(id)).filter(|&(_, size)| size != 1).unzip();
+        let id = self.lowering.reshaped(id, shape.clone());
+        Operand { id, letters, shape }
+    }
+
+    /// The sum over some axes.
+    fn summed(&mut self, x: Operand, over: Vec<char>) -> Operand {
+        if over.is_empty() {
+            return x;
+        }
+        let axes: Vec<usize> = (0..x.letters.len()).filter(|&axis| over.contains(&x.letters[axis])).collect();
+        let narrow = (0..x.shape.len()).map(|axis| if axes.contains(&axis) { 1 } else { x.shape[axis] }).collect();
+        let id = self.step("sum", OpKind::Reduce(Reduce { kind: ReduceKind::Sum, axes }), vec![x.id], narrow);
+        let (letters, shape): (Vec<char>, Vec<usize>) =
+            x.letters.into_iter().zip(x.shape).filter(|(letter, _)| !over.contains(letter)).unzip();
+        let id = self.lowering.reshaped(id, shape.clone());
+        Operand { id, letters, shape }
+    }
+
+    /// The axes in the given order.
+    fn ordered(&mut self, x: Operand, letters: &[char]) -> Operand {
+        if x.letters == letters {
+            return x;
+        }
+        let permutation: Vec<usize> = letters.iter().filter_map(|letter| x.letters.iter().position(|l| l == letter)).collect();
+        let shape: Vec<usize> = permutation.iter().map(|&axis| x.shape[axis]).collect();
+        let id = self.step("ordered", OpKind::Transpose { permutation }, vec![x.id], shape.clone());
+        Operand { id, letters: letters.to_vec(), shape }
+    }
+
+    /// The product of two operands, summed over what `target` does not have.
+    fn pair(&mut self, a: Operand, b: Operand, target: &[char]) -> Operand {
+        let shape: Vec<usize> = target.iter().filter_map(|&letter| a.extent(letter).or(b.extent(letter))).collect();
+        let mut result = Operand { id: a.id, letters: target.to_vec(), shape };
+        let both = |letter: &&char| b.letters.contains(letter);
+        let summed: Vec<char> = a.letters.iter().filter(both).copied().filter(|letter| !target.contains(letter)).collect();
+        if summed.is_empty() {
+            let [a, b] = [a, b].map(|x| self.spread(x, &result));
+            let expr = Expr::binary(Binary::Mul, Expr::Input(0), Expr::Input(1));
+            result.id = self.step("product", OpKind::Elementwise(Elementwise { expr }), vec![a, b], result.shape.clone());
+            return result;
+        }
+        if let Some(matmul) = matmul(&a, &b, &result) {
+            let operands = [a.id, b.id].map(|id| self.source(id)).to_vec();
+            result.id = self.step("product", OpKind::MatMul(matmul), operands, result.shape.clone());
+            return result;
+        }
+        let of = |x: &Operand, class: &dyn Fn(char) -> bool| -> Vec<char> { x.letters.iter().copied().filter(|&l| class(l)).collect() };
+        let batch = of(&a, &|l| target.contains(&l) && b.letters.contains(&l));
+        let m = of(&a, &|l| !b.letters.contains(&l));
+        let n = of(&b, &|l| !a.letters.contains(&l));
+        let a = self.ordered(a, &[&batch[..], &m, &summed].concat());
+        let b = self.ordered(b, &[&batch[..], &summed, &n].concat());
+        let letters = [batch, m, n].concat();
+        let shape: Vec<usize> = letters.iter().filter_map(|&letter| a.extent(letter).or(b.extent(letter))).collect();
+        let mut plain = Operand { id: a.id, letters, shape };
+        if let Some(matmul) = matmul(&a, &b, &plain) {
+            plain.id = self.step("product", OpKind::MatMul(matmul), vec![a.id, b.id], plain.shape.clone());
+        }
+        self.ordered(plain, target)
+    }
+
+    /// `x` with the axes of `like`, of one element where it has none.
+    fn spread(&mut self, x: Operand, like: &Operand) -> TensorId {
+        let order: Vec<char> = like.letters.iter().copied().filter(|letter| x.letters.contains(letter)).collect();
+        let x = self.ordered(x, &order);
+        let shape = like.letters.iter().map(|&letter| x.extent(letter).unwrap_or(1)).collect();
+        self.lowering.reshaped(x.id, shape)
+    }
+}
+
+/// Two axes of one letter.
+fn repeated(letters: &[char]) -> Option<(usize, usize)> {
+    (0..letters.len()).find_map(|i| (i + 1..letters.len()).find(|&j| letters[i] == letters[j]).map(|j| (i, j)))
+}
+
+/// One axis: its size, and its stride in (a, b, c), 0 where it is absent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Axis {
     size: usize,
     strides: [usize; 3],
 }
 
-/// The product that `op` computes from operands of `inputs`' shapes into `output`'s; or why it is none.
-pub fn matmul(op: &EinSum, inputs: &[&[usize]], output: &[usize]) -> Result<MatMul, String> {
-    let &[a, b] = inputs else { return Err(format!("an EinSum of {} operands is not supported yet", inputs.len())) };
-    if op.q_params.is_some() {
-        return Err("a quantised matrix product is not supported yet".into());
-    }
-    let shapes = [a, b, output];
+/// `c` as one strided, batched matrix product of `a` and `b`, if the axes of each class collapse.
+fn matmul(a: &Operand, b: &Operand, c: &Operand) -> Option<MatMul> {
     let mut classes: [Vec<Axis>; 4] = Default::default(); // batch, m, n, k
-    for axis in op.axes.iter_all_axes() {
-        let places = [&axis.inputs[0], &axis.inputs[1], &axis.outputs[0]];
-        if places.iter().any(|p| p.len() > 1) {
-            return Err("an EinSum along a diagonal is not supported yet".into());
-        }
-        let place = |operand: usize| places[operand].first().copied();
-        let extent = |operand: usize| place(operand).map_or(1, |p| shapes[operand][p]);
-        let size = (0..3).map(extent).max().unwrap_or(1);
-        if size == 1 {
-            continue;
-        }
-        // an operand of extent 1 is broadcast along the axis: as if absent
-        let present = [0, 1, 2].map(|operand| extent(operand) == size);
-        let stride = |operand: usize| match place(operand) {
-            Some(p) if present[operand] => shapes[operand][p + 1..].iter().product(),
-            _ => 0,
-        };
-        let class = match present {
+    let mut letters = [&a.letters[..], &b.letters].concat();
+    letters.sort_unstable();
+    letters.dedup();
+    for letter in letters {
+        let place = [a, b, c].map(|x| x.letters.iter().position(|&l| l == letter).map(|p| (x.shape[p], x.shape[p + 1..].iter().product())));
+        let class = match place.map(|p| p.is_some()) {
             [true, true, true] => 0,
             [true, false, true] => 1,
             [false, true, true] => 2,
             [true, true, false] => 3,
-            _ => return Err(format!("axis {} of this EinSum is summed over one operand alone: not supported yet", axis.repr)),
+            _ => return None,
         };
-        classes[class].push(Axis { size, strides: [stride(0), stride(1), stride(2)] });
+        let size = place.into_iter().flatten().map(|(size, _)| size).next()?;
+        classes[class].push(Axis { size, strides: place.map(|p| p.map_or(0, |(_, stride)| stride)) });
     }
     let [batch, m, n, k] = classes.map(collapse);
-    let [batch, m, n, k] = [batch?, m?, n?, k?];
-    Ok(MatMul {
+    let (batch, m, n, k) = (batch?, m?, n?, k?);
+    Some(MatMul {
         batch: batch.size,
         m: m.size,
         n: n.size,
@@ -65,28 +261,30 @@ pub fn matmul(op: &EinSum, inputs: &[&[usize]], output: &[usize]) -> Result<MatM
 }
 
 /// The axes of one class as one: outermost first, each must continue the next in every operand.
-fn collapse(mut axes: Vec<Axis>) -> Result<Axis, String> {
+fn collapse(mut axes: Vec<Axis>) -> Option<Axis> {
     axes.sort_by_key(|axis| std::cmp::Reverse(axis.strides));
     let mut axes = axes.into_iter().rev();
-    let Some(mut whole) = axes.next() else { return Ok(Axis { size: 1, strides: [0; 3] }) };
+    let Some(mut whole) = axes.next() else { return Some(Axis { size: 1, strides: [0; 3] }) };
     for outer in axes {
         if outer.strides != whole.strides.map(|s| s * whole.size) {
-            return Err("the axes of this EinSum do not collapse into one matrix product: not supported yet".into());
+            return None;
         }
         whole.size *= outer.size;
     }
-    Ok(whole)
+    Some(whole)
 }
 
 #[cfg(test)]
 mod tests {
-    use tract_onnx::tract_core::internal::*;
-
     use super::*;
 
-    fn of(expr: &str, a: &[usize], b: &[usize], c: &[usize]) -> Result<MatMul, String> {
-        let axes = expr.parse::<AxesMapping>().expect("a valid expression");
-        matmul(&EinSum::new(axes, f32::datum_type()), &[a, b], c)
+    /// `mk,nk->mn`, each operand with its shape.
+    fn of(expr: &str, a: &[usize], b: &[usize], c: &[usize]) -> Option<MatMul> {
+        let (inputs, output) = expr.split_once("->").expect("an arrow");
+        let (first, second) = inputs.split_once(',').expect("two operands");
+        let operand =
+            |letters: &str, shape: &[usize]| Operand { id: TensorId(0), letters: letters.chars().collect(), shape: shape.to_vec() };
+        matmul(&operand(first, a), &operand(second, b), &operand(output, c))
     }
 
     #[test]
@@ -103,16 +301,14 @@ mod tests {
     }
 
     #[test]
-    fn heads_are_a_batch_and_broadcast_costs_no_copy() {
+    fn heads_are_a_batch() {
         let m = of("bhmk,bhkn->bhmn", &[2, 4, 3, 5], &[2, 4, 5, 7], &[2, 4, 3, 7]).expect("a product");
         assert_eq!((m.batch, m.a_strides[0], m.b_strides[0], m.c_strides[0]), (8, 15, 35, 21));
-        let m = of("bmk,bkn->bmn", &[3, 1, 5], &[3, 5, 7], &[3, 1, 7]).expect("a product");
-        assert_eq!((m.batch, m.m), (3, 1));
     }
 
     #[test]
-    fn what_is_no_product_is_refused() {
-        assert!(of("mk,kn->n", &[2, 5], &[5, 7], &[7]).is_err());
-        assert!(of("abk,kn->ban", &[2, 3, 5], &[5, 7], &[3, 2, 7]).is_err());
+    fn what_does_not_collapse_is_no_plain_product() {
+        assert!(of("abk,kn->ban", &[2, 3, 5], &[5, 7], &[3, 2, 7]).is_none());
+        assert!(of("mk,kn->n", &[2, 5], &[5, 7], &[7]).is_none());
     }
 }

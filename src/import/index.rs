@@ -4,7 +4,6 @@
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{Gather, GatherElements, GatherNd, OneHot, ScatterElements, ScatterNd, ScatterReduction, Topk};
-use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 
 use super::lower::{Lowering, Reason};
 use super::typed;
@@ -33,10 +32,6 @@ impl Lowering<'_> {
             Index::ScatterNd { update: update(op.reduction) }
         } else if let Some(op) = node.op_as::<OneHot>() {
             return self.one_hot(node, op, inputs, output).map(|()| true);
-        } else if let Some(Reduce { axes, reducer: Reducer::ArgMax(last) | Reducer::ArgMin(last), .. }) = node.op_as::<Reduce>() {
-            let &[axis] = &axes[..] else { return Err("the place of a maximum over several axes is not supported".into()) };
-            let largest = node.op_as::<Reduce>().is_some_and(|op| matches!(op.reducer, Reducer::ArgMax(_)));
-            Index::ArgMax { axis, largest, last: *last }
         } else {
             return Ok(false);
         };

@@ -9,17 +9,19 @@
 //! |---|---|
 //! | `Conv` (1-D and 2-D, NCHW, OIHW) | `Conv`; one axis is added to a 1-D one by views |
 //! | `MaxPool`, `SumPool {normalize}` | `Pool` |
-//! | `EinSum` of two operands | `MatMul`, its axes sorted into batch, m, n, k (see `einsum.rs`) |
+//! | `Conv`, `Deconv`, `MaxPool`, `SumPool` over other numbers of axes | `ConvNd`, `PoolNd` (see `window.rs`) |
+//! | `EinSum` | `MatMul`, its axes sorted into batch, m, n, k; reductions, transpositions and products beside it (see `einsum.rs`) |
+//! | `RmsNorm`, `Lrn`, `GridSample`, `SDPA`, `Softmax` | one operator each (see `dense.rs`, `attention.rs`) |
+//! | quantised `Conv` and `EinSum`, conversions | the same on integers, between `Elementwise` (see `quantised.rs`) |
 //! | `Reduce<Sum, Max, Min, Prod, MeanOfSquares>` | `Reduce`, the last behind a square |
 //! | `Resize` | a `MatMul` for each axis that changes (see `resize.rs`) |
-//! | `RmsNorm` | square, mean, and one `Elementwise` of the input and the mean |
 //! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
-//! | `Softmax` of one axis, `TypedConcat` | `Softmax`, `Concat` |
+//! | `TypedConcat` | `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
 //! | `Scan`, `GruSeq` | their steps, one after the other (see `scan.rs`) |
 //! | `Fft`, `STFT` | a `MatMul` with a constant matrix (see `fourier.rs`) |
 //! | `Gather`, `Scatter`, `Topk`, `OneHot` and their kin | `Index`, or simpler (see `index.rs`) |
-//! | `CumSum`, `Trilu` | `CumSum`, a choice by a constant mask (see `triangle.rs`) |
+//! | `CumSum`, `Trilu` | `CumSum`, `Trilu` |
 //! | `LstmEpilogue`, `GruEpilogue` | `Cell` (see `cell.rs`) |
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
@@ -35,22 +37,21 @@ use tract_onnx::tract_core::ops::array::TypedConcat;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
 use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, KernelFormat, MaxPool, PaddingSpec, PoolSpec, SumPool};
-use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::nn::resize::Resize;
-use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer, RmsNorm, Softmax, SoftmaxKind};
+use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer};
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::decode::{input_names, some};
-use super::{einsum, operators, scalar, typed};
+use super::empty::Remains;
+use super::{operators, scalar, typed};
 use crate::error::{Error, Result};
 use crate::graph::{
-    Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor,
-    Unary,
+    Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor, Unary,
 };
 use crate::ids::TensorId;
 
@@ -240,16 +241,15 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). One that does not depend on
-    /// the inputs is a copy of a constant: whoever runs the model finds it where the others are.
+    /// The output named `name`: the tensor itself, or a view of it where it already has a name to keep (an input, an earlier output). A constant is
+    /// copied by an operator of that name: what is downloaded must have been computed, or uploaded as an input.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
-        let id = self.tensors[&outlet];
-        if self.graph.constant(id).is_some() {
-            let output = self.graph.add_tensor(Tensor { name: name.into(), origin: Origin::Input, ..self.graph.tensor(id).clone() });
+        let mut id = self.tensors[&outlet];
+        if self.graph.constant(id).is_some() && self.graph.tensor(id).elements() > 0 {
+            let copy = self.graph.add_tensor(self.graph.tensor(id).clone());
             let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });
-            self.graph.add_operator(Operator { name: name.into(), kind, inputs: vec![id], outputs: vec![output] });
-            self.graph.outputs.push(output);
-            return;
+            self.graph.add_operator(Operator { name: name.to_string(), kind, inputs: vec![id], outputs: vec![copy] });
+            id = copy;
         }
         let taken = !matches!(self.graph.tensor(id).origin, Origin::Operator(_)) || self.graph.outputs.contains(&id);
         let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
@@ -270,9 +270,6 @@ impl<'a> Lowering<'a> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
         let shape = fact.shape.as_concrete().ok_or_else(|| self.open_shape(outlet))?.to_vec();
-        if shape.contains(&0) {
-            return Err("empty tensors are not supported yet".into());
-        }
         let name = match &self.scope {
             None => self.names.tensor(self.model, outlet),
             Some(_) if outlet.slot == 0 => self.operator_name(self.model.node(outlet.node)),
@@ -314,12 +311,19 @@ impl<'a> Lowering<'a> {
         if let Some(reason) = node.inputs.iter().find_map(|i| self.unusable.get(i)) {
             return Err(format!("it reads a constant whose {reason}"));
         }
-        if node.op_is::<Identity>() {
+        if node.op_is::<Identity>() || node.op.name() == "OnnxMaxPoolIndices" {
             self.tensors.insert(node.id.into(), self.tensors[&node.inputs[0]]);
             return Ok(());
         }
         if self.cell(node)? {
             return Ok(());
+        }
+        // tract keeps this type to itself: it has a name only
+        if node.op.name() == "DynamicQuantizeLinearU8" {
+            return self.dynamic_quantisation(node, self.tensors[&node.inputs[0]]);
+        }
+        if let Some(op) = node.op_as::<MaxPool>().filter(|op| op.with_index_outputs.is_some()) {
+            return self.max_pool_with_indices(node, op, self.tensors[&node.inputs[0]]);
         }
         let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
         if self.index(node, &inputs)? {
@@ -329,24 +333,26 @@ impl<'a> Lowering<'a> {
             return Err("more than one output is not supported yet".into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
-        if self.movement(node, &inputs, &output)? || self.fourier(node, &inputs, &output)? || self.triangle(node, &inputs, &output)? {
+        if output.elements() == 0 {
+            let nothing = self.filled(&output, Scalar::from_f64(output.dtype, 0.0));
+            self.tensors.insert(node.id.into(), nothing);
+            return Ok(());
+        }
+        let lowered = self.movement(node, &inputs, &output)?
+            || self.quantised(node, &inputs, &output)?
+            || self.dense(node, &inputs, &output)?
+            || self.fourier(node, &inputs, &output)?
+            || self.cumsum(node, &inputs, &output)?;
+        if lowered {
             return Ok(());
         }
         let kind = if let Some(conv) = node.op_as::<TractConv>() {
             return self.conv(node, conv, inputs, output);
         } else if let Some(op) = node.op_as::<MaxPool>() {
-            if op.with_index_outputs.is_some() {
-                return Err("indices of a max pooling are not supported yet".into());
-            }
             return self.pool(node, &op.pool_spec, PoolKind::Max, inputs, output);
         } else if let Some(op) = node.op_as::<SumPool>() {
-            if !op.normalize {
-                return Err("a sum pooling is not supported yet".into());
-            }
-            return self.pool(node, &op.pool_spec, PoolKind::Average { count_include_pad: op.count_include_pad }, inputs, output);
-        } else if let Some(op) = node.op_as::<EinSum>() {
-            let shapes: Vec<_> = inputs.iter().map(|&t| self.graph.tensor(t).shape.as_slice()).collect();
-            OpKind::MatMul(einsum::matmul(op, &shapes, &output.shape)?)
+            let kind = if op.normalize { PoolKind::Average { count_include_pad: op.count_include_pad } } else { PoolKind::Sum };
+            return self.pool(node, &op.pool_spec, kind, inputs, output);
         } else if let Some(op) = node.op_as::<TractReduce>() {
             let mut axes = op.axes.to_vec();
             axes.sort_unstable();
@@ -361,11 +367,10 @@ impl<'a> Lowering<'a> {
                     self.mean_of_squares(node, inputs[0], axes, output);
                     return Ok(());
                 }
-                other => return Err(format!("reduction {other:?} is not supported yet")),
+                Reducer::ArgMax(last) => ReduceKind::ArgMax { last },
+                Reducer::ArgMin(last) => ReduceKind::ArgMin { last },
             };
             OpKind::Reduce(Reduce { kind, axes })
-        } else if let Some(op) = node.op_as::<RmsNorm>() {
-            return self.rms_norm(node, op, inputs[0], output);
         } else if let Some(op) = node.op_as::<TypedBinOp>() {
             return self.binary(node, op, inputs, output);
         } else if let Some(op) = node.op_as::<ElementWiseOp>() {
@@ -382,15 +387,6 @@ impl<'a> Lowering<'a> {
                 return Ok(());
             }
             OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) })
-        } else if let Some(op) = node.op_as::<Softmax>() {
-            match (op.axes.as_slice(), op.kind, op.quant_output_dt) {
-                (&[axis], SoftmaxKind::Softmax, None) => OpKind::Softmax { axis },
-                (_, SoftmaxKind::LogSoftmax, None) => {
-                    let axes = op.axes.to_vec();
-                    return self.log_softmax(node, axes, inputs[0], output);
-                }
-                _ => return Err("only a plain softmax along one axis is supported yet".into()),
-            }
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             OpKind::Concat { axis: op.axis }
         } else {
@@ -400,17 +396,27 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
-    /// Adds the operator and its output.
+    /// Adds the operator and its output, which is what `node` provides.
     pub(super) fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
-        let output = self.add(self.operator_name(node), kind, inputs, output);
-        self.tensors.insert(node.id.into(), output);
+        let result = self.step(node, kind, inputs, output);
+        self.tensors.insert(node.id.into(), result);
     }
 
-    /// Adds an operator called `name` and its output; gives the latter.
+    /// Adds an operator and its output: a step on the way to what `node` provides. Where there is nothing to compute, gives the tensor that holds the result.
+    pub(super) fn step(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+        self.add(self.operator_name(node), kind, inputs, output)
+    }
+
+    /// The same under the name `name`.
     pub(super) fn add(&mut self, name: String, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
-        let output = self.graph.add_tensor(output);
-        self.graph.add_operator(Operator { name, kind, inputs, outputs: vec![output] });
-        output
+        match self.without_empty(kind, inputs, &output) {
+            Remains::Tensor(result) => result,
+            Remains::Operator(kind, inputs) => {
+                let output = self.graph.add_tensor(output);
+                self.graph.add_operator(Operator { name, kind, inputs, outputs: vec![output] });
+                output
+            }
+        }
     }
 
     /// Makes `id` the output `slot` of `node`, under the name and shape that tract knows it by.
@@ -461,43 +467,25 @@ impl<'a> Lowering<'a> {
         let input = self.graph.tensor(inputs[0]).shape.clone();
         inputs[0] = self.reshaped(inputs[0], wide(&input));
         let shape = output.shape.clone();
-        let result = self.graph.add_tensor(Tensor { shape: wide(&shape), ..output });
-        self.graph.add_operator(Operator { name: self.operator_name(node), kind, inputs, outputs: vec![result] });
+        let result = self.step(node, kind, inputs, Tensor { shape: wide(&shape), ..output });
         let seen = self.reshaped(result, shape);
         self.tensors.insert(node.id.into(), seen);
         Ok(())
     }
 
     fn conv(&mut self, node: &TypedNode, conv: &TractConv, mut inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
-        if conv.q_params.is_some() {
-            return Err("quantised convolutions are not supported yet".into());
-        }
         if conv.kernel_fmt != KernelFormat::OIHW {
             return Err(format!("weights in layout {:?} are not supported yet", conv.kernel_fmt));
+        }
+        if conv.pool_spec.rank() > 2 || output.dtype != DType::F32 {
+            return self.conv_nd(node, conv, inputs, output);
         }
         let window = Window::new(&conv.pool_spec, &self.graph.tensor(inputs[0]).shape)?;
         let weights = self.graph.tensor(inputs[1]).shape.clone();
         if weights.len() == 3 {
             inputs[1] = self.reshaped(inputs[1], vec![weights[0], weights[1], 1, weights[2]]);
         }
-        inputs.truncate(3);
-        let bias = inputs.get(2).copied();
-        let channels = conv.output_channels();
-        match bias.and_then(|b| self.graph.constant_f32(b)) {
-            // tract gives every convolution a bias, often one zero
-            Some(values) if values.iter().all(|&v| v == 0.0) => inputs.truncate(2),
-            Some(values) if values.len() == 1 && channels != 1 => {
-                let values: Arc<[f32]> = vec![values[0]; channels].into();
-                let name = format!("{}.bias", node.name);
-                let tensor = Tensor { name, dtype: DType::F32, shape: vec![channels], origin: Origin::Constant(Constant::F32(values)) };
-                inputs[2] = self.graph.add_tensor(tensor);
-            }
-            Some(_) => inputs[2] = self.reshaped(inputs[2], vec![channels]),
-            None if bias.is_some() && bias.is_some_and(|b| self.graph.tensor(b).elements() != channels as u64) => {
-                return Err("a computed bias must have one value a channel".into());
-            }
-            None => {}
-        }
+        self.bias(node, &mut inputs, conv.output_channels())?;
         let kind = OpKind::Conv(Conv {
             kernel: window.kernel,
             strides: window.strides,
@@ -511,7 +499,17 @@ impl<'a> Lowering<'a> {
         self.windowed(node, kind, inputs, output, &conv.pool_spec)
     }
 
-    fn pool(&mut self, node: &TypedNode, spec: &PoolSpec, kind: PoolKind, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
+    pub(super) fn pool(
+        &mut self,
+        node: &TypedNode,
+        spec: &PoolSpec,
+        kind: PoolKind,
+        inputs: Vec<TensorId>,
+        output: Tensor,
+    ) -> Result<(), Reason> {
+        if spec.rank() > 2 || output.dtype != DType::F32 {
+            return self.pool_nd(node, spec, kind, inputs[0], output);
+        }
         let Window { kernel, strides, dilations, pads_begin, pads_end } = Window::new(spec, &self.graph.tensor(inputs[0]).shape)?;
         let kind = OpKind::Pool(Pool { kind, kernel, strides, dilations, pads_begin, pads_end });
         self.windowed(node, kind, inputs, output, spec)
@@ -532,7 +530,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// What an expression reads for each of `inputs`, and those that it reads from memory: one constant value is part of the expression.
-    fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
+    pub(super) fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
         let mut kept = Vec::new();
         let operand = |&id: &TensorId| match self.graph.constant(id).and_then(Constant::only) {
             Some(value) => Expr::Const(value),
@@ -550,35 +548,6 @@ impl<'a> Lowering<'a> {
         self.finish(node, OpKind::Elementwise(Elementwise { expr: Expr::identity().then(Unary::Square) }), vec![x], squares);
         let squares = self.tensors[&node.id.into()];
         self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes }), vec![squares], output);
-    }
-
-    /// `d - log(sum(exp(d)))` with `d = x - max(x)`: the logarithm of a softmax, which could be 0, would lose everything.
-    fn log_softmax(&mut self, node: &TypedNode, mut axes: Vec<usize>, x: TensorId, output: Tensor) -> Result<(), Reason> {
-        axes.sort_unstable();
-        let mut small = output.shape.clone();
-        axes.iter().for_each(|&axis| small[axis] = 1);
-        let part =
-            |what: &str, shape: &[usize]| Tensor { name: format!("{}.{what}", output.name), shape: shape.to_vec(), ..output.clone() };
-        let id = OutletId::from(node.id);
-        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Max, axes: axes.clone() }), vec![x], part("max", &small));
-        let max = self.tensors[&id];
-        let below = Expr::binary(Binary::Sub, Expr::Input(0), Expr::Input(1));
-        self.elementwise(node, below.clone().then(Unary::Exp), vec![x, max], part("exp", &output.shape))?;
-        self.finish(node, OpKind::Reduce(Reduce { kind: ReduceKind::Sum, axes }), vec![self.tensors[&id]], part("sum", &small));
-        let sum = self.tensors[&id];
-        self.elementwise(node, Expr::binary(Binary::Sub, below, Expr::Input(2).then(Unary::Log)), vec![x, max, sum], output)
-    }
-
-    /// `x / sqrt(mean(x^2) + eps)`
-    fn rms_norm(&mut self, node: &TypedNode, op: &RmsNorm, x: TensorId, output: Tensor) -> Result<(), Reason> {
-        let eps = op.eps.cast_to_scalar::<f32>().map_err(|e| format!("{e:#}"))?;
-        let mut shape = output.shape.clone();
-        shape[op.axis] = 1;
-        let mean = Tensor { name: format!("{}.mean", output.name), shape, ..output.clone() };
-        self.mean_of_squares(node, x, vec![op.axis], mean);
-        let mean = self.tensors[&node.id.into()];
-        let factor = Expr::binary(Binary::Add, Expr::Input(1), Expr::Const(Scalar::from_f64(output.dtype, eps.into()))).then(Unary::Rsqrt);
-        self.elementwise(node, Expr::binary(Binary::Mul, Expr::Input(0), factor), vec![x, mean], output)
     }
 }
 

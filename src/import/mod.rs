@@ -10,14 +10,18 @@
 //! 2. `parse.rs`: find operators that tract does not know or cannot parse, all of them in one error.
 //! 3. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
 //!    caught and reported as an error. `mend.rs` rewrites what tract types but cannot run.
-//! 4. `lower.rs`: translate tract's core operators to ours, or list all that cannot be.
+//! 4. `lower.rs`: translate tract's core operators to ours, or list all that cannot be. What has no elements is not computed (`empty.rs`).
 //!
 //! tract appears in this room only.
 
+mod attention;
 mod cell;
 mod constants;
+mod cumsum;
 mod decode;
+mod dense;
 mod einsum;
+mod empty;
 mod fourier;
 mod index;
 mod inline;
@@ -26,12 +30,14 @@ mod mend;
 mod movement;
 pub mod operators;
 mod parse;
+mod quantised;
 mod resize;
 mod scalar;
 mod scan;
 mod survey;
-mod triangle;
+
 mod typed;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

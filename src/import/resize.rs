@@ -8,7 +8,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::nn::resize::Resize;
 
 use super::lower::{Lowering, Reason};
-use crate::graph::{DType, Expr, MatMul, OpKind, Origin, Tensor};
+use crate::graph::{DType, Expr, MatMul, OpKind, Origin, Scalar, Tensor};
 
 impl Lowering<'_> {
     /// `op` as one product for each axis that changes.
@@ -18,6 +18,11 @@ impl Lowering<'_> {
         let scales = self.scales(node, op, &shape, &output.shape)?;
         let changes: Vec<usize> = (0..shape.len()).filter(|&a| shape[a] != output.shape[a] || scales[a] != 1.0).collect();
         self.tensors.insert(node.id.into(), x);
+        if output.elements() == 0 {
+            let nothing = self.filled(&output, Scalar::from_f64(output.dtype, 0.0));
+            self.tensors.insert(node.id.into(), nothing);
+            return Ok(());
+        }
         for &axis in &changes {
             let (from, to) = (shape[axis], output.shape[axis]);
             let plan = op.plan_axis(scales[axis], from, to);

@@ -3,6 +3,7 @@
 use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::math::{IsInf, PowConst};
 use tract_onnx::tract_core::ops::nn::LeakyRelu;
+use tract_onnx::tract_core::ops::nn::gelu_approximate::GeluApproximate;
 
 use crate::graph::{Binary, DType, Expr, Scalar, Unary};
 
@@ -16,6 +17,15 @@ pub fn unary(op: &ElementWiseOp, of: DType) -> Option<Expr> {
     if let Some(op) = op.0.downcast_ref::<LeakyRelu>() {
         let below = Expr::binary(Binary::Mul, x(), number(op.alpha.into()));
         return Some(Expr::select(Expr::binary(Binary::Less, x(), number(0.0)), below, x()));
+    }
+    if let Some(op) = op.0.downcast_ref::<GeluApproximate>() {
+        // x/2 * (1 + tanh(sqrt(2/pi) * (x + 0.044715 * x^3)))
+        let square = x().then(Unary::Square);
+        let odd = if op.fast_impl { square } else { Expr::binary(Binary::Mul, square, x()) };
+        let inner = Expr::binary(Binary::Add, x(), Expr::binary(Binary::Mul, number(0.044715), odd));
+        let tanh = Expr::binary(Binary::Mul, number((2.0 / std::f64::consts::PI).sqrt()), inner).then(Unary::Tanh);
+        let factor = Expr::binary(Binary::Add, tanh, number(1.0));
+        return Some(Expr::binary(Binary::Mul, Expr::binary(Binary::Mul, x(), number(0.5)), factor));
     }
     if let Some(op) = op.0.downcast_ref::<IsInf>() {
         let equals = |value: f64| Expr::binary(Binary::Equal, x(), number(value));

@@ -23,12 +23,15 @@ use tract_onnx::tract_core::ops::scan::{InputMapping, Scan, ScanInfo};
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::lower::{Lowering, Reason, Scope};
-use crate::graph::{OpKind, Origin, Slice, Tensor};
+use crate::graph::{Constant, DType, Index, OpKind, Origin, Slice, Tensor};
 use crate::ids::TensorId;
 
 /// The most operators (steps times what is computed in each) that a loop may become. A GPU takes microseconds for each, so that more would
 /// be tens of milliseconds of tiny kernels, one after the other; and schedule, plan and generated code grow with it.
 const LIMIT: usize = 10_000;
+
+/// The slices of a sequence of at most so many steps are a kernel each. Of a longer one all steps share a kernel, which reads at a constant index.
+const SLICED_STEPS: usize = 8;
 
 /// The most tensors that are joined at once; more are joined in groups first.
 const JOINED_AT_ONCE: usize = 64;
@@ -190,11 +193,22 @@ impl<'a> Lowering<'a> {
         }
         let whole = self.graph.tensor(*tensor).clone();
         let length = whole.shape[*axis] / steps;
-        let mut slice = Slice { begin: vec![0; whole.shape.len()], step: vec![1; whole.shape.len()] };
-        slice.begin[*axis] = length * if *backward { steps - 1 - step } else { step };
+        let place = if *backward { steps - 1 - step } else { step };
         let mut shape = whole.shape.clone();
         shape[*axis] = length;
-        let output = Tensor { name: format!("{}.step-{step}", whole.name), shape, ..whole };
+        let output = Tensor { name: format!("{}.step-{step}", whole.name), shape, ..whole.clone() };
+        if length == 1 && *steps > SLICED_STEPS {
+            let place = self.graph.add_tensor(Tensor {
+                name: format!("{name}.place"),
+                dtype: DType::I64,
+                shape: vec![1],
+                origin: Origin::Constant(Constant::I64([place as i64].into())),
+            });
+            let part = self.add(format!("{name}.x"), OpKind::Index(Index::Gather { axis: *axis }), vec![*tensor, place], output);
+            return self.reshaped(part, chunk.clone());
+        }
+        let mut slice = Slice { begin: vec![0; whole.shape.len()], step: vec![1; whole.shape.len()] };
+        slice.begin[*axis] = length * place;
         let part = self.add(format!("{name}.x"), OpKind::Slice(slice), vec![*tensor], output);
         self.reshaped(part, chunk.clone())
     }

@@ -15,13 +15,14 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::format_err;
 use tract_onnx::tract_core::ops::cnn::conv::Conv;
 use tract_onnx::tract_core::ops::dummy::Dummy;
+use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
 use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 use tract_onnx::tract_hir::infer::Factoid;
 
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 
-/// Declutters every node that is not a convolution. The number is where the next search starts.
+/// Declutters every node that is not a convolution, or a dequantisation (which would become a table). The number is where the next search starts.
 #[derive(Clone, Debug)]
 struct KeepConvolutions(usize);
 
@@ -33,7 +34,7 @@ impl TypedPass for KeepConvolutions {
 
     fn next(&mut self, session: &mut OptimizerSession, model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
         for node in &model.nodes()[self.0..] {
-            if node.op_is::<Conv>() || node.op_is::<Dummy>() {
+            if node.op_is::<Conv>() || node.op_is::<Dummy>() || node.op_is::<DequantizeLinearF32>() {
                 continue;
             }
             if let Some(patch) = node.op.declutter_with_session(session, model, node)? {
@@ -69,7 +70,7 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
 
 /// The element type of ours that stands for one of tract's: symbolic dimensions, which are constants by now or results of casts to i64, are i64.
 pub fn dtype(datum: DatumType) -> Option<DType> {
-    Some(match datum {
+    Some(match datum.unquantized() {
         DatumType::Bool => DType::Bool,
         DatumType::I8 => DType::I8,
         DatumType::I16 => DType::I16,

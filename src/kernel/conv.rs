@@ -1,10 +1,10 @@
-//! Convolution: implicit GEMM in tiles, or one thread a few outputs for groups of few filters.
+//! Convolution: implicit GEMM in tiles, or one thread a few outputs for groups of few filters and for element types other than f32.
 
 use super::draft::{Draft, block_size, blocks, joined, shape_struct};
 use super::expr::Epilogue;
 use super::{Site, tile};
 use crate::Result;
-use crate::graph::Conv;
+use crate::graph::{Conv, DType};
 
 /// Groups of at most so many filters are computed directly: a tile would be mostly empty.
 const DIRECT: usize = 4;
@@ -13,10 +13,12 @@ const DIRECT: usize = 4;
 const MAYBE_DIRECT: usize = 16;
 
 pub(super) fn drafts(site: &Site, conv: &Conv) -> Result<Vec<Draft>> {
-    site.only_f32_operands(conv.bias)?;
     let shape = Shape::new(site, conv)?;
     let epilogue = Epilogue::new(site, ["x", "w"], conv.bias, shape.k, &conv.epilogue)?;
     let filters = shape.k / conv.groups;
+    if site.inputs[0].dtype != DType::F32 {
+        return Ok(vec![direct(&shape, conv, &epilogue)]);
+    }
 
     let mut drafts: Vec<Draft> =
         tile::ranked(filters, shape.n * shape.p * shape.q, conv.groups).iter().map(|tile| tiled(&shape, conv, &epilogue, tile)).collect();

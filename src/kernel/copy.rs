@@ -1,9 +1,9 @@
-//! Operators that only move elements: transposition, slice, padding.
+//! Operators that only move elements: transposition, slice, padding, triangles.
 
 use super::Site;
 use super::draft::{Draft, block_size, blocks, joined, vector};
 use crate::Result;
-use crate::graph::{Pad, PadMode, Slice};
+use crate::graph::{Pad, PadMode, Slice, Trilu};
 
 pub(super) fn transpose(site: &Site, permutation: &[usize]) -> Result<Vec<Draft>> {
     let x = &site.only_input()?.shape;
@@ -93,6 +93,29 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
         static_shared_bytes: 0,
         registers: 24,
         body: vec![format!("padded_copy<{elements}, {mode}, 0x{bits:08x}u, {threads}{list}>(x, y);")],
+    }])
+}
+
+pub(super) fn trilu(site: &Site, trilu: &Trilu) -> Result<Vec<Draft>> {
+    let x = site.only_input()?;
+    let &[.., rows, columns] = &x.shape[..] else { return Err(site.wrong("it must have two axes or more")) };
+    site.require(x.shape == site.output.shape, "its output does not fit its input")?;
+    let elements = x.elements();
+    let threads = block_size(elements);
+    let triangle = if trilu.upper { "upper" } else { "lower" };
+    let diagonal = trilu.diagonal;
+    Ok(vec![Draft {
+        signature: format!("trilu_{triangle}_e{elements}r{rows}c{columns}_k{}", diagonal.to_string().replace('-', "m")),
+        candidate: format!("t{threads}"),
+        comment: vec![format!("The {triangle} triangle of matrices of {rows}x{columns}, from diagonal {diagonal} on, and 0 beyond.")],
+        header: "copy.cuh",
+        params: site.params(&["x"]),
+        sync: false,
+        threads,
+        grid: [blocks(elements, threads), 1, 1],
+        static_shared_bytes: 0,
+        registers: 24,
+        body: vec![format!("triangle<{elements}, {rows}, {columns}, {}, {diagonal}, {threads}>(x, y);", trilu.upper)],
     }])
 }
 

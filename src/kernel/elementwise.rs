@@ -43,7 +43,7 @@ pub(super) fn drafts(site: &Site, elementwise: &Elementwise) -> Result<Vec<Draft
 
 /// The output's axes and, for each input, its strides over them: axes of size 1 dropped, neighbours merged wherever every input
 /// steps through both as through one. Never empty.
-fn merge(out: &[usize], inputs: &[&[usize]]) -> (Vec<usize>, Vec<Vec<usize>>) {
+pub(super) fn merge(out: &[usize], inputs: &[&[usize]]) -> (Vec<usize>, Vec<Vec<usize>>) {
     let mut dims: Vec<usize> = Vec::new(); // innermost first
     let mut strides: Vec<Vec<usize>> = vec![Vec::new(); inputs.len()];
     let mut next: Vec<usize> = vec![1; inputs.len()]; // the stride of the axis at hand in each input

@@ -14,7 +14,6 @@ pub(super) fn drafts(site: &Site, index: Index) -> Result<Vec<Draft>> {
         Index::ScatterElements { axis, update } => scatter_elements(site, axis, update),
         Index::ScatterNd { update } => scatter_nd(site, update),
         Index::TopK { axis, largest, places } => top_k(site, axis, largest, places),
-        Index::ArgMax { axis, largest, last } => arg_max(site, axis, largest, last),
     }
 }
 
@@ -185,32 +184,4 @@ fn top_k(site: &Site, axis: usize, largest: bool, places: bool) -> Result<Vec<Dr
     let draft = draft(site, &["x"], signature, 1, x.elements(), comment);
     let call = format!("top_k<{outer}, {length}, {inner}, {k}, {largest}, {places}, {}>(x, y);", draft.threads);
     Ok(vec![Draft { header: "order.cuh", body: vec![call], ..draft }])
-}
-
-fn arg_max(site: &Site, axis: usize, largest: bool, last: bool) -> Result<Vec<Draft>> {
-    let x = site.only_input()?;
-    site.require(axis < x.shape.len(), "its axis does not exist")?;
-    let (outer, length, inner) = split(&x.shape, axis);
-    let rows = (outer * inner) as u64;
-    let which = format!("{} {}", if last { "last" } else { "first" }, if largest { "largest" } else { "smallest" });
-    let signature = format!("arg_max_{}_o{outer}l{length}i{inner}", which.replace(' ', "_"));
-    let comment =
-        |how: &str| format!("The place of the {which} element along the middle axis of x {outer}x{length}x{inner}: a {how} a row.");
-    let thread = draft(site, &["x"], signature.clone(), 1, rows, comment("thread"));
-    let call = format!("arg_max_thread<{outer}, {length}, {inner}, {largest}, {last}, {}>(x, y);", thread.threads);
-    let thread = Draft { header: "order.cuh", body: vec![call], candidate: format!("thread{}", thread.threads), ..thread };
-    if inner > 1 || length <= 8 {
-        return Ok(vec![thread]);
-    }
-    let warp = Draft {
-        candidate: "warp128".into(),
-        comment: vec![comment("warp")],
-        header: "order.cuh",
-        sync: true,
-        threads: 128,
-        grid: [blocks(rows, 4), 1, 1],
-        body: vec![format!("arg_max_warp<{outer}, {length}, {largest}, {last}, 128>(x, y);")],
-        ..draft(site, &["x"], signature, 1, rows, String::new())
-    };
-    Ok(vec![warp, thread])
 }

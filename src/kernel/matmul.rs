@@ -1,18 +1,20 @@
-//! Matrix product: tiles, or for one or a few vectors kernels that read the matrix once.
+//! Matrix product: tiles, or for one or a few vectors kernels that read the matrix once; of other element types than f32, a thread an output.
 
-use super::draft::{Draft, blocks, shape_struct};
+use super::draft::{Draft, block_size, blocks, shape_struct};
 use super::expr::Epilogue;
 use super::{Site, tile};
 use crate::Result;
-use crate::graph::MatMul;
+use crate::graph::{DType, MatMul};
 
 /// Up to so many vectors the matrix is read once for each.
 const MAX_VECTORS: usize = 4;
 
 pub(super) fn drafts(site: &Site, matmul: &MatMul) -> Result<Vec<Draft>> {
-    site.only_f32_operands(matmul.bias)?;
     check(site, matmul)?;
     let epilogue = Epilogue::new(site, ["a", "b"], matmul.bias, matmul.n, &matmul.epilogue)?;
+    if site.inputs[0].dtype != DType::F32 {
+        return Ok(vec![by_thread(matmul, &epilogue)]);
+    }
     let mut drafts = Vec::new();
     if matmul.m.min(matmul.n) <= MAX_VECTORS {
         drafts.push(gemv(matmul, &epilogue));
@@ -63,14 +65,42 @@ fn words(matmul: &MatMul, epilogue: &Epilogue) -> String {
     format!("Matrix product y [{m} x {n}] = a [{m} x {k}] * b [{k} x {n}]{times}{}.", epilogue.words)
 }
 
-fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft {
+/// `struct Shape`, beginning with `sizes`.
+fn shape(matmul: &MatMul, sizes: &[(&str, usize)]) -> Vec<String> {
     let MatMul { batch, m, n, k, a_strides: a, b_strides: b, c_strides: c, .. } = *matmul;
-    let mut body = shape_struct(&[
-        &[("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))],
+    shape_struct(&[
+        sizes,
         &[("A_BATCH", stride(batch, a[0])), ("A_M", stride(m, a[1])), ("A_K", stride(k, a[2]))],
         &[("B_BATCH", stride(batch, b[0])), ("B_K", stride(k, b[1])), ("B_N", stride(n, b[2]))],
         &[("C_BATCH", stride(batch, c[0])), ("C_M", stride(m, c[1])), ("C_N", stride(n, c[2]))],
-    ]);
+    ])
+}
+
+fn by_thread(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
+    let MatMul { batch, m, n, k, .. } = *matmul;
+    let mut body = shape(matmul, &[("BATCH", batch), ("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))]);
+    let outputs = (batch * m * n) as u64;
+    let threads = block_size(outputs);
+    let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
+    body.push(format!("matmul_thread<Shape, {threads}, {}>(a, b, {bias}, y{more});", epilogue.cpp));
+    Draft {
+        signature: signature(matmul, epilogue),
+        candidate: format!("thread{threads}"),
+        comment: vec![words(matmul, epilogue), "A thread computes one output.".into()],
+        header: "matmul.cuh",
+        params: epilogue.params.clone(),
+        sync: false,
+        threads,
+        grid: [blocks(outputs, threads), 1, 1],
+        static_shared_bytes: 0,
+        registers: 40,
+        body,
+    }
+}
+
+fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft {
+    let MatMul { batch, m, n, k, .. } = *matmul;
+    let mut body = shape(matmul, &[("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))]);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     body.push(format!("matmul_tiled<Shape, {}, {}>(a, b, {bias}, y{more});", tile.cpp(), epilogue.cpp));
     let [columns, rows] = tile.grid(m, n);

@@ -7,7 +7,6 @@ use crate::graph::{Pool, PoolKind};
 
 pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
     let x = site.only_input()?;
-    site.only_f32()?;
     let (&[n, c, h, w], &[n_out, c_out, p, q]) = (&x.shape[..], &site.output.shape[..]) else {
         return Err(site.wrong("input and output must have four axes"));
     };
@@ -19,6 +18,7 @@ pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
         PoolKind::Max => ("PoolMax", "max", "Maximum"),
         PoolKind::Average { count_include_pad: false } => ("PoolAverage", "avg", "Mean"),
         PoolKind::Average { count_include_pad: true } => ("PoolAveragePadded", "avgpad", "Mean (padding counts)"),
+        PoolKind::Sum => ("PoolSum", "sum", "Sum"),
     };
     let ([r, s], [top, left], [bottom, right]) = (pool.kernel, pool.pads_begin, pool.pads_end);
     let pads = [top, left, bottom, right];

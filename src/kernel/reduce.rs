@@ -17,12 +17,16 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
     let kept_axes = merge(&x.shape, |a| !reduced(a));
     let reduced_axes = merge(&x.shape, reduced);
     let (outputs, count) = (site.output.elements(), x.elements() / site.output.elements());
+    if let ReduceKind::ArgMax { last } | ReduceKind::ArgMin { last } = reduce.kind {
+        return Ok(places(site, reduce.kind, last, &kept_axes, &reduced_axes, [outputs, count]));
+    }
     let (kind, name, words) = match reduce.kind {
         ReduceKind::Sum => ("ReduceSum", "sum", "Sum"),
         ReduceKind::Mean => ("ReduceMean", "mean", "Mean"),
         ReduceKind::Max => ("ReduceMax", "max", "Maximum"),
         ReduceKind::Min => ("ReduceMin", "min", "Minimum"),
         ReduceKind::Product => ("ReduceProduct", "product", "Product"),
+        ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. } => return Err(site.wrong("a place is not a value")),
     };
     let draft = |how: &str, threads: u32, per_block: u32, shared: u32| {
         let size = if how == "block" { count.to_string() } else { format!("{outputs}, {count}") };
@@ -70,20 +74,58 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
     })
 }
 
+/// Where the largest or smallest element is: by a block where few look at many, else by a thread.
+fn places(site: &Site, kind: ReduceKind, last: bool, kept: &Axes, reduced: &Axes, [outputs, count]: [u64; 2]) -> Vec<Draft> {
+    let (cpp, name, words) = match kind {
+        ReduceKind::ArgMin { .. } => ("ArgMin", "argmin", "smallest"),
+        _ => ("ArgMax", "argmax", "largest"),
+    };
+    let (suffix, which) = if last { ("last", "last") } else { ("", "first") };
+    let draft = |how: &str, threads: u32, per_block: u32, shared: u32, size: String| Draft {
+        signature: format!(
+            "{name}{suffix}_k{}s{}_r{}s{}",
+            joined(&kept.dims),
+            joined(&kept.strides),
+            joined(&reduced.dims),
+            joined(&reduced.strides)
+        ),
+        candidate: format!("{how}{threads}"),
+        comment: vec![format!(
+            "Place of the {words} element, the {which} of several: {outputs} outputs, each of {count} elements, a {how} an output."
+        )],
+        header: "reduce.cuh",
+        params: site.params(&["x"]),
+        sync: how != "thread",
+        threads,
+        grid: [blocks(outputs, per_block), 1, 1],
+        static_shared_bytes: shared,
+        registers: 32,
+        body: vec![
+            format!("using Kept = {};", kept.cpp()),
+            format!("using Reduced = {};", reduced.cpp()),
+            format!("find_{how}<{cpp}<{last}>, Kept, Reduced, {size}, {threads}>(x, y);"),
+        ],
+    };
+    let threads = block_size(outputs);
+    let by_thread = draft("thread", threads, threads, 0, format!("{outputs}, {count}"));
+    let by_block = draft("block", 128, 1, 128 * 16, count.to_string());
+    if count > 64 && outputs < 32 * MULTIPROCESSORS { vec![by_block, by_thread] } else { vec![by_thread, by_block] }
+}
+
 /// Some axes of a tensor, neighbours merged.
-struct Axes {
-    dims: Vec<usize>,
-    strides: Vec<usize>,
+pub(super) struct Axes {
+    pub dims: Vec<usize>,
+    pub strides: Vec<usize>,
 }
 
 impl Axes {
-    fn cpp(&self) -> String {
+    pub fn cpp(&self) -> String {
         format!("IndexMap<{}, {}>", ints(&self.dims), ints(&self.strides))
     }
 }
 
 /// The axes of a contiguous `shape` that `wanted` picks: those of size 1 dropped, neighbours merged.
-fn merge(shape: &[usize], wanted: impl Fn(usize) -> bool) -> Axes {
+pub(super) fn merge(shape: &[usize], wanted: impl Fn(usize) -> bool) -> Axes {
     let mut axes = Axes { dims: Vec::new(), strides: Vec::new() }; // innermost first
     let mut stride = 1;
     for axis in (0..shape.len()).rev() {

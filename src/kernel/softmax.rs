@@ -10,19 +10,23 @@ const WARP_ROW: usize = 1024;
 /// Rows so short are left to one thread each.
 const THREAD_ROW: usize = 8;
 
-pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
+pub(super) fn drafts(site: &Site, axis: usize, log: bool) -> Result<Vec<Draft>> {
     let x = site.only_input()?;
-    site.only_f32()?;
     site.require(axis < x.shape.len() && x.shape == site.output.shape, "its axis or its output does not fit its input")?;
+    if !x.dtype.is_float() {
+        return Err(site.unsupported(&format!("a softmax of {} is not defined", x.dtype.name())));
+    }
     let outer: usize = x.shape[..axis].iter().product();
     let length = x.shape[axis];
     let inner: usize = x.shape[axis + 1..].iter().product();
     let rows = (outer * inner) as u64;
 
+    // the template's last argument, where it is not the softmax itself
+    let (name, words, kind) = if log { ("logsoftmax", "Logarithm of the softmax", ", LogSoftmax") } else { ("softmax", "Softmax", "") };
     let draft = |how: &str, threads: u32, per_block: u32, shared: u32, registers: u32, call: String| Draft {
-        signature: format!("softmax_o{outer}l{length}i{inner}"),
+        signature: format!("{name}_o{outer}l{length}i{inner}"),
         candidate: format!("{how}{threads}"),
-        comment: vec![format!("Softmax along the middle axis of x {outer}x{length}x{inner}: a {how} a row of {length}.")],
+        comment: vec![format!("{words} along the middle axis of x {outer}x{length}x{inner}: a {how} a row of {length}.")],
         header: "softmax.cuh",
         params: site.params(&["x"]),
         sync: how != "thread",
@@ -33,9 +37,12 @@ pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
         body: vec![call],
     };
     let threads = block_size(rows);
-    let by_thread = || draft("thread", threads, threads, 0, 32, format!("softmax_thread<{outer}, {length}, {inner}, {threads}>(x, y);"));
-    let by_warp = || draft("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, format!("softmax_warp<{outer}, {length}, 128>(x, y);"));
-    let by_block = || draft("block", 256, 1, 64, 32, format!("softmax_block<{length}, 256>(x, y);"));
+    let by_thread =
+        || draft("thread", threads, threads, 0, 32, format!("softmax_thread<{outer}, {length}, {inner}, {threads}{kind}>(x, y);"));
+    let by_warp =
+        || draft("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, format!("softmax_warp<{outer}, {length}, 128{kind}>(x, y);"));
+    let shared = 16 * x.dtype.bytes().max(4) as u32;
+    let by_block = || draft("block", 256, 1, shared, 32, format!("softmax_block<{length}, 256{kind}>(x, y);"));
 
     Ok(if inner > 1 {
         vec![by_thread()]

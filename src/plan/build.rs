@@ -6,7 +6,9 @@
 //!    that reads them. Copies of one stage are issued as the timeline starts them (ties: producer's place in the topological order, then tensor,
 //!    then destination), which is the evaluator's order on each ordered GPU pair.
 //! 3. **End**: each output is downloaded on the stream of the launch (or upload) that wrote it. An output may be a view, an input, or the same tensor
-//!    as another output. An output whose value is a constant is refused: nothing computes it.
+//!    as another output. `import` has seen to it that none is a constant: nothing would write it.
+//!
+//! Inputs and outputs of no elements have no bytes, no buffer and no steps.
 //!
 //! A stream, event or buffer exists only where something uses it.
 
@@ -22,9 +24,8 @@ use crate::schedule::{Schedule, Timeline};
 
 /// Makes the plan of `schedule`, whose course is `timeline`. Judge the result with [`verify`](super::verify()).
 ///
-/// Fails where the schedule is unsound (a bug), an output is a constant, or a GPU lacks memory.
+/// Fails where the schedule or the graph is unsound (a bug), or a GPU lacks memory.
 pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Timeline, options: &Options) -> Result<Plan> {
-    refuse_constant_outputs(graph)?;
     let layout = Layout::new(graph, schedule, timeline)?;
     let mut builder = Builder::new(graph, &layout, costs, timeline)?;
     builder.uploads();
@@ -54,16 +55,6 @@ pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Ti
 
 /// Streams are numbered GPU by GPU, compute streams first: the first compute stream of the first GPU is the first of all.
 const ORIGIN: StreamId = StreamId(0);
-
-fn refuse_constant_outputs(graph: &Graph) -> Result<()> {
-    let constant = graph.outputs.iter().filter(|&&t| graph.constant(t).is_some());
-    let reasons: Vec<String> = constant
-        .map(|&t| {
-            format!("output {:?}: its value does not depend on the inputs; take it from the model file instead", graph.tensor(t).name)
-        })
-        .collect();
-    if reasons.is_empty() { Ok(()) } else { Err(Error::Unsupported(reasons)) }
-}
 
 /// An upload, launch, copy or download, with the section it belongs to.
 struct Operation {
@@ -182,6 +173,9 @@ impl<'a> Builder<'a> {
         let consumers = self.graph.consumers();
         for (input, &given) in self.graph.inputs.iter().enumerate() {
             let tensor = self.graph.root(given);
+            if self.graph.tensor(tensor).bytes() == 0 {
+                continue;
+            }
             let mut gpus: Vec<GpuId> = consumers[tensor.index()].iter().map(|op| self.layout.gpu[op.index()]).collect();
             if gpus.is_empty() && self.graph.outputs.iter().any(|&t| self.graph.root(t) == tensor) {
                 gpus.push(GpuId::new(0));
@@ -242,6 +236,9 @@ impl<'a> Builder<'a> {
         let section = 1 + self.layout.stages.len();
         for (output, &given) in self.graph.outputs.iter().enumerate() {
             let tensor = self.graph.root(given);
+            if self.graph.tensor(tensor).bytes() == 0 {
+                continue;
+            }
             let gpu = match self.graph.producer(tensor) {
                 Some(op) => self.layout.gpu[op.index()],
                 None => GpuId::new(self.home.iter().position(|at| at[tensor.index()].is_some()).unwrap_or(0)),

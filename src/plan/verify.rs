@@ -13,7 +13,7 @@
 //!  3. A buffer holds a tensor that owns its bytes and is no constant, in its size, at a multiple of 256, inside the arena; one a (tensor, GPU).
 //!  4. The weights of a GPU are exactly the constants its launches read, ascending, at multiples of 256, inside the region, not overlapping.
 //!  5. Every operator is launched exactly once, on a compute stream, with operands of that GPU that hold exactly its inputs and outputs.
-//!  6. Uploads and downloads run on compute streams of their buffer's GPU and name the right tensor; each output is downloaded exactly once.
+//!  6. Uploads and downloads run on compute streams of their buffer's GPU and name the right tensor; each output is downloaded exactly once, unless it has no elements.
 //!  7. A copy moves a tensor from its buffer on one GPU to its buffer on another, on the copy stream of that pair.
 //!  8. Every buffer is written by exactly one step.
 //!  9. Every event is recorded exactly once, on a stream of its own GPU; every wait is issued after the record.

@@ -65,13 +65,10 @@ pub fn indexed(index: Index, args: &[Vec<Number>], shapes: &[&[usize]], out: &[u
         Index::TopK { axis, largest, places } => {
             let value = |i: usize| {
                 let at = unravel(i, out);
-                let place = ordered(x, shape, &at, axis, largest, false)[at[axis]];
+                let place = ordered(x, shape, &at, axis, largest)[at[axis]];
                 if places { integer(place) } else { x[ravel(&with(&at, axis, place), shape)] }
             };
             (0..elements).map(value).collect()
-        }
-        Index::ArgMax { axis, largest, last } => {
-            (0..elements).map(|i| integer(ordered(x, shape, &unravel(i, out), axis, largest, last)[0])).collect()
         }
     }
 }
@@ -86,13 +83,10 @@ fn with(at: &[usize], axis: usize, place: usize) -> Vec<usize> {
     at
 }
 
-/// The places of the elements of a row in order; `last` puts the later of equal ones first.
-fn ordered(x: &[Number], shape: &[usize], at: &[usize], axis: usize, largest: bool, last: bool) -> Vec<usize> {
+/// The places of the elements of a row in order; equal ones in their own.
+fn ordered(x: &[Number], shape: &[usize], at: &[usize], axis: usize, largest: bool) -> Vec<usize> {
     let key = |place: usize| x[ravel(&with(at, axis, place), shape)];
     let mut places: Vec<usize> = (0..shape[axis]).collect();
-    if last {
-        places.reverse();
-    }
     let ascending = |a: &usize, b: &usize| {
         let (a, b) = (key(*a), key(*b));
         match (a.value, b.value) {

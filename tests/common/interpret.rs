@@ -1,6 +1,8 @@
 //! A plain interpreter of graphs: loops written from the operators' definitions, over values of any type; long sums of floating-point numbers are
 //! rounded once. Slow, and meant to be obviously right.
 
+mod dense;
+
 use hiosc::graph::{Binary, Cell, Constant, DType, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind};
 use hiosc::ids::TensorId;
 
@@ -102,7 +104,11 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<
                         });
                     }
                 }
-                if c.kind == PoolKind::Max { reduce(ReduceKind::Max, of, &window) } else { mean(of, &window, count) }
+                match c.kind {
+                    PoolKind::Max => reduce(ReduceKind::Max, of, &window),
+                    PoolKind::Sum => reduce(ReduceKind::Sum, of, &window),
+                    PoolKind::Average { .. } => mean(of, &window, count),
+                }
             };
             (0..elements).map(value).collect()
         }
@@ -154,6 +160,15 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<
             };
             (0..elements).map(value).collect()
         }
+        OpKind::LogSoftmax { axis } => dense::from_floats(dense::log_softmax(*axis, &dense::floats(args)[0], out)),
+        OpKind::ConvNd(c) => dense::conv(c, of, args, &shapes, out),
+        OpKind::PoolNd(p) => dense::pool(p, of, &args[0], shapes[0], out),
+        OpKind::PoolIndices(p) => dense::pool_indices(p, &args[0], shapes[0], out),
+        OpKind::Trilu(t) => dense::trilu(t, of, &args[0], out),
+        OpKind::Norm(n) => dense::norm(n, args, &shapes),
+        OpKind::Lrn(l) => dense::from_floats(dense::lrn(l, &dense::floats(args)[0], out)),
+        OpKind::GridSample(g) => dense::from_floats(dense::grid_sample(g, &dense::floats(args), shapes[0], out)),
+        OpKind::Attention(a) => dense::from_floats(dense::attention(a, &dense::floats(args), out)),
         OpKind::Concat { axis } => {
             let value = |i: usize| {
                 let mut index = unravel(i, out);
@@ -236,9 +251,19 @@ fn reduce(kind: ReduceKind, dtype: DType, values: &[Number]) -> Number {
         // the least truth value is false
         ReduceKind::Max if dtype == DType::Bool => Number::new(dtype, Value::Int(values.iter().any(|v| v.f64() != 0.0).into())),
         ReduceKind::Min if dtype == DType::Bool => Number::new(dtype, Value::Int(values.iter().all(|v| v.f64() != 0.0).into())),
+        ReduceKind::ArgMax { last } => place(values, Binary::Max, last),
+        ReduceKind::ArgMin { last } => place(values, Binary::Min, last),
         ReduceKind::Max => extreme(Binary::Max, f64::NEG_INFINITY),
         ReduceKind::Min => extreme(Binary::Min, f64::INFINITY),
     }
+}
+
+/// Where the extreme value is; NaN is one.
+fn place(values: &[Number], op: Binary, last: bool) -> Number {
+    let extreme = values[1..].iter().fold(values[0], |a, &b| binary(op, a, b, Rounding::Rounded)).f64();
+    let is_it = |v: &Number| v.f64() == extreme || (v.f64().is_nan() && extreme.is_nan());
+    let found = if last { values.iter().rposition(is_it) } else { values.iter().position(is_it) };
+    Number::new(DType::I64, Value::Int(found.expect("one of them") as i128))
 }
 
 /// The sum divided by `count`; an integer's towards zero.

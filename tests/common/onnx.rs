@@ -7,6 +7,8 @@ use tract_onnx::pb::{self, attribute_proto::AttributeType, tensor_shape_proto, t
 #[derive(Default)]
 pub struct Model {
     graph: pb::GraphProto,
+    /// 17 unless told.
+    opset: Option<i64>,
 }
 
 /// An attribute of a node.
@@ -18,6 +20,7 @@ pub enum Attr<'a> {
 }
 
 /// ONNX's numbers of element types.
+pub const U8: i32 = 2;
 pub const I32: i32 = 6;
 pub const I64: i32 = 7;
 pub const BOOL: i32 = 9;
@@ -37,6 +40,11 @@ fn value(name: &str, elem_type: i32, shape: &[i64]) -> pb::ValueInfoProto {
 impl Model {
     pub fn new() -> Model {
         Model::default()
+    }
+
+    /// 17 unless told.
+    pub fn opset(self, version: i64) -> Model {
+        Model { opset: Some(version), ..self }
     }
 
     /// An input of f32.
@@ -75,9 +83,16 @@ impl Model {
         self
     }
 
-    /// One integer: an axis.
-    pub fn ints_scalar(mut self, name: &str, value: i64) -> Model {
-        let tensor = pb::TensorProto { name: name.into(), data_type: 7, int64_data: vec![value], ..Default::default() };
+    /// One integer.
+    pub fn int(mut self, name: &str, value: i64) -> Model {
+        let tensor = pb::TensorProto { name: name.into(), data_type: I64, int64_data: vec![value], ..Default::default() };
+        self.graph.initializer.push(tensor);
+        self
+    }
+
+    /// A number of type u8: a zero point.
+    pub fn byte(mut self, name: &str, value: u8) -> Model {
+        let tensor = pb::TensorProto { name: name.into(), data_type: U8, int32_data: vec![value.into()], ..Default::default() };
         self.graph.initializer.push(tensor);
         self
     }
@@ -137,7 +152,7 @@ impl Model {
     }
 
     pub fn bytes(self) -> Vec<u8> {
-        let opset = pb::OperatorSetIdProto { version: 17, ..Default::default() };
+        let opset = pb::OperatorSetIdProto { version: self.opset.unwrap_or(17), ..Default::default() };
         pb::ModelProto { ir_version: 8, opset_import: vec![opset], graph: Some(self.graph), ..Default::default() }.encode_to_vec()
     }
 

@@ -6,7 +6,7 @@ use std::ffi::{CStr, c_char, c_void};
 use std::io::Write as _;
 use std::sync::Mutex;
 
-use hiosc::graph::{Constant, DType, Expr, Graph, Index, OpKind, Operator, Origin, Scalar, Tensor as GraphTensor};
+use hiosc::graph::{Constant, DType, Expr, Graph, Index, OpKind, Operator, Origin, Reduce, ReduceKind, Scalar, Tensor as GraphTensor};
 use hiosc::ids::{OpId, TensorId};
 use hiosc::kernel::{self, Kernel};
 use hiosc::vgpu;
@@ -111,9 +111,13 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
     let product = |bias: bool, epilogue: &Expr| epilogue.dtype(&[&inputs[..1], &inputs[2 + usize::from(bias)..]].concat());
     let result = match kind {
         OpKind::Elementwise(e) => e.expr.dtype(inputs),
-        OpKind::Index(Index::TopK { places: true, .. } | Index::ArgMax { .. }) => Ok(DType::I64),
+        OpKind::Index(Index::TopK { places: true, .. }) => Ok(DType::I64),
         OpKind::Conv(conv) => product(conv.bias, &conv.epilogue),
+        OpKind::ConvNd(conv) => product(conv.bias, &conv.epilogue),
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue),
+        OpKind::Norm(norm) => norm.epilogue.dtype(inputs),
+        OpKind::Reduce(Reduce { kind: ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. }, .. }) => Ok(DType::I64),
+        OpKind::PoolIndices(_) => Ok(DType::I64),
         _ => Ok(inputs[0]),
     };
     result.unwrap_or(DType::F32)

@@ -128,6 +128,7 @@ pub fn pool(pool: &Pool, x: &Tensor, out: &[usize]) -> Expected {
             }
         }
         match pool.kind {
+            PoolKind::Sum => expected.push(elements.iter().sum(), SUM * elements.iter().map(|v| v.abs()).sum::<f64>()),
             PoolKind::Max => expected.push(elements.into_iter().fold(f64::NEG_INFINITY, larger), 0.0),
             PoolKind::Average { count_include_pad } => {
                 let count = elements.len() + if count_include_pad { padding } else { 0 };
@@ -157,6 +158,7 @@ pub fn reduce(reduce: &Reduce, x: &Tensor, out: &[usize]) -> Expected {
                 let product: f64 = group.iter().product();
                 expected.push(product, 1e-6 * group.len() as f64 * product.abs() + 1e-37);
             }
+            ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. } => unreachable!("compared with the interpreter"),
             ReduceKind::Max => expected.push(group.into_iter().fold(f64::NEG_INFINITY, larger), 0.0),
             ReduceKind::Min => expected.push(-group.into_iter().fold(f64::NEG_INFINITY, |a, b| larger(a, -b)), 0.0),
         }

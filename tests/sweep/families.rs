@@ -107,7 +107,7 @@ impl Node {
     /// One integer known at compile time.
     fn int(mut self, value: i64) -> Node {
         let name = format!("i{}", self.names.len());
-        self.model = self.model.ints_scalar(&name, value);
+        self.model = self.model.int(&name, value);
         self.names.push(name);
         self
     }

@@ -284,7 +284,11 @@ fn uploads_and_downloads(s: &Subject) -> Result<()> {
             return s.broken(6, format_args!("{}: downloaded before", s.step(i)));
         }
     }
-    match downloaded.iter().position(|done| !done) {
+    let empty = |output: usize| s.graph.tensor(s.graph.outputs[output]).elements() == 0;
+    if let Some(output) = (0..downloaded.len()).find(|&output| downloaded[output] && empty(output)) {
+        return s.broken(6, format_args!("output {output} ({}) has no elements and is downloaded", s.tensor(s.graph.outputs[output])));
+    }
+    match (0..downloaded.len()).find(|&output| !downloaded[output] && !empty(output)) {
         Some(output) => s.broken(6, format_args!("output {output} ({}) is never downloaded", s.tensor(s.graph.outputs[output]))),
         None => Ok(()),
     }

@@ -1,0 +1,116 @@
+//! Attention: a block a few rows of one head, the scores never stored.
+
+use super::Site;
+use super::draft::{Draft, blocks, shape_struct};
+use crate::Result;
+use crate::graph::Attention;
+
+/// Static shared memory that every GPU has.
+const SHARED: usize = 48 * 1024;
+
+pub(super) fn drafts(site: &Site, a: &Attention) -> Result<Vec<Draft>> {
+    site.only_f32()?;
+    check(site, a)?;
+    let drafts: Vec<Draft> = [32, 16, 8].into_iter().filter_map(|rows| draft(site, a, rows)).collect();
+    // fewer rows a block where that keeps more multiprocessors busy
+    let few = |d: &&Draft| d.grid.iter().product::<u64>() < super::MULTIPROCESSORS;
+    let first = drafts.iter().take_while(few).count().min(drafts.len().saturating_sub(1));
+    let mut ordered = drafts;
+    ordered.rotate_left(first);
+    if ordered.is_empty() { Err(site.unsupported("its rows are too long for shared memory")) } else { Ok(ordered) }
+}
+
+/// Every offset that the kernel forms lies inside its tensor.
+fn check(site: &Site, a: &Attention) -> Result<()> {
+    let masked = usize::from(a.mask_strides.is_some());
+    site.require(
+        site.inputs.len() == 3 + masked && a.kv_heads > 0 && a.heads.is_multiple_of(a.kv_heads),
+        "an operand is missing, or heads cannot be shared",
+    )?;
+    let inside = |sizes: [usize; 4], strides: [usize; 4], elements: u64| {
+        let last =
+            sizes.iter().zip(strides).try_fold(0u64, |sum, (&e, s)| sum.checked_add((e as u64).checked_sub(1)?.checked_mul(s as u64)?));
+        last.is_some_and(|last| last < elements)
+    };
+    let elements = |i: usize| site.inputs[i].elements();
+    let sound = inside([a.batch, a.heads, a.rows, a.depth], a.q_strides, elements(0))
+        && inside([a.batch, a.kv_heads, a.columns, a.depth], a.k_strides, elements(1))
+        && inside([a.batch, a.kv_heads, a.columns, a.value_depth], a.v_strides, elements(2))
+        && a.mask_strides.is_none_or(|strides| inside([a.batch, a.heads, a.rows, a.columns], strides, elements(3)))
+        && inside([a.batch, a.heads, a.rows, a.value_depth], a.y_strides, site.output.elements());
+    site.require(sound, "its extents and strides do not fit its operands")
+}
+
+/// The kernel whose blocks compute `rows` rows, if its tiles fit into shared memory.
+fn draft(site: &Site, a: &Attention, rows: usize) -> Option<Draft> {
+    let (width, value_width) = (a.depth.next_multiple_of(4) + 4, a.value_depth.next_multiple_of(16) + 4);
+    let shared = |columns: usize| 4 * (rows * width + columns * (width + value_width) + rows * (columns + 4));
+    let enough = a.columns.next_power_of_two().clamp(8, 32);
+    let columns = [32, 16, 8].into_iter().find(|&columns| columns <= enough && shared(columns) <= SHARED)?;
+    let threads = 4 * rows as u32;
+    let strides = |name: &str, last: &str, s: [usize; 4]| {
+        [("BATCH", s[0]), ("HEAD", s[1]), ("ROW", s[2]), (last, s[3])].map(|(axis, s)| (format!("{name}_{axis}"), s))
+    };
+    let mask = a.mask_strides.unwrap_or_default();
+    let all = [
+        strides("Q", "DEPTH", a.q_strides),
+        strides("K", "DEPTH", a.k_strides),
+        strides("V", "DEPTH", a.v_strides),
+        strides("M", "COLUMN", mask),
+        strides("Y", "DEPTH", a.y_strides),
+    ];
+    let rows_of_strides: Vec<Vec<(&str, usize)>> =
+        all.iter().map(|four| four.iter().map(|(name, s)| (name.as_str(), *s)).collect()).collect();
+    let masked = a.mask_strides.is_some();
+    let head = [
+        vec![("HEADS", a.heads), ("KV_HEADS", a.kv_heads), ("ROWS", a.rows), ("COLUMNS", a.columns)],
+        vec![("DEPTH", a.depth), ("VALUES", a.value_depth), ("CAUSAL", usize::from(a.causal)), ("MASKED", usize::from(masked))],
+    ];
+    let table: Vec<&[(&str, usize)]> = head.iter().chain(&rows_of_strides).map(|row| row.as_slice()).collect();
+    let mut body = shape_struct(&table);
+    let scale = a.scale.to_bits();
+    body.insert(body.len() - 1, format!("  enum : unsigned {{ SCALE = 0x{scale:08x}u /* {:?} */ }};", a.scale));
+    body.push(format!("attention<Shape, {rows}, {columns}>(q, k, v, {}, y);", if masked { "mask" } else { "nullptr" }));
+    let four = |s: [usize; 4]| s.map(|s| s.to_string()).join("x");
+    Some(Draft {
+        signature: format!(
+            "attention_b{}h{}g{}m{}n{}d{}v{}_s{scale:08x}{}_q{}_k{}_v{}_m{}_y{}",
+            a.batch,
+            a.heads,
+            a.kv_heads,
+            a.rows,
+            a.columns,
+            a.depth,
+            a.value_depth,
+            if a.causal { "_causal" } else { "" },
+            four(a.q_strides),
+            four(a.k_strides),
+            four(a.v_strides),
+            if masked { four(mask) } else { "none".into() },
+            four(a.y_strides)
+        ),
+        candidate: format!("bm{rows}bn{columns}"),
+        comment: vec![
+            format!(
+                "Attention of {} heads, {} times: {} rows of {} see {} columns{}{}; a row of the result has {}.",
+                a.heads,
+                a.batch,
+                a.rows,
+                a.depth,
+                a.columns,
+                if masked { " under a mask" } else { "" },
+                if a.causal { " up to their own" } else { "" },
+                a.value_depth
+            ),
+            format!("A block of {threads} threads computes {rows} rows, {columns} columns at a time."),
+        ],
+        header: "attention.cuh",
+        params: site.params(if masked { &["q", "k", "v", "mask"] } else { &["q", "k", "v"] }),
+        sync: true,
+        threads,
+        grid: [blocks(a.rows as u64, rows as u32), a.heads as u64, a.batch as u64],
+        static_shared_bytes: shared(columns) as u32,
+        registers: (40 + value_width / 4) as u32,
+        body,
+    })
+}
