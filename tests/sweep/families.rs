@@ -271,7 +271,7 @@ fn poolings(r: &mut Random) -> Vec<Swept> {
         let shape = [&[r.pick(&[1, 2]), r.pick(&[1, 3])][..], &w.extents].concat();
         let ceil = Attr::Int("ceil_mode", r.below(2) as i64);
         let mut attrs = vec![Attr::Ints("kernel_shape", &w.kernel), Attr::Ints("strides", &w.strides), Attr::Ints("pads", &w.pads), ceil];
-        if i % 2 == 0 {
+        if i.is_multiple_of(2) {
             attrs.push(Attr::Ints("dilations", &w.dilations));
             new().x(F32, &shape, Draw::Small).node("MaxPool", &[F32], &attrs)
         } else {
