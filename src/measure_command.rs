@@ -122,7 +122,7 @@ pub fn profile(args: ProfileArgs) -> anyhow::Result<()> {
     if let Some(count) = args.on_virtual {
         use_virtual(count, &[], &profile::kernels(&graphs)?)?;
     }
-    let options = profile::Options { gpus: args.gpus, quick: args.quick };
+    let options = profile::Options { gpus: args.gpus, quick: args.quick, ..Default::default() };
     let measured = measure(&graphs, &options)?;
     let profile = match before {
         None => measured,
@@ -146,14 +146,14 @@ pub fn profile(args: ProfileArgs) -> anyhow::Result<()> {
 /// Measures with a progress line on standard error.
 pub fn measure(graphs: &[&hiosc::graph::Graph], options: &profile::Options) -> hiosc::Result<Profile> {
     let terminal = std::io::stderr().is_terminal();
-    let mut shown = 0;
-    let measured = profile::profile(graphs, options, &mut |Progress { done, of, left }| {
-        let tenth = done * 10 / of.max(1);
+    let mut shown = (0, "");
+    let measured = profile::profile(graphs, options, &mut |Progress { what, done, of, left }| {
+        let tenth = (done * 10 / of.max(1), what);
         if terminal {
-            eprint!("\rprofile    {done} of {of} operators, {:.0} s left   ", left.as_secs_f64());
-        } else if tenth > shown {
+            eprint!("\rprofile    {done} of {of} {what}, {:.0} s left   ", left.as_secs_f64());
+        } else if tenth != shown {
             shown = tenth;
-            eprintln!("profile    {done} of {of} operators, {:.0} s left", left.as_secs_f64());
+            eprintln!("profile    {done} of {of} {what}, {:.0} s left", left.as_secs_f64());
         }
     });
     if terminal {

@@ -40,12 +40,18 @@ fn costs_are_measured_merged_and_compiled_with() {
     assert!(out.contains(" kernels on hiosc virtual GPU 0, hiosc virtual GPU 1\nwrote      costs.txt\n"), "{out}");
     assert!(err.contains(" operators, 0 s left"), "{err}");
     let costs = read(&bench, "costs.txt");
-    for part in
-        ["costs: measured by hiosc ", "gpu1: hiosc virtual GPU 1, ", "measured gpu0: 84 SMs, ", "link gpu1 -> gpu0: ", "\nkernel conv_"]
-    {
+    for part in [
+        "costs: measured by hiosc ",
+        "gpu1: hiosc virtual GPU 1, ",
+        "measured gpu0: 84 SMs, ",
+        "link gpu1 -> gpu0: ",
+        "\nkernel conv_",
+        "\nstage conv_",
+    ] {
         assert!(costs.contains(part), "no {part:?} in:\n{costs}");
     }
-    assert!(!costs.contains(" | -"), "every kernel is measured on both:\n{costs}");
+    let mut kernels = costs.lines().filter(|line| line.starts_with("kernel "));
+    assert!(kernels.all(|line| !line.contains(" | -")), "every kernel is measured on both:\n{costs}");
 
     // With the file, no GPU is needed, and the bytes are the same.
     let (first, _) = hiosc(&bench, "model.onnx -o one --costs costs.txt --kernels source", 0);
@@ -56,8 +62,10 @@ fn costs_are_measured_merged_and_compiled_with() {
     }
 
     // Half of the table is not enough; merged with the other half, it is the whole.
-    let (head, kernels): (Vec<&str>, Vec<&str>) = costs.lines().partition(|line| !line.starts_with("kernel "));
-    let half = |lines: &[&str]| format!("{}\n{}\n", head.join("\n"), lines.join("\n"));
+    let (head, figures): (Vec<&str>, Vec<&str>) =
+        costs.lines().partition(|line| !line.starts_with("kernel ") && !line.starts_with("stage "));
+    let (kernels, stages): (Vec<&str>, Vec<&str>) = figures.into_iter().partition(|line| line.starts_with("kernel "));
+    let half = |lines: &[&str]| format!("{}\n{}\n{}\n", head.join("\n"), lines.join("\n"), stages.join("\n"));
     bench.write("left.txt", half(&kernels[..kernels.len() / 2]));
     bench.write("right.txt", half(&kernels[kernels.len() / 2..]));
     let (_, err) = hiosc(&bench, "model.onnx -o three --costs left.txt", 2);
@@ -82,6 +90,42 @@ fn costs_are_measured_merged_and_compiled_with() {
     let (_, err) = hiosc(&bench, "model.onnx -o five --costs broken.txt", 2);
     assert!(err.contains("broken.txt: costs, line ") && err.contains("is not understood"), "{err}");
     assert!(!bench.at("five").exists());
+}
+
+/// Stages are measured as the schedulers ask for them, with or without graphs, and what is measured decides.
+#[test]
+fn stages_are_measured_and_decide() {
+    let Some(bench) = bench() else { return };
+    for refuse in ["", "capture"] {
+        let mut command = bench.command(&["profile", "model.onnx", "-o", "costs.txt", "--quick", "--virtual", "1"]);
+        let output = command.env("HIOSC_VGPU_REFUSE", refuse).output().expect("hiosc starts");
+        assert!(output.status.success(), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(" stages, 0 s left"), "{output:?}");
+    }
+    let costs = read(&bench, "costs.txt");
+    let sum = |line: &str| -> u64 {
+        let time = |kernel: &str| {
+            let line = costs.lines().find(|line| line.starts_with(&format!("kernel {kernel}: "))).expect("a measured kernel");
+            line.rsplit_once(": ").and_then(|(_, cost)| cost.split(' ').next()?.parse::<u64>().ok()).expect("a time")
+        };
+        line["stage ".len()..].split_once(": ").expect("a stage").0.split(" + ").map(time).sum()
+    };
+    // The same table twice, but for the time of all stages: a tenth of what their kernels take alone, and ten times that.
+    let with = |change: &dyn Fn(u64) -> u64| -> String {
+        let line = |line: &str| match line.split_once(": ") {
+            Some((stage, _)) if stage.starts_with("stage ") => format!("{stage}: {} ns\n", change(sum(line)).max(1)),
+            _ => format!("{line}\n"),
+        };
+        costs.lines().map(line).collect()
+    };
+    let grouped = |name: &str, text: String| -> usize {
+        bench.write(name, text);
+        let (schedule, _) = hiosc(&bench, &format!("model.onnx --costs {name} --emit schedule --algorithm ios"), 0);
+        let stages: Vec<&str> = schedule.split("  stage ").skip(1).collect();
+        stages.iter().filter(|stage| stage.matches('%').count() > 1).count()
+    };
+    assert!(grouped("fast.txt", with(&|alone| alone / 10)) > 0, "stages that take no time are taken:\n{costs}");
+    assert_eq!(grouped("slow.txt", with(&|alone| alone * 10)), 0, "stages that take for ever are not:\n{costs}");
 }
 
 #[test]

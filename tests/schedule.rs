@@ -11,8 +11,8 @@ use std::time::Instant;
 use hiosc::cost::Nanos;
 use hiosc::ids::{OpId, TensorId};
 use hiosc::schedule::{
-    Algorithm, Edge, Effort, LinkMode, Memory, Options, Problem, Schedule, Stage, StageCost, Timeline, compare, compare_with, evaluate,
-    lower_bound, lower_bound_ungrouped, parse, schedule_with, to_text, verify,
+    Algorithm, Edge, Effort, LinkMode, Memory, MergeCost, Options, Problem, Schedule, Stage, StageCost, Timeline, compare, compare_with,
+    evaluate, lower_bound, lower_bound_ungrouped, parse, schedule_with, to_text, verify,
 };
 use proptest::prelude::*;
 
@@ -88,7 +88,18 @@ fn build(raw: &Raw, missing: bool) -> Problem {
             edges.push(Edge { tensor: TensorId::new(edges.len() * 7919 % 10_000), producer: order[place], consumers, transfer });
         }
     }
-    let problem = Problem { time, utilisation, edges, links: raw.links, order, gpus, memory: Memory::default(), stages: Vec::new() };
+    let problem = Problem {
+        time,
+        utilisation,
+        edges,
+        links: raw.links,
+        order,
+        gpus,
+        memory: Memory::default(),
+        kinds: Vec::new(),
+        stages: Vec::new(),
+        merges: Vec::new(),
+    };
     problem.check().unwrap();
     problem
 }
@@ -447,25 +458,42 @@ proptest! {
         }
     }
 
-    /// Stages that are known to take less or more than the model says, merged or side by side, and chains in the stages of IOS: all obey the verifier, and `best`
+    /// Stages that are measured to take less or more than the model says, merges, and chains in the stages of IOS: all obey the verifier, and `best`
     /// is at or below all.
     #[test]
     fn known_stages_and_chains(raw in raw(14, 3), factors in prop::collection::vec(20u64..150, 64), max_chain in 1usize..4) {
         let mut problem = build(&raw, false);
         let n = problem.operators() as u32;
+        // Every other operator is of the kind of the one before it.
+        problem.kinds = (0..n).map(|op| op / 2).collect();
+        for op in (1..n as usize).step_by(2) {
+            problem.time[op] = problem.time[op - 1].clone();
+        }
+        let times = |a: u32, b: u32, percent: u64| -> Vec<Nanos> {
+            (0..problem.gpus).map(|g| ((problem.time[a as usize][g] + problem.time[b as usize][g]) * percent / 100).max(1)).collect()
+        };
+        let (mut stages, mut merges) = (Vec::new(), Vec::new());
         for a in 0..n {
             for b in a + 1..n {
                 let pair = [OpId(a), OpId(b)];
                 let linked = |e: &Edge| pair.contains(&e.producer) && e.consumers.iter().any(|c| pair.contains(c));
                 let factor = factors[((a * 31 + b) % 64) as usize];
-                if problem.edges.iter().any(linked) || factor % 3 == 0 {
-                    continue;
+                if factor % 3 == 0 && !problem.edges.iter().any(linked) {
+                    merges.push(MergeCost { operators: pair.to_vec(), times: times(a, b, factor) });
                 }
-                let times = |percent: u64| Some((0..problem.gpus).map(|g| (pair.iter().map(|op| problem.time[op.index()][g]).sum::<u64>() * percent / 100).max(1)).collect());
-                let (concurrent, merged) = if factor % 3 == 1 { (times(factor), None) } else { (None, times(factor)) };
-                problem.stages.push(StageCost { operators: pair.to_vec(), concurrent, merged });
             }
         }
+        for a in 0..n.div_ceil(2) {
+            for b in a..n.div_ceil(2) {
+                let factor = factors[((a * 17 + b) % 64) as usize];
+                // Not on every GPU, and not every stage.
+                let measured = times(2 * a, 2 * b, factor).into_iter().enumerate().map(|(g, t)| ((factor as usize + g) % 3 > 0).then_some(t));
+                if factor % 4 > 0 {
+                    stages.push(StageCost { kinds: vec![a, b], times: measured.collect() });
+                }
+            }
+        }
+        (problem.stages, problem.merges) = (stages, merges);
         problem.check().unwrap();
         let options = Options { max_chain, ..quick(2) };
         let found = compare_with(&problem, &Algorithm::ALL, &options).unwrap();

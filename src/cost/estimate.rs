@@ -32,7 +32,7 @@ use std::collections::BTreeSet;
 
 use super::device::DeviceModel;
 use super::target::Target;
-use super::{CostTable, Nanos, OperatorCost};
+use super::{CostTable, Nanos, OperatorCost, Stages};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Index, OpKind, Operator};
 use crate::ids::{OpId, TensorId};
@@ -95,7 +95,7 @@ pub fn estimate_with(graph: &Graph, target: &Target, mut candidates: impl FnMut(
     if !unsupported.is_empty() {
         return Err(Error::Unsupported(unsupported));
     }
-    Ok(CostTable { source: target.source(), gpus: target.table_gpus(), operators, links: target.links.clone() })
+    Ok(CostTable { source: target.source(), gpus: target.table_gpus(), operators, links: target.links.clone(), stages: Stages::new() })
 }
 
 /// The fastest of `kernels`; ties go to the earlier. `None` if none fits on the device.

@@ -17,6 +17,8 @@ pub use estimate::{Estimate, Work, blocks_per_sm, estimate, estimate_with, faste
 pub use profile::{Conditions, Measured, Profile, kernels_hash};
 pub use target::Target;
 
+use std::collections::BTreeMap;
+
 use crate::ids::{GpuId, OpId};
 use crate::kernel::Kernel;
 
@@ -61,6 +63,9 @@ pub struct TargetGpu {
     pub memory: u64,
 }
 
+/// Measured t(S) on each GPU of kernels that run side by side, by their names: ascending, with repeats, two or more. `None` where it was not measured.
+pub type Stages = BTreeMap<Vec<String>, Vec<Option<Nanos>>>;
+
 /// Costs of one graph on one target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostTable {
@@ -72,6 +77,8 @@ pub struct CostTable {
     pub operators: Vec<Vec<OperatorCost>>,
     /// `links[from][to]`; `None` on the diagonal. Transfers of one ordered pair go one at a time.
     pub links: Vec<Vec<Option<Link>>>,
+    /// Measured t(S) of operators side by side.
+    pub stages: Stages,
 }
 
 impl CostTable {

@@ -6,20 +6,21 @@
 //! measured gpu0: 84 SMs, 1740 MHz, memory 7251 MHz, driver 12.8, kernels 0123456789abcdef
 //! link gpu0 -> gpu1: 3000 ns, 47250000000 bytes/s
 //! kernel conv_n1c3h224w224_...: 12345 ns, busy 0.75, spread 0.01 | 12345 ns, busy 0.75, spread 0.01
+//! stage conv_n1c3h224w224_... + pool_...: 15000 ns | 15000 ns
 //! ```
 //!
 //! The first lines are those of a cost table (`text.rs`). Costs are kept by *kernel*: its name spells out signature and candidate, so that one file serves any model with
-//! these operators; one group a GPU, separated by `|`, `-` where it does not run. GPUs are told apart by what determines their speed, not by their serial numbers: the
+//! these operators; one group a GPU, separated by `|`, `-` where it does not run or was not measured. Stages are kernels that ran side by side. GPUs are told apart by what determines their speed, not by their serial numbers: the
 //! file is good for any machine with the same GPUs in the same order.
 //!
 //! * A file is *stale* if it was measured with other kernel sources: the times are of other code.
 //! * Files *merge* if they are of the same GPUs, drivers and kernels; where both have a figure, the later file counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::text::{gpu_text, link_text, parse_gpu, parse_link};
-use super::{CostTable, Link, Nanos, OperatorCost, TargetGpu};
+use super::text::{gpu_text, link_text, parse_gpu, parse_link, parse_stage, stages_text};
+use super::{CostTable, Link, Nanos, OperatorCost, Stages, TargetGpu};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::OpId;
@@ -64,6 +65,8 @@ pub struct Profile {
     pub links: Vec<Vec<Option<Link>>>,
     /// By kernel name, for each GPU.
     pub kernels: BTreeMap<String, Vec<Option<Measured>>>,
+    /// Kernels side by side.
+    pub stages: Stages,
 }
 
 /// The hash of the kernel sources of this hiosc.
@@ -106,7 +109,7 @@ impl Profile {
             };
             let _ = writeln!(out, "kernel {name}: {}", row.iter().map(cost).collect::<Vec<String>>().join(" | "));
         }
-        out
+        out + &stages_text(&self.stages)
     }
 
     /// Reads the file.
@@ -115,8 +118,14 @@ impl Profile {
     ///
     /// [`Error::Usage`] with the line.
     pub fn parse(text: &str) -> Result<Profile> {
-        let mut profile =
-            Profile { version: String::new(), gpus: Vec::new(), conditions: Vec::new(), links: Vec::new(), kernels: BTreeMap::new() };
+        let mut profile = Profile {
+            version: String::new(),
+            gpus: Vec::new(),
+            conditions: Vec::new(),
+            links: Vec::new(),
+            kernels: BTreeMap::new(),
+            stages: Stages::new(),
+        };
         for (number, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
             let error = || Error::Usage(format!("costs, line {number}: `{line}` is not understood"));
             let count = profile.gpus.len();
@@ -133,6 +142,8 @@ impl Profile {
             } else if line.starts_with("link ") {
                 let (from, to, link) = parse_link(line, count).ok_or_else(error)?;
                 profile.links[from][to] = Some(link);
+            } else if line.starts_with("stage ") {
+                profile.stages.extend([parse_stage(line, count).ok_or_else(error)?]);
             } else {
                 let (name, row) = line.strip_prefix("kernel ").and_then(|rest| rest.split_once(": ")).ok_or_else(error)?;
                 let row: Option<Vec<_>> = row.split(" | ").map(parse_measured).collect();
@@ -200,7 +211,8 @@ impl Profile {
     ///
     /// [`Error::Usage`] if they are of different GPUs, drivers or kernels.
     pub fn merge(&mut self, later: Profile) -> Result<()> {
-        let head = |profile: &Profile| Profile { kernels: BTreeMap::new(), links: Vec::new(), ..profile.clone() }.to_text();
+        let head =
+            |profile: &Profile| Profile { kernels: BTreeMap::new(), links: Vec::new(), stages: Stages::new(), ..profile.clone() }.to_text();
         let (mine, theirs) = (head(self), head(&later));
         if mine != theirs {
             let differs = mine.lines().zip(theirs.lines()).find(|(a, b)| a != b);
@@ -211,13 +223,17 @@ impl Profile {
             let mine = self.kernels.entry(name).or_insert_with(|| vec![None; row.len()]);
             mine.iter_mut().zip(row).for_each(|(mine, theirs)| *mine = theirs.or(*mine));
         }
+        for (kernels, times) in later.stages {
+            let mine = self.stages.entry(kernels).or_insert_with(|| vec![None; times.len()]);
+            mine.iter_mut().zip(times).for_each(|(mine, theirs)| *mine = theirs.or(*mine));
+        }
         for (mine, theirs) in self.links.iter_mut().flatten().zip(later.links.into_iter().flatten()) {
             *mine = theirs.or(*mine);
         }
         Ok(())
     }
 
-    /// The costs of `graph`: for each operator and GPU the fastest of its `candidates` that was measured; ties go to the earlier.
+    /// The costs of `graph`: for each operator and GPU the fastest of its `candidates` that was measured; ties go to the earlier. Of the stages, those of these kernels.
     ///
     /// # Errors
     ///
@@ -249,7 +265,10 @@ impl Profile {
             )));
         }
         let source = format!("measured by hiosc {}", self.version);
-        Ok(CostTable { source, gpus: self.gpus.clone(), operators, links: self.links.clone() })
+        let chosen: BTreeSet<&str> = operators.iter().flatten().map(|cost| cost.kernel.name.as_str()).collect();
+        let mut stages = self.stages.clone();
+        stages.retain(|kernels, _| kernels.iter().all(|kernel| chosen.contains(kernel.as_str())));
+        Ok(CostTable { source, gpus: self.gpus.clone(), operators, links: self.links.clone(), stages })
     }
 }
 
@@ -291,6 +310,7 @@ mod tests {
             conditions: vec![conditions.clone(), conditions],
             links: vec![vec![None, link], vec![link, None]],
             kernels: kernels.iter().map(|&(name, time)| (name.into(), vec![Some(measured(time)), None])).collect(),
+            stages: Stages::from([(vec!["a".into(), "b".into()], vec![None, Some(25)])]),
         }
     }
 
@@ -299,8 +319,16 @@ mod tests {
         let profile = profile(&[("a", 10), ("b", 20)]);
         let text = profile.to_text();
         assert!(Profile::is_one(&text) && text.contains("\nkernel a: 10 ns, busy 0.5, spread 0.01 | -\n"), "{text}");
+        assert!(text.ends_with("\nstage a + b: - | 25 ns\n"), "{text}");
         assert_eq!(Profile::parse(&text).unwrap(), profile);
-        for line in ["kernel a: 10 ns", "kernel a: 0 ns, busy 1, spread 0 | -", "measured gpu2: 1 SMs", "hello"] {
+        for line in [
+            "kernel a: 10 ns",
+            "stage a: 1 ns | -",
+            "stage a + b: 1 ns",
+            "kernel a: 0 ns, busy 1, spread 0 | -",
+            "measured gpu2: 1 SMs",
+            "hello",
+        ] {
             let error = Profile::parse(&format!("{text}{line}\n")).unwrap_err().to_string();
             assert!(error.contains(&format!("`{line}` is not understood")), "{error}");
         }
@@ -309,8 +337,12 @@ mod tests {
     #[test]
     fn tables_merge_if_they_are_of_the_same_gpus() {
         let mut one = profile(&[("a", 10), ("b", 20)]);
-        one.merge(profile(&[("b", 30), ("c", 40)])).unwrap();
-        assert_eq!(one, profile(&[("a", 10), ("b", 30), ("c", 40)]));
+        let mut later = profile(&[("b", 30), ("c", 40)]);
+        later.stages = Stages::from([(vec!["a".into(), "b".into()], vec![Some(26), None])]);
+        one.merge(later).unwrap();
+        let mut both = profile(&[("a", 10), ("b", 30), ("c", 40)]);
+        both.stages = Stages::from([(vec!["a".into(), "b".into()], vec![Some(26), Some(25)])]);
+        assert_eq!(one, both);
         let mut other = profile(&[]);
         other.conditions[1].driver = 12040;
         let error = one.merge(other).unwrap_err().to_string();

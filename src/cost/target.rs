@@ -249,6 +249,7 @@ mod tests {
             gpus: target.table_gpus(),
             operators: Vec::new(),
             links: target.links.clone(),
+            stages: Default::default(),
         };
         let target = Target::new("a40,l4", None, None).unwrap();
         target.check(&table(&target)).unwrap();

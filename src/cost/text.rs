@@ -7,14 +7,16 @@
 //! link gpu0 -> gpu1: 3000 ns, 47250000000 bytes/s
 //! link gpu1 -> gpu0: 3000 ns, 47250000000 bytes/s
 //! %0 "conv1": 12345 ns, busy 0.75, conv_tile_64x64 | 12345 ns, busy 0.75, conv_tile_64x64
+//! stage conv_tile_64x64 + pool: 15000 ns | -
 //! ```
 //!
-//! One line an operator; one group a GPU, separated by `|`: time alone, share of the GPU kept busy, kernel. Reading back needs the graph and its kernels: names
+//! One line an operator; one group a GPU, separated by `|`: time alone, share of the GPU kept busy, kernel. Then the stages whose latency is measured, by their
+//! kernels; `-` where it is not. Reading back needs the graph and its kernels: names
 //! must agree, and a kernel is found among the operator's candidates by its name. Empty lines and lines that begin with `#` may be added.
 
 use std::fmt::Write;
 
-use super::{CostTable, Link, OperatorCost, TargetGpu};
+use super::{CostTable, Link, Nanos, OperatorCost, Stages, TargetGpu};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::OpId;
@@ -34,7 +36,7 @@ impl CostTable {
             let cost = |c: &OperatorCost| format!("{} ns, busy {}, {}", c.time, c.utilisation, c.kernel.name);
             let _ = writeln!(out, "{} {}", operator_text(graph, OpId::new(index)), row.iter().map(cost).collect::<Vec<_>>().join(" | "));
         }
-        out
+        out + &stages_text(&self.stages)
     }
 
     /// The table in `text`, which must be one of `graph`. `candidates` gives the kernels that compute an operator.
@@ -43,7 +45,8 @@ impl CostTable {
     ///
     /// [`Error::Usage`] with the line: the text may come from anybody.
     pub fn parse(text: &str, graph: &Graph, mut candidates: impl FnMut(OpId) -> Result<Vec<Kernel>>) -> Result<CostTable> {
-        let mut table = CostTable { source: String::new(), gpus: Vec::new(), operators: Vec::new(), links: Vec::new() };
+        let mut table =
+            CostTable { source: String::new(), gpus: Vec::new(), operators: Vec::new(), links: Vec::new(), stages: Stages::new() };
         for (number, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
             if line.is_empty() || line.starts_with('#') {
                 continue;
@@ -61,6 +64,9 @@ impl CostTable {
                 let (from, to, link) =
                     parse_link(line, table.gpus.len()).ok_or_else(|| error(format!("`{line}` does not describe a link")))?;
                 table.links[from][to] = Some(link);
+            } else if line.starts_with("stage ") {
+                let stage = parse_stage(line, table.gpus.len()).ok_or_else(|| error(format!("`{line}` does not describe a stage")))?;
+                table.stages.extend([stage]);
             } else if line.starts_with('%') {
                 let op = OpId::new(table.operators.len());
                 if op.index() >= graph.operators.len() {
@@ -142,6 +148,28 @@ pub(super) fn parse_link(line: &str, gpus: usize) -> Option<(usize, usize, Link)
     (from != to && bandwidth.is_finite() && bandwidth >= 1.0).then_some((from, to, Link { latency, bandwidth }))
 }
 
+/// A line a stage.
+pub(super) fn stages_text(stages: &Stages) -> String {
+    let time = |time: &Option<Nanos>| time.map_or("-".into(), |time| format!("{time} ns"));
+    let line = |(kernels, times): (&Vec<String>, &Vec<Option<Nanos>>)| {
+        format!("stage {}: {}\n", kernels.join(" + "), times.iter().map(time).collect::<Vec<_>>().join(" | "))
+    };
+    stages.iter().map(line).collect()
+}
+
+/// `stage a + b: 12345 ns | -`
+pub(super) fn parse_stage(line: &str, gpus: usize) -> Option<(Vec<String>, Vec<Option<Nanos>>)> {
+    let (kernels, times) = line.strip_prefix("stage ")?.split_once(": ")?;
+    let mut kernels: Vec<String> = kernels.split(" + ").map(str::to_string).collect();
+    kernels.sort_unstable();
+    let time = |text: &str| match text.trim() {
+        "-" => Some(None),
+        text => text.strip_suffix(" ns")?.parse().ok().filter(|&t| t > 0).map(Some),
+    };
+    let times: Vec<Option<Nanos>> = times.split('|').map(time).collect::<Option<_>>()?;
+    (kernels.len() > 1 && times.len() == gpus).then_some((kernels, times))
+}
+
 fn parse_cost(text: &str, kernels: &[Kernel]) -> Option<OperatorCost> {
     let mut fields = text.split(", ");
     let time = fields.next()?.strip_suffix(" ns")?.parse().ok().filter(|&t| t > 0)?;
@@ -184,13 +212,15 @@ mod tests {
     #[test]
     fn there_and_back() {
         let graph = graph();
-        let table = estimate_with(&graph, &Target::uniform("a40", 2, "nvlink").unwrap(), kernels).unwrap();
+        let mut table = estimate_with(&graph, &Target::uniform("a40", 2, "nvlink").unwrap(), kernels).unwrap();
+        table.stages.insert(vec!["k1".into(), "k1".into()], vec![Some(7), None]);
         let text = table.to_text(&graph);
         assert!(
             text.starts_with("costs: estimated from device model a40, link nvlink\ngpu0: a40, compute capability 8.6, 48000000000 bytes\n"),
             "{text}"
         );
         assert!(text.contains("\nlink gpu1 -> gpu0: 3000 ns, 47250000000 bytes/s\n%0 \"a | b: \\\"c\\\"\": "), "{text}");
+        assert!(text.ends_with("\nstage k1 + k1: 7 ns | -\n"), "{text}");
         assert_eq!(CostTable::parse(&text, &graph, kernels).unwrap(), table);
     }
 
@@ -212,6 +242,9 @@ mod tests {
                 format!("{gpu}%0 \"z\": 1 ns, busy 1, k1"),
                 "expected: are these the costs of another model, or made with other --no-fuse rules?",
             ),
+            (format!("{gpu}stage k1: 1 ns"), "line 2: `stage k1: 1 ns` does not describe a stage"),
+            (format!("{gpu}stage k1 + k1: 1 ns | 1 ns"), "line 2: `stage k1 + k1: 1 ns | 1 ns` does not describe a stage"),
+            (format!("{gpu}stage k1 + k1: 0 ns"), "does not describe a stage"),
             (format!("{gpu}{name} 0 ns, busy 1, k1"), "line 2: `0 ns, busy 1, k1` is not a cost"),
             (format!("{gpu}{name} 1 ns, busy 2, k1"), "is not a cost"),
             (format!("{gpu}{name} 1 ns, busy 1, k2"), "is not a cost"),

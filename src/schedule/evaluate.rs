@@ -23,18 +23,15 @@ use crate::error::{Error, Result};
 use crate::ids::{GpuId, OpId};
 
 /// t(S), the duration of a stage of independent operators on GPU `gpu`: t(v) of its only operator, or, for several that run concurrently, the published model
-/// `0.5 * sum(w) + 0.5 * max(sum(w * utilisation), max(w))`, rounded half up (w is an operator's time alone), unless the problem knows better
-/// ([`StageCost`](super::StageCost)).
+/// `0.5 * sum(w) + 0.5 * max(sum(w * utilisation), max(w))`, rounded half up (w is an operator's time alone), unless it is measured
+/// ([`StageCost`](super::StageCost)); or, if that is lower, what it takes to run them merged ([`MergeCost`](super::MergeCost)).
 pub fn stage_time(problem: &Problem, gpu: GpuId, operators: &[OpId]) -> Nanos {
     if let [only] = operators {
         return problem.time[only.index()][gpu.index()];
     }
-    let known = problem.stage_cost(operators);
-    let concurrent = match known.and_then(|k| k.concurrent.as_ref()) {
-        Some(measured) => measured[gpu.index()],
-        None => groups_time(problem, gpu, operators.iter().map(std::slice::from_ref)),
-    };
-    known.and_then(|k| k.merged.as_ref()).map_or(concurrent, |merged| merged[gpu.index()].min(concurrent))
+    let modelled = || groups_time(problem, gpu, operators.iter().map(std::slice::from_ref));
+    let concurrent = problem.measured(operators, gpu.index()).unwrap_or_else(modelled);
+    problem.merged(operators, gpu.index()).map_or(concurrent, |merged| merged.min(concurrent))
 }
 
 /// t(S) by the model for *groups* that run concurrently, each of operators that run one after the other: a group counts as one operator, with the sum of its times.
@@ -234,7 +231,7 @@ fn places(problem: &Problem, schedule: &Schedule) -> Result<Vec<Place>> {
 mod tests {
     use super::*;
     use crate::ids::TensorId;
-    use crate::schedule::{Edge, Stage, StageCost};
+    use crate::schedule::{Edge, MergeCost, Stage, StageCost};
 
     /// Operators with one time on all of `gpus`, and edges (producer, consumers, transfer time).
     fn problem(gpus: usize, links: LinkMode, times: &[Nanos], edges: &[(u32, &[u32], Nanos)]) -> Problem {
@@ -253,7 +250,9 @@ mod tests {
             order: (0..times.len()).map(OpId::new).collect(),
             gpus,
             memory: Default::default(),
+            kinds: Vec::new(),
             stages: Vec::new(),
+            merges: Vec::new(),
         }
     }
 
@@ -334,15 +333,15 @@ mod tests {
     #[test]
     fn a_known_stage_is_not_modelled() {
         let mut p = problem(1, LinkMode::Free, &[10, 20, 30], &[]);
-        let stage = |operators: &[u32], concurrent: Option<Nanos>, merged: Option<Nanos>| StageCost {
-            operators: operators.iter().map(|&op| OpId(op)).collect(),
-            concurrent: concurrent.map(|t| vec![t]),
-            merged: merged.map(|t| vec![t]),
-        };
-        p.stages = vec![stage(&[0, 1], Some(27), None), stage(&[0, 2], None, Some(33)), stage(&[1, 2], Some(39), Some(60))];
-        let time = |operators: [u32; 2]| stage_time(&p, GpuId(0), &operators.map(OpId));
-        assert_eq!([time([0, 1]), time([2, 0]), time([1, 2])], [27, 33, 39]);
+        p.stages = [([0, 1], 27), ([1, 2], 39)].map(|(kinds, t)| StageCost { kinds: kinds.to_vec(), times: vec![Some(t)] }).to_vec();
+        p.merges = [([0, 2], 33), ([1, 2], 60)].map(|(ops, t)| MergeCost { operators: ops.map(OpId).to_vec(), times: vec![t] }).to_vec();
+        let time = |p: &Problem, operators: [u32; 2]| stage_time(p, GpuId(0), &operators.map(OpId));
+        assert_eq!([time(&p, [0, 1]), time(&p, [2, 0]), time(&p, [1, 2])], [27, 33, 39]);
         assert_eq!(stage_time(&p, GpuId(0), &[OpId(0), OpId(1), OpId(2)]), 45);
+        // Operators of one kind have their stages in common.
+        (p.kinds, p.merges) = (vec![5, 3, 5], Vec::new());
+        p.stages = [([3, 5], 21), ([5, 5], 31)].map(|(kinds, t)| StageCost { kinds: kinds.to_vec(), times: vec![Some(t)] }).to_vec();
+        assert_eq!([time(&p, [0, 1]), time(&p, [1, 2]), time(&p, [0, 2])], [21, 21, 31]);
     }
 
     #[test]

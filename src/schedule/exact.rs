@@ -52,7 +52,8 @@ pub(super) fn search<'a>(problem: &'a Problem, flat: &'a Flat, gpus: &'a [usize]
 /// Whether GPUs can be renamed without any change.
 fn equal_gpus(problem: &Problem) -> bool {
     let same = |row: &Vec<u64>| row.iter().all(|t| *t == row[0]);
-    let same_stages = problem.stages.iter().all(|s| s.concurrent.iter().chain(&s.merged).all(same));
+    let same_stages =
+        problem.stages.iter().all(|s| s.times.iter().all(|t| *t == s.times[0])) && problem.merges.iter().all(|m| same(&m.times));
     problem.time.iter().all(same)
         && same_stages
         && same(&problem.memory.room)

@@ -15,7 +15,8 @@
 //!   after a few stages.
 
 use super::improve::Draw;
-use super::{LinkMode, Problem, Schedule, Stage, StageCost};
+use super::known::{Known, share_known_stages};
+use super::{LinkMode, Problem, Schedule, Stage};
 use crate::cost::Nanos;
 use crate::ids::OpId;
 
@@ -58,8 +59,8 @@ pub(super) struct Flat {
     flow_readers: Vec<Vec<u32>>,
     /// Place of each operator in the problem's order.
     position: Vec<u32>,
-    /// Stages whose latency is known, if stages of several operators will be asked about.
-    stages: Vec<StageCost>,
+    /// What is measured of stages, and what merges are worth, if stages of several operators will be asked about.
+    known: Known,
 }
 
 impl Flat {
@@ -91,9 +92,10 @@ impl Flat {
         let utilisation: Vec<f64> = problem.utilisation.concat();
         let least = |(&t, &u): (&Nanos, &f64)| if grouped { (0.5 * t as f64 * (1.0 + u)).floor() as Nanos } else { t };
         let mut work: Vec<Nanos> = time.iter().zip(&utilisation).map(least).collect();
-        let stages = if grouped { problem.stages.clone() } else { Vec::new() };
         let mut shortest = time.clone();
-        share_known_stages(&stages, gpus, &time, &mut work, &mut shortest);
+        if grouped {
+            share_known_stages(problem, &time, &mut work, &mut shortest);
+        }
         let mut tail = vec![0; operators];
         for op in problem.order.iter().rev().map(|op| op.index()) {
             let least = |next: usize| shortest[next * gpus..(next + 1) * gpus].iter().min().copied().unwrap_or(0);
@@ -118,7 +120,7 @@ impl Flat {
             flows: flows.concat(),
             flow_readers: problem.edges.iter().map(|e| e.consumers.iter().map(|c| c.0).collect()).collect(),
             position: problem.positions().into_iter().map(|p| p as u32).collect(),
-            stages,
+            known: if grouped { Known::new(problem) } else { Known::default() },
         }
     }
 
@@ -168,34 +170,11 @@ impl Flat {
             longest = longest.max(time);
         }
         let modelled = (0.5 * sum + 0.5 * f64::max(busy, longest) + 0.5).floor() as Nanos;
-        if self.stages.is_empty() { modelled } else { self.known_stage_time(gpu, members, modelled) }
-    }
-
-    fn known_stage_time(&self, gpu: usize, members: &[u32], modelled: Nanos) -> Nanos {
-        let mut sorted: Vec<OpId> = members.iter().map(|&op| OpId(op)).collect();
-        sorted.sort_unstable();
-        let Ok(at) = self.stages.binary_search_by(|stage| stage.operators.cmp(&sorted)) else { return modelled };
-        let StageCost { concurrent, merged, .. } = &self.stages[at];
-        let concurrent = concurrent.as_ref().map_or(modelled, |times| times[gpu]);
-        merged.as_ref().map_or(concurrent, |times| times[gpu].min(concurrent))
-    }
-}
-
-/// A stage whose latency is known may be shorter than the model thinks possible: its operators share it in proportion to their times alone, and are done
-/// no sooner.
-fn share_known_stages(stages: &[StageCost], gpus: usize, time: &[Nanos], work: &mut [Nanos], shortest: &mut [Nanos]) {
-    for stage in stages {
-        for times in stage.concurrent.iter().chain(&stage.merged) {
-            for (gpu, &known) in times.iter().enumerate() {
-                let places = || stage.operators.iter().map(move |op| op.index() * gpus + gpu);
-                let alone: Nanos = places().map(|at| time[at]).sum();
-                for at in places() {
-                    let share = (u128::from(known) * u128::from(time[at]) / u128::from(alone)) as Nanos;
-                    work[at] = work[at].min(share);
-                    shortest[at] = shortest[at].min(known);
-                }
-            }
+        if self.known.is_empty() {
+            return modelled;
         }
+        let concurrent = self.known.measured(gpu, members).unwrap_or(modelled);
+        self.known.merged(gpu, members).map_or(concurrent, |merged| merged.min(concurrent))
     }
 }
 

@@ -8,7 +8,7 @@
 //!
 //! * A stage consists of *groups*: operators of it that depend on each other, which run one after the other. Groups run concurrently. The pruning parameters: r is the most
 //!   operators in a group, s the most groups in a stage. With r = 1, the default, an ending is a set of operators of S without readers in S.
-//! * Both *strategies*: a stage runs its groups concurrently, or, where the problem says what that costs ([`StageCost::merged`](super::StageCost)), merges its operators
+//! * Both *strategies*: a stage runs its groups concurrently, or, where the problem says what that costs ([`MergeCost`](super::MergeCost)), merges its operators
 //!   into one. t(E) is the lower of the two.
 //!
 //! ## Differences from the paper
@@ -193,7 +193,7 @@ pub(super) fn greedy(problem: &Problem, max_stage: usize) -> Result<Schedule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::{LinkMode, StageCost, evaluate, verify};
+    use crate::schedule::{LinkMode, MergeCost, evaluate, verify};
 
     /// Four independent operators, two long and two short, utilisation 0.1: a pair costs 0.5 * sum + 0.5 * longest.
     #[test]
@@ -227,10 +227,10 @@ mod tests {
         let mut problem = Problem::from_dag_text("3\n0 1 1\n1 4 0.5\n2 4 0.5\n2\n0 1 1\n0 2 1\n", 1, LinkMode::Free).unwrap();
         let latency = |problem: &Problem| evaluate(problem, &ios(problem, Pruning { r: 1, s: 2 }).unwrap().schedule).unwrap().latency;
         assert_eq!(latency(&problem), 7_000_000);
-        let merged = |time| StageCost { operators: vec![OpId(1), OpId(2)], concurrent: None, merged: Some(vec![time]) };
-        problem.stages = vec![merged(5_000_000)];
+        let merged = |time| MergeCost { operators: vec![OpId(1), OpId(2)], times: vec![time] };
+        problem.merges = vec![merged(5_000_000)];
         assert_eq!(latency(&problem), 6_000_000);
-        problem.stages = vec![merged(6_500_000)];
+        problem.merges = vec![merged(6_500_000)];
         assert_eq!(latency(&problem), 7_000_000);
     }
 

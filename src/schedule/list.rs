@@ -399,7 +399,9 @@ mod tests {
             order,
             gpus,
             memory: Default::default(),
+            kinds: Vec::new(),
             stages: Vec::new(),
+            merges: Vec::new(),
         }
     }
 

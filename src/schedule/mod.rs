@@ -26,6 +26,7 @@ mod flat;
 mod heft;
 mod improve;
 mod ios;
+mod known;
 mod list;
 mod longest_path;
 mod memory;
@@ -100,20 +101,30 @@ pub struct Problem {
     pub gpus: usize,
     /// The weights that operators need where they run, and the room for them.
     pub memory: Memory,
-    /// Stages whose latency is known better than the model says, by ascending operators.
+    /// `kinds[op]`: operators of one kind run the same kernels, and cost the same in any stage. Empty: each operator is a kind of its own, its id.
+    pub kinds: Vec<u32>,
+    /// Stages whose latency is measured, by ascending kinds. A stage that is not here takes what the model says.
     pub stages: Vec<StageCost>,
+    /// Sets of operators that may be merged into one, by ascending operators.
+    pub merges: Vec<MergeCost>,
 }
 
-/// What is known about one stage of several operators: t(S) is the lower of the two strategies of IOS.
+/// IOS's first strategy, *concurrent execution*: t(S) of independent operators side by side, measured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageCost {
-    /// Its operators: ascending, no repeats, at least two, independent of each other.
+    /// The kinds of its operators: ascending, with repeats, at least two.
+    pub kinds: Vec<u32>,
+    /// t(S) on each GPU; `None` where it was not measured.
+    pub times: Vec<Option<Nanos>>,
+}
+
+/// IOS's second strategy, *operator merge*: t(S) of operators that are merged into one, which is the stage's if it is lower than that of running them side by side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MergeCost {
+    /// Operators: ascending, no repeats, at least two, independent of each other.
     pub operators: Vec<OpId>,
-    /// *Concurrent execution*: t(S) side by side on each GPU, measured. `None`: as the model says.
-    pub concurrent: Option<Vec<Nanos>>,
-    /// *Operator merge*: the time on each GPU of one operator that computes what all of them compute, and of taking its result apart. `None`: they cannot be
-    /// merged.
-    pub merged: Option<Vec<Nanos>>,
+    /// On each GPU, the time of one operator that computes what all of them compute, and of taking its result apart.
+    pub times: Vec<Nanos>,
 }
 
 /// One copy of one tensor between two GPUs, as the evaluator timed it.

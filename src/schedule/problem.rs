@@ -8,13 +8,13 @@
 //!    order in which their tensors become ready" would not be an order any more.) A transfer may take no time;
 //! 3. utilisations are in (0, 1];
 //! 4. [`Problem::order`] is a topological order of all operators, so there is no cycle;
-//! 5. memory and known stages are of the same operators and GPUs; no known stage holds a dependency;
+//! 5. memory, kinds, measured stages and merges are of the same operators and GPUs; operators of one kind take the same time; no merge holds a dependency;
 //! 6. the sum of all times, each taken at its worst, is below 2^62 ns: no sum of times overflows.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
-use super::{Edge, LinkMode, Memory, Problem, StageCost};
+use super::{Edge, LinkMode, Memory, MergeCost, Problem, StageCost};
 use crate::cost::{CostTable, Nanos};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Origin};
@@ -58,6 +58,7 @@ impl Problem {
             let transfer = costs.links.iter().map(|row| row.iter().map(|link| link.map(|l| l.time(bytes))).collect()).collect();
             edges.push(Edge { tensor, producer, consumers, transfer });
         }
+        let kinds = kinds(costs);
         let problem = Problem {
             time: costs.operators.iter().map(|row| row.iter().map(|c| c.time).collect()).collect(),
             utilisation: costs.operators.iter().map(|row| row.iter().map(|c| c.utilisation).collect()).collect(),
@@ -66,7 +67,9 @@ impl Problem {
             order,
             gpus,
             memory: weights(graph, costs),
-            stages: Vec::new(),
+            stages: measured_stages(costs, &kinds),
+            kinds,
+            merges: Vec::new(),
         };
         problem.check()?;
         Ok(problem)
@@ -129,7 +132,9 @@ impl Problem {
             order,
             gpus,
             memory: Memory::default(),
+            kinds: Vec::new(),
             stages: Vec::new(),
+            merges: Vec::new(),
         };
         problem.check()?;
         Ok(problem)
@@ -155,14 +160,36 @@ impl Problem {
         (0..self.gpus).map(|gpu| self.time.iter().map(|row| row[gpu]).sum()).min().unwrap_or(0)
     }
 
-    /// What is known about the stage of these operators, in any order.
-    pub(super) fn stage_cost(&self, operators: &[OpId]) -> Option<&StageCost> {
+    /// All operators, by id.
+    pub(super) fn ids(&self) -> impl Iterator<Item = OpId> + use<> {
+        (0..self.operators()).map(OpId::new)
+    }
+
+    /// The kind of an operator.
+    pub(super) fn kind(&self, op: OpId) -> u32 {
+        self.kinds.get(op.index()).map_or(op.0, |&kind| kind)
+    }
+
+    /// The measured t(S) of independent operators side by side, in any order.
+    pub(super) fn measured(&self, operators: &[OpId], gpu: usize) -> Option<Nanos> {
         if self.stages.is_empty() {
+            return None;
+        }
+        let mut kinds: Vec<u32> = operators.iter().map(|&op| self.kind(op)).collect();
+        kinds.sort_unstable();
+        let at = self.stages.binary_search_by(|stage| stage.kinds.cmp(&kinds)).ok()?;
+        self.stages[at].times[gpu]
+    }
+
+    /// The time of these operators, in any order, merged into one; `None` if they cannot be.
+    pub(super) fn merged(&self, operators: &[OpId], gpu: usize) -> Option<Nanos> {
+        if self.merges.is_empty() {
             return None;
         }
         let mut sorted = operators.to_vec();
         sorted.sort_unstable();
-        self.stages.binary_search_by(|stage| stage.operators.cmp(&sorted)).ok().map(|at| &self.stages[at])
+        let at = self.merges.binary_search_by(|merge| merge.operators.cmp(&sorted)).ok()?;
+        Some(self.merges[at].times[gpu])
     }
 
     /// `position[op]`: the place of each operator in [`Problem::order`].
@@ -226,12 +253,12 @@ impl Problem {
         if tensors.windows(2).any(|w| w[0] == w[1]) {
             return fail("a tensor has two edges".into());
         }
-        let stage_times = self.stages.iter().flat_map(|s| s.concurrent.iter().chain(&s.merged)).flatten();
+        let stage_times = self.stages.iter().flat_map(|s| s.times.iter().flatten()).chain(self.merges.iter().flat_map(|m| &m.times));
         total += u128::from(stage_times.copied().max().unwrap_or(0)) * operators as u128;
         if total >= MAX_TOTAL {
             return fail("the times add up to more than 2^62 ns".into());
         }
-        self.check_memory().and_then(|()| self.check_stages()).or_else(fail)
+        self.check_memory().and_then(|()| self.check_stages()).and_then(|()| self.check_merges()).or_else(fail)
     }
 
     fn check_memory(&self) -> Result<(), String> {
@@ -252,24 +279,93 @@ impl Problem {
     }
 
     fn check_stages(&self) -> Result<(), String> {
-        if !self.stages.is_sorted_by(|a, b| a.operators < b.operators) {
-            return Err("the known stages are not ascending".into());
+        if !self.kinds.is_empty() {
+            if self.kinds.len() != self.operators() {
+                return Err(format!("kinds of {} operators", self.kinds.len()));
+            }
+            // Operators of one kind have the same times.
+            let mut first = BTreeMap::new();
+            for (op, &kind) in self.kinds.iter().enumerate() {
+                let other = *first.entry(kind).or_insert(op);
+                if self.time[op] != self.time[other] {
+                    return Err(format!("operators {other} and {op} are of one kind, but take different times"));
+                }
+            }
         }
-        for StageCost { operators, concurrent, merged } in &self.stages {
-            let ascending = operators.is_sorted_by(|a, b| a < b) && operators.last().is_some_and(|op| op.index() < self.operators());
-            if operators.len() < 2 || !ascending {
-                return Err(format!("the operators of the known stage {operators:?} are not two or more, ascending, of the graph"));
+        if !self.stages.is_sorted_by(|a, b| a.kinds < b.kinds) {
+            return Err("the measured stages are not ascending".into());
+        }
+        for StageCost { kinds, times } in &self.stages {
+            if kinds.len() < 2 || !kinds.is_sorted() {
+                return Err(format!("the kinds of the measured stage {kinds:?} are not two or more, ascending"));
             }
-            if concurrent.iter().chain(merged).any(|times| times.len() != self.gpus || times.contains(&0)) {
-                return Err(format!("the known stage {operators:?} does not have one time a GPU, or takes none"));
-            }
-            let inside = |op: &OpId| operators.binary_search(op).is_ok();
-            if self.edges.iter().any(|e| inside(&e.producer) && e.consumers.iter().any(inside)) {
-                return Err(format!("an operator of the known stage {operators:?} depends on another"));
+            if times.len() != self.gpus || times.contains(&Some(0)) {
+                return Err(format!("the measured stage {kinds:?} does not have one time a GPU, or takes none"));
             }
         }
         Ok(())
     }
+
+    fn check_merges(&self) -> Result<(), String> {
+        if !self.merges.is_sorted_by(|a, b| a.operators < b.operators) {
+            return Err("the merges are not ascending".into());
+        }
+        for MergeCost { operators, times } in &self.merges {
+            let ascending = operators.is_sorted_by(|a, b| a < b) && operators.last().is_some_and(|op| op.index() < self.operators());
+            if operators.len() < 2 || !ascending {
+                return Err(format!("the operators of the merge {operators:?} are not two or more, ascending, of the graph"));
+            }
+            if times.len() != self.gpus || times.contains(&0) {
+                return Err(format!("the merge {operators:?} does not have one time a GPU, or takes none"));
+            }
+            let inside = |op: &OpId| operators.binary_search(op).is_ok();
+            if self.edges.iter().any(|e| inside(&e.producer) && e.consumers.iter().any(inside)) {
+                return Err(format!("an operator of the merge {operators:?} depends on another"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The kind of each operator: those that run the same kernel in the same time on each GPU are of one kind, numbered as they first occur.
+fn kinds(costs: &CostTable) -> Vec<u32> {
+    let mut numbers: BTreeMap<Vec<(&str, Nanos)>, u32> = BTreeMap::new();
+    let kind = |row| {
+        let next = numbers.len() as u32;
+        *numbers.entry(row).or_insert(next)
+    };
+    costs.operators.iter().map(|row| row.iter().map(|cost| (cost.kernel.name.as_str(), cost.time)).collect()).map(kind).collect()
+}
+
+/// The measured stages, by kinds instead of kernels: a stage of some kernels on a GPU is one of all kinds that run these kernels there.
+fn measured_stages(costs: &CostTable, kinds: &[u32]) -> Vec<StageCost> {
+    let gpus = costs.gpus.len();
+    // `running[gpu]`: the kinds that run each kernel there.
+    let mut running: Vec<BTreeMap<&str, BTreeSet<u32>>> = vec![BTreeMap::new(); gpus];
+    for (row, &kind) in costs.operators.iter().zip(kinds) {
+        for (running, cost) in running.iter_mut().zip(row) {
+            running.entry(cost.kernel.name.as_str()).or_default().insert(kind);
+        }
+    }
+    let mut stages: BTreeMap<Vec<u32>, Vec<Option<Nanos>>> = BTreeMap::new();
+    for (kernels, times) in &costs.stages {
+        for (gpu, time) in times.iter().enumerate().filter(|(_, time)| time.is_some()) {
+            let mut sets: BTreeSet<Vec<u32>> = BTreeSet::from([Vec::new()]);
+            for kernel in kernels {
+                let with = |set: &Vec<u32>, &kind: &u32| {
+                    let mut set = set.clone();
+                    set.insert(set.partition_point(|&k| k < kind), kind);
+                    set
+                };
+                let of_kernel = running[gpu].get(kernel.as_str());
+                sets = sets.iter().flat_map(|set| of_kernel.into_iter().flatten().map(move |kind| with(set, kind))).collect();
+            }
+            for set in sets {
+                stages.entry(set).or_insert_with(|| vec![None; gpus])[gpu] = *time;
+            }
+        }
+    }
+    stages.into_iter().map(|(kinds, times)| StageCost { kinds, times }).collect()
 }
 
 /// The constants that operators read, and the memory of each GPU as room for them. A constant takes whole blocks of 256 bytes, as plans place them.
@@ -529,7 +625,24 @@ mod tests {
             gpus: vec![TargetGpu { device: "a40".into(), compute_capability: (8, 6), memory: 1 }; 2],
             operators: vec![vec![OperatorCost { time: 5, utilisation: 0.5, kernel }; 2]; operators],
             links: vec![vec![None, link], vec![link, None]],
+            stages: Default::default(),
         }
+    }
+
+    /// Operators 0 and 1 run kernel `k`, 2 runs `l` on the second GPU only: what is measured of `k + k` and `k + l` is known of each set of operators that runs these.
+    #[test]
+    fn measured_stages_are_known_by_kind() {
+        let mut costs = costs(3);
+        costs.operators[2][1].kernel.name = "l".into();
+        let names = |a: &str, b: &str| vec![a.to_string(), b.to_string()];
+        costs.stages =
+            [(names("k", "k"), vec![Some(7), Some(8)]), (names("k", "l"), vec![None, Some(9)]), (names("l", "x"), vec![Some(1); 2])].into();
+        let p = Problem::new(&graph_with_a_view(), &costs, LinkMode::Serial).unwrap();
+        assert_eq!(p.kinds, [0, 0, 1]);
+        let stage = |kinds: [u32; 2], times: [Option<Nanos>; 2]| StageCost { kinds: kinds.to_vec(), times: times.to_vec() };
+        assert_eq!(p.stages, [stage([0, 0], [Some(7), Some(8)]), stage([0, 1], [Some(7), Some(9)]), stage([1, 1], [Some(7), None])]);
+        assert_eq!(p.measured(&[OpId(2), OpId(1)], 1), Some(9));
+        assert_eq!(p.measured(&[OpId(2), OpId(1), OpId(0)], 1), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{LinkMode, Problem, Schedule, StageTime, Timeline, Transfer};
+use super::{LinkMode, MergeCost, Problem, Schedule, StageCost, StageTime, Timeline, Transfer};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
 use crate::ids::{GpuId, OpId, TensorId};
@@ -265,15 +265,21 @@ impl Judge<'_> {
             return alone[0];
         }
         let set: BTreeSet<OpId> = operators.iter().copied().collect();
-        let mut modelled = None;
-        for stage in self.problem.stages.iter().filter(|s| s.operators.iter().copied().collect::<BTreeSet<_>>() == set) {
-            if let Some(merged) = &stage.merged {
-                let apart = stage.concurrent.as_ref().map_or_else(|| self.modelled(gpu, operators, &alone), |times| times[gpu]);
-                return apart.min(merged[gpu]);
+        let depends = self.problem.edges.iter().any(|e| set.contains(&e.producer) && e.consumers.iter().any(|c| set.contains(c)));
+        let mut shortest = None;
+        if !depends {
+            // How often each kind occurs.
+            let mut kinds: BTreeMap<u32, usize> = BTreeMap::new();
+            set.iter().for_each(|op| *kinds.entry(self.problem.kinds.get(op.index()).map_or(op.0, |&k| k)).or_default() += 1);
+            for StageCost { kinds: of, times } in &self.problem.stages {
+                if of.len() == set.len() && kinds.iter().all(|(kind, &count)| of.iter().filter(|&k| k == kind).count() == count) {
+                    shortest = times[gpu];
+                }
             }
-            modelled = stage.concurrent.as_ref().map(|times| times[gpu]);
         }
-        modelled.unwrap_or_else(|| self.modelled(gpu, operators, &alone))
+        let apart = shortest.unwrap_or_else(|| self.modelled(gpu, operators, &alone));
+        let merged = self.problem.merges.iter().filter(|m| m.operators.iter().copied().collect::<BTreeSet<_>>() == set);
+        merged.map(|m| m.times[gpu]).fold(apart, Nanos::min)
     }
 
     fn modelled(&self, gpu: usize, operators: &[OpId], alone: &[Nanos]) -> Nanos {
@@ -336,17 +342,29 @@ pub fn lower_bound(problem: &Problem) -> Nanos {
         work.push(times.iter().zip(utilisations).map(|(&t, u)| (0.5 * t as f64 * (1.0 + u)).floor() as Nanos).collect());
     }
     let mut shortest = problem.time.clone();
-    for stage in &problem.stages {
-        for times in stage.concurrent.iter().chain(&stage.merged) {
-            for (gpu, &t) in times.iter().enumerate() {
-                let alone: Nanos = stage.operators.iter().map(|op| problem.time[op.index()][gpu]).sum();
-                for op in stage.operators.iter().map(|op| op.index()) {
-                    let share = (u128::from(t) * u128::from(problem.time[op][gpu]) / u128::from(alone)) as Nanos;
-                    work[op][gpu] = work[op][gpu].min(share);
-                    shortest[op][gpu] = shortest[op][gpu].min(t);
-                }
-            }
+    let mut share = |gpu: usize, stage: &[usize], mates: &[Vec<usize>], t: Nanos| {
+        let alone: Nanos = stage.iter().map(|&op| problem.time[op][gpu]).sum();
+        for &op in stage.iter().flat_map(|&op| &mates[op]) {
+            let share = (u128::from(t) * u128::from(problem.time[op][gpu]) / u128::from(alone)) as Nanos;
+            work[op][gpu] = work[op][gpu].min(share);
+            shortest[op][gpu] = shortest[op][gpu].min(t);
         }
+    };
+    // Operators of one kind have the same time, so any of them stands for all.
+    let itself: Vec<Vec<usize>> = (0..problem.operators()).map(|op| vec![op]).collect();
+    let kind = |op: usize| problem.kinds.get(op).map_or(op as u32, |&k| k);
+    let mut of_kind: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    (0..problem.operators()).for_each(|op| of_kind.entry(kind(op)).or_default().push(op));
+    let mates: Vec<Vec<usize>> = (0..problem.operators()).map(|op| of_kind[&kind(op)].clone()).collect();
+    for StageCost { kinds, times } in &problem.stages {
+        let stage: Vec<usize> = kinds.iter().filter_map(|kind| of_kind.get(kind)).map(|ops| ops[0]).collect();
+        if stage.len() == kinds.len() {
+            times.iter().enumerate().filter_map(|(gpu, t)| Some((gpu, (*t)?))).for_each(|(gpu, t)| share(gpu, &stage, &mates, t));
+        }
+    }
+    for MergeCost { operators, times } in &problem.merges {
+        let stage: Vec<usize> = operators.iter().map(|op| op.index()).collect();
+        times.iter().enumerate().for_each(|(gpu, &t)| share(gpu, &stage, &itself, t));
     }
     critical_path(problem, &shortest).max(even_share(problem, |op, gpu| work[op][gpu]))
 }

@@ -65,7 +65,7 @@ pub fn costs(gpus: usize) -> CostTable {
     let gpu = TargetGpu { device: "test".into(), compute_capability: (8, 6), memory: 1 << 40 };
     let link = |from: usize, to: usize| (from != to).then_some(Link { latency: 1, bandwidth: 1e9 });
     let links = (0..gpus).map(|from| (0..gpus).map(|to| link(from, to)).collect()).collect();
-    CostTable { source: "test".into(), gpus: vec![gpu; gpus], operators: Vec::new(), links }
+    CostTable { source: "test".into(), gpus: vec![gpu; gpus], operators: Vec::new(), links, stages: Default::default() }
 }
 
 pub fn tensor(graph: &mut Graph, name: &str, shape: [usize; 2], origin: Origin) -> TensorId {

@@ -15,7 +15,7 @@ use super::error::Result;
 use super::memory::{Doing, describe};
 
 /// A captured inference.
-pub(super) struct Graph {
+pub struct Graph {
     graph: CudaGraph,
     nodes: usize,
 }
@@ -26,7 +26,7 @@ unsafe impl Send for Graph {}
 
 impl Graph {
     /// Captures what `enqueue` issues; all of it must fork from `origin` and join it again. On failure, says why; no stream is left in capture.
-    pub(super) fn capture(origin: &Arc<CudaStream>, enqueue: impl FnOnce() -> Result<()>) -> std::result::Result<Graph, String> {
+    pub fn capture(origin: &Arc<CudaStream>, enqueue: impl FnOnce() -> Result<()>) -> std::result::Result<Graph, String> {
         let refused = |call: &str, error| format!("the CUDA driver refused to {call}: {}", describe(error));
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         origin.begin_capture(mode).map_err(|error| refused("begin a capture", error))?;
@@ -44,7 +44,7 @@ impl Graph {
     }
 
     /// Enqueues one inference on the stream that it was captured from.
-    pub(super) fn launch(&self) -> Result<()> {
+    pub fn launch(&self) -> Result<()> {
         self.graph.launch().doing(|| "launch the graph of an inference".into())
     }
 

@@ -41,6 +41,7 @@ pub use dtype::{DType, Element, bytes, f16_to_f32, f32_to_f16};
 pub use error::{Error, Result};
 pub use exec::Exec;
 pub use gate::{BEHIND_A_GATE, Gate};
+pub use graph::Graph;
 pub use layout::{Area, Compile, Event, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Stream, StreamLayout};
 pub use options::Options;
 pub use resident::DevicePointer;

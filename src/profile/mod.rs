@@ -1,0 +1,212 @@
+//! Measuring what the operators of a model cost on the GPUs of this machine, and what transfers between them cost.
+//!
+//! **In**: graphs, GPUs. **Out**: a [`Profile`](crate::cost::Profile). On virtual GPUs all paths are real and all times meaningless.
+//!
+//! 1. GPUs of one kind (name, multiprocessors, memory, clocks, driver) are measured once.
+//! 2. Every *distinct* kernel is measured once: all candidates of all operators, by name. Candidates of one operator take turns, round by round, so that a clock that falls
+//!    meets them alike.
+//! 3. A round enqueues several launches behind a [gate](crate::run::runtime::Gate) and takes the time between two events around them: launching from the host does
+//!    not count, the gap between kernels does. The first round warms up; of the others the median counts, and the distance of the quartiles is recorded.
+//! 4. Each launch uses another copy of its inputs, weights and output, in turn, over twice the memory that the L2 cache holds: in a model the cache has seen
+//!    other operators before this one.
+//! 5. Transfers are measured by the runtime (`run/runtime/links.rs`), over sizes, and checked with data.
+//! 6. *Stages* are measured when the schedulers ask for them: see `stages.rs`.
+//!
+//! The share of the GPU that a kernel keeps busy is estimated: no event measures it. It counts only for stages that are not measured.
+
+mod gpu;
+mod pool;
+mod stages;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use cudarc::driver::sys::CUdevice_attribute as Attribute;
+use cudarc::driver::{CudaContext, DriverError};
+
+use crate::cost::{self, Conditions, Link, Measured, Profile, Stages, TargetGpu, Work, kernels_hash};
+use crate::error::{Error, Result};
+use crate::graph::{DType, Graph};
+use crate::ids::OpId;
+use crate::kernel::{self, Kernel};
+use crate::run::runtime::links;
+use crate::schedule;
+use gpu::Gpu;
+
+/// How to measure.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The machine's GPUs; by default all of them.
+    pub gpus: Option<Vec<usize>>,
+    /// Fewer rounds and shorter ones.
+    pub quick: bool,
+    /// What the schedulers may do that ask for stages.
+    pub schedule: schedule::Options,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being measured.
+    pub what: &'static str,
+    /// How many of them are measured.
+    pub done: usize,
+    /// Of how many, as far as is known.
+    pub of: usize,
+    /// Time left, by the pace so far.
+    pub left: Duration,
+}
+
+/// The GPUs of this machine; none without a driver.
+pub fn present() -> Result<Vec<(TargetGpu, Conditions)>> {
+    // SAFETY: only asks whether the library can be opened; cudarc panics without it.
+    if !unsafe { cudarc::driver::sys::is_culib_present() } {
+        return Ok(Vec::new());
+    }
+    let count = match CudaContext::device_count() {
+        Ok(count) => count.max(0) as usize,
+        // A driver without a GPU says so, or that it cannot be initialised.
+        Err(_) => 0,
+    };
+    (0..count).map(describe).collect()
+}
+
+fn describe(ordinal: usize) -> Result<(TargetGpu, Conditions)> {
+    let context = CudaContext::new(ordinal).map_err(device)?;
+    let attribute = |which| context.attribute(which).map_err(device);
+    let (major, minor) = context.compute_capability().map_err(device)?;
+    let mut driver = 0;
+    // SAFETY: writes one integer.
+    unsafe { cudarc::driver::sys::cuDriverGetVersion(&mut driver) }.result().map_err(device)?;
+    let name = context.name().map_err(device)?;
+    let gpu = TargetGpu {
+        device: name.replace([',', '\n'], " "),
+        compute_capability: (major as u32, minor as u32),
+        memory: context.total_mem().map_err(device)? as u64,
+    };
+    let conditions = Conditions {
+        sms: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)? as u32,
+        clock: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)? as u32 / 1000,
+        memory_clock: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)? as u32 / 1000,
+        driver,
+        kernels: kernels_hash(),
+    };
+    Ok((gpu, conditions))
+}
+
+fn device(error: DriverError) -> Error {
+    Error::Device(format!("measuring: {error}"))
+}
+
+/// Measures all operators of `graphs`.
+///
+/// # Errors
+///
+/// [`Error::Device`] where there is no such GPU or it fails; [`Error::Tool`] without NVRTC.
+pub fn profile(graphs: &[&Graph], options: &Options, progress: &mut dyn FnMut(Progress)) -> Result<Profile> {
+    let all = present()?;
+    if all.is_empty() {
+        return Err(Error::Device("there is no GPU to measure: run this where one is, or name a device model with --device".into()));
+    }
+    let ordinals = options.gpus.clone().unwrap_or_else(|| (0..all.len()).collect());
+    if let Some(gpu) = ordinals.iter().find(|&&gpu| gpu >= all.len()) {
+        return Err(Error::Usage(format!("GPU {gpu}: the machine has {}, counted from 0", all.len())));
+    }
+    let groups = groups(graphs)?;
+    let mut kinds: Vec<usize> = Vec::new();
+    for &ordinal in &ordinals {
+        if !kinds.iter().any(|&kind| all[kind] == all[ordinal]) {
+            kinds.push(ordinal);
+        }
+    }
+    let mut clock = Clock::new("operators", groups.len() * kinds.len(), progress);
+    let (mut machines, mut measured) = (Vec::new(), Vec::new());
+    for &kind in &kinds {
+        let mut gpu = Gpu::new(kind, &all[kind], &groups, options)?;
+        measured.push(gpu.operators(&groups, &mut clock)?);
+        machines.push(gpu);
+    }
+    let kind_of: Vec<usize> = ordinals.iter().map(|&o| kinds.iter().position(|&kind| all[kind] == all[o]).unwrap_or(0)).collect();
+    let mut kernels: BTreeMap<String, Vec<Option<Measured>>> = BTreeMap::new();
+    for name in measured.iter().flat_map(|of_kind| of_kind.keys()) {
+        kernels.insert(name.clone(), kind_of.iter().map(|&kind| measured[kind].get(name).copied()).collect());
+    }
+    let mut links = vec![vec![None; ordinals.len()]; ordinals.len()];
+    let rounds = if options.quick { 3 } else { 11 };
+    for report in links::measure(&ordinals, rounds).map_err(crate::run::device)? {
+        let place = |gpu: usize| ordinals.iter().position(|&o| o == gpu).unwrap_or(0);
+        links[place(report.from)][place(report.to)] = Some(Link { latency: report.latency, bandwidth: report.bandwidth.max(1.0).round() });
+    }
+    let (gpus, conditions) = ordinals.iter().map(|&ordinal| all[ordinal].clone()).unzip();
+    let mut profile = Profile { version: env!("CARGO_PKG_VERSION").into(), gpus, conditions, links, kernels, stages: Stages::new() };
+    let machines = stages::Machines { gpus: machines, kind_of };
+    stages::measure(&mut profile, graphs, machines, &options.schedule, clock.progress)?;
+    Ok(profile)
+}
+
+/// All kernels that could compute an operator of `graphs`, each once.
+pub fn kernels(graphs: &[&Graph]) -> Result<Vec<Kernel>> {
+    Ok(groups(graphs)?.into_iter().flat_map(|group| group.candidates).collect())
+}
+
+/// What an argument of a kernel holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    /// f32, read or written: any numbers.
+    Floats,
+    /// Another type, read: zeros, which are valid indices.
+    Zeros,
+    /// Another type, written: never read again.
+    Result,
+}
+
+/// An argument of a kernel: its bytes, and what they hold.
+type Argument = (u64, Holds);
+
+/// The candidates of operators of one signature, and what they are given.
+struct Group {
+    candidates: Vec<Kernel>,
+    /// Each input, in order, and the output.
+    arguments: Vec<Argument>,
+    work: Work,
+}
+
+fn groups(graphs: &[&Graph]) -> Result<Vec<Group>> {
+    let mut groups: BTreeMap<Vec<String>, Group> = BTreeMap::new();
+    for graph in graphs {
+        for op in graph.op_ids() {
+            let candidates = kernel::candidates(graph, op)?;
+            let names = candidates.iter().map(|k| k.name.clone()).collect();
+            groups.entry(names).or_insert_with(|| Group { candidates, arguments: arguments(graph, op), work: cost::work(graph, op) });
+        }
+    }
+    Ok(groups.into_values().collect())
+}
+
+fn arguments(graph: &Graph, op: OpId) -> Vec<Argument> {
+    let operator = graph.operator(op);
+    let holds = |dtype: DType, other: Holds| if dtype == DType::F32 { Holds::Floats } else { other };
+    let inputs = operator.inputs.iter().map(|&t| (graph.tensor(t), Holds::Zeros));
+    let outputs = operator.outputs.iter().map(|&t| (graph.tensor(t), Holds::Result));
+    inputs.chain(outputs).map(|(t, other)| (t.bytes(), holds(t.dtype, other))).collect()
+}
+
+/// Tells how far it is.
+struct Clock<'a> {
+    since: Instant,
+    now: Progress,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl<'a> Clock<'a> {
+    fn new(what: &'static str, of: usize, progress: &'a mut dyn FnMut(Progress)) -> Clock<'a> {
+        Clock { since: Instant::now(), now: Progress { what, done: 0, of, left: Duration::ZERO }, progress }
+    }
+
+    fn tick(&mut self) {
+        let now = &mut self.now;
+        now.done += 1;
+        now.left = self.since.elapsed().mul_f64(now.of.saturating_sub(now.done) as f64 / now.done as f64);
+        (self.progress)(*now);
+    }
+}
