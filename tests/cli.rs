@@ -83,7 +83,7 @@ fn bad_usage_is_exit_code_2() {
         (&["model.onnx", "-o", "out", "--gpus", "0"], "invalid value '0' for '--gpus <N>': 0 is not in 1..=64"),
         (&["model.onnx", "-o", "out", "--gpus", "65"], "invalid value '65' for '--gpus <N>': 65 is not in 1..=64"),
         (&["model.onnx", "-o", "out", "--shapes", "image"], "expected NAME:SHAPE, for example input:1x3x224x224"),
-        (&["model.onnx", "-o", "out", "--shapes", "image:1x0"], "\"1x0\" is not a shape such as 1x3x224x224"),
+        (&["model.onnx", "-o", "out", "--shapes", "image:1x-3"], "\"1x-3\" is not a shape such as 1x3x224x224"),
         (&["model.onnx", "-o", "out", "--shapes", "image:1,3"], "\"1,3\" is not a shape such as 1x3x224x224"),
         (&["model.onnx", "--emit", "plans"], "[possible values: graph, costs, schedule, plan]"),
         (&["model.onnx", "-o", "out", "--kernels", "fast"], "[possible values: auto, binary, source]"),

@@ -487,7 +487,7 @@ proptest! {
             for b in a..n.div_ceil(2) {
                 let factor = factors[((a * 17 + b) % 64) as usize];
                 // Not on every GPU, and not every stage.
-                let measured = times(2 * a, 2 * b, factor).into_iter().enumerate().map(|(g, t)| ((factor as usize + g) % 3 > 0).then_some(t));
+                let measured = times(2 * a, 2 * b, factor).into_iter().enumerate().map(|(g, t)| (!(factor as usize + g).is_multiple_of(3)).then_some(t));
                 if factor % 4 > 0 {
                     stages.push(StageCost { kinds: vec![a, b], times: measured.collect() });
                 }
