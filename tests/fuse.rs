@@ -119,6 +119,45 @@ fn branches_pools_concat_gemm_softmax() {
     assert_eq!(kinds.len(), 8, "{kinds:?}");
 }
 
+/// With one image, channels that are joined are computed side by side, whoever reads the whole, a part or the whole under another shape.
+#[test]
+fn concatenations_are_computed_in_place() {
+    let two = |model: Model| {
+        let model = model.input("x", &[1, 4, 6, 6]).node("Sigmoid", &["x"], "a", &[]).node("Tanh", &["x"], "b", &[]);
+        model.node("Concat", &["b", "a"], "joined", &[Attr::Int("axis", 1)])
+    };
+    let kinds = |graph: &Graph| graph.operators.iter().filter(|op| op.kind.name() == "concat").count();
+    let pool = [Attr::Ints("kernel_shape", &[3, 3])];
+    let model = two(Model::new()).output("y", &[1, 8, 4, 4]).output("z", &[2, 4, 4, 4]).output("a", &[1, 4, 6, 6]);
+    let model = model.node("MaxPool", &["joined"], "y", &pool).ints("shape", &[2, 4, 6, 6]);
+    let model = model.node("Reshape", &["joined", "shape"], "other", &[]).node("MaxPool", &["other"], "z", &pool);
+    let graph = check("joined", model);
+    assert_eq!((kinds(&graph), graph.operators.len()), (0, 4), "{graph}");
+    assert!(graph.to_string().contains(" + "), "{graph}");
+
+    // A part of two wholes, a whole that is an output, a part twice, an input of the model: these are copied.
+    let model = two(Model::new()).output("y", &[1, 8, 4, 4]).output("z", &[1, 8, 4, 4]);
+    let model = model.node("Concat", &["a", "b"], "again", &[Attr::Int("axis", 1)]);
+    let graph = check("part_of_two", model.node("MaxPool", &["joined"], "y", &pool).node("MaxPool", &["again"], "z", &pool));
+    assert_eq!(kinds(&graph), 1, "{graph}");
+    let graph = check("joined_output", two(Model::new()).output("joined", &[1, 8, 6, 6]));
+    assert_eq!(kinds(&graph), 1, "{graph}");
+    for (name, parts) in [("twice", ["a", "a"]), ("input", ["a", "x"])] {
+        let model = two(Model::new()).output("y", &[1, 8, 4, 4]).node("Concat", &parts, "other", &[Attr::Int("axis", 1)]);
+        let graph = check(name, model.node("MaxPool", &["other"], "y", &pool));
+        assert_eq!(kinds(&graph), 1, "{graph}");
+    }
+    // So are rows that alternate, and a part that would begin at an odd place.
+    for (name, shape, axis) in [("rows", [2, 4, 6, 6], 1), ("inner", [1, 4, 6, 6], 2), ("odd", [1, 1, 3, 3], 1)] {
+        let mut out = shape;
+        out[axis] *= 2;
+        let model = Model::new().input("x", &shape).output("y", &out).node("Sigmoid", &["x"], "a", &[]).node("Tanh", &["x"], "b", &[]);
+        let model = model.node("Concat", &["b", "a"], "joined", &[Attr::Int("axis", axis as i64)]);
+        let graph = check(name, model.node("Softmax", &["joined"], "y", &[Attr::Int("axis", 3)]));
+        assert_eq!(kinds(&graph), 1, "{graph}");
+    }
+}
+
 #[test]
 fn elementwise_chains_with_broadcasts_become_one_operator() {
     let model = Model::new().input("x", &[1, 4, 5, 5]).input("g", &[1, 4, 1, 1]).output("y", &[1, 4, 5, 5]);

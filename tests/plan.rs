@@ -15,12 +15,12 @@ use std::time::Instant;
 
 use brute::{Verdict, judge};
 use hiosc::error::Error;
-use hiosc::graph::Graph;
-use hiosc::ids::{BufferId, EventId, GpuId, OpId, StreamId};
+use hiosc::graph::{Graph, Origin};
+use hiosc::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
 use hiosc::plan::{Operand, Options, Plan, Step, mutants, plan, verify};
 use hiosc::schedule::{Schedule, Stage};
 use proptest::prelude::*;
-use random::{Case, Tape, constant, input, seeded, sum, view};
+use random::{Case, Tape, constant, input, seeded, sum, tensor, view};
 
 const PLAIN: Options = Options { stage_barriers: false };
 
@@ -410,6 +410,53 @@ fn inputs_as_outputs_views_and_repeated_outputs() {
     let case = Case::new(g, &[&[], &[]]);
     check(&case, &PLAIN);
     assert_eq!(make(&case, &PLAIN).steps.len(), 2);
+}
+
+/// a on gpu0 and b on gpu1 are joined; one operator on each GPU reads the whole. Each part crosses once, straight to its place.
+#[test]
+fn parts_of_a_joined_tensor_lie_side_by_side() {
+    let mut g = Graph::default();
+    let x = input(&mut g, "x", 64);
+    let (a, b) = (sum(&mut g, &[x], 1)[0], sum(&mut g, &[x], 1)[0]);
+    let whole = tensor(&mut g, "whole", [1, 128], Origin::Joined(vec![b, a]));
+    let turned = view(&mut g, whole);
+    let (c, d) = (sum(&mut g, &[whole], 1)[0], sum(&mut g, &[turned], 1)[0]);
+    g.outputs = vec![c, d, a];
+    g.verify().unwrap();
+    let case = Case::new(g, &[&[&[0], &[2]], &[&[1], &[3]]]);
+    for options in [PLAIN, Options { stage_barriers: true }] {
+        check(&case, &options);
+    }
+    let plan = make(&case, &PLAIN);
+    assert_eq!(count(&plan, |s| matches!(s, Step::Copy { .. })), 2);
+    let place = |t: TensorId, gpu: u32| plan.buffers.iter().position(|other| other.tensor == t && other.gpu == GpuId(gpu)).unwrap();
+    for gpu in 0..2 {
+        assert_eq!(plan.buffers[place(b, gpu)].offset + 256, plan.buffers[place(a, gpu)].offset);
+    }
+    // Whatever is not side by side, or in another order, is refused.
+    let judged = |change: &dyn Fn(&mut Plan)| {
+        let mut damaged = plan.clone();
+        change(&mut damaged);
+        rule(verify(&case.graph, None, &PLAIN, &damaged))
+    };
+    let launch = plan.steps.iter().position(|s| matches!(s, Step::Launch { operator: OpId(2), .. })).unwrap();
+    let reads = |p: &mut Plan, new: Operand| {
+        let Step::Launch { reads, .. } = &mut p.steps[launch] else { unreachable!() };
+        reads[0] = new;
+    };
+    let (first, second) = (BufferId::new(place(b, 0)), BufferId::new(place(a, 0)));
+    assert_eq!(judged(&|_| ()), 0);
+    assert_eq!(judged(&|p| p.gpus[0].arena_bytes += 1024), 0);
+    let away = |p: &mut Plan| {
+        p.gpus[0].arena_bytes += 1024;
+        p.buffers[place(a, 0)].offset = p.gpus[0].arena_bytes - 512;
+    };
+    assert_eq!(judged(&away), 5);
+    assert_eq!(judged(&|p| p.buffers[place(a, 0)].offset -= 8), 3);
+    assert_eq!(judged(&|p| reads(p, Operand::Joined(vec![second, first]))), 5);
+    assert_eq!(judged(&|p| reads(p, Operand::Joined(vec![first]))), 5);
+    assert_eq!(judged(&|p| reads(p, Operand::Joined(vec![]))), 1);
+    assert_eq!(judged(&|p| reads(p, Operand::Buffer(first))), 5);
 }
 
 #[test]

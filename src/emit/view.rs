@@ -267,6 +267,8 @@ struct Writer<'a> {
     plan: &'a Plan,
     /// Constant of each buffer, within its GPU's module.
     buffers: Vec<String>,
+    /// For each GPU, the joined tensors that are read there: their buffers, their name, and their constant within the GPU's module.
+    joined: Vec<BTreeMap<&'a [BufferId], (TensorId, String)>>,
     /// Constant of each weight, within its GPU's module.
     weights: Vec<BTreeMap<TensorId, String>>,
     /// All constants, each once: their order in the layout.
@@ -282,6 +284,18 @@ impl<'a> Writer<'a> {
         let (graph, plan) = (input.graph, input.plan);
         let mut names: Vec<Names> = plan.gpus.iter().map(|_| Names::default()).collect();
         let buffers = plan.buffers.iter().map(|b| names[b.gpu.index()].constant(&graph.tensor(b.tensor).name)).collect();
+        let mut joined: Vec<BTreeMap<&[BufferId], (TensorId, String)>> = vec![BTreeMap::new(); plan.gpus.len()];
+        for step in &plan.steps {
+            let Step::Launch { operator, stream, reads, .. } = step else { continue };
+            let gpu = plan.streams[stream.index()].gpu.index();
+            for (operand, &input) in reads.iter().zip(&graph.operator(*operator).inputs) {
+                if let Operand::Joined(parts) = operand {
+                    let tensor = graph.root(input);
+                    let constant = || (tensor, names[gpu].constant(&graph.tensor(tensor).name));
+                    joined[gpu].entry(parts).or_insert_with(constant);
+                }
+            }
+        }
         let constants = |gpu: &crate::plan::GpuPlan| {
             let mut names = Names::default();
             gpu.weights.iter().map(|&(t, _)| (t, names.constant(&graph.tensor(t).name))).collect()
@@ -300,6 +314,7 @@ impl<'a> Writer<'a> {
             graph,
             plan,
             buffers,
+            joined,
             weights: plan.gpus.iter().map(constants).collect(),
             weight_order,
             marks: Vec::new(),
@@ -372,6 +387,12 @@ impl<'a> Writer<'a> {
         format!("gpu{}::{}", self.plan.buffers[id.index()].gpu.0, self.buffers[id.index()])
     }
 
+    fn joined(&self, gpu: GpuId, parts: &[BufferId]) -> Result<String> {
+        let known = self.joined[gpu.index()].get(parts);
+        let (_, name) = known.ok_or_else(|| Error::internal("emit", format!("{parts:?} are not joined on {gpu}")))?;
+        Ok(format!("gpu{}::{name}", gpu.0))
+    }
+
     fn weight(&self, gpu: GpuId, id: TensorId) -> Result<String> {
         let name =
             self.weights[gpu.index()].get(&id).ok_or_else(|| Error::internal("emit", format!("{id} is not among the weights of {gpu}")))?;
@@ -385,6 +406,11 @@ impl<'a> Writer<'a> {
             let here = self.plan.buffers.iter().zip(&self.buffers).filter(|(b, _)| b.gpu.index() == g);
             let buffers = here.map(|(b, name)| named(name.clone(), format!("arena({}, {})", b.offset, b.bytes), remark(b.tensor)));
             let bytes = |t: TensorId| self.graph.tensor(t).bytes();
+            let joined = self.joined[g].iter().map(|(parts, (t, name))| {
+                let begin = self.plan.buffers[parts[0].index()].offset;
+                let remark = format!("{}, in {} parts: `{}`", self.graph.tensor(*t).shape_text(), parts.len(), self.name(*t));
+                named(name.clone(), format!("arena({begin}, {})", bytes(*t)), remark)
+            });
             let weight =
                 |&(t, offset): &(TensorId, u64)| named(self.weights[g][&t].clone(), format!("weights({offset}, {})", bytes(t)), remark(t));
             Gpu {
@@ -392,7 +418,7 @@ impl<'a> Writer<'a> {
                 arena_bytes: gpu.arena_bytes,
                 weights_bytes: gpu.weights_bytes,
                 memory: kibibytes(gpu.arena_bytes + gpu.weights_bytes),
-                buffers: buffers.collect(),
+                buffers: buffers.chain(joined).collect(),
                 weights: gpu.weights.iter().map(weight).collect(),
                 uploads: gpu.weights.iter().map(|&(t, _)| format!("({}, weights{g}::{})", position(t), self.weights[g][&t])).collect(),
             }
@@ -487,7 +513,7 @@ impl<'a> Writer<'a> {
     fn after(&self, operator: crate::ids::OpId, stream: StreamId) -> Option<String> {
         let here = self.plan.streams[stream.index()].gpu;
         let mut sources: Vec<String> = Vec::new();
-        for &t in &self.graph.operator(operator).inputs {
+        for t in self.graph.operator(operator).inputs.iter().flat_map(|&t| self.graph.parts(t)) {
             let source = match self.graph.producer(t) {
                 Some(producer) => {
                     let name = line(&self.graph.operator(producer).name);
@@ -498,7 +524,7 @@ impl<'a> Writer<'a> {
                     }
                 }
                 None if self.graph.constant(t).is_some() => continue,
-                None => format!("input `{}`", self.name(self.graph.root(t))),
+                None => format!("input `{}`", self.name(t)),
             };
             if !sources.contains(&source) {
                 sources.push(source);
@@ -550,6 +576,7 @@ impl<'a> Writer<'a> {
                 for (operand, &t) in reads.iter().zip(&op.inputs) {
                     let place = match operand {
                         Operand::Buffer(b) => self.buffer(*b),
+                        Operand::Joined(parts) => self.joined(gpu, parts)?,
                         Operand::Weight(t) => self.weight(gpu, *t)?,
                     };
                     arguments.push((place, format!("{} `{}`", shape(t), self.name(t))));

@@ -6,6 +6,7 @@
 //!
 //! An operator is absorbed only if the one that absorbs it is its sole reader and its result is not an output of the model: no value is computed twice.
 
+mod concat;
 mod conv;
 mod elementwise;
 mod frame;
@@ -76,6 +77,11 @@ pub static RULES: &[Rule] = &[
         find: norm::epilogue,
     },
     Rule { name: "elementwise-chain", why: "what is left of elementwise neighbours runs as one kernel", find: elementwise::chain },
+    Rule {
+        name: "concat",
+        why: "operators write their results where a concatenation would copy them; last, since the rules before want a tensor to have one producer",
+        find: concat::in_place,
+    },
 ];
 
 /// The most operations of a fused expression: an input that is read twice takes in its whole expression twice.
@@ -98,6 +104,8 @@ enum Replacement {
     Operator(Box<Operator>),
     /// Nothing: the output is a view of this tensor.
     View(TensorId),
+    /// Nothing: the output is joined from these.
+    Joined(Vec<TensorId>),
 }
 
 /// Who reads each tensor that owns bytes.
@@ -168,11 +176,8 @@ fn insert(graph: &mut Graph, patch: Patch, alive: &mut [bool]) {
         graph.operators[op.index()].inputs.clear();
     }
     match patch.with {
-        Replacement::View(of) => {
-            alive[patch.at.index()] = false;
-            graph.operators[patch.at.index()].inputs.clear();
-            graph.tensors[provided.index()].origin = Origin::View(of);
-        }
+        Replacement::View(of) => drop_operator(graph, patch.at, Origin::View(of), alive),
+        Replacement::Joined(parts) => drop_operator(graph, patch.at, Origin::Joined(parts), alive),
         Replacement::Operator(operator) => {
             let written = operator.outputs[0];
             graph.tensors[written.index()].origin = Origin::Operator(patch.at);
@@ -182,6 +187,15 @@ fn insert(graph: &mut Graph, patch: Patch, alive: &mut [bool]) {
             graph.operators[patch.at.index()] = *operator;
         }
     }
+}
+
+/// Nothing stands where `at` stood, and its output has another origin.
+fn drop_operator(graph: &mut Graph, at: OpId, origin: Origin, alive: &mut [bool]) {
+    alive[at.index()] = false;
+    let operator = &mut graph.operators[at.index()];
+    operator.inputs.clear();
+    let output = operator.outputs[0];
+    graph.tensors[output.index()].origin = origin;
 }
 
 /// The id that the `i`-th new constant of a patch will have.

@@ -12,9 +12,10 @@ pub fn prune(graph: &Graph, alive: &[bool]) -> Graph {
         if std::mem::replace(&mut tensor_used[t.index()], true) {
             continue;
         }
-        match graph.tensor(t).origin {
-            Origin::View(of) => open.push(of),
-            Origin::Operator(op) if alive[op.index()] && !std::mem::replace(&mut op_used[op.index()], true) => {
+        match &graph.tensor(t).origin {
+            Origin::View(of) => open.push(*of),
+            Origin::Joined(parts) => open.extend(parts),
+            &Origin::Operator(op) if alive[op.index()] && !std::mem::replace(&mut op_used[op.index()], true) => {
                 open.extend(&graph.operator(op).inputs);
                 open.extend(&graph.operator(op).outputs);
             }
@@ -37,6 +38,7 @@ pub fn prune(graph: &Graph, alive: &[bool]) -> Graph {
         let mut tensor = graph.tensor(t).clone();
         tensor.origin = match tensor.origin {
             Origin::View(of) => Origin::View(tensor_id(of)),
+            Origin::Joined(parts) => Origin::Joined(parts.into_iter().map(tensor_id).collect()),
             Origin::Operator(op) => Origin::Operator(OpId::new(new_op[op.index()])),
             other => other,
         };

@@ -5,7 +5,8 @@
 //! to petgraph's algorithms.
 //!
 //! A tensor is an input, a constant, the result of an operator, or a *view*: the same bytes as another tensor under another shape.
-//! Views cost nothing: they have no operator, and [`Graph::root`] leads to the tensor that owns the bytes.
+//! Views cost nothing: they have no operator, and [`Graph::root`] leads to the tensor that owns the bytes. Or it is *joined*: the bytes of several results one after the
+//! other, which plans lay out side by side wherever the whole is read; [`Graph::parts`] leads to these.
 //!
 //! Rules that [`Graph::verify`] holds the graph to are listed in `verify.rs`; the text form is in `text.rs`.
 
@@ -42,7 +43,13 @@ pub enum Origin {
     Operator(OpId),
     /// The same bytes as another tensor, under this tensor's shape.
     View(TensorId),
+    /// The bytes of these tensors, one after the other: two or more results of operators, each a part of one joined tensor at most. All but the first begin at a
+    /// multiple of [`PART_ALIGNMENT`] bytes.
+    Joined(Vec<TensorId>),
 }
+
+/// Where a part of a joined tensor may begin, in bytes: kernels move 16 bytes at once.
+pub const PART_ALIGNMENT: u64 = 16;
 
 /// A tensor with a static shape.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,7 +154,7 @@ impl Graph {
         id
     }
 
-    /// The tensor that owns the bytes of `id`: follows views to their end.
+    /// The tensor that owns the bytes of `id`, or the joined tensor that lists who does: follows views to their end.
     pub fn root(&self, mut id: TensorId) -> TensorId {
         while let Origin::View(of) = self.tensor(id).origin {
             id = of;
@@ -155,7 +162,21 @@ impl Graph {
         id
     }
 
-    /// The operator that computes `id`, views followed; `None` for inputs and constants.
+    /// The tensors that own the bytes of `id`, in order: its root, or the parts of a joined one.
+    pub fn parts(&self, id: TensorId) -> Vec<TensorId> {
+        let root = self.root(id);
+        match &self.tensor(root).origin {
+            Origin::Joined(parts) => parts.clone(),
+            _ => vec![root],
+        }
+    }
+
+    /// The operators that compute `id` or its parts, views followed; none for inputs and constants.
+    pub fn producers(&self, id: TensorId) -> impl Iterator<Item = OpId> {
+        self.parts(id).into_iter().filter_map(|part| self.producer(part))
+    }
+
+    /// The operator that computes `id`, views followed; `None` for inputs and constants, and for joined tensors.
     pub fn producer(&self, id: TensorId) -> Option<OpId> {
         match self.tensor(self.root(id)).origin {
             Origin::Operator(op) => Some(op),
@@ -176,12 +197,12 @@ impl Graph {
         self.constant(id)?.f32()
     }
 
-    /// For each tensor that owns bytes, the operators that read it or a view of it, ascending and without repeats. Indexed by tensor.
+    /// For each tensor that owns bytes, the operators that read it, a view of it, or a tensor of which it is a part, ascending and without repeats. Indexed by tensor.
     pub fn consumers(&self) -> Vec<Vec<OpId>> {
         let mut consumers = vec![Vec::new(); self.tensors.len()];
         for op in self.op_ids() {
-            for &t in &self.operator(op).inputs {
-                let list: &mut Vec<OpId> = &mut consumers[self.root(t).index()];
+            for part in self.operator(op).inputs.iter().flat_map(|&t| self.parts(t)) {
+                let list: &mut Vec<OpId> = &mut consumers[part.index()];
                 if list.last() != Some(&op) {
                     list.push(op);
                 }
@@ -190,14 +211,14 @@ impl Graph {
         consumers
     }
 
-    /// Operators and the tensors between them for petgraph's algorithms: node index = operator index, edge weight = the root tensor.
+    /// Operators and the tensors between them for petgraph's algorithms: node index = operator index, edge weight = the tensor that owns the bytes.
     pub fn dag(&self) -> DiGraph<OpId, TensorId> {
         let mut dag = DiGraph::with_capacity(self.operators.len(), self.tensors.len());
         let nodes: Vec<_> = self.op_ids().map(|op| dag.add_node(op)).collect();
         for op in self.op_ids() {
-            for &t in &self.operator(op).inputs {
-                if let Some(from) = self.producer(t) {
-                    dag.add_edge(nodes[from.index()], nodes[op.index()], self.root(t));
+            for part in self.operator(op).inputs.iter().flat_map(|&t| self.parts(t)) {
+                if let Some(from) = self.producer(part) {
+                    dag.add_edge(nodes[from.index()], nodes[op.index()], part);
                 }
             }
         }

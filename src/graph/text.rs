@@ -7,7 +7,7 @@
 //! output t130 f32 1x1000 = view of t129                       "output"
 //! ```
 //!
-//! Constants are `w`, other tensors `t`; both number the tensor table.
+//! Constants are `w`, other tensors `t`; both number the tensor table. `t5 + t9` are tensors that lie side by side and are read as one.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -27,6 +27,14 @@ impl Graph {
         roots.sort();
         roots.dedup();
         roots.into_iter().map(|t| self.tensor(t).elements()).sum()
+    }
+
+    /// How an operator names what it reads: a tensor that is computed elsewhere by its number, a joined one, which nothing computes, by its parts.
+    fn operand(&self, id: TensorId) -> String {
+        match &self.tensor(self.root(id)).origin {
+            Origin::Joined(parts) => parts.iter().map(|&t| self.reference(t)).collect::<Vec<_>>().join(" + "),
+            _ => self.reference(id),
+        }
     }
 
     fn reference(&self, id: TensorId) -> String {
@@ -54,7 +62,7 @@ impl Display for Graph {
         let order = self.topological_order().unwrap_or_else(|| self.op_ids().collect());
         for op in order {
             let operator = self.operator(op);
-            let inputs: Vec<_> = operator.inputs.iter().map(|&t| self.reference(t)).collect();
+            let inputs: Vec<_> = operator.inputs.iter().map(|&t| self.operand(t)).collect();
             let outputs: Vec<_> = operator.outputs.iter().map(|&t| self.definition(t)).collect();
             let op = op.to_string();
             writeln!(f, "{op:6} {} ({}) -> {}  {:?}", operator.kind, inputs.join(", "), outputs.join(", "), operator.name)?;

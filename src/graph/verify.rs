@@ -3,7 +3,9 @@
 //! 1. Every id is in range, and views end at a tensor that owns bytes.
 //! 2. A tensor whose origin is an operator is an output of that operator, and every output's origin is its operator.
 //! 3. Graph inputs have origin `Input`, and every tensor of origin `Input` is a graph input, once.
-//! 4. A constant has as many values as its shape says, of its type; a view has as many elements, and the type, of its source.
+//! 4. A constant has as many values as its shape says, of its type; a view has as many elements, and the type, of its source; a joined tensor has as many as its
+//!    parts together, and their type. Its parts are two or more results of operators, each a part of one joined tensor at most and once, and all but the first begin at
+//!    a multiple of 16 bytes. No output of the model is joined.
 //! 5. The graph has no cycle.
 //! 6. Each operator has the inputs that its kind documents, and its output's shape follows from them.
 //! 7. Operands agree in type, and so does the result, unless the kind says otherwise; an expression is defined on its inputs' types and ends in the output's.
@@ -12,7 +14,9 @@
 
 mod dense;
 
-use super::{Conv, DType, Expr, Graph, MatMul, OpKind, Operator, Origin, Pad, PadMode, Pool, Reduce, ReduceKind, Slice};
+use super::{
+    Conv, DType, Expr, Graph, MatMul, OpKind, Operator, Origin, PART_ALIGNMENT, Pad, PadMode, Pool, Reduce, ReduceKind, Slice, Tensor,
+};
 use crate::error::{Error, Result};
 use crate::ids::TensorId;
 
@@ -42,6 +46,11 @@ impl Graph {
             return Err(format!("tensor {t} does not exist"));
         }
         for id in self.tensor_ids() {
+            if let Origin::Joined(parts) = &self.tensor(id).origin
+                && let Some(part) = parts.iter().find(|part| !known(part))
+            {
+                return Err(format!("{id} is joined from {part}, which does not exist"));
+            }
             let mut at = id;
             for _ in 0..=self.tensors.len() {
                 match self.tensor(at).origin {
@@ -70,11 +79,25 @@ impl Graph {
                 Origin::Constant(v) if v.dtype() != tensor.dtype => Some("has values of another type"),
                 Origin::View(of) if self.tensor(*of).elements() != tensor.elements() => Some("is a view of a tensor of another size"),
                 Origin::View(of) if self.tensor(*of).dtype != tensor.dtype => Some("is a view of a tensor of another type"),
+                Origin::Joined(parts) => self.fault_of_joined(tensor, parts),
                 _ => None,
             };
             if let Some(fault) = fault {
                 return Err(format!("{id} ({tensor}) {fault}"));
             }
+        }
+        let mut parts: Vec<TensorId> = Vec::new();
+        for tensor in &self.tensors {
+            if let Origin::Joined(of) = &tensor.origin {
+                parts.extend(of);
+            }
+        }
+        parts.sort_unstable();
+        if let Some(twice) = parts.windows(2).find(|w| w[0] == w[1]) {
+            return Err(format!("{} is a part of two joined tensors, or twice of one", twice[0]));
+        }
+        if let Some(t) = self.outputs.iter().find(|&&t| matches!(self.tensor(self.root(t)).origin, Origin::Joined(_))) {
+            return Err(format!("graph output {t} is joined"));
         }
         if let Some(t) = self.inputs.iter().find(|&&t| self.tensor(t).origin != Origin::Input) {
             return Err(format!("graph input {t} has another origin"));
@@ -85,6 +108,30 @@ impl Graph {
             }
         }
         Ok(())
+    }
+}
+
+impl Graph {
+    fn fault_of_joined(&self, tensor: &Tensor, parts: &[TensorId]) -> Option<&'static str> {
+        if parts.len() < 2 {
+            return Some("is joined from less than two tensors");
+        }
+        let (mut elements, mut bytes) = (0, 0);
+        for &part in parts {
+            let of = self.tensor(part);
+            if !matches!(of.origin, Origin::Operator(_)) {
+                return Some("has a part that no operator computes");
+            }
+            if of.dtype != tensor.dtype {
+                return Some("has a part of another type");
+            }
+            if bytes % PART_ALIGNMENT != 0 {
+                return Some("has a part that begins at an odd place");
+            }
+            elements += of.elements();
+            bytes += of.bytes();
+        }
+        (elements != tensor.elements()).then_some("has not as many elements as its parts")
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! A stream, event or buffer exists only where something uses it.
 
-use super::memory::{padded, place};
+use super::memory::{Neighbours, padded, place};
 use super::stages::Layout;
 use super::sync::{Synchronisation, synchronise};
 use super::{Buffer, GpuPlan, Operand, Options, Plan, Section, SectionKind, Step, Stream, StreamKind};
@@ -36,7 +36,7 @@ pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Ti
 
     let streams: Vec<StreamId> = builder.operations.iter().map(|o| o.step.stream()).collect();
     let (ancestors, sync) = synchronise(&streams, ORIGIN, &builder.required);
-    let arenas = place(&mut builder.buffers, &builder.accesses, &ancestors, layout.targets.len());
+    let arenas = place(&mut builder.buffers, &builder.accesses, &builder.neighbours, &ancestors, layout.targets.len());
     let gpus = arenas.into_iter().enumerate().map(|(g, arena)| gpu_plan(graph, &layout, GpuId::new(g), arena)).collect::<Vec<_>>();
     check_memory(costs, &layout, &gpus)?;
     let Sequence { steps, sections, events } = sequence(&layout, builder.operations, &builder.streams, &sync);
@@ -88,6 +88,8 @@ struct Builder<'a> {
     accesses: Vec<Vec<usize>>,
     /// `home[gpu][tensor]`: the buffer there, once something writes it.
     home: Vec<Vec<Option<BufferId>>>,
+    /// Buffers that lie side by side.
+    neighbours: Vec<Neighbours>,
     /// The launches of each GPU's latest stage.
     latest_launches: Vec<Vec<usize>>,
 }
@@ -107,6 +109,7 @@ impl<'a> Builder<'a> {
             buffers: Vec::new(),
             accesses: Vec::new(),
             home: vec![vec![None; graph.tensors.len()]; gpus],
+            neighbours: Vec::new(),
             latest_launches: vec![Vec::new(); gpus],
         };
         builder.number_streams();
@@ -200,14 +203,25 @@ impl<'a> Builder<'a> {
             let mut read_buffers = Vec::new();
             for &input in &operator.inputs {
                 let root = self.graph.root(input);
-                reads.push(if let Origin::Constant(_) = self.graph.tensor(root).origin {
-                    Operand::Weight(root)
-                } else {
-                    let buffer = self.written(root, stage.gpu)?;
+                if let Origin::Constant(_) = self.graph.tensor(root).origin {
+                    reads.push(Operand::Weight(root));
+                    continue;
+                }
+                let parts = self.graph.parts(root);
+                let buffers: Vec<BufferId> = parts.iter().map(|&part| self.written(part, stage.gpu)).collect::<Result<_>>()?;
+                for &buffer in &buffers {
                     if !read_buffers.contains(&buffer) {
                         read_buffers.push(buffer);
                     }
-                    Operand::Buffer(buffer)
+                }
+                reads.push(match buffers[..] {
+                    [buffer] => Operand::Buffer(buffer),
+                    _ => {
+                        if !self.neighbours.contains(&buffers) {
+                            self.neighbours.push(buffers.clone());
+                        }
+                        Operand::Joined(buffers)
+                    }
                 });
             }
             let writes: Vec<BufferId> = operator.outputs.iter().map(|&t| self.buffer(t, stage.gpu)).collect();

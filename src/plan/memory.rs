@@ -3,12 +3,16 @@
 //! Two buffers *conflict* unless every access of one is ordered before the write that opens the other. The order is the one that data, program order
 //! and (where asked for) barriers give: sharing bytes never adds a wait between streams, which would cost latency to save memory.
 //!
-//! Placement is greedy by size: largest buffer first (ties: lowest id), each at the lowest offset where it meets no conflicting buffer already
+//! Buffers of the parts of a joined tensor are placed as one, side by side without a gap, if something on their GPU reads the whole: what conflicts with one of them
+//! conflicts with all.
+//!
+//! Placement is greedy by size: largest first (ties: lowest id), each at the lowest offset where it meets nothing conflicting that is already
 //! placed. Offsets are multiples of 256, and for placement sizes are rounded up to 256. An arena is never smaller than the largest sum of sizes
 //! alive at once; greedy-by-size stays near that bound on networks, and costs a few milliseconds for thousands of buffers.
 
 use super::Buffer;
 use super::sync::Ancestors;
+use crate::ids::BufferId;
 
 /// Alignment of every buffer and constant.
 pub(super) const ALIGNMENT: u64 = 256;
@@ -18,20 +22,37 @@ pub(super) fn padded(bytes: u64) -> u64 {
     bytes.max(1).saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
 }
 
+/// Buffers of one GPU that lie one right behind the other, in this order.
+pub(super) type Neighbours = Vec<BufferId>;
+
 /// Sets the offset of each buffer; gives the size of the arena of each of `gpus` GPUs. `accesses[b]` are the operations that touch buffer `b`, the
-/// one that writes it first.
-pub(super) fn place(buffers: &mut [Buffer], accesses: &[Vec<usize>], ancestors: &Ancestors, gpus: usize) -> Vec<u64> {
-    let before = |a: usize, b: usize| accesses[a].iter().all(|&access| ancestors.ordered(access, accesses[b][0]));
-    let mut by_size: Vec<usize> = (0..buffers.len()).collect();
-    by_size.sort_by_key(|&b| (std::cmp::Reverse(padded(buffers[b].bytes)), b));
-    let mut placed: Vec<Vec<usize>> = vec![Vec::new(); gpus];
+/// one that writes it first. No buffer is among two `neighbours`.
+pub(super) fn place(
+    buffers: &mut [Buffer],
+    accesses: &[Vec<usize>],
+    neighbours: &[Neighbours],
+    ancestors: &Ancestors,
+    gpus: usize,
+) -> Vec<u64> {
+    // What is placed as one: neighbours, or a buffer alone. By its first buffer.
+    let mut alone = vec![true; buffers.len()];
+    neighbours.iter().flatten().for_each(|b| alone[b.index()] = false);
+    let singles = (0..buffers.len()).filter(|&b| alone[b]).map(|b| vec![b]);
+    let mut blocks: Vec<Vec<usize>> = neighbours.iter().map(|group| group.iter().map(|b| b.index()).collect()).chain(singles).collect();
+    let size = |buffers: &[Buffer], block: &[usize]| padded(block.iter().map(|&b| buffers[b].bytes).fold(0, u64::saturating_add));
+    blocks.sort_by_key(|block| (std::cmp::Reverse(size(buffers, block)), block[0]));
+    let before = |a: &[usize], b: &[usize]| {
+        let touches = || a.iter().flat_map(|&a| &accesses[a]);
+        b.iter().all(|&b| touches().all(|&access| ancestors.ordered(access, accesses[b][0])))
+    };
+    let mut placed: Vec<Vec<Vec<usize>>> = vec![Vec::new(); gpus];
     let mut arenas = vec![0; gpus];
-    for b in by_size {
-        let gpu = buffers[b].gpu.index();
-        let conflicts = placed[gpu].iter().filter(|&&a| !before(a, b) && !before(b, a));
-        let mut taken: Vec<(u64, u64)> = conflicts.map(|&a| (buffers[a].offset, padded(buffers[a].bytes))).collect();
+    for block in blocks {
+        let gpu = buffers[block[0]].gpu.index();
+        let conflicts = placed[gpu].iter().filter(|other| !before(other, &block) && !before(&block, other));
+        let mut taken: Vec<(u64, u64)> = conflicts.map(|other| (buffers[other[0]].offset, size(buffers, other))).collect();
         taken.sort_unstable();
-        let bytes = padded(buffers[b].bytes);
+        let bytes = size(buffers, &block);
         let mut offset = 0u64;
         for (start, length) in taken {
             if offset.saturating_add(bytes) <= start {
@@ -39,9 +60,12 @@ pub(super) fn place(buffers: &mut [Buffer], accesses: &[Vec<usize>], ancestors: 
             }
             offset = offset.max(start.saturating_add(length));
         }
-        buffers[b].offset = offset;
         arenas[gpu] = offset.saturating_add(bytes).max(arenas[gpu]);
-        placed[gpu].push(b);
+        for &b in &block {
+            buffers[b].offset = offset;
+            offset = offset.saturating_add(buffers[b].bytes);
+        }
+        placed[gpu].push(block);
     }
     arenas
 }
@@ -59,8 +83,22 @@ mod tests {
         let buffer = |i| Buffer { tensor: TensorId(i), gpu: GpuId(0), offset: 0, bytes: 1000 };
         let mut buffers: Vec<Buffer> = (0..5).map(buffer).collect();
         let accesses: Vec<Vec<usize>> = (0..5).map(|i| vec![i, i + 1]).collect();
-        assert_eq!(place(&mut buffers, &accesses, &ancestors, 1), [2048]);
+        assert_eq!(place(&mut buffers, &accesses, &[], &ancestors, 1), [2048]);
         assert_eq!(buffers.iter().map(|b| b.offset).collect::<Vec<_>>(), [0, 1024, 0, 1024, 0]);
+    }
+
+    #[test]
+    fn neighbours_lie_side_by_side() {
+        // Buffers 1 and 3 are read together at the end; the others live until the next one is written.
+        let streams = vec![StreamId(0); 6];
+        let (ancestors, _) = synchronise(&streams, StreamId(0), &vec![Vec::new(); 6]);
+        let buffer = |i| Buffer { tensor: TensorId(i), gpu: GpuId(0), offset: 0, bytes: 1008 };
+        let mut buffers: Vec<Buffer> = (0..5).map(buffer).collect();
+        let mut accesses: Vec<Vec<usize>> = (0..5).map(|i| vec![i, i + 1]).collect();
+        (accesses[1], accesses[3]) = (vec![1, 2, 5], vec![3, 4, 5]);
+        let neighbours = [vec![BufferId(3), BufferId(1)]];
+        assert_eq!(place(&mut buffers, &accesses, &neighbours, &ancestors, 1), [2048 + 1024]);
+        assert_eq!(buffers.iter().map(|b| b.offset).collect::<Vec<_>>(), [2048, 1008, 2048, 0, 2048]);
     }
 
     #[test]

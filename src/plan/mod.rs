@@ -13,6 +13,7 @@
 //! * An event is recorded once an inference, on a stream of its own GPU, and may be waited for by any stream.
 //! * A [`Step::Copy`] runs on the copy stream of its ordered GPU pair, which lives on the source GPU.
 //! * A root tensor has at most one buffer a GPU; it is copied at most once per (tensor, GPU). Constants live in the weights region of each GPU that reads them.
+//! * Where a launch reads a joined tensor, the buffers of its parts on that GPU lie one right behind the other.
 //! * Two buffers of one arena share bytes only where happens-before orders every access of one before the first access of the other.
 
 mod build;
@@ -79,17 +80,19 @@ pub struct Buffer {
     pub tensor: TensorId,
     /// The GPU.
     pub gpu: GpuId,
-    /// Offset in the arena, a multiple of 256.
+    /// Offset in the arena: a multiple of 256, or right behind the part before, if it is one of a joined tensor.
     pub offset: u64,
     /// Size (the tensor's).
     pub bytes: u64,
 }
 
 /// An argument of a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operand {
     /// A planned buffer.
     Buffer(BufferId),
+    /// The buffers of the parts of a joined tensor, which lie one right behind the other.
+    Joined(Vec<BufferId>),
     /// A constant in the weights region of the launching GPU.
     Weight(TensorId),
 }

@@ -110,7 +110,7 @@ fn issue_order<'a>(graph: &Graph, stages: Vec<PlannedStage<'a>>, stage_of: &[usi
     }
     for op in graph.op_ids() {
         let to = stage_of[op.index()];
-        let producers = graph.operator(op).inputs.iter().filter_map(|&t| graph.producer(t));
+        let producers = graph.operator(op).inputs.iter().flat_map(|&t| graph.producers(t));
         producers.map(|p| stage_of[p.index()]).filter(|&from| from != to).for_each(|from| edge(from, to));
     }
     let key = |s: usize| Reverse((stages[s].predicted.0, stages[s].gpu, stages[s].index, s));
@@ -135,7 +135,7 @@ fn issue_order<'a>(graph: &Graph, stages: Vec<PlannedStage<'a>>, stage_of: &[usi
 fn check_dependencies(graph: &Graph, stages: &[PlannedStage]) -> Result<()> {
     let mut issued = vec![false; graph.operators.len()];
     for &op in stages.iter().flat_map(|stage| stage.operators) {
-        for producer in graph.operator(op).inputs.iter().filter_map(|&t| graph.producer(t)) {
+        for producer in graph.operator(op).inputs.iter().flat_map(|&t| graph.producers(t)) {
             if !issued[producer.index()] {
                 let (name, of) = (&graph.operator(op).name, &graph.operator(producer).name);
                 return Err(unsound(format!("operator {op} {name:?} stands before {producer} {of:?}, whose result it reads")));
@@ -156,14 +156,14 @@ fn choose_lanes(graph: &Graph, stages: &[PlannedStage], gpu: &[GpuId], lanes: &[
         let mut free = vec![true; lanes[g]];
         // 2: the stream's latest launch computed an input; 1: an input was written on the stream; 0: nothing speaks for it.
         let preference = |op: OpId, stream: usize, lane: &[usize]| {
-            let wrote = |t| match graph.tensor(graph.root(t)).origin {
+            let wrote = |t| match graph.tensor(t).origin {
                 Origin::Operator(p) if gpu[p.index()] != stage.gpu || lane[p.index()] != stream => 0,
                 Origin::Operator(p) if latest[g][stream] == Some(p) => 2,
                 Origin::Operator(_) => 1,
                 Origin::Input => usize::from(stream == 0),
                 _ => 0,
             };
-            graph.operator(op).inputs.iter().map(|&t| wrote(t)).max().unwrap_or(0)
+            graph.operator(op).inputs.iter().flat_map(|&t| graph.parts(t)).map(wrote).max().unwrap_or(0)
         };
         for wanted in [2, 1, 0] {
             for &op in stage.operators {

@@ -70,9 +70,10 @@ fn tensor_text(graph: &Graph, id: TensorId) -> String {
 
 fn step_text(plan: &Plan, graph: &Graph, step: &Step) -> String {
     let buffer = |b: BufferId| format!("{b} {:?}", graph.tensor(plan.buffers[b.index()].tensor).name);
-    let operand = |operand: &Operand| match *operand {
-        Operand::Buffer(b) => buffer(b),
-        Operand::Weight(t) => format!("{t} {:?}", graph.tensor(t).name),
+    let operand = |operand: &Operand| match operand {
+        Operand::Buffer(b) => buffer(*b),
+        Operand::Joined(parts) => parts.iter().map(|&b| buffer(b)).collect::<Vec<_>>().join(" + "),
+        Operand::Weight(t) => format!("{t} {:?}", graph.tensor(*t).name),
     };
     match step {
         Step::Upload { input, to, .. } => format!("upload input {input} -> {}", buffer(*to)),

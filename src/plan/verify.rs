@@ -10,9 +10,11 @@
 //!     each other GPU. The origin is the first compute stream of the first GPU.
 //!  2. The sections cover all steps in order: first `Begin`, last `End`, between them stages, those of one GPU in order and each once. With a
 //!     schedule given, they are its stages: each launches exactly its operators, on its GPU.
-//!  3. A buffer holds a tensor that owns its bytes and is no constant, in its size, at a multiple of 256, inside the arena; one a (tensor, GPU).
+//!  3. A buffer holds a tensor that owns its bytes and is no constant, in its size, inside the arena, at a multiple of 256 unless it lies right behind another part
+//!     of a joined tensor that is read; one a (tensor, GPU).
 //!  4. The weights of a GPU are exactly the constants its launches read, ascending, at multiples of 256, inside the region, not overlapping.
-//!  5. Every operator is launched exactly once, on a compute stream, with operands of that GPU that hold exactly its inputs and outputs.
+//!  5. Every operator is launched exactly once, on a compute stream, with operands of that GPU that hold exactly its inputs and outputs; the parts of a joined input one
+//!     right behind the other.
 //!  6. Uploads and downloads run on compute streams of their buffer's GPU and name the right tensor; each output is downloaded exactly once, unless it has no elements.
 //!  7. A copy moves a tensor from its buffer on one GPU to its buffer on another, on the copy stream of that pair.
 //!  8. Every buffer is written by exactly one step.

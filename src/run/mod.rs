@@ -138,7 +138,7 @@ impl Call {
             Step::Upload { input, to, .. } => Call::Upload(on, *input, program.buffer(*to)),
             Step::Launch { operator, stream, reads, writes } => {
                 let gpu = program.plan.streams[stream.index()].gpu;
-                let mut regions = reads.iter().map(|&operand| program.operand(operand, gpu)).collect::<Result<Vec<Region>>>()?;
+                let mut regions = reads.iter().map(|operand| program.operand(operand, gpu)).collect::<Result<Vec<Region>>>()?;
                 regions.extend(writes.iter().map(|&buffer| program.buffer(buffer)));
                 let crate::kernel::Kernel { grid, block, shared_bytes, .. } = *program.kernel(*operator, gpu);
                 let index = program.kernel_index(*operator, gpu)?;

@@ -97,10 +97,17 @@ impl<'a> Program<'a> {
         Region::arena(b.gpu.index(), b.offset, b.bytes)
     }
 
+    /// Where buffers lie that are one right behind the other.
+    pub fn joined(&self, parts: &[BufferId]) -> Region {
+        let of = |part: &BufferId| &self.plan.buffers[part.index()];
+        Region::arena(of(&parts[0]).gpu.index(), of(&parts[0]).offset, parts.iter().map(|part| of(part).bytes).sum())
+    }
+
     /// Where a kernel's argument lies on `gpu`.
-    pub fn operand(&self, operand: Operand, gpu: GpuId) -> Result<Region> {
-        match operand {
+    pub fn operand(&self, operand: &Operand, gpu: GpuId) -> Result<Region> {
+        match *operand {
             Operand::Buffer(buffer) => Ok(self.buffer(buffer)),
+            Operand::Joined(ref parts) => Ok(self.joined(parts)),
             Operand::Weight(tensor) => {
                 let weights = &self.plan.gpus[gpu.index()].weights;
                 let found = weights.iter().find(|&&(t, _)| t == tensor);

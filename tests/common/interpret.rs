@@ -17,9 +17,11 @@ pub fn interpret(graph: &Graph, inputs: &[Constant]) -> Vec<Constant> {
     }
     let read = |values: &[Option<Vec<Number>>], t: TensorId| -> Vec<Number> {
         let root = graph.root(t);
+        let computed = |t: TensorId| values[t.index()].clone().expect("computed before it is read");
         match &graph.tensor(root).origin {
             Origin::Constant(v) => numbers(v),
-            _ => values[root.index()].clone().expect("computed before it is read"),
+            Origin::Joined(parts) => parts.iter().flat_map(|&part| computed(part)).collect(),
+            _ => computed(root),
         }
     };
     for op in graph.topological_order().expect("no cycle") {

@@ -366,6 +366,12 @@ pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &
         let (operator, kernel) = (graph.operator(op), &kernels[op.index()]);
         let output = operator.outputs[0];
         let y = Guarded::new(&vec![OUTPUT_GUARD; graph.tensor(output).bytes() as usize], OUTPUT_GUARD);
+        for root in operator.inputs.iter().map(|&t| graph.root(t)) {
+            if let Origin::Joined(parts) = &graph.tensor(root).origin {
+                let bytes = |part: &TensorId| memory[part.index()].as_ref().expect("computed before").values().to_vec();
+                memory[root.index()] = Some(Guarded::new(&parts.iter().flat_map(bytes).collect::<Vec<u8>>(), INPUT_GUARD));
+            }
+        }
         let inputs = operator.inputs.iter().map(|&t| memory[graph.root(t).index()].as_ref().expect("computed before"));
         let pointers: Vec<usize> = inputs.chain([&y]).map(Guarded::address).collect();
         let arguments: Vec<*const c_void> = pointers.iter().map(|p| std::ptr::from_ref(p).cast()).collect();

@@ -147,9 +147,20 @@ fn effect(graph: &Graph, plan: &Plan, step: &Step) -> Result<Effect, String> {
         Step::Launch { operator, reads, writes, .. } => {
             let op = graph.operator(*operator);
             for (operand, &input) in reads.iter().zip(&op.inputs) {
-                match *operand {
-                    Operand::Buffer(b) => effect.reads.extend(blocks(b, graph.root(input))?),
-                    Operand::Weight(t) if t == graph.root(input) => {}
+                match operand {
+                    Operand::Buffer(b) => effect.reads.extend(blocks(*b, graph.root(input))?),
+                    // The kernel is given the first buffer's address, and finds the parts one after the other from there.
+                    Operand::Joined(buffers) => {
+                        let mut begin = plan.buffers[buffers[0].index()].offset;
+                        for (b, part) in buffers.iter().zip(graph.parts(input)) {
+                            if plan.buffers[b.index()].offset != begin {
+                                return Err(format!("{operator} looks for {part} at {begin}"));
+                            }
+                            effect.reads.extend(blocks(*b, part)?);
+                            begin += graph.tensor(part).bytes();
+                        }
+                    }
+                    Operand::Weight(t) if *t == graph.root(input) => {}
                     Operand::Weight(t) => return Err(format!("{operator} reads the constant {t}")),
                 }
             }

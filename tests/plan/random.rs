@@ -122,7 +122,13 @@ pub fn graph<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most: usize) -> Graph 
         let alike: Vec<TensorId> = known.iter().copied().filter(|&t| graph.tensor(t).shape == shape).collect();
         let new = if tape.once_in(6) && shape[1] < 1000 {
             let second = tape.of(&alike);
-            operator(&mut graph, OpKind::Concat { axis: 1 }, &[first, second], [shape[0], 2 * shape[1]], 1)
+            let shape = [shape[0], 2 * shape[1]];
+            if can_be_joined(&graph, &[first, second]) {
+                let parts = vec![graph.root(first), graph.root(second)];
+                vec![tensor(&mut graph, "", shape, Origin::Joined(parts))]
+            } else {
+                operator(&mut graph, OpKind::Concat { axis: 1 }, &[first, second], shape, 1)
+            }
         } else {
             let mut inputs = vec![first];
             for _ in 0..tape.pick(3) {
@@ -145,16 +151,32 @@ pub fn graph<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most: usize) -> Graph 
     let unread = |t: TensorId| consumers[graph.root(t).index()].is_empty();
     let mut outputs: Vec<TensorId> = Vec::new();
     for &t in &known {
+        if is_joined(&graph, t) {
+            continue; // no output may be
+        }
         let is_input = graph.producer(t).is_none();
         if !is_input && (if unread(t) { !tape.once_in(6) } else { tape.once_in(12) }) || is_input && tape.once_in(15) {
             outputs.push(t);
         }
     }
+    let plain: Vec<TensorId> = known.iter().copied().filter(|&t| !is_joined(&graph, t)).collect();
     if outputs.is_empty() || tape.once_in(10) {
-        outputs.push(known[known.len() - 1]);
+        outputs.push(plain[plain.len() - 1]);
     }
     graph.outputs = outputs;
     graph
+}
+
+fn is_joined(graph: &Graph, t: TensorId) -> bool {
+    matches!(graph.tensor(graph.root(t)).origin, Origin::Joined(_))
+}
+
+/// Whether these can lie side by side: different results of operators, none a part already, and of whole blocks of 256 bytes, which is what the brute force sees.
+fn can_be_joined(graph: &Graph, of: &[TensorId]) -> bool {
+    let roots: Vec<TensorId> = of.iter().map(|&t| graph.root(t)).collect();
+    let taken = |t: &TensorId| graph.tensors.iter().any(|other| matches!(&other.origin, Origin::Joined(parts) if parts.contains(t)));
+    let sound = |t: &TensorId| matches!(graph.tensor(*t).origin, Origin::Operator(_)) && graph.tensor(*t).bytes() % 256 == 0 && !taken(t);
+    roots.iter().all(sound) && (1..roots.len()).all(|i| !roots[..i].contains(&roots[i]))
 }
 
 /// A random schedule over at most `gpus` GPUs, with a timeline. Stages are sets of operators of one GPU and one wave; an operator's wave is
@@ -166,7 +188,7 @@ pub fn case<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most_operators: usize, 
     let mut wave = vec![0usize; graph.operators.len()];
     let mut place = Vec::new();
     for op in graph.op_ids() {
-        let producers = graph.operator(op).inputs.iter().filter_map(|&t| graph.producer(t));
+        let producers = graph.operator(op).inputs.iter().flat_map(|&t| graph.producers(t));
         wave[op.index()] = producers.map(|p| wave[p.index()] + 1).max().unwrap_or(0) + if spread > 0 { tape.pick(2 * spread) } else { 0 };
         place.push(tape.pick(gpus));
     }
@@ -198,7 +220,7 @@ fn timeline(graph: &Graph, schedule: &Schedule, time: impl Fn(OpId) -> Nanos, tr
         for (gpu, stages) in stages.iter_mut().enumerate() {
             while let Some(stage) = schedule.gpus[gpu].get(stages.len()) {
                 let ready = |op: &OpId| {
-                    let producers = graph.operator(*op).inputs.iter().filter_map(|&t| graph.producer(t));
+                    let producers = graph.operator(*op).inputs.iter().flat_map(|&t| graph.producers(t));
                     let arrivals = producers.map(|p| finish[p.index()].map(|f| if place[p.index()] == gpu { f } else { f + transfer }));
                     latest(arrivals)
                 };

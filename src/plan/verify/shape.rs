@@ -85,6 +85,7 @@ fn numbers_in_steps(s: &Subject) -> Result<()> {
             Step::Launch { operator, reads, writes, .. } => {
                 let operand = |operand: &Operand| match operand {
                     Operand::Buffer(b) => buffer(b),
+                    Operand::Joined(parts) => !parts.is_empty() && parts.iter().all(buffer),
                     Operand::Weight(t) => tensor(t),
                 };
                 operator.index() < graph.operators.len() && reads.iter().all(operand) && writes.iter().all(buffer)
@@ -169,17 +170,27 @@ fn stages_of_schedule(s: &Subject, schedule: &Schedule) -> Result<()> {
 /// Rule 3.
 fn buffers(s: &Subject) -> Result<()> {
     let mut seen = vec![vec![false; s.graph.tensors.len()]; s.plan.gpus.len()];
+    let mut behind = vec![false; s.plan.buffers.len()];
+    for step in &s.plan.steps {
+        let Step::Launch { reads, .. } = step else { continue };
+        for operand in reads {
+            if let Operand::Joined(parts) = operand {
+                parts[1..].iter().for_each(|part| behind[part.index()] = true);
+            }
+        }
+    }
     for (i, buffer) in s.plan.buffers.iter().enumerate() {
         let name = s.buffer(BufferId::new(i));
         let tensor = s.graph.tensor(buffer.tensor);
-        if matches!(tensor.origin, Origin::Constant(_) | Origin::View(_)) {
-            return s.broken(3, format_args!("{name} holds a constant or a view"));
+        if matches!(tensor.origin, Origin::Constant(_) | Origin::View(_) | Origin::Joined(_)) {
+            return s.broken(3, format_args!("{name} holds a constant, a view or a joined tensor"));
         }
         if buffer.bytes != tensor.bytes() {
             return s.broken(3, format_args!("{name} has {} bytes, its tensor {}", buffer.bytes, tensor.bytes()));
         }
         let arena = s.plan.gpus[buffer.gpu.index()].arena_bytes;
-        if !buffer.offset.is_multiple_of(256) || buffer.offset.checked_add(buffer.bytes).is_none_or(|end| end > arena) {
+        let alignment = if behind[i] { 16 } else { 256 };
+        if !buffer.offset.is_multiple_of(alignment) || buffer.offset.checked_add(buffer.bytes).is_none_or(|end| end > arena) {
             return s.broken(3, format_args!("{name}: {} bytes at {} of an arena of {arena}", buffer.bytes, buffer.offset));
         }
         if std::mem::replace(&mut seen[buffer.gpu.index()][buffer.tensor.index()], true) {
@@ -247,9 +258,15 @@ fn launches(s: &Subject) -> Result<()> {
             let buffer = &s.plan.buffers[b.index()];
             buffer.gpu == stream.gpu && buffer.tensor == t
         };
-        let reads_right = |(operand, &t): (&Operand, &TensorId)| match *operand {
-            Operand::Buffer(b) => holds(b, s.graph.root(t)),
-            Operand::Weight(weight) => weight == s.graph.root(t) && matches!(s.graph.tensor(weight).origin, Origin::Constant(_)),
+        let reads_right = |(operand, &t): (&Operand, &TensorId)| match operand {
+            Operand::Buffer(b) => holds(*b, s.graph.root(t)),
+            Operand::Joined(buffers) => {
+                let Origin::Joined(parts) = &s.graph.tensor(s.graph.root(t)).origin else { return false };
+                let place = |b: &BufferId| &s.plan.buffers[b.index()];
+                let adjacent = buffers.windows(2).all(|pair| place(&pair[0]).offset + place(&pair[0]).bytes == place(&pair[1]).offset);
+                buffers.len() == parts.len() && buffers.iter().zip(parts).all(|(&b, &part)| holds(b, part)) && adjacent
+            }
+            Operand::Weight(weight) => *weight == s.graph.root(t) && matches!(s.graph.tensor(*weight).origin, Origin::Constant(_)),
         };
         if reads.len() != op.inputs.len() || !reads.iter().zip(&op.inputs).all(reads_right) {
             return s.broken(5, format_args!("{} reads {reads:?} for {:?}", s.step(i), op.inputs));
@@ -318,11 +335,12 @@ fn writers_and_readers(s: &Subject) -> Result<(Vec<usize>, Vec<Vec<usize>>)> {
         let (read, written): (Vec<BufferId>, &[BufferId]) = match step {
             Step::Upload { to, .. } => (Vec::new(), std::slice::from_ref(to)),
             Step::Launch { reads, writes, .. } => {
-                let buffers = reads.iter().filter_map(|operand| match *operand {
-                    Operand::Buffer(b) => Some(b),
-                    Operand::Weight(_) => None,
+                let buffers = reads.iter().flat_map(|operand| match operand {
+                    Operand::Buffer(b) => std::slice::from_ref(b),
+                    Operand::Joined(parts) => parts,
+                    Operand::Weight(_) => &[],
                 });
-                (buffers.collect(), writes)
+                (buffers.copied().collect(), writes)
             }
             Step::Copy { from, to, .. } => (vec![*from], std::slice::from_ref(to)),
             Step::Download { from, .. } => (vec![*from], &[]),

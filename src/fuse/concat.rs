@@ -1,0 +1,40 @@
+//! `concat`: a concatenation of rows that lie one after the other in memory moves no bytes, if each input is computed where it belongs.
+//!
+//! So it is with one image (batch 1) and channels: the output is the inputs one after the other. The output becomes *joined* ([`Origin::Joined`]), and the plan lays out
+//! the inputs side by side on each GPU where something reads the whole. Not if
+//!
+//! * something stands before the axis, so that rows of the inputs alternate;
+//! * an input is none that an operator computes (an input of the model, a constant, itself joined), is joined already, or occurs twice;
+//! * an input would begin at an odd place, which kernels cannot write to;
+//! * the result is an output of the model, or nothing reads it.
+
+use super::{Patch, Replacement, Uses};
+use crate::graph::{Graph, OpKind, Origin, PART_ALIGNMENT};
+use crate::ids::{OpId, TensorId};
+
+pub fn in_place(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
+    let operator = graph.operator(op);
+    let OpKind::Concat { axis } = operator.kind else { return None };
+    let output = operator.outputs[0];
+    let outer: usize = graph.tensor(output).shape[..axis].iter().product();
+    if outer != 1 || operator.inputs.len() < 2 || uses.outputs.contains(&output) {
+        return None;
+    }
+    let parts: Vec<TensorId> = operator.inputs.iter().map(|&t| graph.root(t)).collect();
+    let mut begin = 0;
+    for (i, &part) in parts.iter().enumerate() {
+        let tensor = graph.tensor(part);
+        let whole = tensor.bytes() == graph.tensor(operator.inputs[i]).bytes() && tensor.bytes() > 0;
+        let fits = matches!(tensor.origin, Origin::Operator(_)) && whole && begin % PART_ALIGNMENT == 0;
+        if !fits || parts[..i].contains(&part) || is_part(graph, part) {
+            return None;
+        }
+        begin += tensor.bytes();
+    }
+    Some(Patch { at: op, absorbed: Vec::new(), constants: Vec::new(), with: Replacement::Joined(parts) })
+}
+
+/// Whether something is joined from `tensor` already.
+fn is_part(graph: &Graph, tensor: TensorId) -> bool {
+    graph.tensors.iter().any(|t| matches!(&t.origin, Origin::Joined(parts) if parts.contains(&tensor)))
+}
