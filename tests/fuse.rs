@@ -158,6 +158,40 @@ fn concatenations_are_computed_in_place() {
     }
 }
 
+/// Channels of one image, steps of a sequence: what lies in one piece is read where it lies, also through another shape; what does not is copied.
+#[test]
+fn slices_in_one_piece_are_views() {
+    let cut = |model: Model, from: i64, to: i64, axis: i64, y: &str| {
+        let names = ["starts", "ends", "axes"].map(|what| format!("{y}_{what}"));
+        let model = model.ints(&names[0], &[from]).ints(&names[1], &[to]).ints(&names[2], &[axis]);
+        model.node("Slice", &["a", &names[0], &names[1], &names[2]], y, &[])
+    };
+    let base = |shape: &[i64]| Model::new().input("x", shape).node("Sigmoid", &["x"], "a", &[]);
+    let slices = |graph: &Graph| graph.operators.iter().filter(|op| op.kind.name() == "slice").count();
+    let model = cut(cut(base(&[1, 8, 4, 5]), 2, 5, 1, "middle"), 6, 8, 1, "end");
+    let model = model.ints("flat", &[1, 40]).node("Reshape", &["end", "flat"], "long", &[]);
+    let model = model.node("Softmax", &["middle"], "y", &[Attr::Int("axis", 3)]).node("Softmax", &["long"], "z", &[Attr::Int("axis", 1)]);
+    let graph = check("pieces", model.output("y", &[1, 3, 4, 5]).output("z", &[1, 40]));
+    assert_eq!((slices(&graph), graph.operators.len()), (0, 3), "{graph}");
+    assert!(graph.to_string().contains("[40..100]") && graph.to_string().contains("[120..160]"), "{graph}");
+    // One of several images, and one of its channels.
+    let model = cut(base(&[3, 8, 4, 4]), 1, 2, 0, "one").node("Softmax", &["one"], "y", &[Attr::Int("axis", 3)]);
+    assert_eq!(slices(&check("image", model.output("y", &[1, 8, 4, 4]))), 0);
+    // Rows that are cut, an odd beginning, a result of the model, a part of a concatenation.
+    let softmax = [Attr::Int("axis", 3)];
+    for (name, shape, axis, out) in [("rows", [1, 8, 4, 5], 3, [1, 8, 4, 2]), ("batch", [2, 8, 4, 5], 1, [2, 2, 4, 5]), ("odd", [1, 8, 3, 3], 1, [1, 2, 3, 3])] {
+        let model = cut(base(&shape), 1, 3, axis, "part").node("Softmax", &["part"], "y", &softmax).output("y", &out);
+        let graph = check(name, model);
+        assert_eq!(slices(&graph), 1, "{graph}");
+    }
+    let graph = check("result", cut(base(&[1, 8, 4, 5]), 1, 3, 1, "part").output("part", &[1, 2, 4, 5]));
+    assert_eq!(slices(&graph), 1, "{graph}");
+    let model = cut(base(&[1, 8, 4, 5]), 0, 4, 1, "part").node("Tanh", &["x"], "b", &[]);
+    let model = model.node("Concat", &["part", "b"], "both", &[Attr::Int("axis", 1)]).node("Softmax", &["both"], "y", &softmax);
+    let graph = check("part", model.output("y", &[1, 12, 4, 5]));
+    assert_eq!(slices(&graph), 1, "{graph}");
+}
+
 #[test]
 fn elementwise_chains_with_broadcasts_become_one_operator() {
     let model = Model::new().input("x", &[1, 4, 5, 5]).input("g", &[1, 4, 1, 1]).output("y", &[1, 4, 5, 5]);

@@ -107,9 +107,14 @@ fn damaged(plan: &Plan, tape: &mut Tape<impl Iterator<Item = u32>>) -> Vec<Plan>
         let (at, stream) = (tape.pick(plan.steps.len() + 1), StreamId::new(tape.pick(plan.streams.len())));
         changed(&|mutant| insert(mutant, at, Step::Wait { event, stream }));
     }
+    let reads_from = |operand: &Operand, b: BufferId| match operand {
+        Operand::Buffer(buffer) | Operand::Slice { buffer, .. } => *buffer == b,
+        Operand::Joined(parts) => parts.contains(&b),
+        Operand::Weight(_) => false,
+    };
     // Two buffers on the same bytes, with an event that may just make that right: a wait for the sake of memory alone.
     let touches = |step: &Step, b: BufferId| match step {
-        Step::Launch { reads, writes, .. } => reads.contains(&Operand::Buffer(b)) || writes.contains(&b),
+        Step::Launch { reads, writes, .. } => writes.contains(&b) || reads.iter().any(|operand| reads_from(operand, b)),
         Step::Upload { to, .. } => *to == b,
         Step::Copy { from, to, .. } => *from == b || *to == b,
         Step::Download { from, .. } => *from == b,

@@ -155,9 +155,10 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
         let read = operator.inputs.iter().skip(1).map(|&t| bytes(t)).sum::<f64>();
         return Work { flops, bytes: read + 2.0 * operator.outputs.iter().map(|&t| bytes(t)).sum::<f64>() };
     }
-    let roots: BTreeSet<TensorId> = operator.inputs.iter().chain(&operator.outputs).map(|&t| graph.root(t)).collect();
-    let bytes = roots.iter().map(|&t| graph.tensor(t).bytes() as f64).sum();
-    Work { flops, bytes }
+    // The same bytes under several shapes count once.
+    let regions: BTreeSet<(TensorId, u64, u64)> =
+        operator.inputs.iter().chain(&operator.outputs).map(|&t| (graph.root(t), graph.begin(t), graph.tensor(t).bytes())).collect();
+    Work { flops, bytes: regions.iter().map(|&(_, _, bytes)| bytes as f64).sum() }
 }
 
 /// Indices that are compared, elements that are looked at: see the texts of `scatter.cuh` and `order.cuh`.

@@ -59,7 +59,7 @@ pub struct View {
 }
 
 /// A constant: its name, its value, and a remark for the right margin.
-#[derive(Serialize)]
+#[derive(Clone, Serialize)]
 struct Named {
     name: String,
     value: String,
@@ -267,8 +267,8 @@ struct Writer<'a> {
     plan: &'a Plan,
     /// Constant of each buffer, within its GPU's module.
     buffers: Vec<String>,
-    /// For each GPU, the joined tensors that are read there: their buffers, their name, and their constant within the GPU's module.
-    joined: Vec<BTreeMap<&'a [BufferId], (TensorId, String)>>,
+    /// For each GPU, what is read there that is not one whole buffer.
+    regions: Vec<BTreeMap<Place, Named>>,
     /// Constant of each weight, within its GPU's module.
     weights: Vec<BTreeMap<TensorId, String>>,
     /// All constants, each once: their order in the layout.
@@ -284,15 +284,13 @@ impl<'a> Writer<'a> {
         let (graph, plan) = (input.graph, input.plan);
         let mut names: Vec<Names> = plan.gpus.iter().map(|_| Names::default()).collect();
         let buffers = plan.buffers.iter().map(|b| names[b.gpu.index()].constant(&graph.tensor(b.tensor).name)).collect();
-        let mut joined: Vec<BTreeMap<&[BufferId], (TensorId, String)>> = vec![BTreeMap::new(); plan.gpus.len()];
+        let mut regions: Vec<BTreeMap<Place, Named>> = plan.gpus.iter().map(|_| BTreeMap::new()).collect();
         for step in &plan.steps {
             let Step::Launch { operator, stream, reads, .. } = step else { continue };
             let gpu = plan.streams[stream.index()].gpu.index();
-            for (operand, &input) in reads.iter().zip(&graph.operator(*operator).inputs) {
-                if let Operand::Joined(parts) = operand {
-                    let tensor = graph.root(input);
-                    let constant = || (tensor, names[gpu].constant(&graph.tensor(tensor).name));
-                    joined[gpu].entry(parts).or_insert_with(constant);
+            for (operand, &given) in reads.iter().zip(&graph.operator(*operator).inputs) {
+                if let Some(place) = place(operand) {
+                    regions[gpu].entry(place).or_insert_with_key(|place| region(graph, plan, &mut names[gpu], place, given));
                 }
             }
         }
@@ -314,7 +312,7 @@ impl<'a> Writer<'a> {
             graph,
             plan,
             buffers,
-            joined,
+            regions,
             weights: plan.gpus.iter().map(constants).collect(),
             weight_order,
             marks: Vec::new(),
@@ -387,10 +385,19 @@ impl<'a> Writer<'a> {
         format!("gpu{}::{}", self.plan.buffers[id.index()].gpu.0, self.buffers[id.index()])
     }
 
-    fn joined(&self, gpu: GpuId, parts: &[BufferId]) -> Result<String> {
-        let known = self.joined[gpu.index()].get(parts);
-        let (_, name) = known.ok_or_else(|| Error::internal("emit", format!("{parts:?} are not joined on {gpu}")))?;
-        Ok(format!("gpu{}::{name}", gpu.0))
+    /// What a launch on `gpu` reads.
+    fn operand(&self, gpu: GpuId, operand: &Operand) -> Result<String> {
+        let region = |place: Place| {
+            let known = self.regions[gpu.index()].get(&place);
+            let region = known.ok_or_else(|| Error::internal("emit", format!("{operand:?} has no name on {gpu}")))?;
+            Ok(format!("gpu{}::{}", gpu.0, region.name))
+        };
+        match (operand, place(operand)) {
+            (_, Some(place)) => region(place),
+            (Operand::Weight(t), _) => self.weight(gpu, *t),
+            (Operand::Buffer(b), _) => Ok(self.buffer(*b)),
+            _ => Err(Error::internal("emit", format!("{operand:?} lies nowhere"))),
+        }
     }
 
     fn weight(&self, gpu: GpuId, id: TensorId) -> Result<String> {
@@ -406,11 +413,7 @@ impl<'a> Writer<'a> {
             let here = self.plan.buffers.iter().zip(&self.buffers).filter(|(b, _)| b.gpu.index() == g);
             let buffers = here.map(|(b, name)| named(name.clone(), format!("arena({}, {})", b.offset, b.bytes), remark(b.tensor)));
             let bytes = |t: TensorId| self.graph.tensor(t).bytes();
-            let joined = self.joined[g].iter().map(|(parts, (t, name))| {
-                let begin = self.plan.buffers[parts[0].index()].offset;
-                let remark = format!("{}, in {} parts: `{}`", self.graph.tensor(*t).shape_text(), parts.len(), self.name(*t));
-                named(name.clone(), format!("arena({begin}, {})", bytes(*t)), remark)
-            });
+            let regions = self.regions[g].values().cloned();
             let weight =
                 |&(t, offset): &(TensorId, u64)| named(self.weights[g][&t].clone(), format!("weights({offset}, {})", bytes(t)), remark(t));
             Gpu {
@@ -418,7 +421,7 @@ impl<'a> Writer<'a> {
                 arena_bytes: gpu.arena_bytes,
                 weights_bytes: gpu.weights_bytes,
                 memory: kibibytes(gpu.arena_bytes + gpu.weights_bytes),
-                buffers: buffers.chain(joined).collect(),
+                buffers: buffers.chain(regions).collect(),
                 weights: gpu.weights.iter().map(weight).collect(),
                 uploads: gpu.weights.iter().map(|&(t, _)| format!("({}, weights{g}::{})", position(t), self.weights[g][&t])).collect(),
             }
@@ -574,11 +577,7 @@ impl<'a> Writer<'a> {
                 ];
                 let mut arguments = Vec::new();
                 for (operand, &t) in reads.iter().zip(&op.inputs) {
-                    let place = match operand {
-                        Operand::Buffer(b) => self.buffer(*b),
-                        Operand::Joined(parts) => self.joined(gpu, parts)?,
-                        Operand::Weight(t) => self.weight(gpu, *t)?,
-                    };
+                    let place = self.operand(gpu, operand)?;
                     arguments.push((place, format!("{} `{}`", shape(t), self.name(t))));
                 }
                 for (b, &t) in writes.iter().zip(&op.outputs) {
@@ -595,6 +594,30 @@ impl<'a> Writer<'a> {
             }
         })
     }
+}
+
+/// Buffers side by side, or one buffer; the first byte that is read, and how many.
+type Place = (Vec<BufferId>, u64, Option<u64>);
+
+/// Where an operand lies that is not one whole buffer.
+fn place(operand: &Operand) -> Option<Place> {
+    match operand {
+        Operand::Joined(parts) => Some((parts.clone(), 0, None)),
+        Operand::Slice { buffer, begin, bytes } => Some((vec![*buffer], *begin, Some(*bytes))),
+        Operand::Buffer(_) | Operand::Weight(_) => None,
+    }
+}
+
+/// The constant of such an operand, which holds the tensor `given`.
+fn region(graph: &Graph, plan: &Plan, names: &mut Names, (buffers, begin, bytes): &Place, given: TensorId) -> Named {
+    let first = &plan.buffers[buffers[0].index()];
+    let tensor = graph.tensor(if bytes.is_some() { given } else { graph.root(given) });
+    let how = match bytes {
+        None => format!("in {} parts", buffers.len()),
+        Some(_) => format!("from byte {begin} of `{}` on", line(&graph.tensor(first.tensor).name)),
+    };
+    let remark = format!("{}, {how}: `{}`", tensor.shape_text(), line(&tensor.name));
+    named(names.constant(&tensor.name), format!("arena({}, {})", first.offset + begin, tensor.bytes()), remark)
 }
 
 /// `code`, with `remark` behind `//` at the right.

@@ -31,7 +31,7 @@ pub fn in_place(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
         }
         begin += tensor.bytes();
     }
-    Some(Patch { at: op, absorbed: Vec::new(), constants: Vec::new(), with: Replacement::Joined(parts) })
+    Some(Patch { at: op, absorbed: Vec::new(), constants: Vec::new(), with: Replacement::Origin(Origin::Joined(parts)) })
 }
 
 /// Whether something is joined from `tensor` already.

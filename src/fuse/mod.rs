@@ -79,8 +79,13 @@ pub static RULES: &[Rule] = &[
     Rule { name: "elementwise-chain", why: "what is left of elementwise neighbours runs as one kernel", find: elementwise::chain },
     Rule {
         name: "concat",
-        why: "operators write their results where a concatenation would copy them; last, since the rules before want a tensor to have one producer",
+        why: "operators write their results where a concatenation would copy them; after all that want a tensor to have one producer",
         find: concat::in_place,
+    },
+    Rule {
+        name: "slice-views",
+        why: "a slice of consecutive elements is read where they lie; last, since a slice may be a part of a concatenation, and all others want views to be whole",
+        find: views::slices,
     },
 ];
 
@@ -102,10 +107,8 @@ struct Patch {
 enum Replacement {
     /// This operator; its `outputs` name the tensor it writes. If that is another than the replaced operator's, the latter becomes a view of it.
     Operator(Box<Operator>),
-    /// Nothing: the output is a view of this tensor.
-    View(TensorId),
-    /// Nothing: the output is joined from these.
-    Joined(Vec<TensorId>),
+    /// Nothing: the output has this origin, which is no operator.
+    Origin(Origin),
 }
 
 /// Who reads each tensor that owns bytes.
@@ -176,8 +179,7 @@ fn insert(graph: &mut Graph, patch: Patch, alive: &mut [bool]) {
         graph.operators[op.index()].inputs.clear();
     }
     match patch.with {
-        Replacement::View(of) => drop_operator(graph, patch.at, Origin::View(of), alive),
-        Replacement::Joined(parts) => drop_operator(graph, patch.at, Origin::Joined(parts), alive),
+        Replacement::Origin(origin) => drop_operator(graph, patch.at, origin, alive),
         Replacement::Operator(operator) => {
             let written = operator.outputs[0];
             graph.tensors[written.index()].origin = Origin::Operator(patch.at);

@@ -13,7 +13,7 @@ pub fn prune(graph: &Graph, alive: &[bool]) -> Graph {
             continue;
         }
         match &graph.tensor(t).origin {
-            Origin::View(of) => open.push(*of),
+            Origin::View(of) | Origin::Slice { of, .. } => open.push(*of),
             Origin::Joined(parts) => open.extend(parts),
             &Origin::Operator(op) if alive[op.index()] && !std::mem::replace(&mut op_used[op.index()], true) => {
                 open.extend(&graph.operator(op).inputs);
@@ -38,6 +38,7 @@ pub fn prune(graph: &Graph, alive: &[bool]) -> Graph {
         let mut tensor = graph.tensor(t).clone();
         tensor.origin = match tensor.origin {
             Origin::View(of) => Origin::View(tensor_id(of)),
+            Origin::Slice { of, begin } => Origin::Slice { of: tensor_id(of), begin },
             Origin::Joined(parts) => Origin::Joined(parts.into_iter().map(tensor_id).collect()),
             Origin::Operator(op) => Origin::Operator(OpId::new(new_op[op.index()])),
             other => other,

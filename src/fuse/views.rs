@@ -1,15 +1,37 @@
-//! `free-views`: a reshape moves no bytes, so its result is a view of its input.
+//! `free-views`: a reshape moves no bytes, so its result is a view of its input. `slice-views`: nor need a slice of consecutive elements, such as some channels of one image.
 
 use super::{Patch, Replacement, Uses};
-use crate::graph::{Graph, OpKind};
+use crate::graph::{Graph, OpKind, Origin, PART_ALIGNMENT};
 use crate::ids::OpId;
 
 pub fn free(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     let operator = graph.operator(op);
-    (operator.kind == OpKind::Reshape).then(|| Patch {
-        at: op,
-        absorbed: Vec::new(),
-        constants: Vec::new(),
-        with: Replacement::View(operator.inputs[0]),
-    })
+    (operator.kind == OpKind::Reshape).then(|| patch(op, Origin::View(operator.inputs[0])))
+}
+
+/// A slice whose elements lie one after the other in its source. Not if its source is joined, its result an output of the model or a part of a joined tensor, or if it
+/// begins where kernels cannot read.
+pub fn slices(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
+    let operator = graph.operator(op);
+    let OpKind::Slice(slice) = &operator.kind else { return None };
+    let (of, output) = (operator.inputs[0], operator.outputs[0]);
+    let (from, to) = (&graph.tensor(of).shape, &graph.tensor(output).shape);
+    let source = &graph.tensor(graph.root(of)).origin;
+    if !matches!(source, Origin::Input | Origin::Operator(_)) || uses.outputs.contains(&output) || graph.tensor(output).elements() == 0 {
+        return None;
+    }
+    // One index of each axis in front, a stretch of the next one, all of those behind.
+    let axis = to.iter().position(|&extent| extent != 1).unwrap_or(0);
+    let whole = |a: usize| from[a] == to[a] && slice.begin[a] == 0;
+    if slice.step.iter().zip(to).any(|(&step, &extent)| step != 1 && extent > 1) || !(axis + 1..to.len()).all(whole) {
+        return None;
+    }
+    let begin = slice.begin.iter().zip(from).fold(0, |at, (&begin, &extent)| at * extent as u64 + begin as u64);
+    let aligned = (graph.begin(of) + begin) * graph.tensor(of).dtype.bytes() % PART_ALIGNMENT == 0;
+    let is_part = graph.tensors.iter().any(|t| matches!(&t.origin, Origin::Joined(parts) if parts.contains(&output)));
+    (aligned && !is_part).then(|| patch(op, Origin::Slice { of, begin }))
+}
+
+fn patch(at: OpId, origin: Origin) -> Patch {
+    Patch { at, absorbed: Vec::new(), constants: Vec::new(), with: Replacement::Origin(origin) }
 }

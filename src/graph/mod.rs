@@ -5,7 +5,7 @@
 //! to petgraph's algorithms.
 //!
 //! A tensor is an input, a constant, the result of an operator, or a *view*: the same bytes as another tensor under another shape.
-//! Views cost nothing: they have no operator, and [`Graph::root`] leads to the tensor that owns the bytes. Or it is *joined*: the bytes of several results one after the
+//! Views cost nothing: they have no operator, and [`Graph::root`] leads to the tensor that owns the bytes. A *slice* is a view of some of them. Or it is *joined*: the bytes of several results one after the
 //! other, which plans lay out side by side wherever the whole is read; [`Graph::parts`] leads to these.
 //!
 //! Rules that [`Graph::verify`] holds the graph to are listed in `verify.rs`; the text form is in `text.rs`.
@@ -43,12 +43,19 @@ pub enum Origin {
     Operator(OpId),
     /// The same bytes as another tensor, under this tensor's shape.
     View(TensorId),
+    /// Consecutive elements of another tensor, under this tensor's shape.
+    Slice {
+        /// The other tensor: an input, or the result of an operator, or a view or slice of one.
+        of: TensorId,
+        /// Its element that is the first one here, at a multiple of [`PART_ALIGNMENT`] bytes.
+        begin: u64,
+    },
     /// The bytes of these tensors, one after the other: two or more results of operators, each a part of one joined tensor at most. All but the first begin at a
     /// multiple of [`PART_ALIGNMENT`] bytes.
     Joined(Vec<TensorId>),
 }
 
-/// Where a part of a joined tensor may begin, in bytes: kernels move 16 bytes at once.
+/// Where a part of a joined tensor or a slice may begin, in bytes: kernels move 16 bytes at once.
 pub const PART_ALIGNMENT: u64 = 16;
 
 /// A tensor with a static shape.
@@ -154,12 +161,24 @@ impl Graph {
         id
     }
 
-    /// The tensor that owns the bytes of `id`, or the joined tensor that lists who does: follows views to their end.
+    /// The tensor that owns the bytes of `id`, or the joined tensor that lists who does: follows views and slices to their end.
     pub fn root(&self, mut id: TensorId) -> TensorId {
-        while let Origin::View(of) = self.tensor(id).origin {
+        while let Origin::View(of) | Origin::Slice { of, .. } = self.tensor(id).origin {
             id = of;
         }
         id
+    }
+
+    /// Which element of its root is the first of `id`: 0, unless it is a slice or a view of one.
+    pub fn begin(&self, mut id: TensorId) -> u64 {
+        let mut elements = 0;
+        loop {
+            match self.tensor(id).origin {
+                Origin::View(of) => id = of,
+                Origin::Slice { of, begin } => (id, elements) = (of, elements + begin),
+                _ => return elements,
+            }
+        }
     }
 
     /// The tensors that own the bytes of `id`, in order: its root, or the parts of a joined one.

@@ -7,7 +7,8 @@
 //! output t130 f32 1x1000 = view of t129                       "output"
 //! ```
 //!
-//! Constants are `w`, other tensors `t`; both number the tensor table. `t5 + t9` are tensors that lie side by side and are read as one.
+//! Constants are `w`, other tensors `t`; both number the tensor table. `t5 + t9` are tensors that lie side by side and are read as one, `t5[64..128]`
+//! are elements of one.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -29,10 +30,16 @@ impl Graph {
         roots.into_iter().map(|t| self.tensor(t).elements()).sum()
     }
 
-    /// How an operator names what it reads: a tensor that is computed elsewhere by its number, a joined one, which nothing computes, by its parts.
+    /// How an operator names what it reads: a tensor that is computed elsewhere by its number, a joined one, which nothing computes, by its parts, and a slice by its
+    /// source and its elements there.
     fn operand(&self, id: TensorId) -> String {
-        match &self.tensor(self.root(id)).origin {
+        let root = self.root(id);
+        match &self.tensor(root).origin {
             Origin::Joined(parts) => parts.iter().map(|&t| self.reference(t)).collect::<Vec<_>>().join(" + "),
+            _ if self.tensor(id).elements() < self.tensor(root).elements() => {
+                let begin = self.begin(id);
+                format!("{}[{begin}..{}]", self.reference(root), begin + self.tensor(id).elements())
+            }
             _ => self.reference(id),
         }
     }

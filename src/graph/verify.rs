@@ -5,7 +5,8 @@
 //! 3. Graph inputs have origin `Input`, and every tensor of origin `Input` is a graph input, once.
 //! 4. A constant has as many values as its shape says, of its type; a view has as many elements, and the type, of its source; a joined tensor has as many as its
 //!    parts together, and their type. Its parts are two or more results of operators, each a part of one joined tensor at most and once, and all but the first begin at
-//!    a multiple of 16 bytes. No output of the model is joined.
+//!    a multiple of 16 bytes. A slice has the type of its source, lies inside it, begins at a multiple of 16 bytes, and is of an input or the result of an operator.
+//!    No output of the model is joined or a slice.
 //! 5. The graph has no cycle.
 //! 6. Each operator has the inputs that its kind documents, and its output's shape follows from them.
 //! 7. Operands agree in type, and so does the result, unless the kind says otherwise; an expression is defined on its inputs' types and ends in the output's.
@@ -54,12 +55,14 @@ impl Graph {
             let mut at = id;
             for _ in 0..=self.tensors.len() {
                 match self.tensor(at).origin {
-                    Origin::View(of) if !known(&of) => return Err(format!("{at} is a view of {of}, which does not exist")),
-                    Origin::View(of) => at = of,
+                    Origin::View(of) | Origin::Slice { of, .. } if !known(&of) => {
+                        return Err(format!("{at} is a view of {of}, which does not exist"));
+                    }
+                    Origin::View(of) | Origin::Slice { of, .. } => at = of,
                     _ => break,
                 }
             }
-            if matches!(self.tensor(at).origin, Origin::View(_)) {
+            if matches!(self.tensor(at).origin, Origin::View(_) | Origin::Slice { .. }) {
                 return Err(format!("{id} is a view of itself"));
             }
         }
@@ -80,6 +83,7 @@ impl Graph {
                 Origin::View(of) if self.tensor(*of).elements() != tensor.elements() => Some("is a view of a tensor of another size"),
                 Origin::View(of) if self.tensor(*of).dtype != tensor.dtype => Some("is a view of a tensor of another type"),
                 Origin::Joined(parts) => self.fault_of_joined(tensor, parts),
+                Origin::Slice { of, begin } => self.fault_of_slice(tensor, self.tensor(*of), *begin),
                 _ => None,
             };
             if let Some(fault) = fault {
@@ -99,6 +103,10 @@ impl Graph {
         if let Some(t) = self.outputs.iter().find(|&&t| matches!(self.tensor(self.root(t)).origin, Origin::Joined(_))) {
             return Err(format!("graph output {t} is joined"));
         }
+        let whole = |t: TensorId| self.tensor(self.root(t)).elements() == self.tensor(t).elements();
+        if let Some(t) = self.outputs.iter().find(|&&t| !whole(t)) {
+            return Err(format!("graph output {t} is a slice"));
+        }
         if let Some(t) = self.inputs.iter().find(|&&t| self.tensor(t).origin != Origin::Input) {
             return Err(format!("graph input {t} has another origin"));
         }
@@ -112,6 +120,23 @@ impl Graph {
 }
 
 impl Graph {
+    fn fault_of_slice(&self, tensor: &Tensor, of: &Tensor, begin: u64) -> Option<&'static str> {
+        let mut source = of;
+        while let Origin::View(next) | Origin::Slice { of: next, .. } = source.origin {
+            source = self.tensor(next);
+        }
+        if !matches!(source.origin, Origin::Input | Origin::Operator(_)) {
+            return Some("is a slice of what no operator computes");
+        }
+        if of.dtype != tensor.dtype {
+            return Some("is a slice of a tensor of another type");
+        }
+        if begin.checked_add(tensor.elements()).is_none_or(|end| end > of.elements()) {
+            return Some("is a slice that ends behind its source");
+        }
+        (begin * tensor.dtype.bytes() % PART_ALIGNMENT != 0).then_some("is a slice that begins at an odd place")
+    }
+
     fn fault_of_joined(&self, tensor: &Tensor, parts: &[TensorId]) -> Option<&'static str> {
         if parts.len() < 2 {
             return Some("is joined from less than two tensors");

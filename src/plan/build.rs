@@ -214,8 +214,12 @@ impl<'a> Builder<'a> {
                         read_buffers.push(buffer);
                     }
                 }
+                let (given, owner) = (self.graph.tensor(input), self.graph.tensor(root));
                 reads.push(match buffers[..] {
-                    [buffer] => Operand::Buffer(buffer),
+                    [buffer] if given.bytes() == owner.bytes() => Operand::Buffer(buffer),
+                    [buffer] => {
+                        Operand::Slice { buffer, begin: self.graph.begin(input) * given.dtype.bytes(), bytes: given.bytes() }
+                    }
                     _ => {
                         if !self.neighbours.contains(&buffers) {
                             self.neighbours.push(buffers.clone());

@@ -93,6 +93,15 @@ pub enum Operand {
     Buffer(BufferId),
     /// The buffers of the parts of a joined tensor, which lie one right behind the other.
     Joined(Vec<BufferId>),
+    /// A slice: some bytes of a planned buffer.
+    Slice {
+        /// The buffer.
+        buffer: BufferId,
+        /// Its first byte that is read.
+        begin: u64,
+        /// How many are read.
+        bytes: u64,
+    },
     /// A constant in the weights region of the launching GPU.
     Weight(TensorId),
 }

@@ -73,6 +73,7 @@ fn step_text(plan: &Plan, graph: &Graph, step: &Step) -> String {
     let operand = |operand: &Operand| match operand {
         Operand::Buffer(b) => buffer(*b),
         Operand::Joined(parts) => parts.iter().map(|&b| buffer(b)).collect::<Vec<_>>().join(" + "),
+        Operand::Slice { buffer: b, begin, bytes } => format!("{}[{begin}..{}]", buffer(*b), begin + bytes),
         Operand::Weight(t) => format!("{t} {:?}", graph.tensor(*t).name),
     };
     match step {

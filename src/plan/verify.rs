@@ -14,7 +14,7 @@
 //!     of a joined tensor that is read; one a (tensor, GPU).
 //!  4. The weights of a GPU are exactly the constants its launches read, ascending, at multiples of 256, inside the region, not overlapping.
 //!  5. Every operator is launched exactly once, on a compute stream, with operands of that GPU that hold exactly its inputs and outputs; the parts of a joined input one
-//!     right behind the other.
+//!     right behind the other, and of a slice the right bytes, from a multiple of 16 on.
 //!  6. Uploads and downloads run on compute streams of their buffer's GPU and name the right tensor; each output is downloaded exactly once, unless it has no elements.
 //!  7. A copy moves a tensor from its buffer on one GPU to its buffer on another, on the copy stream of that pair.
 //!  8. Every buffer is written by exactly one step.

@@ -108,6 +108,10 @@ impl<'a> Program<'a> {
         match *operand {
             Operand::Buffer(buffer) => Ok(self.buffer(buffer)),
             Operand::Joined(ref parts) => Ok(self.joined(parts)),
+            Operand::Slice { buffer, begin, bytes } => {
+                let b = &self.plan.buffers[buffer.index()];
+                Ok(Region::arena(b.gpu.index(), b.offset + begin, bytes))
+            }
             Operand::Weight(tensor) => {
                 let weights = &self.plan.gpus[gpu.index()].weights;
                 let found = weights.iter().find(|&&(t, _)| t == tensor);

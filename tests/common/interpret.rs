@@ -18,11 +18,12 @@ pub fn interpret(graph: &Graph, inputs: &[Constant]) -> Vec<Constant> {
     let read = |values: &[Option<Vec<Number>>], t: TensorId| -> Vec<Number> {
         let root = graph.root(t);
         let computed = |t: TensorId| values[t.index()].clone().expect("computed before it is read");
-        match &graph.tensor(root).origin {
+        let whole: Vec<Number> = match &graph.tensor(root).origin {
             Origin::Constant(v) => numbers(v),
             Origin::Joined(parts) => parts.iter().flat_map(|&part| computed(part)).collect(),
             _ => computed(root),
-        }
+        };
+        whole.into_iter().skip(graph.begin(t) as usize).take(graph.tensor(t).elements() as usize).collect()
     };
     for op in graph.topological_order().expect("no cycle") {
         let operator = graph.operator(op);

@@ -372,8 +372,11 @@ pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &
                 memory[root.index()] = Some(Guarded::new(&parts.iter().flat_map(bytes).collect::<Vec<u8>>(), INPUT_GUARD));
             }
         }
-        let inputs = operator.inputs.iter().map(|&t| memory[graph.root(t).index()].as_ref().expect("computed before"));
-        let pointers: Vec<usize> = inputs.chain([&y]).map(Guarded::address).collect();
+        let place = |&t: &TensorId| {
+            let whole = memory[graph.root(t).index()].as_ref().expect("computed before");
+            whole.address() + (graph.begin(t) * graph.tensor(t).dtype.bytes()) as usize
+        };
+        let pointers: Vec<usize> = operator.inputs.iter().map(place).chain([y.address()]).collect();
         let arguments: Vec<*const c_void> = pointers.iter().map(|p| std::ptr::from_ref(p).cast()).collect();
         let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product();
         // SAFETY: the pointers lead to tensors of the shapes that the kernel was made for.

@@ -160,6 +160,14 @@ fn effect(graph: &Graph, plan: &Plan, step: &Step) -> Result<Effect, String> {
                             begin += graph.tensor(part).bytes();
                         }
                     }
+                    // More than what is read must be there; nobody writes a part of a buffer.
+                    Operand::Slice { buffer, begin, bytes } => {
+                        let wanted = (graph.begin(input) * 4, graph.tensor(input).bytes());
+                        if (*begin, *bytes) != wanted {
+                            return Err(format!("{operator} reads {bytes} bytes from {begin} on of {}", graph.root(input)));
+                        }
+                        effect.reads.extend(blocks(*buffer, graph.root(input))?);
+                    }
                     Operand::Weight(t) if *t == graph.root(input) => {}
                     Operand::Weight(t) => return Err(format!("{operator} reads the constant {t}")),
                 }

@@ -139,6 +139,12 @@ pub fn graph<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most: usize) -> Graph 
             sum(&mut graph, &inputs, outputs)
         };
         known.extend(&new);
+        if tape.once_in(8) && !is_joined(&graph, new[0]) && graph.tensor(new[0]).elements() >= 16 {
+            // 16 bytes or so from an end, or all but these.
+            let length = graph.tensor(new[0]).elements();
+            let (begin, elements) = tape.of(&[(0, 4), (length - 4, 4), (4, length - 4), (length / 2 / 4 * 4, 4)]);
+            known.push(tensor(&mut graph, "", [1, elements as usize], Origin::Slice { of: new[0], begin: begin / 4 * 4 }));
+        }
         if tape.once_in(5) {
             let turned = view(&mut graph, new[0]);
             known.push(turned);
@@ -151,15 +157,15 @@ pub fn graph<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most: usize) -> Graph 
     let unread = |t: TensorId| consumers[graph.root(t).index()].is_empty();
     let mut outputs: Vec<TensorId> = Vec::new();
     for &t in &known {
-        if is_joined(&graph, t) {
-            continue; // no output may be
+        if !is_whole(&graph, t) {
+            continue; // no output may be joined or a slice
         }
         let is_input = graph.producer(t).is_none();
         if !is_input && (if unread(t) { !tape.once_in(6) } else { tape.once_in(12) }) || is_input && tape.once_in(15) {
             outputs.push(t);
         }
     }
-    let plain: Vec<TensorId> = known.iter().copied().filter(|&t| !is_joined(&graph, t)).collect();
+    let plain: Vec<TensorId> = known.iter().copied().filter(|&t| is_whole(&graph, t)).collect();
     if outputs.is_empty() || tape.once_in(10) {
         outputs.push(plain[plain.len() - 1]);
     }
@@ -171,8 +177,15 @@ fn is_joined(graph: &Graph, t: TensorId) -> bool {
     matches!(graph.tensor(graph.root(t)).origin, Origin::Joined(_))
 }
 
+fn is_whole(graph: &Graph, t: TensorId) -> bool {
+    !is_joined(graph, t) && graph.tensor(t).elements() == graph.tensor(graph.root(t)).elements()
+}
+
 /// Whether these can lie side by side: different results of operators, none a part already, and of whole blocks of 256 bytes, which is what the brute force sees.
 fn can_be_joined(graph: &Graph, of: &[TensorId]) -> bool {
+    if !of.iter().all(|&t| is_whole(graph, t)) {
+        return false;
+    }
     let roots: Vec<TensorId> = of.iter().map(|&t| graph.root(t)).collect();
     let taken = |t: &TensorId| graph.tensors.iter().any(|other| matches!(&other.origin, Origin::Joined(parts) if parts.contains(t)));
     let sound = |t: &TensorId| matches!(graph.tensor(*t).origin, Origin::Operator(_)) && graph.tensor(*t).bytes() % 256 == 0 && !taken(t);

@@ -86,6 +86,7 @@ fn numbers_in_steps(s: &Subject) -> Result<()> {
                 let operand = |operand: &Operand| match operand {
                     Operand::Buffer(b) => buffer(b),
                     Operand::Joined(parts) => !parts.is_empty() && parts.iter().all(buffer),
+                    Operand::Slice { buffer: b, .. } => buffer(b),
                     Operand::Weight(t) => tensor(t),
                 };
                 operator.index() < graph.operators.len() && reads.iter().all(operand) && writes.iter().all(buffer)
@@ -182,8 +183,8 @@ fn buffers(s: &Subject) -> Result<()> {
     for (i, buffer) in s.plan.buffers.iter().enumerate() {
         let name = s.buffer(BufferId::new(i));
         let tensor = s.graph.tensor(buffer.tensor);
-        if matches!(tensor.origin, Origin::Constant(_) | Origin::View(_) | Origin::Joined(_)) {
-            return s.broken(3, format_args!("{name} holds a constant, a view or a joined tensor"));
+        if matches!(tensor.origin, Origin::Constant(_) | Origin::View(_) | Origin::Slice { .. } | Origin::Joined(_)) {
+            return s.broken(3, format_args!("{name} holds a constant, a view, a slice or a joined tensor"));
         }
         if buffer.bytes != tensor.bytes() {
             return s.broken(3, format_args!("{name} has {} bytes, its tensor {}", buffer.bytes, tensor.bytes()));
@@ -259,7 +260,13 @@ fn launches(s: &Subject) -> Result<()> {
             buffer.gpu == stream.gpu && buffer.tensor == t
         };
         let reads_right = |(operand, &t): (&Operand, &TensorId)| match operand {
-            Operand::Buffer(b) => holds(*b, s.graph.root(t)),
+            Operand::Buffer(b) => holds(*b, s.graph.root(t)) && elements_before(s, t) == Some(0) && covers_root(s, t),
+            Operand::Slice { buffer, begin, bytes } => {
+                let tensor = s.graph.tensor(t);
+                let inside = begin.checked_add(*bytes).is_some_and(|end| end <= s.plan.buffers[buffer.index()].bytes);
+                let right = elements_before(s, t).is_some_and(|before| before * tensor.dtype.bytes() == *begin);
+                holds(*buffer, s.graph.root(t)) && inside && right && *bytes == tensor.bytes() && begin.is_multiple_of(16)
+            }
             Operand::Joined(buffers) => {
                 let Origin::Joined(parts) = &s.graph.tensor(s.graph.root(t)).origin else { return false };
                 let place = |b: &BufferId| &s.plan.buffers[b.index()];
@@ -279,6 +286,24 @@ fn launches(s: &Subject) -> Result<()> {
         Some(op) => s.broken(5, format_args!("operator {op} {:?} is never launched", s.graph.operator(op).name)),
         None => Ok(()),
     }
+}
+
+/// How many elements of its root stand before the first of `t`; `None` for one that comes from nowhere.
+fn elements_before(s: &Subject, t: TensorId) -> Option<u64> {
+    let (mut at, mut before) = (t, 0u64);
+    for _ in 0..=s.graph.tensors.len() {
+        match &s.graph.tensor(at).origin {
+            Origin::View(of) => at = *of,
+            Origin::Slice { of, begin } => (at, before) = (*of, before.checked_add(*begin)?),
+            _ => return Some(before),
+        }
+    }
+    None
+}
+
+/// Whether `t` has as many elements as its root.
+fn covers_root(s: &Subject, t: TensorId) -> bool {
+    s.graph.tensor(t).elements() == s.graph.tensor(s.graph.root(t)).elements()
 }
 
 /// Rule 6.
@@ -336,7 +361,7 @@ fn writers_and_readers(s: &Subject) -> Result<(Vec<usize>, Vec<Vec<usize>>)> {
             Step::Upload { to, .. } => (Vec::new(), std::slice::from_ref(to)),
             Step::Launch { reads, writes, .. } => {
                 let buffers = reads.iter().flat_map(|operand| match operand {
-                    Operand::Buffer(b) => std::slice::from_ref(b),
+                    Operand::Buffer(b) | Operand::Slice { buffer: b, .. } => std::slice::from_ref(b),
                     Operand::Joined(parts) => parts,
                     Operand::Weight(_) => &[],
                 });
