@@ -27,6 +27,9 @@
 #include <vector>
 
 #include <sys/mman.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
 
 #include "kernel_abi.h"
 
@@ -178,8 +181,17 @@ struct Block {
   void *const *params;
   char *stacks = nullptr;
   size_t stacks_bytes = 0;
-  ~Block() {
-    if (stacks) munmap(stacks, stacks_bytes);
+  ~Block() { release(); }
+  void release() {
+    if (!stacks) return;
+    forget_frames();
+    munmap(stacks, stacks_bytes);
+  }
+  // A fiber never returns from its first function. The address sanitizer would keep what it knows of that frame, for whatever is mapped there next.
+  void forget_frames() {
+#ifdef __SANITIZE_ADDRESS__
+    __asan_unpoison_memory_region(stacks, stacks_bytes);
+#endif
   }
 };
 
@@ -293,8 +305,8 @@ template <class T> inline T exchange(uint32_t mask, T value, uint32_t from) {
 // Maps stacks for `threads` fibers; they are kept until the operating-system thread ends.
 inline void reserve_stacks(Block &b, uint32_t threads) {
   const size_t bytes = size_t(threads) * kStack;
-  if (bytes <= b.stacks_bytes) return;
-  if (b.stacks) munmap(b.stacks, b.stacks_bytes);
+  if (bytes <= b.stacks_bytes) return b.forget_frames();
+  b.release();
   void *p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) die("no memory for the stacks of a block");
   b.stacks = static_cast<char *>(p);
