@@ -179,10 +179,21 @@ fn slices_in_one_piece_are_views() {
     assert_eq!(slices(&check("image", model.output("y", &[1, 8, 4, 4]))), 0);
     // Rows that are cut, an odd beginning, a result of the model, a part of a concatenation.
     let softmax = [Attr::Int("axis", 3)];
-    for (name, shape, axis, out) in [("rows", [1, 8, 4, 5], 3, [1, 8, 4, 2]), ("batch", [2, 8, 4, 5], 1, [2, 2, 4, 5]), ("odd", [1, 8, 3, 3], 1, [1, 2, 3, 3])] {
+    for (name, shape, axis, out) in
+        [("rows", [1, 8, 4, 5], 3, [1, 8, 4, 2]), ("batch", [2, 8, 4, 5], 1, [2, 2, 4, 5]), ("odd", [1, 8, 3, 3], 1, [1, 2, 3, 3])]
+    {
         let model = cut(base(&shape), 1, 3, axis, "part").node("Softmax", &["part"], "y", &softmax).output("y", &out);
         let graph = check(name, model);
         assert_eq!(slices(&graph), 1, "{graph}");
+    }
+    // Of channels that are joined, some of one part; and some of both.
+    for (name, from, slices_left) in [("one_part", 5, 0), ("two_parts", 2, 1)] {
+        let model = base(&[1, 4, 4, 5]).node("Tanh", &["x"], "b", &[]).node("Concat", &["b", "a"], "both", &[Attr::Int("axis", 1)]);
+        let model = model.ints("starts", &[from]).ints("ends", &[from + 3]).ints("axes", &[1]);
+        let model = model.node("Slice", &["both", "starts", "ends", "axes"], "cut", &[]).node("Softmax", &["cut"], "y", &softmax);
+        let model = model.node("Softmax", &["both"], "z", &softmax).output("y", &[1, 3, 4, 5]).output("z", &[1, 8, 4, 5]);
+        let graph = check(name, model);
+        assert_eq!(slices(&graph), slices_left, "{graph}");
     }
     let graph = check("result", cut(base(&[1, 8, 4, 5]), 1, 3, 1, "part").output("part", &[1, 2, 4, 5]));
     assert_eq!(slices(&graph), 1, "{graph}");

@@ -2,22 +2,21 @@
 
 use super::{Patch, Replacement, Uses};
 use crate::graph::{Graph, OpKind, Origin, PART_ALIGNMENT};
-use crate::ids::OpId;
+use crate::ids::{OpId, TensorId};
 
 pub fn free(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     let operator = graph.operator(op);
     (operator.kind == OpKind::Reshape).then(|| patch(op, Origin::View(operator.inputs[0])))
 }
 
-/// A slice whose elements lie one after the other in its source. Not if its source is joined, its result an output of the model or a part of a joined tensor, or if it
-/// begins where kernels cannot read.
+/// A slice whose elements lie one after the other in its source; of a joined source, in one part of it. Not if its result is an output of the model or a part of a joined
+/// tensor, or if it begins where kernels cannot read.
 pub fn slices(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let operator = graph.operator(op);
     let OpKind::Slice(slice) = &operator.kind else { return None };
     let (of, output) = (operator.inputs[0], operator.outputs[0]);
     let (from, to) = (&graph.tensor(of).shape, &graph.tensor(output).shape);
-    let source = &graph.tensor(graph.root(of)).origin;
-    if !matches!(source, Origin::Input | Origin::Operator(_)) || uses.outputs.contains(&output) || graph.tensor(output).elements() == 0 {
+    if graph.constant(of).is_some() || uses.outputs.contains(&output) || graph.tensor(output).elements() == 0 {
         return None;
     }
     // One index of each axis in front, a stretch of the next one, all of those behind.
@@ -27,9 +26,23 @@ pub fn slices(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
         return None;
     }
     let begin = slice.begin.iter().zip(from).fold(0, |at, (&begin, &extent)| at * extent as u64 + begin as u64);
+    let (of, begin) = in_one_part(graph, of, begin, graph.tensor(output).elements())?;
     let aligned = (graph.begin(of) + begin) * graph.tensor(of).dtype.bytes() % PART_ALIGNMENT == 0;
     let is_part = graph.tensors.iter().any(|t| matches!(&t.origin, Origin::Joined(parts) if parts.contains(&output)));
     (aligned && !is_part).then(|| patch(op, Origin::Slice { of, begin }))
+}
+
+/// Where elements of `of` are those of a tensor that is not joined; `None` if they are in several parts.
+fn in_one_part(graph: &Graph, of: TensorId, mut begin: u64, elements: u64) -> Option<(TensorId, u64)> {
+    let Origin::Joined(parts) = &graph.tensor(graph.root(of)).origin else { return Some((of, begin)) };
+    for &part in parts {
+        let length = graph.tensor(part).elements();
+        if begin < length {
+            return (begin + elements <= length).then_some((part, begin));
+        }
+        begin -= length;
+    }
+    None
 }
 
 fn patch(at: OpId, origin: Origin) -> Patch {

@@ -217,9 +217,7 @@ impl<'a> Builder<'a> {
                 let (given, owner) = (self.graph.tensor(input), self.graph.tensor(root));
                 reads.push(match buffers[..] {
                     [buffer] if given.bytes() == owner.bytes() => Operand::Buffer(buffer),
-                    [buffer] => {
-                        Operand::Slice { buffer, begin: self.graph.begin(input) * given.dtype.bytes(), bytes: given.bytes() }
-                    }
+                    [buffer] => Operand::Slice { buffer, begin: self.graph.begin(input) * given.dtype.bytes(), bytes: given.bytes() },
                     _ => {
                         if !self.neighbours.contains(&buffers) {
                             self.neighbours.push(buffers.clone());
