@@ -14,7 +14,7 @@
 //! | `RmsNorm`, `Lrn`, `GridSample`, `SDPA`, `Softmax` | one operator each (see `dense.rs`, `attention.rs`) |
 //! | quantised `Conv` and `EinSum`, conversions | the same on integers, between `Elementwise` (see `quantised.rs`) |
 //! | `Reduce<Sum, Max, Min, Prod, MeanOfSquares>` | `Reduce`, the last behind a square |
-//! | `Resize` | a `MatMul` for each axis that changes (see `resize.rs`) |
+//! | `Resize` | `Resample` over the axes that change (see `resize.rs`) |
 //! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
 //! | `TypedConcat` | `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
@@ -41,7 +41,6 @@ use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
-use tract_onnx::tract_core::ops::nn::resize::Resize;
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer};
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
@@ -301,9 +300,8 @@ impl<'a> Lowering<'a> {
             }
             return Ok(());
         }
-        if let Some(op) = node.op_as::<Resize>() {
-            let output = self.describe(node.id.into(), Origin::Input)?;
-            return self.resize(node, op, output);
+        if self.resize(node)? {
+            return Ok(());
         }
         if let Some(op) = node.op_as::<Scan>() {
             return self.scan(node, op);

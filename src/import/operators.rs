@@ -237,7 +237,7 @@ pub static ROWS: &[Row] = &[
     refused("RegexFullMatch", 20, STRING),
     scalar("Relu", 1, NUMBERS),
     row("Reshape", 1, ALL, "a view", "its shape must be a constant"),
-    row("Resize", 10, F32, "matmul for each axis that changes", "sizes and scales must be constants; no antialiasing, no cropping"),
+    row("Resize", 10, ALL, "resample", "sizes, scales and roi must be constants; integers by mode nearest"),
     refused("ReverseSequence", 10, UNKNOWN),
     refused("RoiAlign", 10, UNKNOWN),
     scalar("Round", 11, FLOATS),

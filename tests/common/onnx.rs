@@ -12,6 +12,7 @@ pub struct Model {
 }
 
 /// An attribute of a node.
+#[derive(Clone)]
 pub enum Attr<'a> {
     Int(&'a str, i64),
     Ints(&'a str, &'a [i64]),
