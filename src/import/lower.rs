@@ -57,6 +57,14 @@ use crate::ids::TensorId;
 /// Nothing here lowers the operator.
 const NOT_SUPPORTED: &str = "this operator is not supported yet";
 
+/// Nor one like it.
+const MORE_OUTPUTS: &str = "more than one output is not supported yet";
+
+/// Whether a reason says nothing that the table of operators could not say better.
+fn generic(reason: &str) -> bool {
+    [NOT_SUPPORTED, MORE_OUTPUTS].contains(&reason)
+}
+
 /// Why one node cannot be lowered.
 pub(super) type Reason = String;
 
@@ -106,10 +114,12 @@ impl<'a> Names<'a> {
             Some(&(domain, name)) => {
                 let why = match operators::find(domain, name).map(|row| row.support) {
                     Some(operators::Support::Refused { why }) => Some(why),
-                    Some(operators::Support::Folded { why }) if reason == NOT_SUPPORTED => Some(why),
-                    Some(operators::Support::Lowered { limits, .. }) if reason == NOT_SUPPORTED && !limits.is_empty() => Some(limits),
+                    Some(operators::Support::Folded { why }) if generic(&reason) => Some(why),
+                    Some(operators::Support::Lowered { limits, .. }) if generic(&reason) && !limits.is_empty() => Some(limits),
                     _ => None,
                 };
+                let reason =
+                    if generic(&reason) { format!("what the reader makes of it, {}, is not supported", node.op.name()) } else { reason };
                 (name.to_string(), why.map_or(reason, str::to_string))
             }
             None => (node.op.name().into_owned(), reason),
@@ -328,7 +338,7 @@ impl<'a> Lowering<'a> {
             return Ok(());
         }
         if node.outputs.len() != 1 {
-            return Err("more than one output is not supported yet".into());
+            return Err(MORE_OUTPUTS.into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
         if output.elements() == 0 {

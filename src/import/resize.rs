@@ -82,9 +82,7 @@ impl Lowering<'_> {
         let mut rest = tables.iter().filter(|t| !t.is_identity(from[t.axis])).collect::<Vec<_>>();
         if !output.dtype.is_float() && !rest.iter().all(|t| t.picks()) {
             let dtype = output.dtype.name();
-            return Err(format!(
-                "interpolation between elements of type {dtype}: of those, mode nearest is supported alone; cast to f32 before"
-            ));
+            return Err(format!("elements of type {dtype} are not interpolated: cast them to f32, or use the mode nearest"));
         }
         let mut shape = from;
         while !rest.is_empty() {

@@ -5,16 +5,11 @@ use hiosc::graph::{Binary, Constant, DType, Expr, OpKind, Resample, Scalar, Tapp
 
 use super::harness::{Case, Random, Tensor, check};
 
-/// A resampling of `x` along `axes`, each with its extent in the result and its taps; places are random, and some weights are 0.
-fn resample_case(
-    r: &mut Random,
-    dtype: DType,
-    x: &[usize],
-    axes: &[(usize, usize, usize)],
-    weighted: bool,
-    outside: Option<f64>,
-    epilogue: Expr,
-) -> Case {
+/// An axis that is resampled: which one, its extent in the result, and its taps.
+type Along = (usize, usize, usize);
+
+/// A resampling of `x` along `axes`; places are random, and some weights are 0.
+fn resample_case(r: &mut Random, dtype: DType, x: &[usize], axes: &[Along], weighted: bool, outside: Option<f64>, epilogue: Expr) -> Case {
     let mut out = x.to_vec();
     let mut inputs = vec![r.typed(dtype, x)];
     for &(axis, extent, taps) in axes {
@@ -40,7 +35,7 @@ fn resample_case(
 }
 
 /// Shapes, and the axes to resample: the first ones, the last ones, in the middle, one of extent 1, more and fewer elements than before.
-const SHAPES: [(&[usize], &[(usize, usize, usize)]); 9] = [
+const SHAPES: [(&[usize], &[Along]); 9] = [
     (&[2, 8, 5, 7], &[(2, 9, 2), (3, 4, 3)]),
     (&[1, 12, 4, 4], &[(2, 8, 1), (3, 8, 1)]),
     (&[3, 5, 6], &[(1, 11, 4)]),
