@@ -249,7 +249,7 @@ fn a_grid_of_places_is_a_product() {
     };
     // x' = y + 10, y' = 2 x
     let theta = vec![0.0, 1.0, 10.0, 2.0, 0.0, 0.0];
-    assert_eq!(output("corners", &model(1), &[theta.clone()]), [9.0, -2.0, 9.0, 2.0, 11.0, -2.0, 11.0, 2.0]);
+    assert_eq!(output("corners", &model(1), std::slice::from_ref(&theta)), [9.0, -2.0, 9.0, 2.0, 11.0, -2.0, 11.0, 2.0]);
     assert_eq!(output("edges", &model(0), &[theta]), [9.5, -1.0, 9.5, 1.0, 10.5, -1.0, 10.5, 1.0]);
 }
 
