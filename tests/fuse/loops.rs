@@ -40,7 +40,7 @@ impl Layer<'_> {
         let (n, d, g, hidden, width) = (self.batch, self.directions, self.gates, 4, 5);
         let direction = [Attr::Text("direction", if d == 2 { "bidirectional" } else { "forward" })];
         let direction = if self.attrs.iter().any(|a| matches!(a, Attr::Text("direction", _))) { &[][..] } else { &direction };
-        let attrs: Vec<Attr> = self.attrs.iter().chain(direction).map(copy).chain([Attr::Int("hidden_size", hidden)]).collect();
+        let attrs: Vec<Attr> = self.attrs.iter().chain(direction).cloned().chain([Attr::Int("hidden_size", hidden)]).collect();
         let batch_first = attrs.iter().any(|a| matches!(a, Attr::Int("layout", 1)));
         let (mut model, x) = (Model::new(), if batch_first { [n, self.steps, width] } else { [self.steps, n, width] });
         model = model.input("x", &x);
@@ -73,15 +73,6 @@ impl Layer<'_> {
             model = model.output(name, if name == "y" { all } else { state });
         }
         model.node(self.op, &inputs, outputs.join(",").trim_end_matches(','), &attrs)
-    }
-}
-
-fn copy<'a>(attr: &Attr<'a>) -> Attr<'a> {
-    match *attr {
-        Attr::Int(name, value) => Attr::Int(name, value),
-        Attr::Ints(name, values) => Attr::Ints(name, values),
-        Attr::Float(name, value) => Attr::Float(name, value),
-        Attr::Text(name, value) => Attr::Text(name, value),
     }
 }
 
