@@ -371,17 +371,33 @@ fn repeated_elements_are_broadcasts() {
 }
 
 #[test]
-fn resizing_is_a_product_for_each_axis() {
-    let resize = |name: &str, mode: &str, transform: &str, sizes: &[i64; 4]| {
-        let attrs =
-            [Attr::Text("mode", mode), Attr::Text("coordinate_transformation_mode", transform), Attr::Text("nearest_mode", "floor")];
-        let model = Model::new().input("x", &[1, 3, 5, 7]).output("y", sizes).ints("sizes", sizes);
-        check(name, model.node("Resize", &["x", "", "", "sizes"], "y", &attrs)).operators.len()
+fn resizing_reads_a_few_elements() {
+    let resize = |name: &str, sizes: &[i64; 4], attrs: &[Attr]| {
+        let model = Model::new().input("x", &[1, 3, 5, 7]).output("y", sizes).ints("sizes", sizes).opset(19);
+        kinds(&check(name, model.node("Resize", &["x", "", "", "sizes"], "y", attrs))).join(", ")
     };
-    assert_eq!(resize("linear", "linear", "half_pixel", &[1, 3, 9, 11]), 2);
-    assert_eq!(resize("aligned", "linear", "align_corners", &[1, 3, 5, 12]), 1);
-    assert_eq!(resize("cubic", "cubic", "pytorch_half_pixel", &[1, 3, 13, 4]), 2);
-    assert_eq!(resize("nearest", "nearest", "asymmetric", &[1, 3, 8, 7]), 1);
+    let mode = |mode, transform| [Attr::Text("mode", mode), Attr::Text("coordinate_transformation_mode", transform)];
+    assert_eq!(resize("linear", &[1, 3, 9, 11], &mode("linear", "half_pixel")), "resample axes [2, 3] taps 2x2");
+    assert_eq!(resize("aligned", &[1, 3, 5, 12], &mode("linear", "align_corners")), "resample axes [3] taps 2");
+    assert_eq!(resize("cubic", &[1, 3, 13, 4], &mode("cubic", "pytorch_half_pixel")), "resample axes [2, 3] taps 4x4");
+    // with the same places, nothing is weighted
+    assert_eq!(resize("corners", &[1, 3, 3, 4], &mode("linear", "align_corners")), "resample axes [2, 3]");
+    for rounding in ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"] {
+        let attrs = [&mode("nearest", "half_pixel")[..], &[Attr::Text("nearest_mode", rounding)]].concat();
+        assert_eq!(resize(rounding, &[1, 3, 8, 4], &attrs), "resample axes [2, 3]");
+    }
+    // a filter against aliasing reads more than one kernel should at once
+    let attrs = [&mode("cubic", "half_pixel")[..], &[Attr::Int("antialias", 1)]].concat();
+    assert_eq!(resize("antialias", &[1, 3, 2, 3], &attrs), "resample axes [2] taps 10, resample axes [3] taps 9");
+    assert_eq!(resize("same", &[1, 3, 5, 7], &mode("linear", "half_pixel")), "");
+}
+
+#[test]
+fn a_resampling_takes_in_what_follows() {
+    let model = Model::new().input("x", &[1, 3, 5, 7]).input("z", &[1, 3, 8, 9]).output("y", &[1, 3, 8, 9]).ints("sizes", &[1, 3, 8, 9]);
+    let model = model.node("Resize", &["x", "", "", "sizes"], "r", &[Attr::Text("mode", "linear")]);
+    let graph = check("resize_add", model.node("Add", &["z", "r"], "s", &[]).node("Relu", &["s"], "y", &[]));
+    assert_eq!(kinds(&graph), ["resample axes [2, 3] taps 2x2 epilogue relu(add(x1, x0))"], "{graph}");
 }
 
 #[test]

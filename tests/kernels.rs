@@ -7,6 +7,7 @@ mod kernels {
     pub mod dense;
     pub mod harness;
     pub mod reference;
+    pub mod resample;
 }
 
 use common::number::numbers;
@@ -1063,6 +1064,7 @@ fn headers_compile_without_warnings() {
     cases.extend(index_cases(&mut r));
     cases.extend(typed_kernels(&mut r));
     cases.extend(kernels::dense::one_of_each(&mut r));
+    cases.extend(kernels::resample::one_of_each(&mut r));
 
     let folder = tempfile::tempdir().expect("a folder");
     let mut sources = std::collections::BTreeMap::new();
@@ -1174,6 +1176,7 @@ fn nvrtc_compiles_every_family() {
     kinds.extend(index_cases(&mut r));
     kinds.extend(typed_kernels(&mut r));
     kinds.extend(kernels::dense::one_of_each(&mut r));
+    kinds.extend(kernels::resample::one_of_each(&mut r));
 
     let kernels: Vec<_> = kinds
         .iter()

@@ -7,7 +7,7 @@ mod common;
 use std::path::PathBuf;
 
 use common::interpret::interpret;
-use common::onnx::Model;
+use common::onnx::{Attr, Model};
 use hiosc::graph::Constant;
 use hiosc::import::{self, Literal, Options, import};
 use prost::Message;
@@ -175,4 +175,95 @@ fn an_input_can_be_fixed() {
         ..Options::default()
     };
     assert_eq!(refused(&options), "--constant form: the model's inputs are [\"x\", \"shape\"]");
+}
+
+/// `op` from `x` to `y`, whose opset and attributes `f` may change.
+fn one(op: &str, opset: i64, x: &[i64], y: &[i64], f: impl FnOnce(&mut pb::GraphProto)) -> Vec<u8> {
+    let mut proto = decoded(Model::new().input("x", x).output("y", y).opset(opset).node(op, &["x"], "y", &[]));
+    f(graph(&mut proto));
+    proto.encode_to_vec()
+}
+
+fn floats(name: &str, values: &[f32]) -> pb::TensorProto {
+    pb::TensorProto { name: name.into(), data_type: 1, dims: vec![values.len() as i64], float_data: values.into(), ..Default::default() }
+}
+
+#[test]
+fn an_upsample_is_a_resize() {
+    let scales = [1.0, 1.0, 1.0, 4.0];
+    let doubled = [1.0, 1.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0];
+    let attribute = |graph: &mut pb::GraphProto| {
+        let r#type = AttributeType::Floats as i32;
+        let scales = pb::AttributeProto { name: "scales".into(), r#type, floats: scales.into(), ..Default::default() };
+        graph.node[0].attribute.push(scales);
+    };
+    let input = |graph: &mut pb::GraphProto| {
+        graph.node[0].input.push("scales".into());
+        graph.initializer.push(floats("scales", &scales));
+    };
+    // the last place is above the last element: with round_prefer_floor it would be another one
+    assert_eq!(output("upsample7", &one("Upsample", 7, &[1, 1, 1, 2], &[1, 1, 1, 8], attribute), &[vec![1.0, 2.0]]), doubled);
+    assert_eq!(output("upsample9", &one("Upsample", 9, &[1, 1, 1, 2], &[1, 1, 1, 8], input), &[vec![1.0, 2.0]]), doubled);
+    assert_eq!(output("resize10", &one("Resize", 10, &[1, 1, 1, 2], &[1, 1, 1, 8], input), &[vec![1.0, 2.0]]), doubled);
+    let linear = |graph: &mut pb::GraphProto| {
+        attribute(graph);
+        let r#type = AttributeType::String as i32;
+        graph.node[0].attribute.push(pb::AttributeProto { name: "mode".into(), r#type, s: b"linear".into(), ..Default::default() });
+    };
+    let between = [1.0, 1.25, 1.5, 1.75, 2.0, 2.0, 2.0, 2.0];
+    assert_eq!(output("linear7", &one("Upsample", 7, &[1, 1, 1, 2], &[1, 1, 1, 8], linear), &[vec![1.0, 2.0]]), between);
+    // what shrinks takes the element above: places 0 and 1.67
+    let shrunk = |graph: &mut pb::GraphProto| {
+        graph.node[0].input.push("scales".into());
+        graph.initializer.push(floats("scales", &[1.0, 1.0, 1.0, 0.6]));
+    };
+    assert_eq!(output("shrunk10", &one("Resize", 10, &[1, 1, 1, 4], &[1, 1, 1, 2], shrunk), &[vec![1.0, 2.0, 3.0, 4.0]]), [1.0, 3.0]);
+}
+
+#[test]
+fn an_old_slope_belongs_to_channels() {
+    let slope = |graph: &mut pb::GraphProto| {
+        graph.node[0].input.push("slope".into());
+        graph.initializer.push(floats("slope", &[0.5, 2.0]));
+    };
+    let x = vec![-1.0, 1.0, -2.0, -1.0, 1.0, -2.0];
+    assert_eq!(output("prelu", &one("PRelu", 6, &[1, 2, 3], &[1, 2, 3], slope), &[x]), [-0.5, 1.0, -1.0, -2.0, 1.0, -4.0]);
+}
+
+#[test]
+fn a_range_takes_lists_of_one_number() {
+    let model = Model::new().input("x", &[4]).output("y", &[4]).ints("zero", &[0]).ints("one", &[1]).node("Shape", &["x"], "n", &[]);
+    let model = model.node("Range", &["zero", "n", "one"], "r", &[]);
+    let mut proto = decoded(model.node("Cast", &["r"], "f", &[]).node("Add", &["x", "f"], "y", &[]));
+    let to = pb::AttributeProto { name: "to".into(), r#type: AttributeType::Int as i32, i: 1, ..Default::default() };
+    graph(&mut proto).node.iter_mut().filter(|n| n.op_type == "Cast").for_each(|n| n.attribute.push(to.clone()));
+    assert_eq!(output("range", &proto.encode_to_vec(), &[vec![10.0; 4]]), [10.0, 11.0, 12.0, 13.0]);
+}
+
+#[test]
+fn a_grid_of_places_is_a_product() {
+    let model = |corners: i64| {
+        let sizes: &[i64] = &[1, 1, 2, 2];
+        let model = Model::new().input("theta", &[1, 2, 3]).output("y", &[1, 2, 2, 2]).ints("size", sizes).opset(20);
+        model.node("AffineGrid", &["theta", "size"], "y", &[Attr::Int("align_corners", corners)]).bytes()
+    };
+    // x' = y + 10, y' = 2 x
+    let theta = vec![0.0, 1.0, 10.0, 2.0, 0.0, 0.0];
+    assert_eq!(output("corners", &model(1), std::slice::from_ref(&theta)), [9.0, -2.0, 9.0, 2.0, 11.0, -2.0, 11.0, 2.0]);
+    assert_eq!(output("edges", &model(0), &[theta]), [9.5, -1.0, 9.5, 1.0, 10.5, -1.0, 10.5, 1.0]);
+}
+
+#[test]
+fn what_is_refused_says_why() {
+    let refused = |name: &str, model: Model| graph_of(name, &model.bytes(), &Options::default()).err().expect("refused").to_string();
+    let model = Model::new().input("x", &[1, 2, 3]).output("y", &[1, 2, 3]).random_weight("a", &[2]).opset(15);
+    let model = model.node("BatchNormalization", &["x", "a", "a", "a", "a"], "y", &[Attr::Int("training_mode", 1)]);
+    assert!(refused("training", model).contains("BatchNormalization (node \"/y/BatchNormalization\"): it is in training mode"));
+    let model =
+        Model::new().input_of(common::onnx::U8, "x", &[1, 1, 4]).output_of(common::onnx::U8, "y", &[1, 1, 8]).ints("sizes", &[1, 1, 8]);
+    let error = refused("integers", model.node("Resize", &["x", "", "", "sizes"], "y", &[Attr::Text("mode", "linear")]));
+    assert!(error.contains("Resize (node \"/y/Resize\"): elements of type u8 are not interpolated"), "{error}");
+    let model = Model::new().input("x", &[1, 1, 4]).input("scales", &[3]).output("y", &[1, 1, 8]);
+    let error = refused("scales", model.node("Resize", &["x", "", "scales"], "y", &[]));
+    assert!(error.contains("Resize (node \"/y/Resize\"): its sizes or scales must be constants"), "{error}");
 }

@@ -21,6 +21,8 @@
 //! with `hiosc --constant`; where that is refused and all are small, the first one a number or a list of integers (the bounds of a `Range`, a shape), all of them.
 //!
 //! With `--refused FILE` the refusals must be exactly those that the file lists, by name and reason, as far as the cases were run; `--bless` writes them there.
+//! Cases that a `disputed.txt` beside that file lists are *disputed* where they would be wrong: their data contradicts ONNX, and the list says how. One of them that
+//! passes is wrong.
 //! The exit code is 0 if that holds, nothing is wrong and nothing crashed.
 //!
 //! `case.rs` reads a case, `worker.rs` runs a batch in a process of its own, so that nothing a case does can take the others with it; `pool.rs` hands out
@@ -89,7 +91,10 @@ fn conformance(arguments: &Arguments) -> anyhow::Result<bool> {
         bail!("no C++ compiler, so no virtual GPUs: install g++ or clang++, or name one in CXX");
     }
     let results = pool::run(&cases)?;
-    let report = report::Report::new(&cases, &results);
+    let mut report = report::Report::new(&cases, &results);
+    if let Some(file) = arguments.refused.as_ref().map(|file| file.with_file_name("disputed.txt")).filter(|file| file.is_file()) {
+        report.dispute(&file)?;
+    }
     if !arguments.only.is_empty() {
         print!("{}", report.each());
     }

@@ -28,6 +28,19 @@ impl Report {
         Report { cases: cases.iter().map(entry).collect() }
     }
 
+    /// Takes the wrong cases that the list `file` has for disputed, with its reason; one that passes does not belong there.
+    pub fn dispute(&mut self, file: &Path) -> anyhow::Result<()> {
+        for (name, why) in expected(file)? {
+            let Some((_, outcome)) = self.cases.get_mut(&name) else { continue };
+            match outcome.kind {
+                Kind::Wrong => *outcome = Outcome::new(Kind::Disputed, why),
+                Kind::Passed => *outcome = Outcome::new(Kind::Wrong, format!("it passes, and {} lists it", file.display())),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn count(&self, kind: Kind) -> usize {
         self.cases.values().filter(|(_, outcome)| outcome.kind == kind).count()
     }
@@ -41,7 +54,7 @@ impl Report {
         self.count(Kind::Wrong) + self.count(Kind::Crashed) == 0
     }
 
-    /// `N passed, N refused, N wrong, N crashed`
+    /// `N passed, N refused, N wrong, N crashed, N disputed`
     pub fn summary(&self) -> String {
         Kind::ALL.map(|kind| format!("{} {}", self.count(kind), kind.name())).join(", ")
     }
@@ -55,15 +68,15 @@ impl Report {
 
     /// How many cases use each operator, and what became of them.
     pub fn by_operator(&self) -> String {
-        let mut counts: BTreeMap<&str, [usize; 4]> = BTreeMap::new();
+        let mut counts: BTreeMap<&str, [usize; 5]> = BTreeMap::new();
         for (operators, outcome) in self.cases.values() {
             for operator in operators {
                 counts.entry(operator).or_default()[outcome.kind as usize] += 1;
             }
         }
-        let mut text = format!("{:36} passed refused wrong crashed\n", "cases that use the operator");
-        for (operator, [passed, refused, wrong, crashed]) in counts {
-            let _ = writeln!(text, "{operator:36} {passed:6} {refused:7} {wrong:5} {crashed:7}");
+        let mut text = format!("{:36} passed refused wrong crashed disputed\n", "cases that use the operator");
+        for (operator, [passed, refused, wrong, crashed, disputed]) in counts {
+            let _ = writeln!(text, "{operator:36} {passed:6} {refused:7} {wrong:5} {crashed:7} {disputed:8}");
         }
         text
     }
@@ -89,7 +102,7 @@ impl Report {
     /// What must not be.
     pub fn failures(&self) -> String {
         let line = |(name, outcome): (&String, &Outcome)| format!("{} {name}: {}\n", outcome.kind.name(), outcome.detail);
-        self.of(Kind::Wrong).chain(self.of(Kind::Crashed)).map(line).collect()
+        self.of(Kind::Wrong).chain(self.of(Kind::Crashed)).chain(self.of(Kind::Disputed)).map(line).collect()
     }
 
     /// The counts of those cases whose names begin the lines of `file`.

@@ -29,10 +29,12 @@ pub enum Kind {
     Refused,
     Wrong,
     Crashed,
+    /// It would be wrong, but for its data.
+    Disputed,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 4] = [Kind::Passed, Kind::Refused, Kind::Wrong, Kind::Crashed];
+    pub const ALL: [Kind; 5] = [Kind::Passed, Kind::Refused, Kind::Wrong, Kind::Crashed, Kind::Disputed];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -40,6 +42,7 @@ impl Kind {
             Kind::Refused => "refused",
             Kind::Wrong => "wrong",
             Kind::Crashed => "crashed",
+            Kind::Disputed => "disputed",
         }
     }
 }

@@ -143,6 +143,10 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
             let axes = operator.inputs.get(1).and_then(|&grid| graph.tensor(grid).shape.last().copied()).unwrap_or(2);
             output * 2.0 * sample.taps().powi(axes as i32)
         }
+        OpKind::Resample(resample) => {
+            let sums = if resample.weighted { 2.0 * resample.taps() as f64 } else { 0.0 };
+            output * (sums + resample.epilogue.operations() as f64)
+        }
         OpKind::Attention(a) => {
             let scores = (a.batch * a.heads * a.rows * a.columns) as f64;
             scores * (2.0 * (a.depth + a.value_depth) as f64 + 5.0)
@@ -154,6 +158,14 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
         let bytes = |t: TensorId| graph.tensor(t).bytes() as f64;
         let read = operator.inputs.iter().skip(1).map(|&t| bytes(t)).sum::<f64>();
         return Work { flops, bytes: read + 2.0 * operator.outputs.iter().map(|&t| bytes(t)).sum::<f64>() };
+    }
+    if let OpKind::Resample(resample) = &operator.kind {
+        // a small result leaves most of what it reads from alone
+        let bytes = |t: TensorId| graph.tensor(t).bytes() as f64;
+        let taps = output * resample.taps() as f64 * operator.inputs.first().map_or(0.0, |&x| graph.tensor(x).dtype.bytes() as f64);
+        let read = operator.inputs.first().map_or(0.0, |&x| bytes(x).min(taps));
+        let others: f64 = operator.inputs.iter().skip(1).chain(&operator.outputs).map(|&t| bytes(t)).sum();
+        return Work { flops, bytes: read + others };
     }
     // The same bytes under several shapes count once.
     let regions: BTreeSet<(TensorId, u64, u64)> =

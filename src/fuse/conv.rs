@@ -1,4 +1,4 @@
-//! What a convolution or a matrix product can take in: a scale into its weights, a bias, and an epilogue.
+//! What a convolution or a matrix product can take in: a scale into its weights, a bias, and an epilogue; a resampling takes in an epilogue, too.
 //!
 //! The two folds change constants: `(w * x + b) * s + t = (w * s) * x + (b * s + t)`, per output channel. They need an identity epilogue; the
 //! `epilogue` rule comes after them.
@@ -63,7 +63,7 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     }
     let (sum, producer) = reader.inputs.iter().find_map(|&t| {
         let producer = uses.sole_producer(graph, t, op)?;
-        matches!(graph.operator(producer).kind, OpKind::Conv(_) | OpKind::ConvNd(_) | OpKind::MatMul(_))
+        matches!(graph.operator(producer).kind, OpKind::Conv(_) | OpKind::ConvNd(_) | OpKind::MatMul(_) | OpKind::Resample(_))
             .then_some((graph.root(t), producer))
     })?;
     let mut operator = graph.operator(producer).clone();
@@ -76,6 +76,7 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
         OpKind::Conv(conv) => (2 + usize::from(conv.bias), &mut conv.epilogue),
         OpKind::ConvNd(conv) => (2 + usize::from(conv.bias), &mut conv.epilogue),
         OpKind::MatMul(matmul) => (2 + usize::from(matmul.bias), &mut matmul.epilogue),
+        OpKind::Resample(resample) => (resample.fixed_inputs(), &mut resample.epilogue),
         _ => return None,
     };
     let first = operator.inputs.len() - fixed + 1;

@@ -68,7 +68,7 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         name: "epilogue",
-        why: "what follows a convolution or product element by element is applied to each finished sum; after the folds, which cost nothing at all",
+        why: "what follows a convolution, product or resampling element by element is applied to each finished sum; after the folds, which cost nothing at all",
         find: conv::epilogue,
     },
     Rule {

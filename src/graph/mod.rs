@@ -15,6 +15,7 @@ mod dense;
 mod index;
 mod op;
 mod order;
+mod resample;
 mod text;
 mod value;
 mod verify;
@@ -27,6 +28,7 @@ pub use cell::Cell;
 pub use dense::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolIndices, PoolNd, Trilu, WindowAxis};
 pub use index::{Index, Update};
 pub use op::{Binary, Conv, CumSum, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
+pub use resample::{Resample, TappedAxis};
 pub use value::{Constant, Scalar};
 
 use crate::ids::{OpId, TensorId};

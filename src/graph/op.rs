@@ -4,7 +4,7 @@
 //! tensors; what is here are the attributes. Layout is NCHW for activations and OIHW for convolution weights. Operands and result have one element
 //! type unless an operator says otherwise; the expression of an elementwise operator or an epilogue may lead to another.
 
-use super::{Cell, DType, Index, Scalar};
+use super::{Cell, DType, Index, Resample, Scalar};
 
 use super::dense::{Attention, ConvNd, GridSample, Lrn, Norm, PoolIndices, PoolNd, Trilu};
 
@@ -46,6 +46,8 @@ pub enum OpKind {
     Lrn(Lrn),
     /// Sampling at computed places.
     GridSample(GridSample),
+    /// Sampling at places that are known: a resize.
+    Resample(Resample),
     /// Scaled dot product attention.
     Attention(Box<Attention>),
     /// Concatenation of all inputs along `axis`.
@@ -538,6 +540,7 @@ impl OpKind {
             OpKind::Norm(_) => "norm",
             OpKind::Lrn(_) => "lrn",
             OpKind::GridSample(_) => "grid_sample",
+            OpKind::Resample(_) => "resample",
             OpKind::Attention(_) => "attention",
             OpKind::Concat { .. } => "concat",
             OpKind::Transpose { .. } => "transpose",

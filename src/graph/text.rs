@@ -154,6 +154,7 @@ impl Display for OpKind {
             OpKind::Norm(n) => write!(f, "{n}")?,
             OpKind::Lrn(l) => write!(f, "{l}")?,
             OpKind::GridSample(g) => write!(f, "{g}")?,
+            OpKind::Resample(r) => write!(f, "{r}")?,
             OpKind::Attention(a) => write!(f, "{a}")?,
             OpKind::Transpose { permutation } => write!(f, " {permutation:?}")?,
             OpKind::Slice(s) => {

@@ -190,6 +190,7 @@ fn check_operator(graph: &Graph, operator: &Operator) -> Result<(), String> {
         OpKind::Norm(norm) => dense::check_norm(norm, &inputs, output),
         OpKind::Lrn(_) => dense::check_same(&inputs, output, 2),
         OpKind::GridSample(sample) => dense::check_grid_sample(sample, &inputs, output),
+        OpKind::Resample(resample) => resample.check(graph, operator, output),
         OpKind::Attention(attention) => dense::check_attention(attention, &inputs, output),
         OpKind::Concat { axis } => {
             let fits = |s: &&[usize]| s.len() == output.len() && (0..s.len()).all(|a| a == *axis || s[a] == output[a]);
@@ -231,6 +232,7 @@ fn check_types(kind: &OpKind, inputs: &[DType], output: DType) -> Result<(), Str
         OpKind::ConvNd(conv) => product(conv.bias, &conv.epilogue)?,
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue)?,
         OpKind::Norm(norm) => norm.epilogue.dtype(inputs)?,
+        OpKind::Resample(resample) => resample.dtype(inputs)?,
         OpKind::PoolIndices(_) => DType::I64,
         OpKind::Elementwise(e) => e.expr.dtype(inputs)?,
         OpKind::Index(index) => index.dtype(inputs)?,
@@ -423,5 +425,42 @@ mod tests {
         assert_eq!((pad(PadMode::Constant(1.0.into()), 9, 14), pad(PadMode::Edge, 9, 14), pad(PadMode::Reflect, 3, 8)), Default::default());
         assert!(pad(PadMode::Reflect, 4, 9).contains("too small"));
         assert!(pad(PadMode::Edge, 1, 5).contains("does not follow"));
+    }
+
+    #[test]
+    fn tables_of_a_resampling_stay_inside() {
+        // x [2, 4] along axis 1 to [2, 3], two taps each
+        let faults = |places: [i32; 6], weighted: bool, outside: Option<f32>, y: &[usize]| {
+            let mut g = Graph::default();
+            let mut add = |name: &str, dtype, shape: &[usize], origin| {
+                g.add_tensor(Tensor { name: name.into(), dtype, shape: shape.to_vec(), origin })
+            };
+            let x = add("x", DType::F32, &[2, 4], Origin::Input);
+            let places = add("places", DType::I32, &[3, 2], Origin::Constant(Constant::I32(places.into())));
+            let weights = add("weights", DType::F32, &[3, 2], Origin::Constant(vec![0.5; 6].into()));
+            let y = add("y", DType::F32, y, Origin::Input);
+            let resample = Resample {
+                axes: vec![TappedAxis { axis: 1, taps: 2 }],
+                weighted,
+                outside: outside.map(Scalar::from),
+                epilogue: Expr::identity(),
+            };
+            g.add_operator(Operator {
+                name: "op".into(),
+                kind: OpKind::Resample(resample),
+                inputs: vec![x, places, weights],
+                outputs: vec![y],
+            });
+            (g.inputs, g.outputs) = (vec![x], vec![y]);
+            g.verify().err().map_or(String::new(), |e| e.to_string())
+        };
+        assert_eq!(faults([0, 1, 1, 2, 3, 3], true, None, &[2, 3]), "");
+        assert_eq!(faults([0, 1, -1, 2, 3, 3], true, Some(1.0), &[2, 3]), "");
+        assert!(faults([0, 1, -1, 2, 3, 3], true, None, &[2, 3]).contains("a place outside axis 1"));
+        assert!(faults([0, -1, 1, 2, 3, 3], true, Some(1.0), &[2, 3]).contains("a place outside axis 1"));
+        assert!(faults([0, 1, 1, 2, 3, 4], true, None, &[2, 3]).contains("a place outside axis 1"));
+        assert!(faults([0, 1, 1, 2, 3, 3], true, None, &[2, 5]).contains("must be 5x2"));
+        assert!(faults([0, 1, 1, 2, 3, 3], true, None, &[3, 3]).contains("does not follow"));
+        assert!(faults([0, 1, 1, 2, 3, 3], false, None, &[2, 3]).contains("axes"));
     }
 }

@@ -14,7 +14,7 @@
 //! | `RmsNorm`, `Lrn`, `GridSample`, `SDPA`, `Softmax` | one operator each (see `dense.rs`, `attention.rs`) |
 //! | quantised `Conv` and `EinSum`, conversions | the same on integers, between `Elementwise` (see `quantised.rs`) |
 //! | `Reduce<Sum, Max, Min, Prod, MeanOfSquares>` | `Reduce`, the last behind a square |
-//! | `Resize` | a `MatMul` for each axis that changes (see `resize.rs`) |
+//! | `Resize` | `Resample` over the axes that change (see `resize.rs`) |
 //! | binary and elementwise ones, `Iff`, `Cast` | `Elementwise` (see `scalar.rs`); an operand with one constant value moves into the expression |
 //! | `TypedConcat` | `Concat` |
 //! | `AxisOp` that keeps the order of elements, `IntoShape` | `Reshape` |
@@ -41,7 +41,6 @@ use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::identity::Identity;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
-use tract_onnx::tract_core::ops::nn::resize::Resize;
 use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer};
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
@@ -57,6 +56,14 @@ use crate::ids::TensorId;
 
 /// Nothing here lowers the operator.
 const NOT_SUPPORTED: &str = "this operator is not supported yet";
+
+/// Nor one like it.
+const MORE_OUTPUTS: &str = "more than one output is not supported yet";
+
+/// Whether a reason says nothing that the table of operators could not say better.
+fn generic(reason: &str) -> bool {
+    [NOT_SUPPORTED, MORE_OUTPUTS].contains(&reason)
+}
 
 /// Why one node cannot be lowered.
 pub(super) type Reason = String;
@@ -107,10 +114,12 @@ impl<'a> Names<'a> {
             Some(&(domain, name)) => {
                 let why = match operators::find(domain, name).map(|row| row.support) {
                     Some(operators::Support::Refused { why }) => Some(why),
-                    Some(operators::Support::Folded { why }) if reason == NOT_SUPPORTED => Some(why),
-                    Some(operators::Support::Lowered { limits, .. }) if reason == NOT_SUPPORTED && !limits.is_empty() => Some(limits),
+                    Some(operators::Support::Folded { why }) if generic(&reason) => Some(why),
+                    Some(operators::Support::Lowered { limits, .. }) if generic(&reason) && !limits.is_empty() => Some(limits),
                     _ => None,
                 };
+                let reason =
+                    if generic(&reason) { format!("what the reader makes of it, {}, is not supported", node.op.name()) } else { reason };
                 (name.to_string(), why.map_or(reason, str::to_string))
             }
             None => (node.op.name().into_owned(), reason),
@@ -301,9 +310,8 @@ impl<'a> Lowering<'a> {
             }
             return Ok(());
         }
-        if let Some(op) = node.op_as::<Resize>() {
-            let output = self.describe(node.id.into(), Origin::Input)?;
-            return self.resize(node, op, output);
+        if self.resize(node)? {
+            return Ok(());
         }
         if let Some(op) = node.op_as::<Scan>() {
             return self.scan(node, op);
@@ -330,7 +338,7 @@ impl<'a> Lowering<'a> {
             return Ok(());
         }
         if node.outputs.len() != 1 {
-            return Err("more than one output is not supported yet".into());
+            return Err(MORE_OUTPUTS.into());
         }
         let output = self.describe(node.id.into(), Origin::Input)?;
         if output.elements() == 0 {

@@ -7,13 +7,14 @@
 //! 1. `decode.rs`: read, decode with prost, check what can be checked in the file itself: external data, names, input shapes. `constants.rs`: inputs
 //!    that the caller fixes become initialisers.
 //!    `inline.rs`: calls of the model's own functions are written out, and so is the branch that an `If` takes where its condition is known.
-//! 2. `parse.rs`: find operators that tract does not know or cannot parse, all of them in one error.
+//! 2. `parse.rs`: find operators that tract does not know or cannot parse, all of them in one error. `readers.rs`: some more operators, and forms, that it can.
 //! 3. `typed.rs`: type with tract and fold constants, by the pipeline that keeps convolutions whole. tract can panic on odd graphs: a panic is
 //!    caught and reported as an error. `mend.rs` rewrites what tract types but cannot run.
 //! 4. `lower.rs`: translate tract's core operators to ours, or list all that cannot be. What has no elements is not computed (`empty.rs`).
 //!
 //! tract appears in this room only.
 
+mod affine_grid;
 mod attention;
 mod cell;
 mod constants;
@@ -31,6 +32,7 @@ mod movement;
 pub mod operators;
 mod parse;
 mod quantised;
+mod readers;
 mod resize;
 mod scalar;
 mod scan;

@@ -73,7 +73,7 @@ const RANDOM: &str = "random numbers: a plan gives the same outputs for the same
 const DATA: &str = "the shape of its result depends on its input's values";
 const SEQUENCE: &str = "sequences and optional values are not tensors";
 const STRING: &str = "strings are not supported";
-const LOSS: &str = "a loss is for training; export the model for inference";
+const LOSS: &str = "a loss is for training: export the model for inference";
 const TRAINING: &str = "hiosc compiles inference, not training";
 const UNKNOWN: &str = "the reader (tract) does not know it";
 const CLASSICAL: &str = "classical machine learning is not supported";
@@ -87,7 +87,7 @@ pub static ROWS: &[Row] = &[
     scalar("Acos", 7, FLOATS),
     scalar("Acosh", 9, FLOATS),
     scalar("Add", 1, NUMBERS),
-    refused("AffineGrid", 20, UNKNOWN),
+    row("AffineGrid", 20, FLOATS, "matrix product", "its size must be a constant"),
     scalar("And", 1, BOOL),
     row("ArgMax", 1, NUMBERS, "reduce", ""),
     row("ArgMin", 1, NUMBERS, "reduce", ""),
@@ -128,7 +128,7 @@ pub static ROWS: &[Row] = &[
     row("DequantizeLinear", 10, "i8, u8, i32", "elementwise", "scale and zero point must be constants; no blocks"),
     refused("Det", 11, UNKNOWN),
     scalar("Div", 1, NUMBERS),
-    row("Dropout", 1, ALL, "nothing", "not in training mode"),
+    row("Dropout", 1, ALL, "nothing", "not in training mode: export the model for inference"),
     row("DynamicQuantizeLinear", 11, F32, "reduce, elementwise", ""),
     row("Einsum", 12, NUMBERS, "matmul, transpose, reduce, slice, elementwise", ""),
     scalar("Elu", 1, FLOATS),
@@ -183,7 +183,7 @@ pub static ROWS: &[Row] = &[
     scalar("LessOrEqual", 12, NUMBERS),
     scalar("Log", 1, FLOATS),
     row("LogSoftmax", 1, FLOATS, "log_softmax", ""),
-    refused("Loop", 1, UNKNOWN),
+    refused("Loop", 1, "how often it runs may depend on values (a Scan is written out)"),
     row("LpNormalization", 1, FLOATS, "reduce, elementwise", ""),
     refused("LpPool", 1, UNKNOWN),
     row("MatMul", 1, NUMBERS, "matmul", ""),
@@ -237,7 +237,7 @@ pub static ROWS: &[Row] = &[
     refused("RegexFullMatch", 20, STRING),
     scalar("Relu", 1, NUMBERS),
     row("Reshape", 1, ALL, "a view", "its shape must be a constant"),
-    row("Resize", 10, F32, "matmul for each axis that changes", "sizes and scales must be constants; no antialiasing, no cropping"),
+    row("Resize", 10, ALL, "resample", "sizes, scales and roi must be constants; integers by mode nearest"),
     refused("ReverseSequence", 10, UNKNOWN),
     refused("RoiAlign", 10, UNKNOWN),
     scalar("Round", 11, FLOATS),
@@ -286,7 +286,7 @@ pub static ROWS: &[Row] = &[
     row("Trilu", 14, ALL, "trilu", "the diagonal must be constant"),
     refused("Unique", 11, DATA),
     row("Unsqueeze", 1, ALL, "a view", "axes must be constants"),
-    refused("Upsample", 7, UNKNOWN),
+    row("Upsample", 7, ALL, "resample", "scales must be constants; integers by mode nearest"),
     scalar("Where", 9, ALL),
     scalar("Xor", 1, BOOL),
     in_domain(ML, row("ArrayFeatureExtractor", 1, ALL, "gather", "")),
@@ -388,7 +388,7 @@ mod tests {
     /// Whatever tract can read has a row, and a row that is lowered can be read. The names without one are of domains that are not read.
     #[test]
     fn the_table_and_the_reader_agree() {
-        let register = crate::import::parse::onnx().op_register;
+        let register = crate::import::readers::onnx().op_register;
         let others = "Attention BiasGelu ConstantLike FastGelu GatherBlockQuantized GroupQueryAttention MatMulNBits MultiHeadAttention ParametricSoftplus \
                       QuickGelu RotaryEmbedding Rsqrt ScaledTanh SimplifiedLayerNormalization SkipLayerNormalization SkipSimplifiedLayerNormalization Swish";
         let known = |name: &str| ROWS.iter().any(|row| row.name == name) || others.split_whitespace().any(|other| other == name);

@@ -7,33 +7,16 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{self, type_proto};
 use tract_onnx::prelude::*;
 
 use super::decode::some;
-use super::operators::{self, Row};
-use super::typed::{one_line, panic_text, silently};
+use super::operators::{self, Row, Support};
+use super::readers::onnx;
+use super::typed::{self, one_line, panic_text, silently};
 use crate::error::{Error, Result};
-
-/// tract's reader of ONNX, as hiosc uses it.
-pub fn onnx() -> Onnx {
-    let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true);
-    onnx.op_register.insert("Squeeze", squeeze);
-    onnx
-}
-
-type Parsed = TractResult<(Box<dyn tract_onnx::tract_hir::infer::InferenceOp>, Vec<String>)>;
-
-/// Below opset 13, tract wants the attribute `axes`; a `Squeeze` without it drops every axis of size 1, which tract knows how to do from opset 13 on.
-fn squeeze(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
-    let usual = tract_onnx::onnx().op_register.0.get("Squeeze").copied().ok_or_else(|| TractError::msg("tract has no Squeeze"))?;
-    let without_axes = node.attribute.iter().all(|a| a.name != "axes");
-    let version = if without_axes { context.onnx_operator_set_version.max(13) } else { context.onnx_operator_set_version };
-    usual(&ParsingContext { onnx_operator_set_version: version, ..context.clone() }, node)
-}
 
 /// All nodes and inputs that cannot be parsed, in one error.
 pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {
@@ -119,7 +102,11 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     let cast = node.attribute.iter().filter(|a| a.name == "to" && node.op_type == "Cast").find_map(|a| element_type(a.i as i32));
     let reason = stored.or(cast).or_else(|| match silently(|| catch_unwind(AssertUnwindSafe(|| builder(context, node)))) {
         Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(one_line(&format!("{error:#}"))),
+        Ok(Err(error)) => Some(match operators::find(&node.domain, &node.op_type).map(|row| row.support) {
+            Some(Support::Refused { why }) => why.to_string(),
+            // tract often names the operator itself
+            _ => typed::plain(one_line(&format!("{error:#}")).trim_start_matches(&format!("{operator}: "))),
+        }),
         Err(panic) => Some(format!("tract panicked: {}", panic_text(&panic))),
     });
     reason.map(|reason| format!("{operator} ({NODES}): {reason}"))

@@ -1,96 +1,213 @@
-//! Resizing as matrix products.
+//! `Resize` as resampling: for each axis that changes, which elements each place of the result is made of, and with which weights.
 //!
-//! Whatever the mode (nearest, linear, cubic) and the way coordinates are mapped, resizing one axis is linear: output `j` of the axis is the sum of
-//! `W[j, i]` times input `i`, where `W` is known once the sizes are. tract computes the weights; what is left is a product for each axis that changes.
-//! A zero weight does not shield from an infinite or NaN neighbour on the same line, as a plain resampler would.
+//! The tables are tract's (`plan_axis`), so that what is computed agrees with the reference, which casts everything to single precision and resizes one axis after
+//! the other. tract keeps two operators: one for the plain modes, one of its ONNX part for all others (filters against aliasing, crops, taps that are excluded,
+//! every rounding of the nearest element); the first is a special case of the second.
+//!
+//! What comes of it:
+//! * an axis whose place `i` is element `i` and nothing else stays;
+//! * where each place is one element, elements of any type are copied; else integers are refused, since nothing says how their sums are rounded;
+//! * axes are resampled together, up to [`Resample::MAX_AXES`] and [`MAX_TAPS`]; what is more becomes another operator.
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::nn::resize::Resize;
+use tract_onnx::tract_core::ops::nn::resize::{
+    self, Interpolator, Resize as CoreResize, cubic_weights, linear_weights, plan_axis, window_size,
+};
+use tract_onnx_opl::resize::{AspectRatio, CoordTransform, Nearest, Resize};
 
 use super::lower::{Lowering, Reason};
-use crate::graph::{DType, Expr, MatMul, OpKind, Origin, Scalar, Tensor};
+use crate::graph::{Constant, Expr, OpKind, Origin, Resample, Scalar, TappedAxis, Tensor};
+use crate::ids::TensorId;
+
+/// The most elements that one operator reads for one result: three axes of four, or two of eight. Where more are needed, one axis after the other costs less.
+const MAX_TAPS: usize = 64;
+
+/// The tables of one axis: `taps` places and weights for each of the result's. A first place of -1 stands for a place outside.
+struct Table {
+    axis: usize,
+    taps: usize,
+    places: Vec<i32>,
+    weights: Vec<f32>,
+}
+
+impl Table {
+    /// What tract plans, without the taps of weight 0.
+    fn new(axis: usize, plan: &resize::AxisPlan) -> Table {
+        let rows: Vec<Vec<(i32, f32)>> = (0..plan.extrapolated.len())
+            .map(|row| {
+                let row_of = |i: usize| (plan.indices[i] as i32, plan.weights[i]);
+                let taps = (row * plan.window..(row + 1) * plan.window).map(row_of);
+                if plan.extrapolated[row] { vec![(-1, 1.0)] } else { taps.filter(|&(_, weight)| weight != 0.0).collect() }
+            })
+            .collect();
+        let taps = rows.iter().map(Vec::len).max().unwrap_or(0).max(1);
+        let padded = rows.iter().flat_map(|row| row.iter().copied().chain([(0, 0.0)].into_iter().cycle()).take(taps));
+        let (places, weights) = padded.unzip();
+        Table { axis, taps, places, weights }
+    }
+
+    /// Whether each place is one element.
+    fn picks(&self) -> bool {
+        self.taps == 1 && self.weights.iter().all(|&weight| weight == 1.0)
+    }
+
+    /// Whether the axis is left as it is.
+    fn is_identity(&self, extent: usize) -> bool {
+        self.picks() && self.places.iter().copied().eq(0..extent as i32)
+    }
+}
 
 impl Lowering<'_> {
-    /// `op` as one product for each axis that changes.
-    pub(super) fn resize(&mut self, node: &TypedNode, op: &Resize, output: Tensor) -> Result<(), Reason> {
+    /// Lowers `node` if it is a `Resize`; tells whether it was.
+    pub(super) fn resize(&mut self, node: &TypedNode) -> Result<bool, Reason> {
+        let op = match (node.op_as::<Resize>(), node.op_as::<CoreResize>()) {
+            (Some(op), _) => op.clone(),
+            (None, Some(op)) => general(op),
+            (None, None) => return Ok(false),
+        };
+        let output = self.describe(node.id.into(), Origin::Input)?;
         let Some(&x) = self.tensors.get(&node.inputs[0]) else { return Err("its input is a constant without a form".into()) };
-        let mut shape = self.graph.tensor(x).shape.clone();
-        let scales = self.scales(node, op, &shape, &output.shape)?;
-        let changes: Vec<usize> = (0..shape.len()).filter(|&a| shape[a] != output.shape[a] || scales[a] != 1.0).collect();
-        self.tensors.insert(node.id.into(), x);
         if output.elements() == 0 {
             let nothing = self.filled(&output, Scalar::from_f64(output.dtype, 0.0));
             self.tensors.insert(node.id.into(), nothing);
-            return Ok(());
+            return Ok(true);
         }
-        for &axis in &changes {
-            let (from, to) = (shape[axis], output.shape[axis]);
-            let plan = op.plan_axis(scales[axis], from, to);
-            let mut weights = vec![0.0; to * from];
-            for (tap, (&i, &weight)) in plan.indices.iter().zip(&plan.weights).enumerate() {
-                weights[tap / plan.window * from + i] += weight;
+        let from = self.graph.tensor(x).shape.clone();
+        if from.contains(&0) {
+            return Err("its input has no elements".into());
+        }
+        let tables = self.tables(node, &op, &from, &output.shape)?;
+        let extrapolation = f64::from(op.extrapolation_value());
+        self.tensors.insert(node.id.into(), x);
+        let mut rest = tables.iter().filter(|t| !t.is_identity(from[t.axis])).collect::<Vec<_>>();
+        if !output.dtype.is_float() && !rest.iter().all(|t| t.picks()) {
+            let dtype = output.dtype.name();
+            return Err(format!("elements of type {dtype} are not interpolated: cast them to f32, or use the mode nearest"));
+        }
+        let mut shape = from;
+        while !rest.is_empty() {
+            let mut count = 1;
+            let taps = |tables: &[&Table]| tables.iter().map(|t| t.taps).product::<usize>();
+            while count < rest.len().min(Resample::MAX_AXES) && taps(&rest[..=count]) <= MAX_TAPS {
+                count += 1;
             }
-            let weights = self.graph.add_tensor(Tensor {
-                name: format!("{}.resize-{axis}", node.name),
-                dtype: DType::F32,
-                shape: vec![to, from],
-                origin: Origin::Constant(weights.into()),
-            });
-            shape[axis] = to;
-            let (outer, inner) = (shape[..axis].iter().product(), shape[axis + 1..].iter().product());
-            let last = Some(&axis) == changes.last();
-            let name = if last { output.name.clone() } else { format!("{}.axis-{axis}", output.name) };
-            let input = self.tensors[&node.id.into()];
-            let (product, inputs) = if inner == 1 {
-                (rows(outer, from, to), vec![input, weights])
-            } else {
-                (planes(outer, from, to, inner), vec![weights, input])
-            };
-            self.finish(node, OpKind::MatMul(product), inputs, Tensor { name, shape: shape.clone(), ..output.clone() });
+            let later = rest.split_off(count);
+            rest.iter().for_each(|table| shape[table.axis] = output.shape[table.axis]);
+            let mut inputs = vec![self.tensors[&node.id.into()]];
+            let weighted = !rest.iter().all(|t| t.picks());
+            for table in &rest {
+                inputs.extend(self.constants(node, table, output.shape[table.axis], weighted));
+            }
+            let outside = rest.iter().any(|t| t.places.contains(&-1)).then(|| Scalar::from_f64(output.dtype, extrapolation));
+            let axes = rest.iter().map(|t| TappedAxis { axis: t.axis, taps: t.taps }).collect();
+            let kind = OpKind::Resample(Resample { axes, weighted, outside, epilogue: Expr::identity() });
+            let name = if later.is_empty() { output.name.clone() } else { format!("{}.axis-{}", output.name, rest[0].axis) };
+            self.finish(node, kind, inputs, Tensor { name, shape: shape.clone(), ..output.clone() });
+            rest = later;
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// The scale of each axis: as given, else from the sizes.
-    fn scales(&self, node: &TypedNode, op: &Resize, from: &[usize], to: &[usize]) -> Result<Vec<f32>, Reason> {
+    /// The tables as inputs of an operator.
+    fn constants(&mut self, node: &TypedNode, table: &Table, extent: usize, weighted: bool) -> Vec<TensorId> {
+        let mut add = |what: &str, values: Constant| {
+            let name = format!("{}.{what}-{}", self.operator_name(node), table.axis);
+            self.graph.add_tensor(Tensor { name, dtype: values.dtype(), shape: vec![extent, table.taps], origin: Origin::Constant(values) })
+        };
+        let mut inputs = vec![add("places", Constant::I32(table.places.clone().into()))];
+        if weighted {
+            inputs.push(add("weights", table.weights.clone().into()));
+        }
+        inputs
+    }
+
+    /// The tables of all axes.
+    fn tables(&self, node: &TypedNode, op: &Resize, from: &[usize], to: &[usize]) -> Result<Vec<Table>, Reason> {
         let text = |e: TractError| format!("{e:#}");
-        if let Some(&outlet) = op.optional_scales_input.and_then(|input| node.inputs.get(input)) {
-            let fact = self.model.outlet_fact(outlet).map_err(text)?;
-            let scales = fact.konst.as_ref().ok_or("its scales are not constant")?;
-            if scales.len() == from.len() {
-                return super::typed::f32_values(scales).map_err(text);
+        let axes = op.resized_axes(from.len()).map_err(text)?;
+        let crops = op.coord_transformer == CoordTransform::TfCropAndResize;
+        let mut scales: Vec<f32> = vec![1.0; from.len()];
+        match self.numbers(node, op.optional_scales_input, "scales")?.filter(|s| s.len() == axes.len()) {
+            Some(given) => axes.iter().zip(given).for_each(|(&axis, scale)| scales[axis] = scale),
+            None if op.keep_aspect_ratio_policy == AspectRatio::Stretch => {
+                axes.iter().for_each(|&axis| scales[axis] = to[axis] as f32 / from[axis] as f32);
+            }
+            None => {
+                let sizes = self.numbers(node, op.optional_sizes_input, "sizes")?.ok_or("it has neither scales nor sizes")?;
+                let ratios = axes.iter().zip(sizes).map(|(&axis, size)| size / from[axis] as f32);
+                let pick = if op.keep_aspect_ratio_policy == AspectRatio::NotLarger { f32::min } else { f32::max };
+                let scale = ratios.reduce(pick).ok_or("its sizes are empty")?;
+                axes.iter().for_each(|&axis| scales[axis] = scale);
             }
         }
-        Ok(from.iter().zip(to).map(|(&from, &to)| to as f32 / from as f32).collect())
+        let mut roi: Vec<(f32, f32)> = vec![(0.0, 1.0); from.len()];
+        if crops {
+            let given = self.numbers(node, op.optional_roi_input, "roi")?.filter(|r| r.len() == 2 * axes.len());
+            let given = given.ok_or_else(|| format!("to crop, it needs a roi of {} numbers", 2 * axes.len()))?;
+            axes.iter().enumerate().for_each(|(i, &axis)| roi[axis] = (given[i], given[i + axes.len()]));
+        }
+        // the same condition as in tract
+        let changes = |&axis: &usize| crops || from[axis] != to[axis] || scales[axis] != 1.0;
+        Ok((0..from.len()).filter(changes).map(|axis| Table::new(axis, &plan(op, scales[axis], from[axis], to[axis], roi[axis]))).collect())
+    }
+
+    /// The values of an input that must be constant, if there is one.
+    fn numbers(&self, node: &TypedNode, input: Option<usize>, what: &str) -> Result<Option<Vec<f32>>, Reason> {
+        let Some(&outlet) = input.and_then(|input| node.inputs.get(input)) else { return Ok(None) };
+        let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
+        let values = fact.konst.as_ref().ok_or_else(|| format!("its {what} are not constant"))?;
+        super::typed::f32_values(values).map(Some).map_err(|e| format!("{e:#}"))
     }
 }
 
-/// The last axis: `y = x W^T`.
-fn rows(outer: usize, from: usize, to: usize) -> MatMul {
-    MatMul {
-        batch: 1,
-        m: outer,
-        n: to,
-        k: from,
-        a_strides: [0, from, 1],
-        b_strides: [0, 1, from],
-        c_strides: [0, to, 1],
-        bias: false,
-        epilogue: Expr::identity(),
+/// A plain resize as the general one.
+fn general(op: &CoreResize) -> Resize {
+    Resize {
+        axes: None,
+        coord_transformer: CoordTransform::Plain(op.coord_transformer.clone()),
+        interpolator: op.interpolator.clone(),
+        nearest: match op.nearest {
+            resize::Nearest::Floor => Nearest::Floor,
+            resize::Nearest::RoundPreferCeil => Nearest::RoundPreferCeil,
+        },
+        antialias: false,
+        cubic_coeff_a_bits: (-0.75f32).to_bits(),
+        exclude_outside: false,
+        extrapolation_value_bits: 0,
+        keep_aspect_ratio_policy: AspectRatio::Stretch,
+        optional_roi_input: None,
+        optional_scales_input: op.optional_scales_input,
+        optional_sizes_input: op.optional_sizes_input,
     }
 }
 
-/// An axis with `inner` elements behind it: `y = W x` for each of `outer` planes.
-fn planes(outer: usize, from: usize, to: usize, inner: usize) -> MatMul {
-    MatMul {
-        batch: outer,
-        m: to,
-        n: inner,
-        k: from,
-        a_strides: [0, from, 1],
-        b_strides: [from * inner, inner, 1],
-        c_strides: [to * inner, inner, 1],
-        bias: false,
-        epilogue: Expr::identity(),
-    }
+/// tract's plan of one axis; it keeps the function that calls these parts to itself.
+fn plan(op: &Resize, scale: f32, from: usize, to: usize, (start, end): (f32, f32)) -> resize::AxisPlan {
+    let coordinate = |x: usize| match &op.coord_transformer {
+        CoordTransform::Plain(transform) => Some(transform.transform(x, scale, from, to)),
+        CoordTransform::TfCropAndResize => {
+            let last = from as f32 - 1.0;
+            let (span, width) = (last * (end - start), scale * from as f32);
+            let offset = if width == 1.0 { span / 2.0 } else { x as f32 * span / (width - 1.0) };
+            Some(offset + start * last).filter(|x| (0.0..=last).contains(x))
+        }
+    };
+    // of the two neighbours, by how far the place lies behind the left one: in (0, 1]
+    let nearest = |behind: f32, weights: &mut [f32]| {
+        let right = match op.nearest {
+            _ if behind == 1.0 => true,
+            Nearest::Floor => false,
+            Nearest::Ceil => true,
+            Nearest::RoundPreferFloor => behind > 0.5,
+            Nearest::RoundPreferCeil => behind >= 0.5,
+        };
+        weights.copy_from_slice(if right { &[0.0, 1.0] } else { &[1.0, 0.0] });
+    };
+    let weights = |behind: f32, weights: &mut [f32]| match op.interpolator {
+        Interpolator::Linear => linear_weights(behind, scale, op.antialias, weights),
+        Interpolator::Cubic => cubic_weights(behind, scale, op.cubic_coeff_a(), op.antialias, weights),
+        Interpolator::Nearest => nearest(behind, weights),
+    };
+    let window = window_size(&op.interpolator, op.antialias, scale);
+    plan_axis(from, to, window, op.exclude_outside, coordinate, weights)
 }

@@ -19,6 +19,7 @@ use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
 use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 use tract_onnx::tract_hir::infer::Factoid;
 
+use super::operators::{self, Row};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 
@@ -50,7 +51,7 @@ impl TypedPass for KeepConvolutions {
 pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Result<(TypedModel, TypedModel)> {
     quietly(path, "typing the model", || {
         let folder = path.parent().map(|p| p.to_string_lossy().into_owned());
-        let mut model = super::parse::onnx().parse(proto, folder.as_deref())?.model;
+        let mut model = super::readers::onnx().parse(proto, folder.as_deref())?.model;
         for outlet in model.input_outlets()?.to_vec() {
             let name = &model.node(outlet.node).name;
             if let Some((_, shape)) = shapes.iter().find(|(n, _)| n == name) {
@@ -158,7 +159,7 @@ pub fn quietly<T>(path: &Path, doing: &str, f: impl FnOnce() -> TractResult<T>) 
             let text = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
             match blamed(&text, "Translating node #") {
                 Some(line) => return Err(Error::Unsupported(vec![one_line(&line)])),
-                None => one_line(&blamed(&text, "Failed analyse for node #").unwrap_or(text)),
+                None => plain(&one_line(&blamed(&text, "Failed analyse for node #").unwrap_or(text))),
             }
         }
         Err(panic) => format!("tract panicked: {}", panic_text(&panic)),
@@ -195,8 +196,54 @@ fn blamed(text: &str, phrase: &str) -> Option<String> {
     let (_, rest) = rest.split_once(" \"")?;
     let (name, rest) = rest.split_once("\" ")?;
     let (operator, why) = rest.split_once(": ")?;
-    let why = why.trim_start_matches("Infering facts: ");
-    Some(format!("{} (node {name:?}): {why}", operator.trim_end_matches(" ToTypedTranslator")))
+    let operator = operator.trim_end_matches(" ToTypedTranslator");
+    let why = match operators::find("", operator).and_then(Row::refusal) {
+        Some(refusal) if why.contains("can not be typed") => refusal.to_string(),
+        _ => plain(why.trim_start_matches("Infering facts: ")),
+    };
+    Some(format!("{operator} (node {name:?}): {why}"))
+}
+
+/// What tract says about types, ranks and shapes that do not fit, as a sentence; anything else as it is.
+pub fn plain(text: &str) -> String {
+    let unlike = || {
+        let (before, rest) = text.split_once("Applying rule inputs[")?;
+        let (input, rest) = rest.split_once("].")?;
+        let (what, rest) = rest.split_once(" == ")?;
+        let (_, rest) = rest.split_once(": Impossible to unify ")?;
+        let (found, wanted) = rest.trim_end_matches('.').split_once(" with ")?;
+        let what = what.replace("datum_type", "type");
+        let input: usize = input.parse().ok()?;
+        Some(format!("{before}its input {input} has {what} {}, and {} is wanted", found.to_lowercase(), wanted.to_lowercase()))
+    };
+    let other_type = || {
+        let (before, rest) = text
+            .split_once("Eager eval during inference: Tensor datum type error: tensor is ")
+            .or_else(|| text.split_once("Tensor datum type error: tensor is "))?;
+        let (found, wanted) = rest.split_once(", accessed as ")?;
+        Some(format!("{before}type {} is not supported where {} is", found.to_lowercase(), wanted.to_lowercase()))
+    };
+    let outputs = || {
+        let (before, rest) = text.split_once("Wrong number of outputs. Op says ")?;
+        let (own, node) = rest.trim_end_matches('.').split_once(", node says ")?;
+        Some(format!("{before}it has {node} outputs, and {own} is supported"))
+    };
+    let mode = || {
+        let (before, mode) = text.split_once("Unsupported mode ")?;
+        Some(format!("{before}mode {mode} is not supported"))
+    };
+    let shapes = || {
+        let (before, rest) = text.split_once("Unifying shapes ")?;
+        let (shapes, _) = rest.split_once(": Impossible to unify ")?;
+        Some(format!("{before}shapes {shapes} do not agree"))
+    };
+    let resize = || {
+        text.contains("Neither sizes nor scales makes sense")
+            .then(|| "its sizes or scales must be constants: give them with --constant".to_string())
+    };
+    let constant = || text.strip_suffix("must be a const").map(|text| format!("{text}must be a constant"));
+    let plain = unlike().or_else(shapes).or_else(constant).or_else(resize).or_else(other_type).or_else(outputs).or_else(mode);
+    plain.unwrap_or_else(|| text.to_string())
 }
 
 /// At most 400 characters, on one line.

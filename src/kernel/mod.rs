@@ -34,6 +34,7 @@ mod matmul;
 mod norm;
 mod pool;
 mod reduce;
+mod resample;
 mod sample;
 mod ship;
 mod softmax;
@@ -98,6 +99,7 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::Norm(norm) => norm::drafts(&site, norm)?,
         OpKind::Lrn(lrn) => norm::lrn(&site, lrn)?,
         OpKind::GridSample(sample) => sample::drafts(&site, sample)?,
+        OpKind::Resample(resample) => resample::drafts(&site, resample)?,
         OpKind::Attention(attention) => attention::drafts(&site, attention)?,
         OpKind::Concat { axis } => concat::drafts(&site, *axis)?,
         OpKind::Transpose { permutation } => copy::transpose(&site, permutation)?,

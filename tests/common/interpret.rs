@@ -2,6 +2,7 @@
 //! rounded once. Slow, and meant to be obviously right.
 
 mod dense;
+mod resample;
 
 use hiosc::graph::{Binary, Cell, Constant, DType, Graph, OpKind, Operator, Origin, Pad, PadMode, PoolKind, ReduceKind};
 use hiosc::ids::TensorId;
@@ -171,6 +172,7 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<
         OpKind::Norm(n) => dense::norm(n, args, &shapes),
         OpKind::Lrn(l) => dense::from_floats(dense::lrn(l, &dense::floats(args)[0], out)),
         OpKind::GridSample(g) => dense::from_floats(dense::grid_sample(g, &dense::floats(args), shapes[0], out)),
+        OpKind::Resample(r) => resample::resample(r, of, args, &shapes, out),
         OpKind::Attention(a) => dense::from_floats(dense::attention(a, &dense::floats(args), out)),
         OpKind::Concat { axis } => {
             let value = |i: usize| {

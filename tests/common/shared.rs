@@ -13,9 +13,33 @@ pub struct SharedModel {
     pub reference: PathBuf,
 }
 
+impl SharedModel {
+    /// Whether the reference has the inputs to its outputs.
+    pub fn has_inputs(&self) -> bool {
+        let archive = npyz::npz::NpzArchive::open(&self.reference).expect("a readable reference");
+        archive.array_names().any(|name| name.starts_with("in:"))
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models")
+}
+
+/// The names of all shared models, in order; none, and a line that says so, where the folder is missing.
+pub fn shared_models() -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder()) else {
+        skipped!("SKIPPED: no {}", folder().display());
+        return Vec::new();
+    };
+    let files = entries.map(|entry| entry.expect("a readable folder").file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = files.filter_map(|file| file.strip_suffix(".onnx").map(str::to_string)).collect();
+    names.sort();
+    names
+}
+
 /// The shared model `name`, its weights made where they are not there yet; or `None`, and a line that says so.
 pub fn shared_model(name: &str) -> Option<SharedModel> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    let source = folder();
     let original = source.join(format!("{name}.onnx"));
     if !original.is_file() {
         skipped!("SKIPPED {name}: no {}", original.display());

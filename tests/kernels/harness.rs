@@ -116,6 +116,7 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
         OpKind::ConvNd(conv) => product(conv.bias, &conv.epilogue),
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue),
         OpKind::Norm(norm) => norm.epilogue.dtype(inputs),
+        OpKind::Resample(r) => r.epilogue.dtype(&[&inputs[..1], &inputs[r.fixed_inputs()..]].concat()),
         OpKind::Reduce(Reduce { kind: ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. }, .. }) => Ok(DType::I64),
         OpKind::PoolIndices(_) => Ok(DType::I64),
         _ => Ok(inputs[0]),

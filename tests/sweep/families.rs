@@ -586,15 +586,49 @@ fn movements(r: &mut Random) -> Vec<Swept> {
     all
 }
 
-fn resizes(_: &mut Random) -> Vec<Swept> {
+fn resizes(r: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
+    let transformations =
+        ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric", "tf_half_pixel_for_nn"];
     for mode in ["nearest", "linear", "cubic"] {
-        for transformation in ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel"] {
+        for transformation in transformations {
             for sizes in [[1, 2, 7, 3], [1, 2, 2, 9]] {
-                let node = new().x(F32, &[1, 2, 4, 5], Draw::Small).none().none().ints(&sizes);
-                let attrs = [Attr::Text("mode", mode), Attr::Text("coordinate_transformation_mode", transformation)];
+                let node = new().x(F32, &[1, 2, 4, 5], Draw::Special).none().none().ints(&sizes);
+                let mut attrs = vec![Attr::Text("mode", mode), Attr::Text("coordinate_transformation_mode", transformation)];
+                attrs.push(Attr::Text("nearest_mode", r.pick(&["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])));
                 all.push(node.node("Resize", &[F32], &attrs));
             }
+        }
+        for (antialias, exclude) in [(1, 0), (0, 1), (1, 1)] {
+            let node = new().x(F32, &[1, 2, 9, 8], Draw::Small).none().none().ints(&[3, 11]);
+            let attrs = [
+                Attr::Text("mode", mode),
+                Attr::Int("antialias", antialias),
+                Attr::Int("exclude_outside", exclude),
+                Attr::Ints("axes", &[2, 3]),
+                Attr::Float("cubic_coeff_a", -0.5),
+            ];
+            let mut swept = node.node("Resize", &[F32], &attrs);
+            swept.model = swept.model.opset(19);
+            all.push(swept);
+        }
+        // not only images, and every axis
+        for (shape, sizes) in [(&[5, 3][..], &[4, 7][..]), (&[6], &[11]), (&[2, 3, 4, 5, 3], &[4, 2, 6, 3, 4]), (&[1, 1], &[3, 2])] {
+            let node = new().x(F32, shape, Draw::Small).none().none().ints(sizes);
+            all.push(node.node("Resize", &[F32], &[Attr::Text("mode", mode)]));
+        }
+        // integers are not interpolated
+        let types: &[i32] = if mode == "nearest" { &[F16, F64, U8, I8, I32, I64] } else { &[F16, F64] };
+        for &elem_type in types {
+            let node = new().x(elem_type, &[1, 3, 4, 5], Draw::Small).none().none().ints(&[1, 3, 6, 3]);
+            all.push(node.node("Resize", &[elem_type], &[Attr::Text("mode", mode)]));
+        }
+        for policy in ["not_larger", "not_smaller"] {
+            let node = new().x(F32, &[1, 2, 4, 5], Draw::Small).none().none().ints(&[7, 7]);
+            let attrs = [Attr::Text("mode", mode), Attr::Text("keep_aspect_ratio_policy", policy), Attr::Ints("axes", &[-2, -1])];
+            let mut swept = node.node("Resize", &[F32], &attrs);
+            swept.model = swept.model.opset(19);
+            all.push(swept);
         }
     }
     for mode in ["bilinear", "nearest", "bicubic"] {

@@ -1,0 +1,125 @@
+//! Resampling by tables: a thread a point and a few planes.
+
+use super::draft::{Draft, block_size, blocks, joined};
+use super::{Site, expr};
+use crate::Result;
+use crate::graph::Resample;
+
+/// An axis as the kernel sees it, neighbours that stay merged. `taps` is 0 for one that stays.
+struct Axis {
+    from: usize,
+    size: usize,
+    stride: usize,
+    taps: usize,
+}
+
+pub(super) fn drafts(site: &Site, resample: &Resample) -> Result<Vec<Draft>> {
+    let fixed = resample.fixed_inputs();
+    site.require(!resample.axes.is_empty() && site.inputs.len() >= fixed, "an axis or a table is missing")?;
+    let (x, more) = (&site.inputs[0].shape, &site.inputs[fixed..]);
+    let out = &site.output.shape;
+    let taps = |axis: usize| resample.axes.iter().find(|a| a.axis == axis).map_or(0, |a| a.taps);
+    let tables = (0..resample.axes.len()).all(|i| {
+        let tapped = resample.axes[i];
+        let shape = &site.inputs[resample.places(i)].shape;
+        tapped.axis < out.len() && *shape == [out[tapped.axis], tapped.taps]
+    });
+    let sound = x.len() == out.len()
+        && (0..x.len()).all(|axis| taps(axis) > 0 || x[axis] == out[axis])
+        && resample.axes.iter().all(|a| resample.weighted || a.taps == 1)
+        && more.iter().all(|t| t.elements() == site.output.elements())
+        && resample.epilogue.inputs() <= more.len() + 1;
+    site.require(tables && sound, "its tables, its shapes or the epilogue's inputs contradict each other")?;
+
+    let mut axes: Vec<Axis> = Vec::new();
+    let mut planes = 1;
+    for axis in 0..x.len() {
+        let (from, size, taps) = (x[axis], out[axis], taps(axis));
+        let stride = x[axis + 1..].iter().product();
+        match axes.last_mut() {
+            None if taps == 0 => planes *= size,
+            Some(outer) if taps == 0 && outer.taps == 0 => {
+                outer.from *= from;
+                outer.size *= size;
+                outer.stride = stride;
+            }
+            _ => axes.push(Axis { from, size, stride, taps }),
+        }
+    }
+    let plane: usize = axes.iter().map(|a| a.from).product();
+    let points: usize = axes.iter().map(|a| a.size).product();
+
+    let count = resample.axes.len();
+    let mut names = vec!["x".to_string()];
+    for k in 0..count {
+        names.push(format!("places{k}"));
+        if resample.weighted {
+            names.push(format!("weights{k}"));
+        }
+    }
+    let arguments: Vec<String> = (1..=more.len()).map(|i| format!("x{i}")).collect();
+    names.extend(arguments.clone());
+    let listed = |name: &str| (0..count).map(|k| format!("{name}{k}")).collect::<Vec<_>>().join(", ");
+    let weights = if resample.weighted { listed("weights") } else { vec!["nullptr"; count].join(", ") };
+    let types: Vec<String> = axes.iter().map(|a| format!("ResampleAxis<{}, {}, {}>", a.size, a.stride, a.taps)).collect();
+
+    let mut suffix: String =
+        axes.iter().map(|a| if a.taps == 0 { format!("_k{}", a.size) } else { format!("_{}to{}t{}", a.from, a.size, a.taps) }).collect();
+    let mut words = String::new();
+    if let Some(outside) = resample.outside {
+        suffix += &format!("_o{:x}", outside.bits());
+        words += &format!(", {outside} outside x");
+    }
+    if !resample.epilogue.is_identity() {
+        suffix += &format!("_{}", expr::name(&resample.epilogue));
+        words += &format!(", then {} of that number x0", resample.epilogue);
+    }
+    if more.len() + 1 > resample.epilogue.inputs().max(1) {
+        suffix += &format!("_i{}", more.len()); // inputs that nothing reads are still parameters
+    }
+    let how = if resample.weighted { "resample" } else { "pick" };
+    let column = |value: fn(&Axis) -> usize| joined(&axes.iter().map(value).collect::<Vec<_>>());
+
+    let draft = |neighbours: usize| {
+        let work = (planes / neighbours * points) as u64;
+        let threads = block_size(work);
+        Draft {
+            signature: format!("{how}_n{planes}{suffix}"),
+            candidate: format!("p{neighbours}t{threads}"),
+            comment: vec![
+                format!(
+                    "Resampling of {planes} planes of {} to {}: taps {}{words}.",
+                    column(|a| a.from),
+                    column(|a| a.size),
+                    column(|a| a.taps)
+                ),
+                format!("A thread computes one point of {neighbours} planes."),
+            ],
+            header: "resample.cuh",
+            params: site.params(&names),
+            sync: false,
+            threads,
+            grid: [blocks(work, threads), 1, 1],
+            static_shared_bytes: 0,
+            registers: if resample.weighted { 40 } else { 32 },
+            body: vec![
+                format!("using Axes = Resampled<{}>;", types.join(", ")),
+                format!("using Epilogue = {};", expr::cpp(&resample.epilogue)),
+                format!("const int *const places[] = {{{}}};", listed("places")),
+                format!("const float *const weights[] = {{{weights}}};"),
+                format!(
+                    "resample<Axes, {}, 0x{:x}u, {planes}, {plane}, {neighbours}, {threads}, Epilogue>(x, places, weights, y{});",
+                    resample.weighted,
+                    resample.outside.map_or(0, |outside| outside.bits()),
+                    arguments.iter().map(|x| format!(", {x}")).collect::<String>()
+                ),
+            ],
+        }
+    };
+    // planes of one thread share what it reads of the tables; fewer of them make more threads
+    let mut widths: Vec<usize> = [8, 4, 2, 1].into_iter().filter(|w| planes.is_multiple_of(*w)).take(2).collect();
+    if !widths.contains(&1) {
+        widths.push(1);
+    }
+    Ok(widths.into_iter().map(draft).collect())
+}
