@@ -17,9 +17,10 @@
 
 use super::baseline::linked_gpus;
 use super::exact::{self, MAX_OPERATORS};
-use super::flat::{Flat, Sequence, Timed};
+use super::flat::Flat;
 use super::improve::{Draw, Limits, anneal};
 use super::memory::{Ledger, one_gpu};
+use super::sequence::{Sequence, Timed};
 use super::{Algorithm, Found, LinkMode, Options, Problem, Schedule, evaluate, lower_bound, lower_bound_ungrouped, schedule_with};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
@@ -131,7 +132,7 @@ impl Best<'_> {
     fn anneal(&mut self, flat: &Flat, max_stage: usize, evaluations: u64) -> Result<()> {
         let timeline = evaluate(self.problem, &self.candidate.schedule)?;
         let sequence = Sequence::new(&self.candidate.schedule, &timeline, flat.operators);
-        let mut timed = Timed::new(flat, sequence);
+        let mut timed = Timed::guided(flat, sequence);
         let limits = Limits {
             gpus: &self.gpus,
             max_stage,
