@@ -2,7 +2,7 @@
 //!
 //! ## Steps
 //!
-//! 1. *Portfolio.* Run every other algorithm, with and without grouping; the lowest latency is the start. So the result is never worse than any of them. Where no GPU has
+//! 1. *Portfolio.* Run every other algorithm, with and without grouping, HIOS-LP with the rule for paths and without it; the lowest latency is the start. So the result is never worse than any of them. Where no GPU has
 //!    room for the whole model, the algorithms of one GPU are left out. Where IOS may put chains into a stage (`max_chain`), its schedule is compared, but is not the
 //!    start: the search knows stages of independent operators only.
 //! 2. *Stop early* when the latency equals a lower bound.
@@ -20,8 +20,10 @@ use super::exact::{self, MAX_OPERATORS};
 use super::flat::Flat;
 use super::improve::{Draw, Limits, anneal};
 use super::memory::{Ledger, one_gpu};
-use super::sequence::{Sequence, Timed};
-use super::{Algorithm, Found, LinkMode, Options, Problem, Schedule, evaluate, lower_bound, lower_bound_ungrouped, schedule_with};
+use super::sequence::{FULL_GUIDE, Sequence, Timed};
+use super::{
+    Algorithm, Found, LinkMode, Options, Problem, Schedule, Timeline, evaluate, lower_bound, lower_bound_ungrouped, schedule_with,
+};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
 
@@ -35,7 +37,7 @@ const FULL_BUDGET_OPERATORS: u64 = 200;
 const SMALL_OPERATORS: usize = 64;
 
 /// An evaluation with serial links costs about as much as so many with free ones.
-const SERIAL_COST: u64 = 8;
+const SERIAL_COST: u64 = 5;
 
 /// The evaluations that the default effort stands for.
 pub(super) fn default_evaluations(problem: &Problem) -> u64 {
@@ -79,8 +81,11 @@ pub(super) fn best(problem: &Problem, options: &Options) -> Result<Found> {
 fn portfolio(problem: &Problem, options: &Options) -> Result<Candidate> {
     let mut best: Option<Candidate> = None;
     let fits = one_gpu(problem).is_ok();
-    for algorithm in Algorithm::ALL.into_iter().filter(|a| *a != Algorithm::Best && (fits || !a.one_gpu())) {
-        let schedule = schedule_with(problem, algorithm, options)?.schedule;
+    let all = Algorithm::ALL.into_iter().filter(|a| *a != Algorithm::Best && (fits || !a.one_gpu())).map(|a| (a, options.clone()));
+    let relaxed = Options { relaxed_paths: !options.relaxed_paths, ..options.clone() };
+    let all = all.chain([(Algorithm::InterLp, relaxed.clone()), (Algorithm::HiosLp, relaxed)]);
+    for (algorithm, options) in all {
+        let schedule = schedule_with(problem, algorithm, &options)?.schedule;
         let latency = evaluate(problem, &schedule)?.latency;
         if best.as_ref().is_none_or(|b| latency < b.latency) {
             best = Some(Candidate { schedule, latency });
@@ -132,7 +137,7 @@ impl Best<'_> {
     fn anneal(&mut self, flat: &Flat, max_stage: usize, evaluations: u64) -> Result<()> {
         let timeline = evaluate(self.problem, &self.candidate.schedule)?;
         let sequence = Sequence::new(&self.candidate.schedule, &timeline, flat.operators);
-        let mut timed = Timed::guided(flat, sequence);
+        let mut timed = Timed::guided(flat, sequence, self.guide(&timeline));
         let limits = Limits {
             gpus: &self.gpus,
             max_stage,
@@ -144,6 +149,14 @@ impl Best<'_> {
         let (sequence, _) = anneal(&mut timed, &limits, &mut self.draw);
         self.used += evaluations;
         self.take(flat, &sequence)
+    }
+
+    /// How much the search cares about the GPUs that are done before the last: the more, the busier they are. Where dependencies keep them waiting anyway, it would
+    /// only be led astray.
+    fn guide(&self, timeline: &Timeline) -> Nanos {
+        let busy: Nanos = timeline.stages.iter().flatten().map(|stage| stage.finish - stage.start).sum();
+        let share = busy as f64 / (self.gpus.len() as f64 * timeline.latency.max(1) as f64);
+        (FULL_GUIDE as f64 * share * share * share * share) as Nanos
     }
 
     /// Takes `sequence` if the exact evaluator finds it better.

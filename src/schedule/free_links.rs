@@ -5,7 +5,7 @@
 //! still to come on its GPU, whichever is more, is a lower bound of the latency; the pass stops as soon as it exceeds the limit.
 
 use super::flat::Flat;
-use super::sequence::{Outcome, Sequence, Timed};
+use super::sequence::{FULL_GUIDE, Outcome, Sequence, Timed};
 use crate::cost::Nanos;
 
 /// Places between checkpoints.
@@ -51,10 +51,15 @@ impl FreeLinks {
 }
 
 /// What it means that the GPUs are done at these times.
-pub(super) fn outcome(done: &[Nanos], guided: bool) -> Outcome {
+pub(super) fn outcome(done: &[Nanos], guide: Nanos) -> Outcome {
     let latency = done.iter().copied().max().unwrap_or(0);
-    let mean = if guided { done.iter().sum::<Nanos>() / done.len().max(1) as Nanos } else { 0 };
-    Outcome { latency, cost: latency + mean }
+    let guided = if guide > 0 { weigh(done.iter().sum(), done.len(), guide) } else { 0 };
+    Outcome { latency, cost: latency + guided }
+}
+
+/// What the sum of the times at which `gpus` GPUs are done adds to the cost.
+fn weigh(sum: Nanos, gpus: usize, guide: Nanos) -> Nanos {
+    sum / gpus as Nanos / FULL_GUIDE * guide
 }
 
 impl Timed<'_> {
@@ -80,10 +85,10 @@ impl Timed<'_> {
             bound.left[gpu] -= flat.work[op as usize * gpus + gpu];
         }
         let cost_limit = limit;
-        let limit = if self.guided {
+        let limit = if self.guide > 0 {
             // The GPUs are done no sooner, in the mean, than without any more waiting.
             let done: Nanos = (0..gpus).map(|gpu| bound.free[gpu] + bound.left[gpu]).sum();
-            limit.checked_sub(done / gpus as Nanos)?
+            limit.checked_sub(weigh(done, gpus, self.guide))?
         } else {
             limit
         };
@@ -130,7 +135,7 @@ impl Timed<'_> {
             bound.free[gpu] = finish;
             at = end;
         }
-        let outcome = outcome(&bound.free, self.guided);
+        let outcome = outcome(&bound.free, self.guide);
         if outcome.cost > cost_limit {
             self.forget_free(from);
             return None;

@@ -12,7 +12,7 @@
 //! * With serial links (`serial_links.rs`) a run has no such shortcut, but a pass with free links comes first: waiting makes nothing earlier, so what is too late
 //!   there is too late. Only what passes is run.
 //!
-//! A search that is *guided* asks for the latency plus the mean over the GPUs of the time at which each is done. Many schedules have the same latency, that of one critical
+//! A search that is *guided* asks for the latency plus a part of the mean over the GPUs of the time at which each is done. Many schedules have the same latency, that of one critical
 //! path; among them, those whose other GPUs are done early leave room for the next improvement.
 
 use super::flat::Flat;
@@ -70,6 +70,9 @@ impl Sequence {
     }
 }
 
+/// A guide of this much counts the mean time at which the GPUs are done as much as the latency.
+pub(super) const FULL_GUIDE: Nanos = 16;
+
 /// What a change leads to.
 #[derive(Clone, Copy)]
 pub(super) struct Outcome {
@@ -86,7 +89,8 @@ pub(super) struct Timed<'f> {
     pub place: Vec<u32>,
     /// Of the sequence as it was last kept.
     pub now: Outcome,
-    pub guided: bool,
+    /// How much the mean time at which the GPUs are done counts, in parts of [`FULL_GUIDE`].
+    pub guide: Nanos,
     /// Times with free links: those of the schedule, or a bound for them.
     pub bound: FreeLinks,
     /// Times with serial links, if links are serial.
@@ -95,15 +99,11 @@ pub(super) struct Timed<'f> {
 
 impl<'f> Timed<'f> {
     pub fn new(flat: &'f Flat, sequence: Sequence) -> Timed<'f> {
-        Timed::with(flat, sequence, false)
+        Timed::guided(flat, sequence, 0)
     }
 
     /// For a search that is guided.
-    pub fn guided(flat: &'f Flat, sequence: Sequence) -> Timed<'f> {
-        Timed::with(flat, sequence, true)
-    }
-
-    fn with(flat: &'f Flat, sequence: Sequence, guided: bool) -> Timed<'f> {
+    pub fn guided(flat: &'f Flat, sequence: Sequence, guide: Nanos) -> Timed<'f> {
         let mut place = vec![0; flat.operators];
         for (at, &op) in sequence.order.iter().enumerate() {
             place[op as usize] = at as u32;
@@ -111,7 +111,7 @@ impl<'f> Timed<'f> {
         let bound = FreeLinks::new(flat, &sequence);
         let serial = (flat.links == LinkMode::Serial).then(|| Box::new(SerialLinks::new(flat)));
         let now = Outcome { latency: 0, cost: 0 };
-        let mut timed = Timed { flat, sequence, place, now, guided, bound, serial };
+        let mut timed = Timed { flat, sequence, place, now, guide, bound, serial };
         // Without a limit there is always an outcome.
         let outcome = timed.try_from(0, Nanos::MAX).unwrap_or(now);
         timed.keep(0, outcome);
@@ -289,7 +289,7 @@ mod tests {
             let max_stage = 1 + round % 3;
             let flat = Flat::new(&problem, max_stage > 1);
             let start = baseline::scatter(&problem).unwrap();
-            let mut timed = Timed::with(&flat, Sequence::new(&start, &evaluate(&problem, &start).unwrap(), n), round % 4 < 2);
+            let mut timed = Timed::guided(&flat, Sequence::new(&start, &evaluate(&problem, &start).unwrap(), n), round as Nanos % 4 * 5);
             let all: Vec<usize> = (0..gpus).collect();
             for _ in 0..20 {
                 let limits = Limits { gpus: &all, max_stage, evaluations: 100, hot: 0.1, cold: 0.05, ledger: &Ledger::new(&problem) };

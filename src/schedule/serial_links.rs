@@ -60,7 +60,7 @@ impl Timed<'_> {
         let limit_of_latency = limit - (bound.cost - bound.latency);
         let mut serial = self.serial.take()?;
         let done = self.run(&mut serial, limit_of_latency);
-        let outcome = done.then(|| outcome(&serial.free, self.guided)).filter(|outcome| outcome.cost <= limit);
+        let outcome = done.then(|| outcome(&serial.free, self.guide)).filter(|outcome| outcome.cost <= limit);
         self.serial = Some(serial);
         outcome
     }
@@ -91,9 +91,12 @@ impl Timed<'_> {
             s.heads[op as usize] = head as u32;
             s.missing[head] += flat.inputs(op as usize).len() as u32;
         }
+        // The GPUs whose next stage may have become ready, a bit each.
+        let mut changed = u64::MAX >> (64 - gpus);
         loop {
-            let mut exceeded = false;
-            for gpu in 0..gpus {
+            while changed != 0 {
+                let gpu = changed.trailing_zeros() as usize;
+                changed &= changed - 1;
                 if s.running[gpu] != Nanos::MAX {
                     continue;
                 }
@@ -115,11 +118,10 @@ impl Timed<'_> {
                     end += 1;
                 }
                 let finish = s.free[gpu].max(s.ready[first]) + flat.stage_time(gpu, &order[at..end]);
-                exceeded |= finish + tail.max(s.left[gpu]) > limit;
+                if finish + tail.max(s.left[gpu]) > limit {
+                    return false;
+                }
                 s.running[gpu] = finish;
-            }
-            if exceeded {
-                return false;
             }
             let now = s.running.iter().copied().min().unwrap_or(Nanos::MAX);
             if now == Nanos::MAX {
@@ -134,6 +136,7 @@ impl Timed<'_> {
                 s.next[gpu] += 1;
                 s.free[gpu] = now;
                 s.running[gpu] = Nanos::MAX;
+                changed |= 1 << gpu;
                 s.finished.clear();
                 let mut end = at;
                 while end == at || (end < order.len() && joined[order[end] as usize]) {
@@ -142,7 +145,9 @@ impl Timed<'_> {
                     s.finished.push((flat.position[op as usize], op));
                     end += 1;
                 }
-                s.finished.sort_unstable();
+                if s.finished.len() > 1 {
+                    s.finished.sort_unstable();
+                }
                 for &(_, op) in &s.finished {
                     let op = op as usize;
                     for &flow in &flat.flows[flat.first_flow[op] as usize..flat.first_flow[op + 1] as usize] {
@@ -159,6 +164,7 @@ impl Timed<'_> {
                             }
                             let stage = s.heads[reader as usize] as usize;
                             s.missing[stage] -= 1;
+                            changed |= u64::from(s.missing[stage] == 0) << to;
                             s.ready[stage] = s.ready[stage].max(s.arrived[to].1);
                         }
                     }
