@@ -37,7 +37,7 @@ const FULL_BUDGET_OPERATORS: u64 = 200;
 const SMALL_OPERATORS: usize = 64;
 
 /// An evaluation with serial links costs about as much as so many with free ones.
-const SERIAL_COST: u64 = 5;
+const SERIAL_COST: u64 = 8;
 
 /// The evaluations that the default effort stands for.
 pub(super) fn default_evaluations(problem: &Problem) -> u64 {
@@ -115,7 +115,7 @@ impl Best<'_> {
         let max_stage = self.options.max_streams.clamp(1, n);
         let flat = Flat::new(self.problem, max_stage > 1);
         if n <= MAX_OPERATORS {
-            self.anneal(&flat, max_stage, (self.budget / 10).min(5_000))?;
+            self.anneal(&flat, max_stage, (self.budget / 10).min(5_000), true)?;
             let found = exact::search(self.problem, &flat, &self.gpus, max_stage, self.candidate.latency, self.budget - self.used);
             self.used += found.steps;
             if let Some((sequence, _)) = found.better {
@@ -125,19 +125,20 @@ impl Best<'_> {
             return Ok(found.proven && self.gpus.len() == self.problem.gpus);
         }
         // Ten annealings, each from the best so far, find more than one that is ten times as long. Small graphs, with their deep local optima, are
-        // annealed several times in any case.
-        let times = (self.budget / default_evaluations(self.problem)).max(if n <= SMALL_OPERATORS { 5 } else { 1 });
-        for _ in 0..times {
-            self.anneal(&flat, max_stage, self.budget / times)?;
+        // annealed several times in any case, every other time without a guide: it leads into other ones.
+        let small = n <= SMALL_OPERATORS;
+        let times = (self.budget / default_evaluations(self.problem)).max(if small { 5 } else { 1 });
+        for round in 0..times {
+            self.anneal(&flat, max_stage, self.budget / times, !small || round % 2 == 0)?;
         }
         Ok(self.candidate.latency <= bound)
     }
 
     /// Anneals from the best schedule known.
-    fn anneal(&mut self, flat: &Flat, max_stage: usize, evaluations: u64) -> Result<()> {
+    fn anneal(&mut self, flat: &Flat, max_stage: usize, evaluations: u64, guided: bool) -> Result<()> {
         let timeline = evaluate(self.problem, &self.candidate.schedule)?;
         let sequence = Sequence::new(&self.candidate.schedule, &timeline, flat.operators);
-        let mut timed = Timed::guided(flat, sequence, self.guide(&timeline));
+        let mut timed = Timed::guided(flat, sequence, if guided { self.guide(&timeline) } else { 0 });
         let limits = Limits {
             gpus: &self.gpus,
             max_stage,
