@@ -8,7 +8,8 @@
 //! 2. *Stop early* when the latency equals a lower bound.
 //! 3. *Exact.* Up to [`MAX_OPERATORS`] operators: a short annealing for a good bound, then branch and bound (`exact.rs`) on the rest of the
 //!    budget. If that ends, the schedule is optimal.
-//! 4. *Annealing* (`improve.rs`) on what is left of the budget, ungrouped first and grouped from there if stages may hold several operators.
+//! 4. *Annealing* (`improve.rs`) on what is left of the budget. Most moves leave the latency as it is, which is one critical path's. So the
+//!    search is guided by the mean time at which the GPUs are done, too: in full where the start keeps them busy all the time, and with the fourth power of that share where it does not.
 //!
 //! ## Budget
 //!

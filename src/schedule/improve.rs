@@ -1,8 +1,8 @@
 //! Simulated annealing over mapping, order and stages: the local search of `best`.
 //!
-//! A *move* takes one operator out of its stage and puts it, alone or into another stage, elsewhere in the sequence (see `flat.rs`), on the same or
+//! A *move* takes one operator out of its stage and puts it, alone or into another stage, elsewhere in the sequence (see `sequence.rs`), on the same or
 //! another GPU. Half of the moves take an operator of the critical path, for only they can lower the latency; the other half take any, which makes room.
-//! A move that makes the schedule longer by d is kept with probability exp(-d / T). That is decided before the move is timed: the largest latency that
+//! A move that makes the cost (the latency, and a part of the mean time at which the GPUs are done: `sequence.rs`) larger by d is kept with probability exp(-d / T). That is decided before the move is timed: the largest latency that
 //! would be accepted is drawn first, so that the evaluator can stop early. The temperature T falls geometrically over the budget, from a little
 //! above the usual difference that a move makes to nearly nothing.
 //!
