@@ -4,11 +4,11 @@
 //! cargo run --release --example growth [-- LARGEST]
 //! ```
 
-use std::collections::BTreeSet;
-use std::fmt::Write as _;
-use std::time::SystemTime;
+#[path = "common/layered.rs"]
+mod layered;
 
 use hiosc::schedule::{Algorithm, LinkMode, Options, Problem, evaluate, schedule_with};
+use layered::{cpu_seconds, graph};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let largest: usize = std::env::args().nth(1).map_or(Ok(30_000), |n| n.parse())?;
@@ -26,37 +26,4 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     Ok(())
-}
-
-/// The seconds that this thread has had a core to itself, whatever else the machine does; where the system does not say, those on the clock.
-fn cpu_seconds() -> f64 {
-    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanos = text.split(' ').next().and_then(|n| n.parse::<u64>().ok());
-    nanos.map_or_else(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64()), |n| n as f64 / 1e9)
-}
-
-/// Layers of about 14 operators; dependencies reach up to three layers ahead.
-fn graph(n: usize) -> String {
-    let mut state = n as u64;
-    let mut below = |limit: usize| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        ((state >> 33) % limit as u64) as usize
-    };
-    let mut edges = BTreeSet::new();
-    while edges.len() < 2 * n {
-        let from = below(n);
-        let to = (from / 14 + 1 + below(3)) * 14 + below(14);
-        if to < n {
-            edges.insert((from, to));
-        }
-    }
-    let mut text = format!("{n}\n");
-    for op in 0..n {
-        let _ = writeln!(text, "{op} {}e-3 0.{}", 100 + below(3900), 6 + below(4));
-    }
-    let _ = writeln!(text, "{}", edges.len());
-    for (from, to) in edges {
-        let _ = writeln!(text, "{from} {to} {}e-3", 80 + below(3000));
-    }
-    text
 }

@@ -207,6 +207,23 @@ impl Compiler {
         fuse::fuse(model.graph, &self.no_fuse)
     }
 
+    /// The scheduling problem: the rooms before the scheduler, and nothing more.
+    pub fn problem(&self) -> Result<Problem> {
+        let target = self.target()?;
+        let graph = self.graph()?;
+        let costs = self.cost_table(&graph, target.as_ref())?;
+        Problem::new(&graph, &costs, LinkMode::Serial)
+    }
+
+    fn cost_table(&self, graph: &Graph, target: Option<&Target>) -> Result<CostTable> {
+        match (&self.profiled, target) {
+            (Some(profile), _) => profile.table(graph, |op| kernel::candidates(graph, op)),
+            (None, target) if !self.costs.is_empty() => self.read_costs(graph, target),
+            (None, Some(target)) => cost::estimate(graph, target),
+            (None, None) => Err(Error::internal("compiler", "no target and no costs")),
+        }
+    }
+
     /// Runs every room up to the plan.
     pub fn plan(&self) -> Result<Planned> {
         let mut clock = Clock::default();
@@ -217,12 +234,7 @@ impl Compiler {
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
         clock.lap("fuse");
-        let costs = match (&self.profiled, &target) {
-            (Some(profile), _) => profile.table(&graph, |op| kernel::candidates(&graph, op))?,
-            (None, target) if !self.costs.is_empty() => self.read_costs(&graph, target.as_ref())?,
-            (None, Some(target)) => cost::estimate(&graph, target)?,
-            (None, None) => return Err(Error::internal("compiler", "no target and no costs")),
-        };
+        let costs = self.cost_table(&graph, target.as_ref())?;
         clock.lap("cost");
         let mut problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
         let options = plan::Options { stage_barriers: self.stage_barriers };

@@ -18,8 +18,8 @@ pub struct Schedule {
     /// Models (.onnx), or scheduling graphs in text form (docs/schedule.md).
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Numbers of GPUs.
-    #[arg(long, value_name = "N", default_value = "2", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=64))]
+    /// Numbers of GPUs [default: 2, or as many as device, topology or costs name].
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=64))]
     gpus: Vec<u32>,
     /// Algorithms, or `all`.
     #[arg(long, value_name = "NAME", default_value = "all", value_delimiter = ',')]
@@ -33,6 +33,9 @@ pub struct Schedule {
     /// The most operators that depend on each other in a stage of `ios` (its pruning parameter r).
     #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     max_chain: u32,
+    /// HIOS-LP takes any path of unmapped operators, not only valid ones.
+    #[arg(long)]
+    relaxed_paths: bool,
     /// One operator a stage; the same as --max-streams 1.
     #[arg(long, conflicts_with_all = ["max_streams", "max_chain"])]
     no_grouping: bool,
@@ -45,12 +48,21 @@ pub struct Schedule {
     /// How transfers share a link, for graphs in text form. Models always use serial links.
     #[arg(long, default_value = "free")]
     links: Links,
-    /// Device model of the GPUs, for models.
-    #[arg(long, default_value = "a40")]
-    device: String,
-    /// What connects the GPUs, for models: nvlink or pcie4.
-    #[arg(long, default_value = "nvlink")]
-    link: String,
+    /// For models: device model of the GPUs, or of each: a40,a40,l4 [default: a40].
+    #[arg(long, value_name = "NAME[,NAME]")]
+    device: Option<String>,
+    /// For models: what connects the GPUs, such as nvlink or pcie4 [default: the fastest that the devices have].
+    #[arg(long, value_name = "NAME")]
+    link: Option<String>,
+    /// For models: read GPUs, links and memory from a file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "gpus", "link"])]
+    topology: Option<PathBuf>,
+    /// For models: read the costs from a file that `hiosc profile` or `--emit costs` wrote; several profiles are merged.
+    #[arg(long, value_name = "FILE")]
+    costs: Vec<PathBuf>,
+    /// For models: use costs that were measured with other kernels, or for another target.
+    #[arg(long)]
+    allow_foreign_costs: bool,
     /// Print an array of rows in JSON.
     #[arg(long)]
     json: bool,
@@ -93,6 +105,7 @@ pub fn run(args: Schedule) -> anyhow::Result<()> {
         window: args.window as usize,
         max_streams: if args.no_grouping { 1 } else { args.max_streams as usize },
         max_chain: if args.no_grouping { 1 } else { args.max_chain as usize },
+        relaxed_paths: args.relaxed_paths,
         effort: args.effort.parse::<Effort>()?,
         seed: args.seed,
     };
@@ -100,8 +113,9 @@ pub fn run(args: Schedule) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     for file in &args.files {
         let graph = (args.files.len() > 1).then(|| file.display().to_string());
-        for &gpus in &args.gpus {
-            let problem = problem(file, gpus as usize, &args)?;
+        let numbers = if args.gpus.is_empty() { vec![None] } else { args.gpus.iter().map(|&gpus| Some(gpus as usize)).collect() };
+        for gpus in numbers {
+            let problem = problem(file, gpus, &args)?;
             let of_graph = compare(&problem, &algorithms, &options, args.algorithm.iter().any(|a| a == "all"), graph.as_deref())?;
             if !args.json {
                 out.write_all(table(file, &problem, &options, &of_graph, args.print).as_bytes())?;
@@ -127,9 +141,31 @@ fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, Error> {
     Ok(chosen)
 }
 
-fn problem(file: &Path, gpus: usize, args: &Schedule) -> anyhow::Result<Problem> {
+/// The problem of a model or of a graph in text form, on so many GPUs if that is said.
+fn problem(file: &Path, gpus: Option<usize>, args: &Schedule) -> anyhow::Result<Problem> {
     if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-        return Ok(Compiler::new(file).device(&args.device).gpus(gpus).link(&args.link).check(false).plan()?.problem);
+        let mut compiler = Compiler::new(file).allow_foreign_costs(args.allow_foreign_costs);
+        if let Some(device) = &args.device {
+            compiler = compiler.device(device);
+        }
+        if let Some(gpus) = gpus {
+            compiler = compiler.gpus(gpus);
+        }
+        if let Some(link) = &args.link {
+            compiler = compiler.link(link);
+        }
+        if let Some(topology) = &args.topology {
+            compiler = compiler.topology(topology);
+        }
+        for costs in &args.costs {
+            compiler = compiler.costs(costs);
+        }
+        return Ok(compiler.problem()?);
+    }
+    if args.device.is_some() || args.link.is_some() || args.topology.is_some() || !args.costs.is_empty() {
+        let message =
+            format!("{}: device, link, topology and costs are for models; a graph in text form has its own times", file.display());
+        return Err(Error::Usage(message).into());
     }
     let bytes = std::fs::read(file).map_err(Error::io(file))?;
     let text = String::from_utf8(bytes)
@@ -138,7 +174,7 @@ fn problem(file: &Path, gpus: usize, args: &Schedule) -> anyhow::Result<Problem>
         Links::Free => LinkMode::Free,
         Links::Serial => LinkMode::Serial,
     };
-    Problem::from_dag_text(&text, gpus, links).map_err(|error| match error {
+    Problem::from_dag_text(&text, gpus.unwrap_or(2), links).map_err(|error| match error {
         Error::Usage(message) => Error::Usage(format!("{}: {message}", file.display())).into(),
         other => other.into(),
     })

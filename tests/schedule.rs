@@ -157,6 +157,19 @@ proptest! {
         }
     }
 
+    /// Whether or not paths are relaxed, what HIOS-LP finds obeys the verifier, and `best` is at or below both.
+    #[test]
+    fn relaxed_paths_obey_the_same_rules(raw in raw(30, 4), missing in any::<bool>()) {
+        let problem = build(&raw, missing);
+        let relaxed = Options { relaxed_paths: true, ..quick(2) };
+        let best = compare_with(&problem, &[Algorithm::Best], &quick(2)).unwrap()[0].1.latency;
+        for options in [&relaxed, &quick(2)] {
+            for (schedule, timeline) in compare_with(&problem, &[Algorithm::InterLp, Algorithm::HiosLp], options).unwrap() {
+                prop_assert!(timeline.latency >= best, "{}", schedule.algorithm);
+            }
+        }
+    }
+
     #[test]
     fn the_same_problem_gives_the_same_schedule(raw in raw(30, 4)) {
         let problem = build(&raw, false);
@@ -578,6 +591,30 @@ fn hios_lp_on_the_published_graphs() {
         let mean = rows.iter().map(|r| r[0]).sum::<f64>() / rows.len() as f64;
         assert!(mean >= least, "{gpus} GPUs: mean speed-up {mean:.3}, at least {least} expected");
     }
+}
+
+/// With relaxed paths, HIOS-LP is what an independent implementation of that reading gives, but for ties.
+#[test]
+fn relaxed_paths_agree_with_an_independent_implementation() {
+    let Some(folder) = dags("relaxed_paths_agree_with_an_independent_implementation") else { return };
+    let reference = std::fs::read_to_string(folder.join("reference_results.csv")).unwrap();
+    let mut rows = reference.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    let column = rows.next().unwrap().iter().position(|name| *name == "independent_lp_without_validity_exact").unwrap();
+    let options = Options { relaxed_paths: true, ..quick(1) };
+    let (mut compared, mut equal, mut strict) = (0, 0, 0);
+    for row in rows.filter(|r| !r[0].starts_with("small")) {
+        let Ok(theirs) = row[column].parse::<f64>() else { continue };
+        let text = std::fs::read_to_string(folder.join("random").join(format!("{}.txt", row[0]))).unwrap();
+        let problem = Problem::from_dag_text(&text, row[1].parse().unwrap(), LinkMode::Free).unwrap();
+        let latency = |options| compare_with(&problem, &[Algorithm::InterLp], options).unwrap()[0].1.latency as f64 / 1e6;
+        let ours = latency(&options);
+        assert!((ours / theirs - 1.0).abs() < 0.005, "{row:?}: {ours}");
+        compared += 1;
+        equal += usize::from((ours - theirs).abs() < 1e-4);
+        strict += usize::from((latency(&quick(1)) - theirs).abs() < 1e-4);
+    }
+    println!("{equal} of {compared} latencies are equal; with the rule for paths, {strict} are");
+    assert!(compared > 150 && equal * 100 >= compared * 90 && strict * 2 < compared, "{equal}, {strict} of {compared}");
 }
 
 /// No row of the published graphs, of any family, on which `best` is worse than a plain HEFT or HIOS-LP, even with a small budget.

@@ -39,6 +39,10 @@ fn rows_in_json() {
     assert_eq!(best["note"], "optimal");
     assert!(best["scheduling_ms"].as_f64().unwrap() > 0.0);
 
+    // Without the rule for paths, too.
+    let output = hiosc(&[&graph, "--json", "--relaxed-paths", "--algorithm", "hios-lp"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+
     // Several files, several numbers of GPUs, one algorithm: a row each, with its graph.
     let output = hiosc(&[&graph, &graph, "--json", "--gpus", "1,2", "--algorithm", "heft"]);
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -75,6 +79,52 @@ fn bad_arguments_are_usage() {
     }
     let output = hiosc(&["/no/such/file.txt"]);
     assert_eq!(output.status.code(), Some(1));
+}
+
+/// Models: GPUs that are not all of one kind, links and memory from a file, costs from a file; and what contradicts itself is refused.
+#[test]
+fn models_on_unequal_gpus() {
+    let folder = tempfile::tempdir().unwrap();
+    let model = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/squeezenet1_1.onnx");
+    let rows = |arguments: &[&str]| -> serde_json::Value {
+        let output = hiosc(&[&[model, "--json", "--effort", "1000"], arguments].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let mixed = rows(&["--device", "a40,a40,l4", "--algorithm", "sequential,best"]);
+    assert_eq!((&mixed[0]["gpus"], &mixed[0]["algorithm"]), (&3.into(), &"sequential".into()));
+    // One number of GPUs after the other.
+    let numbers = rows(&["--device", "a40", "--gpus", "1,2", "--algorithm", "hios-lp"]);
+    assert_eq!((&numbers[0]["gpus"], &numbers[1]["gpus"]), (&1.into(), &2.into()));
+
+    // The fast GPU has no room for all weights: the schedule is that of the slow one, or of both, and slower than without the limit.
+    let text = |room: u64| format!("gpu0: a40, {room} bytes\ngpu1: l4, 20000000 bytes\nlink others: pcie4\n");
+    let topology = |room: u64| rows(&["--algorithm", "sequential", "--topology", &file(&folder, "topology.txt", text(room).as_bytes())]);
+    let (tight, ample) = (topology(3_000_000), topology(20_000_000));
+    assert_eq!(ample[0]["latency_ms"], ample[0]["sequential_ms"]);
+    assert!(tight[0]["latency_ms"].as_f64() > ample[0]["latency_ms"].as_f64());
+
+    // Costs from a file say what the GPUs are.
+    let mut compiler = hiosc::Compiler::new(model).device("l4,a40,l4");
+    let problem = compiler.problem().unwrap();
+    let planned = compiler.check(false).algorithm("sequential").plan().unwrap();
+    assert_eq!(problem, planned.problem);
+    let costs = file(&folder, "costs.txt", planned.costs.to_text(&planned.graph).as_bytes());
+    assert_eq!(rows(&["--costs", &costs, "--algorithm", "hios-lp"])[0]["gpus"], 3);
+    compiler = hiosc::Compiler::new(model).costs(&costs);
+    assert_eq!(compiler.problem().unwrap(), problem);
+
+    let graph = file(&folder, "two.txt", GRAPH.as_bytes());
+    for (arguments, expected) in [
+        (vec![model, "--device", "a40,l4", "--gpus", "3"], "names 2 GPUs, and 3 are asked for"),
+        (vec![model, "--topology", &graph, "--gpus", "2"], "cannot be used with"),
+        (vec![&graph[..], "--device", "a40"], "device, link, topology and costs are for models"),
+    ] {
+        let output = hiosc(&arguments);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(expected), "{error}");
+    }
 }
 
 /// Each malformed graph is refused with the line that is wrong.

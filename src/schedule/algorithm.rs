@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::ios::Pruning;
+use super::longest_path::Validity;
 use super::{Problem, Schedule, Timeline, baseline, best, evaluate, heft, ios, longest_path, recording, verify, window};
 use crate::error::{Error, Result};
 
@@ -141,6 +142,8 @@ pub struct Options {
     pub max_streams: usize,
     /// r of `ios`: the most operators that depend on each other in a stage. Other algorithms' stages have none.
     pub max_chain: usize,
+    /// Whether HIOS-LP takes any path of unmapped operators, not only those of which no operator between the ends touches a mapped one.
+    pub relaxed_paths: bool,
     /// The budget of `best`.
     pub effort: Effort,
     /// The seed of `best`.
@@ -149,7 +152,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Options {
-        Options { window: 4, max_streams: 2, max_chain: 1, effort: Effort::Default, seed: 0 }
+        Options { window: 4, max_streams: 2, max_chain: 1, relaxed_paths: false, effort: Effort::Default, seed: 0 }
     }
 }
 
@@ -177,9 +180,10 @@ pub fn schedule(problem: &Problem, algorithm: Algorithm) -> Result<Schedule> {
 pub fn schedule_with(problem: &Problem, algorithm: Algorithm, options: &Options) -> Result<Found> {
     problem.check()?;
     let grouped = |schedule| window::group(problem, schedule, options.window, options.max_streams);
+    let validity = if options.relaxed_paths { Validity::Relaxed } else { Validity::Ends };
     let mut schedule = match algorithm {
-        Algorithm::HiosLp => grouped(longest_path::inter_lp(problem)?)?,
-        Algorithm::InterLp => longest_path::inter_lp(problem)?,
+        Algorithm::HiosLp => grouped(longest_path::inter_lp(problem, validity)?)?,
+        Algorithm::InterLp => longest_path::inter_lp(problem, validity)?,
         Algorithm::HiosMr => grouped(recording::inter_mr(problem)?)?,
         Algorithm::InterMr => recording::inter_mr(problem)?,
         Algorithm::Sequential => baseline::sequential(problem)?,

@@ -2,13 +2,14 @@
 //!
 //! ## Steps
 //!
-//! 1. *Portfolio.* Run every other algorithm, with and without grouping; the lowest latency is the start. So the result is never worse than any of them. Where no GPU has
+//! 1. *Portfolio.* Run every other algorithm, with and without grouping, HIOS-LP with the rule for paths and without it; the lowest latency is the start. So the result is never worse than any of them. Where no GPU has
 //!    room for the whole model, the algorithms of one GPU are left out. Where IOS may put chains into a stage (`max_chain`), its schedule is compared, but is not the
 //!    start: the search knows stages of independent operators only.
 //! 2. *Stop early* when the latency equals a lower bound.
 //! 3. *Exact.* Up to [`MAX_OPERATORS`] operators: a short annealing for a good bound, then branch and bound (`exact.rs`) on the rest of the
 //!    budget. If that ends, the schedule is optimal.
-//! 4. *Annealing* (`improve.rs`) on what is left of the budget, ungrouped first and grouped from there if stages may hold several operators.
+//! 4. *Annealing* (`improve.rs`) on what is left of the budget. Most moves leave the latency as it is, which is one critical path's. So the
+//!    search is guided by the mean time at which the GPUs are done, too: in full where the start keeps them busy all the time, and with the fourth power of that share where it does not.
 //!
 //! ## Budget
 //!
@@ -17,10 +18,13 @@
 
 use super::baseline::linked_gpus;
 use super::exact::{self, MAX_OPERATORS};
-use super::flat::{Flat, Sequence, Timed};
+use super::flat::Flat;
 use super::improve::{Draw, Limits, anneal};
 use super::memory::{Ledger, one_gpu};
-use super::{Algorithm, Found, LinkMode, Options, Problem, Schedule, evaluate, lower_bound, lower_bound_ungrouped, schedule_with};
+use super::sequence::{FULL_GUIDE, Sequence, Timed};
+use super::{
+    Algorithm, Found, LinkMode, Options, Problem, Schedule, Timeline, evaluate, lower_bound, lower_bound_ungrouped, schedule_with,
+};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
 
@@ -78,8 +82,11 @@ pub(super) fn best(problem: &Problem, options: &Options) -> Result<Found> {
 fn portfolio(problem: &Problem, options: &Options) -> Result<Candidate> {
     let mut best: Option<Candidate> = None;
     let fits = one_gpu(problem).is_ok();
-    for algorithm in Algorithm::ALL.into_iter().filter(|a| *a != Algorithm::Best && (fits || !a.one_gpu())) {
-        let schedule = schedule_with(problem, algorithm, options)?.schedule;
+    let all = Algorithm::ALL.into_iter().filter(|a| *a != Algorithm::Best && (fits || !a.one_gpu())).map(|a| (a, options.clone()));
+    let relaxed = Options { relaxed_paths: !options.relaxed_paths, ..options.clone() };
+    let all = all.chain([(Algorithm::InterLp, relaxed.clone()), (Algorithm::HiosLp, relaxed)]);
+    for (algorithm, options) in all {
+        let schedule = schedule_with(problem, algorithm, &options)?.schedule;
         let latency = evaluate(problem, &schedule)?.latency;
         if best.as_ref().is_none_or(|b| latency < b.latency) {
             best = Some(Candidate { schedule, latency });
@@ -109,7 +116,7 @@ impl Best<'_> {
         let max_stage = self.options.max_streams.clamp(1, n);
         let flat = Flat::new(self.problem, max_stage > 1);
         if n <= MAX_OPERATORS {
-            self.anneal(&flat, max_stage, (self.budget / 10).min(5_000))?;
+            self.anneal(&flat, max_stage, (self.budget / 10).min(5_000), true)?;
             let found = exact::search(self.problem, &flat, &self.gpus, max_stage, self.candidate.latency, self.budget - self.used);
             self.used += found.steps;
             if let Some((sequence, _)) = found.better {
@@ -119,19 +126,20 @@ impl Best<'_> {
             return Ok(found.proven && self.gpus.len() == self.problem.gpus);
         }
         // Ten annealings, each from the best so far, find more than one that is ten times as long. Small graphs, with their deep local optima, are
-        // annealed several times in any case.
-        let times = (self.budget / default_evaluations(self.problem)).max(if n <= SMALL_OPERATORS { 5 } else { 1 });
-        for _ in 0..times {
-            self.anneal(&flat, max_stage, self.budget / times)?;
+        // annealed several times in any case, every other time without a guide: it leads into other ones.
+        let small = n <= SMALL_OPERATORS;
+        let times = (self.budget / default_evaluations(self.problem)).max(if small { 5 } else { 1 });
+        for round in 0..times {
+            self.anneal(&flat, max_stage, self.budget / times, !small || round % 2 == 0)?;
         }
         Ok(self.candidate.latency <= bound)
     }
 
     /// Anneals from the best schedule known.
-    fn anneal(&mut self, flat: &Flat, max_stage: usize, evaluations: u64) -> Result<()> {
+    fn anneal(&mut self, flat: &Flat, max_stage: usize, evaluations: u64, guided: bool) -> Result<()> {
         let timeline = evaluate(self.problem, &self.candidate.schedule)?;
         let sequence = Sequence::new(&self.candidate.schedule, &timeline, flat.operators);
-        let mut timed = Timed::new(flat, sequence);
+        let mut timed = Timed::guided(flat, sequence, if guided { self.guide(&timeline) } else { 0 });
         let limits = Limits {
             gpus: &self.gpus,
             max_stage,
@@ -143,6 +151,14 @@ impl Best<'_> {
         let (sequence, _) = anneal(&mut timed, &limits, &mut self.draw);
         self.used += evaluations;
         self.take(flat, &sequence)
+    }
+
+    /// How much the search cares about the GPUs that are done before the last: the more, the busier they are. Where dependencies keep them waiting anyway, it would
+    /// only be led astray.
+    fn guide(&self, timeline: &Timeline) -> Nanos {
+        let busy: Nanos = timeline.stages.iter().flatten().map(|stage| stage.finish - stage.start).sum();
+        let share = busy as f64 / (self.gpus.len() as f64 * timeline.latency.max(1) as f64);
+        (FULL_GUIDE as f64 * share * share * share * share) as Nanos
     }
 
     /// Takes `sequence` if the exact evaluator finds it better.

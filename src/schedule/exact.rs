@@ -8,8 +8,9 @@
 //!
 //! The number of stages appended is limited. Below the limit, the result is optimal.
 
-use super::flat::{Flat, Sequence, Timed};
+use super::flat::Flat;
 use super::memory::Ledger;
+use super::sequence::{Sequence, Timed};
 use super::{LinkMode, Problem};
 use crate::cost::Nanos;
 
@@ -89,7 +90,7 @@ impl Tree<'_> {
         if self.sequence.order.len() == flat.operators {
             let mut latency = self.free.iter().copied().max().unwrap_or(0);
             if flat.links == LinkMode::Serial {
-                latency = Timed::new(flat, self.sequence.clone()).latency;
+                latency = Timed::new(flat, self.sequence.clone()).now.latency;
             }
             if latency < self.best {
                 self.best = latency;

@@ -1,16 +1,16 @@
 //! Simulated annealing over mapping, order and stages: the local search of `best`.
 //!
-//! A *move* takes one operator out of its stage and puts it, alone or into another stage, elsewhere in the sequence (see `flat.rs`), on the same or
+//! A *move* takes one operator out of its stage and puts it, alone or into another stage, elsewhere in the sequence (see `sequence.rs`), on the same or
 //! another GPU. Half of the moves take an operator of the critical path, for only they can lower the latency; the other half take any, which makes room.
-//! A move that makes the schedule longer by d is kept with probability exp(-d / T). That is decided before the move is timed: the largest latency that
+//! A move that makes the cost (the latency, and a part of the mean time at which the GPUs are done: `sequence.rs`) larger by d is kept with probability exp(-d / T). That is decided before the move is timed: the largest latency that
 //! would be accepted is drawn first, so that the evaluator can stop early. The temperature T falls geometrically over the budget, from a little
 //! above the usual difference that a move makes to nearly nothing.
 //!
 //! The budget is a number of moves tried (evaluations). All numbers come from one seeded generator, and the arithmetic is the same on
 //! every machine.
 
-use super::flat::{Sequence, Timed};
 use super::memory::Ledger;
+use super::sequence::{Sequence, Timed};
 use crate::cost::Nanos;
 
 /// splitmix64.
@@ -58,12 +58,12 @@ pub(super) struct Limits<'a> {
 
 /// The best sequence found from the present one on, and its latency.
 pub(super) fn anneal(timed: &mut Timed, limits: &Limits, draw: &mut Draw) -> (Sequence, Nanos) {
-    let mut best = (timed.sequence.clone(), timed.latency);
+    let mut best = (timed.sequence.clone(), timed.now.latency);
     let n = timed.flat.operators;
     if n < 2 {
         return best;
     }
-    let mut temperature = limits.hot * timed.latency as f64;
+    let mut temperature = limits.hot * timed.now.latency as f64;
     const ROUND: u64 = 256;
     let rounds = limits.evaluations.div_ceil(ROUND);
     let cooling = power(limits.cold / limits.hot, 1.0 / rounds.max(1) as f64);
@@ -73,9 +73,9 @@ pub(super) fn anneal(timed: &mut Timed, limits: &Limits, draw: &mut Draw) -> (Se
     while tried < limits.evaluations {
         for _ in 0..ROUND.min(limits.evaluations - tried) {
             tried += 1;
-            let limit = timed.latency + (temperature * draw.exponential()) as Nanos;
-            if search.step(timed, limits, limit, draw) && timed.latency < best.1 {
-                best.1 = timed.latency;
+            let limit = timed.now.cost + (temperature * draw.exponential()) as Nanos;
+            if search.step(timed, limits, limit, draw) && timed.now.latency < best.1 {
+                best.1 = timed.now.latency;
                 best.0.clone_from(&timed.sequence);
             }
         }
@@ -184,8 +184,8 @@ impl Search<'_> {
             if gpu != old_gpu {
                 timed.set_gpu(op, gpu);
             }
-            if let Some(latency) = timed.try_from(begin, limit) {
-                timed.keep(begin, latency);
+            if let Some(outcome) = timed.try_from(begin, limit) {
+                timed.keep(begin, outcome);
                 self.stale = true;
                 return true;
             }

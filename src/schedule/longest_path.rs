@@ -67,26 +67,24 @@ use crate::cost::Nanos;
 use crate::error::Result;
 use crate::ids::OpId;
 
-/// What the first and the last operator of a path may touch.
+/// Which paths of unmapped operators are valid.
 #[derive(Clone, Copy, PartialEq)]
-enum Ends {
-    /// Anything.
-    Any,
-    /// The first only mapped predecessors, the last only mapped successors; the reading that `hios-lp` does not use.
+pub(super) enum Validity {
+    /// Those of which only the first and the last operator touch mapped ones.
+    Ends,
+    /// Of these, those whose first operator has no mapped successor and whose last one no mapped predecessor; the reading that `hios-lp` does not use.
     #[cfg_attr(not(test), allow(dead_code))]
     InThenOut,
+    /// All.
+    Relaxed,
 }
 
 /// HIOS-LP's inter-GPU mapping, one operator a stage.
-pub(super) fn inter_lp(problem: &Problem) -> Result<Schedule> {
-    map_longest_paths(problem, Ends::Any)
-}
-
-fn map_longest_paths(problem: &Problem, ends: Ends) -> Result<Schedule> {
+pub(super) fn inter_lp(problem: &Problem, validity: Validity) -> Result<Schedule> {
     let gpus = linked_gpus(problem);
     let graph = MeanGraph::new(problem, &gpus);
     let mut scheduler = ListScheduler::new(problem, &graph.by_rank);
-    let mut paths = LongestPaths::new(&graph, ends);
+    let mut paths = LongestPaths::new(&graph, validity);
     let mut ledger = Ledger::new(problem);
     while let Some(path) = paths.next() {
         // The whole path where it fits, else its operators one by one.
@@ -174,7 +172,7 @@ fn mean(values: impl Iterator<Item = Nanos>) -> Nanos {
 /// what leads to them.
 struct LongestPaths<'g> {
     graph: &'g MeanGraph,
-    ends: Ends,
+    validity: Validity,
     /// Whether an operator is mapped, by rank.
     mapped: Vec<bool>,
     /// The longest transfer from a mapped predecessor, if there is one, by rank.
@@ -191,11 +189,11 @@ struct LongestPaths<'g> {
 }
 
 impl<'g> LongestPaths<'g> {
-    fn new(graph: &'g MeanGraph, ends: Ends) -> Self {
+    fn new(graph: &'g MeanGraph, validity: Validity) -> Self {
         let operators = graph.time.len();
         LongestPaths {
             graph,
-            ends,
+            validity,
             mapped: vec![false; operators],
             entry: vec![None; operators],
             exit: vec![None; operators],
@@ -206,9 +204,9 @@ impl<'g> LongestPaths<'g> {
         }
     }
 
-    /// Whether an operator has an edge from or to a mapped one.
-    fn touches(&self, rank: u32) -> bool {
-        self.entry[rank as usize].is_some() || self.exit[rank as usize].is_some()
+    /// Whether a path that comes to this operator ends there: it has an edge from or to a mapped one, and the rule holds.
+    fn ends_at(&self, rank: u32) -> bool {
+        self.validity != Validity::Relaxed && (self.entry[rank as usize].is_some() || self.exit[rank as usize].is_some())
     }
 
     /// Length of a path's last operator.
@@ -242,8 +240,8 @@ impl<'g> LongestPaths<'g> {
             let new = self.longest_from(rank);
             let changed = new != std::mem::replace(&mut self.longest[rank as usize], new);
             self.starts.push((self.length(rank), Reverse(self.graph.position[rank as usize]), rank));
-            // A path that comes to an operator that touches ends there, however long the rest.
-            if changed && !self.touches(rank) {
+            // Where a path ends in any case, the rest does not matter to what comes before.
+            if changed && !self.ends_at(rank) {
                 self.mark_predecessors(rank);
             }
         }
@@ -255,11 +253,12 @@ impl<'g> LongestPaths<'g> {
         let order = |length: Nanos, rank: u32| (length, Reverse(graph.position[rank as usize]));
         let mut best = (self.last(rank), None);
         for &(next, transfer) in &graph.successors[rank as usize] {
-            let through = self.ends == Ends::InThenOut && (self.exit[rank as usize].is_some() || self.entry[next as usize].is_some());
+            let through =
+                self.validity == Validity::InThenOut && (self.exit[rank as usize].is_some() || self.entry[next as usize].is_some());
             if self.mapped[next as usize] || through {
                 continue;
             }
-            let rest = if self.touches(next) { self.last(next) } else { self.longest[next as usize].0 };
+            let rest = if self.ends_at(next) { self.last(next) } else { self.longest[next as usize].0 };
             let length = graph.time[rank as usize] + transfer + rest;
             if best.1.map_or(length >= best.0, |other| order(length, next) > order(best.0, other)) {
                 best = (length, Some(next));
@@ -283,7 +282,7 @@ impl<'g> LongestPaths<'g> {
         while let Some(next) = self.longest[end as usize].1 {
             path.push(next);
             end = next;
-            if self.touches(next) {
+            if self.ends_at(next) {
                 break;
             }
         }
@@ -316,9 +315,9 @@ mod tests {
     }
 
     /// All paths, longest first, as operator ids.
-    fn paths(problem: &Problem, ends: Ends) -> Vec<Vec<usize>> {
+    fn paths(problem: &Problem, validity: Validity) -> Vec<Vec<usize>> {
         let graph = MeanGraph::new(problem, &[0, 1]);
-        let mut paths = LongestPaths::new(&graph, ends);
+        let mut paths = LongestPaths::new(&graph, validity);
         std::iter::from_fn(|| paths.next()).map(|path| path.iter().map(|&rank| graph.by_rank[rank as usize]).collect()).collect()
     }
 
@@ -330,8 +329,8 @@ mod tests {
     #[test]
     fn a_branch_is_one_path() {
         let p = problem("7\n0 5 1\n1 5 1\n2 5 1\n3 5 1\n4 2 1\n5 2 1\n6 2 1\n7\n0 1 1\n1 2 1\n2 3 1\n0 4 1\n4 5 1\n5 6 1\n6 3 1\n");
-        assert_eq!(paths(&p, Ends::Any), [vec![0, 1, 2, 3], vec![4, 5, 6]]);
-        let s = inter_lp(&p).unwrap();
+        assert_eq!(paths(&p, Validity::Ends), [vec![0, 1, 2, 3], vec![4, 5, 6]]);
+        let s = inter_lp(&p, Validity::Ends).unwrap();
         assert_eq!(s.gpus.iter().map(Vec::len).collect::<Vec<_>>(), [4, 3]);
         assert_eq!(evaluate(&p, &s).unwrap().latency, 20_000_000);
     }
@@ -341,8 +340,10 @@ mod tests {
     #[test]
     fn the_middle_of_a_path_touches_nothing() {
         let p = problem("7\n0 5 1\n1 5 1\n2 12 1\n3 5 1\n4 2 1\n5 2 1\n6 2 1\n8\n0 1 1\n1 2 1\n2 3 1\n0 4 1\n4 5 1\n5 6 1\n6 3 1\n1 5 4\n");
-        assert_eq!(paths(&p, Ends::Any), [vec![0, 1, 2, 3], vec![5, 6], vec![4]]);
-        assert_eq!(paths(&p, Ends::InThenOut), [vec![0, 1, 2, 3], vec![5, 6], vec![4]]);
+        assert_eq!(paths(&p, Validity::Ends), [vec![0, 1, 2, 3], vec![5, 6], vec![4]]);
+        assert_eq!(paths(&p, Validity::InThenOut), [vec![0, 1, 2, 3], vec![5, 6], vec![4]]);
+        // Relaxed, it is one path all the same.
+        assert_eq!(paths(&p, Validity::Relaxed), [vec![0, 1, 2, 3], vec![4, 5, 6]]);
     }
 
     /// With operator 4 longer still, the branch is cut behind 5 instead: 5 may end a path, but nothing may follow it there.
@@ -350,16 +351,16 @@ mod tests {
     fn a_path_ends_where_it_touches() {
         let p =
             problem("7\n0 5 1\n1 5 1\n2 30 1\n3 5 1\n4 10 1\n5 2 1\n6 2 1\n8\n0 1 1\n1 2 1\n2 3 1\n0 4 1\n4 5 1\n5 6 1\n6 3 1\n1 5 4\n");
-        assert_eq!(paths(&p, Ends::Any), [vec![0, 1, 2, 3], vec![4, 5], vec![6]]);
-        assert_eq!(paths(&p, Ends::InThenOut), [vec![0, 1, 2, 3], vec![4], vec![5, 6]]);
+        assert_eq!(paths(&p, Validity::Ends), [vec![0, 1, 2, 3], vec![4, 5], vec![6]]);
+        assert_eq!(paths(&p, Validity::InThenOut), [vec![0, 1, 2, 3], vec![4], vec![5, 6]]);
     }
 
     #[test]
     fn equally_long_paths_go_by_topological_order() {
         let p = problem("4\n0 1 1\n1 1 1\n2 1 1\n3 1 1\n2\n0 3 1\n1 2 1\n");
-        assert_eq!(paths(&p, Ends::Any), [vec![0, 3], vec![1, 2]]);
+        assert_eq!(paths(&p, Validity::Ends), [vec![0, 3], vec![1, 2]]);
         let p = problem("3\n0 1 1\n1 1 1\n2 1 1\n2\n0 2 1\n0 1 1\n");
-        assert_eq!(paths(&p, Ends::Any), [vec![0, 1], vec![2]]);
+        assert_eq!(paths(&p, Validity::Ends), [vec![0, 1], vec![2]]);
     }
 
     #[test]
@@ -388,7 +389,7 @@ mod tests {
                 continue;
             };
             let p = Problem::from_dag_text(&text, row[1].parse().unwrap(), LinkMode::Free).unwrap();
-            let latency = evaluate(&p, &map_longest_paths(&p, Ends::InThenOut).unwrap()).unwrap().latency;
+            let latency = evaluate(&p, &inter_lp(&p, Validity::InThenOut).unwrap()).unwrap().latency;
             rows += 1;
             assert!((latency as f64 / 1e6 / expected - 1.0).abs() < 0.005, "{row:?}: {latency}");
             equal += usize::from((latency as f64 / 1e6 - expected).abs() < 1e-4);

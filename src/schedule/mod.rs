@@ -11,7 +11,8 @@
 //! | `baseline.rs` | sequential, and scatter for tests |
 //! | `recording.rs`, `heft.rs`, `ios.rs` | HIOS-MR's mapping, HEFT, IOS and its greedy companion |
 //! | `window.rs` | the sliding window that groups operators into stages |
-//! | `best.rs` | the best of all, improved: `improve.rs` (annealing), `exact.rs` (branch and bound), both on `flat.rs` (an incremental evaluator) |
+//! | `best.rs` | the best of all, improved: `improve.rs` (annealing), `exact.rs` (branch and bound), both on an incremental evaluator |
+//! | `flat.rs`, `sequence.rs` | that evaluator: the problem in flat arrays, a schedule as a sequence; `free_links.rs`, `serial_links.rs` time it, `merge.rs` is the window's part |
 //! | `memory.rs` | weights as a constraint |
 //! | `evaluate.rs` | the execution model: when everything starts and ends |
 //! | `verify.rs` | the same model once more, as rules that a timeline must obey, and lower bounds |
@@ -23,6 +24,7 @@ mod best;
 mod evaluate;
 mod exact;
 mod flat;
+mod free_links;
 mod heft;
 mod improve;
 mod ios;
@@ -30,8 +32,11 @@ mod known;
 mod list;
 mod longest_path;
 mod memory;
+mod merge;
 mod problem;
 mod recording;
+mod sequence;
+mod serial_links;
 mod text;
 mod verify;
 mod window;

@@ -20,13 +20,14 @@
 //! Beyond [`SERIAL_OPERATORS`] operators, candidates are judged as if links were free (`list.rs` says why). If the outcome is slower than the
 //! schedule given, that one is returned.
 //!
-//! With free links, the longest way from each stage to the end is kept for what follows the window, so most candidates are refused after a look at the window
+//! The longest way from each stage to the end, with free links, is kept for what follows the window, so most candidates are refused after a look at the window
 //! alone.
 //!
 //! Complexity: a look at the window for each candidate, at most V·w·s of them, and O(V + E) for each that is not refused.
 
-use super::flat::{Flat, Sequence, Timed};
+use super::flat::Flat;
 use super::list::SERIAL_OPERATORS;
+use super::sequence::{Outcome, Sequence, Timed};
 use super::{LinkMode, Problem, Schedule, evaluate};
 use crate::cost::Nanos;
 use crate::error::Result;
@@ -96,23 +97,23 @@ fn grow(timed: &mut Timed, head: usize, window: usize, critical: &Critical, ways
         }
         at = next;
     }
-    let mut best: Option<(Nanos, usize)> = None;
+    let mut best: Option<(Outcome, usize)> = None;
     for op in candidates {
-        let limit = best.map_or(timed.latency, |(latency, _)| latency).saturating_sub(1);
+        let limit = best.map_or(timed.now.latency, |(outcome, _)| outcome.latency).saturating_sub(1);
         let after = timed.place[op] as usize + 1;
         let Some(undo) = timed.merge(begin, after - 1) else { continue };
-        let hopeless = timed.flat.links == LinkMode::Free && timed.exceeds(begin, after, ways, limit);
-        if !hopeless && let Some(latency) = timed.try_from(begin, limit) {
-            best = Some((latency, op));
+        let hopeless = timed.exceeds(begin, after, ways, limit);
+        if !hopeless && let Some(outcome) = timed.try_from(begin, limit) {
+            best = Some((outcome, op));
             timed.forget_trial(begin);
         }
         timed.unmerge(undo);
     }
-    let Some((latency, op)) = best else { return false };
+    let Some((outcome, op)) = best else { return false };
     let after = timed.place[op] as usize + 1;
-    let merged = timed.merge(begin, after - 1).is_some() && timed.try_from(begin, latency).is_some();
+    let merged = timed.merge(begin, after - 1).is_some() && timed.try_from(begin, outcome.latency).is_some();
     if merged {
-        timed.keep(begin, latency);
+        timed.keep(begin, outcome);
         timed.update_ways(begin, after, ways);
     }
     merged
