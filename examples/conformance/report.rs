@@ -54,9 +54,14 @@ impl Report {
         self.count(Kind::Wrong) + self.count(Kind::Crashed) == 0
     }
 
-    /// `N passed, N refused, N wrong, N crashed, N disputed`
+    /// `N passed, N refused, N wrong, N crashed`, after a line for those that are disputed, if there are any.
     pub fn summary(&self) -> String {
-        Kind::ALL.map(|kind| format!("{} {}", self.count(kind), kind.name())).join(", ")
+        let count = |kind: Kind| format!("{} {}", self.count(kind), kind.name());
+        let disputed = match self.count(Kind::Disputed) {
+            0 => String::new(),
+            n => format!("{n} disputed: they differ from data that contradicts ONNX, and are not among the following\n"),
+        };
+        disputed + &[Kind::Passed, Kind::Refused, Kind::Wrong, Kind::Crashed].map(count).join(", ")
     }
 
     /// A line for each case.
@@ -111,7 +116,12 @@ impl Report {
         let listed: BTreeSet<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
         let known = self.cases.iter().filter(|(name, _)| name.rsplit('/').next().is_some_and(|name| listed.contains(name)));
         let among = Report { cases: known.map(|(name, case)| (name.clone(), case.clone())).collect() };
-        Ok(format!("among the {} of {}: {}\n", listed.len(), file.file_name().unwrap_or_default().display(), among.summary()))
+        Ok(format!(
+            "among the {} of {}: {}\n",
+            listed.len(),
+            file.file_name().unwrap_or_default().display(),
+            among.summary().replace('\n', "; ")
+        ))
     }
 
     /// The refusals, a line each.
