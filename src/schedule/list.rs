@@ -61,6 +61,8 @@ pub(super) struct ListScheduler {
     /// Free links: finish of each mapped operator, and the longest way from its start to the end.
     finish: Vec<Nanos>,
     ways: Vec<Nanos>,
+    /// Operators to be timed anew while a path is put in; all false otherwise.
+    stale: Vec<bool>,
     /// Free links: the latency of all mapped operators.
     latency: Nanos,
     // What a serial run needs, kept to save allocations.
@@ -124,6 +126,7 @@ impl ListScheduler {
             mapped: Vec::new(),
             finish: vec![0; operators],
             ways: vec![0; operators],
+            stale: vec![false; operators],
             latency: 0,
             missing: vec![0; operators],
             ready: vec![0; operators],
@@ -185,16 +188,54 @@ impl ListScheduler {
         }
         self.assign(path, best.1);
         self.latency = best.0;
-        let mut free = free_before;
-        for at in begin..self.mapped.len() {
-            self.time_next(self.mapped[at] as usize, &mut free);
-        }
-        let mut next = ways_behind;
-        for at in (0..end).rev() {
+        self.time_on(begin..end, free_before);
+        self.ways_back(begin..end, ways_behind);
+    }
+
+    /// Times all operators of `window`, which trials have left with any times, and of those behind it the ones that come later for it.
+    fn time_on(&mut self, window: Range<usize>, mut free: Vec<Nanos>) {
+        // Whether the operator before on the same GPU may have changed.
+        let mut later = vec![true; self.gpus];
+        for at in window.start..self.mapped.len() {
             let rank = self.mapped[at] as usize;
             let gpu = self.gpu[rank] as usize;
+            let stale = std::mem::take(&mut self.stale[rank]);
+            if at >= window.end && !stale && !later[gpu] {
+                free[gpu] = self.finish[rank];
+                continue;
+            }
+            let before = self.finish[rank];
+            later[gpu] = self.time_next(rank, &mut free) != before || at < window.end;
+            if later[gpu] {
+                for index in self.first_reader[rank]..self.first_reader[rank + 1] {
+                    let reader = self.readers[index].1 as usize;
+                    self.stale[reader] = self.gpu[reader] != UNMAPPED;
+                }
+            }
+        }
+    }
+
+    /// In the same way, the longest ways to the end, from the back.
+    fn ways_back(&mut self, window: Range<usize>, mut next: Vec<Nanos>) {
+        let mut longer = vec![true; self.gpus];
+        for at in (0..window.end).rev() {
+            let rank = self.mapped[at] as usize;
+            let gpu = self.gpu[rank] as usize;
+            let stale = std::mem::take(&mut self.stale[rank]);
+            if at < window.start && !stale && !longer[gpu] {
+                next[gpu] = self.ways[rank];
+                continue;
+            }
+            let before = self.ways[rank];
             next[gpu] = self.time[rank * self.gpus + gpu] + next[gpu].max(self.way_out(rank, 0));
             self.ways[rank] = next[gpu];
+            longer[gpu] = next[gpu] != before || at >= window.start;
+            if longer[gpu] {
+                for index in self.first_input[rank]..self.first_input[rank + 1] {
+                    let producer = self.inputs[index].1 as usize;
+                    self.stale[producer] = self.gpu[producer] != UNMAPPED;
+                }
+            }
         }
     }
 
