@@ -37,6 +37,7 @@ pub struct Compiler {
     recheck: Option<bench::Options>,
     stage_barriers: bool,
     algorithm: Option<String>,
+    scheduling: schedule::Options,
     no_fuse: Vec<String>,
     shapes: BTreeMap<String, Vec<usize>>,
     constants: BTreeMap<String, import::Literal>,
@@ -102,6 +103,7 @@ impl Compiler {
             recheck: None,
             stage_barriers: false,
             algorithm: None,
+            scheduling: schedule::Options::default(),
             no_fuse: Vec::new(),
             shapes: BTreeMap::new(),
             constants: BTreeMap::new(),
@@ -168,6 +170,12 @@ impl Compiler {
     /// Emits what this algorithm finds, even where another one is better.
     pub fn algorithm(mut self, name: &str) -> Compiler {
         self.algorithm = Some(name.into());
+        self
+    }
+
+    /// What the scheduling algorithms may do.
+    pub fn scheduling(mut self, options: schedule::Options) -> Compiler {
+        self.scheduling = options;
         self
     }
 
@@ -239,7 +247,7 @@ impl Compiler {
         let mut problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
         let options = plan::Options { stage_barriers: self.stage_barriers };
         let (candidates, chosen, plan) = loop {
-            let candidates = compare(&problem, algorithm)?;
+            let candidates = compare(&problem, algorithm, &self.scheduling)?;
             let chosen = choose(&candidates, algorithm);
             clock.lap("schedule");
             let Candidate { schedule, timeline } = &candidates[chosen];
@@ -427,14 +435,14 @@ fn reserve(problem: &mut Problem, graph: &Graph, costs: &CostTable, found: &Cand
 
 /// Sequential, one GPU grouped, HIOS-LP, the search for the best, and what was asked for; each verified. Where no GPU has room for the whole model, those of
 /// one GPU are left out, unless asked for.
-fn compare(problem: &Problem, wanted: Option<Algorithm>) -> Result<Vec<Candidate>> {
+fn compare(problem: &Problem, wanted: Option<Algorithm>, options: &schedule::Options) -> Result<Vec<Candidate>> {
     let mut algorithms = vec![Algorithm::Sequential, Algorithm::IntraGpu, Algorithm::HiosLp, Algorithm::Best];
     if !problem.fits_one_gpu() {
         algorithms.retain(|a| !a.one_gpu());
     }
     algorithms.extend(wanted.filter(|a| !algorithms.contains(a)));
     let run = |algorithm| {
-        let schedule = schedule::schedule(problem, algorithm)?;
+        let schedule = schedule::schedule_with(problem, algorithm, options)?.schedule;
         let timeline = schedule::evaluate(problem, &schedule)?;
         schedule::verify(problem, &schedule, &timeline)?;
         Ok(Candidate { schedule, timeline })

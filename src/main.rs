@@ -3,6 +3,7 @@
 
 mod measure_command;
 mod schedule_command;
+mod scheduling_args;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -99,6 +100,8 @@ struct Compile {
     /// Print the seconds spent in each room.
     #[arg(long)]
     timings: bool,
+    #[command(flatten)]
+    scheduling: scheduling_args::Scheduling,
 }
 
 #[derive(Args)]
@@ -207,7 +210,8 @@ fn run_compile(args: Compile) -> anyhow::Result<()> {
     let Some(model) = args.model else { anyhow::bail!("no model given") };
     let named = args.device.is_some() || args.gpus.is_some() || args.link.is_some() || args.topology.is_some() || !args.costs.is_empty();
     let mut compiler = Compiler::new(model).stage_barriers(args.stage_barriers).check(!args.no_check);
-    compiler = compiler.allow_foreign_costs(args.allow_foreign_costs);
+    let scheduling = args.scheduling.options()?;
+    compiler = compiler.allow_foreign_costs(args.allow_foreign_costs).scheduling(scheduling.clone());
     if let Some(device) = &args.device {
         compiler = compiler.device(device);
     }
@@ -243,7 +247,8 @@ fn run_compile(args: Compile) -> anyhow::Result<()> {
     let measurable = !named && !hiosc::profile::present()?.is_empty();
     if measurable {
         let graph = compiler.graph()?;
-        compiler = compiler.profiled(measure_command::measure(&[&graph], &hiosc::profile::Options::default())?);
+        let options = hiosc::profile::Options { schedule: scheduling, ..Default::default() };
+        compiler = compiler.profiled(measure_command::measure(&[&graph], &options)?);
     }
     if args.recheck || measurable {
         compiler = compiler.recheck(hiosc::bench::Options::default());

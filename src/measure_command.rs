@@ -11,6 +11,8 @@ use hiosc::profile::{self, Progress};
 use hiosc::run::runtime;
 use hiosc::{Compiler, Error, bench, compiler, plan, verify, vgpu};
 
+use crate::scheduling_args::Scheduling;
+
 /// Arguments of `hiosc profile`.
 #[derive(Args)]
 pub struct ProfileArgs {
@@ -38,6 +40,8 @@ pub struct ProfileArgs {
     /// Shape of an input: NAME:1x3x224x224.
     #[arg(long, value_name = "NAME:SHAPE", value_parser = crate::shape)]
     shapes: Vec<(String, Vec<usize>)>,
+    #[command(flatten)]
+    scheduling: Scheduling,
 }
 
 /// What is compiled, and where it runs.
@@ -76,13 +80,13 @@ struct Common {
     /// Try it on this many virtual GPUs; times mean nothing there.
     #[arg(long = "virtual", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     on_virtual: Option<u32>,
+    #[command(flatten)]
+    scheduling: Scheduling,
 }
 
 /// Arguments of `hiosc bench`.
 #[derive(Args)]
 pub struct BenchArgs {
-    #[command(flatten)]
-    common: Common,
     /// Inferences of each plan and way to run it.
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..))]
     repeat: u32,
@@ -95,16 +99,18 @@ pub struct BenchArgs {
     /// Write a trace of the chosen plan for Perfetto, predicted and measured side by side.
     #[arg(long, value_name = "FILE")]
     trace: Option<PathBuf>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Arguments of `hiosc check`.
 #[derive(Args)]
 pub struct CheckArgs {
-    #[command(flatten)]
-    common: Common,
     /// Inputs (`in:NAME`) and expected outputs (`out:NAME`).
     #[arg(long, value_name = "FILE.npz")]
     reference: PathBuf,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Measures the operators of the models, and writes the file.
@@ -122,7 +128,7 @@ pub fn profile(args: ProfileArgs) -> anyhow::Result<()> {
     if let Some(count) = args.on_virtual {
         use_virtual(count, &[], &profile::kernels(&graphs)?)?;
     }
-    let options = profile::Options { gpus: args.gpus, quick: args.quick, ..Default::default() };
+    let options = profile::Options { gpus: args.gpus, quick: args.quick, schedule: args.scheduling.options()? };
     let measured = measure(&graphs, &options)?;
     let profile = match before {
         None => measured,
@@ -165,7 +171,7 @@ pub fn measure(graphs: &[&hiosc::graph::Graph], options: &profile::Options) -> h
 impl Common {
     /// Plans the model, and gets the GPUs ready; where the plans are to run.
     fn plan(&self) -> hiosc::Result<(Planned, runtime::Options)> {
-        let mut compiler = Compiler::new(&self.model).stage_barriers(self.stage_barriers);
+        let mut compiler = Compiler::new(&self.model).stage_barriers(self.stage_barriers).scheduling(self.scheduling.options()?);
         for (name, shape) in &self.shapes {
             compiler = compiler.shape(name, shape);
         }

@@ -7,10 +7,12 @@ use std::time::Instant;
 
 use clap::{Args, ValueEnum};
 use hiosc::schedule::{
-    Algorithm, Effort, LinkMode, Options, Problem, evaluate, lower_bound, lower_bound_ungrouped, schedule_with, to_text, verify,
+    Algorithm, LinkMode, Options, Problem, evaluate, lower_bound, lower_bound_ungrouped, schedule_with, to_text, verify,
 };
 use hiosc::{Compiler, Error};
 use serde::Serialize;
+
+use crate::scheduling_args::Scheduling;
 
 /// Arguments of `hiosc schedule`.
 #[derive(Args)]
@@ -24,27 +26,6 @@ pub struct Schedule {
     /// Algorithms, or `all`.
     #[arg(long, value_name = "NAME", default_value = "all", value_delimiter = ',')]
     algorithm: Vec<String>,
-    /// Operators that the sliding window spans.
-    #[arg(long, value_name = "W", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
-    window: u32,
-    /// The most operators in a stage.
-    #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
-    max_streams: u32,
-    /// The most operators that depend on each other in a stage of `ios` (its pruning parameter r).
-    #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    max_chain: u32,
-    /// HIOS-LP takes any path of unmapped operators, not only valid ones.
-    #[arg(long)]
-    relaxed_paths: bool,
-    /// One operator a stage; the same as --max-streams 1.
-    #[arg(long, conflicts_with_all = ["max_streams", "max_chain"])]
-    no_grouping: bool,
-    /// The budget of `best`: low, default, high (ten times the default) or a number of evaluations.
-    #[arg(long, value_name = "LEVEL", default_value = "default")]
-    effort: String,
-    /// The seed of `best`.
-    #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
     /// How transfers share a link, for graphs in text form. Models always use serial links.
     #[arg(long, default_value = "free")]
     links: Links,
@@ -69,6 +50,8 @@ pub struct Schedule {
     /// Print the text form of each schedule, too.
     #[arg(long, conflicts_with = "json")]
     print: bool,
+    #[command(flatten)]
+    scheduling: Scheduling,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -101,14 +84,7 @@ struct Row {
 /// Runs `hiosc schedule`.
 pub fn run(args: Schedule) -> anyhow::Result<()> {
     let algorithms = algorithms(&args.algorithm)?;
-    let options = Options {
-        window: args.window as usize,
-        max_streams: if args.no_grouping { 1 } else { args.max_streams as usize },
-        max_chain: if args.no_grouping { 1 } else { args.max_chain as usize },
-        relaxed_paths: args.relaxed_paths,
-        effort: args.effort.parse::<Effort>()?,
-        seed: args.seed,
-    };
+    let options = args.scheduling.options()?;
     let mut out = std::io::stdout().lock();
     let mut rows = Vec::new();
     for file in &args.files {

@@ -59,6 +59,10 @@ fn help_and_version() {
         "--no-check",
         "--verify",
         "--timings",
+        "--window",
+        "--max-streams",
+        "--effort",
+        "--seed",
     ] {
         assert!(help.contains(flag), "{flag} is not in\n{help}");
     }
@@ -161,6 +165,15 @@ fn algorithms_and_rules_can_be_chosen() {
     );
     let one = bench.done(&["model.onnx", "--emit", "plan", "--gpus", "1", "--algorithm", "scatter"]);
     assert!(one.starts_with("plan of model: gpus 1, "), "{one}");
+    // What algorithms may do: without grouping, no stage has two operators.
+    let widest = |more: &[&str]| {
+        let mut args = vec!["model.onnx", "--emit", "schedule", "--algorithm", "greedy"];
+        args.extend(more);
+        let schedule = bench.done(&args);
+        schedule.split("  stage ").skip(1).map(|stage| stage.matches('%').count()).max()
+    };
+    assert_eq!((widest(&[]), widest(&["--no-grouping"])), (Some(2), Some(1)));
+    assert!(bench.usage(&compile(&["--effort", "much"]), 2).contains("unknown effort `much`"));
 }
 
 #[test]

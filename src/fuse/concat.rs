@@ -21,11 +21,11 @@ pub fn in_place(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
         return None;
     }
     let parts: Vec<TensorId> = operator.inputs.iter().map(|&t| graph.root(t)).collect();
-    let mut begin = 0;
+    let mut begin = 0u64;
     for (i, &part) in parts.iter().enumerate() {
         let tensor = graph.tensor(part);
         let whole = tensor.bytes() == graph.tensor(operator.inputs[i]).bytes() && tensor.bytes() > 0;
-        let fits = matches!(tensor.origin, Origin::Operator(_)) && whole && begin % PART_ALIGNMENT == 0;
+        let fits = matches!(tensor.origin, Origin::Operator(_)) && whole && begin.is_multiple_of(PART_ALIGNMENT);
         if !fits || parts[..i].contains(&part) || is_part(graph, part) {
             return None;
         }

@@ -27,7 +27,7 @@ pub fn slices(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     }
     let begin = slice.begin.iter().zip(from).fold(0, |at, (&begin, &extent)| at * extent as u64 + begin as u64);
     let (of, begin) = in_one_part(graph, of, begin, graph.tensor(output).elements())?;
-    let aligned = (graph.begin(of) + begin) * graph.tensor(of).dtype.bytes() % PART_ALIGNMENT == 0;
+    let aligned = ((graph.begin(of) + begin) * graph.tensor(of).dtype.bytes()).is_multiple_of(PART_ALIGNMENT);
     let is_part = graph.tensors.iter().any(|t| matches!(&t.origin, Origin::Joined(parts) if parts.contains(&output)));
     (aligned && !is_part).then(|| patch(op, Origin::Slice { of, begin }))
 }

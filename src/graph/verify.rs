@@ -134,14 +134,14 @@ impl Graph {
         if begin.checked_add(tensor.elements()).is_none_or(|end| end > of.elements()) {
             return Some("is a slice that ends behind its source");
         }
-        (begin * tensor.dtype.bytes() % PART_ALIGNMENT != 0).then_some("is a slice that begins at an odd place")
+        (!(begin * tensor.dtype.bytes()).is_multiple_of(PART_ALIGNMENT)).then_some("is a slice that begins at an odd place")
     }
 
     fn fault_of_joined(&self, tensor: &Tensor, parts: &[TensorId]) -> Option<&'static str> {
         if parts.len() < 2 {
             return Some("is joined from less than two tensors");
         }
-        let (mut elements, mut bytes) = (0, 0);
+        let (mut elements, mut bytes) = (0, 0u64);
         for &part in parts {
             let of = self.tensor(part);
             if !matches!(of.origin, Origin::Operator(_)) {
@@ -150,7 +150,7 @@ impl Graph {
             if of.dtype != tensor.dtype {
                 return Some("has a part of another type");
             }
-            if bytes % PART_ALIGNMENT != 0 {
+            if !bytes.is_multiple_of(PART_ALIGNMENT) {
                 return Some("has a part that begins at an odd place");
             }
             elements += of.elements();

@@ -188,7 +188,8 @@ fn can_be_joined(graph: &Graph, of: &[TensorId]) -> bool {
     }
     let roots: Vec<TensorId> = of.iter().map(|&t| graph.root(t)).collect();
     let taken = |t: &TensorId| graph.tensors.iter().any(|other| matches!(&other.origin, Origin::Joined(parts) if parts.contains(t)));
-    let sound = |t: &TensorId| matches!(graph.tensor(*t).origin, Origin::Operator(_)) && graph.tensor(*t).bytes() % 256 == 0 && !taken(t);
+    let sound =
+        |t: &TensorId| matches!(graph.tensor(*t).origin, Origin::Operator(_)) && graph.tensor(*t).bytes().is_multiple_of(256) && !taken(t);
     roots.iter().all(sound) && (1..roots.len()).all(|i| !roots[..i].contains(&roots[i]))
 }
 
