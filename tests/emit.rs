@@ -51,9 +51,17 @@ fn the_same_input_gives_the_same_bytes_and_says_where_they_come_from() {
         }
         assert!(!text.contains(env!("CARGO_MANIFEST_DIR")) && !text.contains(&*std::env::temp_dir().to_string_lossy()), "a path in {path}");
     }
-    for path in
-        ["Cargo.lock", "Cargo.toml", "README.md", "check.safetensors", "schedule.txt", "src/lib.rs", "src/main.rs", "src/runtime/mod.rs"]
-    {
+    for path in [
+        "Cargo.lock",
+        "Cargo.toml",
+        "README.md",
+        "check.safetensors",
+        "schedule.html",
+        "schedule.txt",
+        "src/lib.rs",
+        "src/main.rs",
+        "src/runtime/mod.rs",
+    ] {
         assert!(first.files.contains_key(path), "no {path}");
     }
 }
@@ -93,12 +101,14 @@ fn names_cannot_become_code() {
         tensor.name = format!("t{i}\n}}}} compile_error!(\"tensor\"); */ \" ` \\ \u{2028}\u{202e}\u{7f}");
     }
     for (i, operator) in c.graph.operators.iter_mut().enumerate() {
-        operator.name = format!("o{i}\r\n}} compile_error!(\"operator\"); */ \" ` \\");
+        operator.name = format!("o{i}\r\n}} compile_error!(\"operator\"); */ \" ` \\ --> <script>");
     }
     c.graph.name = "net\n[dependencies]\nevil = \"*\"".into();
     let krate = krate(&c, &c.shipped);
     let manifest = text(&krate, "Cargo.toml");
     assert!(!manifest.lines().any(|line| line.starts_with("evil")), "{manifest}");
+    let page = text(&krate, "schedule.html");
+    assert!(page.contains("&lt;script&gt;") && !page.contains("<script"), "{page}");
     let package = manifest.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).expect("a name");
     let Some((built, _guard)) = build(&krate, package) else { return };
     let (passed, said) = built.check(&[], &[]);

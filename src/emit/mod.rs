@@ -14,8 +14,10 @@
 //! | `src/lib.rs`, `src/main.rs` | `Model`, typed `Inputs` and `Outputs`; `check` and `bench` |
 //! | `src/runtime/` | hiosc's runtime, word for word |
 //! | `weights.safetensors`, `check.safetensors` | constants (checked by hash); an input with its reference output |
-//! | `schedule.txt`, `README.md`, `Cargo.toml`, `Cargo.lock` | what was scheduled, and how to use it |
+//! | `schedule.txt`, `schedule.html` | what was scheduled, as text and as a picture |
+//! | `README.md`, `Cargo.toml`, `Cargo.lock` | how to use it |
 
+mod chart;
 mod lock;
 mod names;
 mod view;
@@ -81,7 +83,7 @@ pub struct Crate {
 }
 
 /// The templates and what they make.
-const TEMPLATES: [(&str, &str); 8] = [
+const TEMPLATES: [(&str, &str); 9] = [
     ("Cargo.toml", "Cargo.toml"),
     ("README.md", "README.md"),
     ("lib.rs", "src/lib.rs"),
@@ -90,6 +92,7 @@ const TEMPLATES: [(&str, &str); 8] = [
     ("buffers.rs", "src/buffers.rs"),
     ("kernels.rs", "src/kernels.rs"),
     ("predicted.rs", "src/predicted.rs"),
+    ("schedule.html", "schedule.html"),
 ];
 
 /// What a crate depends on, as its Cargo.toml says.

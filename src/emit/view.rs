@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::Input;
+use super::chart::{Lane, Tick, lanes, ticks};
 use super::names::{Names, line, package};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
@@ -56,6 +57,10 @@ pub struct View {
     calls: Vec<Calls>,
     functions: Vec<Function>,
     predicted_steps: Vec<String>,
+    page_header: String,
+    page_title: String,
+    lanes: Vec<Lane>,
+    ticks: Vec<Tick>,
 }
 
 /// A constant: its name, its value, and a remark for the right margin.
@@ -141,14 +146,16 @@ impl View {
         let target = |gpu: usize| &input.costs.gpus[plan.targets[gpu].index()];
         let devices = (0..plan.gpus.len()).map(|g| format!("gpu{g}: {}", target(g).device)).collect();
         let names = |ids: &[TensorId]| json(&ids.iter().map(|&t| graph.tensor(t).name.as_str()).collect::<Vec<&str>>());
+        let header = format!(
+            "{} {} from {} (sha256 {})",
+            super::MARK,
+            env!("CARGO_PKG_VERSION"),
+            line(&input.model_file),
+            input.model_hash.get(..16).unwrap_or("")
+        );
         Ok(View {
-            header: format!(
-                "{} {} from {} (sha256 {})",
-                super::MARK,
-                env!("CARGO_PKG_VERSION"),
-                line(&input.model_file),
-                input.model_hash.get(..16).unwrap_or("")
-            ),
+            page_header: handlebars::html_escape(&header),
+            header,
             model: line(&graph.name),
             package: package(&graph.name),
             description: json(&format!("{} compiled ahead of time by hiosc for {}", line(&graph.name), gpus(plan.gpus.len()))),
@@ -178,6 +185,9 @@ impl View {
             calls,
             functions,
             predicted_steps: crate::plan::predicted(graph, input.costs, input.timeline, plan).iter().map(prediction).collect(),
+            page_title: handlebars::html_escape(&format!("{}, schedule {}", line(&graph.name), input.schedule.algorithm)),
+            lanes: lanes(input),
+            ticks: ticks(plan.latency),
         })
     }
 }

@@ -16,8 +16,17 @@ use super::{Crate, MARK};
 use crate::error::{Error, Result};
 
 /// What hiosc owns at the top of a crate; everything else there is its user's.
-const OWNED: [&str; 8] =
-    ["Cargo.lock", "Cargo.toml", "README.md", "check.safetensors", "kernels", "schedule.txt", "src", "weights.safetensors"];
+const OWNED: [&str; 9] = [
+    "Cargo.lock",
+    "Cargo.toml",
+    "README.md",
+    "check.safetensors",
+    "kernels",
+    "schedule.html",
+    "schedule.txt",
+    "src",
+    "weights.safetensors",
+];
 
 /// What [`write()`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]

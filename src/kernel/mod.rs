@@ -13,9 +13,9 @@
 //! aligned to 16 bytes (planned buffers and weights start at multiples of 256); the output overlaps no input. A view is read under its own shape.
 //!
 //! Element types. A family's C++ templates deduce them from their pointer parameters, so a family says only what the parameters are called:
-//! [`Site::params`] adds the tensors' types, [`Draft`](draft::Draft) writes them into the parameter list and, unless all are f32, into the name. Where a template
+//! `Site::params` adds the tensors' types, `Draft` writes them into the parameter list and, unless all are f32, into the name. Where a template
 //! argument must spell a type out, `draft::cpp_type` names it; `draft::vector` is how many elements make 16 bytes. A family whose templates know f32 alone
-//! calls [`Site::only_f32`] first.
+//! calls `Site::only_f32` first.
 //!
 //! Not supported, and said so ([`Error::Unsupported`]): tensors of 2^31 elements or more, tensors of no elements.
 

@@ -1,6 +1,6 @@
 //! Measuring what the operators of a model cost on the GPUs of this machine, and what transfers between them cost.
 //!
-//! **In**: graphs, GPUs. **Out**: a [`Profile`](crate::cost::Profile). On virtual GPUs all paths are real and all times meaningless.
+//! **In**: graphs, GPUs. **Out**: a [`Profile`]. On virtual GPUs all paths are real and all times meaningless.
 //!
 //! 1. GPUs of one kind (name, multiprocessors, memory, clocks, driver) are measured once.
 //! 2. Every *distinct* kernel is measured once: all candidates of all operators, by name. Candidates of one operator take turns, round by round, so that a clock that falls

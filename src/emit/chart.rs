@@ -1,0 +1,105 @@
+//! The schedule as a picture: a lane a stream, a bar a kernel or copy, from left to right as it is predicted. For `schedule.html`, which any browser shows.
+
+use serde::Serialize;
+
+use super::Input;
+use crate::cost::Nanos;
+use crate::plan::{Step, StreamKind, predicted};
+use crate::run::runtime::Prediction;
+
+/// A stream.
+#[derive(Serialize)]
+pub struct Lane {
+    name: String,
+    bars: Vec<Bar>,
+}
+
+/// A kernel or a copy. Texts are escaped for HTML.
+#[derive(Serialize)]
+struct Bar {
+    /// What colour it has: the operator's kind, or `copy`.
+    class: String,
+    /// Its beginning and length, in percent of the latency.
+    left: String,
+    width: String,
+    label: String,
+    /// What the pointer shows.
+    title: String,
+}
+
+/// A line across all lanes, with its time.
+#[derive(Serialize)]
+pub struct Tick {
+    left: String,
+    label: String,
+}
+
+/// The lanes of a plan, by stream.
+pub fn lanes(input: &Input) -> Vec<Lane> {
+    let plan = input.plan;
+    let name = |kind: StreamKind| match kind {
+        StreamKind::Compute(0) => String::new(),
+        StreamKind::Compute(lane) => format!(", stream {lane}"),
+        StreamKind::Copy { to } => format!(" to {to}"),
+    };
+    let mut lanes: Vec<Lane> = plan.streams.iter().map(|s| Lane { name: format!("{}{}", s.gpu, name(s.kind)), bars: Vec::new() }).collect();
+    let predictions = predicted(input.graph, input.costs, input.timeline, plan);
+    let steps = plan.steps.iter().filter(|step| !step.is_synchronisation());
+    for (step, prediction) in steps.zip(&predictions) {
+        if prediction.end > prediction.start {
+            lanes[prediction.stream].bars.push(bar(input, step, prediction));
+        }
+    }
+    lanes
+}
+
+/// Between five and ten lines at round times, from 0 on.
+pub fn ticks(latency: Nanos) -> Vec<Tick> {
+    let step = (0..).flat_map(|power| [1, 2, 5].map(|digit| digit * 10u64.pow(power))).find(|step| latency / step <= 10).unwrap_or(latency);
+    let tick = |at: Nanos| Tick { left: percent(at, latency), label: format!("{} us", at as f64 / 1e3) };
+    (0..=latency / step.max(1)).map(|i| tick(i * step)).collect()
+}
+
+fn bar(input: &Input, step: &Step, prediction: &Prediction<String>) -> Bar {
+    let Prediction { work, label, stage, start, end, .. } = prediction;
+    let graph = input.graph;
+    let (class, what) = match step {
+        Step::Launch { operator, .. } => {
+            let shapes: Vec<String> = graph.operator(*operator).outputs.iter().map(|&t| graph.tensor(t).shape_text()).collect();
+            (graph.operator(*operator).kind.name(), format!("{} -> {}", graph.describe(*operator), shapes.join(", ")))
+        }
+        Step::Copy { tensor, .. } => ("copy", format!("copy of {}", graph.tensor(*tensor).shape_text())),
+        _ => ("copy", format!("{work:?}")),
+    };
+    let stage = stage.map_or(String::new(), |(_, index)| format!(", stage {index}"));
+    let us = |t: Nanos| t as f64 / 1e3;
+    let title = format!("{label}\n{what}\n{} us, from {} us{stage}", us(end - start), us(*start));
+    let latency = input.plan.latency;
+    Bar {
+        class: class.into(),
+        left: percent(*start, latency),
+        width: percent(end - start, latency),
+        label: handlebars::html_escape(label),
+        title: handlebars::html_escape(&title),
+    }
+}
+
+fn percent(time: Nanos, of: Nanos) -> String {
+    format!("{:.4}", time as f64 * 100.0 / of.max(1) as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_few_and_round() {
+        for latency in [1, 9, 10, 37, 999, 12_345, 4_544_108, 86_400_000_000_000] {
+            let ticks = ticks(latency);
+            assert!((2..=11).contains(&ticks.len()), "{latency}: {}", ticks.len());
+            assert_eq!(ticks[0].left, "0.0000");
+        }
+        assert_eq!(ticks(2_041_148).iter().map(|t| t.label.as_str()).collect::<Vec<_>>()[..3], ["0 us", "500 us", "1000 us"]);
+        assert_eq!(ticks(0).len(), 1);
+    }
+}
