@@ -9,7 +9,7 @@
 //! 3. *Exact.* Up to [`MAX_OPERATORS`] operators: a short annealing for a good bound, then branch and bound (`exact.rs`) on the rest of the
 //!    budget. If that ends, the schedule is optimal.
 //! 4. *Annealing* (`improve.rs`) on what is left of the budget. Most moves leave the latency as it is, which is one critical path's. So the
-//!    search is guided by the mean time at which the GPUs are done, too: in full where the start keeps them busy all the time, and with the fourth power of that share where it does not.
+//!    search is guided by the mean time at which the GPUs are done, too, as far as work and not the longest chain of operators decides the latency (`Best::guide`).
 //!
 //! ## Budget
 //!
@@ -22,9 +22,7 @@ use super::flat::Flat;
 use super::improve::{Draw, Limits, anneal};
 use super::memory::{Ledger, one_gpu};
 use super::sequence::{FULL_GUIDE, Sequence, Timed};
-use super::{
-    Algorithm, Found, LinkMode, Options, Problem, Schedule, Timeline, evaluate, lower_bound, lower_bound_ungrouped, schedule_with,
-};
+use super::{Algorithm, Found, LinkMode, Options, Problem, Schedule, evaluate, lower_bound, lower_bound_ungrouped, schedule_with};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
 
@@ -139,7 +137,7 @@ impl Best<'_> {
     fn anneal(&mut self, flat: &Flat, max_stage: usize, evaluations: u64, guided: bool) -> Result<()> {
         let timeline = evaluate(self.problem, &self.candidate.schedule)?;
         let sequence = Sequence::new(&self.candidate.schedule, &timeline, flat.operators);
-        let mut timed = Timed::guided(flat, sequence, if guided { self.guide(&timeline) } else { 0 });
+        let mut timed = Timed::guided(flat, sequence, if guided { self.guide(flat) } else { 0 });
         let limits = Limits {
             gpus: &self.gpus,
             max_stage,
@@ -153,12 +151,14 @@ impl Best<'_> {
         self.take(flat, &sequence)
     }
 
-    /// How much the search cares about the GPUs that are done before the last: the more, the busier they are. Where dependencies keep them waiting anyway, it would
-    /// only be led astray.
-    fn guide(&self, timeline: &Timeline) -> Nanos {
-        let busy: Nanos = timeline.stages.iter().flatten().map(|stage| stage.finish - stage.start).sum();
-        let share = busy as f64 / (self.gpus.len() as f64 * timeline.latency.max(1) as f64);
-        (FULL_GUIDE as f64 * share * share * share * share) as Nanos
+    /// How much the search cares about the GPUs that are done before the last: in full where work decides the latency, not at all where the longest chain of operators
+    /// takes as long as a GPU's share of the work. There GPUs wait in any case, and the search would only be led astray.
+    fn guide(&self, flat: &Flat) -> Nanos {
+        let least = |op: usize| (0..flat.gpus).map(|gpu| flat.time[op * flat.gpus + gpu]).min().unwrap_or(0);
+        let chain = (0..flat.operators).map(|op| least(op) + flat.tail[op]).max().unwrap_or(0) * self.gpus.len() as Nanos;
+        let work: Nanos = (0..flat.operators).map(|op| flat.least_work(op)).sum();
+        let spare = u128::from(work.saturating_sub(chain));
+        (2 * u128::from(FULL_GUIDE) * spare / u128::from(work.max(1))).min(u128::from(FULL_GUIDE)) as Nanos
     }
 
     /// Takes `sequence` if the exact evaluator finds it better.
