@@ -16,6 +16,7 @@
 //! `common/networks.rs`. `HIOSC_BLESS=1 cargo test --release --test cases` writes what hiosc prints now into every file: look at the diff before you
 //! commit it.
 
+#[macro_use]
 mod common;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ use std::path::{Path, PathBuf};
 
 use common::networks;
 use common::onnx::Model;
+use common::shared::shared_model;
 use hiosc::Compiler;
 use hiosc::schedule;
 
@@ -112,13 +114,17 @@ fn cases_print_what_their_files_say() {
     );
 }
 
-/// `docs/plan.md` shows pieces of a generated crate. Each stands in a code block behind a line `<!-- excerpt FILE: NAME, NAME -->`: of `plan.rs` the
-/// functions that launch the ONNX nodes of these names, of `buffers.rs` the lines that end in these names.
+/// `docs/plan.md` shows pieces of generated crates. Each stands in a code block behind a line `<!-- excerpt FILE: NAME, NAME -->`: of `plan.rs` the
+/// functions that launch the ONNX nodes of these names, of `buffers.rs` the lines that end in these names. The crate is that of the model in `testdata`, or of the
+/// shared model that stands before FILE; without the shared models, its pieces stay as they are.
 #[test]
 fn the_documented_plan_is_what_hiosc_writes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let compiler = Compiler::new(root.join("testdata/squeezenet1_1.onnx")).device("a40").gpus(2).algorithm("hios-lp");
-    let compilation = compiler.check(false).kernels(hiosc::kernel::KernelMode::Source).compile().expect("a compilation");
+    let compile = |model: &Path| {
+        let compiler = Compiler::new(model).device("a40").gpus(2).algorithm("hios-lp");
+        compiler.check(false).kernels(hiosc::kernel::KernelMode::Source).compile().expect("a compilation").output
+    };
+    let own = compile(&root.join("testdata/squeezenet1_1.onnx"));
     let file = root.join("docs/plan.md");
     let text = fs::read_to_string(&file).expect("docs/plan.md");
 
@@ -126,11 +132,17 @@ fn the_documented_plan_is_what_hiosc_writes() {
     let mut excerpts = 0;
     while let Some((before, after)) = rest.split_once("<!-- excerpt ") {
         let (mark, after) = after.split_once(" -->\n```rust\n").expect("a code block behind the mark");
-        let (_, after) = after.split_once("```\n").expect("the end of a code block");
+        let (stands, after) = after.split_once("```\n").expect("the end of a code block");
         let (path, names) = mark.split_once(": ").expect("FILE: NAME");
-        let source = std::str::from_utf8(&compilation.output.files[path]).expect("UTF-8");
         let names: Vec<&str> = names.split(", ").collect();
-        let piece = if path == "src/plan.rs" { functions(source, &names) } else { lines(source, &names) };
+        let piece_of = |output: &hiosc::emit::Crate, path: &str| {
+            let source = std::str::from_utf8(&output.files[path]).expect("UTF-8");
+            if path == "src/plan.rs" { functions(source, &names) } else { lines(source, &names) }
+        };
+        let piece = match path.split_once(' ') {
+            None => piece_of(&own, path),
+            Some((name, path)) => shared_model(name).map_or(stands.to_string(), |shared| piece_of(&compile(&shared.model), path)),
+        };
         updated += &format!("{before}<!-- excerpt {mark} -->\n```rust\n{piece}```\n");
         rest = after;
         excerpts += 1;
