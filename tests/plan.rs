@@ -464,6 +464,39 @@ fn parts_of_a_joined_tensor_lie_side_by_side() {
     assert_eq!(judged(&|p| reads(p, Operand::Buffer(first))), 5);
 }
 
+/// b reads some elements of a slice of a, on another GPU: a crosses as a whole, and b reads from the right byte on.
+#[test]
+fn slices_are_read_where_they_lie() {
+    let mut g = Graph::default();
+    let x = input(&mut g, "x", 256);
+    let a = sum(&mut g, &[x], 1)[0];
+    let outer = tensor(&mut g, "outer", [1, 128], Origin::Slice { of: a, begin: 64 });
+    let turned = view(&mut g, outer);
+    let inner = tensor(&mut g, "inner", [1, 64], Origin::Slice { of: turned, begin: 32 });
+    let b = sum(&mut g, &[inner], 1)[0];
+    g.outputs = vec![b];
+    g.verify().unwrap();
+    let case = Case::new(g, &[&[&[0]], &[&[1]]]);
+    check(&case, &PLAIN);
+    let plan = make(&case, &PLAIN);
+    let launch = plan.steps.iter().position(|s| matches!(s, Step::Launch { operator: OpId(1), .. })).unwrap();
+    let Step::Launch { reads, .. } = &plan.steps[launch] else { unreachable!() };
+    let &Operand::Slice { buffer, begin: 384, bytes: 256 } = &reads[0] else { panic!("{reads:?}") };
+    assert_eq!((plan.buffers[buffer.index()].tensor, plan.buffers[buffer.index()].bytes), (a, 1024));
+    let judged = |operand: Operand| {
+        let mut damaged = plan.clone();
+        let Step::Launch { reads, .. } = &mut damaged.steps[launch] else { unreachable!() };
+        reads[0] = operand;
+        rule(verify(&case.graph, None, &PLAIN, &damaged))
+    };
+    assert_eq!(judged(Operand::Slice { buffer, begin: 384, bytes: 256 }), 0);
+    for (begin, bytes) in [(256, 256), (384, 252), (388, 256), (384, u64::MAX), (u64::MAX, 256)] {
+        assert_eq!(judged(Operand::Slice { buffer, begin, bytes }), 5, "{bytes} bytes from {begin}");
+    }
+    assert_eq!(judged(Operand::Buffer(buffer)), 5);
+    assert_eq!(judged(Operand::Joined(vec![buffer])), 5);
+}
+
 #[test]
 fn refusals_say_what_and_why() {
     let refuse = |case: &Case| plan(&case.graph, &case.costs, &case.schedule, &case.timeline, &PLAIN).unwrap_err().to_string();
