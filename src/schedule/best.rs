@@ -156,7 +156,7 @@ impl Best<'_> {
     fn guide(&self, flat: &Flat) -> Nanos {
         let least = |op: usize| (0..flat.gpus).map(|gpu| flat.time[op * flat.gpus + gpu]).min().unwrap_or(0);
         let chain = (0..flat.operators).map(|op| least(op) + flat.tail[op]).max().unwrap_or(0) * self.gpus.len() as Nanos;
-        let work: Nanos = (0..flat.operators).map(|op| flat.least_work(op)).sum();
+        let work: Nanos = (0..flat.operators).map(least).sum();
         let spare = u128::from(work.saturating_sub(chain));
         (2 * u128::from(FULL_GUIDE) * spare / u128::from(work.max(1))).min(u128::from(FULL_GUIDE)) as Nanos
     }
