@@ -195,6 +195,8 @@ fn slices_in_one_piece_are_views() {
         let graph = check(name, model);
         assert_eq!(slices(&graph), slices_left, "{graph}");
     }
+    let model = cut(base(&[1, 8, 4, 5]), 0, 2, 3, "part").node("Softmax", &["part"], "y", &softmax).output("y", &[1, 8, 4, 2]);
+    assert_eq!(slices(&check("rows_from_their_beginning", model)), 1);
     let graph = check("result", cut(base(&[1, 8, 4, 5]), 1, 3, 1, "part").output("part", &[1, 2, 4, 5]));
     assert_eq!(slices(&graph), 1, "{graph}");
     let model = cut(base(&[1, 8, 4, 5]), 0, 4, 1, "part").node("Tanh", &["x"], "b", &[]);

@@ -13,6 +13,7 @@
 //! | `window.rs` | the sliding window that groups operators into stages |
 //! | `best.rs` | the best of all, improved: `improve.rs` (annealing), `exact.rs` (branch and bound), both on an incremental evaluator |
 //! | `flat.rs`, `sequence.rs` | that evaluator: the problem in flat arrays, a schedule as a sequence; `free_links.rs`, `serial_links.rs` time it, `merge.rs` is the window's part |
+//! | `known.rs` | stages that were measured, and merges, in tables for `flat.rs` |
 //! | `memory.rs` | weights as a constraint |
 //! | `evaluate.rs` | the execution model: when everything starts and ends |
 //! | `verify.rs` | the same model once more, as rules that a timeline must obey, and lower bounds |
