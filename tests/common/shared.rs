@@ -50,13 +50,19 @@ pub fn shared_model(name: &str) -> Option<SharedModel> {
     let lock = fs::File::create(folder.join("lock")).expect("a writable target folder");
     lock.lock().expect("a lock on the models folder");
     let model = folder.join(format!("{name}.onnx"));
-    fs::copy(&original, &model).expect("copying the model");
+    copy_whole(&original, &model);
     let recipe = source.join(format!("{}.recipe.json", name.trim_end_matches(".folded")));
     if recipe.is_file() {
         make_weights(&recipe, &folder);
     }
     let reference = source.join(format!("{}.ref.npz", name.trim_end_matches(".folded")));
     Some(SharedModel { model, reference })
+}
+
+/// Copies a file so that a test beside this one, which may read the copy already, never sees it half written.
+fn copy_whole(from: &Path, to: &Path) {
+    let part = to.with_extension("part");
+    fs::copy(from, &part).and_then(|_| fs::rename(&part, to)).expect("copying the model");
 }
 
 fn make_weights(recipe: &Path, folder: &Path) {
