@@ -143,7 +143,8 @@ impl Best<'_> {
             max_stage,
             evaluations,
             hot: (1.0 / flat.operators as f64).max(0.004),
-            cold: 0.0004,
+            // What one GPU gains counts for its share of the mean only.
+            cold: if timed.guide > 0 { 0.0001 } else { 0.0004 },
             ledger: &self.ledger,
         };
         let (sequence, _) = anneal(&mut timed, &limits, &mut self.draw);

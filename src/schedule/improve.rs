@@ -1,7 +1,11 @@
 //! Simulated annealing over mapping, order and stages: the local search of `best`.
 //!
-//! A *move* takes one operator out of its stage and puts it, alone or into another stage, elsewhere in the sequence (see `sequence.rs`), on the same or
-//! another GPU. Half of the moves take an operator of the critical path, for only they can lower the latency; the other half take any, which makes room.
+//! There are two kinds of moves. A *shift* takes one operator out of its stage and puts it, alone or into another stage, elsewhere in the sequence
+//! (see `sequence.rs`), on the same or another GPU. An *exchange* (five of sixteen moves) gives two operators of different GPUs, near each other in the sequence,
+//! each the other's GPU and, where dependencies allow, the other's place in its stage. Shifts change how work is shared out, by a whole
+//! operator at a time; once it is shared out evenly, only exchanges keep it so.
+//!
+//! Half of the moves take an operator of the critical path, for only they can lower the latency; the other half take any, which makes room.
 //! A move that makes the cost (the latency, and a part of the mean time at which the GPUs are done: `sequence.rs`) larger by d is kept with probability exp(-d / T). That is decided before the move is timed: the largest latency that
 //! would be accepted is drawn first, so that the evaluator can stop early. The temperature T falls geometrically over the budget, from a little
 //! above the usual difference that a move makes to nearly nothing.
@@ -9,9 +13,17 @@
 //! The budget is a number of moves tried (evaluations). All numbers come from one seeded generator, and the arithmetic is the same on
 //! every machine.
 
+use std::ops::Range;
+
 use super::memory::Ledger;
 use super::sequence::{Sequence, Timed};
 use crate::cost::Nanos;
+
+/// So many of sixteen moves are exchanges.
+const EXCHANGES: u64 = 5;
+
+/// Operators that are exchanged are at most so many places from each other: about as far as operators that run at the same time.
+const REACH: usize = 16;
 
 /// splitmix64.
 pub(super) struct Draw(pub u64);
@@ -119,11 +131,56 @@ impl Search<'_> {
         } else {
             draw.below(n)
         };
+        let kept = if limits.gpus.len() > 1 && (choice >> 40) & 15 < EXCHANGES {
+            self.exchange(timed, limits, limit, draw, op)
+        } else {
+            self.shift(timed, limits, limit, draw, op, choice)
+        };
+        self.stale |= kept;
+        kept
+    }
+
+    /// Exchanges `op` and an operator near it on another GPU; whether that was kept.
+    fn exchange(&mut self, timed: &mut Timed, limits: &Limits, limit: Nanos, draw: &mut Draw, op: usize) -> bool {
+        let from = timed.place[op] as usize;
+        let low = from.saturating_sub(REACH);
+        let to = low + draw.below((from + REACH).min(timed.flat.operators - 1) - low + 1);
+        let other = timed.sequence.order[to] as usize;
+        let gpus = [op, other].map(|op| timed.sequence.gpu[op]);
+        if gpus[0] == gpus[1] || !gpus.iter().all(|&gpu| limits.gpus.contains(&(gpu as usize))) {
+            return false;
+        }
+        let stages = [timed.stage(from), timed.stage(to)];
+        // Each in the other's stage: behind what it reads, before what reads it.
+        let stands = |op: usize, stage: &Range<usize>| {
+            let span = timed.span(op);
+            *span.start() <= stage.start && stage.end - 1 <= *span.end()
+        };
+        let places = stands(op, &stages[1]) && stands(other, &stages[0]);
+        if !places && stages.iter().any(|stage| stage.len() > 1) {
+            return false;
+        }
+        if !self.ledger.exchanges((op, gpus[0] as usize), (other, gpus[1] as usize)) {
+            return false;
+        }
+        timed.exchange(from, to, places);
+        let begin = stages[0].start.min(stages[1].start);
+        if let Some(outcome) = timed.try_from(begin, limit) {
+            timed.keep(begin, outcome);
+            return true;
+        }
+        timed.exchange(from, to, places);
+        self.ledger.exchanges((op, gpus[1] as usize), (other, gpus[0] as usize));
+        false
+    }
+
+    /// Puts `op` elsewhere; whether that was kept.
+    fn shift(&mut self, timed: &mut Timed, limits: &Limits, limit: Nanos, draw: &mut Draw, op: usize, choice: u64) -> bool {
+        let n = timed.flat.operators;
         let old_gpu = timed.sequence.gpu[op];
         let from = timed.place[op] as usize;
-        // Where the operator may go: behind what it reads, before what reads it (places after it has been taken out).
-        let first = timed.flat.producers(op).map(|p| timed.place[p as usize] as usize + 1).max().unwrap_or(0);
-        let last = timed.flat.readers(op).iter().map(|&r| timed.place[r as usize] as usize).min().unwrap_or(n) - 1;
+        // Where the operator may go (places after it has been taken out).
+        let (first, last) = timed.span(op).into_inner();
         let mut gpu = old_gpu;
         if limits.gpus.len() > 1 && choice & 6 != 0 {
             gpu = if choice & 32 == 0 { limits.gpus[draw.below(limits.gpus.len())] as u32 } else { timed.neighbour_gpu(op, draw) };
@@ -137,10 +194,8 @@ impl Search<'_> {
             return false;
         }
         // Beginning of the stage that the operator leaves.
-        let mut begin = from;
-        while joined[timed.sequence.order[begin] as usize] {
-            begin -= 1;
-        }
+        let begin = timed.stage(from).start;
+        let joined = &mut timed.sequence.joined;
         // Take it out.
         if heads_stage && let Some(next) = next {
             joined[next] = false;
@@ -186,7 +241,6 @@ impl Search<'_> {
             }
             if let Some(outcome) = timed.try_from(begin, limit) {
                 timed.keep(begin, outcome);
-                self.stale = true;
                 return true;
             }
             if gpu != old_gpu {

@@ -121,6 +121,20 @@ impl<'p> Ledger<'p> {
         self.add(op, to);
         true
     }
+
+    /// Exchanges two operators, each with its GPU, if each GPU has room for the other one in the place of its own; whether it did.
+    pub fn exchanges(&mut self, one: (usize, usize), other: (usize, usize)) -> bool {
+        if self.memory.is_none() {
+            return true;
+        }
+        self.remove(one.0, one.1);
+        self.remove(other.0, other.1);
+        let fits = self.fits(&[one.0], other.1) && self.fits(&[other.0], one.1);
+        let (first, second) = if fits { (other.1, one.1) } else { (one.1, other.1) };
+        self.add(one.0, first);
+        self.add(other.0, second);
+        fits
+    }
 }
 
 /// The GPU that holds everything and on which all operators together take the least time (ties: the lowest).

@@ -15,6 +15,8 @@
 //! A search that is *guided* asks for the latency plus a part of the mean over the GPUs of the time at which each is done. Many schedules have the same latency, that of one critical
 //! path; among them, those whose other GPUs are done early leave room for the next improvement.
 
+use std::ops::{Range, RangeInclusive};
+
 use super::flat::Flat;
 use super::free_links::FreeLinks;
 use super::improve::Draw;
@@ -188,6 +190,35 @@ impl<'f> Timed<'f> {
         }
         order[to] = op;
         self.place[op as usize] = to as u32;
+    }
+
+    /// Exchanges the operators at two places: their GPUs and, with `places`, their places and stages. Without timing; done twice, all is as before.
+    pub fn exchange(&mut self, one: usize, other: usize, places: bool) {
+        let [a, b] = [one, other].map(|place| self.sequence.order[place] as usize);
+        let [gpu_a, gpu_b] = [a, b].map(|op| self.sequence.gpu[op]);
+        self.set_gpu(a, gpu_b);
+        self.set_gpu(b, gpu_a);
+        if places {
+            self.sequence.joined.swap(a, b);
+            self.sequence.order.swap(one, other);
+            self.place.swap(a, b);
+        }
+    }
+
+    /// The places where an operator may stand in the sequence, while all others stay in order: behind what it reads, before what reads it.
+    pub fn span(&self, op: usize) -> RangeInclusive<usize> {
+        let first = self.flat.producers(op).map(|p| self.place[p as usize] as usize + 1).max().unwrap_or(0);
+        let last = self.flat.readers(op).iter().map(|&r| self.place[r as usize] as usize).min().unwrap_or(self.flat.operators) - 1;
+        first..=last
+    }
+
+    /// The places of the stage that the operator at place `at` is in.
+    pub fn stage(&self, at: usize) -> Range<usize> {
+        let mut start = at;
+        while self.sequence.joined[self.sequence.order[start] as usize] {
+            start -= 1;
+        }
+        start..self.stage_end(at)
     }
 
     /// Where the stage that begins at place `at` ends.
