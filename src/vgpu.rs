@@ -26,7 +26,7 @@
 //! | `HIOSC_VGPU_SEED` | draws the order of execution | 0 |
 //! | `HIOSC_VGPU_THREADS` | threads that share the blocks of a launch | processors |
 //! | `HIOSC_VGPU_STRICT` | 1: waiting for an event never recorded is an error, not a warning | 0 |
-//! | `HIOSC_VGPU_REFUSE` | refuse `capture`, `capture-across` (contexts) or `instantiate`, though possible | |
+//! | `HIOSC_VGPU_REFUSE` | refuse `capture`, `capture-across` (contexts), `capture-cold` (a kernel's first launch) or `instantiate`, though possible | |
 //! | `HIOSC_VGPU_TRACE` | file that gets a line for each operation executed | |
 //! | `HIOSC_VGPU_KERNELS` | folders of compiled kernels, separated by `:` | |
 //!

@@ -14,6 +14,9 @@
 // * calls that may synchronise ("potentially unsafe") are refused to a thread that captures, unless in relaxed mode, and to all threads while one captures in global
 //   mode: allocation and freeing of memory, loading of modules, synchronous copies, cuEventQuery.
 //
+// A driver that loads a kernel at its first launch ("lazy loading") may have to synchronise for it. NVIDIA does not say what that means while a stream is in
+// capture; `capture-cold` of HIOSC_VGPU_REFUSE is the worst case: the first launch of a kernel must not be captured.
+//
 // A launch of an instantiated graph gives its nodes to *lanes*, hidden streams: a node goes behind one that it depends on, if that is the last of a
 // lane, and waits for the others. So the order of execution is drawn as for streams (scheduler.h), among all that the dependencies allow. Launches of one graph
 // run one after the other.

@@ -255,6 +255,9 @@ CUresult launch(CUfunction function_handle, hiosc_dim3 grid, hiosc_dim3 block, u
   HIOSC_CHECK(parameters || !kernel->param_count, CUDA_ERROR_INVALID_VALUE);
   for (uint32_t i = 0; i < kernel->param_count; i++) HIOSC_CHECK(parameters[i], CUDA_ERROR_INVALID_VALUE);
   HIOSC_ALLOW(m.may_enqueue(*stream));
+  if (stream->capture && !function->launched && m.options.refuse.count("capture-cold"))
+    return m.invalidate(*stream->capture, CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED);
+  function->launched = true;
   auto launch = std::make_shared<Launch>(kernel, grid, block, shared, parameters);
   m.enqueue(*stream, std::string("kernel ") + kernel->name + " grid " + text(grid) + " block " + text(block),
             [&m, launch] { launch->run(*m.pool); }, {}, [&m, handle = function->handle] { return m.functions.find(handle) != nullptr; });

@@ -58,6 +58,7 @@ struct Function {
   uint64_t context = 0;
   const hiosc_kernel_entry *kernel = nullptr;
   int dynamic_shared = 0; // the most a launch may ask for
+  bool launched = false;
 };
 using FunctionPtr = std::shared_ptr<Function>;
 

@@ -106,8 +106,8 @@ std::string Options::read() {
     for (const char *at = v;; at++) {
       size_t length = strcspn(at, ",");
       std::string what(at, length);
-      if (what != "capture" && what != "capture-across" && what != "instantiate")
-        return mistake("HIOSC_VGPU_REFUSE", v, "a list of capture, capture-across, instantiate");
+      static const std::set<std::string> known{"capture", "capture-across", "capture-cold", "instantiate"};
+      if (!known.count(what)) return mistake("HIOSC_VGPU_REFUSE", v, "a list of capture, capture-across, capture-cold, instantiate");
       refuse.insert(what);
       at += length;
       if (!*at) break;

@@ -20,7 +20,7 @@ struct Options {
   uint64_t seed = 0;                        // HIOSC_VGPU_SEED: draws the order of execution
   unsigned threads = 0;                     // HIOSC_VGPU_THREADS: threads that share the blocks of a launch
   bool strict = false;                      // HIOSC_VGPU_STRICT: a wait for an event never recorded is an error
-  std::set<std::string> refuse;             // HIOSC_VGPU_REFUSE: capture, capture-across, instantiate
+  std::set<std::string> refuse;             // HIOSC_VGPU_REFUSE: capture, capture-across, capture-cold, instantiate
   std::string trace;                        // HIOSC_VGPU_TRACE: file that gets a line an executed operation
 
   // Reads the environment; the text of the first mistake, or nothing.

@@ -176,7 +176,7 @@ impl Gpu {
         first.record(stream).map_err(device)?;
         enqueue()?;
         last.record(stream).map_err(device)?;
-        drop(gate);
+        gate.open().map_err(crate::run::device)?;
         stream.synchronize().map_err(device)?;
         Ok(f64::from(first.elapsed_ms(&last).map_err(device)?.max(0.0)) * 1e6)
     }

@@ -60,7 +60,7 @@ pub(super) struct HostTensor {
 
 impl Exec {
     /// Claims all that `layout` asks for and uploads `weights` (the bytes of each constant). Memory is asked for after everything else has been checked.
-    /// `enqueue` issues one inference; it is captured, and run once on zeros.
+    /// `enqueue` issues one inference; it is run on zeros, captured, and run again as a graph.
     pub fn load(
         layout: &Layout<'_>,
         options: &Options,
@@ -113,11 +113,15 @@ impl Exec {
             placement,
         };
         exec.upload_weights(layout, weights)?;
+        // The driver may load a kernel at its first launch, and that may be more than a capture allows.
+        if !options.cold {
+            exec.finish(&mut enqueue)?;
+        }
         if !options.streams {
             let origin = exec.origin_stream();
             exec.graph = Graph::capture(&origin, || enqueue(&mut exec));
         }
-        if !options.cold {
+        if !options.cold && exec.graph.is_ok() {
             exec.run_again(enqueue)?;
         }
         Ok(exec)
@@ -130,18 +134,23 @@ impl Exec {
                 return Err(Error::Plan(format!("weights number {index} have {} bytes, expected {}", bytes.len(), region.bytes)));
             }
             let address = self.address(region)?;
+            let stream = self.stream_of(region.gpu)?;
             self.bind(region.gpu)?;
-            // SAFETY: `address` checked that the region lies within its allocation; the copy has ended when the call returns.
-            unsafe { result::memcpy_htod_sync(address, bytes) }.doing(|| "upload weights".into())?;
+            // SAFETY: `address` checked that the region lies within its allocation; both sides live until the copy has ended, below.
+            unsafe { result::memcpy_htod_async(address, bytes, stream.cu_stream()) }.doing(|| "upload weights".into())?;
         }
-        // The copy may return before its last bytes have arrived: they are in flight to the device, ordered only on the default stream.
         self.synchronise()
     }
 
-    /// Waits for all work of all contexts in use.
+    /// Waits for all work of all streams. Not for the contexts: another model may be capturing in them.
     pub(super) fn synchronise(&self) -> Result<()> {
-        let wait = |device: &device::Device| device.context.synchronize().doing(|| "finish all work".into());
-        self.placement.devices.iter().try_for_each(wait)
+        self.streams.iter().try_for_each(|stream| stream.synchronize().doing(|| "finish all work".into()))
+    }
+
+    /// Some stream of a logical GPU.
+    pub(super) fn stream_of(&self, gpu: usize) -> Result<&Arc<CudaStream>> {
+        let stream = self.gpu_of_stream.iter().position(|&of| of == gpu).map(|at| &self.streams[at]);
+        stream.ok_or_else(|| Error::Plan(format!("GPU {gpu} has no stream")))
     }
 
     /// Runs one inference: copies the bytes of `inputs` to page-locked memory, replays the graph or calls `enqueue`, waits. On failure nothing is in flight any more when it

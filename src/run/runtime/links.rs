@@ -78,7 +78,7 @@ fn pair(from: &Device, to: &Device, rounds: usize) -> Result<LinkReport> {
                 link.copy(&stream, target.address(), source.address(), bytes as usize)?;
             }
             last.record(&stream).doing(|| "record an event".into())?;
-            drop(gate);
+            gate.open()?;
             stream.synchronize().doing(|| "finish copies".into())?;
             let milliseconds = first.elapsed_ms(&last).doing(|| "tell the time between two events".into())?;
             if round > 0 {

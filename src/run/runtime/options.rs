@@ -39,7 +39,8 @@ impl Options {
         self
     }
 
-    /// Whether the model runs once at load, on zeros (on by default), so that the first inference is as fast as the others.
+    /// Whether the model runs at load, on zeros (on by default): on plain streams, so that the driver has loaded all kernels before the plan is captured, and as a
+    /// graph, so that the first inference is as fast as the others.
     pub fn warm_up(mut self, warm_up: bool) -> Self {
         self.cold = !warm_up;
         self

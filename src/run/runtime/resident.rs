@@ -118,8 +118,9 @@ impl Exec {
         }
         let landing = |&(port, gpu): &(usize, usize), bytes: usize| {
             let memory = self.allocate(gpu, bytes as u64)?;
-            // SAFETY: the memory holds `bytes`. Its first contents are zeros.
-            unsafe { result::memset_d8_sync(memory.address(), 0, bytes) }.doing(|| "clear memory".into())?;
+            let stream = self.stream_of(gpu)?.cu_stream();
+            // SAFETY: the memory holds `bytes`, and lives until the end of this, below. Its first contents are zeros.
+            unsafe { result::memset_d8_async(memory.address(), 0, bytes, stream) }.doing(|| "clear memory".into())?;
             Ok(Landing { port, gpu, memory })
         };
         let inputs = self.uploads.iter().map(|at| landing(at, self.inputs[at.0].memory.bytes())).collect::<Result<_>>()?;

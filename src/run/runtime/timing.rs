@@ -109,10 +109,9 @@ impl Exec {
         let begin = Instant::now();
         let mut bases = Vec::new(); // of each logical GPU: its event, and when it happened
         for gpu in 0..self.placement().len() {
-            let stream = self.gpu_of_stream.iter().position(|&of| of == gpu).map(|i| self.streams[i].clone());
-            let stream = stream.ok_or_else(|| Error::Plan(format!("GPU {gpu} has no stream")))?;
+            let stream = self.stream_of(gpu)?;
             let event = stream.context().new_event(timed()).doing(|| "create an event".into())?;
-            event.record(&stream).doing(|| "record an event".into())?;
+            event.record(stream).doing(|| "record an event".into())?;
             event.synchronize().doing(|| "wait for an event".into())?;
             bases.push((event, begin.elapsed().as_nanos() as u64));
         }
