@@ -3,7 +3,9 @@
 //! **In**: a folder that hiosc wrote. **Out**: a [`Report`] with the largest difference of each output, or an error.
 //!
 //! 1. Build the crate's own program, as its user would, in a target directory that all generated crates share (a cache folder, never the caller's
-//!    own target directory: cargo would wait for itself inside a build script).
+//!    own target directory: cargo would wait for itself inside a build script). To cargo, crates of one name in different folders are the same there, and
+//!    whichever was built after another's files were written counts as up to date for it. So the fingerprint of what was built last is kept beside it, and
+//!    where it is another one, cargo is made to forget it.
 //! 2. Where there are GPUs, run it on them. Where there are none, compile the crate's kernels for the CPU and run the unchanged program on
 //!    virtual GPUs, once for each of [`Options::seeds`] orders of execution; all must give the same bits.
 //! 3. Compare what it computed with the stored reference, or with [`Options::reference`].
@@ -17,6 +19,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use safetensors::{SafeTensors, tensor::TensorView};
+use sha2::{Digest, Sha256};
 
 use crate::compiler::Planned;
 use crate::error::{Error, Result};
@@ -333,6 +336,15 @@ fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
             .output()
             .map_err(|e| Error::Tool { tool: "cargo".into(), message: format!("{e}: install Rust to verify a generated crate") })
     };
+    let built_last = target.join(format!("{}.fingerprint", about.package));
+    let own = fingerprint(folder)?;
+    if fs::read_to_string(&built_last).ok().as_ref() != Some(&own) {
+        // Whatever happens next, nothing is known of what is there.
+        if built_last.exists() {
+            fs::remove_file(&built_last).map_err(Error::io(&built_last))?;
+        }
+        forget(&target, &about.package)?;
+    }
     let mut output = cargo(true)?;
     if !output.status.success() {
         output = cargo(false)?;
@@ -341,10 +353,51 @@ fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
         let message = format!("the generated crate does not build:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
         return Err(Error::Tool { tool: "cargo".into(), message });
     }
+    fs::write(&built_last, own).map_err(Error::io(&built_last))?;
     let built = target.join("release").join(&about.package).with_extension(std::env::consts::EXE_EXTENSION);
     let copy = scratch.join("program");
     fs::copy(&built, &copy).map_err(Error::io(&built))?;
     Ok(copy)
+}
+
+/// The sha256 of a crate's folder and of all that is compiled in it.
+fn fingerprint(folder: &Path) -> Result<String> {
+    let mut hash = Sha256::new();
+    let whole = folder.canonicalize().map_err(Error::io(folder))?;
+    hash.update(whole.as_os_str().as_encoded_bytes());
+    let mut pending: Vec<PathBuf> = ["Cargo.lock", "Cargo.toml", "kernels", "src"].map(|name| folder.join(name)).into();
+    let mut files = Vec::new();
+    while let Some(path) = pending.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).map_err(Error::io(&path))?.collect::<std::io::Result<Vec<_>>>().map_err(Error::io(&path))?;
+            pending.extend(entries.iter().map(|entry| entry.path()));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    for path in files.iter().filter(|path| path.exists()) {
+        let bytes = fs::read(path).map_err(Error::io(path))?;
+        hash.update(path.as_os_str().as_encoded_bytes());
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(&bytes);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// Takes away what makes cargo believe that `package` is built.
+fn forget(target: &Path, package: &str) -> Result<()> {
+    let fingerprints = target.join("release").join(".fingerprint");
+    let Ok(entries) = fs::read_dir(&fingerprints) else { return Ok(()) };
+    for entry in entries {
+        let path = entry.map_err(Error::io(&fingerprints))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // `name-0123456789abcdef`
+        if name.rsplit_once('-').is_some_and(|(name, _)| name == package) {
+            fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
 }
 
 /// Compiles the kernels of the crate in `folder` for the CPU, with the crate's own headers, and returns the folder that [`vgpu::load`] and

@@ -48,6 +48,29 @@ fn the_model_in_testdata_runs_in_every_order() {
     }
 }
 
+/// In the target folder that they share, crates of one name are one to cargo, and the one built last is newer than the files of all others. What runs must be the
+/// program of the folder that was asked for.
+#[test]
+fn the_crate_that_is_verified_is_the_one_that_runs() {
+    if !can_run() {
+        return;
+    }
+    let scratch = tempfile::tempdir().expect("a temporary folder");
+    let folders = ["sequential", "scatter"].map(|algorithm| {
+        let out = scratch.path().join(algorithm);
+        let compilation = Compiler::new(own_model()).algorithm(algorithm).compile().expect("a sound model");
+        compilation.write(&out).expect("a writable folder");
+        out
+    });
+    let ran = |folder: &Path| {
+        let report = verify(folder, &verify::Options { on_virtual: true, ..Default::default() }).expect("the right numbers");
+        report.notes.join("; ")
+    };
+    let [sequential, scatter] = [ran(&folders[0]), ran(&folders[1])];
+    assert!(sequential.contains("over 1 streams") && scatter.contains("gpu0 to gpu1"), "{sequential} | {scatter}");
+    assert_eq!(ran(&folders[0]), sequential);
+}
+
 /// Every model of the shared folder whose input is stored beside its outputs. `HIOSC_TEST_MODELS` picks those whose names contain it.
 #[test]
 fn shared_models_agree_with_onnxruntime() {
