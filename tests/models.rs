@@ -67,7 +67,7 @@ fn the_crate_that_is_verified_is_the_one_that_runs() {
         report.notes.join("; ")
     };
     let [sequential, scatter] = [ran(&folders[0]), ran(&folders[1])];
-    assert!(sequential.contains("over 1 streams") && scatter.contains("gpu0 to gpu1"), "{sequential} | {scatter}");
+    assert!(sequential.contains("over 1 stream") && scatter.contains("gpu0 to gpu1"), "{sequential} | {scatter}");
     assert_eq!(ran(&folders[0]), sequential);
 }
 

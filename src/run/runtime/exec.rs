@@ -319,9 +319,10 @@ impl Exec {
                 text += &format!("gpu{} to gpu{to}: {}\n", self.gpu_of_stream[stream], link.name());
             }
         }
+        let (count, plural) = (self.streams.len(), if self.streams.len() == 1 { "" } else { "s" });
         text += &match &self.graph {
-            Ok(graph) => format!("replay: one CUDA graph of {} nodes, over {} streams\n", graph.nodes(), self.streams.len()),
-            Err(reason) => format!("replay: none, the plan is enqueued on {} plain streams ({reason})\n", self.streams.len()),
+            Ok(graph) => format!("replay: one CUDA graph of {} nodes, over {count} stream{plural}\n", graph.nodes()),
+            Err(reason) => format!("replay: none, the plan is enqueued on {count} plain stream{plural} ({reason})\n"),
         };
         text
     }
