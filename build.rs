@@ -10,7 +10,7 @@ use std::{env, fs, io};
 use sha2::{Digest, Sha256};
 
 /// What is embedded, whole.
-const EMBEDDED: [&str; 4] = ["kernels", "templates", "vgpu", "src/run/runtime"];
+const EMBEDDED: [&str; 4] = ["kernels", "templates", "vgpu", "src/runtime"];
 
 fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));

@@ -1,33 +1,37 @@
 //! hiosc: an ONNX ahead-of-time compiler for several GPUs and streams.
 //!
 //! ```text
-//! model.onnx ─import─▶ Graph ─fuse─▶ Graph ─cost─▶ CostTable ─schedule─▶ Schedule ─plan─▶ Plan ─emit─▶ Crate
+//! model.onnx ─import─▶ Graph ─fuse─▶ Graph ─cost─▶ CostTable ─schedule─▶ Schedule ─plan─▶ Plan ─program─▶ Program ─emit─▶ Crate
+//!                                                                                                            └─run─▶ outputs
 //! ```
 //!
-//! The rooms, in the order data flows through them; each depends only on earlier ones.
+//! The rooms, from the ground up; each depends only on earlier ones (`tests/layers.rs` holds the order, which stands in docs/architecture.md):
+//! [`error`], [`ids`], [`embedded`], [`cache`], [`runtime`], [`vgpu`], [`device`], [`graph`], [`import`], [`fuse`], [`kernel`], [`cost`], [`schedule`], [`plan`],
+//! [`program`], [`emit`], [`run`], [`measure`], [`acceptance`], [`compiler`].
 #![warn(missing_docs)]
 
-pub mod cache;
-pub mod embedded;
-pub mod error;
-pub mod ids;
+#[cfg(not(feature = "tool"))]
+compile_error!("hiosc measures with the runtime's tools: build it with the feature `tool`, which is on by default");
 
-pub mod bench;
+pub mod acceptance;
+pub mod cache;
 pub mod compiler;
 pub mod cost;
+pub mod device;
+pub mod embedded;
 pub mod emit;
+pub mod error;
 pub mod fuse;
 pub mod graph;
+pub mod ids;
 pub mod import;
 pub mod kernel;
+pub mod measure;
 pub mod plan;
-pub mod profile;
+pub mod program;
 pub mod run;
+pub mod runtime;
 pub mod schedule;
-
-pub mod inspect;
-mod summary;
-pub mod verify;
 pub mod vgpu;
 
 pub use compiler::{Compilation, Compiler};

@@ -16,8 +16,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use hiosc::compiler::Planned;
 use hiosc::import::Literal;
-use hiosc::kernel::{self, KernelMode, Shipped};
-use hiosc::run::{Session, runtime};
+use hiosc::program::{KernelMode, Shipped};
+use hiosc::run::Session;
+use hiosc::runtime;
 use hiosc::{Compiler, Error, vgpu};
 
 use crate::case::{self, Array, DataSet};
@@ -163,7 +164,7 @@ fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
         }
     }
     let planned = planned.map_err(outcome)?;
-    let shipped = kernel::ship(&planned.costs, &planned.plan, KernelMode::Source).map_err(outcome)?;
+    let shipped = planned.ship(KernelMode::Source).map_err(outcome)?;
     Ok(Prepared { planned, shipped, set })
 }
 
@@ -200,7 +201,7 @@ fn check(prepared: &Prepared) -> Result<(), Outcome> {
 
 /// One inference on two virtual GPUs.
 fn execute(prepared: &Prepared) -> anyhow::Result<Vec<Array>> {
-    let Planned { graph, costs, plan, .. } = &prepared.planned;
+    let graph = &prepared.planned.graph;
     let mut inputs = Vec::new();
     for &input in &graph.inputs {
         let tensor = graph.tensor(input);
@@ -208,7 +209,8 @@ fn execute(prepared: &Prepared) -> anyhow::Result<Vec<Array>> {
         let (_, array) = found.with_context(|| format!("no data for the input {:?}", tensor.name))?;
         inputs.push(array.values.clone());
     }
-    let mut session = Session::load(graph, costs, plan, &prepared.shipped, &runtime::Options::default())?;
+    let program = prepared.planned.program(&prepared.shipped)?;
+    let mut session = Session::load(&program, &runtime::Options::default())?;
     let outputs = session.run(&inputs)?;
     let arrays = outputs.into_iter().zip(&graph.outputs).map(|(values, &id)| Array { shape: graph.tensor(id).shape.clone(), values });
     Ok(arrays.collect())

@@ -30,9 +30,8 @@
 
 use std::collections::BTreeSet;
 
-use super::device::DeviceModel;
-use super::target::Target;
-use super::{CostTable, Nanos, OperatorCost, Stages};
+use super::{CostTable, OperatorCost, Stages};
+use crate::device::{DeviceModel, Nanos, Target};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Index, OpKind, Operator};
 use crate::ids::{OpId, TensorId};
@@ -58,39 +57,36 @@ pub struct Estimate {
 
 /// Costs of `graph` on `target`, with the fastest kernel of each operator: [`estimate_with`] over [`kernel::candidates`].
 pub fn estimate(graph: &Graph, target: &Target) -> Result<CostTable> {
-    estimate_with(graph, target, |op| kernel::candidates(graph, op))
+    estimate_with(graph, target, |op, device| kernel::candidates(graph, op, device))
 }
 
-/// Costs of `graph` on `target`. `candidates` gives the kernels that compute an operator.
+/// Costs of `graph` on `target`. `candidates` gives the kernels that compute an operator on a kind of GPU; it is asked once for each kind.
 ///
 /// # Errors
 ///
 /// [`Error::Unsupported`] with every operator that has no kernel, or none that fits on a GPU; whatever else `candidates` fails with.
-pub fn estimate_with(graph: &Graph, target: &Target, mut candidates: impl FnMut(OpId) -> Result<Vec<Kernel>>) -> Result<CostTable> {
+pub fn estimate_with(
+    graph: &Graph,
+    target: &Target,
+    mut candidates: impl FnMut(OpId, &DeviceModel) -> Result<Vec<Kernel>>,
+) -> Result<CostTable> {
     let mut unsupported = Vec::new();
     let mut operators = Vec::new();
     for op in graph.op_ids() {
-        let kernels = match candidates(op) {
-            Ok(kernels) => kernels,
-            Err(Error::Unsupported(reasons)) => {
-                unsupported.extend(reasons);
-                continue;
-            }
-            Err(other) => return Err(other),
-        };
         let work = work(graph, op);
-        let mut row = Vec::new();
-        for device in &target.gpus {
-            match fastest(&kernels, work, device) {
-                Some(cost) => row.push(cost),
-                None => {
-                    let Operator { name, kind, .. } = graph.operator(op);
-                    unsupported.push(format!("{op} {name:?} ({}): none of {} kernels fits on {}", kind.name(), kernels.len(), device.name));
-                    break;
-                }
-            }
+        let row = super::by_kind(&target.gpus, |device| {
+            let kernels = candidates(op, device)?;
+            fastest(&kernels, work, device).ok_or_else(|| {
+                let Operator { name, kind, .. } = graph.operator(op);
+                let (kind, count, device) = (kind.name(), kernels.len(), &device.name);
+                Error::Unsupported(vec![format!("{op} {name:?} ({kind}): none of {count} kernels fits on {device}")])
+            })
+        });
+        match row {
+            Ok(row) => operators.push(row),
+            Err(Error::Unsupported(reasons)) => unsupported.extend(reasons),
+            Err(other) => return Err(other),
         }
-        operators.push(row);
     }
     if !unsupported.is_empty() {
         return Err(Error::Unsupported(unsupported));
@@ -253,9 +249,8 @@ pub fn kernel_time(kernel: &Kernel, work: Work, device: &DeviceModel) -> Option<
 
 #[cfg(test)]
 mod tests {
-    use super::super::Link;
-    use super::super::device::device;
     use super::*;
+    use crate::device::{Link, device};
     use crate::graph::{Conv, DType, Expr, Origin, Tensor, Unary};
 
     fn kernel(grid: u32, block: u32, registers: u32, shared: u32) -> Kernel {
@@ -377,7 +372,7 @@ mod tests {
     fn a_table_has_all_gpus_and_links() {
         let graph = convolution();
         let target = Target::uniform("a40", 3, "nvlink").unwrap();
-        let table = estimate_with(&graph, &target, |_| Ok(vec![kernel(25, 64, 64, 0)])).unwrap();
+        let table = estimate_with(&graph, &target, |_, _| Ok(vec![kernel(25, 64, 64, 0)])).unwrap();
         assert_eq!(table.source, "estimated from device model a40, links nvlink, pcie4");
         assert_eq!(table.operators[0].len(), 3);
         assert_eq!(table.operators[0][0], table.operators[0][2]);
@@ -386,7 +381,7 @@ mod tests {
         assert_eq!(table.links[2][1], Some(Link { latency: 6000, bandwidth: 31.5e9 * 0.79 }));
         assert_eq!(table.gpus[1].memory, 48_000_000_000);
 
-        let error = estimate_with(&graph, &target, |_| Ok(vec![kernel(1, 2048, 1, 0)])).unwrap_err().to_string();
+        let error = estimate_with(&graph, &target, |_, _| Ok(vec![kernel(1, 2048, 1, 0)])).unwrap_err().to_string();
         assert_eq!(error, "unsupported: %0 \"conv\" (conv): none of 1 kernels fits on a40");
     }
 }

@@ -1,29 +1,24 @@
 //! What everything costs: t(v) of each operator on each GPU, and the time of a transfer over each link.
 //!
-//! **In**: the fused graph and a target (GPUs and links). **Out**: a [`CostTable`], in whole nanoseconds. Here estimated from a device
-//! model (`estimate.rs`, `device.rs`) for a target (`target.rs`, `topology.rs`); a measured table has the same form. `text.rs` prints tables and reads them back;
-//! `profile.rs` does so with measured costs, which serve any graph.
+//! **In**: the fused graph and a target (GPUs and links). **Out**: a [`CostTable`], in whole nanoseconds. Estimated from device
+//! models (`estimate.rs`), or measured, which gives a table of the same form. `text.rs` prints tables and reads them back; `profile.rs` does so with measured
+//! costs, which serve any graph.
 
-mod device;
 mod estimate;
 mod profile;
-mod target;
 mod text;
-mod topology;
 
-pub(crate) use device::closest;
-pub use device::{DeviceModel, LinkModel, device, link};
 pub use estimate::{Estimate, Work, blocks_per_sm, estimate, estimate_with, fastest, kernel_time, work};
 pub use profile::{Conditions, Measured, Profile, kernels_hash};
-pub use target::Target;
+
+pub use crate::device::Nanos;
 
 use std::collections::BTreeMap;
 
+use crate::device::{DeviceModel, Link, Target, TargetGpu};
+use crate::error::{Error, Result};
 use crate::ids::{GpuId, OpId};
 use crate::kernel::Kernel;
-
-/// A time or a duration, in nanoseconds.
-pub type Nanos = u64;
 
 /// What one operator costs on one GPU, run alone.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,31 +31,16 @@ pub struct OperatorCost {
     pub kernel: Kernel,
 }
 
-/// A directed connection between two GPUs.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Link {
-    /// Time of an empty transfer.
-    pub latency: Nanos,
-    /// Bytes per second.
-    pub bandwidth: f64,
-}
-
-impl Link {
-    /// Duration of a transfer of `bytes`, rounded up.
-    pub fn time(&self, bytes: u64) -> Nanos {
-        self.latency + (bytes as f64 / self.bandwidth * 1e9).ceil() as Nanos
+/// What `of` says for each GPU; it is asked once for each kind.
+fn by_kind<T: Clone>(gpus: &[DeviceModel], mut of: impl FnMut(&DeviceModel) -> Result<T>) -> Result<Vec<T>> {
+    let mut all: Vec<T> = Vec::with_capacity(gpus.len());
+    for (gpu, model) in gpus.iter().enumerate() {
+        all.push(match gpus[..gpu].iter().position(|earlier| earlier == model) {
+            Some(same) => all[same].clone(),
+            None => of(model)?,
+        });
     }
-}
-
-/// One GPU of the target.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TargetGpu {
-    /// Device model, as `--device` names it: `a40`.
-    pub device: String,
-    /// Compute capability: (8, 6).
-    pub compute_capability: (u32, u32),
-    /// Memory that a plan may use, in bytes.
-    pub memory: u64,
+    Ok(all)
 }
 
 /// Measured t(S) on each GPU of kernels that run side by side, by their names: ascending, with repeats, two or more. `None` where it was not measured.
@@ -85,5 +65,76 @@ impl CostTable {
     /// The cost of `op` on `gpu`.
     pub fn operator(&self, op: OpId, gpu: GpuId) -> &OperatorCost {
         &self.operators[op.index()][gpu.index()]
+    }
+
+    /// Checks that these are costs of `target`: the same GPUs and links.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] with the first difference.
+    pub fn check_target(&self, target: &Target) -> Result<()> {
+        let gpus = target.table_gpus();
+        let error = |message: String| {
+            Err(Error::Usage(format!("costs: {message}; without --device, --gpus, --link and --topology, the table's own target is used")))
+        };
+        if self.gpus.len() != gpus.len() {
+            return error(format!("the table has {} GPUs, the target {}", self.gpus.len(), gpus.len()));
+        }
+        let describe = |gpu: &TargetGpu| {
+            let (major, minor) = gpu.compute_capability;
+            format!("{}, compute capability {major}.{minor}, {} bytes", gpu.device, gpu.memory)
+        };
+        for (index, (found, wanted)) in self.gpus.iter().zip(&gpus).enumerate() {
+            if found != wanted {
+                return error(format!("gpu{index} of the table is {}, of the target {}", describe(found), describe(wanted)));
+            }
+        }
+        let describe = |link: Option<Link>| link.map_or("none".into(), |l| format!("{} ns, {} bytes/s", l.latency, l.bandwidth));
+        for from in 0..gpus.len() {
+            for to in 0..gpus.len() {
+                let (found, wanted) = (self.links[from][to], target.links[from][to]);
+                if found != wanted {
+                    let (found, wanted) = (describe(found), describe(wanted));
+                    return error(format!("link gpu{from} -> gpu{to} of the table is {found}, of the target {wanted}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_of_another_target_says_what_differs() {
+        let table = |target: &Target| CostTable {
+            source: target.source(),
+            gpus: target.table_gpus(),
+            operators: Vec::new(),
+            links: target.links.clone(),
+            stages: Default::default(),
+        };
+        let target = Target::new("a40,l4", None, None).unwrap();
+        table(&target).check_target(&target).unwrap();
+        let cases = [
+            ("a40,l4,l4", None, "costs: the table has 3 GPUs, the target 2; without --device"),
+            (
+                "a40,a40",
+                None,
+                "costs: gpu1 of the table is a40, compute capability 8.6, 48000000000 bytes, of the target l4, compute capability 8.9, ",
+            ),
+            (
+                "a40,l4",
+                Some("pcie5"),
+                "costs: link gpu0 -> gpu1 of the table is 6000 ns, 49770000000 bytes/s, of the target 6000 ns, 24885000000 ",
+            ),
+        ];
+        for (devices, link, expected) in cases {
+            let other = table(&Target::new(devices, None, link).unwrap());
+            let message = other.check_target(&target).unwrap_err().to_string();
+            assert!(message.starts_with(expected), "{expected}: {message}");
+        }
     }
 }

@@ -20,7 +20,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::text::{gpu_text, link_text, parse_gpu, parse_link, parse_stage, stages_text};
-use super::{CostTable, Link, Nanos, OperatorCost, Stages, TargetGpu};
+use super::{CostTable, OperatorCost, Stages};
+use crate::device::{DeviceModel, Link, Nanos, TargetGpu};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::OpId;
@@ -238,12 +239,13 @@ impl Profile {
     /// # Errors
     ///
     /// [`Error::Usage`] with all operators that have no measured kernel on some GPU.
-    pub fn table(&self, graph: &Graph, mut candidates: impl FnMut(OpId) -> Result<Vec<Kernel>>) -> Result<CostTable> {
+    pub fn table(&self, graph: &Graph, mut candidates: impl FnMut(OpId, &DeviceModel) -> Result<Vec<Kernel>>) -> Result<CostTable> {
         let (mut operators, mut missing) = (Vec::new(), Vec::new());
+        let models = self.gpus.iter().map(TargetGpu::model).collect::<Result<Vec<_>>>()?;
         for op in graph.op_ids() {
-            let kernels = candidates(op)?;
+            let kernels = super::by_kind(&models, |device| candidates(op, device))?;
             let fastest = |gpu: usize| {
-                let measured = kernels.iter().filter_map(|k| Some((k, self.kernels.get(&k.name)?.get(gpu).copied().flatten()?)));
+                let measured = kernels[gpu].iter().filter_map(|k| Some((k, self.kernels.get(&k.name)?.get(gpu).copied().flatten()?)));
                 measured.min_by_key(|(_, m)| m.time)
             };
             let row: Option<Vec<OperatorCost>> = (0..self.gpus.len())

@@ -16,7 +16,8 @@
 
 use std::fmt::Write;
 
-use super::{CostTable, Link, Nanos, OperatorCost, Stages, TargetGpu};
+use super::{CostTable, OperatorCost, Stages};
+use crate::device::{DeviceModel, Link, Nanos, TargetGpu};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::OpId;
@@ -39,12 +40,13 @@ impl CostTable {
         out + &stages_text(&self.stages)
     }
 
-    /// The table in `text`, which must be one of `graph`. `candidates` gives the kernels that compute an operator.
+    /// The table in `text`, which must be one of `graph`. `candidates` gives the kernels that compute an operator on a
+    /// kind of GPU.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] with the line: the text may come from anybody.
-    pub fn parse(text: &str, graph: &Graph, mut candidates: impl FnMut(OpId) -> Result<Vec<Kernel>>) -> Result<CostTable> {
+    pub fn parse(text: &str, graph: &Graph, mut candidates: impl FnMut(OpId, &DeviceModel) -> Result<Vec<Kernel>>) -> Result<CostTable> {
         let mut table =
             CostTable { source: String::new(), gpus: Vec::new(), operators: Vec::new(), links: Vec::new(), stages: Stages::new() };
         for (number, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
@@ -76,21 +78,20 @@ impl CostTable {
                 let rest = line.strip_prefix(&expected).ok_or_else(|| {
                     error(format!("`{expected}` expected: are these the costs of another model, or made with other --no-fuse rules?"))
                 })?;
-                let kernels = candidates(op)?;
-                let row: Vec<OperatorCost> = rest
-                    .split('|')
-                    .map(|cost| {
-                        parse_cost(cost.trim(), &kernels).ok_or_else(|| {
-                            error(format!(
-                                "`{}` is not a cost of one of this operator's kernels: were they made with other --no-fuse rules?",
-                                cost.trim()
-                            ))
-                        })
-                    })
-                    .collect::<Result<_>>()?;
-                if row.len() != table.gpus.len() {
-                    return Err(error(format!("{} costs for {} GPUs", row.len(), table.gpus.len())));
+                let costs: Vec<&str> = rest.split('|').map(str::trim).collect();
+                if costs.len() != table.gpus.len() {
+                    return Err(error(format!("{} costs for {} GPUs", costs.len(), table.gpus.len())));
                 }
+                let models = table.gpus.iter().map(TargetGpu::model).collect::<Result<Vec<_>>>()?;
+                let kernels = super::by_kind(&models, |device| candidates(op, device))?;
+                let cost = |(cost, kernels): (&&str, &Vec<Kernel>)| {
+                    parse_cost(cost, kernels).ok_or_else(|| {
+                        error(format!(
+                            "`{cost}` is not a cost of one of this operator's kernels: were they made with other --no-fuse rules?"
+                        ))
+                    })
+                };
+                let row: Vec<OperatorCost> = costs.iter().zip(&kernels).map(cost).collect::<Result<_>>()?;
                 table.operators.push(row);
             } else {
                 return Err(error(format!("`{line}` is not understood")));
@@ -182,8 +183,8 @@ fn parse_cost(text: &str, kernels: &[Kernel]) -> Option<OperatorCost> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::estimate::estimate_with;
-    use crate::cost::target::Target;
+    use crate::cost::estimate_with;
+    use crate::device::Target;
     use crate::graph::{DType, Elementwise, Expr, OpKind, Operator, Origin, Tensor};
 
     fn graph() -> Graph {
@@ -196,7 +197,7 @@ mod tests {
         graph
     }
 
-    fn kernels(_: OpId) -> Result<Vec<Kernel>> {
+    fn kernels(_: OpId, _: &DeviceModel) -> Result<Vec<Kernel>> {
         let kernel = |name: &str, blocks: u32| Kernel {
             name: name.into(),
             source: String::new(),
@@ -205,6 +206,9 @@ mod tests {
             shared_bytes: 0,
             static_shared_bytes: 0,
             registers: 32,
+            min_capability: (0, 0),
+            workspace_bytes: 0,
+            packings: Vec::new(),
         };
         Ok(vec![kernel("k1", 1), kernel("k8", 8)])
     }

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-use super::Input;
-use crate::cost::Nanos;
-use crate::plan::{Step, StreamKind, predicted};
-use crate::run::runtime::Prediction;
+use crate::device::Nanos;
+use crate::plan::{Step, StreamKind};
+use crate::program::Program;
+use crate::runtime::tool::Prediction;
 
 /// A stream.
 #[derive(Serialize)]
@@ -35,19 +35,18 @@ pub struct Tick {
 }
 
 /// The lanes of a plan, by stream.
-pub fn lanes(input: &Input) -> Vec<Lane> {
-    let plan = input.plan;
+pub fn lanes(program: &Program) -> Vec<Lane> {
+    let plan = program.plan;
     let name = |kind: StreamKind| match kind {
         StreamKind::Compute(0) => String::new(),
         StreamKind::Compute(lane) => format!(", stream {lane}"),
         StreamKind::Copy { to } => format!(" to {to}"),
     };
     let mut lanes: Vec<Lane> = plan.streams.iter().map(|s| Lane { name: format!("{}{}", s.gpu, name(s.kind)), bars: Vec::new() }).collect();
-    let predictions = predicted(input.graph, input.costs, input.timeline, plan);
     let steps = plan.steps.iter().filter(|step| !step.is_synchronisation());
-    for (step, prediction) in steps.zip(&predictions) {
+    for (step, prediction) in steps.zip(&program.predictions) {
         if prediction.end > prediction.start {
-            lanes[prediction.stream].bars.push(bar(input, step, prediction));
+            lanes[prediction.stream].bars.push(bar(program, step, prediction));
         }
     }
     lanes
@@ -60,9 +59,9 @@ pub fn ticks(latency: Nanos) -> Vec<Tick> {
     (0..=latency / step.max(1)).map(|i| tick(i * step)).collect()
 }
 
-fn bar(input: &Input, step: &Step, prediction: &Prediction<String>) -> Bar {
+fn bar(program: &Program, step: &Step, prediction: &Prediction<String>) -> Bar {
     let Prediction { work, label, stage, start, end, .. } = prediction;
-    let graph = input.graph;
+    let graph = program.graph;
     let (class, what) = match step {
         Step::Launch { operator, .. } => {
             let shapes: Vec<String> = graph.operator(*operator).outputs.iter().map(|&t| graph.tensor(t).shape_text()).collect();
@@ -74,7 +73,7 @@ fn bar(input: &Input, step: &Step, prediction: &Prediction<String>) -> Bar {
     let stage = stage.map_or(String::new(), |(_, index)| format!(", stage {index}"));
     let us = |t: Nanos| t as f64 / 1e3;
     let title = format!("{label}\n{what}\n{} us, from {} us{stage}", us(end - start), us(*start));
-    let latency = input.plan.latency;
+    let latency = program.plan.latency;
     Bar {
         class: class.into(),
         left: percent(*start, latency),

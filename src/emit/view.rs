@@ -10,13 +10,14 @@ use serde::Serialize;
 use super::Input;
 use super::chart::{Lane, Tick, lanes, ticks};
 use super::names::{Names, line, package};
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::graph::{DType, Graph};
-use crate::ids::{BufferId, EventId, GpuId, StreamId, TensorId};
-use crate::kernel::Kernel;
-use crate::plan::{Operand, Plan, SectionKind, Step, StreamKind};
-use crate::run::runtime::Prediction;
+use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
+use crate::plan::{Contents, GpuPlan, Operand, Plan, SectionKind, Step, StreamKind, Weight};
+use crate::program::{Call, KernelUse, Program};
+use crate::runtime::tool::Prediction;
+use crate::runtime::{Region, StreamLayout};
 
 /// Lines of a generated function's body; its head and foot come on top.
 const LONGEST_FUNCTION: usize = 48;
@@ -138,12 +139,13 @@ struct Function {
 impl View {
     /// The view of `input`, whose weights file has this SHA-256.
     pub fn new(input: &Input, weights_sha256: &str) -> Result<View> {
-        let (graph, plan) = (input.graph, input.plan);
-        let writer = Writer::new(input)?;
+        let program = input.program;
+        let (graph, plan) = (program.graph, program.plan);
+        let writer = Writer::new(program)?;
         let functions: Vec<Function> =
             (0..plan.sections.len()).map(|s| writer.section(s)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         let calls = calls(functions.iter().map(|f| f.name.clone()).collect());
-        let target = |gpu: usize| &input.costs.gpus[plan.targets[gpu].index()];
+        let target = |gpu: usize| &program.costs.gpus[plan.targets[gpu].index()];
         let devices = (0..plan.gpus.len()).map(|g| format!("gpu{g}: {}", target(g).device)).collect();
         let names = |ids: &[TensorId]| json(&ids.iter().map(|&t| graph.tensor(t).name.as_str()).collect::<Vec<&str>>());
         let header = format!(
@@ -167,26 +169,26 @@ impl View {
             weights_sha256: weights_sha256.into(),
             predicted_ns: plan.latency,
             predicted: micros(plan.latency),
-            algorithm: input.schedule.algorithm.clone(),
-            driver: input.images.driver(),
+            algorithm: program.schedule.algorithm.clone(),
+            driver: program.shipped.driver(),
             has_check: input.check.is_some(),
-            sources_only: input.images.images.is_empty(),
+            sources_only: program.shipped.images.is_empty(),
             devices,
             inputs: ports(graph, &graph.inputs),
             outputs: ports(graph, &graph.outputs),
-            gpus: writer.gpus(),
+            gpus: writer.gpus()?,
             streams: writer.streams(),
             events: plan.events.iter().enumerate().map(|(e, gpu)| named(format!("E{e}"), format!("Event({e})"), gpu.to_string())).collect(),
             event_gpus: plan.events.iter().map(|gpu| gpu.0.to_string()).collect::<Vec<_>>().join(", "),
             origin: writer.stream(plan.origin),
-            weight_keys: writer.weight_order.iter().map(|&t| format!("{:?}", super::weight_key(t, graph))).collect(),
+            weight_keys: program.weights.iter().map(|&t| format!("{:?}", super::weight_key(t, graph))).collect(),
             kernels: writer.kernels(),
             headers: crate::kernel::headers().iter().map(|(name, _)| name.to_string()).collect(),
             calls,
             functions,
-            predicted_steps: crate::plan::predicted(graph, input.costs, input.timeline, plan).iter().map(prediction).collect(),
-            page_title: handlebars::html_escape(&format!("{}, schedule {}", line(&graph.name), input.schedule.algorithm)),
-            lanes: lanes(input),
+            predicted_steps: program.predictions.iter().map(prediction).collect(),
+            page_title: handlebars::html_escape(&format!("{}, schedule {}", line(&graph.name), program.schedule.algorithm)),
+            lanes: lanes(program),
             ticks: ticks(plan.latency),
         })
     }
@@ -272,7 +274,7 @@ fn calls(functions: Vec<String>) -> Vec<Calls> {
 
 /// Turns steps into lines.
 struct Writer<'a> {
-    input: &'a Input<'a>,
+    program: &'a Program<'a>,
     graph: &'a Graph,
     plan: &'a Plan,
     /// Constant of each buffer, within its GPU's module.
@@ -280,9 +282,7 @@ struct Writer<'a> {
     /// For each GPU, what is read there that is not one whole buffer.
     regions: Vec<BTreeMap<Place, Named>>,
     /// Constant of each weight, within its GPU's module.
-    weights: Vec<BTreeMap<TensorId, String>>,
-    /// All constants, each once: their order in the layout.
-    weight_order: Vec<TensorId>,
+    weights: Vec<BTreeMap<Weight, String>>,
     /// What each event marks: the step before its record.
     marks: Vec<String>,
     /// The GPU that launches each operator.
@@ -290,23 +290,29 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn new(input: &'a Input<'a>) -> Result<Writer<'a>> {
-        let (graph, plan) = (input.graph, input.plan);
+    fn new(program: &'a Program<'a>) -> Result<Writer<'a>> {
+        let (graph, plan) = (program.graph, program.plan);
         let mut names: Vec<Names> = plan.gpus.iter().map(|_| Names::default()).collect();
-        let buffers = plan.buffers.iter().map(|b| names[b.gpu.index()].constant(&graph.tensor(b.tensor).name)).collect();
+        let name = |contents: Contents| match contents {
+            Contents::Tensor(tensor) => graph.tensor(tensor).name.clone(),
+            Contents::Workspace(op) => format!("{} workspace", graph.operator(op).name),
+        };
+        let buffers = plan.buffers.iter().map(|b| names[b.gpu.index()].constant(&name(b.contents))).collect();
         let mut regions: Vec<BTreeMap<Place, Named>> = plan.gpus.iter().map(|_| BTreeMap::new()).collect();
         for step in &plan.steps {
             let Step::Launch { operator, stream, reads, .. } = step else { continue };
             let gpu = plan.streams[stream.index()].gpu.index();
             for (operand, &given) in reads.iter().zip(&graph.operator(*operator).inputs) {
-                if let Some(place) = place(operand) {
-                    regions[gpu].entry(place).or_insert_with_key(|place| region(graph, plan, &mut names[gpu], place, given));
+                let Some(place) = place(operand) else { continue };
+                if !regions[gpu].contains_key(&place) {
+                    let region = region(program, &mut names[gpu], &place, program.operand(operand, GpuId::new(gpu))?, given);
+                    regions[gpu].insert(place, region);
                 }
             }
         }
-        let constants = |gpu: &crate::plan::GpuPlan| {
+        let constants = |gpu: &GpuPlan| {
             let mut names = Names::default();
-            gpu.weights.iter().map(|&(t, _)| (t, names.constant(&graph.tensor(t).name))).collect()
+            gpu.weights.iter().map(|&(weight, _)| (weight, names.constant(&graph.tensor(weight.tensor).name))).collect()
         };
         let mut home = vec![None; graph.operators.len()];
         for step in &plan.steps {
@@ -314,20 +320,8 @@ impl<'a> Writer<'a> {
                 home[operator.index()] = Some(plan.streams[stream.index()].gpu);
             }
         }
-        let mut weight_order: Vec<TensorId> = plan.gpus.iter().flat_map(|gpu| &gpu.weights).map(|&(t, _)| t).collect();
-        weight_order.sort();
-        weight_order.dedup();
-        let mut writer = Writer {
-            input,
-            graph,
-            plan,
-            buffers,
-            regions,
-            weights: plan.gpus.iter().map(constants).collect(),
-            weight_order,
-            marks: Vec::new(),
-            home,
-        };
+        let mut writer =
+            Writer { program, graph, plan, buffers, regions, weights: plan.gpus.iter().map(constants).collect(), marks: Vec::new(), home };
         writer.marks = writer.marks()?;
         Ok(writer)
     }
@@ -374,21 +368,24 @@ impl<'a> Writer<'a> {
     }
 
     fn streams(&self) -> Vec<Named> {
-        let largest = |id: usize| {
-            let copies = self.plan.steps.iter().filter(|s| matches!(s, Step::Copy { .. }) && s.stream().index() == id);
-            copies.filter_map(|s| if let Step::Copy { tensor, .. } = s { Some(self.graph.tensor(*tensor).bytes()) } else { None }).max()
-        };
-        let one = |(i, stream): (usize, &crate::plan::Stream)| {
-            let gpu = stream.gpu.index();
-            let layout = match stream.kind {
-                StreamKind::Compute(_) => format!("StreamLayout::Compute {{ gpu: {gpu} }}"),
-                StreamKind::Copy { to } => {
-                    format!("StreamLayout::Copy {{ gpu: {gpu}, to: {}, largest: {} }}", to.index(), largest(i).unwrap_or(0))
+        let one = |(i, stream): (usize, &StreamLayout)| {
+            let layout = match stream {
+                StreamLayout::Compute { gpu } => format!("StreamLayout::Compute {{ gpu: {gpu} }}"),
+                StreamLayout::Copy { gpu, to, largest } => {
+                    format!("StreamLayout::Copy {{ gpu: {gpu}, to: {to}, largest: {largest} }}")
                 }
             };
             named(self.stream(StreamId::new(i)), format!("Stream({i})"), layout)
         };
-        self.plan.streams.iter().enumerate().map(one).collect()
+        self.program.streams.iter().enumerate().map(one).collect()
+    }
+
+    /// `1x64x56x56 `conv1``, or whose workspace it is: for comments.
+    fn contents(&self, contents: Contents) -> String {
+        match contents {
+            Contents::Tensor(t) => format!("{} `{}`", self.graph.tensor(t).shape_text(), self.name(t)),
+            Contents::Workspace(op) => format!("workspace of `{}`", line(&self.graph.operator(op).name)),
+        }
     }
 
     fn buffer(&self, id: BufferId) -> String {
@@ -404,61 +401,50 @@ impl<'a> Writer<'a> {
         };
         match (operand, place(operand)) {
             (_, Some(place)) => region(place),
-            (Operand::Weight(t), _) => self.weight(gpu, *t),
+            (Operand::Weight(weight), _) => self.weight(gpu, *weight),
             (Operand::Buffer(b), _) => Ok(self.buffer(*b)),
             _ => Err(Error::internal("emit", format!("{operand:?} lies nowhere"))),
         }
     }
 
-    fn weight(&self, gpu: GpuId, id: TensorId) -> Result<String> {
-        let name =
-            self.weights[gpu.index()].get(&id).ok_or_else(|| Error::internal("emit", format!("{id} is not among the weights of {gpu}")))?;
+    fn weight(&self, gpu: GpuId, weight: Weight) -> Result<String> {
+        let name = self.weights[gpu.index()].get(&weight);
+        let name = name.ok_or_else(|| Error::internal("emit", format!("{weight:?} is not among the weights of {gpu}")))?;
         Ok(format!("weights{}::{name}", gpu.0))
     }
 
-    fn gpus(&self) -> Vec<Gpu> {
-        let position = |t: TensorId| self.weight_order.binary_search(&t).unwrap_or(0);
-        let one = |(g, gpu): (usize, &crate::plan::GpuPlan)| {
-            let remark = |t: TensorId| format!("{} `{}`", self.graph.tensor(t).shape_text(), self.name(t));
-            let here = self.plan.buffers.iter().zip(&self.buffers).filter(|(b, _)| b.gpu.index() == g);
-            let buffers = here.map(|(b, name)| named(name.clone(), format!("arena({}, {})", b.offset, b.bytes), remark(b.tensor)));
-            let bytes = |t: TensorId| self.graph.tensor(t).bytes();
+    fn gpus(&self) -> Result<Vec<Gpu>> {
+        let one = |(g, gpu): (usize, &GpuPlan)| {
+            let here = self.plan.buffers.iter().zip(&self.buffers).enumerate().filter(|(_, (b, _))| b.gpu.index() == g);
+            let buffers =
+                here.map(|(i, (b, name))| named(name.clone(), arena(self.program.buffer(BufferId::new(i))), self.contents(b.contents)));
             let regions = self.regions[g].values().cloned();
-            let weight =
-                |&(t, offset): &(TensorId, u64)| named(self.weights[g][&t].clone(), format!("weights({offset}, {})", bytes(t)), remark(t));
-            Gpu {
+            let placed = self.program.placed_weights(GpuId::new(g))?;
+            let weights = gpu.weights.iter().zip(&placed).map(|(&(weight, _), &(index, Region { offset, bytes, .. }))| {
+                let name = &self.weights[g][&weight];
+                let packed = weight.packing.map_or(String::new(), |packing| format!(", packed {packing}"));
+                let remark = format!("{}{packed}", self.contents(Contents::Tensor(weight.tensor)));
+                (named(name.clone(), format!("weights({offset}, {bytes})"), remark), format!("({index}, weights{g}::{name})"))
+            });
+            let (weights, uploads) = weights.unzip();
+            Ok(Gpu {
                 id: g,
                 arena_bytes: gpu.arena_bytes,
                 weights_bytes: gpu.weights_bytes,
                 memory: kibibytes(gpu.arena_bytes + gpu.weights_bytes),
                 buffers: buffers.chain(regions).collect(),
-                weights: gpu.weights.iter().map(weight).collect(),
-                uploads: gpu.weights.iter().map(|&(t, _)| format!("({}, weights{g}::{})", position(t), self.weights[g][&t])).collect(),
-            }
+                weights,
+                uploads,
+            })
         };
         self.plan.gpus.iter().enumerate().map(one).collect()
     }
 
-    /// The kernel that a launch on `stream` uses.
-    fn kernel(&self, operator: crate::ids::OpId, stream: StreamId) -> &Kernel {
-        let gpu = self.plan.streams[stream.index()].gpu;
-        &self.input.costs.operator(operator, self.plan.targets[gpu.index()]).kernel
-    }
-
     fn kernels(&self) -> Vec<KernelView> {
-        let mut users: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-        for step in &self.plan.steps {
-            if let Step::Launch { operator, stream, .. } = step {
-                let list = users.entry(&self.kernel(*operator, *stream).name).or_default();
-                list.push(self.plan.streams[stream.index()].gpu.index());
-            }
-        }
         let three = |v: [u32; 3]| format!("[{}, {}, {}]", v[0], v[1], v[2]);
-        let one = |(index, kernel): (usize, &Kernel)| {
-            let mut gpus = users.get(kernel.name.as_str()).cloned().unwrap_or_default();
-            gpus.sort_unstable();
-            gpus.dedup();
-            let images = self.input.images.images.get(&kernel.name).into_iter().flatten().map(|image| {
+        let one = |(index, used): (usize, &KernelUse)| {
+            let KernelUse { kernel, gpus, images } = used;
+            let images = images.iter().map(|image| {
                 let (kind, (major, minor)) = image.target();
                 let kind = if kind == "sm" { "Cubin" } else { "Ptx" };
                 ImageView { kind, arch: format!("({major}, {minor})"), path: format!("kernels/{}", image.file_name()) }
@@ -474,7 +460,7 @@ impl<'a> Writer<'a> {
                 images: images.collect(),
             }
         };
-        self.input.images.kernels.iter().enumerate().map(one).collect()
+        self.program.kernels.iter().enumerate().map(one).collect()
     }
 
     /// The functions of one section: one, or several if it is long.
@@ -506,8 +492,8 @@ impl<'a> Writer<'a> {
             }
         }
         let mut parts: Vec<Vec<String>> = vec![Vec::new()];
-        for step in steps {
-            let lines = self.step(step)?;
+        for at in section.first..section.end {
+            let lines = self.step(at)?;
             match parts.last_mut() {
                 Some(part) if part.is_empty() || part.len() + lines.len() <= LONGEST_FUNCTION => part.extend(lines),
                 _ => parts.push(lines),
@@ -523,7 +509,7 @@ impl<'a> Writer<'a> {
     }
 
     /// `after A, and B from gpu1`: what an operator reads, and where that was computed.
-    fn after(&self, operator: crate::ids::OpId, stream: StreamId) -> Option<String> {
+    fn after(&self, operator: OpId, stream: StreamId) -> Option<String> {
         let here = self.plan.streams[stream.index()].gpu;
         let mut sources: Vec<String> = Vec::new();
         for t in self.graph.operator(operator).inputs.iter().flat_map(|&t| self.graph.parts(t)) {
@@ -547,7 +533,8 @@ impl<'a> Writer<'a> {
     }
 
     /// The lines of one step, each with its remark at the right.
-    fn step(&self, step: &Step) -> Result<Vec<String>> {
+    fn step(&self, at: usize) -> Result<Vec<String>> {
+        let step = &self.plan.steps[at];
         let stream = self.stream(step.stream());
         let event = |e: &EventId| format!("E{}", e.0);
         let shape = |t: TensorId| self.graph.tensor(t).shape_text();
@@ -579,10 +566,13 @@ impl<'a> Writer<'a> {
             Step::Launch { operator, stream: on, reads, writes } => {
                 let op = self.graph.operator(*operator);
                 let gpu = self.plan.streams[on.index()].gpu;
+                let Call::Launch(_, kernel, _) = self.program.calls[at] else {
+                    return Err(Error::internal("emit", format!("step {at} launches no kernel")));
+                };
                 let mut lines = vec![
                     "x.launch(".to_string(),
                     format!("    {stream},"),
-                    format!("    &{},", self.kernel(*operator, *on).name.to_uppercase()),
+                    format!("    &{},", self.program.kernels[kernel].kernel.name.to_uppercase()),
                     "    &[".into(),
                 ];
                 let mut arguments = Vec::new();
@@ -590,8 +580,8 @@ impl<'a> Writer<'a> {
                     let place = self.operand(gpu, operand)?;
                     arguments.push((place, format!("{} `{}`", shape(t), self.name(t))));
                 }
-                for (b, &t) in writes.iter().zip(&op.outputs) {
-                    arguments.push((self.buffer(*b), format!("-> {} `{}`", shape(t), self.name(t))));
+                for b in writes {
+                    arguments.push((self.buffer(*b), format!("-> {}", self.contents(self.plan.buffers[b.index()].contents))));
                 }
                 if arguments.len() <= MOST_REMARKS {
                     lines.extend(arguments.iter().map(|(place, remark)| right(format!("        {place},"), remark)));
@@ -618,16 +608,24 @@ fn place(operand: &Operand) -> Option<Place> {
     }
 }
 
-/// The constant of such an operand, which holds the tensor `given`.
-fn region(graph: &Graph, plan: &Plan, names: &mut Names, (buffers, begin, bytes): &Place, given: TensorId) -> Named {
-    let first = &plan.buffers[buffers[0].index()];
+/// The constant of such an operand, which lies there and holds the tensor `given`.
+fn region(program: &Program, names: &mut Names, (buffers, begin, bytes): &Place, lies: Region, given: TensorId) -> Named {
+    let (graph, first) = (program.graph, &program.plan.buffers[buffers[0].index()]);
     let tensor = graph.tensor(if bytes.is_some() { given } else { graph.root(given) });
     let how = match bytes {
         None => format!("in {} parts", buffers.len()),
-        Some(_) => format!("from byte {begin} of `{}` on", line(&graph.tensor(first.tensor).name)),
+        Some(_) => {
+            let whole = first.tensor().map_or(String::new(), |t| line(&graph.tensor(t).name));
+            format!("from byte {begin} of `{whole}` on")
+        }
     };
     let remark = format!("{}, {how}: `{}`", tensor.shape_text(), line(&tensor.name));
-    named(names.constant(&tensor.name), format!("arena({}, {})", first.offset + begin, tensor.bytes()), remark)
+    named(names.constant(&tensor.name), arena(lies), remark)
+}
+
+/// A place in the arena, as the generated code says it.
+fn arena(Region { offset, bytes, .. }: Region) -> String {
+    format!("arena({offset}, {bytes})")
 }
 
 /// `code`, with `remark` behind `//` at the right.

@@ -32,7 +32,7 @@ pub use resample::{Resample, TappedAxis};
 pub use value::{Constant, Scalar};
 
 use crate::ids::{OpId, TensorId};
-pub use crate::run::runtime::DType;
+pub use crate::runtime::DType;
 
 /// Where a tensor's values come from.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::DType;
-use crate::run::runtime::{Element, f16_to_f32, f32_to_f16};
+use crate::runtime::{Element, f16_to_f32, f32_to_f16};
 
 /// A number or truth value with its type, as little-endian bits in the low bytes. Two are equal if type and bits are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

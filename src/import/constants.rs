@@ -9,7 +9,7 @@ use tract_onnx::pb::{self, tensor_proto::DataType};
 use super::typed::onnx_type;
 use crate::error::{Error, Result};
 use crate::graph::{Constant, shape_text};
-use crate::run::runtime::npy;
+use crate::runtime::npy;
 
 /// A tensor with its values: what an input is fixed to.
 #[derive(Clone, Debug, PartialEq)]

@@ -28,24 +28,21 @@ mod cumsum;
 mod draft;
 mod elementwise;
 mod expr;
-mod images;
 mod index;
 mod matmul;
 mod norm;
+mod packing;
 mod pool;
 mod reduce;
 mod resample;
 mod sample;
-mod ship;
 mod softmax;
 mod tile;
 mod window;
 
-/// NVRTC: part of the runtime, since a crate without images compiles its kernels at load.
-pub use crate::run::runtime::nvrtc;
-pub use images::{Image, compile_images};
-pub use ship::{KernelMode, PTX_ARCHITECTURE, Shipped, ship};
+pub use packing::Packing;
 
+use crate::device::DeviceModel;
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
 use crate::ids::OpId;
 use crate::{Error, Result, embedded};
@@ -67,6 +64,19 @@ pub struct Kernel {
     pub static_shared_bytes: u32,
     /// Registers a thread, estimated from the tile shape. For occupancy estimates.
     pub registers: u32,
+    /// The least compute capability that it runs on; (0, 0) is any.
+    pub min_capability: (u32, u32),
+    /// Memory that it writes and reads again itself, such as partial sums: its last argument. 0 if it needs none.
+    pub workspace_bytes: u64,
+    /// Inputs, by position, that it wants packed; they must be constants.
+    pub packings: Vec<(usize, Packing)>,
+}
+
+impl Kernel {
+    /// The layout in which it wants its input number `input`; `None` for the model's.
+    pub fn packing(&self, input: usize) -> Option<Packing> {
+        self.packings.iter().find(|&&(at, _)| at == input).map(|&(_, packing)| packing)
+    }
 }
 
 /// Multiprocessors of the GPU that default choices have in mind: a kernel of fewer blocks leaves some idle.
@@ -75,13 +85,13 @@ const MULTIPROCESSORS: u64 = 84;
 /// The most elements of a tensor: indices are 32-bit, with room for the unused end of the last tile.
 const MAX_ELEMENTS: u64 = (1 << 31) - (1 << 16);
 
-/// The kernel that the shapes of `op` suggest: the first of its [`candidates`].
-pub fn select(graph: &Graph, op: OpId) -> Result<Kernel> {
-    Ok(candidates(graph, op)?.swap_remove(0))
+/// The kernel that the shapes of `op` suggest on `device`: the first of its [`candidates`].
+pub fn select(graph: &Graph, op: OpId, device: &DeviceModel) -> Result<Kernel> {
+    Ok(candidates(graph, op, device)?.swap_remove(0))
 }
 
-/// All kernels that compute `op`; at least one, the default choice first.
-pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
+/// All kernels that compute `op` on `device`; at least one, the default choice first.
+pub fn candidates(graph: &Graph, op: OpId, device: &DeviceModel) -> Result<Vec<Kernel>> {
     let operator = graph.operator(op);
     let site = Site::new(graph, op, operator)?;
     let drafts = match &operator.kind {
@@ -110,7 +120,8 @@ pub fn candidates(graph: &Graph, op: OpId) -> Result<Vec<Kernel>> {
         OpKind::Cell(cell) => cell::drafts(&site, *cell)?,
         OpKind::Reshape => return Err(site.wrong("a reshape has no kernel: the free-views rule should have removed it")),
     };
-    let kernels: Vec<Kernel> = drafts.into_iter().filter_map(draft::Draft::finish).collect();
+    let runs = |kernel: &Kernel| kernel.min_capability <= device.compute_capability;
+    let kernels: Vec<Kernel> = drafts.into_iter().filter_map(draft::Draft::finish).filter(runs).collect();
     if kernels.is_empty() { Err(site.unsupported("it needs more blocks than a GPU can launch")) } else { Ok(kernels) }
 }
 

@@ -15,11 +15,12 @@
 use super::memory::{Neighbours, padded, place};
 use super::stages::Layout;
 use super::sync::{Synchronisation, synchronise};
-use super::{Buffer, GpuPlan, Operand, Options, Plan, Section, SectionKind, Step, Stream, StreamKind};
+use super::{Buffer, Contents, GpuPlan, Operand, Options, Plan, Section, SectionKind, Step, Stream, StreamKind, Weight};
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Origin};
 use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
+use crate::kernel::Kernel;
 use crate::schedule::{Schedule, Timeline};
 
 /// Makes the plan of `schedule`, whose course is `timeline`. Judge the result with [`verify`](super::verify()).
@@ -37,7 +38,7 @@ pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Ti
     let streams: Vec<StreamId> = builder.operations.iter().map(|o| o.step.stream()).collect();
     let (ancestors, sync) = synchronise(&streams, ORIGIN, &builder.required);
     let arenas = place(&mut builder.buffers, &builder.accesses, &builder.neighbours, &ancestors, layout.targets.len());
-    let gpus = arenas.into_iter().enumerate().map(|(g, arena)| gpu_plan(graph, &layout, GpuId::new(g), arena)).collect::<Vec<_>>();
+    let gpus = arenas.into_iter().enumerate().map(|(g, arena)| gpu_plan(graph, costs, &layout, GpuId::new(g), arena)).collect::<Vec<_>>();
     check_memory(costs, &layout, &gpus)?;
     let Sequence { steps, sections, events } = sequence(&layout, builder.operations, &builder.streams, &sync);
     Ok(Plan {
@@ -74,6 +75,7 @@ struct Transfer {
 
 struct Builder<'a> {
     graph: &'a Graph,
+    costs: &'a CostTable,
     layout: &'a Layout<'a>,
     streams: Vec<Stream>,
     /// The first stream of each GPU.
@@ -95,11 +97,12 @@ struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    fn new(graph: &'a Graph, layout: &'a Layout<'a>, costs: &CostTable, timeline: &Timeline) -> Result<Self> {
+    fn new(graph: &'a Graph, layout: &'a Layout<'a>, costs: &'a CostTable, timeline: &Timeline) -> Result<Self> {
         let transfers = list_transfers(graph, layout, costs, timeline)?;
         let gpus = layout.targets.len();
         let mut builder = Builder {
             graph,
+            costs,
             layout,
             streams: Vec::new(),
             first_stream: Vec::new(),
@@ -158,11 +161,15 @@ impl<'a> Builder<'a> {
 
     /// A new buffer of `tensor` on `gpu`, to be written by the next operation.
     fn buffer(&mut self, tensor: TensorId, gpu: GpuId) -> BufferId {
-        let id = BufferId::new(self.buffers.len());
-        self.buffers.push(Buffer { tensor, gpu, offset: 0, bytes: self.graph.tensor(tensor).bytes() });
-        self.accesses.push(Vec::new());
+        let id = self.place(Contents::Tensor(tensor), gpu, self.graph.tensor(tensor).bytes());
         self.home[gpu.index()][tensor.index()] = Some(id);
         id
+    }
+
+    fn place(&mut self, contents: Contents, gpu: GpuId, bytes: u64) -> BufferId {
+        self.buffers.push(Buffer { contents, gpu, offset: 0, bytes });
+        self.accesses.push(Vec::new());
+        BufferId::new(self.buffers.len() - 1)
     }
 
     /// The buffer of `tensor` on `gpu`, which something issued earlier must have written.
@@ -199,12 +206,13 @@ impl<'a> Builder<'a> {
         let mut launches = Vec::new();
         for &op in stage.operators {
             let operator = self.graph.operator(op);
+            let kernel = kernel(self.costs, self.layout, op);
             let mut reads = Vec::with_capacity(operator.inputs.len());
             let mut read_buffers = Vec::new();
-            for &input in &operator.inputs {
+            for (position, &input) in operator.inputs.iter().enumerate() {
                 let root = self.graph.root(input);
                 if let Origin::Constant(_) = self.graph.tensor(root).origin {
-                    reads.push(Operand::Weight(root));
+                    reads.push(Operand::Weight(Weight { tensor: root, packing: kernel.packing(position) }));
                     continue;
                 }
                 let parts = self.graph.parts(root);
@@ -226,7 +234,10 @@ impl<'a> Builder<'a> {
                     }
                 });
             }
-            let writes: Vec<BufferId> = operator.outputs.iter().map(|&t| self.buffer(t, stage.gpu)).collect();
+            let mut writes: Vec<BufferId> = operator.outputs.iter().map(|&t| self.buffer(t, stage.gpu)).collect();
+            if kernel.workspace_bytes > 0 {
+                writes.push(self.place(Contents::Workspace(op), stage.gpu, kernel.workspace_bytes));
+            }
             let step = Step::Launch { operator: op, stream: self.stream_of(op), reads, writes: writes.clone() };
             launches.push(self.operations.len());
             self.push(section, step, &read_buffers, &writes);
@@ -305,18 +316,29 @@ fn list_transfers(graph: &Graph, layout: &Layout, costs: &CostTable, timeline: &
     Ok(transfers)
 }
 
+/// The kernel of `op` on the GPU where it is.
+fn kernel<'a>(costs: &'a CostTable, layout: &Layout, op: OpId) -> &'a Kernel {
+    &costs.operator(op, layout.targets[layout.gpu[op.index()].index()]).kernel
+}
+
 /// The weights region of `gpu`: the constants its operators read, one after the other.
-fn gpu_plan(graph: &Graph, layout: &Layout, gpu: GpuId, arena_bytes: u64) -> GpuPlan {
-    let operators = graph.op_ids().filter(|op| layout.gpu[op.index()] == gpu);
-    let roots = operators.flat_map(|op| &graph.operator(op).inputs).map(|&t| graph.root(t));
-    let mut constants: Vec<TensorId> = roots.filter(|&t| graph.constant(t).is_some()).collect();
+fn gpu_plan(graph: &Graph, costs: &CostTable, layout: &Layout, gpu: GpuId, arena_bytes: u64) -> GpuPlan {
+    let mut constants = Vec::new();
+    for op in graph.op_ids().filter(|op| layout.gpu[op.index()] == gpu) {
+        for (position, &input) in graph.operator(op).inputs.iter().enumerate() {
+            let tensor = graph.root(input);
+            if graph.constant(tensor).is_some() {
+                constants.push(Weight { tensor, packing: kernel(costs, layout, op).packing(position) });
+            }
+        }
+    }
     constants.sort_unstable();
     constants.dedup();
     let mut weights_bytes = 0u64;
     let mut weights = Vec::with_capacity(constants.len());
-    for tensor in constants {
-        weights.push((tensor, weights_bytes));
-        weights_bytes = weights_bytes.saturating_add(padded(graph.tensor(tensor).bytes()));
+    for weight in constants {
+        weights.push((weight, weights_bytes));
+        weights_bytes = weights_bytes.saturating_add(padded(weight.bytes(graph)));
     }
     GpuPlan { arena_bytes, weights, weights_bytes }
 }

@@ -74,13 +74,14 @@ pub(super) fn place(
 mod tests {
     use super::*;
     use crate::ids::{GpuId, StreamId, TensorId};
+    use crate::plan::Contents;
     use crate::plan::sync::synchronise;
 
     #[test]
     fn a_chain_needs_two_buffers() {
         let streams = vec![StreamId(0); 6];
         let (ancestors, _) = synchronise(&streams, StreamId(0), &vec![Vec::new(); 6]);
-        let buffer = |i| Buffer { tensor: TensorId(i), gpu: GpuId(0), offset: 0, bytes: 1000 };
+        let buffer = |i| Buffer { contents: Contents::Tensor(TensorId(i)), gpu: GpuId(0), offset: 0, bytes: 1000 };
         let mut buffers: Vec<Buffer> = (0..5).map(buffer).collect();
         let accesses: Vec<Vec<usize>> = (0..5).map(|i| vec![i, i + 1]).collect();
         assert_eq!(place(&mut buffers, &accesses, &[], &ancestors, 1), [2048]);
@@ -92,7 +93,7 @@ mod tests {
         // Buffers 1 and 3 are read together at the end; the others live until the next one is written.
         let streams = vec![StreamId(0); 6];
         let (ancestors, _) = synchronise(&streams, StreamId(0), &vec![Vec::new(); 6]);
-        let buffer = |i| Buffer { tensor: TensorId(i), gpu: GpuId(0), offset: 0, bytes: 1008 };
+        let buffer = |i| Buffer { contents: Contents::Tensor(TensorId(i)), gpu: GpuId(0), offset: 0, bytes: 1008 };
         let mut buffers: Vec<Buffer> = (0..5).map(buffer).collect();
         let mut accesses: Vec<Vec<usize>> = (0..5).map(|i| vec![i, i + 1]).collect();
         (accesses[1], accesses[3]) = (vec![1, 2, 5], vec![3, 4, 5]);

@@ -12,14 +12,15 @@
 //!   whole plan can be captured into one CUDA graph.
 //! * An event is recorded once an inference, on a stream of its own GPU, and may be waited for by any stream.
 //! * A [`Step::Copy`] runs on the copy stream of its ordered GPU pair, which lives on the source GPU.
-//! * A root tensor has at most one buffer a GPU; it is copied at most once per (tensor, GPU). Constants live in the weights region of each GPU that reads them.
+//! * A root tensor has at most one buffer a GPU; it is copied at most once per (tensor, GPU). Constants live in the weights region of each GPU that reads them,
+//!   once for each layout that its kernels want.
+//! * A kernel's workspace is a buffer that its launch writes and nobody reads: so it shares bytes by the same rule as all others.
 //! * Where a launch reads a joined tensor, the buffers of its parts on that GPU lie one right behind the other.
 //! * Two buffers of one arena share bytes only where happens-before orders every access of one before the first access of the other.
 
 mod build;
 mod memory;
 mod mutants;
-mod predicted;
 mod stages;
 mod sync;
 mod text;
@@ -27,11 +28,12 @@ mod verify;
 
 pub use build::plan;
 pub use mutants::mutants;
-pub use predicted::predicted;
 pub use verify::verify;
 
-use crate::cost::Nanos;
+use crate::device::Nanos;
+use crate::graph::Graph;
 use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
+use crate::kernel::Packing;
 
 /// Choices of the planner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,23 +69,59 @@ pub struct Stream {
 pub struct GpuPlan {
     /// Size of the arena that holds all its buffers.
     pub arena_bytes: u64,
-    /// Constants it reads: root tensors, ascending, each with its offset in the weights region (multiples of 256).
-    pub weights: Vec<(TensorId, u64)>,
+    /// Constants it reads: ascending, each with its offset in the weights region (multiples of 256).
+    pub weights: Vec<(Weight, u64)>,
     /// Size of the weights region.
     pub weights_bytes: u64,
 }
 
-/// A region of one GPU's arena that holds one root tensor.
+/// A constant as kernels read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Weight {
+    /// The root tensor.
+    pub tensor: TensorId,
+    /// Its layout; `None` as the model has it.
+    pub packing: Option<Packing>,
+}
+
+impl Weight {
+    /// Its size in bytes.
+    pub fn bytes(&self, graph: &Graph) -> u64 {
+        let tensor = graph.tensor(self.tensor);
+        self.packing.map_or(tensor.bytes(), |packing| packing.elements().saturating_mul(tensor.dtype.bytes()))
+    }
+}
+
+/// What a buffer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contents {
+    /// A root tensor.
+    Tensor(TensorId),
+    /// What the kernel of an operator writes and reads again itself, such as partial sums.
+    Workspace(OpId),
+}
+
+/// A region of one GPU's arena that holds one root tensor, or the workspace of one launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buffer {
-    /// The tensor.
-    pub tensor: TensorId,
+    /// What it is for.
+    pub contents: Contents,
     /// The GPU.
     pub gpu: GpuId,
     /// Offset in the arena: a multiple of 256, or right behind the part before, if it is one of a joined tensor.
     pub offset: u64,
     /// Size (the tensor's).
     pub bytes: u64,
+}
+
+impl Buffer {
+    /// The tensor that it holds; `None` for a workspace.
+    pub fn tensor(&self) -> Option<TensorId> {
+        match self.contents {
+            Contents::Tensor(tensor) => Some(tensor),
+            Contents::Workspace(_) => None,
+        }
+    }
 }
 
 /// An argument of a kernel.
@@ -103,7 +141,7 @@ pub enum Operand {
         bytes: u64,
     },
     /// A constant in the weights region of the launching GPU.
-    Weight(TensorId),
+    Weight(Weight),
 }
 
 /// One call of the host.
@@ -126,7 +164,7 @@ pub enum Step {
         stream: StreamId,
         /// Arguments read, in the order of the operator's inputs.
         reads: Vec<Operand>,
-        /// Buffers written, in the order of the operator's outputs.
+        /// Buffers written, in the order of the operator's outputs; then the workspace, if the kernel needs one.
         writes: Vec<BufferId>,
     },
     /// Copies a tensor between GPUs.

@@ -13,7 +13,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Origin};
 use crate::ids::{GpuId, OpId};

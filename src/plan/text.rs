@@ -4,7 +4,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Operand, Plan, SectionKind, Step, StreamKind};
+use super::{Contents, Operand, Plan, SectionKind, Step, StreamKind, Weight};
 use crate::graph::Graph;
 use crate::ids::{BufferId, GpuId, TensorId};
 
@@ -29,8 +29,8 @@ fn write(out: &mut String, plan: &Plan, graph: &Graph) -> fmt::Result {
         let id = GpuId::new(g);
         writeln!(out, "\n{id}, planned for {target} of the target")?;
         writeln!(out, "  weights {} bytes", gpu.weights_bytes)?;
-        for &(tensor, offset) in &gpu.weights {
-            writeln!(out, "    @{offset} {}", tensor_text(graph, tensor))?;
+        for &(weight, offset) in &gpu.weights {
+            writeln!(out, "    @{offset} {}{}", tensor_text(graph, weight.tensor), packing_text(weight))?;
         }
         writeln!(out, "  streams")?;
         for (s, stream) in plan.streams.iter().enumerate().filter(|(_, stream)| stream.gpu == id) {
@@ -42,7 +42,7 @@ fn write(out: &mut String, plan: &Plan, graph: &Graph) -> fmt::Result {
         }
         writeln!(out, "  arena {} bytes, without sharing {} bytes", gpu.arena_bytes, plan.buffer_bytes(id))?;
         for (b, buffer) in plan.buffers.iter().enumerate().filter(|(_, buffer)| buffer.gpu == id) {
-            writeln!(out, "    b{b} @{} {} bytes {}", buffer.offset, buffer.bytes, tensor_text(graph, buffer.tensor))?;
+            writeln!(out, "    b{b} @{} {} bytes {}", buffer.offset, buffer.bytes, contents_text(graph, buffer.contents))?;
         }
     }
     for section in &plan.sections {
@@ -68,13 +68,29 @@ fn tensor_text(graph: &Graph, id: TensorId) -> String {
     format!("{id} {:?} {} {}", tensor.name, tensor.shape_text(), tensor.dtype.name())
 }
 
+/// Nothing, or `, packed tap-major 1x64x64x9`.
+fn packing_text(weight: Weight) -> String {
+    weight.packing.map_or(String::new(), |packing| format!(", packed {packing}"))
+}
+
+/// A tensor, or `workspace of %3 "conv1"`.
+fn contents_text(graph: &Graph, contents: Contents) -> String {
+    match contents {
+        Contents::Tensor(tensor) => tensor_text(graph, tensor),
+        Contents::Workspace(op) => format!("workspace of {op} {:?}", graph.operator(op).name),
+    }
+}
+
 fn step_text(plan: &Plan, graph: &Graph, step: &Step) -> String {
-    let buffer = |b: BufferId| format!("{b} {:?}", graph.tensor(plan.buffers[b.index()].tensor).name);
+    let buffer = |b: BufferId| match plan.buffers[b.index()].contents {
+        Contents::Tensor(tensor) => format!("{b} {:?}", graph.tensor(tensor).name),
+        Contents::Workspace(_) => format!("{b} workspace"),
+    };
     let operand = |operand: &Operand| match operand {
         Operand::Buffer(b) => buffer(*b),
         Operand::Joined(parts) => parts.iter().map(|&b| buffer(b)).collect::<Vec<_>>().join(" + "),
         Operand::Slice { buffer: b, begin, bytes } => format!("{}[{begin}..{}]", buffer(*b), begin + bytes),
-        Operand::Weight(t) => format!("{t} {:?}", graph.tensor(*t).name),
+        Operand::Weight(w) => format!("{} {:?}{}", w.tensor, graph.tensor(w.tensor).name, packing_text(*w)),
     };
     match step {
         Step::Upload { input, to, .. } => format!("upload input {input} -> {}", buffer(*to)),

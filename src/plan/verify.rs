@@ -11,10 +11,11 @@
 //!  2. The sections cover all steps in order: first `Begin`, last `End`, between them stages, those of one GPU in order and each once. With a
 //!     schedule given, they are its stages: each launches exactly its operators, on its GPU.
 //!  3. A buffer holds a tensor that owns its bytes and is no constant, in its size, inside the arena, at a multiple of 256 unless it lies right behind another part
-//!     of a joined tensor that is read; one a (tensor, GPU).
-//!  4. The weights of a GPU are exactly the constants its launches read, ascending, at multiples of 256, inside the region, not overlapping.
+//!     of a joined tensor that is read; one a (tensor, GPU). Or it is the workspace of a launch, inside the arena, at a multiple of 256.
+//!  4. The weights of a GPU are exactly the constants its launches read, in the layouts in which they read them, ascending, at multiples of 256, inside the region,
+//!     not overlapping; a packed one is no smaller than its tensor.
 //!  5. Every operator is launched exactly once, on a compute stream, with operands of that GPU that hold exactly its inputs and outputs; the parts of a joined input one
-//!     right behind the other, and of a slice the right bytes, from a multiple of 16 on.
+//!     right behind the other, and of a slice the right bytes, from a multiple of 16 on. It may write a workspace of its own besides.
 //!  6. Uploads and downloads run on compute streams of their buffer's GPU and name the right tensor; each output is downloaded exactly once, unless it has no elements.
 //!  7. A copy moves a tensor from its buffer on one GPU to its buffer on another, on the copy stream of that pair.
 //!  8. Every buffer is written by exactly one step.
@@ -44,7 +45,7 @@ mod economy;
 mod order;
 mod shape;
 
-use super::{Options, Plan, Step};
+use super::{Buffer, Contents, Options, Plan, Step};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::{BufferId, StreamId, TensorId};
@@ -114,7 +115,8 @@ impl Subject<'_> {
     /// `b7 ("relu1" on gpu0)`.
     fn buffer(&self, id: BufferId) -> String {
         match self.plan.buffers.get(id.index()) {
-            Some(buffer) => format!("{id} ({} on {})", self.tensor(buffer.tensor), buffer.gpu),
+            Some(Buffer { contents: Contents::Tensor(tensor), gpu, .. }) => format!("{id} ({} on {gpu})", self.tensor(*tensor)),
+            Some(Buffer { contents: Contents::Workspace(op), gpu, .. }) => format!("{id} (workspace of {op} on {gpu})"),
             None => format!("{id}"),
         }
     }

@@ -167,3 +167,12 @@ pub struct Timeline {
     /// Makespan of one inference.
     pub latency: Nanos,
 }
+
+/// A schedule with its exact course.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The schedule.
+    pub schedule: Schedule,
+    /// Its course, from the evaluator.
+    pub timeline: Timeline,
+}

@@ -510,7 +510,8 @@ impl<const N: usize> Line<'_, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::{Link, OperatorCost, TargetGpu};
+    use crate::cost::OperatorCost;
+    use crate::device::{Link, TargetGpu};
     use crate::graph::{DType, Elementwise, Expr, OpKind, Operator, Tensor};
     use crate::kernel::Kernel;
 

@@ -1,10 +1,12 @@
 //! Rules 1 to 9: everything that needs no order between streams.
 
+use std::collections::BTreeSet;
+
 use super::{Accesses, Subject};
 use crate::error::Result;
 use crate::graph::Origin;
 use crate::ids::{BufferId, EventId, GpuId, StreamId, TensorId};
-use crate::plan::{Operand, SectionKind, Step, StreamKind};
+use crate::plan::{Contents, Operand, SectionKind, Step, StreamKind, Weight};
 use crate::schedule::Schedule;
 
 /// Checks rules 1 to 9; gives the steps that touch each buffer and event.
@@ -36,8 +38,12 @@ fn gpus_and_streams(s: &Subject, schedule: Option<&Schedule>) -> Result<()> {
             return s.broken(1, format_args!("{} stands for {target}, which is taken or unknown to the schedule", GpuId::new(i)));
         }
     }
-    if let Some(buffer) = plan.buffers.iter().find(|b| b.gpu.index() >= plan.gpus.len() || b.tensor.index() >= s.graph.tensors.len()) {
-        return s.broken(1, format_args!("a buffer holds {} on {}", buffer.tensor, buffer.gpu));
+    let known = |contents: Contents| match contents {
+        Contents::Tensor(tensor) => tensor.index() < s.graph.tensors.len(),
+        Contents::Workspace(op) => op.index() < s.graph.operators.len(),
+    };
+    if let Some(buffer) = plan.buffers.iter().find(|b| b.gpu.index() >= plan.gpus.len() || !known(b.contents)) {
+        return s.broken(1, format_args!("a buffer holds {:?} on {}", buffer.contents, buffer.gpu));
     }
     if let Some(gpu) = plan.events.iter().find(|gpu| gpu.index() >= plan.gpus.len()) {
         return s.broken(1, format_args!("an event belongs to {gpu}"));
@@ -87,7 +93,7 @@ fn numbers_in_steps(s: &Subject) -> Result<()> {
                     Operand::Buffer(b) => buffer(b),
                     Operand::Joined(parts) => !parts.is_empty() && parts.iter().all(buffer),
                     Operand::Slice { buffer: b, .. } => buffer(b),
-                    Operand::Weight(t) => tensor(t),
+                    Operand::Weight(w) => tensor(&w.tensor),
                 };
                 operator.index() < graph.operators.len() && reads.iter().all(operand) && writes.iter().all(buffer)
             }
@@ -182,19 +188,20 @@ fn buffers(s: &Subject) -> Result<()> {
     }
     for (i, buffer) in s.plan.buffers.iter().enumerate() {
         let name = s.buffer(BufferId::new(i));
-        let tensor = s.graph.tensor(buffer.tensor);
+        let arena = s.plan.gpus[buffer.gpu.index()].arena_bytes;
+        let alignment = if behind[i] { 16 } else { 256 };
+        if !buffer.offset.is_multiple_of(alignment) || buffer.offset.checked_add(buffer.bytes).is_none_or(|end| end > arena) {
+            return s.broken(3, format_args!("{name}: {} bytes at {} of an arena of {arena}", buffer.bytes, buffer.offset));
+        }
+        let Contents::Tensor(id) = buffer.contents else { continue };
+        let tensor = s.graph.tensor(id);
         if matches!(tensor.origin, Origin::Constant(_) | Origin::View(_) | Origin::Slice { .. } | Origin::Joined(_)) {
             return s.broken(3, format_args!("{name} holds a constant, a view, a slice or a joined tensor"));
         }
         if buffer.bytes != tensor.bytes() {
             return s.broken(3, format_args!("{name} has {} bytes, its tensor {}", buffer.bytes, tensor.bytes()));
         }
-        let arena = s.plan.gpus[buffer.gpu.index()].arena_bytes;
-        let alignment = if behind[i] { 16 } else { 256 };
-        if !buffer.offset.is_multiple_of(alignment) || buffer.offset.checked_add(buffer.bytes).is_none_or(|end| end > arena) {
-            return s.broken(3, format_args!("{name}: {} bytes at {} of an arena of {arena}", buffer.bytes, buffer.offset));
-        }
-        if std::mem::replace(&mut seen[buffer.gpu.index()][buffer.tensor.index()], true) {
+        if std::mem::replace(&mut seen[buffer.gpu.index()][id.index()], true) {
             return s.broken(3, format_args!("{name} is the second buffer of its tensor there"));
         }
     }
@@ -203,13 +210,13 @@ fn buffers(s: &Subject) -> Result<()> {
 
 /// Rule 4.
 fn weights(s: &Subject) -> Result<()> {
-    let mut read = vec![vec![false; s.graph.tensors.len()]; s.plan.gpus.len()];
+    let mut read: Vec<BTreeSet<Weight>> = vec![BTreeSet::new(); s.plan.gpus.len()];
     for step in &s.plan.steps {
         if let Step::Launch { reads, stream, .. } = step {
             let gpu = s.plan.streams[stream.index()].gpu;
             for operand in reads {
-                if let Operand::Weight(t) = operand {
-                    read[gpu.index()][t.index()] = true;
+                if let Operand::Weight(weight) = operand {
+                    read[gpu.index()].insert(*weight);
                 }
             }
         }
@@ -217,26 +224,30 @@ fn weights(s: &Subject) -> Result<()> {
     for (g, gpu) in s.plan.gpus.iter().enumerate() {
         let mut free = 0;
         let mut previous = None;
-        for &(t, offset) in &gpu.weights {
+        for &(weight, offset) in &gpu.weights {
+            let t = weight.tensor;
             let name = format!("{} on {}", s.tensor(t), GpuId::new(g));
             let Some(tensor) = s.graph.tensors.get(t.index()).filter(|tensor| matches!(tensor.origin, Origin::Constant(_))) else {
                 return s.broken(4, format_args!("{name} is no constant"));
             };
-            if previous.replace(t).is_some_and(|p| p >= t) {
+            if previous.replace(weight).is_some_and(|p| p >= weight) {
                 return s.broken(4, format_args!("{name} is out of order"));
             }
-            let end = offset.checked_add(tensor.bytes());
+            let bytes = weight.packing.map_or(tensor.bytes(), |packing| packing.elements().saturating_mul(tensor.dtype.bytes()));
+            if bytes < tensor.bytes() {
+                return s.broken(4, format_args!("{name}: packed into {bytes} bytes"));
+            }
+            let end = offset.checked_add(bytes);
             if !offset.is_multiple_of(256) || offset < free || end.is_none_or(|end| end > gpu.weights_bytes) {
-                return s.broken(4, format_args!("{name}: {} bytes at {offset} of a region of {}", tensor.bytes(), gpu.weights_bytes));
+                return s.broken(4, format_args!("{name}: {bytes} bytes at {offset} of a region of {}", gpu.weights_bytes));
             }
             free = end.unwrap_or(offset);
-            if !read[g][t.index()] {
+            if !read[g].remove(&weight) {
                 return s.broken(4, format_args!("no launch reads {name}"));
             }
-            read[g][t.index()] = false;
         }
-        if let Some(t) = read[g].iter().position(|&missing| missing) {
-            return s.broken(4, format_args!("a launch on {} reads {}, which is not there", GpuId::new(g), s.tensor(TensorId::new(t))));
+        if let Some(missing) = read[g].first() {
+            return s.broken(4, format_args!("a launch on {} reads {}, which is not there", GpuId::new(g), s.tensor(missing.tensor)));
         }
     }
     Ok(())
@@ -257,7 +268,7 @@ fn launches(s: &Subject) -> Result<()> {
         let op = s.graph.operator(*operator);
         let holds = |b: BufferId, t: TensorId| {
             let buffer = &s.plan.buffers[b.index()];
-            buffer.gpu == stream.gpu && buffer.tensor == t
+            buffer.gpu == stream.gpu && buffer.contents == Contents::Tensor(t)
         };
         let reads_right = |(operand, &t): (&Operand, &TensorId)| match operand {
             Operand::Buffer(b) => holds(*b, s.graph.root(t)) && elements_before(s, t) == Some(0) && covers_root(s, t),
@@ -273,12 +284,20 @@ fn launches(s: &Subject) -> Result<()> {
                 let adjacent = buffers.windows(2).all(|pair| place(&pair[0]).offset + place(&pair[0]).bytes == place(&pair[1]).offset);
                 buffers.len() == parts.len() && buffers.iter().zip(parts).all(|(&b, &part)| holds(b, part)) && adjacent
             }
-            Operand::Weight(weight) => *weight == s.graph.root(t) && matches!(s.graph.tensor(*weight).origin, Origin::Constant(_)),
+            Operand::Weight(Weight { tensor, .. }) => {
+                *tensor == s.graph.root(t) && matches!(s.graph.tensor(*tensor).origin, Origin::Constant(_))
+            }
         };
         if reads.len() != op.inputs.len() || !reads.iter().zip(&op.inputs).all(reads_right) {
             return s.broken(5, format_args!("{} reads {reads:?} for {:?}", s.step(i), op.inputs));
         }
-        if writes.len() != op.outputs.len() || !writes.iter().zip(&op.outputs).all(|(&b, &t)| holds(b, t)) {
+        let (results, rest) = writes.split_at(op.outputs.len().min(writes.len()));
+        let right = results.len() == op.outputs.len() && results.iter().zip(&op.outputs).all(|(&b, &t)| holds(b, t));
+        let workspace = |b: &BufferId| {
+            let buffer = &s.plan.buffers[b.index()];
+            buffer.gpu == stream.gpu && buffer.contents == Contents::Workspace(*operator)
+        };
+        if !right || rest.len() > 1 || !rest.iter().all(workspace) {
             return s.broken(5, format_args!("{} writes {writes:?} for {:?}", s.step(i), op.outputs));
         }
     }
@@ -317,7 +336,10 @@ fn uploads_and_downloads(s: &Subject) -> Result<()> {
         };
         let held = &s.plan.buffers[buffer.index()];
         let stream = s.plan.streams[step.stream().index()];
-        if held.tensor != s.graph.root(tensor) || held.gpu != stream.gpu || !matches!(stream.kind, StreamKind::Compute(_)) {
+        if held.contents != Contents::Tensor(s.graph.root(tensor))
+            || held.gpu != stream.gpu
+            || !matches!(stream.kind, StreamKind::Compute(_))
+        {
             return s.broken(6, format_args!("{}: {} through {}", s.step(i), s.tensor(tensor), s.buffer(buffer)));
         }
         if let Step::Download { output, .. } = *step
@@ -341,7 +363,7 @@ fn copies(s: &Subject) -> Result<()> {
     for (i, step) in s.plan.steps.iter().enumerate() {
         let Step::Copy { tensor, from, to, stream } = *step else { continue };
         let (source, target) = (&s.plan.buffers[from.index()], &s.plan.buffers[to.index()]);
-        if source.tensor != tensor || target.tensor != tensor {
+        if [source.contents, target.contents] != [Contents::Tensor(tensor); 2] {
             return s.broken(7, format_args!("{}: from {} to {}", s.step(i), s.buffer(from), s.buffer(to)));
         }
         let stream = s.plan.streams[stream.index()];

@@ -187,7 +187,7 @@ pub fn device(name: &str) -> Result<DeviceModel> {
 }
 
 /// The device model of a GPU whose driver calls it `name`, such as `NVIDIA A40`; the default where none fits.
-pub(crate) fn closest(name: &str) -> Result<DeviceModel> {
+pub fn closest(name: &str) -> Result<DeviceModel> {
     let name = name.to_lowercase().replace(' ', "");
     let known = DEVICES.iter().map(|&(known, _)| known).find(|known| name.contains(known));
     device(known.unwrap_or("a40"))

@@ -1,17 +1,18 @@
 //! When each step of a plan is predicted to run: what a trace sets beside the measured times.
 
-use crate::cost::{CostTable, Nanos};
+use crate::cost::CostTable;
+use crate::device::Nanos;
 use crate::graph::Graph;
 use crate::ids::{GpuId, TensorId};
-use crate::run::runtime::{Prediction, Work};
+use crate::plan::{Plan, SectionKind, Step};
+use crate::runtime::Work;
+use crate::runtime::tool::Prediction;
 use crate::schedule::Timeline;
-
-use super::{Plan, SectionKind, Step};
 
 /// A prediction for each upload, launch, copy and download, in the order of the plan's steps: what [`Session::trace`](crate::run::Session::trace) measures.
 /// An operator starts with its stage and takes its own time, at most the stage's. Copies from and to the host are not predicted: they take no time here,
 /// at the beginning and at the end.
-pub fn predicted(graph: &Graph, costs: &CostTable, timeline: &Timeline, plan: &Plan) -> Vec<Prediction<String>> {
+pub(super) fn predicted(graph: &Graph, costs: &CostTable, timeline: &Timeline, plan: &Plan) -> Vec<Prediction<String>> {
     let mut all = Vec::new();
     for section in &plan.sections {
         let stage = match section.kind {

@@ -9,8 +9,8 @@ use std::{env, process, thread};
 
 use sha2::{Digest, Sha256};
 
-use super::nvrtc::Nvrtc;
-use super::{Kernel, headers};
+use crate::kernel::{Kernel, headers};
+use crate::runtime::nvrtc::Nvrtc;
 use crate::{Error, Result, cache};
 
 /// Changes when what this file writes changes its meaning.

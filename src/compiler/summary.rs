@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use crate::compiler::{Compilation, Planned};
-use crate::cost::Nanos;
+use super::{Compilation, Planned};
+use crate::device::Nanos;
 use crate::plan::{Plan, Step, StreamKind};
 
 /// The summary that the command line prints.

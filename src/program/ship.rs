@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::nvrtc::Nvrtc;
-use super::{Image, Kernel, compile_images};
+use super::{Image, compile_images};
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
+use crate::kernel::Kernel;
 use crate::plan::{Plan, Step};
+use crate::runtime::nvrtc::Nvrtc;
 
 /// The oldest architecture that PTX is made for: the oldest one that NVRTC 13 knows.
 pub const PTX_ARCHITECTURE: &str = "compute_75";

@@ -8,28 +8,24 @@
 //!    where it is another one, cargo is made to forget it.
 //! 2. Where there are GPUs, run it on them. Where there are none, compile the crate's kernels for the CPU and run the unchanged program on
 //!    virtual GPUs, once for each of [`Options::seeds`] orders of execution; all must give the same bits.
-//! 3. Compare what it computed with the stored reference, or with [`Options::reference`].
+//! 3. Compare what it computed (`values.rs`) with the stored reference, or with [`Options::reference`].
+
+mod values;
+
+pub use values::{OutputReport, TOLERANCE};
+pub(crate) use values::{Values, compare, convert, read};
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use safetensors::{SafeTensors, tensor::TensorView};
 use sha2::{Digest, Sha256};
 
-use crate::compiler::Planned;
 use crate::error::{Error, Result};
-use crate::graph::{Constant, DType};
-use crate::ids::TensorId;
-use crate::run::runtime::{self, npy};
 use crate::{cache, vgpu};
-
-/// An output of floating-point numbers passes if its largest difference is at most this share of the largest reference value; any other must be equal.
-pub const TOLERANCE: f32 = 1e-3;
 
 /// How to verify.
 #[derive(Clone, Debug, Default)]
@@ -48,19 +44,6 @@ pub struct Options {
     pub separate_contexts: bool,
     /// Orders of execution to try on virtual GPUs; 0 counts as 1.
     pub seeds: u32,
-}
-
-/// How far one output is from its reference.
-#[derive(Clone, Debug)]
-pub struct OutputReport {
-    /// ONNX name.
-    pub name: String,
-    /// Largest absolute difference; infinite if there is a NaN on one side only.
-    pub difference: f32,
-    /// Largest absolute value of the reference.
-    pub scale: f32,
-    /// The difference that passes.
-    pub allowed: f32,
 }
 
 /// What a verification found; all outputs are within [`TOLERANCE`].
@@ -87,7 +70,7 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
     let about = About::read(folder)?;
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     let data = match &options.reference {
-        Some(npz) => convert(npz, &about, &scratch.path().join("reference.safetensors"))?,
+        Some(npz) => convert(npz, &about.inputs, &about.outputs, &scratch.path().join("reference.safetensors"))?,
         None => folder.join("check.safetensors"),
     };
     if !data.is_file() {
@@ -143,20 +126,13 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
             }
             Some(_) => {}
         }
-        outputs = compare(&expected, &found, &about)?;
+        outputs = compare(&expected, &found, &about.outputs)?;
     }
     let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
     let report = Report { device, outputs, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() };
     match report.outputs.iter().any(|o| !o.passes()) {
         true => Err(Error::Mismatch(report.to_string().trim_end().replace('\n', "; "))),
         false => Ok(report),
-    }
-}
-
-impl OutputReport {
-    /// Whether the difference is allowed.
-    pub fn passes(&self) -> bool {
-        self.difference <= self.allowed
     }
 }
 
@@ -172,27 +148,6 @@ impl Display for Report {
         let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());
         writeln!(f, "           on {}{orders}; crate built in {build:.1} s, kernels in {kernels:.1} s, ran in {run:.1} s", self.device)
     }
-}
-
-/// Runs the plan of a compilation in this process, where no Rust is at hand to build a crate, and compares its outputs with an npz file. Each output is reported,
-/// right or wrong; and where it ran, in words.
-pub fn in_process(planned: &Planned, reference: &Path, place: &runtime::Options) -> Result<(Vec<OutputReport>, String)> {
-    let graph = &planned.graph;
-    let names = |ids: &[TensorId]| ids.iter().map(|&t| graph.tensor(t).name.clone()).collect::<Vec<String>>();
-    let (inputs, outputs) = (names(&graph.inputs), names(&graph.outputs));
-    let about = About { package: String::new(), gpus: planned.plan.gpus.len(), architecture: String::new(), inputs, outputs };
-    let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-    let expected = read(&convert(reference, &about, &scratch.path().join("reference.safetensors"))?)?;
-    let input = |name: &String| {
-        let found = expected.get(&format!("in:{name}"));
-        let (dtype, bytes) = found.ok_or_else(|| Error::Mismatch(format!("input {name:?} is not in the reference")))?;
-        Ok(Constant::from_bytes(*dtype, bytes))
-    };
-    let inputs = about.inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
-    let mut session = crate::bench::session(planned, &planned.plan, place)?;
-    let found = session.run(&inputs)?;
-    let found = about.outputs.iter().zip(&found).map(|(name, v)| (format!("out:{name}"), (v.dtype(), v.bytes().to_vec()))).collect();
-    Ok((compare(&expected, &found, &about)?, session.summary()))
 }
 
 /// What the crate's Cargo.toml says about it, in `[package.metadata.hiosc]`.
@@ -233,72 +188,6 @@ impl About {
             outputs: list("outputs")?,
         })
     }
-}
-
-/// Type and bytes by key (`in:NAME`, `out:NAME`).
-type Values = BTreeMap<String, (DType, Vec<u8>)>;
-
-fn read(path: &Path) -> Result<Values> {
-    let bytes = fs::read(path).map_err(Error::io(path))?;
-    let broken = |message: String| Error::Model { path: path.to_path_buf(), message };
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
-    let values = tensors.iter().map(|(name, tensor)| {
-        let dtype = DType::of_stored(tensor.dtype());
-        let dtype = dtype.ok_or_else(|| broken(format!("{name} is {:?}, which no tensor of a model can be", tensor.dtype())))?;
-        Ok((name.to_string(), (dtype, tensor.data().to_vec())))
-    });
-    values.collect()
-}
-
-/// Writes the tensors that `npz` has under the crate's names as safetensors.
-fn convert(npz: &Path, about: &About, to: &Path) -> Result<PathBuf> {
-    let mut archive = npyz::npz::NpzArchive::open(npz).map_err(Error::io(npz))?;
-    let keys: Vec<(String, String)> = (about.inputs.iter().map(|n| ("in", n)))
-        .chain(about.outputs.iter().map(|n| ("out", n)))
-        .map(|(side, name)| (format!("{side}:{name}"), format!("{side}:{}", name.replace('/', "_"))))
-        .collect();
-    let mut tensors: Vec<(String, DType, Vec<usize>, Vec<u8>)> = Vec::new();
-    for (key, stored) in keys {
-        let broken = |message: String| Error::Model { path: npz.to_path_buf(), message };
-        if !archive.array_names().any(|name| name == stored) {
-            let names: Vec<_> = archive.array_names().collect();
-            return Err(broken(format!("has no {stored:?}; it holds {}", names.join(", "))));
-        }
-        let mut file = Vec::new();
-        let entry = npyz::npz::file_name_from_array_name(&stored);
-        let mut entry = archive.zip_archive().by_name(&entry).map_err(|e| broken(format!("{stored}: {e}")))?;
-        entry.read_to_end(&mut file).map_err(|e| broken(format!("{stored}: {e}")))?;
-        let (dtype, shape, values) = npy::open(&file).map_err(|message| broken(format!("{stored}: {message}")))?;
-        tensors.push((key, dtype, shape, values));
-    }
-    let views =
-        tensors.iter().map(|(key, dtype, shape, bytes)| TensorView::new(dtype.stored(), shape.clone(), bytes).map(|view| (key, view)));
-    let text = |e: safetensors::SafeTensorError| Error::internal("verify", e.to_string());
-    let views = views.collect::<Result<Vec<_>, _>>().map_err(text)?;
-    let bytes = safetensors::serialize(views, None).map_err(text)?;
-    fs::write(to, bytes).map_err(Error::io(to))?;
-    Ok(to.to_path_buf())
-}
-
-fn compare(expected: &Values, found: &Values, about: &About) -> Result<Vec<OutputReport>> {
-    let report = |name: &String| {
-        let key = format!("out:{name}");
-        let (Some(expected), Some(found)) = (expected.get(&key), found.get(&key)) else {
-            return Err(Error::Mismatch(format!("output {name:?} is not in the reference, or was not computed")));
-        };
-        let ((wanted, reference), (dtype, bytes)) = (expected, found);
-        if dtype != wanted {
-            return Err(Error::Mismatch(format!("output {name:?} is {}, the reference {}", dtype.name(), wanted.name())));
-        }
-        if reference.len() != bytes.len() {
-            let elements = |bytes: &[u8]| bytes.len() as u64 / dtype.bytes();
-            return Err(Error::Mismatch(format!("output {name:?} has {} values, the reference {}", elements(bytes), elements(reference))));
-        }
-        let (difference, scale) = dtype.difference(bytes, reference);
-        let allowed = if dtype.is_float() { f64::from(TOLERANCE) * scale } else { 0.0 };
-        Ok(OutputReport { name: name.clone(), difference: difference as f32, scale: scale as f32, allowed: allowed as f32 })
-    };
-    about.outputs.iter().map(report).collect()
 }
 
 /// GPUs that the driver offers; 0 without a driver.

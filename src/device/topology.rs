@@ -12,7 +12,7 @@
 //! First the GPUs, counted from 0, by device model; then the links, by name or in figures. Each ordered pair needs exactly one link, so that none is forgotten
 //! or meant twice. `#` begins a remark; the order of links is free.
 
-use super::device;
+use super::model;
 use super::target::{MAX_GPUS, Target};
 use super::{DeviceModel, Link};
 use crate::error::{Error, Result};
@@ -85,7 +85,7 @@ impl Target {
 /// `a40`, or `a40, 40000000000 bytes`.
 fn gpu(text: &str) -> Result<DeviceModel, String> {
     let (name, memory) = text.split_once(',').map_or((text, None), |(name, memory)| (name.trim(), Some(memory.trim())));
-    let mut model = device::device(name).map_err(|e| e.to_string())?;
+    let mut model = model::device(name).map_err(|e| e.to_string())?;
     if let Some(memory) = memory {
         let bytes = memory.strip_suffix("bytes").and_then(|n| n.trim().parse::<u64>().ok()).filter(|&n| n > 0);
         let bytes = bytes.ok_or_else(|| format!("`{memory}` is not a memory size such as `40000000000 bytes`"))?;
@@ -100,7 +100,7 @@ fn gpu(text: &str) -> Result<DeviceModel, String> {
 /// `nvlink`, or `3000 ns, 47250000000 bytes/s`.
 fn link(text: &str) -> Result<Link, String> {
     let Some((latency, bandwidth)) = text.split_once(',') else {
-        return device::link(text).map(|model| model.cost()).map_err(|e| e.to_string());
+        return model::link(text).map(|model| model.cost()).map_err(|e| e.to_string());
     };
     let latency = latency.trim().strip_suffix("ns").and_then(|n| n.trim().parse().ok()).filter(|&l: &u64| l <= 1_000_000_000_000);
     let bandwidth = bandwidth.trim().strip_suffix("bytes/s").and_then(|n| n.trim().parse::<f64>().ok());
@@ -142,7 +142,7 @@ mod tests {
         let names: Vec<_> = target.gpus.iter().map(|g| (g.name.as_str(), g.memory_bytes)).collect();
         assert_eq!(names, [("a40", 48_000_000_000), ("a40", 40_000_000_000), ("l4", 24_000_000_000)]);
         assert_eq!(target.source(), "estimated from device models a40, l4, topology box.txt");
-        let known = |name: &str| Some(device::link(name).unwrap().cost());
+        let known = |name: &str| Some(model::link(name).unwrap().cost());
         assert_eq!(target.links[1], [known("nvlink"), None, Some(Link { latency: 6000, bandwidth: 12.5e9 })]);
         assert_eq!(target.links[2], [known("pcie4"), known("pcie4"), None]);
         assert_eq!(Target::from_topology("gpu0: l4", "t").unwrap().links, [[None]]);

@@ -2,7 +2,8 @@
 //!
 //! The same source serves two masters. A generated crate carries it under `src/runtime/` and calls the primitives of [`Exec`] from the functions
 //! of its `plan.rs`; hiosc runs plans in-process by interpreting their steps with the same primitives. Hence it names nothing outside
-//! itself but the standard library, cudarc, libloading, safetensors and sha2.
+//! itself but the standard library, cudarc, libloading, safetensors and sha2. The command line of a generated crate and what it measures with are apart, in
+//! `tool/`, behind the feature `tool`.
 //!
 //! 1. [`Layout`] says what a plan needs: memory, streams, events, kernels, weights. It is plain data, constant in a generated crate.
 //! 2. [`Exec::load`] claims all of it on the GPUs that [`Options`] names, or fails with a typed [`Error`] and leaves nothing behind.
@@ -13,8 +14,6 @@
 //! Every primitive only enqueues. What may run when is decided by the events of the plan, which hiosc has proved sufficient; the runtime adds
 //! no synchronisation of its own, except around copies that have to pass through host memory (`link.rs`).
 
-pub mod bench;
-pub mod cli;
 mod compile;
 mod device;
 mod dtype;
@@ -25,16 +24,16 @@ mod graph;
 mod kernel;
 mod layout;
 mod link;
-pub mod links;
 mod memory;
 pub mod npy;
 pub mod nvrtc;
 mod options;
 mod resident;
 mod timing;
+#[cfg(feature = "tool")]
+pub mod tool;
 pub mod weights;
 
-pub use bench::Prediction;
 pub use compile::compile;
 pub use device::is_virtual;
 pub use dtype::{DType, Element, bytes, f16_to_f32, f32_to_f16};

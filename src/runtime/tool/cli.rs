@@ -11,15 +11,15 @@ use std::process::ExitCode;
 use safetensors::tensor::TensorView;
 use safetensors::{SafeTensors, serialize};
 
+use super::super::dtype::largest;
+use super::super::error::Result;
+use super::super::exec::Exec;
+use super::super::layout::Port;
+use super::super::npy;
+use super::super::options::Options;
+use super::super::timing::Span;
 use super::bench;
-use super::dtype::largest;
-use super::error::Result;
-use super::exec::Exec;
-use super::layout::Port;
 use super::links;
-use super::npy;
-use super::options::Options;
-use super::timing::Span;
 
 /// Outputs of floating-point numbers may differ from the reference by this share of its largest value; others must be equal.
 pub const TOLERANCE: f64 = 1e-3;
@@ -334,7 +334,7 @@ fn remarks(exec: &Exec) -> Vec<String> {
 fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
     const WARM_UP: usize = 10;
     const TRACES: usize = 5;
-    let text = |error: super::error::Error| error.to_string();
+    let text = |error: super::super::error::Error| error.to_string();
     let data = measured_on::<M>(arguments)?;
     let mut model = M::load(arguments.options.clone()).map_err(text)?;
     print!("{}", model.summary());
@@ -372,7 +372,7 @@ fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
 }
 
 fn trace<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
-    let text = |error: super::error::Error| error.to_string();
+    let text = |error: super::super::error::Error| error.to_string();
     let data = measured_on::<M>(arguments)?;
     let mut model = M::load(arguments.options.clone()).map_err(text)?;
     print!("{}", model.summary());
@@ -459,7 +459,7 @@ fn output_files(ports: &[Port<'_>]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::dtype::{DType, Element};
+    use super::super::super::dtype::{DType, Element};
     use super::*;
 
     fn parse(list: &[&str]) -> std::result::Result<Option<Arguments>, String> {

@@ -1,18 +1,34 @@
 //! Plans measured against one another on the GPUs: what `hiosc bench` prints, and how the compiler re-checks its choice.
 //!
-//! **In**: the schedules that were compared. **Out**: a [`Report`]. Each schedule becomes a plan that runs in-process, as one CUDA graph and on plain
-//! streams; all of them take turns (`run/runtime/bench.rs`), and the first, the sequential plan as a graph, takes part twice: what differs by less than these two is
+//! **In**: the schedules that were compared ([`Contest`]). **Out**: a [`Report`]. Each schedule becomes a plan that runs in-process, as one CUDA graph and on plain
+//! streams; all of them take turns (`runtime/tool/bench.rs`), and the first, the sequential plan as a graph, takes part twice: what differs by less than these two is
 //! not different. *Resident* runs have inputs and outputs on the GPU, as the prediction assumes; the others include the copies from and to the host.
 
-use crate::compiler::{Candidate, Planned};
-use crate::cost::Nanos;
+use crate::cost::CostTable;
+use crate::device::Nanos;
 use crate::error::{Error, Result};
-use crate::graph::Constant;
-use crate::kernel::{self, KernelMode};
+use crate::graph::{Constant, Graph};
+use crate::measure::profile;
 use crate::plan::{self, Plan};
-use crate::run::runtime::bench::{self as measuring, Figures, Series};
-use crate::run::runtime::{self, Prediction, Span};
+use crate::program::{self, KernelMode, Program};
 use crate::run::{Session, device};
+use crate::runtime::tool::Prediction;
+use crate::runtime::tool::bench::{self as measuring, Figures, Series};
+use crate::runtime::{self, Span};
+use crate::schedule::Candidate;
+
+/// Schedules of one graph that are measured against one another.
+#[derive(Clone, Copy)]
+pub struct Contest<'a> {
+    /// The graph.
+    pub graph: &'a Graph,
+    /// Its costs.
+    pub costs: &'a CostTable,
+    /// The schedules.
+    pub candidates: &'a [Candidate],
+    /// The one that is predicted to be the fastest, or was asked for.
+    pub chosen: usize,
+}
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -47,27 +63,34 @@ pub struct Report {
 struct Loaded {
     name: String,
     predicted: Nanos,
-    plan: Plan,
+    predictions: Vec<Prediction<String>>,
     session: Session,
 }
 
 const WARM_UP: usize = 10;
 const TRACES: usize = 5;
 
-/// The plan of a compilation in this process, on the GPUs of `place`.
-pub fn session(planned: &Planned, plan: &Plan, place: &runtime::Options) -> Result<Session> {
+/// A plan of `candidate` in this process, on the GPUs of `place`; and when each of its steps should run.
+pub fn session(
+    graph: &Graph,
+    costs: &CostTable,
+    candidate: &Candidate,
+    plan: &Plan,
+    place: &runtime::Options,
+) -> Result<(Session, Vec<Prediction<String>>)> {
     // A stand-in for NVRTC makes no images that could be shipped; kernels are then compiled, in name, when the plan is loaded.
-    let on_virtual = crate::profile::present()?.iter().any(|(gpu, _)| runtime::is_virtual(&gpu.device));
-    let shipped = kernel::ship(&planned.costs, plan, if on_virtual { KernelMode::Source } else { KernelMode::Auto })?;
-    Session::load(&planned.graph, &planned.costs, plan, &shipped, place)
+    let on_virtual = profile::present()?.iter().any(|(gpu, _)| runtime::is_virtual(&gpu.device));
+    let shipped = program::ship(costs, plan, if on_virtual { KernelMode::Source } else { KernelMode::Auto })?;
+    let program = Program::new(graph, costs, &candidate.schedule, &candidate.timeline, plan, &shipped)?;
+    Ok((Session::load(&program, place)?, program.predictions))
 }
 
-fn load(planned: &Planned, candidate: &Candidate, options: &Options) -> Result<Loaded> {
+fn load(contest: &Contest, candidate: &Candidate, options: &Options) -> Result<Loaded> {
     let Candidate { schedule, timeline } = candidate;
-    let plan = plan::plan(&planned.graph, &planned.costs, schedule, timeline, &options.plan)?;
-    plan::verify(&planned.graph, Some(schedule), &options.plan, &plan)?;
-    let session = session(planned, &plan, &options.place)?;
-    Ok(Loaded { name: schedule.algorithm.clone(), predicted: timeline.latency, plan, session })
+    let plan = plan::plan(contest.graph, contest.costs, schedule, timeline, &options.plan)?;
+    plan::verify(contest.graph, Some(schedule), &options.plan, &plan)?;
+    let (session, predictions) = session(contest.graph, contest.costs, candidate, &plan, &options.place)?;
+    Ok(Loaded { name: schedule.algorithm.clone(), predicted: timeline.latency, predictions, session })
 }
 
 /// The kinds of run that one plan is put through.
@@ -78,9 +101,9 @@ enum Way {
     Resident,
 }
 
-/// Measures all candidates of `planned`.
-pub fn bench(planned: &Planned, inputs: &[Constant], options: &Options) -> Result<Report> {
-    let mut loaded = planned.candidates.iter().map(|c| load(planned, c, options)).collect::<Result<Vec<_>>>()?;
+/// Measures all candidates of `contest`.
+pub fn bench(contest: &Contest, inputs: &[Constant], options: &Options) -> Result<Report> {
+    let mut loaded = contest.candidates.iter().map(|c| load(contest, c, options)).collect::<Result<Vec<_>>>()?;
     let mut contestants = vec![(0, Way::Graph), (0, Way::Graph)];
     contestants.extend((1..loaded.len()).map(|who| (who, Way::Graph)));
     contestants.extend((0..loaded.len()).flat_map(|who| [(who, Way::Resident), (who, Way::Streams)]));
@@ -117,25 +140,24 @@ pub fn bench(planned: &Planned, inputs: &[Constant], options: &Options) -> Resul
     };
     let noise = measuring::noise(&series[0], &series[1]);
     let mut remarks = vec!["copies of inputs and outputs from and to the host are included, unless resident".to_string()];
-    let chosen = &mut loaded[planned.chosen];
+    let chosen = &mut loaded[contest.chosen];
     let summary = chosen.session.summary();
     if chosen.session.is_virtual() {
         remarks.insert(0, "virtual GPUs: these times mean nothing, only the paths are real".into());
     }
     let (table, figures) = measuring::report(&series, noise, &remarks);
 
-    let predictions = plan::predicted(&planned.graph, &planned.costs, &planned.chosen().timeline, &chosen.plan);
     let traces = (0..TRACES.min(options.rounds)).map(|_| chosen.session.trace(inputs)).collect::<Result<Vec<Vec<Span>>>>()?;
-    let (stage_table, stage_figures) = measuring::stage_report(&measuring::stages(&predictions, &traces));
-    let trace = traces.last().map(|spans| measuring::chrome_trace::<String>(&predictions as &[Prediction<String>], spans, &remarks[0]));
+    let (stage_table, stage_figures) = measuring::stage_report(&measuring::stages(&chosen.predictions, &traces));
+    let trace = traces.last().map(|spans| measuring::chrome_trace(&chosen.predictions, spans, &remarks[0]));
     let (end_table, end_figures) = end_to_end(&loaded, &contestants, &series);
-    let name = &loaded[planned.chosen].name;
+    let name = &loaded[contest.chosen].name;
     let text = format!("{summary}{table}\n{end_table}\nstages of {name}, on plain streams\n{stage_table}");
     let quoted = measuring::quoted;
     let json = format!(
         "{{\"model\":{},\"costs\":{},\"chosen\":{},\"placement\":{},{figures},{end_figures},{stage_figures}}}\n",
-        quoted(&planned.graph.name),
-        quoted(&planned.costs.source),
+        quoted(&contest.graph.name),
+        quoted(&contest.costs.source),
         quoted(name),
         quoted(&summary)
     );
@@ -157,16 +179,15 @@ fn end_to_end(loaded: &[Loaded], contestants: &[(usize, Way)], series: &[Series]
 }
 
 /// The candidate whose plan is the fastest as a graph, and a line that says so. One that is faster by less than the noise is not: the prediction decides then.
-pub fn fastest(planned: &Planned, options: &Options) -> Result<(usize, String)> {
-    let mut loaded = planned.candidates.iter().map(|c| load(planned, c, options)).collect::<Result<Vec<_>>>()?;
-    let chosen = planned.chosen;
+pub fn fastest(contest: &Contest, inputs: &[Constant], options: &Options) -> Result<(usize, String)> {
+    let mut loaded = contest.candidates.iter().map(|c| load(contest, c, options)).collect::<Result<Vec<_>>>()?;
+    let chosen = contest.chosen;
     // The chosen one twice, then all others.
     let mut who = vec![chosen, chosen];
     who.extend((0..loaded.len()).filter(|&i| i != chosen));
     let names: Vec<String> = who.iter().map(|&i| loaded[i].name.clone()).collect();
-    let inputs = crate::compiler::check_inputs(&planned.graph);
     let series = measuring::interleave(&names, WARM_UP.min(options.rounds), options.rounds, |turn| {
-        loaded[who[turn]].session.time(&inputs).map_err(|error| runtime::Error::Plan(error.to_string()))
+        loaded[who[turn]].session.time(inputs).map_err(|error| runtime::Error::Plan(error.to_string()))
     });
     let series = series.map_err(|error| Error::Device(error.to_string()))?;
     let noise = measuring::noise(&series[0], &series[1]);

@@ -5,8 +5,8 @@
 //!   they are apart is the noise. A difference below it is no difference.
 //! * *Percentiles* are of single inferences, by the nearest rank.
 
-use super::error::Result;
-use super::timing::{Span, Timing, Work};
+use super::super::error::Result;
+use super::super::timing::{Span, Timing, Work};
 
 /// What one contestant took, round by round.
 #[derive(Clone, Debug, Default, PartialEq)]

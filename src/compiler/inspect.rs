@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::ids::OpId;
 use crate::import::{self, Options, Survey};
-use crate::{fuse, kernel};
+use crate::{device, fuse, kernel};
 
 /// See the module's text.
 #[derive(Clone, Debug)]
@@ -47,9 +47,10 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Inspection> {
 /// How many operators the fused graph has, each with a kernel.
 fn operators_of(path: &Path, options: &Options) -> Result<usize> {
     let graph = fuse::fuse(import::import(path, options)?.graph, &[])?;
+    let device = device::device(super::builder::DEFAULT_DEVICE)?;
     let mut refused = Vec::new();
     for op in (0..graph.operators.len()).map(OpId::new) {
-        match kernel::candidates(&graph, op) {
+        match kernel::candidates(&graph, op, &device) {
             Ok(_) => {}
             Err(Error::Unsupported(lines)) => refused.extend(lines),
             Err(other) => return Err(other),

@@ -4,8 +4,8 @@
 //! one kind use the fastest link of their device model, as far as it reaches (an A40's bridge joins two), and all others the slower of the two
 //! links that reach every GPU: the buses. A link that joins only equal GPUs counts its groups among the GPUs of a kind, in the order in which they are named.
 
-use super::device::{self, DeviceModel, LinkModel};
-use super::{CostTable, Link, TargetGpu};
+use super::model::{self, DeviceModel, LinkModel};
+use super::{Link, TargetGpu};
 use crate::error::{Error, Result};
 
 /// The most GPUs of one target.
@@ -37,7 +37,7 @@ impl Target {
         if names.contains(&"") {
             return Err(Error::Usage(format!("device `{devices}`: a name is missing")));
         }
-        let mut models = names.iter().map(|name| device::device(name)).collect::<Result<Vec<_>>>()?;
+        let mut models = names.iter().map(|name| model::device(name)).collect::<Result<Vec<_>>>()?;
         match gpus {
             Some(count) if names.len() > 1 && count != names.len() => {
                 return Err(Error::Usage(format!(
@@ -53,7 +53,7 @@ impl Target {
             }
         }
         within_limits(models.len())?;
-        let link = link.map(device::link).transpose()?;
+        let link = link.map(model::link).transpose()?;
         if let Some(link) = &link
             && link.equal_only
             && !models.iter().any(|model| model.links.contains(&link.name))
@@ -92,7 +92,7 @@ impl Target {
     }
 
     /// What a cost table says of estimates for this target: `estimated from device model a40, link nvlink`.
-    pub(super) fn source(&self) -> String {
+    pub fn source(&self) -> String {
         let mut names: Vec<&str> = Vec::new();
         for gpu in &self.gpus {
             if !names.contains(&gpu.name.as_str()) {
@@ -105,48 +105,13 @@ impl Target {
     }
 
     /// Its GPUs, as a cost table lists them.
-    pub(super) fn table_gpus(&self) -> Vec<TargetGpu> {
+    pub fn table_gpus(&self) -> Vec<TargetGpu> {
         let gpu = |model: &DeviceModel| TargetGpu {
             device: model.name.clone(),
             compute_capability: model.compute_capability,
             memory: model.memory_bytes,
         };
         self.gpus.iter().map(gpu).collect()
-    }
-
-    /// Checks that `costs` are costs of this target: the same GPUs and links.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Usage`] with the first difference.
-    pub fn check(&self, costs: &CostTable) -> Result<()> {
-        let gpus = self.table_gpus();
-        let error = |message: String| {
-            Err(Error::Usage(format!("costs: {message}; without --device, --gpus, --link and --topology, the table's own target is used")))
-        };
-        if costs.gpus.len() != gpus.len() {
-            return error(format!("the table has {} GPUs, the target {}", costs.gpus.len(), gpus.len()));
-        }
-        let describe = |gpu: &TargetGpu| {
-            let (major, minor) = gpu.compute_capability;
-            format!("{}, compute capability {major}.{minor}, {} bytes", gpu.device, gpu.memory)
-        };
-        for (index, (found, wanted)) in costs.gpus.iter().zip(&gpus).enumerate() {
-            if found != wanted {
-                return error(format!("gpu{index} of the table is {}, of the target {}", describe(found), describe(wanted)));
-            }
-        }
-        let describe = |link: Option<Link>| link.map_or("none".into(), |l| format!("{} ns, {} bytes/s", l.latency, l.bandwidth));
-        for from in 0..gpus.len() {
-            for to in 0..gpus.len() {
-                let (found, wanted) = (costs.links[from][to], self.links[from][to]);
-                if found != wanted {
-                    let (found, wanted) = (describe(found), describe(wanted));
-                    return error(format!("link gpu{from} -> gpu{to} of the table is {found}, of the target {wanted}"));
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -160,7 +125,7 @@ fn connection(gpus: &[DeviceModel], a: usize, b: usize, wanted: Option<&LinkMode
     let equal = gpus[a].name == gpus[b].name;
     let fastest = match wanted {
         Some(link) => link.clone(),
-        None => device::link(&gpus[a].links[0])?,
+        None => model::link(&gpus[a].links[0])?,
     };
     let has = wanted.is_none() || !fastest.equal_only || gpus[a].links.contains(&fastest.name);
     let position = |gpu: usize| if fastest.equal_only { gpus[..gpu].iter().filter(|g| g.name == gpus[gpu].name).count() } else { gpu };
@@ -168,7 +133,7 @@ fn connection(gpus: &[DeviceModel], a: usize, b: usize, wanted: Option<&LinkMode
     if reaches {
         return Ok(fastest);
     }
-    let bus = |gpu: usize| device::link(gpus[gpu].links.last().map_or("", String::as_str));
+    let bus = |gpu: usize| model::link(gpus[gpu].links.last().map_or("", String::as_str));
     let (first, second) = (bus(a)?, bus(b)?);
     // the slower one; of two equally fast ones that of the lower GPU, so that both directions are alike
     let (first, second) = if a < b { (first, second) } else { (second, first) };
@@ -184,7 +149,7 @@ mod tests {
     }
 
     fn rate(name: &str) -> f64 {
-        device::link(name).unwrap().cost().bandwidth
+        model::link(name).unwrap().cost().bandwidth
     }
 
     fn error(devices: &str, gpus: Option<usize>, link: Option<&str>) -> String {
@@ -240,35 +205,5 @@ mod tests {
             error("l4,rtx4090", None, Some("nvlink")),
             "link `nvlink` is on none of the devices: l4 (pcie4), rtx4090 (host4); other connections go into a --topology file"
         );
-    }
-
-    #[test]
-    fn a_table_of_another_target_says_what_differs() {
-        let table = |target: &Target| CostTable {
-            source: target.source(),
-            gpus: target.table_gpus(),
-            operators: Vec::new(),
-            links: target.links.clone(),
-            stages: Default::default(),
-        };
-        let target = Target::new("a40,l4", None, None).unwrap();
-        target.check(&table(&target)).unwrap();
-        let cases = [
-            ("a40,l4,l4", None, "costs: the table has 3 GPUs, the target 2; without --device"),
-            (
-                "a40,a40",
-                None,
-                "costs: gpu1 of the table is a40, compute capability 8.6, 48000000000 bytes, of the target l4, compute capability 8.9, ",
-            ),
-            (
-                "a40,l4",
-                Some("pcie5"),
-                "costs: link gpu0 -> gpu1 of the table is 6000 ns, 49770000000 bytes/s, of the target 6000 ns, 24885000000 ",
-            ),
-        ];
-        for (devices, link, expected) in cases {
-            let message = target.check(&table(&Target::new(devices, None, link).unwrap())).unwrap_err().to_string();
-            assert!(message.starts_with(expected), "{expected}: {message}");
-        }
     }
 }

@@ -47,7 +47,7 @@ pub(super) fn measure(
     for round in 0..=ROUNDS {
         let mut asked = Asked::new();
         for graph in graphs {
-            let costs = profile.table(graph, |op| kernel::candidates(graph, op))?;
+            let costs = profile.table(graph, |op, device| kernel::candidates(graph, op, device))?;
             let problem = Problem::new(graph, &costs, LinkMode::Serial)?;
             let stages = if round == 0 { windows(&problem, options)? } else { scheduled(&problem, options)? };
             let name = |op: &OpId, gpu: usize| costs.operator(*op, GpuId::new(gpu)).kernel.name.clone();

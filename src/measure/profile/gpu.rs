@@ -9,10 +9,13 @@ use cudarc::nvrtc::Ptx;
 
 use super::pool::Pool;
 use super::{Argument, Clock, Group, Options, device};
-use crate::cost::{self, Conditions, Measured, TargetGpu};
+use crate::cost::{self, Conditions, Measured};
+use crate::device::{TargetGpu, closest};
 use crate::error::{Error, Result};
-use crate::kernel::{self, Kernel, nvrtc::Nvrtc};
-use crate::run::runtime::{self, BEHIND_A_GATE, Gate, Graph, is_virtual};
+use crate::kernel::{self, Kernel};
+use crate::program::compile_images;
+use crate::runtime::nvrtc::Nvrtc;
+use crate::runtime::{self, BEHIND_A_GATE, Gate, Graph, is_virtual};
 
 /// A kernel that is ready to be launched.
 struct Loaded {
@@ -42,7 +45,7 @@ impl Gpu {
         let cache = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE).map_err(device)?.max(0) as u64;
         let lists: Vec<&[Argument]> = groups.iter().map(|group| &*group.arguments).collect();
         let pool = Pool::new(&stream, &lists, options.schedule.max_streams, cache)?;
-        let model = cost::closest(&gpu.0.device)?;
+        let model = closest(&gpu.0.device)?;
         // One that asks for more than the GPU has is no candidate there.
         let runs = |kernel: &&Kernel, group: &Group| cost::kernel_time(kernel, group.work, &model).is_some();
         let all: Vec<(&Kernel, &Group)> =
@@ -51,14 +54,15 @@ impl Gpu {
         let mut kernels = BTreeMap::new();
         for (kernel, group) in all {
             let function = load(&context, kernel, code.remove(kernel.name.as_str()).unwrap_or_default())?;
-            kernels.insert(kernel.name.clone(), Loaded { kernel: kernel.clone(), function, arguments: group.arguments.clone() });
+            let arguments = group.of(kernel).to_vec();
+            kernels.insert(kernel.name.clone(), Loaded { kernel: kernel.clone(), function, arguments });
         }
         Ok(Gpu { gpu: gpu.0.clone(), context, streams: vec![stream], pool, kernels, quick: options.quick })
     }
 
     /// Measures all candidates of all groups, each alone.
     pub fn operators(&mut self, groups: &[Group], clock: &mut Clock<'_>) -> Result<BTreeMap<String, Measured>> {
-        let model = cost::closest(&self.gpu.device)?;
+        let model = closest(&self.gpu.device)?;
         let mut measured = BTreeMap::new();
         for group in groups {
             let contestants: Vec<&Loaded> = group.candidates.iter().filter_map(|k| self.kernels.get(&k.name)).collect();
@@ -186,14 +190,15 @@ fn launch(stream: &Arc<CudaStream>, loaded: &Loaded, addresses: &[u64]) -> Resul
     launch_raw(stream, loaded, addresses).map_err(device)
 }
 
-fn launch_raw(stream: &Arc<CudaStream>, Loaded { kernel, function, .. }: &Loaded, addresses: &[u64]) -> Result<(), DriverError> {
+fn launch_raw(stream: &Arc<CudaStream>, loaded: &Loaded, addresses: &[u64]) -> Result<(), DriverError> {
+    let Loaded { kernel, function, arguments } = loaded;
     let mut call = stream.launch_builder(function);
-    for address in addresses {
+    for address in &addresses[..arguments.len()] {
         call.arg(address);
     }
     let ([x, y, z], [bx, by, bz]) = (kernel.grid, kernel.block);
     let config = LaunchConfig { grid_dim: (x, y, z), block_dim: (bx, by, bz), shared_mem_bytes: kernel.shared_bytes };
-    // SAFETY: a kernel takes one pointer an input and one for its output, in this order, and each place holds all of them.
+    // SAFETY: a kernel takes one pointer an input, one for its output and one for its workspace, if any, in this order; each place holds all of them.
     unsafe { call.launch(config) }.map(|_| ())
 }
 
@@ -208,7 +213,7 @@ fn compile<'a>(kernels: &[&'a Kernel], gpu: &(TargetGpu, Conditions)) -> Result<
         return kernels.iter().map(one).collect();
     }
     let compiler = Nvrtc::load().map_err(nvrtc)?;
-    let images = kernel::compile_images(kernels, &[format!("sm_{major}{minor}")], &compiler)?;
+    let images = compile_images(kernels, &[format!("sm_{major}{minor}")], &compiler)?;
     let mut code: BTreeMap<String, Vec<u8>> = images.into_iter().map(|image| (image.kernel, image.data)).collect();
     Ok(kernels.iter().filter_map(|k| Some((k.name.as_str(), code.remove(&k.name)?))).collect())
 }

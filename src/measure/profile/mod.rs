@@ -5,11 +5,11 @@
 //! 1. GPUs of one kind (name, multiprocessors, memory, clocks, driver) are measured once.
 //! 2. Every *distinct* kernel is measured once: all candidates of all operators, by name. Candidates of one operator take turns, round by round, so that a clock that falls
 //!    meets them alike.
-//! 3. A round enqueues several launches behind a [gate](crate::run::runtime::Gate) and takes the time between two events around them: launching from the host does
+//! 3. A round enqueues several launches behind a [gate](crate::runtime::Gate) and takes the time between two events around them: launching from the host does
 //!    not count, the gap between kernels does. The first round warms up; of the others the median counts, and the distance of the quartiles is recorded.
 //! 4. Each launch uses another copy of its inputs, weights and output, in turn, over twice the memory that the L2 cache holds: in a model the cache has seen
 //!    other operators before this one.
-//! 5. Transfers are measured by the runtime (`run/runtime/links.rs`), over sizes, and checked with data.
+//! 5. Transfers are measured by the runtime (`runtime/tool/links.rs`), over sizes, and checked with data.
 //! 6. *Stages* are measured when the schedulers ask for them: see `stages.rs`.
 //!
 //! The share of the GPU that a kernel keeps busy is estimated: no event measures it. It counts only for stages that are not measured.
@@ -24,12 +24,13 @@ use std::time::{Duration, Instant};
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, DriverError};
 
-use crate::cost::{self, Conditions, Link, Measured, Profile, Stages, TargetGpu, Work, kernels_hash};
+use crate::cost::{self, Conditions, Measured, Profile, Stages, Work, kernels_hash};
+use crate::device::{DeviceModel, Link, TargetGpu, closest};
 use crate::error::{Error, Result};
 use crate::graph::{DType, Graph};
-use crate::ids::OpId;
+use crate::ids::{OpId, TensorId};
 use crate::kernel::{self, Kernel};
-use crate::run::runtime::links;
+use crate::runtime::tool::links;
 use crate::schedule;
 use gpu::Gpu;
 
@@ -112,18 +113,18 @@ pub fn profile(graphs: &[&Graph], options: &Options, progress: &mut dyn FnMut(Pr
     if let Some(gpu) = ordinals.iter().find(|&&gpu| gpu >= all.len()) {
         return Err(Error::Usage(format!("GPU {gpu}: the machine has {}, counted from 0", all.len())));
     }
-    let groups = groups(graphs)?;
     let mut kinds: Vec<usize> = Vec::new();
     for &ordinal in &ordinals {
         if !kinds.iter().any(|&kind| all[kind] == all[ordinal]) {
             kinds.push(ordinal);
         }
     }
-    let mut clock = Clock::new("operators", groups.len() * kinds.len(), progress);
+    let groups = kinds.iter().map(|&kind| groups(graphs, &all[kind].0.model()?)).collect::<Result<Vec<_>>>()?;
+    let mut clock = Clock::new("operators", groups.iter().map(Vec::len).sum(), progress);
     let (mut machines, mut measured) = (Vec::new(), Vec::new());
-    for &kind in &kinds {
-        let mut gpu = Gpu::new(kind, &all[kind], &groups, options)?;
-        measured.push(gpu.operators(&groups, &mut clock)?);
+    for (&kind, groups) in kinds.iter().zip(&groups) {
+        let mut gpu = Gpu::new(kind, &all[kind], groups, options)?;
+        measured.push(gpu.operators(groups, &mut clock)?);
         machines.push(gpu);
     }
     let kind_of: Vec<usize> = ordinals.iter().map(|&o| kinds.iter().position(|&kind| all[kind] == all[o]).unwrap_or(0)).collect();
@@ -144,9 +145,9 @@ pub fn profile(graphs: &[&Graph], options: &Options, progress: &mut dyn FnMut(Pr
     Ok(profile)
 }
 
-/// All kernels that could compute an operator of `graphs`, each once.
-pub fn kernels(graphs: &[&Graph]) -> Result<Vec<Kernel>> {
-    Ok(groups(graphs)?.into_iter().flat_map(|group| group.candidates).collect())
+/// All kernels that could compute an operator of `graphs` on a GPU of this name, as its driver says it, each once.
+pub fn kernels(graphs: &[&Graph], gpu: &str) -> Result<Vec<Kernel>> {
+    Ok(groups(graphs, &closest(gpu)?)?.into_iter().flat_map(|group| group.candidates).collect())
 }
 
 /// What an argument of a kernel holds.
@@ -166,29 +167,47 @@ type Argument = (u64, Holds);
 /// The candidates of operators of one signature, and what they are given.
 struct Group {
     candidates: Vec<Kernel>,
-    /// Each input, in order, and the output.
+    /// Each input, in order, the output, and a workspace if a candidate needs one: as large as the candidate needs that needs most.
     arguments: Vec<Argument>,
     work: Work,
 }
 
-fn groups(graphs: &[&Graph]) -> Result<Vec<Group>> {
+impl Group {
+    /// The arguments that `kernel`, one of its candidates, takes.
+    fn of(&self, kernel: &Kernel) -> &[Argument] {
+        let workspace = self.candidates.iter().any(|k| k.workspace_bytes > 0);
+        &self.arguments[..self.arguments.len() - usize::from(workspace && kernel.workspace_bytes == 0)]
+    }
+}
+
+fn groups(graphs: &[&Graph], device: &DeviceModel) -> Result<Vec<Group>> {
     let mut groups: BTreeMap<Vec<String>, Group> = BTreeMap::new();
     for graph in graphs {
         for op in graph.op_ids() {
-            let candidates = kernel::candidates(graph, op)?;
+            let candidates = kernel::candidates(graph, op, device)?;
             let names = candidates.iter().map(|k| k.name.clone()).collect();
-            groups.entry(names).or_insert_with(|| Group { candidates, arguments: arguments(graph, op), work: cost::work(graph, op) });
+            groups.entry(names).or_insert_with(|| {
+                let arguments = arguments(graph, op, &candidates);
+                Group { candidates, arguments, work: cost::work(graph, op) }
+            });
         }
     }
     Ok(groups.into_values().collect())
 }
 
-fn arguments(graph: &Graph, op: OpId) -> Vec<Argument> {
+fn arguments(graph: &Graph, op: OpId, candidates: &[Kernel]) -> Vec<Argument> {
     let operator = graph.operator(op);
     let holds = |dtype: DType, other: Holds| if dtype == DType::F32 { Holds::Floats } else { other };
-    let inputs = operator.inputs.iter().map(|&t| (graph.tensor(t), Holds::Zeros));
-    let outputs = operator.outputs.iter().map(|&t| (graph.tensor(t), Holds::Result));
-    inputs.chain(outputs).map(|(t, other)| (t.bytes(), holds(t.dtype, other))).collect()
+    let input = |(position, &t): (usize, &TensorId)| {
+        let tensor = graph.tensor(t);
+        let packed =
+            candidates.iter().filter_map(|kernel| kernel.packing(position)).map(|packing| packing.elements() * tensor.dtype.bytes());
+        (packed.fold(tensor.bytes(), u64::max), holds(tensor.dtype, Holds::Zeros))
+    };
+    let inputs = operator.inputs.iter().enumerate().map(input);
+    let outputs = operator.outputs.iter().map(|&t| (graph.tensor(t).bytes(), holds(graph.tensor(t).dtype, Holds::Result)));
+    let workspace = candidates.iter().map(|kernel| kernel.workspace_bytes).max().filter(|&bytes| bytes > 0);
+    inputs.chain(outputs).chain(workspace.map(|bytes| (bytes, Holds::Result))).collect()
 }
 
 /// Tells how far it is.

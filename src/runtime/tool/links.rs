@@ -1,16 +1,16 @@
 //! Measuring the ways between GPUs: which way a tensor would take, whether its data arrives, and how long it takes.
 //!
-//! For each ordered pair, the way is chosen as for a plan (`link.rs`). Copies of several sizes are timed between two events, several in a row behind a gate; the median
+//! For each ordered pair, the way is chosen as for a plan (`../link.rs`). Copies of several sizes are timed between two events, several in a row behind a gate; the median
 //! of the rounds counts. Latency and bandwidth are the line that fits the medians best (least squares of the relative error, so that small copies
 //! count as much as large ones). At last a pattern is copied in the largest size and read back.
 
 use cudarc::driver::{CudaContext, result, sys};
 
-use super::device::{Device, open};
-use super::error::{Error, Result};
-use super::gate::Gate;
-use super::link::Link;
-use super::memory::{DeviceMemory, Doing};
+use super::super::device::{Device, check_driver, open};
+use super::super::error::{Error, Result};
+use super::super::gate::Gate;
+use super::super::link::Link;
+use super::super::memory::{DeviceMemory, Doing};
 
 /// What was found on the way from one GPU to another.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,7 +40,7 @@ const ROW: usize = 4;
 ///
 /// [`Error::Link`] if data does not arrive.
 pub fn measure(gpus: &[usize], rounds: usize) -> Result<Vec<LinkReport>> {
-    super::device::check_driver(0)?;
+    check_driver(0)?;
     let found = CudaContext::device_count().doing(|| "count the GPUs".into())?.max(0) as usize;
     if let Some(&gpu) = gpus.iter().find(|&&gpu| gpu >= found) {
         return Err(Error::NoSuchGpu { gpu, found });

@@ -1,0 +1,111 @@
+//! The whole compiler on one page: each room called in order, its result verified before the next one sees it.
+//!
+//! ```no_run
+//! let compilation = hiosc::Compiler::new("model.onnx").device("a40").gpus(2).compile()?;
+//! println!("{}", compilation.summary());
+//! compilation.write("out".as_ref())?;
+//! # Ok::<(), hiosc::Error>(())
+//! ```
+//!
+//! `builder.rs` says what to compile and how, `costs.rs` where the costs come from, `planned.rs` how schedules are compared, `check.rs` what a crate is checked with,
+//! `output.rs` how it gets to disk, `summary.rs` what is said of it all. `inspect.rs` says what would become of a model.
+
+mod builder;
+mod check;
+mod costs;
+mod inspect;
+mod output;
+mod planned;
+mod summary;
+
+pub use builder::Compiler;
+pub use check::{check_inputs, in_process};
+pub use costs::read_profiles;
+pub use inspect::{Inspection, inspect};
+pub use output::Compilation;
+pub use planned::{Imported, Planned};
+
+use crate::emit;
+use crate::error::Result;
+use crate::measure::bench;
+use crate::schedule::{LinkMode, Problem};
+use crate::{fuse, import, plan};
+use planned::{Clock, Found, planned, search};
+
+impl Compiler {
+    /// Reads the model and fuses it. One import serves everything that follows: measuring, planning, compiling.
+    pub fn import(&self) -> Result<Imported> {
+        // what is wrong with the other arguments is said before the work rather than after it
+        self.target()?;
+        self.wanted()?;
+        let mut clock = Clock::after(Vec::new());
+        let options = import::Options { shapes: self.shapes.clone(), constants: self.constants.clone() };
+        let model = import::import(&self.model, &options)?;
+        clock.lap("import");
+        let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
+        clock.lap("fuse");
+        Ok(Imported { model, graph, timings: clock.laps })
+    }
+
+    /// The scheduling problem: the rooms before the scheduler, and nothing more.
+    pub fn problem(&self) -> Result<Problem> {
+        let Imported { graph, .. } = self.import()?;
+        let costs = self.cost_table(&graph, self.target()?.as_ref())?;
+        Problem::new(&graph, &costs, LinkMode::Serial)
+    }
+
+    /// Runs every room up to the plan.
+    pub fn plan(&self) -> Result<Planned> {
+        self.plan_imported(self.import()?)
+    }
+
+    /// Runs the rooms from the costs to the plan.
+    pub fn plan_imported(&self, imported: Imported) -> Result<Planned> {
+        let Imported { model, graph, timings } = imported;
+        let (target, wanted) = (self.target()?, self.wanted()?);
+        let mut clock = Clock::after(timings);
+        let costs = self.cost_table(&graph, target.as_ref())?;
+        clock.lap("cost");
+        let mut problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
+        let options = plan::Options { stage_barriers: self.stage_barriers };
+        let found = search(&graph, &costs, &mut problem, wanted, &self.scheduling, &options, &mut clock)?;
+        let Found { candidates, chosen, plan } = found;
+        clock.lap("plan");
+        let mut all = Planned { model, graph, target, costs, problem, candidates, chosen, plan, rechecked: None, timings: Vec::new() };
+        if let (Some(recheck), None) = (&self.recheck, wanted) {
+            let recheck = bench::Options { plan: options, ..recheck.clone() };
+            let (fastest, words) = bench::fastest(&all.contest(), &check_inputs(&all.graph), &recheck)?;
+            all.rechecked = Some(words);
+            if fastest != chosen {
+                all.plan = planned(&all.graph, &all.costs, &all.candidates[fastest], &options)?;
+                all.chosen = fastest;
+            }
+            clock.lap("recheck");
+        }
+        all.timings = clock.laps;
+        Ok(all)
+    }
+
+    /// Runs every room.
+    pub fn compile(&self) -> Result<Compilation> {
+        self.compile_planned(self.plan()?)
+    }
+
+    /// Runs the rooms after the plan.
+    pub fn compile_planned(&self, mut planned: Planned) -> Result<Compilation> {
+        let mut clock = Clock::after(std::mem::take(&mut planned.timings));
+        let images = planned.ship(self.kernels)?;
+        clock.lap("kernels");
+        let check = if self.check { Some(check::reference(&planned.model, &planned.graph)?) } else { None };
+        clock.lap("reference");
+        let output = emit::emit(&emit::Input {
+            program: &planned.program(&images)?,
+            model_file: self.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
+            model_hash: planned.model.hash.clone(),
+            check,
+        })?;
+        clock.lap("emit");
+        planned.timings = clock.laps;
+        Ok(Compilation { planned, images, output })
+    }
+}

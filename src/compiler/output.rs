@@ -1,0 +1,57 @@
+//! A finished compilation, and how it gets to disk.
+
+use std::path::Path;
+
+use super::{Planned, summary};
+use crate::emit::{self, Crate, Written};
+use crate::error::{Error, Result};
+use crate::program::Shipped;
+
+/// A finished compilation.
+pub struct Compilation {
+    /// Everything up to the plan.
+    pub planned: Planned,
+    /// What became of the kernels.
+    pub images: Shipped,
+    /// The generated crate, in memory.
+    pub output: Crate,
+}
+
+impl Compilation {
+    /// Writes the crate to `out`, whole or not at all; an earlier output of hiosc there is replaced, anything else is refused.
+    pub fn write(&self, out: &Path) -> Result<Written> {
+        emit::write(&self.output, out)
+    }
+
+    /// Writes the crate to `folder/NAME`, and a file `folder/NAME.rs` that makes it a module `NAME` of the program that includes it: what a `build.rs` does
+    /// with its `OUT_DIR`, since Cargo looks for dependencies before it runs build scripts. The program then says
+    /// `include!(concat!(env!("OUT_DIR"), "/NAME.rs"));` and depends on what the crate depends on; `examples/downstream` shows it whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] if `name` is not a plain lower-case identifier.
+    pub fn write_module(&self, name: &str, folder: &Path) -> Result<()> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if !name.starts_with(|c: char| c.is_ascii_lowercase()) || !name.chars().all(plain) || syn::parse_str::<syn::Ident>(name).is_err() {
+            return Err(Error::Usage(format!("`{name}` cannot be the name of a module: use lower-case letters, digits and _")));
+        }
+        let folder = std::path::absolute(folder).map_err(Error::io(folder))?;
+        emit::write(&self.output, &folder.join(name))?;
+        let source = folder.join(name).join("src").join("lib.rs");
+        // the path of a module is relative to this file's folder only where nothing includes it
+        let text = format!(
+            "// {}\n#[path = {source:?}]\n#[allow(dead_code, unexpected_cfgs)] // a program uses a part, and has features of its own\npub mod {name};\n",
+            emit::MARK
+        );
+        let file = folder.join(format!("{name}.rs"));
+        if std::fs::read(&file).is_ok_and(|old| old == text.as_bytes()) {
+            return Ok(());
+        }
+        std::fs::write(&file, text).map_err(Error::io(&file))
+    }
+
+    /// What happened, in a screenful.
+    pub fn summary(&self) -> String {
+        summary::compilation(self)
+    }
+}

@@ -1,0 +1,239 @@
+//! A plan with everything looked up, once, for all who execute it or write it down.
+//!
+//! **In**: the graph, its costs, a schedule with its timeline, a verified plan, its kernels. **Out**: a [`Program`]. [`emit`](crate::emit) turns it into source, and
+//! [`run`](crate::run) executes it in this process; neither looks up anything again.
+//!
+//! * *Kernels*: each one once, sorted by name, with the GPUs that launch it and its images (`ship.rs`, `images.rs`).
+//! * *Weights*: each constant once, in the order of tensor ids.
+//! * *Calls*: one for each step of the plan, with the memory that it touches.
+//! * *Streams*, with the largest tensor that each carries; *predictions* for each call (`predicted.rs`).
+
+mod images;
+mod predicted;
+mod ship;
+
+pub use images::{Image, compile_images};
+pub use ship::{KernelMode, PTX_ARCHITECTURE, Shipped, ship};
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::cost::CostTable;
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+use crate::ids::{BufferId, GpuId, OpId};
+use crate::kernel::Kernel;
+use crate::plan::{Operand, Plan, Step, StreamKind, Weight};
+use crate::runtime::tool::Prediction;
+use crate::runtime::{Event, Region, Stream, StreamLayout};
+use crate::schedule::{Schedule, Timeline};
+
+/// A kernel of the program.
+#[derive(Clone, Debug)]
+pub struct KernelUse<'a> {
+    /// The kernel.
+    pub kernel: &'a Kernel,
+    /// GPUs of the plan that launch it, ascending.
+    pub gpus: Vec<usize>,
+    /// Its images; none if it is compiled at load.
+    pub images: &'a [Image],
+}
+
+/// A step of the plan in the runtime's terms.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Call {
+    /// Copies an input of the model, by position, to the GPU.
+    Upload(Stream, usize, Region),
+    /// Launches a kernel, by position in [`Program::kernels`], with these arguments.
+    Launch(Stream, usize, Vec<Region>),
+    /// Copies from one GPU to another.
+    Copy(Stream, Region, Region),
+    /// Copies an output of the model, by position, to the host.
+    Download(Stream, usize, Region),
+    /// Records an event.
+    Record(Event, Stream),
+    /// Waits for an event.
+    Wait(Stream, Event),
+}
+
+/// See the module's text.
+pub struct Program<'a> {
+    /// The graph.
+    pub graph: &'a Graph,
+    /// Its costs.
+    pub costs: &'a CostTable,
+    /// The schedule that the plan follows.
+    pub schedule: &'a Schedule,
+    /// Its predicted course.
+    pub timeline: &'a Timeline,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// What became of the kernels.
+    pub shipped: &'a Shipped,
+    /// All kernels, sorted by name.
+    pub kernels: Vec<KernelUse<'a>>,
+    /// All constants that any GPU reads, each layout once, ascending.
+    pub weights: Vec<Weight>,
+    /// All streams.
+    pub streams: Vec<StreamLayout>,
+    /// One for each step of the plan.
+    pub calls: Vec<Call>,
+    /// One for each call that is no record and no wait, in order.
+    pub predictions: Vec<Prediction<String>>,
+}
+
+impl<'a> Program<'a> {
+    /// Looks everything up. The plan must have passed its verifier.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] where the parts do not belong together.
+    pub fn new(
+        graph: &'a Graph,
+        costs: &'a CostTable,
+        schedule: &'a Schedule,
+        timeline: &'a Timeline,
+        plan: &'a Plan,
+        shipped: &'a Shipped,
+    ) -> Result<Self> {
+        let weights: BTreeSet<Weight> = plan.gpus.iter().flat_map(|gpu| gpu.weights.iter().map(|&(weight, _)| weight)).collect();
+        let mut program = Program {
+            graph,
+            costs,
+            schedule,
+            timeline,
+            plan,
+            shipped,
+            kernels: kernels(costs, plan, shipped)?,
+            weights: weights.into_iter().collect(),
+            streams: streams(plan),
+            calls: Vec::new(),
+            predictions: predicted::predicted(graph, costs, timeline, plan),
+        };
+        program.calls = plan.steps.iter().map(|step| program.call(step)).collect::<Result<_>>()?;
+        Ok(program)
+    }
+
+    /// The kernel of `operator` on a GPU of the plan.
+    pub fn kernel(&self, operator: OpId, gpu: GpuId) -> &'a Kernel {
+        &self.costs.operator(operator, self.plan.targets[gpu.index()]).kernel
+    }
+
+    fn call(&self, step: &Step) -> Result<Call> {
+        let on = Stream(step.stream().index());
+        Ok(match step {
+            Step::Upload { input, to, .. } => Call::Upload(on, *input, self.buffer(*to)),
+            Step::Launch { operator, stream, reads, writes } => {
+                let gpu = self.plan.streams[stream.index()].gpu;
+                let kernel = self.kernel(*operator, gpu);
+                self.takes(kernel, reads, &writes[self.graph.operator(*operator).outputs.len()..])?;
+                let kernel = self.kernels.binary_search_by(|used| used.kernel.name.cmp(&kernel.name));
+                let kernel = kernel.map_err(|_| Error::internal("program", format!("{operator} is not launched on {gpu}")))?;
+                let mut regions = reads.iter().map(|operand| self.operand(operand, gpu)).collect::<Result<Vec<Region>>>()?;
+                regions.extend(writes.iter().map(|&buffer| self.buffer(buffer)));
+                Call::Launch(on, kernel, regions)
+            }
+            Step::Copy { from, to, .. } => Call::Copy(on, self.buffer(*from), self.buffer(*to)),
+            Step::Download { output, from, .. } => Call::Download(on, *output, self.buffer(*from)),
+            Step::Record { event, .. } => Call::Record(Event(event.index()), on),
+            Step::Wait { event, .. } => Call::Wait(on, Event(event.index())),
+        })
+    }
+
+    /// Checks that a launch gives `kernel` its weights packed as it wants them, and the workspace that it needs: a plan's verifier knows no kernels.
+    fn takes(&self, kernel: &Kernel, reads: &[Operand], workspace: &[BufferId]) -> Result<()> {
+        let packed = |(input, operand): (usize, &Operand)| match operand {
+            Operand::Weight(weight) => weight.packing == kernel.packing(input),
+            _ => kernel.packing(input).is_none(),
+        };
+        let bytes: u64 = workspace.iter().map(|b| self.plan.buffers[b.index()].bytes).sum();
+        if bytes == kernel.workspace_bytes && reads.iter().enumerate().all(packed) {
+            return Ok(());
+        }
+        let wants = format!("{} of workspace and {:?}", kernel.workspace_bytes, kernel.packings);
+        Err(Error::internal("program", format!("kernel {} wants {wants}, and is given {bytes} and {reads:?}", kernel.name)))
+    }
+
+    /// Where a buffer lies.
+    pub fn buffer(&self, buffer: BufferId) -> Region {
+        let b = &self.plan.buffers[buffer.index()];
+        Region::arena(b.gpu.index(), b.offset, b.bytes)
+    }
+
+    /// Where a kernel's argument lies on `gpu`.
+    pub fn operand(&self, operand: &Operand, gpu: GpuId) -> Result<Region> {
+        match *operand {
+            Operand::Buffer(buffer) => Ok(self.buffer(buffer)),
+            // one right behind the other
+            Operand::Joined(ref parts) => {
+                let bytes = parts.iter().map(|part| self.plan.buffers[part.index()].bytes).sum();
+                Ok(Region { bytes, ..self.buffer(parts[0]) })
+            }
+            Operand::Slice { buffer, begin, bytes } => {
+                let whole = self.buffer(buffer);
+                Ok(Region { offset: whole.offset + begin, bytes, ..whole })
+            }
+            Operand::Weight(weight) => {
+                let weights = &self.plan.gpus[gpu.index()].weights;
+                let found = weights.iter().find(|&&(other, _)| other == weight);
+                let &(_, offset) = found.ok_or_else(|| Error::internal("program", format!("{gpu} does not hold {weight:?}")))?;
+                Ok(Region::weights(gpu.index(), offset, weight.bytes(self.graph)))
+            }
+        }
+    }
+
+    /// The constants of a GPU: position in [`Program::weights`], and where they go.
+    pub fn placed_weights(&self, gpu: GpuId) -> Result<Vec<(usize, Region)>> {
+        let region = |&(weight, offset): &(Weight, u64)| {
+            let place = self.weights.binary_search(&weight);
+            let place = place.map_err(|_| Error::internal("program", format!("{weight:?} is on no GPU")))?;
+            Ok((place, Region::weights(gpu.index(), offset, weight.bytes(self.graph))))
+        };
+        self.plan.gpus[gpu.index()].weights.iter().map(region).collect()
+    }
+
+    /// Shape and bytes of a constant, little-endian, in its layout.
+    pub fn weight(&self, weight: Weight) -> Result<(Vec<usize>, Cow<'a, [u8]>)> {
+        let Weight { tensor, packing } = weight;
+        let wrong = |what: &str| Error::internal("program", format!("{tensor} {what}"));
+        let constant = self.graph.constant(tensor).ok_or_else(|| wrong("is not a constant"))?;
+        let Some(packing) = packing else { return Ok((self.graph.tensor(tensor).shape.clone(), constant.bytes().into())) };
+        let packed = packing.pack(constant.bytes(), constant.dtype().bytes() as usize);
+        Ok((packing.shape().to_vec(), packed.ok_or_else(|| wrong(&format!("cannot be packed {packing}")))?.into()))
+    }
+}
+
+/// Each kernel that the plan launches, sorted by name. Two of one name must be one kernel.
+fn kernels<'a>(costs: &'a CostTable, plan: &Plan, shipped: &'a Shipped) -> Result<Vec<KernelUse<'a>>> {
+    let mut found: BTreeMap<&'a str, KernelUse<'a>> = BTreeMap::new();
+    for step in &plan.steps {
+        let Step::Launch { operator, stream, .. } = step else { continue };
+        let gpu = plan.streams[stream.index()].gpu;
+        let kernel = &costs.operator(*operator, plan.targets[gpu.index()]).kernel;
+        let images = shipped.images.get(&kernel.name).map_or(&[][..], Vec::as_slice);
+        let entry = found.entry(&kernel.name).or_insert_with(|| KernelUse { kernel, gpus: Vec::new(), images });
+        if entry.kernel != kernel {
+            return Err(Error::internal("kernel", format!("two different kernels are named {}", kernel.name)));
+        }
+        if let Err(place) = entry.gpus.binary_search(&gpu.index()) {
+            entry.gpus.insert(place, gpu.index());
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// All streams, as the runtime wants them.
+fn streams(plan: &Plan) -> Vec<StreamLayout> {
+    let mut largest = vec![0; plan.streams.len()];
+    for step in &plan.steps {
+        if let Step::Copy { from, stream, .. } = step {
+            let bytes = plan.buffers[from.index()].bytes;
+            largest[stream.index()] = bytes.max(largest[stream.index()]);
+        }
+    }
+    let layout = |(stream, largest): (&crate::plan::Stream, u64)| match stream.kind {
+        StreamKind::Compute(_) => StreamLayout::Compute { gpu: stream.gpu.index() },
+        StreamKind::Copy { to } => StreamLayout::Copy { gpu: stream.gpu.index(), to: to.index(), largest },
+    };
+    plan.streams.iter().zip(largest).map(layout).collect()
+}
