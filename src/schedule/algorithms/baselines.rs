@@ -1,9 +1,9 @@
 //! What HIOS-LP is compared with: one GPU for everything, and the opposite.
 
-use super::memory::{Ledger, one_gpu, packed};
-use super::{Problem, Schedule, Stage};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ids::OpId;
+use crate::schedule::memory::{Ledger, one_gpu};
+use crate::schedule::{Problem, Schedule, Stage};
 
 /// All operators in topological order on the GPU on which they take the least time together, of those with room for all weights (ties: the lowest).
 pub(super) fn sequential(problem: &Problem) -> Result<Schedule> {
@@ -35,7 +35,7 @@ pub(super) fn one_operator_stages(algorithm: &str, gpus: usize, placed: impl Ite
 }
 
 /// The GPU on which all operators together take the least time (ties: the lowest).
-pub(super) fn fastest_gpu(problem: &Problem) -> usize {
+fn fastest_gpu(problem: &Problem) -> usize {
     let total = |gpu: usize| problem.time.iter().map(|row| row[gpu]).sum::<u64>();
     (0..problem.gpus).min_by_key(|&gpu| total(gpu)).unwrap_or(0)
 }
@@ -66,10 +66,45 @@ pub(super) fn linked_gpus(problem: &Problem) -> Vec<usize> {
     chosen
 }
 
+/// Some placement that fits, one operator a stage: operators with the largest weights first, each on the GPU where the most room is left.
+///
+/// # Errors
+///
+/// [`Error::Usage`] if an operator fits nowhere, with what is missing where.
+pub(super) fn packed(problem: &Problem, algorithm: &str) -> Result<Schedule> {
+    let gpus = linked_gpus(problem);
+    let memory = &problem.memory;
+    let weight = |op: usize| memory.reads.get(op).map_or(0, |reads| reads.iter().map(|&c| memory.constants[c as usize]).sum::<u64>());
+    let mut by_weight: Vec<usize> = problem.order.iter().map(|op| op.index()).collect();
+    by_weight.sort_by_key(|&op| std::cmp::Reverse(weight(op)));
+    let mut ledger = Ledger::new(problem);
+    let mut gpu_of = vec![0; problem.operators()];
+    for op in by_weight {
+        let left = |gpu: usize| memory.room.get(gpu).map_or(u64::MAX, |room| room.saturating_sub(ledger.used[gpu]));
+        let roomiest = |fitting: &[usize]| fitting.iter().copied().max_by_key(|&gpu| (left(gpu), std::cmp::Reverse(gpu)));
+        let Some(gpu) = roomiest(&ledger.fitting(&[op], &gpus)) else {
+            let free = gpus.iter().map(|&gpu| format!("gpu{gpu} has {} of {} bytes for weights left", left(gpu), memory.room[gpu]));
+            let missing = roomiest(&gpus).map(|gpu| format!("{} bytes are missing on gpu{gpu}", weight(op) - left(gpu).min(weight(op))));
+            return Err(Error::Usage(format!(
+                "the model does not fit: its weights take {} bytes, and when the larger ones are placed, operator {} needs {} bytes but {}: {}; \
+                 add GPUs, or take larger ones",
+                memory.total(),
+                OpId::new(op),
+                weight(op),
+                free.collect::<Vec<_>>().join(", "),
+                missing.unwrap_or_default()
+            )));
+        };
+        ledger.add(op, gpu);
+        gpu_of[op] = gpu;
+    }
+    Ok(one_operator_stages(algorithm, problem.gpus, problem.order.iter().map(|&op| (op, gpu_of[op.index()]))))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::LinkMode;
+    use crate::schedule::{LinkMode, Memory};
 
     fn chain(gpus: usize) -> Problem {
         Problem::from_dag_text("3\n0 1 1\n1 1 1\n2 1 1\n2\n0 1 1\n1 2 1\n", gpus, LinkMode::Free).unwrap()
@@ -102,5 +137,25 @@ mod tests {
             row[2] = 1;
         }
         assert_eq!(linked_gpus(&p), [1, 2, 3]);
+    }
+
+    /// Three operators; the first two share a constant of 100 bytes, the third reads one of 50 bytes.
+    #[test]
+    fn packing_says_what_is_missing() {
+        let problem = |room: [u64; 2]| {
+            let mut problem = Problem::from_dag_text("3\n0 1 1\n1 1 1\n2 1 1\n0\n", 2, LinkMode::Free).unwrap();
+            problem.memory = Memory { constants: vec![100, 50], reads: vec![vec![0], vec![0], vec![1]], room: room.to_vec() };
+            problem
+        };
+        let used = |schedule: Schedule| schedule.gpus.iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(used(packed(&problem([120, 60]), "x").unwrap()), [2, 1]);
+        let error = packed(&problem([120, 40]), "x").unwrap_err().to_string();
+        assert!(
+            error.contains(
+                "operator %2 needs 50 bytes but gpu0 has 20 of 120 bytes for weights left, gpu1 has 40 of 40 bytes for weights left"
+            ),
+            "{error}"
+        );
+        assert!(error.contains(": 10 bytes are missing on gpu1;"), "{error}");
     }
 }

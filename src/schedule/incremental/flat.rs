@@ -3,12 +3,12 @@
 //! A [`Flat`] is read only; `sequence.rs` holds a schedule of it, `free_links.rs` and `serial_links.rs` time one, `merge.rs` is the window's part.
 
 use super::known::{Known, share_known_stages};
-use super::{LinkMode, Problem};
 use crate::cost::Nanos;
+use crate::schedule::{LinkMode, Problem};
 
 /// An operand of an operator.
 #[derive(Clone, Copy)]
-pub(super) struct Input {
+pub(in crate::schedule) struct Input {
     pub producer: u32,
     pub flow: u32,
     /// Transfer time to any other GPU, if links are equal.
@@ -16,7 +16,7 @@ pub(super) struct Input {
 }
 
 /// A problem in flat arrays.
-pub(super) struct Flat {
+pub(in crate::schedule) struct Flat {
     pub operators: usize,
     pub gpus: usize,
     pub links: LinkMode,
@@ -139,7 +139,7 @@ impl Flat {
         self.inputs(op).iter().map(arrival).max().unwrap_or(0)
     }
 
-    /// t(S), as [`stage_time`](super::stage_time).
+    /// t(S), as [`stage_time`](crate::schedule::stage_time).
     pub fn stage_time(&self, gpu: usize, members: &[u32]) -> Nanos {
         if let [only] = members {
             return self.time[*only as usize * self.gpus + gpu];

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{MergeCost, Problem, StageCost};
 use crate::cost::Nanos;
 use crate::ids::OpId;
+use crate::schedule::{MergeCost, Problem, StageCost};
 
 /// See the top of this file.
 #[derive(Default)]
