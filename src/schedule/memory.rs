@@ -12,7 +12,7 @@
 //! Each asks a [`Ledger`] before it puts operators on a GPU. Those of one GPU take the fastest one that holds everything, and fail where none does. The list
 //! schedulers, HIOS-LP and HEFT among them, choose among the GPUs where an operator fits (HIOS-LP: a path; where no GPU holds the whole path, its operators one by
 //! one). Whoever comes to an operator that fits nowhere falls back on a plain packing
-//! (`algorithms/baselines.rs`): the operators with the largest weights first, each where most room is left, which
+//! (`algorithms/placing.rs`): the operators with the largest weights first, each where most room is left, which
 //! finds a placement in all but contrived cases. If it finds none either, the error says what is missing where.
 
 use super::Problem;

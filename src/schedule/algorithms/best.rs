@@ -17,8 +17,8 @@
 //! as many as keep evaluations times operators constant. `--effort high` is exactly ten times that.
 
 use super::anneal::{Draw, Limits, anneal};
-use super::baselines::linked_gpus;
 use super::branch_and_bound::{self, MAX_OPERATORS};
+use super::placing::linked_gpus;
 use super::{Algorithm, Found, Options, schedule_with};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};

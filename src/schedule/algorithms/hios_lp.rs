@@ -34,7 +34,7 @@
 //! ## Unequal GPUs and links
 //!
 //! Priorities and path lengths take the mean time over the GPUs and the mean transfer time over the ordered GPU pairs, rounded half up; step 3
-//! takes the real times. Where GPUs are not all linked to each other, only GPUs that are (`baselines::linked_gpus`) are used.
+//! takes the real times. Where GPUs are not all linked to each other, only GPUs that are (`placing::linked_gpus`) are used.
 //!
 //! ## Differences from the paper and from the published code
 //!
@@ -59,7 +59,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::baselines::{linked_gpus, one_operator_stages, packed};
+use super::placing::{linked_gpus, one_operator_stages, packed};
 use crate::cost::Nanos;
 use crate::error::Result;
 use crate::ids::OpId;

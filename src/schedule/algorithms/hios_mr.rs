@@ -8,8 +8,8 @@
 //!
 //! Complexity: O(V·G²) trials of an operator, and O(V²·G) for copying records.
 
-use super::baselines::{linked_gpus, one_operator_stages, packed};
 use super::hios_lp::MeanGraph;
+use super::placing::{linked_gpus, one_operator_stages, packed};
 use crate::cost::Nanos;
 use crate::error::Result;
 use crate::ids::OpId;

@@ -10,8 +10,9 @@
 //! | `window.rs` | the sliding window that groups operators into stages, for both |
 //! | `heft.rs` | HEFT |
 //! | `ios.rs` | IOS, and its greedy companion |
-//! | `baselines.rs` | sequential, and scatter for tests, and what placing needs |
+//! | `baselines.rs` | sequential, and scatter for tests |
 //! | `best.rs` | the best of all, improved by `anneal.rs` (annealing) or `branch_and_bound.rs` |
+//! | `placing.rs` | what those share that place operators one after the other |
 
 mod anneal;
 mod baselines;
@@ -21,6 +22,7 @@ mod heft;
 mod hios_lp;
 mod hios_mr;
 mod ios;
+mod placing;
 mod window;
 
 use std::fmt;
