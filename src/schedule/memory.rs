@@ -11,11 +11,11 @@
 //!
 //! Each asks a [`Ledger`] before it puts operators on a GPU. Those of one GPU take the fastest one that holds everything, and fail where none does. The list
 //! schedulers, HIOS-LP and HEFT among them, choose among the GPUs where an operator fits (HIOS-LP: a path; where no GPU holds the whole path, its operators one by
-//! one). Whoever comes to an operator that fits nowhere falls back on [`packed`]: the operators with the largest weights first, each where most room is left, which
+//! one). Whoever comes to an operator that fits nowhere falls back on a plain packing
+//! (`algorithms/placing.rs`): the operators with the largest weights first, each where most room is left, which
 //! finds a placement in all but contrived cases. If it finds none either, the error says what is missing where.
 
-use super::baseline::{linked_gpus, one_operator_stages};
-use super::{Problem, Schedule};
+use super::Problem;
 use crate::error::{Error, Result};
 use crate::ids::OpId;
 
@@ -57,7 +57,8 @@ impl Memory {
 pub(super) struct Ledger<'p> {
     /// `None`: every GPU has room for everything.
     memory: Option<&'p Memory>,
-    used: Vec<u64>,
+    /// Bytes of weights on each GPU, as far as `memory` counts them.
+    pub used: Vec<u64>,
     /// `readers[gpu * constants + constant]`: how many operators of the GPU read the constant.
     readers: Vec<u32>,
 }
@@ -156,41 +157,6 @@ pub(super) fn one_gpu(problem: &Problem) -> Result<usize> {
     })
 }
 
-/// Some placement that fits, one operator a stage: operators with the largest weights first, each on the GPU where the most room is left.
-///
-/// # Errors
-///
-/// [`Error::Usage`] if an operator fits nowhere, with what is missing where.
-pub(super) fn packed(problem: &Problem, algorithm: &str) -> Result<Schedule> {
-    let gpus = linked_gpus(problem);
-    let memory = &problem.memory;
-    let weight = |op: usize| memory.reads.get(op).map_or(0, |reads| reads.iter().map(|&c| memory.constants[c as usize]).sum::<u64>());
-    let mut by_weight: Vec<usize> = problem.order.iter().map(|op| op.index()).collect();
-    by_weight.sort_by_key(|&op| std::cmp::Reverse(weight(op)));
-    let mut ledger = Ledger::new(problem);
-    let mut gpu_of = vec![0; problem.operators()];
-    for op in by_weight {
-        let left = |gpu: usize| memory.room.get(gpu).map_or(u64::MAX, |room| room.saturating_sub(ledger.used[gpu]));
-        let roomiest = |fitting: &[usize]| fitting.iter().copied().max_by_key(|&gpu| (left(gpu), std::cmp::Reverse(gpu)));
-        let Some(gpu) = roomiest(&ledger.fitting(&[op], &gpus)) else {
-            let free = gpus.iter().map(|&gpu| format!("gpu{gpu} has {} of {} bytes for weights left", left(gpu), memory.room[gpu]));
-            let missing = roomiest(&gpus).map(|gpu| format!("{} bytes are missing on gpu{gpu}", weight(op) - left(gpu).min(weight(op))));
-            return Err(Error::Usage(format!(
-                "the model does not fit: its weights take {} bytes, and when the larger ones are placed, operator {} needs {} bytes but {}: {}; \
-                 add GPUs, or take larger ones",
-                memory.total(),
-                OpId::new(op),
-                weight(op),
-                free.collect::<Vec<_>>().join(", "),
-                missing.unwrap_or_default()
-            )));
-        };
-        ledger.add(op, gpu);
-        gpu_of[op] = gpu;
-    }
-    Ok(one_operator_stages(algorithm, problem.gpus, problem.order.iter().map(|&op| (op, gpu_of[op.index()]))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,15 +191,5 @@ mod tests {
         let error = one_gpu(&problem(&[149, 60])).unwrap_err().to_string();
         let expected = "the model does not fit on one GPU: its weights take 150 bytes; gpu0 has room for 149, 1 too few; gpu1 has room for 60, 90 too few";
         assert_eq!(error, expected);
-        let used = |schedule: Schedule| schedule.gpus.iter().map(Vec::len).collect::<Vec<_>>();
-        assert_eq!(used(packed(&problem(&[120, 60]), "x").unwrap()), [2, 1]);
-        let error = packed(&problem(&[120, 40]), "x").unwrap_err().to_string();
-        assert!(
-            error.contains(
-                "operator %2 needs 50 bytes but gpu0 has 20 of 120 bytes for weights left, gpu1 has 40 of 40 bytes for weights left"
-            ),
-            "{error}"
-        );
-        assert!(error.contains(": 10 bytes are missing on gpu1;"), "{error}");
     }
 }

@@ -3,50 +3,34 @@
 //! **In**: a [`Problem`] (the graph's dependencies and its costs, and nothing else). **Out**: a [`Schedule`]. All algorithms share one
 //! exact evaluator (`evaluate.rs`), and one independent verifier (`verify.rs`) judges what they make.
 //!
-//! | file | what it does |
+//! | where | what it does |
 //! |---|---|
 //! | `problem.rs` | builds a [`Problem`] from a graph and its costs, or from a scheduling graph in text form |
-//! | `algorithm.rs` | the algorithms by name: [`schedule()`], [`compare`] |
-//! | `longest_path.rs` | HIOS-LP's inter-GPU mapping, with `list.rs`, the list scheduler that judges a partial mapping |
-//! | `baseline.rs` | sequential, and scatter for tests |
-//! | `recording.rs`, `heft.rs`, `ios.rs` | HIOS-MR's mapping, HEFT, IOS and its greedy companion |
-//! | `window.rs` | the sliding window that groups operators into stages |
-//! | `best.rs` | the best of all, improved: `improve.rs` (annealing), `exact.rs` (branch and bound), both on an incremental evaluator |
-//! | `flat.rs`, `sequence.rs` | that evaluator: the problem in flat arrays, a schedule as a sequence; `free_links.rs`, `serial_links.rs` time it, `merge.rs` is the window's part |
-//! | `known.rs` | stages that were measured, and merges, in tables for `flat.rs` |
 //! | `memory.rs` | weights as a constraint |
 //! | `evaluate.rs` | the execution model: when everything starts and ends |
-//! | `verify.rs` | the same model once more, as rules that a timeline must obey, and lower bounds |
+//! | `bounds.rs` | latencies that no schedule can go below |
+//! | `verify.rs` | the same model once more, as rules that a timeline must obey |
 //! | `text.rs` | schedules in text form, and back |
+//! | `incremental/` | the same model for searches: what a change does to the latency |
+//! | `algorithms/` | a table with a row an algorithm, and a file for each: [`schedule()`], [`compare`] |
+//!
+//! Each folder of the table uses only what stands above it.
 
-mod algorithm;
-mod baseline;
-mod best;
+mod algorithms;
+mod bounds;
 mod evaluate;
-mod exact;
-mod flat;
-mod free_links;
-mod heft;
-mod improve;
-mod ios;
-mod known;
-mod list;
-mod longest_path;
+mod incremental;
 mod memory;
-mod merge;
 mod problem;
-mod recording;
-mod sequence;
-mod serial_links;
 mod text;
 mod verify;
-mod window;
 
-pub use algorithm::{Algorithm, Effort, Found, Options, compare, compare_with, schedule, schedule_with};
+pub use algorithms::{Algorithm, Effort, Found, Options, compare, compare_with, schedule, schedule_with};
+pub use bounds::{lower_bound, lower_bound_ungrouped};
 pub use evaluate::{evaluate, stage_time};
 pub use memory::Memory;
 pub use text::{parse, to_text};
-pub use verify::{lower_bound, lower_bound_ungrouped, verify};
+pub use verify::verify;
 
 use crate::cost::Nanos;
 use crate::ids::{GpuId, OpId, TensorId};

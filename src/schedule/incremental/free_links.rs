@@ -11,8 +11,8 @@ use crate::cost::Nanos;
 /// Places between checkpoints.
 const STRIDE: usize = 8;
 
-/// See the top of `schedule/free_links.rs`.
-pub(super) struct FreeLinks {
+/// See the top of this file.
+pub(in crate::schedule) struct FreeLinks {
     /// When each operator's stage finishes. After a refused change, the old times are restored.
     pub finish: Vec<Nanos>,
     /// `free_at[(place / STRIDE) * gpus + gpu]`: when each GPU has finished its part of the sequence before that place.

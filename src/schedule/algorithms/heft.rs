@@ -7,13 +7,13 @@
 //! Transfers start when their tensor is there, as in the original. With serial links they may wait longer in the evaluation; the
 //! placement does not foresee it. Complexity: O(E·G + V·G·K), where K is the number of operators on one GPU that a gap is looked for in.
 
-use super::baseline::{linked_gpus, one_operator_stages};
-use super::longest_path::MeanGraph;
-use super::memory::{Ledger, packed};
-use super::{Problem, Schedule};
+use super::hios_lp::MeanGraph;
+use super::placing::{linked_gpus, one_operator_stages, packed};
 use crate::cost::Nanos;
 use crate::error::Result;
 use crate::ids::OpId;
+use crate::schedule::memory::Ledger;
+use crate::schedule::{Problem, Schedule};
 
 /// HEFT's schedule, one operator a stage.
 pub(super) fn heft(problem: &Problem) -> Result<Schedule> {

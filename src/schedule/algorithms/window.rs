@@ -17,7 +17,7 @@
 //! The paper's window merges the next p operators, for each p up to w - 1. Here a candidate may skip operators of the window, so w and s are independent (with
 //! s = 2 and w = 2 both are the same). The published code merges without asking whether a cycle arises over several GPUs.
 //!
-//! Beyond [`SERIAL_OPERATORS`] operators, candidates are judged as if links were free (`list.rs` says why). If the outcome is slower than the
+//! Beyond [`SERIAL_OPERATORS`] operators, candidates are judged as if links were free (`incremental/list.rs` says why). If the outcome is slower than the
 //! schedule given, that one is returned.
 //!
 //! The longest way from each stage to the end, with free links, is kept for what follows the window, so most candidates are refused after a look at the window
@@ -25,12 +25,10 @@
 //!
 //! Complexity: a look at the window for each candidate, at most V·w·s of them, and O(V + E) for each that is not refused.
 
-use super::flat::Flat;
-use super::list::SERIAL_OPERATORS;
-use super::sequence::{Outcome, Sequence, Timed};
-use super::{LinkMode, Problem, Schedule, evaluate};
 use crate::cost::Nanos;
 use crate::error::Result;
+use crate::schedule::incremental::{Flat, Outcome, SERIAL_OPERATORS, Sequence, Timed};
+use crate::schedule::{LinkMode, Problem, Schedule, evaluate};
 
 /// `schedule` with operators grouped into stages of at most `max_stage` by a window of `window` operators; never slower.
 pub(super) fn group(problem: &Problem, schedule: Schedule, window: usize, max_stage: usize) -> Result<Schedule> {

@@ -8,7 +8,7 @@
 //!
 //! * A stage consists of *groups*: operators of it that depend on each other, which run one after the other. Groups run concurrently. The pruning parameters: r is the most
 //!   operators in a group, s the most groups in a stage. With r = 1, the default, an ending is a set of operators of S without readers in S.
-//! * Both *strategies*: a stage runs its groups concurrently, or, where the problem says what that costs ([`MergeCost`](super::MergeCost)), merges its operators
+//! * Both *strategies*: a stage runs its groups concurrently, or, where the problem says what that costs ([`MergeCost`](crate::schedule::MergeCost)), merges its operators
 //!   into one. t(E) is the lower of the two.
 //!
 //! ## Differences from the paper
@@ -22,12 +22,13 @@
 
 use std::collections::HashMap;
 
-use super::evaluate::groups_time;
-use super::memory::one_gpu;
-use super::{Found, Problem, Schedule, Stage, stage_time};
+use super::Found;
 use crate::cost::Nanos;
 use crate::error::Result;
 use crate::ids::{GpuId, OpId};
+use crate::schedule::evaluate::groups_time;
+use crate::schedule::memory::one_gpu;
+use crate::schedule::{Problem, Schedule, Stage, stage_time};
 
 /// The most sets remembered for one block.
 const MAX_SETS: usize = 1000;

@@ -1,12 +1,12 @@
 //! Simulated annealing over mapping, order and stages: the local search of `best`.
 //!
 //! There are two kinds of moves. A *shift* takes one operator out of its stage and puts it, alone or into another stage, elsewhere in the sequence
-//! (see `sequence.rs`), on the same or another GPU. An *exchange* (five of sixteen moves) gives two operators of different GPUs, near each other in the sequence,
+//! (see `incremental/sequence.rs`), on the same or another GPU. An *exchange* (five of sixteen moves) gives two operators of different GPUs, near each other in the sequence,
 //! each the other's GPU and, where dependencies allow, the other's place in its stage. Shifts change how work is shared out, by a whole
 //! operator at a time; once it is shared out evenly, only exchanges keep it so.
 //!
 //! Half of the moves take an operator of the critical path, for only they can lower the latency; the other half take any, which makes room.
-//! A move that makes the cost (the latency, and a part of the mean time at which the GPUs are done: `sequence.rs`) larger by d is kept with probability exp(-d / T). That is decided before the move is timed: the largest latency that
+//! A move that makes the cost (the latency, and a part of the mean time at which the GPUs are done: `incremental/sequence.rs`) larger by d is kept with probability exp(-d / T). That is decided before the move is timed: the largest latency that
 //! would be accepted is drawn first, so that the evaluator can stop early. The temperature T falls geometrically over the budget, from a little
 //! above the usual difference that a move makes to nearly nothing.
 //!
@@ -15,9 +15,9 @@
 
 use std::ops::Range;
 
-use super::memory::Ledger;
-use super::sequence::{Sequence, Timed};
 use crate::cost::Nanos;
+use crate::schedule::incremental::{Sequence, Timed};
+use crate::schedule::memory::Ledger;
 
 /// So many of sixteen moves are exchanges.
 const EXCHANGES: u64 = 5;
@@ -183,7 +183,7 @@ impl Search<'_> {
         let (first, last) = timed.span(op).into_inner();
         let mut gpu = old_gpu;
         if limits.gpus.len() > 1 && choice & 6 != 0 {
-            gpu = if choice & 32 == 0 { limits.gpus[draw.below(limits.gpus.len())] as u32 } else { timed.neighbour_gpu(op, draw) };
+            gpu = if choice & 32 == 0 { limits.gpus[draw.below(limits.gpus.len())] as u32 } else { neighbour_gpu(timed, op, draw) };
         }
         let joined = &mut timed.sequence.joined;
         let next = timed.sequence.order.get(from + 1).map(|&op| op as usize);
@@ -257,12 +257,24 @@ impl Search<'_> {
     }
 }
 
+/// The GPU of an operator that `op` reads from, or that reads from it; its own if there is none.
+fn neighbour_gpu(timed: &Timed, op: usize, draw: &mut Draw) -> u32 {
+    let (inputs, readers) = (timed.flat.inputs(op), timed.flat.readers(op));
+    if inputs.len() + readers.len() == 0 {
+        return timed.sequence.gpu[op];
+    }
+    let choice = draw.below(inputs.len() + readers.len());
+    let other = if choice < inputs.len() { inputs[choice].producer } else { readers[choice - inputs.len()] };
+    timed.sequence.gpu[other as usize]
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::flat::Flat;
-    use super::super::{LinkMode, Problem, Schedule, Stage, evaluate};
+    use super::super::{baselines, window};
     use super::*;
     use crate::ids::OpId;
+    use crate::schedule::incremental::Flat;
+    use crate::schedule::{LinkMode, Problem, Schedule, Stage, evaluate};
 
     /// 91 ns on one GPU, 52 on the other: whatever operator moves, the latency grows. Two that change places make it 72.
     #[test]
@@ -277,5 +289,65 @@ mod tests {
         let cold = 1e-9; // nothing that is worse is kept
         let limits = Limits { gpus: &[0, 1], max_stage: 1, evaluations: 200, hot: cold, cold, ledger: &Ledger::new(&problem) };
         assert_eq!(anneal(&mut timed, &limits, &mut Draw(0)).1, 72);
+    }
+
+    fn problem(draw: &mut Draw, n: usize, gpus: usize, links: LinkMode) -> Problem {
+        let mut text = format!("{n}\n");
+        for op in 0..n {
+            text += &format!("{op} {}e-6 0.{}\n", 1 + draw.below(9), 1 + draw.below(9));
+        }
+        let mut edges = std::collections::BTreeSet::new();
+        for _ in 0..2 * n {
+            let (a, b) = (draw.below(n), draw.below(n));
+            if a != b {
+                edges.insert((a.min(b), a.max(b)));
+            }
+        }
+        text += &format!("{}\n", edges.len());
+        for (a, b) in edges {
+            text += &format!("{a} {b} {}e-6\n", draw.below(9));
+        }
+        let mut problem = Problem::from_dag_text(&text, gpus, links).unwrap();
+        // Every other problem has unequal GPUs and links.
+        if draw.below(2) == 0 {
+            for row in &mut problem.time {
+                row.iter_mut().for_each(|t| *t = 1 + draw.below(9) as Nanos);
+            }
+            for edge in &mut problem.edges {
+                edge.transfer.iter_mut().flatten().flatten().for_each(|t| *t = draw.below(9) as Nanos);
+            }
+        }
+        problem
+    }
+
+    /// After thousands of moves, kept and refused, the latency is that of the exact evaluator.
+    #[test]
+    fn the_latency_is_the_evaluators() {
+        let mut draw = Draw(3);
+        for round in 0..120 {
+            let links = if round % 2 == 0 { LinkMode::Free } else { LinkMode::Serial };
+            let (n, gpus) = (2 + draw.below(40), 1 + draw.below(4));
+            let problem = problem(&mut draw, n, gpus, links);
+            let max_stage = 1 + round % 3;
+            let flat = Flat::new(&problem, max_stage > 1);
+            let start = baselines::scatter(&problem).unwrap();
+            let mut timed = Timed::guided(&flat, Sequence::new(&start, &evaluate(&problem, &start).unwrap(), n), round as Nanos % 4 * 5);
+            let all: Vec<usize> = (0..gpus).collect();
+            for _ in 0..20 {
+                let limits = Limits { gpus: &all, max_stage, evaluations: 100, hot: 0.1, cold: 0.05, ledger: &Ledger::new(&problem) };
+                anneal(&mut timed, &limits, &mut draw);
+                let schedule = timed.sequence.schedule("test", &flat);
+                assert!(schedule.gpus.iter().flatten().all(|stage| stage.operators.len() <= max_stage));
+                let timeline = evaluate(&problem, &schedule).unwrap();
+                assert_eq!(timed.now.latency, timeline.latency, "round {round}");
+                let fresh = Timed::new(&flat, timed.sequence.clone());
+                assert_eq!(
+                    (fresh.finish(), &fresh.bound.finish, &fresh.bound.free_at, &fresh.bound.done_at),
+                    (timed.finish(), &timed.bound.finish, &timed.bound.free_at, &timed.bound.done_at)
+                );
+                let grouped = window::group(&problem, schedule, 4, max_stage).unwrap();
+                assert!(evaluate(&problem, &grouped).unwrap().latency <= timeline.latency);
+            }
+        }
     }
 }

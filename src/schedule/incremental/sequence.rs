@@ -5,7 +5,7 @@
 //! and every sequence that respects the dependencies is a schedule that can run, so a change needs no test for deadlock: it must keep each operator
 //! between the last of those it reads and the first of those that read it.
 //!
-//! The answer to "what is the latency after this change?" is that of [`evaluate`](super::evaluate()) (a test holds it to that), found faster:
+//! The answer to "what is the latency after this change?" is that of [`evaluate`](crate::schedule::evaluate()) (a test holds it to that), found faster:
 //!
 //! * The caller names the largest answer it would accept, and the pass stops as soon as a lower bound exceeds that. Most changes are refused after a few stages.
 //! * With free links (`free_links.rs`) the pass begins where the change does.
@@ -19,15 +19,14 @@ use std::ops::{Range, RangeInclusive};
 
 use super::flat::Flat;
 use super::free_links::FreeLinks;
-use super::improve::Draw;
 use super::serial_links::SerialLinks;
-use super::{LinkMode, Schedule, Stage, Timeline};
 use crate::cost::Nanos;
 use crate::ids::OpId;
+use crate::schedule::{LinkMode, Schedule, Stage, Timeline};
 
 /// A schedule as a sequence.
 #[derive(Clone, Default)]
-pub(super) struct Sequence {
+pub(in crate::schedule) struct Sequence {
     /// All operators in a topological order.
     pub order: Vec<u32>,
     /// GPU of each operator, by operator.
@@ -73,18 +72,18 @@ impl Sequence {
 }
 
 /// A guide of this much counts the mean time at which the GPUs are done as much as the latency.
-pub(super) const FULL_GUIDE: Nanos = 16;
+pub(in crate::schedule) const FULL_GUIDE: Nanos = 16;
 
 /// What a change leads to.
 #[derive(Clone, Copy)]
-pub(super) struct Outcome {
+pub(in crate::schedule) struct Outcome {
     pub latency: Nanos,
     /// What is to be small: the latency; if the search is guided, with the mean time at which the GPUs are done.
     pub cost: Nanos,
 }
 
 /// A sequence with its times, ready to be changed.
-pub(super) struct Timed<'f> {
+pub(in crate::schedule) struct Timed<'f> {
     pub flat: &'f Flat,
     pub sequence: Sequence,
     /// Place of each operator in the sequence.
@@ -160,17 +159,6 @@ impl<'f> Timed<'f> {
         self.bound.load[old] -= self.flat.work[op * gpus + old];
         self.bound.load[gpu as usize] += self.flat.work[op * gpus + gpu as usize];
         self.sequence.gpu[op] = gpu;
-    }
-
-    /// The GPU of an operator that `op` reads from, or that reads from it; its own if there is none.
-    pub fn neighbour_gpu(&self, op: usize, draw: &mut Draw) -> u32 {
-        let (inputs, readers) = (self.flat.inputs(op), self.flat.readers(op));
-        if inputs.len() + readers.len() == 0 {
-            return self.sequence.gpu[op];
-        }
-        let choice = draw.below(inputs.len() + readers.len());
-        let other = if choice < inputs.len() { inputs[choice].producer } else { readers[choice - inputs.len()] };
-        self.sequence.gpu[other as usize]
     }
 
     /// Moves the operator at place `from` to place `to`, without timing.
@@ -267,75 +255,6 @@ impl<'f> Timed<'f> {
             match cause {
                 Some((_, next)) => op = next,
                 None => return,
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::schedule::Problem;
-    use crate::schedule::improve::{Limits, anneal};
-    use crate::schedule::memory::Ledger;
-    use crate::schedule::{baseline, evaluate, window};
-
-    fn problem(draw: &mut Draw, n: usize, gpus: usize, links: LinkMode) -> Problem {
-        let mut text = format!("{n}\n");
-        for op in 0..n {
-            text += &format!("{op} {}e-6 0.{}\n", 1 + draw.below(9), 1 + draw.below(9));
-        }
-        let mut edges = std::collections::BTreeSet::new();
-        for _ in 0..2 * n {
-            let (a, b) = (draw.below(n), draw.below(n));
-            if a != b {
-                edges.insert((a.min(b), a.max(b)));
-            }
-        }
-        text += &format!("{}\n", edges.len());
-        for (a, b) in edges {
-            text += &format!("{a} {b} {}e-6\n", draw.below(9));
-        }
-        let mut problem = Problem::from_dag_text(&text, gpus, links).unwrap();
-        // Every other problem has unequal GPUs and links.
-        if draw.below(2) == 0 {
-            for row in &mut problem.time {
-                row.iter_mut().for_each(|t| *t = 1 + draw.below(9) as Nanos);
-            }
-            for edge in &mut problem.edges {
-                edge.transfer.iter_mut().flatten().flatten().for_each(|t| *t = draw.below(9) as Nanos);
-            }
-        }
-        problem
-    }
-
-    /// After thousands of moves, kept and refused, the latency is that of the exact evaluator.
-    #[test]
-    fn the_latency_is_the_evaluators() {
-        let mut draw = Draw(3);
-        for round in 0..120 {
-            let links = if round % 2 == 0 { LinkMode::Free } else { LinkMode::Serial };
-            let (n, gpus) = (2 + draw.below(40), 1 + draw.below(4));
-            let problem = problem(&mut draw, n, gpus, links);
-            let max_stage = 1 + round % 3;
-            let flat = Flat::new(&problem, max_stage > 1);
-            let start = baseline::scatter(&problem).unwrap();
-            let mut timed = Timed::guided(&flat, Sequence::new(&start, &evaluate(&problem, &start).unwrap(), n), round as Nanos % 4 * 5);
-            let all: Vec<usize> = (0..gpus).collect();
-            for _ in 0..20 {
-                let limits = Limits { gpus: &all, max_stage, evaluations: 100, hot: 0.1, cold: 0.05, ledger: &Ledger::new(&problem) };
-                anneal(&mut timed, &limits, &mut draw);
-                let schedule = timed.sequence.schedule("test", &flat);
-                assert!(schedule.gpus.iter().flatten().all(|stage| stage.operators.len() <= max_stage));
-                let timeline = evaluate(&problem, &schedule).unwrap();
-                assert_eq!(timed.now.latency, timeline.latency, "round {round}");
-                let fresh = Timed::new(&flat, timed.sequence.clone());
-                assert_eq!(
-                    (fresh.finish(), &fresh.bound.finish, &fresh.bound.free_at, &fresh.bound.done_at),
-                    (timed.finish(), &timed.bound.finish, &timed.bound.free_at, &timed.bound.done_at)
-                );
-                let grouped = window::group(&problem, schedule, 4, max_stage).unwrap();
-                assert!(evaluate(&problem, &grouped).unwrap().latency <= timeline.latency);
             }
         }
     }

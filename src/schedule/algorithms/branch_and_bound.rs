@@ -8,11 +8,10 @@
 //!
 //! The number of stages appended is limited. Below the limit, the result is optimal.
 
-use super::flat::Flat;
-use super::memory::Ledger;
-use super::sequence::{Sequence, Timed};
-use super::{LinkMode, Problem};
 use crate::cost::Nanos;
+use crate::schedule::incremental::{Flat, Sequence, Timed};
+use crate::schedule::memory::Ledger;
+use crate::schedule::{LinkMode, Problem};
 
 /// The largest graph that is tried.
 pub(super) const MAX_OPERATORS: usize = 12;

@@ -1,76 +1,131 @@
-//! The algorithms by name, their options, and their comparison.
+//! The algorithms: a table with a row for each, their options, and their comparison.
+//!
+//! **In**: a [`Problem`] and [`Options`]. **Out**: a [`Schedule`], and how it was [`Found`]. A new
+//! algorithm is a file here and a row of the table.
+//!
+//! | file | algorithms |
+//! |---|---|
+//! | `hios_lp.rs` | HIOS-LP's mapping |
+//! | `hios_mr.rs` | HIOS-MR's mapping |
+//! | `window.rs` | the sliding window that groups operators into stages, for both |
+//! | `heft.rs` | HEFT |
+//! | `ios.rs` | IOS, and its greedy companion |
+//! | `baselines.rs` | sequential, and scatter for tests |
+//! | `best.rs` | the best of all, improved by `anneal.rs` (annealing) or `branch_and_bound.rs` |
+//! | `placing.rs` | what those share that place operators one after the other |
+
+mod anneal;
+mod baselines;
+mod best;
+mod branch_and_bound;
+mod heft;
+mod hios_lp;
+mod hios_mr;
+mod ios;
+mod placing;
+mod window;
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::ios::Pruning;
-use super::longest_path::Validity;
-use super::{Problem, Schedule, Timeline, baseline, best, evaluate, heft, ios, longest_path, recording, verify, window};
+use super::{Problem, Schedule, Timeline, evaluate, verify};
 use crate::error::{Error, Result};
 
-/// A scheduling algorithm, as `--algorithm` names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Algorithm {
-    /// `hios-lp`: HIOS-LP, inter-GPU mapping by longest paths and the sliding window on each GPU.
-    HiosLp,
+/// Makes [`Algorithm`] and its [`Row`]s of the table below.
+macro_rules! algorithms {
+    ($($(#[$doc:meta])* $algorithm:ident = $name:literal, $gpus:ident, $find:expr;)*) => {
+        /// A scheduling algorithm, as `--algorithm` names it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Algorithm {
+            $($(#[$doc])* $algorithm,)*
+        }
+
+        impl Algorithm {
+            /// All algorithms.
+            pub const ALL: [Algorithm; [$($name),*].len()] = [$(Algorithm::$algorithm),*];
+
+            fn row(self) -> Row {
+                match self {
+                    $(Self::$algorithm => Row { name: $name, gpus: Gpus::$gpus, find: $find },)*
+                }
+            }
+        }
+    };
+}
+
+// A row an algorithm: what it is, and whose; its variant and its name; how many GPUs it uses; the
+// function. `best` takes the first row of those that are equally good.
+algorithms! {
+    /// `hios-lp`: HIOS-LP (Kundu and Shu, CLUSTER 2023), inter-GPU mapping by longest paths and the
+    /// sliding window on each GPU.
+    HiosLp = "hios-lp", Many, |p, o| grouped(p, o, hios_lp::inter_lp(p, validity(o))?);
     /// `sequential`: all operators one after the other on the fastest GPU.
-    Sequential,
+    Sequential = "sequential", One, |p, _| at_once(baselines::sequential(p)?);
     /// `scatter`: each operator on the next GPU. Slow on purpose: tests use it to have many transfers.
-    Scatter,
+    Scatter = "scatter", Many, |p, _| at_once(baselines::scatter(p)?);
     /// `greedy`: everything that is ready in one stage, on the fastest GPU (IOS's baseline).
-    Greedy,
-    /// `ios`: IOS, the best stages on the fastest GPU by dynamic programming.
-    Ios,
+    Greedy = "greedy", One, |p, o| at_once(ios::greedy(p, o.max_streams)?);
+    /// `ios`: IOS (Ding et al., MLSys 2021), the best stages on the fastest GPU by dynamic
+    /// programming.
+    Ios = "ios", One, |p, o| ios::ios(p, pruning(o));
     /// `intra-gpu`: the sliding window alone, on the fastest GPU (the paper's ablation).
-    IntraGpu,
+    IntraGpu = "intra-gpu", One, |p, o| grouped(p, o, baselines::sequential(p)?);
     /// `inter-lp`: HIOS-LP's mapping alone, one operator a stage (the paper's ablation).
-    InterLp,
+    InterLp = "inter-lp", Many, |p, o| at_once(hios_lp::inter_lp(p, validity(o))?);
     /// `inter-mr`: HIOS-MR's mapping alone, one operator a stage (the paper's ablation).
-    InterMr,
-    /// `hios-mr`: HIOS-MR, its mapping and the sliding window.
-    HiosMr,
-    /// `heft`: HEFT, earliest finish with insertion, one operator a stage.
-    Heft,
+    InterMr = "inter-mr", Many, |p, _| at_once(hios_mr::inter_mr(p)?);
+    /// `hios-mr`: HIOS-MR (of HIOS-LP's paper), its mapping and the sliding window.
+    HiosMr = "hios-mr", Many, |p, o| grouped(p, o, hios_mr::inter_mr(p)?);
+    /// `heft`: HEFT (Topcuoglu et al., TPDS 2002), earliest finish with insertion, one operator a
+    /// stage.
+    Heft = "heft", Many, |p, _| at_once(heft::heft(p)?);
     /// `best`: the best of all these, improved within a budget.
-    Best,
+    Best = "best", Many, best::best;
+}
+
+/// What is known of an algorithm.
+struct Row {
+    name: &'static str,
+    gpus: Gpus,
+    find: fn(&Problem, &Options) -> Result<Found>,
+}
+
+/// How many GPUs an algorithm uses.
+#[derive(PartialEq)]
+enum Gpus {
+    One,
+    Many,
+}
+
+/// A schedule that was found without a search.
+fn at_once(schedule: Schedule) -> Result<Found> {
+    Ok(Found { schedule, evaluations: 0, note: String::new() })
+}
+
+/// `schedule` after the sliding window.
+fn grouped(problem: &Problem, options: &Options, schedule: Schedule) -> Result<Found> {
+    at_once(window::group(problem, schedule, options.window, options.max_streams)?)
+}
+
+/// The paths that HIOS-LP may take.
+fn validity(options: &Options) -> hios_lp::Validity {
+    if options.relaxed_paths { hios_lp::Validity::Relaxed } else { hios_lp::Validity::Ends }
+}
+
+/// The stages that IOS may make.
+fn pruning(options: &Options) -> ios::Pruning {
+    ios::Pruning { r: options.max_chain.max(1), s: options.max_streams.max(1) }
 }
 
 impl Algorithm {
-    /// All algorithms.
-    pub const ALL: [Algorithm; 11] = [
-        Algorithm::HiosLp,
-        Algorithm::Sequential,
-        Algorithm::Scatter,
-        Algorithm::Greedy,
-        Algorithm::Ios,
-        Algorithm::IntraGpu,
-        Algorithm::InterLp,
-        Algorithm::InterMr,
-        Algorithm::HiosMr,
-        Algorithm::Heft,
-        Algorithm::Best,
-    ];
-
     /// Whether it uses one GPU only, which must have room for the whole model.
     pub fn one_gpu(self) -> bool {
-        matches!(self, Algorithm::Sequential | Algorithm::Greedy | Algorithm::Ios | Algorithm::IntraGpu)
+        self.row().gpus == Gpus::One
     }
 
     /// Its name: `hios-lp`.
     pub fn name(self) -> &'static str {
-        match self {
-            Algorithm::HiosLp => "hios-lp",
-            Algorithm::Sequential => "sequential",
-            Algorithm::Scatter => "scatter",
-            Algorithm::Greedy => "greedy",
-            Algorithm::Ios => "ios",
-            Algorithm::IntraGpu => "intra-gpu",
-            Algorithm::InterLp => "inter-lp",
-            Algorithm::InterMr => "inter-mr",
-            Algorithm::HiosMr => "hios-mr",
-            Algorithm::Heft => "heft",
-            Algorithm::Best => "best",
-        }
+        self.row().name
     }
 }
 
@@ -179,23 +234,10 @@ pub fn schedule(problem: &Problem, algorithm: Algorithm) -> Result<Schedule> {
 /// [`Error::Usage`] if the model does not fit into the memory of the GPUs (or of one GPU, for an algorithm of one GPU), with what is missing where.
 pub fn schedule_with(problem: &Problem, algorithm: Algorithm, options: &Options) -> Result<Found> {
     problem.check()?;
-    let grouped = |schedule| window::group(problem, schedule, options.window, options.max_streams);
-    let validity = if options.relaxed_paths { Validity::Relaxed } else { Validity::Ends };
-    let mut schedule = match algorithm {
-        Algorithm::HiosLp => grouped(longest_path::inter_lp(problem, validity)?)?,
-        Algorithm::InterLp => longest_path::inter_lp(problem, validity)?,
-        Algorithm::HiosMr => grouped(recording::inter_mr(problem)?)?,
-        Algorithm::InterMr => recording::inter_mr(problem)?,
-        Algorithm::Sequential => baseline::sequential(problem)?,
-        Algorithm::IntraGpu => grouped(baseline::sequential(problem)?)?,
-        Algorithm::Scatter => baseline::scatter(problem)?,
-        Algorithm::Greedy => ios::greedy(problem, options.max_streams)?,
-        Algorithm::Heft => heft::heft(problem)?,
-        Algorithm::Ios => return ios::ios(problem, Pruning { r: options.max_chain.max(1), s: options.max_streams.max(1) }),
-        Algorithm::Best => return best::best(problem, options),
-    };
-    schedule.algorithm = algorithm.name().into();
-    Ok(Found { schedule, evaluations: 0, note: String::new() })
+    let row = algorithm.row();
+    let mut found = (row.find)(problem, options)?;
+    found.schedule.algorithm = row.name.into();
+    Ok(found)
 }
 
 /// The schedules that `algorithms` find with default options, in that order, each evaluated and verified: the rows of a summary table.

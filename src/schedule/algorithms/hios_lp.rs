@@ -23,10 +23,10 @@
 //! 1. Compute all priorities.
 //! 2. Find the longest valid path among the unmapped operators: for each operator, from the sinks up, the longest valid rest of a path that
 //!    starts there. A successor that touches a mapped operator can only be the end of the path.
-//! 3. For each GPU, schedule the operators mapped so far and this path, by priority (`list.rs`), and keep the GPU of lowest latency.
+//! 3. For each GPU, schedule the operators mapped so far and this path, by priority (`incremental/list.rs`), and keep the GPU of lowest latency.
 //! 4. Repeat from 2 until all operators are mapped.
 //!
-//! A GPU without room for the weights of a path is not a choice; where none has room for all of it, its operators are mapped one by one (`memory.rs`).
+//! A GPU without room for the weights of a path is not a choice; where none has room for all of it, its operators are mapped one by one (`schedule/memory.rs`).
 //!
 //! Ties: between operators of equal priority, between equally long paths and between equally long rests of a path, the operator that comes
 //! first in the fixed topological order; between GPUs, the lowest. The result may leave GPUs empty.
@@ -34,7 +34,7 @@
 //! ## Unequal GPUs and links
 //!
 //! Priorities and path lengths take the mean time over the GPUs and the mean transfer time over the ordered GPU pairs, rounded half up; step 3
-//! takes the real times. Where GPUs are not all linked to each other, only GPUs that are (`baseline::linked_gpus`) are used.
+//! takes the real times. Where GPUs are not all linked to each other, only GPUs that are (`placing::linked_gpus`) are used.
 //!
 //! ## Differences from the paper and from the published code
 //!
@@ -43,7 +43,7 @@
 //!   5.299 / 5.512. And whether the first operator of a longer path may also have mapped successors, and the last one mapped predecessors: if not, 1.955
 //!   / 3.662 / 5.256 / 5.232, which is also what an independent implementation of the paper gives, graph by graph (a test checks that). We
 //!   count the transfers and allow both ends to touch anything, as the rule says.
-//! * Serial links: the paper's transfers never wait for each other. Step 3 uses the problem's own execution model, so with [`LinkMode::Serial`](super::LinkMode) a
+//! * Serial links: the paper's transfers never wait for each other. Step 3 uses the problem's own execution model, so with [`LinkMode::Serial`](crate::schedule::LinkMode) a
 //!   mapping pays for the links that it crowds.
 //! * The paper's edges are one tensor, one reader. Here a tensor with several readers crosses once to each GPU, in the evaluation; priorities and
 //!   paths count it on each edge, as the paper does.
@@ -59,13 +59,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::baseline::{linked_gpus, one_operator_stages};
-use super::list::ListScheduler;
-use super::memory::{Ledger, packed};
-use super::{Problem, Schedule};
+use super::placing::{linked_gpus, one_operator_stages, packed};
 use crate::cost::Nanos;
 use crate::error::Result;
 use crate::ids::OpId;
+use crate::schedule::incremental::ListScheduler;
+use crate::schedule::memory::Ledger;
+use crate::schedule::{Problem, Schedule};
 
 /// Which paths of unmapped operators are valid.
 #[derive(Clone, Copy, PartialEq)]

@@ -1,6 +1,6 @@
 //! HIOS-MR's inter-GPU mapping: dynamic programming that records one mapping for each GPU of the last operator.
 //!
-//! From the HIOS paper (see `longest_path.rs`); MR is *mapping recording*. Operators are taken by descending priority. After the i-th, there is one record for each
+//! From the HIOS paper (see `hios_lp.rs`); MR is *mapping recording*. Operators are taken by descending priority. After the i-th, there is one record for each
 //! GPU g: a mapping of the first i operators with the i-th on g, the one in which the i-th finishes earliest among those that extend a record of the (i-1)-th.
 //! At the end the record of lowest latency wins. Ties: the lower latency of all operators so far, then the lowest GPU.
 //!
@@ -8,14 +8,14 @@
 //!
 //! Complexity: O(V·G²) trials of an operator, and O(V²·G) for copying records.
 
-use super::baseline::{linked_gpus, one_operator_stages};
-use super::flat::Flat;
-use super::longest_path::MeanGraph;
-use super::memory::{Ledger, packed};
-use super::{Problem, Schedule};
+use super::hios_lp::MeanGraph;
+use super::placing::{linked_gpus, one_operator_stages, packed};
 use crate::cost::Nanos;
 use crate::error::Result;
 use crate::ids::OpId;
+use crate::schedule::incremental::Flat;
+use crate::schedule::memory::Ledger;
+use crate::schedule::{Problem, Schedule};
 
 /// A mapping of the operators so far.
 #[derive(Clone)]

@@ -2,13 +2,14 @@
 //!
 //! A [`Flat`] is read only; `sequence.rs` holds a schedule of it, `free_links.rs` and `serial_links.rs` time one, `merge.rs` is the window's part.
 
-use super::known::{Known, share_known_stages};
-use super::{LinkMode, Problem};
+use super::known::Known;
 use crate::cost::Nanos;
+use crate::schedule::bounds::{Least, tails};
+use crate::schedule::{LinkMode, Problem};
 
 /// An operand of an operator.
 #[derive(Clone, Copy)]
-pub(super) struct Input {
+pub(in crate::schedule) struct Input {
     pub producer: u32,
     pub flow: u32,
     /// Transfer time to any other GPU, if links are equal.
@@ -16,7 +17,7 @@ pub(super) struct Input {
 }
 
 /// A problem in flat arrays.
-pub(super) struct Flat {
+pub(in crate::schedule) struct Flat {
     pub operators: usize,
     pub gpus: usize,
     pub links: LinkMode,
@@ -71,28 +72,15 @@ impl Flat {
         for list in &mut flows {
             list.sort_by_key(|&flow| problem.edges[flow as usize].tensor);
         }
-        let time: Vec<Nanos> = problem.time.concat();
-        let utilisation: Vec<f64> = problem.utilisation.concat();
-        let least = |(&t, &u): (&Nanos, &f64)| if grouped { (0.5 * t as f64 * (1.0 + u)).floor() as Nanos } else { t };
-        let mut work: Vec<Nanos> = time.iter().zip(&utilisation).map(least).collect();
-        let mut shortest = time.clone();
-        if grouped {
-            share_known_stages(problem, &time, &mut work, &mut shortest);
-        }
-        let mut tail = vec![0; operators];
-        for op in problem.order.iter().rev().map(|op| op.index()) {
-            let least = |next: usize| shortest[next * gpus..(next + 1) * gpus].iter().min().copied().unwrap_or(0);
-            let after = |&next: &u32| tail[next as usize] + least(next as usize);
-            tail[op] = readers[op].iter().map(after).max().unwrap_or(0);
-        }
+        let least = if grouped { Least::grouped(problem) } else { Least::alone(problem) };
         Flat {
             operators,
             gpus,
             links: problem.links,
-            work,
-            time,
-            utilisation,
-            tail,
+            work: least.work,
+            time: problem.time.concat(),
+            utilisation: problem.utilisation.concat(),
+            tail: tails(problem, &least.time),
             first_input: starts(&inputs),
             inputs: inputs.concat(),
             first_reader: starts(&readers),
@@ -139,7 +127,7 @@ impl Flat {
         self.inputs(op).iter().map(arrival).max().unwrap_or(0)
     }
 
-    /// t(S), as [`stage_time`](super::stage_time).
+    /// t(S), as [`stage_time`](crate::schedule::stage_time).
     pub fn stage_time(&self, gpu: usize, members: &[u32]) -> Nanos {
         if let [only] = members {
             return self.time[*only as usize * self.gpus + gpu];

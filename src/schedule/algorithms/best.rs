@@ -6,9 +6,9 @@
 //!    room for the whole model, the algorithms of one GPU are left out. Where IOS may put chains into a stage (`max_chain`), its schedule is compared, but is not the
 //!    start: the search knows stages of independent operators only.
 //! 2. *Stop early* when the latency equals a lower bound.
-//! 3. *Exact.* Up to [`MAX_OPERATORS`] operators: a short annealing for a good bound, then branch and bound (`exact.rs`) on the rest of the
+//! 3. *Exact.* Up to [`MAX_OPERATORS`] operators: a short annealing for a good bound, then branch and bound (`branch_and_bound.rs`) on the rest of the
 //!    budget. If that ends, the schedule is optimal.
-//! 4. *Annealing* (`improve.rs`) on what is left of the budget. Most moves leave the latency as it is, which is one critical path's. So the
+//! 4. *Annealing* (`anneal.rs`) on what is left of the budget. Most moves leave the latency as it is, which is one critical path's. So the
 //!    search is guided by the mean time at which the GPUs are done, too, as far as work and not the longest chain of operators decides the latency (`Best::guide`).
 //!
 //! ## Budget
@@ -16,15 +16,15 @@
 //! The budget is a number of evaluations, so results do not depend on the machine: by default a million for up to 200 operators, and beyond that
 //! as many as keep evaluations times operators constant. `--effort high` is exactly ten times that.
 
-use super::baseline::linked_gpus;
-use super::exact::{self, MAX_OPERATORS};
-use super::flat::Flat;
-use super::improve::{Draw, Limits, anneal};
-use super::memory::{Ledger, one_gpu};
-use super::sequence::{FULL_GUIDE, Sequence, Timed};
-use super::{Algorithm, Found, LinkMode, Options, Problem, Schedule, evaluate, lower_bound, lower_bound_ungrouped, schedule_with};
+use super::anneal::{Draw, Limits, anneal};
+use super::branch_and_bound::{self, MAX_OPERATORS};
+use super::placing::linked_gpus;
+use super::{Algorithm, Found, Options, schedule_with};
 use crate::cost::Nanos;
 use crate::error::{Error, Result};
+use crate::schedule::incremental::{FULL_GUIDE, Flat, Sequence, Timed};
+use crate::schedule::memory::{Ledger, one_gpu};
+use crate::schedule::{LinkMode, Problem, Schedule, evaluate, lower_bound, lower_bound_ungrouped};
 
 /// Default number of evaluations for up to [`FULL_BUDGET_OPERATORS`] operators.
 const EVALUATIONS: u64 = 1_000_000;
@@ -51,7 +51,7 @@ struct Candidate {
     latency: Nanos,
 }
 
-/// See the top of `schedule/best.rs`.
+/// See the top of this file.
 pub(super) fn best(problem: &Problem, options: &Options) -> Result<Found> {
     let budget = options.effort.evaluations(problem);
     let grouped = options.max_streams > 1;
@@ -71,9 +71,7 @@ pub(super) fn best(problem: &Problem, options: &Options) -> Result<Found> {
         proven = candidate.latency <= bound;
     }
     let note = if proven { "optimal" } else { "" };
-    let mut schedule = candidate.schedule;
-    schedule.algorithm = Algorithm::Best.name().into();
-    Ok(Found { schedule, evaluations: search.used, note: note.into() })
+    Ok(Found { schedule: candidate.schedule, evaluations: search.used, note: note.into() })
 }
 
 /// The lowest latency of all other algorithms; the first in their order wins ties.
@@ -115,7 +113,8 @@ impl Best<'_> {
         let flat = Flat::new(self.problem, max_stage > 1);
         if n <= MAX_OPERATORS {
             self.anneal(&flat, max_stage, (self.budget / 10).min(5_000), true)?;
-            let found = exact::search(self.problem, &flat, &self.gpus, max_stage, self.candidate.latency, self.budget - self.used);
+            let found =
+                branch_and_bound::search(self.problem, &flat, &self.gpus, max_stage, self.candidate.latency, self.budget - self.used);
             self.used += found.steps;
             if let Some((sequence, _)) = found.better {
                 self.take(&flat, &sequence)?;

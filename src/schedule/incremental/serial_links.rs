@@ -6,7 +6,7 @@ use super::sequence::{Outcome, Timed};
 use crate::cost::Nanos;
 
 /// The times of a schedule with serial links, and what a run needs, kept to save allocations.
-pub(super) struct SerialLinks {
+pub(in crate::schedule) struct SerialLinks {
     /// When each operator's stage finishes.
     pub finish: Vec<Nanos>,
     /// The same of the last run.

@@ -4,7 +4,7 @@ use super::sequence::Timed;
 use crate::cost::Nanos;
 
 /// What it takes to undo a merge.
-pub(super) struct Merge {
+pub(in crate::schedule) struct Merge {
     begin: usize,
     op: u32,
     old: Vec<u32>,

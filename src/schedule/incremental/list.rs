@@ -1,7 +1,7 @@
 //! List scheduling of a partial mapping: the latency of the operators mapped so far, each GPU running its own by priority.
 //!
-//! HIOS-LP asks this question once for each path and GPU, so it is answered without building a [`Schedule`](super::Schedule). The answer
-//! is that of [`evaluate`](super::evaluate()) for the same mapping, one operator a stage (a test holds them to it), restricted to the
+//! HIOS-LP asks this question once for each path and GPU, so it is answered without building a [`Schedule`](crate::schedule::Schedule). The answer
+//! is that of [`evaluate`](crate::schedule::evaluate()) for the same mapping, one operator a stage (a test holds them to it), restricted to the
 //! mapped operators: tensors of unmapped operators are there at time 0, and unmapped readers need no transfer.
 //!
 //! Operators are numbered by *rank*, their place in priority order. Priorities descend along every edge, so ranks are topological, and the
@@ -19,11 +19,11 @@
 
 use std::ops::Range;
 
-use super::{LinkMode, Problem};
 use crate::cost::Nanos;
+use crate::schedule::{Edge, LinkMode, Problem};
 
 /// The most operators for which mapping and grouping count the waiting on serial links while they decide; the result is always judged with it.
-pub(super) const SERIAL_OPERATORS: usize = 1000;
+pub(in crate::schedule) const SERIAL_OPERATORS: usize = 1000;
 
 /// Marks an operator that is not mapped.
 const UNMAPPED: u32 = u32::MAX;
@@ -35,7 +35,7 @@ struct Flow {
 }
 
 /// A mapping under construction.
-pub(super) struct ListScheduler {
+pub(in crate::schedule) struct ListScheduler {
     gpus: usize,
     links: LinkMode,
     /// `time[rank * gpus + gpu]`.
@@ -81,8 +81,7 @@ impl ListScheduler {
         for (r, &op) in by_rank.iter().enumerate() {
             rank[op] = r as u32;
         }
-        let flow =
-            |e: &super::Edge| Flow { producer: rank[e.producer.index()], consumers: e.consumers.iter().map(|c| rank[c.index()]).collect() };
+        let flow = |e: &Edge| Flow { producer: rank[e.producer.index()], consumers: e.consumers.iter().map(|c| rank[c.index()]).collect() };
         let flows: Vec<Flow> = problem.edges.iter().map(flow).collect();
         let mut per_operator = vec![Vec::new(); operators];
         let mut outputs = vec![Vec::new(); operators];
@@ -100,7 +99,7 @@ impl ListScheduler {
         for list in &readers {
             first_reader.push(first_reader[first_reader.len() - 1] + list.len());
         }
-        let times = |e: &super::Edge| e.transfer.iter().flatten().flatten().copied().collect::<Vec<Nanos>>();
+        let times = |e: &Edge| e.transfer.iter().flatten().flatten().copied().collect::<Vec<Nanos>>();
         let even = problem.edges.iter().all(|e| times(e).windows(2).all(|w| w[0] == w[1]));
         let uniform = if even { problem.edges.iter().map(|e| times(e).first().copied().unwrap_or(0)).collect() } else { Vec::new() };
         for list in &mut outputs {
@@ -406,7 +405,7 @@ fn merge(mapped: &mut Vec<u32>, at: usize, path: &[u32]) {
 mod tests {
     use super::*;
     use crate::ids::{OpId, TensorId};
-    use crate::schedule::{Edge, baseline, evaluate};
+    use crate::schedule::{Schedule, Stage, evaluate};
 
     /// A small generator of our own: any numbers will do.
     struct Draw(u64);
@@ -489,7 +488,9 @@ mod tests {
                 let latency = |choice: usize| {
                     let gpu = |op: usize| if path.contains(&(op as u32)) { choice } else { scheduler.gpu_of(op) };
                     let placed = (0..operators).filter(|&op| kept[op]).enumerate().map(|(new, op)| (OpId::new(new), gpu(op)));
-                    evaluate(&part, &baseline::one_operator_stages("list", gpus, placed)).unwrap().latency
+                    let mut schedule = Schedule { algorithm: "list".into(), gpus: vec![Vec::new(); gpus] };
+                    placed.for_each(|(op, gpu)| schedule.gpus[gpu].push(Stage { operators: vec![op] }));
+                    evaluate(&part, &schedule).unwrap().latency
                 };
                 let best = candidates.iter().copied().min_by_key(|&gpu| latency(gpu)).unwrap();
                 assert_eq!(scheduler.gpu_of(path[0] as usize), best, "round {round}, path {path:?}");
