@@ -11,11 +11,9 @@ mod text;
 pub use estimate::{Estimate, Work, blocks_per_sm, estimate, estimate_with, fastest, kernel_time, work};
 pub use profile::{Conditions, Measured, Profile, kernels_hash};
 
-pub use crate::device::Nanos;
-
 use std::collections::BTreeMap;
 
-use crate::device::{DeviceModel, Link, Target, TargetGpu};
+use crate::device::{DeviceModel, Link, Nanos, Target, TargetGpu};
 use crate::error::{Error, Result};
 use crate::ids::{GpuId, OpId};
 use crate::kernel::Kernel;

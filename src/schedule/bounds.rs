@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{MergeCost, Problem, StageCost};
-use crate::cost::Nanos;
+use crate::device::Nanos;
 
 /// A latency that no schedule can go below, whatever its stages: the larger of
 ///

@@ -18,7 +18,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::{LinkMode, Problem, Schedule, StageTime, Timeline, Transfer};
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::ids::{GpuId, OpId};
 

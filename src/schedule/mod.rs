@@ -32,7 +32,7 @@ pub use memory::Memory;
 pub use text::{parse, to_text};
 pub use verify::verify;
 
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::ids::{GpuId, OpId, TensorId};
 
 /// Operators of one GPU that run concurrently.

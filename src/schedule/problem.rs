@@ -15,7 +15,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::{Edge, LinkMode, Memory, MergeCost, Problem, StageCost};
-use crate::cost::{CostTable, Nanos};
+use crate::cost::CostTable;
+use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Origin};
 use crate::ids::{OpId, TensorId};

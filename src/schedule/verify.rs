@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::bounds::lower_bound;
 use super::{LinkMode, Problem, Schedule, StageCost, StageTime, Timeline, Transfer};
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::ids::{GpuId, OpId, TensorId};
 

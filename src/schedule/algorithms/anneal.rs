@@ -15,7 +15,7 @@
 
 use std::ops::Range;
 
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::schedule::incremental::{Sequence, Timed};
 use crate::schedule::memory::Ledger;
 

@@ -20,7 +20,7 @@ use super::anneal::{Draw, Limits, anneal};
 use super::branch_and_bound::{self, MAX_OPERATORS};
 use super::placing::linked_gpus;
 use super::{Algorithm, Found, Options, schedule_with};
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::schedule::incremental::{FULL_GUIDE, Flat, Sequence, Timed};
 use crate::schedule::memory::{Ledger, one_gpu};

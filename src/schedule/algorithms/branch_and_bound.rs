@@ -8,7 +8,7 @@
 //!
 //! The number of stages appended is limited. Below the limit, the result is optimal.
 
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::schedule::incremental::{Flat, Sequence, Timed};
 use crate::schedule::memory::Ledger;
 use crate::schedule::{LinkMode, Problem};

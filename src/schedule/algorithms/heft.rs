@@ -9,7 +9,7 @@
 
 use super::hios_lp::MeanGraph;
 use super::placing::{linked_gpus, one_operator_stages, packed};
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::error::Result;
 use crate::ids::OpId;
 use crate::schedule::memory::Ledger;

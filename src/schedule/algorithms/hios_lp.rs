@@ -60,7 +60,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use super::placing::{linked_gpus, one_operator_stages, packed};
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::error::Result;
 use crate::ids::OpId;
 use crate::schedule::incremental::ListScheduler;

@@ -23,7 +23,7 @@
 use std::collections::HashMap;
 
 use super::Found;
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::error::Result;
 use crate::ids::{GpuId, OpId};
 use crate::schedule::evaluate::groups_time;

@@ -25,7 +25,7 @@
 //!
 //! Complexity: a look at the window for each candidate, at most V·w·s of them, and O(V + E) for each that is not refused.
 
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::error::Result;
 use crate::schedule::incremental::{Flat, Outcome, SERIAL_OPERATORS, Sequence, Timed};
 use crate::schedule::{LinkMode, Problem, Schedule, evaluate};

@@ -3,7 +3,7 @@
 //! A [`Flat`] is read only; `sequence.rs` holds a schedule of it, `free_links.rs` and `serial_links.rs` time one, `merge.rs` is the window's part.
 
 use super::known::Known;
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::schedule::bounds::{Least, tails};
 use crate::schedule::{LinkMode, Problem};
 

@@ -6,7 +6,7 @@
 
 use super::flat::Flat;
 use super::sequence::{FULL_GUIDE, Outcome, Sequence, Timed};
-use crate::cost::Nanos;
+use crate::device::Nanos;
 
 /// Places between checkpoints.
 const STRIDE: usize = 8;

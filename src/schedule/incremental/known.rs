@@ -1,6 +1,6 @@
 //! What a problem knows of stages beyond the model, in tables that `best` asks a million times a second: stages that were measured, and merges of operators.
 
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::ids::OpId;
 use crate::schedule::{MergeCost, Problem, StageCost};
 

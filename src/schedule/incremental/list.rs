@@ -19,7 +19,7 @@
 
 use std::ops::Range;
 
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::schedule::{Edge, LinkMode, Problem};
 
 /// The most operators for which mapping and grouping count the waiting on serial links while they decide; the result is always judged with it.

@@ -1,7 +1,7 @@
 //! What the sliding window does to a sequence: it takes an operator into an earlier stage, and asks whether that can pay.
 
 use super::sequence::Timed;
-use crate::cost::Nanos;
+use crate::device::Nanos;
 
 /// What it takes to undo a merge.
 pub(in crate::schedule) struct Merge {

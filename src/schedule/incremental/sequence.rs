@@ -20,7 +20,7 @@ use std::ops::{Range, RangeInclusive};
 use super::flat::Flat;
 use super::free_links::FreeLinks;
 use super::serial_links::SerialLinks;
-use crate::cost::Nanos;
+use crate::device::Nanos;
 use crate::ids::OpId;
 use crate::schedule::{LinkMode, Schedule, Stage, Timeline};
 

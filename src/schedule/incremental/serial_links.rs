@@ -3,7 +3,7 @@
 use super::flat::Flat;
 use super::free_links::outcome;
 use super::sequence::{Outcome, Timed};
-use crate::cost::Nanos;
+use crate::device::Nanos;
 
 /// The times of a schedule with serial links, and what a run needs, kept to save allocations.
 pub(in crate::schedule) struct SerialLinks {
