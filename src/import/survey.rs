@@ -14,8 +14,9 @@ use tract_onnx::tract_core::internal::Cost;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
-use super::operators::{self, Row, Support};
-use super::{Options, decode, read, typed, typed_models};
+use super::onnx::operators::{self, Row, Support};
+use super::onnx::{self, Options, decode, dtype};
+use super::tract::{self, typed};
 use crate::error::{Error, Result};
 
 /// How often a model has an operator.
@@ -58,7 +59,7 @@ pub struct Survey {
 ///
 /// If the file is no sound ONNX model. What cannot be typed is no error: [`Survey::problem`] says it.
 pub fn survey(path: &Path, options: &Options) -> Result<Survey> {
-    let (mut proto, _) = read(path, options)?;
+    let (mut proto, _) = onnx::read(path, options)?;
     let mut survey = Survey {
         opsets: proto.opset_import.iter().map(|set| (set.domain.clone(), set.version)).collect(),
         operators: count_operators(&proto),
@@ -72,7 +73,7 @@ pub fn survey(path: &Path, options: &Options) -> Result<Survey> {
         survey.inputs = decode::run_time_inputs(graph).into_iter().map(port).collect();
         survey.outputs = graph.output.iter().map(port).collect();
     }
-    match typed_models(path, &mut proto, options) {
+    match tract::typed_models(path, &mut proto, options) {
         Ok((_, kept)) => {
             for node in kept.nodes().iter().filter(|node| !node.op_is::<Const>() && !node.op_is::<TypedSource>()) {
                 *survey.typed.entry(node.op.name().into_owned()).or_default() += 1;
@@ -108,7 +109,7 @@ fn count_operators(proto: &pb::ModelProto) -> Vec<OperatorCount> {
 
 /// As text forms name them: `f32`, `i64`; `FLOAT8E4M3FN` and other strangers as ONNX does.
 fn type_name(of: DataType) -> String {
-    let known = typed::dtype_of(of).map(|dtype| dtype.name().to_string());
+    let known = dtype::dtype_of(of).map(|dtype| dtype.name().to_string());
     known.unwrap_or_else(|| of.as_str_name().to_string())
 }
 

@@ -10,10 +10,10 @@ use tract_onnx::tract_core::ops::array::{MultiBroadcastTo, Pad as TractPad, PadM
 use tract_onnx::tract_core::ops::change_axes::{AxisOp, IntoShape};
 use tract_onnx::tract_core::ops::nn::resize::NearestUpsample;
 
-use super::lower::{Lowering, Reason};
-use super::typed;
+use super::{Lowering, Reason};
 use crate::graph::{Elementwise, Expr, OpKind, Pad, PadMode, Slice, Tensor};
 use crate::ids::TensorId;
+use crate::import::tract::typed;
 
 impl Lowering<'_> {
     /// Lowers `node` if it is one of this module's; tells whether it was.

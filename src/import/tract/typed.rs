@@ -19,9 +19,10 @@ use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
 use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 use tract_onnx::tract_hir::infer::Factoid;
 
-use super::operators::{self, Row};
+use super::{mend, readers};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
+use crate::import::onnx::operators::{self, Row};
 
 /// Declutters every node that is not a convolution, or a dequantisation (which would become a table). The number is where the next search starts.
 #[derive(Clone, Debug)]
@@ -51,7 +52,7 @@ impl TypedPass for KeepConvolutions {
 pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Result<(TypedModel, TypedModel)> {
     quietly(path, "typing the model", || {
         let folder = path.parent().map(|p| p.to_string_lossy().into_owned());
-        let mut model = super::readers::onnx().parse(proto, folder.as_deref())?.model;
+        let mut model = readers::onnx().parse(proto, folder.as_deref())?.model;
         for outlet in model.input_outlets()?.to_vec() {
             let name = &model.node(outlet.node).name;
             if let Some((_, shape)) = shapes.iter().find(|(n, _)| n == name) {
@@ -60,14 +61,22 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
             }
         }
         let mut typed = model.into_typed()?;
-        super::mend::negative_pads(&mut typed)?;
-        super::mend::extremes_of_nothing(&mut typed, proto)?;
+        mend::negative_pads(&mut typed)?;
+        mend::extremes_of_nothing(&mut typed, proto)?;
         let mut kept = typed.clone();
         let mut optimizer = Optimizer::prop_consts();
         optimizer.passes.push(Box::new(KeepConvolutions(0)));
         optimizer.optimize(&mut kept)?;
         Ok((typed, kept))
     })
+}
+
+/// The first output of a model, if it is a truth value that is known under these shapes.
+pub fn truth(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<bool> {
+    let (_, folded) = type_model(path, proto, shapes).ok()?;
+    let outlet = *folded.outputs.first()?;
+    let value = folded.outlet_fact(outlet).ok()?.konst.clone()?;
+    value.cast_to_scalar::<bool>().ok()
 }
 
 /// The element type of ours that stands for one of tract's: symbolic dimensions, which are constants by now or results of casts to i64, are i64.
@@ -87,30 +96,6 @@ pub fn dtype(datum: DatumType) -> Option<DType> {
         DatumType::F64 => DType::F64,
         _ => return None,
     })
-}
-
-/// ONNX's code of an element type of ours.
-pub fn onnx_type(dtype: DType) -> pb::tensor_proto::DataType {
-    use pb::tensor_proto::DataType;
-    match dtype {
-        DType::Bool => DataType::Bool,
-        DType::I8 => DataType::Int8,
-        DType::I16 => DataType::Int16,
-        DType::I32 => DataType::Int32,
-        DType::I64 => DataType::Int64,
-        DType::U8 => DataType::Uint8,
-        DType::U16 => DataType::Uint16,
-        DType::U32 => DataType::Uint32,
-        DType::U64 => DataType::Uint64,
-        DType::F16 => DataType::Float16,
-        DType::F32 => DataType::Float,
-        DType::F64 => DataType::Double,
-    }
-}
-
-/// The element type of ours that one of ONNX's is.
-pub fn dtype_of(code: pb::tensor_proto::DataType) -> Option<DType> {
-    DType::ALL.into_iter().find(|&dtype| onnx_type(dtype) == code)
 }
 
 /// The values of a tensor of any type that [`dtype`] knows.

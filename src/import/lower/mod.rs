@@ -26,7 +26,22 @@
 //! | what moves or repeats elements | `Transpose`, `Slice`, `Pad`, or a broadcast (see `movement.rs`) |
 //!
 //! Element types are tract's; its symbolic dimensions, where values of them remain, are i64. A constant of a type that has no form here is an error only for
-//! who reads it.
+//! who reads it. What has no elements is not computed (see `empty.rs`).
+
+mod attention;
+mod cell;
+mod cumsum;
+mod dense;
+mod einsum;
+mod empty;
+mod fourier;
+mod index;
+mod movement;
+mod quantised;
+mod resize;
+mod scalar;
+mod scan;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -45,14 +60,16 @@ use tract_onnx::tract_core::ops::nn::{DataFormat, Reduce as TractReduce, Reducer
 use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
-use super::decode::{input_names, some};
-use super::empty::Remains;
-use super::{operators, scalar, typed};
+use empty::Remains;
+
 use crate::error::{Error, Result};
 use crate::graph::{
     Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Reduce, ReduceKind, Scalar, Tensor, Unary,
 };
 use crate::ids::TensorId;
+use crate::import::onnx::decode::{input_names, some};
+use crate::import::onnx::operators;
+use crate::import::tract::typed;
 
 /// Nothing here lowers the operator.
 const NOT_SUPPORTED: &str = "this operator is not supported yet";
@@ -66,7 +83,7 @@ fn generic(reason: &str) -> bool {
 }
 
 /// Why one node cannot be lowered.
-pub(super) type Reason = String;
+type Reason = String;
 
 /// The names that the ONNX file uses. tract keeps a node's name, or appends to it (`Gemm_0` becomes `Gemm_0.ab`).
 struct Names<'a> {
@@ -155,23 +172,23 @@ impl<'a> Names<'a> {
 }
 
 /// Where names come from inside a loop's body.
-pub(super) struct Scope {
+struct Scope {
     /// Stands before every name: `LSTM_0.step-3`.
-    pub(super) prefix: String,
+    prefix: String,
     /// What tract puts before the names of the body, and the prefix says already.
-    pub(super) known: String,
+    known: String,
 }
 
 /// The graph so far.
-pub(super) struct Lowering<'a> {
-    pub(super) model: &'a TypedModel,
+struct Lowering<'a> {
+    model: &'a TypedModel,
     names: Names<'a>,
-    pub(super) graph: Graph,
-    pub(super) tensors: BTreeMap<OutletId, TensorId>,
+    graph: Graph,
+    tensors: BTreeMap<OutletId, TensorId>,
     /// Constants that have no form here, and why; an error for who reads them.
-    pub(super) unusable: BTreeMap<OutletId, Reason>,
+    unusable: BTreeMap<OutletId, Reason>,
     /// The loop's body that `model` is, if it is one.
-    pub(super) scope: Option<Scope>,
+    scope: Option<Scope>,
 }
 
 /// Operator and reason, and the nodes concerned.
@@ -267,7 +284,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// The name for what `node` computes: that of its ONNX node, or its own in a loop's step.
-    pub(super) fn operator_name(&self, node: &TypedNode) -> String {
+    fn operator_name(&self, node: &TypedNode) -> String {
         match &self.scope {
             None => self.names.node(&node.name).to_string(),
             Some(Scope { prefix, known }) => format!("{prefix}.{}", node.name.strip_prefix(known).unwrap_or(&node.name)),
@@ -275,7 +292,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Name, type and shape of what `outlet` carries.
-    pub(super) fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
+    fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
         let shape = fact.shape.as_concrete().ok_or_else(|| self.open_shape(outlet))?.to_vec();
@@ -299,11 +316,11 @@ impl<'a> Lowering<'a> {
     }
 
     /// tract's type of what `outlet` carries.
-    pub(super) fn datum(&self, outlet: OutletId) -> Result<DatumType, Reason> {
+    fn datum(&self, outlet: OutletId) -> Result<DatumType, Reason> {
         Ok(self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?.datum_type)
     }
 
-    pub(super) fn node(&mut self, node: &'a TypedNode) -> Result<(), Reason> {
+    fn node(&mut self, node: &'a TypedNode) -> Result<(), Reason> {
         if let Some(constant) = node.op_as::<Const>() {
             if let Err(reason) = self.constant(node, constant.val()) {
                 self.unusable.insert(node.id.into(), reason);
@@ -405,18 +422,18 @@ impl<'a> Lowering<'a> {
     }
 
     /// Adds the operator and its output, which is what `node` provides.
-    pub(super) fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
+    fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
         let result = self.step(node, kind, inputs, output);
         self.tensors.insert(node.id.into(), result);
     }
 
     /// Adds an operator and its output: a step on the way to what `node` provides. Where there is nothing to compute, gives the tensor that holds the result.
-    pub(super) fn step(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+    fn step(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
         self.add(self.operator_name(node), kind, inputs, output)
     }
 
     /// The same under the name `name`.
-    pub(super) fn add(&mut self, name: String, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+    fn add(&mut self, name: String, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
         match self.without_empty(kind, inputs, &output) {
             Remains::Tensor(result) => result,
             Remains::Operator(kind, inputs) => {
@@ -428,7 +445,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// Makes `id` the output `slot` of `node`, under the name and shape that tract knows it by.
-    pub(super) fn provide(&mut self, node: &TypedNode, slot: usize, id: TensorId) -> Result<(), Reason> {
+    fn provide(&mut self, node: &TypedNode, slot: usize, id: TensorId) -> Result<(), Reason> {
         let outlet = OutletId::new(node.id, slot);
         let view = self.describe(outlet, Origin::View(id))?;
         let view = self.graph.add_tensor(view);
@@ -445,7 +462,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// A view of `id` under `shape`, or `id` itself.
-    pub(super) fn reshaped(&mut self, id: TensorId, shape: Vec<usize>) -> TensorId {
+    fn reshaped(&mut self, id: TensorId, shape: Vec<usize>) -> TensorId {
         if self.graph.tensor(id).shape == shape {
             return id;
         }
@@ -507,14 +524,7 @@ impl<'a> Lowering<'a> {
         self.windowed(node, kind, inputs, output, &conv.pool_spec)
     }
 
-    pub(super) fn pool(
-        &mut self,
-        node: &TypedNode,
-        spec: &PoolSpec,
-        kind: PoolKind,
-        inputs: Vec<TensorId>,
-        output: Tensor,
-    ) -> Result<(), Reason> {
+    fn pool(&mut self, node: &TypedNode, spec: &PoolSpec, kind: PoolKind, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
         if spec.rank() > 2 || output.dtype != DType::F32 {
             return self.pool_nd(node, spec, kind, inputs[0], output);
         }
@@ -538,7 +548,7 @@ impl<'a> Lowering<'a> {
     }
 
     /// What an expression reads for each of `inputs`, and those that it reads from memory: one constant value is part of the expression.
-    pub(super) fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
+    fn operands(&self, inputs: &[TensorId]) -> Result<(Vec<Expr>, Vec<TensorId>), Reason> {
         let mut kept = Vec::new();
         let operand = |&id: &TensorId| match self.graph.constant(id).and_then(Constant::only) {
             Some(value) => Expr::Const(value),

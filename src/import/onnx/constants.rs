@@ -6,7 +6,7 @@ use std::path::Path;
 
 use tract_onnx::pb::{self, tensor_proto::DataType};
 
-use super::typed::onnx_type;
+use super::dtype::onnx_type;
 use crate::error::{Error, Result};
 use crate::graph::{Constant, shape_text};
 use crate::runtime::npy;

@@ -6,8 +6,8 @@ use tract_onnx::tract_core::ops::gru_seq::GruSeq;
 use tract_onnx::tract_core::ops::lstm_cell::LstmEpilogue;
 use tract_onnx::tract_core::ops::scan::ScanInfo;
 
-use super::lower::{Lowering, Reason};
 use super::scan::steps_are_few;
+use super::{Lowering, Reason};
 use crate::graph::{Cell, Expr, MatMul, OpKind, Origin, Slice, Tensor};
 use crate::ids::TensorId;
 

@@ -12,11 +12,11 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{self, type_proto};
 use tract_onnx::prelude::*;
 
-use super::decode::some;
-use super::operators::{self, Row, Support};
 use super::readers::onnx;
 use super::typed::{self, one_line, panic_text, silently};
 use crate::error::{Error, Result};
+use crate::import::onnx::decode::some;
+use crate::import::onnx::operators::{self, Row, Support};
 
 /// All nodes and inputs that cannot be parsed, in one error.
 pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {

@@ -13,7 +13,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::axes::AxesMapping;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
-use super::lower::{Lowering, Reason};
+use super::{Lowering, Reason};
 use crate::graph::{Binary, Elementwise, Expr, MatMul, OpKind, Origin, Reduce, ReduceKind, Slice, Tensor};
 use crate::ids::TensorId;
 

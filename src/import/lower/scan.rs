@@ -22,7 +22,7 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::scan::{InputMapping, Scan, ScanInfo};
 use tract_onnx::tract_core::ops::source::TypedSource;
 
-use super::lower::{Lowering, Reason, Scope};
+use super::{Lowering, Reason, Scope};
 use crate::graph::{Constant, DType, Index, OpKind, Origin, Slice, Tensor};
 use crate::ids::TensorId;
 

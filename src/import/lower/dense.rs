@@ -11,7 +11,7 @@ use tract_onnx::tract_core::ops::nn::{RmsNorm, Softmax, SoftmaxKind};
 use tract_onnx_opl::lrn::Lrn as TractLrn;
 use tract_transformers::ops::sdpa::Sdpa;
 
-use super::lower::{Lowering, Reason};
+use super::{Lowering, Reason};
 use crate::graph::{DType, Expr, GridSample, Interpolation, Lrn, Norm, OpKind, Outside, Tensor, Trilu};
 use crate::ids::TensorId;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_transformers::ops::sdpa::Sdpa;
 
-use super::lower::{Lowering, Reason};
+use super::{Lowering, Reason};
 use crate::graph::{Attention, Binary, Constant, DType, Elementwise, Expr, MatMul, OpKind, Origin, Tensor};
 use crate::ids::TensorId;
 

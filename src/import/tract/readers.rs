@@ -19,10 +19,12 @@ use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::array::Range;
 use tract_onnx_opl::resize::{AspectRatio, CoordTransform, Nearest, Resize};
 
+use super::affine_grid;
+
 /// tract's reader of ONNX, as hiosc uses it.
 pub fn onnx() -> Onnx {
     let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true);
-    onnx.op_register.insert("AffineGrid", super::affine_grid::read);
+    onnx.op_register.insert("AffineGrid", affine_grid::read);
     onnx.op_register.insert("BatchNormalization", batch_normalisation);
     onnx.op_register.insert("PRelu", prelu);
     onnx.op_register.insert("Range", |_, _| Ok((expand(RangeOfNumbers), vec![])));
@@ -202,5 +204,24 @@ impl Expansion for PreluOfChannels {
         let product = model.wire_node(format!("{prefix}.product"), mul(), &[x, slope])?[0];
         let negative = model.wire_node(format!("{prefix}.negative"), TypedBinOp(comp_gt(), None), &[zero, x])?[0];
         model.wire_node(prefix, Iff, &[negative, product, x])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::onnx;
+    use crate::import::onnx::operators::ROWS;
+
+    /// Whatever tract can read has a row, and a row that is lowered can be read. The names without one are of domains that are not read.
+    #[test]
+    fn the_table_and_the_reader_agree() {
+        let register = onnx().op_register;
+        let others = "Attention BiasGelu ConstantLike FastGelu GatherBlockQuantized GroupQueryAttention MatMulNBits MultiHeadAttention ParametricSoftplus \
+                      QuickGelu RotaryEmbedding Rsqrt ScaledTanh SimplifiedLayerNormalization SkipLayerNormalization SkipSimplifiedLayerNormalization Swish";
+        let known = |name: &str| ROWS.iter().any(|row| row.name == name) || others.split_whitespace().any(|other| other == name);
+        let unlisted: Vec<_> = register.0.keys().filter(|name| !known(name)).collect();
+        assert!(unlisted.is_empty(), "{unlisted:?} can be read and have no row");
+        let unread: Vec<_> = ROWS.iter().filter(|row| row.refusal().is_none() && !register.0.contains_key(row.name)).collect();
+        assert!(unread.is_empty(), "{unread:?} are lowered and cannot be read");
     }
 }

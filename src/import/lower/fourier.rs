@@ -10,9 +10,10 @@ use std::f64::consts::TAU;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::fft::{Fft, Stft};
 
-use super::lower::{Lowering, Reason};
+use super::{Lowering, Reason};
 use crate::graph::{DType, Expr, MatMul, OpKind, Origin, Tensor};
 use crate::ids::TensorId;
+use crate::import::tract::typed;
 
 /// The most points of a transform: its matrix is 16 MiB then.
 const LONGEST: usize = 1024;
@@ -26,7 +27,7 @@ impl Lowering<'_> {
             let matrix = self.transform(node, shape[op.axis], op.inverse, &[])?;
             self.transformed(node, x, op.axis, matrix, output);
         } else if let Some(op) = node.op_as::<Stft>() {
-            let window = op.window.as_ref().map(|w| super::typed::f32_values(w)).transpose().map_err(|e| format!("{e:#}"))?;
+            let window = op.window.as_ref().map(|w| typed::f32_values(w)).transpose().map_err(|e| format!("{e:#}"))?;
             self.short_time(node, x, op, &window.unwrap_or_default(), output)?;
         } else {
             return Ok(false);

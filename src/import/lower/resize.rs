@@ -15,9 +15,10 @@ use tract_onnx::tract_core::ops::nn::resize::{
 };
 use tract_onnx_opl::resize::{AspectRatio, CoordTransform, Nearest, Resize};
 
-use super::lower::{Lowering, Reason};
+use super::{Lowering, Reason};
 use crate::graph::{Constant, Expr, OpKind, Origin, Resample, Scalar, TappedAxis, Tensor};
 use crate::ids::TensorId;
+use crate::import::tract::typed;
 
 /// The most elements that one operator reads for one result: three axes of four, or two of eight. Where more are needed, one axis after the other costs less.
 const MAX_TAPS: usize = 64;
@@ -156,7 +157,7 @@ impl Lowering<'_> {
         let Some(&outlet) = input.and_then(|input| node.inputs.get(input)) else { return Ok(None) };
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let values = fact.konst.as_ref().ok_or_else(|| format!("its {what} are not constant"))?;
-        super::typed::f32_values(values).map(Some).map_err(|e| format!("{e:#}"))
+        typed::f32_values(values).map(Some).map_err(|e| format!("{e:#}"))
     }
 }
 

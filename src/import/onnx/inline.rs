@@ -6,13 +6,14 @@
 //!   the shapes of the inputs are known. The other branch is gone, whatever is in it; tract would want to type both, to equal types.
 //!
 //! An `If` that is not known stays, and is refused with all the rest.
+//!
+//! Who calls says how a condition is computed: nothing here computes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tract_onnx::pb;
 
-use super::typed;
 use crate::error::{Error, Result};
 
 /// More calls in all, or one in another, than this are a function that calls itself.
@@ -135,15 +136,18 @@ fn label(node: &pb::NodeProto) -> &str {
     if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name }
 }
 
-/// Writes out the branch that is taken of every `If` whose condition is known under these shapes.
-pub fn branches(path: &Path, proto: &mut pb::ModelProto, shapes: &[(String, Vec<usize>)]) {
+/// Writes out the branch that is taken of every `If` whose condition is known.
+///
+/// `truth` computes it: it gets a model whose only output is the condition, with the nodes that it
+/// depends on, and gives its value, or `None` where that is known only when the model runs.
+pub fn branches(proto: &mut pb::ModelProto, truth: impl Fn(&pb::ModelProto) -> Option<bool>) {
     let mut given_up: BTreeSet<String> = BTreeSet::new();
     loop {
         let Some(graph) = &proto.graph else { return };
         let next = graph.node.iter().position(|node| node.op_type == "If" && node.domain.is_empty() && !given_up.contains(label(node)));
         let Some(place) = next else { return };
         let node = graph.node[place].clone();
-        let taken = node.input.first().and_then(|condition| known(path, proto, condition, shapes));
+        let taken = node.input.first().and_then(|condition| truth(&alone(proto, condition)?));
         let wanted = taken.map(|taken| if taken { "then_branch" } else { "else_branch" });
         let branch = node.attribute.iter().find(|a| Some(a.name.as_str()) == wanted).and_then(|a| a.g.clone());
         match (branch, &mut proto.graph) {
@@ -188,8 +192,8 @@ fn written_out(branch: pb::GraphProto, node: &pb::NodeProto) -> (Vec<pb::NodePro
     (nodes, initialisers)
 }
 
-/// The truth value called `name`, if it can be computed now.
-fn known(path: &Path, proto: &pb::ModelProto, name: &str, shapes: &[(String, Vec<usize>)]) -> Option<bool> {
+/// The part of the model that computes the value called `name`, as a model of its own.
+fn alone(proto: &pb::ModelProto, name: &str) -> Option<pb::ModelProto> {
     let graph = proto.graph.as_ref()?;
     let makers: BTreeMap<&str, usize> =
         graph.node.iter().zip(0..).flat_map(|(node, i)| node.output.iter().map(move |output| (output.as_str(), i))).collect();
@@ -208,12 +212,8 @@ fn known(path: &Path, proto: &pb::ModelProto, name: &str, shapes: &[(String, Vec
         node,
         ..Default::default()
     };
-    let alone =
-        pb::ModelProto { ir_version: proto.ir_version, opset_import: proto.opset_import.clone(), graph: Some(part), ..Default::default() };
-    let (_, folded) = typed::type_model(path, &alone, shapes).ok()?;
-    let outlet = *folded.outputs.first()?;
-    let value = folded.outlet_fact(outlet).ok()?.konst.clone()?;
-    value.cast_to_scalar::<bool>().ok()
+    let opset_import = proto.opset_import.clone();
+    Some(pb::ModelProto { ir_version: proto.ir_version, opset_import, graph: Some(part), ..Default::default() })
 }
 
 /// All names that a node reads, those of its subgraphs included.

@@ -5,10 +5,10 @@
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{Gather, GatherElements, GatherNd, OneHot, ScatterElements, ScatterNd, ScatterReduction, Topk};
 
-use super::lower::{Lowering, Reason};
-use super::typed;
+use super::{Lowering, Reason};
 use crate::graph::{Binary, Constant, DType, Elementwise, Expr, Index, OpKind, Origin, Slice, Tensor, Update};
 use crate::ids::TensorId;
+use crate::import::tract::typed;
 
 impl Lowering<'_> {
     /// Lowers `node` if it is one of this module's; tells whether it was.

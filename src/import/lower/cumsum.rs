@@ -3,7 +3,7 @@
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::CumSum as TractCumSum;
 
-use super::lower::{Lowering, Reason};
+use super::{Lowering, Reason};
 use crate::graph::{CumSum, OpKind, Tensor};
 use crate::ids::TensorId;
 

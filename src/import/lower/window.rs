@@ -4,7 +4,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::{Conv, Deconv, KernelFormat, MaxPool, PaddingSpec, PoolSpec};
 use tract_onnx::tract_core::ops::nn::DataFormat;
 
-use super::lower::{Lowering, Reason};
+use super::{Lowering, Reason};
 use crate::graph::{Constant, ConvNd, DType, Expr, OpKind, Origin, PoolIndices, PoolKind, PoolNd, Tensor, WindowAxis};
 use crate::ids::TensorId;
 

@@ -4,7 +4,7 @@
 //! neutral element (a mean NaN, or 0 of integers), a padding its value, a matrix product with sums of no terms its bias; a concatenation leaves its empty
 //! inputs out; a scatter of no updates changes nothing. So the graph that leaves this room has operators over elements alone; only inputs, outputs and constants may be empty.
 
-use super::lower::Lowering;
+use super::Lowering;
 use crate::graph::{Constant, DType, Index, MatMul, OpKind, Origin, PadMode, ReduceKind, Scalar, Tensor};
 use crate::ids::TensorId;
 
