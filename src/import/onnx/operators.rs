@@ -337,7 +337,7 @@ pub fn page() -> String {
     let mut text = format!(
         "# Operators
 
-Generated from the table in [`src/import/operators.rs`](../src/import/operators.rs), which refusals and `hiosc inspect` use, too;
+Generated from the table in [`src/import/onnx/operators.rs`](../src/import/onnx/operators.rs), which refusals and `hiosc inspect` use, too;
 `HIOSC_BLESS=1 cargo test --release --test operators` rewrites it.
 
 Shapes are static: whatever a shape depends on must be a constant once the shapes of the inputs are known; `--shapes` and `--constant` give what the file does
