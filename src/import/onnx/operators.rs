@@ -338,7 +338,7 @@ pub fn page() -> String {
         "# Operators
 
 Generated from the table in [`src/import/onnx/operators.rs`](../src/import/onnx/operators.rs), which refusals and `hiosc inspect` use, too;
-`HIOSC_BLESS=1 cargo test --release --test operators` rewrites it.
+`HIOSC_BLESS=1 cargo test --release --test tool operators` rewrites it.
 
 Shapes are static: whatever a shape depends on must be a constant once the shapes of the inputs are known; `--shapes` and `--constant` give what the file does
 not say. What can be computed when the model is compiled is folded away, whatever its operator. *Opsets* is the first opset that has the operator; models of

@@ -1,0 +1,8 @@
+//! Generated crates: written, built as their users build them, and run on virtual GPUs.
+
+mod downstream;
+mod emit;
+mod models;
+mod targets;
+#[path = "../support/mod.rs"]
+mod support;

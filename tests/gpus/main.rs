@@ -1,0 +1,9 @@
+//! Virtual GPUs, as programs of one process see them: the driver itself, and plans that run in-process.
+//!
+//! One test loads the virtual driver into this process, for good. So no test here may look for a GPU, or use `hiosc::Compiler`, which does.
+
+mod run;
+mod vgpu;
+mod vgpu_capture;
+#[path = "../support/mod.rs"]
+mod support;

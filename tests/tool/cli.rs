@@ -1,0 +1,305 @@
+//! The command line, through the real binary: what it prints, its exit codes (0 done, 1 failed, 2 bad usage), and that a failure writes nothing.
+
+use std::fs;
+use std::process::Stdio;
+
+use crate::support::cli::Bench;
+use crate::support::networks;
+use hiosc::schedule::Algorithm;
+
+/// A folder with `model.onnx`, a small model.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    networks::fire().save(bench.path(), "model");
+    bench
+}
+
+/// `model.onnx -o out` and more.
+fn compile<'a>(more: &[&'a str]) -> Vec<&'a str> {
+    ["model.onnx", "-o", "out"].into_iter().chain(more.iter().copied()).collect()
+}
+
+#[test]
+fn a_compilation_says_what_it_did() {
+    let bench = bench();
+    let said = bench.done(&compile(&[]));
+    let rooms: Vec<&str> = said.lines().map(|line| line.get(..10).unwrap_or(line).trim_end()).filter(|room| !room.is_empty()).collect();
+    assert_eq!(rooms, ["model", "fuse", "target", "schedule", "plan", "kernels", "wrote"], "{said}");
+    assert!(said.ends_with("\nwrote      out\n"), "{said}");
+    for file in
+        ["Cargo.toml", "Cargo.lock", "README.md", "src/lib.rs", "src/plan.rs", "kernels", "weights.safetensors", "check.safetensors"]
+    {
+        assert!(bench.at("out").join(file).exists(), "no {file}");
+    }
+    // again, over it: the same, and nothing else beside it
+    assert_eq!(bench.done(&compile(&[])), said);
+    assert_eq!(fs::read_dir(bench.path()).expect("a folder").count(), 2);
+}
+
+#[test]
+fn help_and_version() {
+    let bench = Bench::new();
+    assert_eq!(bench.done(&["--version"]), format!("hiosc {}\n", env!("CARGO_PKG_VERSION")));
+    let help = bench.done(&["--help"]);
+    for flag in [
+        "--output",
+        "--topology",
+        "--costs",
+        "--stage-barriers",
+        "--device",
+        "--gpus",
+        "--link",
+        "--algorithm",
+        "--no-fuse",
+        "--shapes",
+        "--kernels",
+        "--emit",
+        "--no-check",
+        "--verify",
+        "--timings",
+        "--window",
+        "--max-streams",
+        "--effort",
+        "--seed",
+    ] {
+        assert!(help.contains(flag), "{flag} is not in\n{help}");
+    }
+    for algorithm in Algorithm::ALL {
+        assert!(help.contains(algorithm.name()), "{algorithm} is not in\n{help}");
+    }
+    for flag in ["--reference", "--virtual", "--gpus", "--seeds"] {
+        assert!(bench.done(&["verify", "--help"]).contains(flag), "{flag}");
+    }
+    assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+}
+
+#[test]
+fn bad_usage_is_exit_code_2() {
+    let bench = bench();
+    let none: [&str; 0] = [];
+    assert!(bench.usage(&none, 2).contains("Usage: hiosc [OPTIONS] <MODEL.onnx>"));
+    let cases: [(&[&str], &str); 12] = [
+        (&["model.onnx"], "the following required arguments were not provided:\n  --output <DIR>"),
+        (&["-o", "out"], "the following required arguments were not provided:\n  <MODEL.onnx>"),
+        (&["model.onnx", "-o", ""], "a value is required for '--output <DIR>' but none was supplied"),
+        (&["model.onnx", "-o", "out", "--gpus", "0"], "invalid value '0' for '--gpus <N>': 0 is not in 1..=64"),
+        (&["model.onnx", "-o", "out", "--gpus", "65"], "invalid value '65' for '--gpus <N>': 65 is not in 1..=64"),
+        (&["model.onnx", "-o", "out", "--shapes", "image"], "expected NAME:SHAPE, for example input:1x3x224x224"),
+        (&["model.onnx", "-o", "out", "--shapes", "image:1x-3"], "\"1x-3\" is not a shape such as 1x3x224x224"),
+        (&["model.onnx", "-o", "out", "--shapes", "image:1,3"], "\"1,3\" is not a shape such as 1x3x224x224"),
+        (&["model.onnx", "--emit", "plans"], "[possible values: graph, costs, schedule, plan]"),
+        (&["model.onnx", "-o", "out", "--kernels", "fast"], "[possible values: auto, binary, source]"),
+        (&["model.onnx", "-o", "out", "--no-check", "--verify"], "the argument '--no-check' cannot be used with '--verify'"),
+        (&["model.onnx", "-o", "out", "--fast"], "unexpected argument '--fast' found"),
+    ];
+    for (args, message) in cases {
+        let said = bench.usage(args, 2);
+        assert!(said.contains(message), "{args:?}: {said}");
+    }
+    bench.usage(&["model.onnx", "--emit", "plan", "--verify"], 2);
+}
+
+#[test]
+fn unknown_names_list_the_known_ones() {
+    let bench = bench();
+    let known = |what: &str, name: &str| {
+        let said = bench.failure(&compile(&[what, "none"]), 2);
+        assert!(said.contains("`none`") && said.contains("; known: ") && said.contains(name), "{said}");
+    };
+    known("--device", "a40");
+    known("--link", "nvlink");
+    known("--link", "pcie4");
+    let algorithms: Vec<&str> = Algorithm::ALL.iter().map(|a| a.name()).collect();
+    known("--algorithm", &algorithms.join(", "));
+    let rules: Vec<&str> = hiosc::fuse::RULES.iter().map(|r| r.name).collect();
+    bench.refused(&compile(&["--no-fuse", "none"]), 2, &format!("no fuse rule \"none\"; the rules are {}", rules.join(", ")));
+    bench.refused(&compile(&["--no-fuse", "free-views"]), 2, "the rule free-views cannot be left out: there is no kernel for a reshape");
+    bench.refused(&compile(&["--shapes", "x:1x3"]), 2, "--shapes names \"x\", but the model's inputs are [\"image\"]");
+}
+
+#[test]
+fn emit_prints_each_room_and_writes_nothing() {
+    let bench = bench();
+    let before = bench.listing();
+    let first_words = [("graph", "graph model: "), ("costs", "costs"), ("schedule", "schedule "), ("plan", "plan of model: ")];
+    let mut all = String::new();
+    for (room, begin) in first_words {
+        let text = bench.done(&["model.onnx", "--emit", room]);
+        assert!(text.starts_with(begin), "{text}");
+        all += &text;
+    }
+    // in the order of the rooms, however they are asked for
+    assert_eq!(bench.done(&["model.onnx", "--emit", "plan,schedule", "--emit", "graph,costs"]), all);
+    assert_eq!(bench.listing(), before);
+    // with an output, before the summary
+    let both = bench.done(&compile(&["--emit", "graph"]));
+    assert!(both.starts_with("graph model: ") && both.ends_with("wrote      out\n"), "{both}");
+}
+
+#[test]
+fn a_reader_that_stops_reading_has_seen_enough() {
+    let bench = bench();
+    let mut child = bench.command(&["model.onnx", "--emit", "graph,costs,schedule,plan"]);
+    let mut child = child.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hiosc starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("hiosc ends");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!((output.status.code(), said.as_ref()), (Some(0), ""));
+}
+
+#[test]
+fn algorithms_and_rules_can_be_chosen() {
+    let bench = bench();
+    for algorithm in Algorithm::ALL {
+        let text = bench.done(&["model.onnx", "--emit", "schedule", "--algorithm", algorithm.name()]);
+        assert!(text.starts_with(&format!("schedule {algorithm}\n")), "{text}");
+    }
+    let operators = |more: &[&str]| {
+        let text = bench.done(&[&["model.onnx", "--emit", "graph"], more].concat());
+        text.lines().filter(|line| line.starts_with('%')).count()
+    };
+    assert!(
+        operators(&["--no-fuse", "epilogue", "--no-fuse", "elementwise-chain"]) > operators(&["--no-fuse", "epilogue"]).min(operators(&[]))
+    );
+    let one = bench.done(&["model.onnx", "--emit", "plan", "--gpus", "1", "--algorithm", "scatter"]);
+    assert!(one.starts_with("plan of model: gpus 1, "), "{one}");
+    // What algorithms may do: without grouping, no stage has two operators.
+    let widest = |more: &[&str]| {
+        let mut args = vec!["model.onnx", "--emit", "schedule", "--algorithm", "greedy"];
+        args.extend(more);
+        let schedule = bench.done(&args);
+        schedule.split("  stage ").skip(1).map(|stage| stage.matches('%').count()).max()
+    };
+    assert_eq!((widest(&[]), widest(&["--no-grouping"])), (Some(2), Some(1)));
+    assert!(bench.usage(&compile(&["--effort", "much"]), 2).contains("unknown effort `much`"));
+}
+
+#[test]
+fn shapes_replace_what_the_model_says() {
+    let bench = bench();
+    let text = bench.done(&["model.onnx", "--emit", "graph", "--shapes", "image:2x3x64x64"]);
+    assert!(text.contains("\ninput  t0 f32 2x3x64x64  \"image\"\n"), "{text}");
+}
+
+#[test]
+fn timings_name_every_room() {
+    let bench = bench();
+    let rooms = |said: &str| -> Vec<String> {
+        said.lines().filter_map(|l| l.strip_prefix("time ")).filter_map(|l| Some(l.split_whitespace().next()?.to_string())).collect()
+    };
+    let planned = ["import", "fuse", "cost", "schedule", "plan"];
+    // standard output has the text form, perhaps for a file
+    let run = bench.run(&["model.onnx", "--emit", "graph", "--timings"]);
+    assert_eq!(run.stdout, bench.done(&["model.onnx", "--emit", "graph"]));
+    assert_eq!(rooms(&run.stderr), [&planned[..], &["all"]].concat());
+    let all = [&planned[..], &["kernels", "reference", "emit", "all"]].concat();
+    assert_eq!(rooms(&bench.done(&compile(&["--timings"]))), all);
+}
+
+#[test]
+fn no_check_leaves_the_reference_out() {
+    let bench = bench();
+    bench.done(&compile(&["--no-check"]));
+    assert!(!bench.at("out/check.safetensors").exists());
+    bench.refused(&["verify", "out"], 2, "out has no check.safetensors (compiled with --no-check): give --reference FILE.npz");
+}
+
+#[test]
+fn kernels_without_nvrtc() {
+    let bench = bench();
+    let missing = bench.at("no-nvrtc.so").display().to_string();
+    // after the file's name the words are the dynamic linker's
+    let said = bench.failure(&compile(&["--kernels", "binary"]), 1);
+    let begin = format!("hiosc: NVRTC: HIOSC_NVRTC is set, but that file cannot be used: {missing}: ");
+    assert!(said.starts_with(&begin) && said.matches(&missing).count() == 1, "{said}");
+    bench.write("no-nvrtc.so", "this is no library");
+    let said = bench.failure(&compile(&["--kernels", "binary"]), 1);
+    assert!(said.starts_with(&begin), "{said}");
+    // the default does without, and says why
+    let said = bench.done(&compile(&[]));
+    assert!(said.contains("shipped as sources") && said.contains("HIOSC_NVRTC is set, but that file cannot be used"), "{said}");
+    let said = bench.done(&compile(&["--kernels", "source"]));
+    assert!(said.contains("shipped as sources") && said.contains("as asked for"), "{said}");
+}
+
+#[test]
+fn other_peoples_folders_are_refused() {
+    let bench = bench();
+    fs::create_dir(bench.at("theirs")).expect("a folder");
+    bench.write("theirs/precious.txt", "data");
+    bench.refused(&["model.onnx", "-o", "theirs"], 2, "theirs is not empty and hiosc did not write it: choose another folder");
+    bench.refused(&["model.onnx", "-o", "."], 2, ". is not empty and hiosc did not write it: choose another folder");
+    // a Cargo.toml alone is not a mark of ours
+    bench.write("theirs/Cargo.toml", "[package]\nname = \"theirs\"\n");
+    bench.refused(&["model.onnx", "-o", "theirs"], 2, "theirs is not empty and hiosc did not write it: choose another folder");
+    // the folder is judged before the model is even read
+    bench.refused(&["nothing.onnx", "-o", "theirs"], 2, "theirs is not empty and hiosc did not write it: choose another folder");
+    // an empty one is taken
+    fs::create_dir(bench.at("empty")).expect("a folder");
+    bench.done(&["model.onnx", "-o", "empty"]);
+    assert!(bench.at("empty/Cargo.toml").exists());
+}
+
+/// Where nobody can write, root included.
+#[test]
+fn unwritable_outputs() {
+    let bench = bench();
+    bench.write("file", "data");
+    bench.refused(&["model.onnx", "-o", "file"], 2, "file is not a folder: choose another folder");
+    bench.refused(&["model.onnx", "-o", "file/out"], 1, "file/out: Not a directory (os error 20)");
+    if cfg!(target_os = "linux") {
+        bench.refused(&["model.onnx", "-o", "/proc/out"], 1, "/proc: cannot create a folder there: No such file or directory (os error 2)");
+    }
+}
+
+#[test]
+fn verify_wants_a_folder_of_ours() {
+    let bench = bench();
+    bench.refused(&["verify", "nowhere"], 2, "nowhere is not a folder that hiosc wrote: it has no Cargo.toml");
+    fs::create_dir(bench.at("theirs")).expect("a folder");
+    bench.write("theirs/Cargo.toml", "[package]\nname = \"theirs\"\n");
+    bench.refused(&["verify", "theirs"], 2, "theirs is not a folder that this hiosc wrote: its Cargo.toml lacks hiosc's metadata");
+    bench.done(&compile(&[]));
+    bench.refused(&["verify", "out", "--reference", "none.npz"], 1, "none.npz: No such file or directory (os error 2)");
+    bench.write("bad.npz", "this is no archive");
+    let said = bench.failure(&["verify", "out", "--reference", "bad.npz"], 1);
+    assert!(said.starts_with("hiosc: bad.npz: "), "{said}");
+    assert!(bench.usage(&["verify", "out", "--seeds", "0"], 2).contains("invalid value '0' for '--seeds <SEEDS>'"));
+}
+
+#[test]
+fn the_same_call_gives_the_same_bytes() {
+    let bench = bench();
+    bench.done(&["model.onnx", "-o", "one"]);
+    bench.done(&["model.onnx", "-o", "two"]);
+    let files = |folder: &str| -> Vec<(String, Vec<u8>)> {
+        let root = bench.at(folder);
+        let below = |path: &std::path::PathBuf| path.strip_prefix(&root).ok().filter(|_| path.is_file()).map(|p| p.display().to_string());
+        bench.listing().iter().filter_map(|p| Some((below(p)?, fs::read(p).expect("a file")))).collect()
+    };
+    let (one, two) = (files("one"), files("two"));
+    assert!(one.len() > 10);
+    assert_eq!(one.iter().map(|(name, _)| name).collect::<Vec<_>>(), two.iter().map(|(name, _)| name).collect::<Vec<_>>());
+    for ((name, one), (_, two)) in one.iter().zip(&two) {
+        assert!(one == two, "{name} differs");
+    }
+}
+
+#[test]
+fn files_with_costs_and_topologies() {
+    let bench = bench();
+    let with = |flag: &'static str| ["model.onnx", "-o", "out", flag, "file.txt"];
+    for flag in ["--costs", "--topology"] {
+        bench.refused(&with(flag), 1, "file.txt: No such file or directory (os error 2)");
+    }
+    bench.write("file.txt", "garbage\n");
+    let said = bench.run(&with("--costs")).stderr;
+    assert!(said.starts_with("hiosc: file.txt: costs, line 1: `garbage`"), "{said}");
+    let said = bench.run(&with("--topology")).stderr;
+    assert!(said.starts_with("hiosc: ") && said.contains("file.txt, line 1: ") && said.contains("`garbage`"), "{said}");
+    assert!(bench.usage(&["model.onnx", "-o", "out", "--topology", "file.txt", "--gpus", "2"], 2).contains("cannot be used with"));
+    // a table that hiosc printed is read back: the same schedule from it
+    bench.write("costs.txt", bench.done(&["model.onnx", "--emit", "costs"]));
+    let schedule = bench.done(&["model.onnx", "--emit", "schedule"]);
+    assert_eq!(bench.done(&["model.onnx", "--emit", "schedule", "--costs", "costs.txt"]), schedule);
+}

@@ -1,0 +1,9 @@
+//! The command line, through the real binary.
+
+mod cli;
+mod errors;
+mod operators;
+mod profile;
+mod schedule_command;
+#[path = "../support/mod.rs"]
+mod support;
