@@ -262,6 +262,7 @@ mod tests {
             shared_bytes: 0,
             static_shared_bytes: shared,
             registers,
+            ..Kernel::default()
         }
     }
 

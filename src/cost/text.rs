@@ -206,9 +206,7 @@ mod tests {
             shared_bytes: 0,
             static_shared_bytes: 0,
             registers: 32,
-            min_capability: (0, 0),
-            workspace_bytes: 0,
-            packings: Vec::new(),
+            ..Kernel::default()
         };
         Ok(vec![kernel("k1", 1), kernel("k8", 8)])
     }

@@ -72,6 +72,24 @@ pub struct Kernel {
     pub packings: Vec<(usize, Packing)>,
 }
 
+impl Default for Kernel {
+    /// A launch of one thread that asks for nothing, and has no name yet.
+    fn default() -> Kernel {
+        Kernel {
+            name: String::new(),
+            source: String::new(),
+            grid: [1; 3],
+            block: [1; 3],
+            shared_bytes: 0,
+            static_shared_bytes: 0,
+            registers: 1,
+            min_capability: (0, 0),
+            workspace_bytes: 0,
+            packings: Vec::new(),
+        }
+    }
+}
+
 impl Kernel {
     /// The layout in which it wants its input number `input`; `None` for the model's.
     pub fn packing(&self, input: usize) -> Option<Packing> {

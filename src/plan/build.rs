@@ -38,7 +38,8 @@ pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Ti
     let streams: Vec<StreamId> = builder.operations.iter().map(|o| o.step.stream()).collect();
     let (ancestors, sync) = synchronise(&streams, ORIGIN, &builder.required);
     let arenas = place(&mut builder.buffers, &builder.accesses, &builder.neighbours, &ancestors, layout.targets.len());
-    let gpus = arenas.into_iter().enumerate().map(|(g, arena)| gpu_plan(graph, costs, &layout, GpuId::new(g), arena)).collect::<Vec<_>>();
+    let gpu = |(g, arena)| gpu_plan(graph, costs, &layout, GpuId::new(g), arena);
+    let gpus = arenas.into_iter().enumerate().map(gpu).collect::<Result<Vec<_>>>()?;
     check_memory(costs, &layout, &gpus)?;
     let Sequence { steps, sections, events } = sequence(&layout, builder.operations, &builder.streams, &sync);
     Ok(Plan {
@@ -206,7 +207,7 @@ impl<'a> Builder<'a> {
         let mut launches = Vec::new();
         for &op in stage.operators {
             let operator = self.graph.operator(op);
-            let kernel = kernel(self.costs, self.layout, op);
+            let kernel = kernel(self.costs, self.layout, op)?;
             let mut reads = Vec::with_capacity(operator.inputs.len());
             let mut read_buffers = Vec::new();
             for (position, &input) in operator.inputs.iter().enumerate() {
@@ -317,18 +318,20 @@ fn list_transfers(graph: &Graph, layout: &Layout, costs: &CostTable, timeline: &
 }
 
 /// The kernel of `op` on the GPU where it is.
-fn kernel<'a>(costs: &'a CostTable, layout: &Layout, op: OpId) -> &'a Kernel {
-    &costs.operator(op, layout.targets[layout.gpu[op.index()].index()]).kernel
+fn kernel<'a>(costs: &'a CostTable, layout: &Layout, op: OpId) -> Result<&'a Kernel> {
+    let target = layout.targets[layout.gpu[op.index()].index()];
+    let cost = costs.operators.get(op.index()).and_then(|row| row.get(target.index()));
+    cost.map(|cost| &cost.kernel).ok_or_else(|| Error::internal("plan", format!("{op} has no kernel on {target}")))
 }
 
 /// The weights region of `gpu`: the constants its operators read, one after the other.
-fn gpu_plan(graph: &Graph, costs: &CostTable, layout: &Layout, gpu: GpuId, arena_bytes: u64) -> GpuPlan {
+fn gpu_plan(graph: &Graph, costs: &CostTable, layout: &Layout, gpu: GpuId, arena_bytes: u64) -> Result<GpuPlan> {
     let mut constants = Vec::new();
     for op in graph.op_ids().filter(|op| layout.gpu[op.index()] == gpu) {
         for (position, &input) in graph.operator(op).inputs.iter().enumerate() {
             let tensor = graph.root(input);
             if graph.constant(tensor).is_some() {
-                constants.push(Weight { tensor, packing: kernel(costs, layout, op).packing(position) });
+                constants.push(Weight { tensor, packing: kernel(costs, layout, op)?.packing(position) });
             }
         }
     }
@@ -340,7 +343,7 @@ fn gpu_plan(graph: &Graph, costs: &CostTable, layout: &Layout, gpu: GpuId, arena
         weights.push((weight, weights_bytes));
         weights_bytes = weights_bytes.saturating_add(padded(weight.bytes(graph)));
     }
-    GpuPlan { arena_bytes, weights, weights_bytes }
+    Ok(GpuPlan { arena_bytes, weights, weights_bytes })
 }
 
 fn check_memory(costs: &CostTable, layout: &Layout, gpus: &[GpuPlan]) -> Result<()> {

@@ -620,6 +620,7 @@ mod tests {
             shared_bytes: 0,
             static_shared_bytes: 0,
             registers: 1,
+            ..Kernel::default()
         };
         let link = Some(Link { latency: 100, bandwidth: 1e9 });
         CostTable {

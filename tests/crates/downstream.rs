@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::skipped;
-use hiosc::verify;
+use hiosc::acceptance;
 use hiosc::{Compiler, vgpu};
 
 /// What a build script's `OUT_DIR` is to the example.
@@ -64,7 +64,7 @@ fn a_program_includes_the_model_as_a_module() {
     let said = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success() && !said.contains("warning"), "{said}");
 
-    let kernels = verify::compile_kernels(&out.join("squeezenet")).expect("the kernels compile");
+    let kernels = acceptance::compile_kernels(&out.join("squeezenet")).expect("the kernels compile");
     let mut program = Command::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated/release/downstream"));
     vgpu::command_env(&mut program, &kernels).expect("the virtual driver builds");
     let output = program.env("HIOSC_VGPU_COUNT", "2").output().expect("it starts");

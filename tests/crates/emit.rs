@@ -14,7 +14,8 @@ use crate::support::interpret::interpret;
 use crate::support::small::{self, Compiled, compiled};
 use crate::support::{random, relative_error, skipped};
 use hiosc::emit::{self, Check, Crate, Input};
-use hiosc::kernel::{self, KernelMode, Shipped};
+use hiosc::kernel::Kernel;
+use hiosc::program::{self, KernelMode, Shipped};
 use hiosc::schedule::Algorithm;
 use hiosc::vgpu;
 
@@ -22,10 +23,9 @@ use hiosc::vgpu;
 fn krate(c: &Compiled, shipped: &Shipped) -> Crate {
     let inputs = small::inputs(&c.graph);
     let outputs = interpret(&c.graph, &inputs);
-    let Compiled { graph, costs, schedule, timeline, plan, .. } = c;
     let (model_file, model_hash) = ("small.onnx".to_string(), "0123456789abcdef".repeat(4));
     let check = Some(Check { inputs, outputs });
-    emit::emit(&Input { graph, costs, schedule, timeline, plan, images: shipped, model_file, model_hash, check }).expect("a crate")
+    emit::emit(&Input { program: &c.program_with(shipped), model_file, model_hash, check }).expect("a crate")
 }
 
 fn small_crate(gpus: usize) -> Crate {
@@ -322,11 +322,8 @@ fn a_wrong_reference_fails_the_check() {
 fn compiled_kernels_are_refused_on_a_gpu_they_are_not_for() {
     let c = compiled(Algorithm::Scatter, 2);
     // The virtual driver takes any text for assembly and looks the kernel up by name.
-    let image = |kernel: &kernel::Kernel, arch: &str| kernel::Image {
-        kernel: kernel.name.clone(),
-        arch: arch.into(),
-        data: b"// virtual".to_vec(),
-    };
+    let image =
+        |kernel: &Kernel, arch: &str| program::Image { kernel: kernel.name.clone(), arch: arch.into(), data: b"// virtual".to_vec() };
     let images = c.shipped.kernels.iter().map(|k| (k.name.clone(), vec![image(k, "compute_80"), image(k, "compute_90")])).collect();
     let shipped = Shipped { kernels: c.shipped.kernels.clone(), images, nvrtc: Some((12, 8)), note: None };
     let Some((built, _guard)) = build(&krate(&c, &shipped), "small_net") else { return };
@@ -495,10 +492,20 @@ fn a_program_depends_on_the_crate_by_path() {
 }
 
 #[test]
+fn a_crate_packs_weights_and_gives_its_kernels_workspaces() {
+    let c = small::demanding(Algorithm::Scatter, 2);
+    let krate = krate(&c, &c.shipped);
+    assert!(text(&krate, "src/buffers.rs").contains("workspace of `/stem`"));
+    let Some((built, _guard)) = build(&krate, "small_net") else { return };
+    let (passed, said) = built.check(&[], &[]);
+    assert!(passed, "{said}");
+}
+
+#[test]
 fn a_plan_for_more_gpus_than_useful_still_runs() {
     let c = compiled(Algorithm::Sequential, 4);
     assert_eq!(c.plan.gpus.len(), 1);
-    assert_eq!(kernel::ship(&c.costs, &c.plan, KernelMode::Source).expect("kernels").kernels.len(), c.shipped.kernels.len());
+    assert_eq!(program::ship(&c.costs, &c.plan, KernelMode::Source).expect("kernels").kernels.len(), c.shipped.kernels.len());
     let Some((built, _guard)) = build(&krate(&c, &c.shipped), "small_net") else { return };
     let (passed, said) = built.check(&[], &[("HIOSC_VGPU_COUNT", "1")]);
     assert!(passed, "{said}");

@@ -8,9 +8,9 @@ use std::path::Path;
 use crate::support::onnx::{Attr, Model};
 use crate::support::shared::{shared_model, shared_models};
 use crate::support::skipped;
+use hiosc::acceptance::{self, verify};
 use hiosc::compiler::Planned;
 use hiosc::plan::{self, mutants};
-use hiosc::verify::{self, verify};
 use hiosc::{Compiler, vgpu};
 
 const ALGORITHMS: [&str; 2] = ["hios-lp", "scatter"];
@@ -25,7 +25,7 @@ fn check(model: &Path, algorithm: &str, reference: Option<&Path>, seeds: u32) {
     let out = scratch.path().join("out");
     let compilation = Compiler::new(model).algorithm(algorithm).compile().unwrap_or_else(|e| panic!("{}: {e}", model.display()));
     compilation.write(&out).expect("a writable folder");
-    let options = verify::Options { reference: reference.map(Path::to_path_buf), on_virtual: true, seeds, ..Default::default() };
+    let options = acceptance::Options { reference: reference.map(Path::to_path_buf), on_virtual: true, seeds, ..Default::default() };
     let report = verify(&out, &options).unwrap_or_else(|e| panic!("{} with {algorithm}: {e}", model.display()));
     println!("{} with {algorithm}:\n{report}", model.file_name().unwrap_or_default().display());
 }
@@ -61,7 +61,7 @@ fn the_crate_that_is_verified_is_the_one_that_runs() {
         out
     });
     let ran = |folder: &Path| {
-        let report = verify(folder, &verify::Options { on_virtual: true, ..Default::default() }).expect("the right numbers");
+        let report = verify(folder, &acceptance::Options { on_virtual: true, ..Default::default() }).expect("the right numbers");
         report.notes.join("; ")
     };
     let [sequential, scatter] = [ran(&folders[0]), ran(&folders[1])];
@@ -131,7 +131,7 @@ fn every_operator_runs_in_a_generated_crate_on_four_gpus() {
     let compilation = Compiler::new(model).gpus(4).algorithm("scatter").compile().expect("a sound model");
     assert_eq!(compilation.planned.plan.gpus.len(), 4);
     compilation.write(&out).expect("a writable folder");
-    let report = verify(&out, &verify::Options { on_virtual: true, seeds: 20, ..Default::default() }).expect("the right numbers");
+    let report = verify(&out, &acceptance::Options { on_virtual: true, seeds: 20, ..Default::default() }).expect("the right numbers");
     assert_eq!(report.outputs.len(), 2);
     assert!(report.outputs.iter().all(|o| o.difference <= 1e-5 * o.scale), "{report}");
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::support::skipped;
+use hiosc::acceptance::{self, verify};
 use hiosc::plan::Step;
-use hiosc::verify::{self, verify};
 use hiosc::{Compiler, vgpu};
 
 fn model() -> PathBuf {
@@ -72,7 +72,7 @@ fn unequal_gpus_run_their_own_kernels() {
         return;
     }
     for gpus in [3, 1] {
-        let options = verify::Options { on_virtual: true, gpus: Some(gpus), seeds: 3, ..Default::default() };
+        let options = acceptance::Options { on_virtual: true, gpus: Some(gpus), seeds: 3, ..Default::default() };
         verify(&out, &options).unwrap_or_else(|e| panic!("on {gpus} virtual GPUs: {e}"));
     }
 }

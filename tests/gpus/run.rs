@@ -3,15 +3,18 @@
 //! Every scenario runs in a process of its own. Without a C++ compiler there are no virtual GPUs: the tests say so and pass.
 
 use crate::support::interpret::interpret;
-use crate::support::small::{Compiled, compiled, inputs};
+use crate::support::small::{self, Compiled, compiled, inputs};
 use crate::support::{relative_error, scenario};
 use hiosc::Error;
 use hiosc::graph::Constant;
-use hiosc::run::runtime::Options;
+use hiosc::kernel::Kernel;
+use hiosc::program::Program;
 use hiosc::run::{Session, run};
+use hiosc::runtime::Options;
 use hiosc::schedule::Algorithm;
 
-const SCENARIOS: [(&str, fn()); 9] = [
+const SCENARIOS: [(&str, fn()); 10] = [
+    ("demanding", demanding),
     ("right", right),
     ("through-host-memory", right),
     ("sessions", sessions),
@@ -30,7 +33,11 @@ fn scenario() {
 
 /// Runs a scenario in a process of its own; its output, or nothing without a compiler.
 fn child(scenario: &str, variables: &[(&str, &str)]) -> Option<String> {
-    let Compiled { shipped, .. } = compiled(Algorithm::Scatter, 2);
+    child_with(&compiled(Algorithm::Scatter, 2), scenario, variables)
+}
+
+/// The same with the kernels of this model.
+fn child_with(Compiled { shipped, .. }: &Compiled, scenario: &str, variables: &[(&str, &str)]) -> Option<String> {
     let kernels: Vec<(&str, &str)> = shipped.kernels.iter().map(|k| (k.name.as_str(), k.source.as_str())).collect();
     let variables = [&[("HIOSC_VGPU_STRICT", "1")], variables].concat();
     scenario::run(module_path!(), scenario, &kernels, &variables).map(|(out, err)| out + &err)
@@ -40,6 +47,31 @@ fn child(scenario: &str, variables: &[(&str, &str)]) -> Option<String> {
 fn outputs_are_right_in_every_order_of_execution() {
     for seed in 0..20 {
         child("right", &[("HIOSC_VGPU_SEED", &seed.to_string())]);
+    }
+}
+
+/// Their weights are packed when the program is made, their workspaces are planned, and no order of execution mixes them up with anything else.
+#[test]
+fn kernels_may_want_workspaces_packed_weights_and_shared_memory() {
+    for seed in 0..10 {
+        child_with(&small::demanding(Algorithm::Scatter, 2), "demanding", &[("HIOSC_VGPU_SEED", &seed.to_string())]);
+    }
+}
+
+fn demanding() {
+    let compiled = small::demanding(Algorithm::Scatter, 2);
+    let inputs = inputs(&compiled.graph);
+    let found = run(&compiled.program(), &Options::default(), &inputs).expect("it runs");
+    let expected = interpret(&compiled.graph, &inputs);
+    assert!(found.iter().zip(&expected).all(|(a, b)| relative_error(a, b) < 1e-5));
+    // What a kernel wants must be what the plan gives it.
+    let Compiled { graph, schedule, timeline, plan, shipped, .. } = &compiled;
+    for damage in [|kernel: &mut Kernel| kernel.workspace_bytes += 4, |kernel: &mut Kernel| kernel.packings.clear()] {
+        let mut costs = compiled.costs.clone();
+        let kernels = costs.operators.iter_mut().flatten().map(|cost| &mut cost.kernel);
+        kernels.filter(|kernel| kernel.workspace_bytes > 0).for_each(damage);
+        let error = Program::new(graph, &costs, schedule, timeline, plan, shipped).err().expect("another kernel").to_string();
+        assert!(error.starts_with("internal error in program: kernel demanding_"), "{error}");
     }
 }
 
@@ -122,12 +154,13 @@ fn too_few_gpus_is_an_error_with_a_remedy() {
 
 /// Two runs agree with the interpreter and with each other.
 fn right() {
-    let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
-    let inputs = inputs(&graph);
-    let mut session = Session::load(&graph, &costs, &plan, &shipped, &Options::default()).expect("it loads");
+    let compiled = compiled(Algorithm::Scatter, 2);
+    let (graph, program) = (&compiled.graph, compiled.program());
+    let inputs = inputs(graph);
+    let mut session = Session::load(&program, &Options::default()).expect("it loads");
     println!("{}", session.summary());
     let found = session.run(&inputs).expect("it runs");
-    for (found, expected) in found.iter().zip(interpret(&graph, &inputs)) {
+    for (found, expected) in found.iter().zip(interpret(graph, &inputs)) {
         let error = relative_error(found, &expected);
         assert!(error < 1e-5, "{error}");
     }
@@ -139,15 +172,16 @@ fn right() {
 /// As a graph and on plain streams, before and after one another, the bits are the same, and right.
 fn graph_and_streams() {
     let gpus = std::env::var("HIOSC_VGPU_COUNT").map_or(2, |n| n.parse().expect("a number"));
-    let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, gpus);
-    assert_eq!(plan.gpus.len(), gpus);
-    let inputs = inputs(&graph);
-    let load = |options: Options| Session::load(&graph, &costs, &plan, &shipped, &options).expect("it loads");
+    let compiled = compiled(Algorithm::Scatter, gpus);
+    let (graph, program) = (&compiled.graph, compiled.program());
+    assert_eq!(compiled.plan.gpus.len(), gpus);
+    let inputs = inputs(graph);
+    let load = |options: Options| Session::load(&program, &options).expect("it loads");
     let mut session = load(Options::default());
     println!("{}", session.summary());
     let refused = std::env::var("HIOSC_VGPU_REFUSE").unwrap_or_default();
     assert_eq!(session.replays(), refused.is_empty() || refused == "capture-cold");
-    let expected = interpret(&graph, &inputs);
+    let expected = interpret(graph, &inputs);
     let first = session.run(&inputs).expect("it runs");
     assert!(first.iter().zip(&expected).all(|(a, b)| relative_error(a, b) < 1e-5));
     session.use_graph(false);
@@ -162,9 +196,10 @@ fn graph_and_streams() {
 
 /// The same from and to device memory, in any order with the other way.
 fn on_device() {
-    let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
-    let inputs = inputs(&graph);
-    let mut session = Session::load(&graph, &costs, &plan, &shipped, &Options::default()).expect("it loads");
+    let compiled = compiled(Algorithm::Scatter, 2);
+    let (graph, program) = (&compiled.graph, compiled.program());
+    let inputs = inputs(graph);
+    let mut session = Session::load(&program, &Options::default()).expect("it loads");
     let context = cudarc::driver::CudaContext::new(0).expect("a context");
     // SAFETY: one stream, which is waited for.
     unsafe { context.disable_event_tracking() };
@@ -192,10 +227,11 @@ fn on_device() {
 
 /// Models are loaded (which captures) and run on threads of their own, at the same time.
 fn threads() {
-    let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
-    let inputs = inputs(&graph);
+    let compiled = compiled(Algorithm::Scatter, 2);
+    let (graph, program) = (&compiled.graph, compiled.program());
+    let inputs = inputs(graph);
     let work = || {
-        let mut session = Session::load(&graph, &costs, &plan, &shipped, &Options::default()).expect("it loads");
+        let mut session = Session::load(&program, &Options::default()).expect("it loads");
         assert!(session.replays(), "{}", session.summary());
         (0..3).map(|_| session.run(&inputs).expect("it runs")).collect::<Vec<_>>()
     };
@@ -207,25 +243,27 @@ fn threads() {
 }
 
 fn contexts() {
-    let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
-    let inputs = inputs(&graph);
+    let compiled = compiled(Algorithm::Scatter, 2);
+    let (graph, program) = (&compiled.graph, compiled.program());
+    let inputs = inputs(graph);
     let run = |separate: bool| {
         let options = Options::default().gpus(&[0, 0]).separate_contexts(separate);
-        let mut session = Session::load(&graph, &costs, &plan, &shipped, &options).expect("it loads");
+        let mut session = Session::load(&program, &options).expect("it loads");
         println!("{}", session.summary());
         assert!(session.replays());
         (0..3).map(|_| session.run(&inputs).expect("it runs")).collect::<Vec<_>>()
     };
     let expected = run(false);
     assert_eq!(run(true), expected);
-    let reference = interpret(&graph, &inputs);
+    let reference = interpret(graph, &inputs);
     assert!(expected[0].iter().zip(&reference).all(|(a, b)| relative_error(a, b) < 1e-5));
 }
 
 fn timed() {
-    let Compiled { graph, costs, plan, timeline, shipped, .. } = compiled(Algorithm::Scatter, 2);
-    let inputs = inputs(&graph);
-    let mut session = Session::load(&graph, &costs, &plan, &shipped, &Options::default()).expect("it loads");
+    let compiled = compiled(Algorithm::Scatter, 2);
+    let (graph, program) = (&compiled.graph, compiled.program());
+    let inputs = inputs(graph);
+    let mut session = Session::load(&program, &Options::default()).expect("it loads");
     for replay in [true, false] {
         session.use_graph(replay);
         let timing = session.time(&inputs).expect("it runs");
@@ -234,10 +272,10 @@ fn timed() {
         assert!(resident.device > 0 && resident.host >= resident.device, "{resident:?}");
     }
     let spans = session.trace(&inputs).expect("it runs");
-    let predicted = hiosc::plan::predicted(&graph, &costs, &timeline, &plan);
+    let predicted = &program.predictions;
     assert_eq!(spans.len(), predicted.len());
-    assert!(spans.iter().zip(&predicted).all(|(s, p)| (s.work, s.gpu, s.stream) == (p.work, p.gpu, p.stream) && s.end >= s.start));
-    assert!(predicted.iter().all(|p| p.start <= p.end && p.end <= plan.latency));
+    assert!(spans.iter().zip(predicted).all(|(s, p)| (s.work, s.gpu, s.stream) == (p.work, p.gpu, p.stream) && s.end >= s.start));
+    assert!(predicted.iter().all(|p| p.start <= p.end && p.end <= compiled.plan.latency));
     assert_eq!(predicted.iter().filter(|p| p.stage.is_some()).count(), graph.operators.len());
     // What a step reads was there before it began, also on the clock.
     let launches: Vec<_> = predicted.iter().zip(&spans).filter(|(p, _)| p.stage.is_some()).collect();
@@ -247,9 +285,10 @@ fn timed() {
 }
 
 fn sessions() {
-    let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
-    let inputs = inputs(&graph);
-    let load = |options: Options| Session::load(&graph, &costs, &plan, &shipped, &options).expect("it loads");
+    let compiled = compiled(Algorithm::Scatter, 2);
+    let (graph, program) = (&compiled.graph, compiled.program());
+    let inputs = inputs(graph);
+    let load = |options: Options| Session::load(&program, &options).expect("it loads");
     let free = || cudarc::driver::CudaContext::new(0).and_then(|context| context.mem_get_info()).expect("its free memory").0;
     let before = free();
     let (mut one, mut two, mut folded) =
@@ -269,15 +308,16 @@ fn sessions() {
 }
 
 fn too_few_gpus() {
-    let Compiled { graph, costs, plan, shipped, .. } = compiled(Algorithm::Scatter, 2);
-    let inputs = inputs(&graph);
-    let refused = run(&graph, &costs, &plan, &shipped, &Options::default(), &inputs).expect_err("one GPU is not two");
+    let compiled = compiled(Algorithm::Scatter, 2);
+    let (graph, program) = (&compiled.graph, compiled.program());
+    let inputs = inputs(graph);
+    let refused = run(&program, &Options::default(), &inputs).expect_err("one GPU is not two");
     assert!(matches!(refused, Error::Device(_)));
     assert_eq!(
         refused.to_string(),
         "GPU: the plan uses 2 GPUs, and the machine has 1: put several on one with Options::gpus(&[0, 0]) (--gpus 0,0), or let it fold them with Options::fold(true) (--fold)"
     );
-    let folded = run(&graph, &costs, &plan, &shipped, &Options::default().fold(true), &inputs).expect("folded, it runs");
-    let expected = interpret(&graph, &inputs);
+    let folded = run(&program, &Options::default().fold(true), &inputs).expect("folded, it runs");
+    let expected = interpret(graph, &inputs);
     assert!(folded.iter().zip(&expected).all(|(a, b)| relative_error(a, b) < 1e-5));
 }

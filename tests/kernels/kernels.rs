@@ -8,7 +8,7 @@ mod resample;
 use crate::support::harness::{Case, Objects, Random, Tensor, check, graph_of, run_graph};
 use crate::support::interpret::operate;
 use crate::support::number::numbers;
-use crate::support::{reference, relative_error, sanitized, scenario, skipped};
+use crate::support::{a40, reference, relative_error, sanitized, scenario, skipped};
 use hiosc::graph::{
     Binary, Cell, Constant, Conv, CumSum, DType, Elementwise, Expr, Index, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce,
     ReduceKind, Scalar, Slice, Unary, Update,
@@ -1062,7 +1062,8 @@ fn headers_compile_without_warnings() {
     let mut sources = std::collections::BTreeMap::new();
     for case in &cases {
         let (graph, op) = graph_of(case);
-        sources.extend(hiosc::kernel::candidates(&graph, op).expect("a supported operator").into_iter().map(|k| (k.name, k.source)));
+        sources
+            .extend(hiosc::kernel::candidates(&graph, op, &a40()).expect("a supported operator").into_iter().map(|k| (k.name, k.source)));
     }
     let unit: String = sources.into_values().collect();
     std::fs::write(folder.path().join("all.cpp"), unit).expect("written");
@@ -1094,7 +1095,8 @@ fn a_whole_model() {
     let path = std::env::var("HIOSC_TEST_MODEL").unwrap_or_else(|_| "testdata/squeezenet1_1.onnx".into());
     let model = hiosc::import::import(std::path::Path::new(&path), &Default::default()).expect("a supported model");
     let graph: Graph = hiosc::fuse::fuse(model.graph.clone(), &[]).expect("fusable");
-    let kernels: Vec<_> = graph.op_ids().map(|op| hiosc::kernel::select(&graph, op).expect("a kernel for every operator")).collect();
+    let kernels: Vec<_> =
+        graph.op_ids().map(|op| hiosc::kernel::select(&graph, op, &a40()).expect("a kernel for every operator")).collect();
     let files = hiosc::kernel::sources(&kernels);
     let sources: Vec<(&str, &str)> = files.iter().map(|(name, text)| (name.trim_end_matches(".cu"), &text[..])).collect();
     let objects = Objects::load(&sources);
@@ -1116,7 +1118,7 @@ fn what_has_no_kernel_is_an_error() {
     let mut case = |kind: OpKind, shape: &[usize], out: &[usize]| {
         let x = r.tensor(shape);
         let (graph, op) = graph_of(&Case { kind, inputs: vec![x], out: out.to_vec(), expected: Default::default() });
-        hiosc::kernel::select(&graph, op).expect_err("no kernel computes this")
+        hiosc::kernel::select(&graph, op, &a40()).expect_err("no kernel computes this")
     };
     assert!(matches!(case(OpKind::Reshape, &[2, 3], &[6]), Error::Internal { .. }));
     assert!(matches!(case(OpKind::Softmax { axis: 1 }, &[2, 0], &[2, 0]), Error::Unsupported(_)));
@@ -1127,7 +1129,7 @@ fn what_has_no_kernel_is_an_error() {
 
 #[test]
 fn nvrtc_compiles_every_family() {
-    use hiosc::kernel::nvrtc::Nvrtc;
+    use hiosc::runtime::nvrtc::Nvrtc;
     let nvrtc = match Nvrtc::load() {
         Ok(nvrtc) => nvrtc,
         Err(e) => return skipped!("SKIPPED nvrtc_compiles_every_family: {e}"),
@@ -1172,11 +1174,11 @@ fn nvrtc_compiles_every_family() {
         .iter()
         .flat_map(|case| {
             let (graph, op) = graph_of(case);
-            hiosc::kernel::candidates(&graph, op).expect("a supported operator")
+            hiosc::kernel::candidates(&graph, op, &a40()).expect("a supported operator")
         })
         .collect();
     let archs = ["sm_86".to_string(), "compute_75".to_string()];
-    let images = hiosc::kernel::compile_images(&kernels.iter().collect::<Vec<_>>(), &archs, &nvrtc).expect("NVRTC takes our kernels");
+    let images = hiosc::program::compile_images(&kernels.iter().collect::<Vec<_>>(), &archs, &nvrtc).expect("NVRTC takes our kernels");
     assert_eq!(images.len(), 2 * kernels.len());
     for (image, kernel) in images.iter().zip(kernels.iter().flat_map(|k| [k, k])) {
         assert_eq!(image.kernel, kernel.name);

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::support::harness::{Objects, Random, run_graph};
 use crate::support::number::numbers;
-use crate::support::{sanitized, skipped};
+use crate::support::{a40, sanitized, skipped};
 use families::{Draw, Swept};
 use hiosc::graph::{Constant, DType, Graph};
 use hiosc::import::{Model, Options, import};
@@ -46,7 +46,7 @@ fn prepare(swept: Swept, folder: &std::path::Path, index: usize) -> Outcome {
         Ok(graph) => graph,
         Err(error) => return Outcome::Refused(format!("{name}: {error}")),
     };
-    let kernels: Result<Vec<Kernel>, _> = graph.op_ids().map(|op| kernel::select(&graph, op)).collect();
+    let kernels: Result<Vec<Kernel>, _> = graph.op_ids().map(|op| kernel::select(&graph, op, &a40())).collect();
     let kernels = match kernels {
         Ok(kernels) => kernels,
         Err(error) => return Outcome::Refused(format!("{name}: {error}")),

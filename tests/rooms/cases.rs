@@ -119,7 +119,7 @@ fn the_documented_plan_is_what_hiosc_writes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compile = |model: &Path| {
         let compiler = Compiler::new(model).device("a40").gpus(2).algorithm("hios-lp");
-        compiler.check(false).kernels(hiosc::kernel::KernelMode::Source).compile().expect("a compilation").output
+        compiler.check(false).kernels(hiosc::program::KernelMode::Source).compile().expect("a compilation").output
     };
     let own = compile(&root.join("testdata/squeezenet1_1.onnx"));
     let file = root.join("docs/plan.md");

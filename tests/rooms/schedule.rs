@@ -1,7 +1,7 @@
 //! Scheduling, from outside: random problems through every algorithm to the verifier, mutants that the verifier must reject, and tiny problems against all
 //! their schedules.
 
-use hiosc::cost::Nanos;
+use hiosc::device::Nanos;
 use hiosc::ids::{OpId, TensorId};
 use hiosc::schedule::{
     Algorithm, Edge, Effort, LinkMode, Memory, MergeCost, Options, Problem, Schedule, Stage, StageCost, Timeline, compare, compare_with,

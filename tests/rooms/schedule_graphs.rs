@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::support::skipped;
-use hiosc::cost::Nanos;
+use hiosc::device::Nanos;
 use hiosc::schedule::{
     Algorithm, Effort, LinkMode, Options, Problem, compare, compare_with, evaluate, lower_bound_ungrouped, schedule_with, verify,
 };

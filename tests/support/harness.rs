@@ -11,7 +11,7 @@ use hiosc::kernel::{self, Kernel};
 use hiosc::vgpu;
 use libloading::Library;
 
-use super::{sanitized, skipped};
+use super::{a40, sanitized, skipped};
 
 /// A small generator of numbers (Knuth's MMIX constants).
 pub struct Random(pub u64);
@@ -134,8 +134,8 @@ pub fn check(test: &str, cases: Vec<Case>) -> Vec<String> {
     let work: Vec<(Case, Vec<Kernel>)> = (cases.into_iter())
         .map(|case| {
             let (graph, op) = graph_of(&case);
-            let kernels = kernel::candidates(&graph, op).unwrap_or_else(|e| panic!("{:?}: {e}", case.kind));
-            assert_eq!(kernel::select(&graph, op).expect("the first candidate"), kernels[0]);
+            let kernels = kernel::candidates(&graph, op, &a40()).unwrap_or_else(|e| panic!("{:?}: {e}", case.kind));
+            assert_eq!(kernel::select(&graph, op, &a40()).expect("the first candidate"), kernels[0]);
             (case, kernels)
         })
         .collect();

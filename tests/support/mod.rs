@@ -2,6 +2,7 @@
 //! program started once more. Each program takes all of it by `#[path = "../support/mod.rs"] mod support;`.
 #![allow(dead_code)] // each test program uses a part
 
+use hiosc::device::{DeviceModel, device};
 use hiosc::graph::Constant;
 
 pub mod cli;
@@ -19,6 +20,11 @@ pub mod skip;
 pub mod small;
 
 pub(crate) use skip::skipped;
+
+/// The GPU that kernels are chosen for, where a test does not care which.
+pub fn a40() -> DeviceModel {
+    device("a40").expect("a device model")
+}
 
 /// `n` values in [-1, 1), the same for the same seed.
 pub fn random(seed: u64, n: usize) -> Vec<f32> {

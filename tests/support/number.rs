@@ -2,7 +2,7 @@
 //! numbers in double precision and then rounded.
 
 use hiosc::graph::{Binary, Constant, DType, Expr, Scalar, Unary};
-use hiosc::run::runtime::{f16_to_f32, f32_to_f16};
+use hiosc::runtime::{f16_to_f32, f32_to_f16};
 
 /// A value of any element type.
 #[derive(Clone, Copy, Debug)]

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use super::number::{Number, Rounding, constant};
 
-use hiosc::cost::{CostTable, Target, estimate_with};
+use hiosc::cost::{CostTable, estimate};
+use hiosc::device::Target;
 use hiosc::graph::{Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Tensor, Unary};
-use hiosc::ids::TensorId;
-use hiosc::kernel::{self, KernelMode, Shipped};
+use hiosc::ids::{OpId, TensorId};
+use hiosc::kernel::{Kernel, Packing};
 use hiosc::plan::{self, Plan};
+use hiosc::program::{self, KernelMode, Program, Shipped};
 use hiosc::schedule::{self, Algorithm, LinkMode, Problem, Schedule, Timeline};
 
 /// Everything that `emit` and `run` need.
@@ -21,6 +23,19 @@ pub struct Compiled {
     pub shipped: Shipped,
 }
 
+impl Compiled {
+    /// The plan with everything looked up.
+    pub fn program(&self) -> Program<'_> {
+        self.program_with(&self.shipped)
+    }
+
+    /// The same with other images.
+    pub fn program_with<'a>(&'a self, shipped: &'a Shipped) -> Program<'a> {
+        let Compiled { graph, costs, schedule, timeline, plan, .. } = self;
+        Program::new(graph, costs, schedule, timeline, plan, shipped).expect("a program")
+    }
+}
+
 /// The small model, planned for up to `gpus` GPUs.
 pub fn compiled(algorithm: Algorithm, gpus: usize) -> Compiled {
     plan_of(graph(), algorithm, gpus)
@@ -28,15 +43,80 @@ pub fn compiled(algorithm: Algorithm, gpus: usize) -> Compiled {
 
 /// A graph, planned for up to `gpus` GPUs.
 pub fn plan_of(graph: Graph, algorithm: Algorithm, gpus: usize) -> Compiled {
+    plan_with(graph, algorithm, gpus, |_, _| None)
+}
+
+/// The small model with other kernels for its convolutions: they want packed weights, a workspace and dynamic shared memory, which hiosc's own do not.
+pub fn demanding(algorithm: Algorithm, gpus: usize) -> Compiled {
+    plan_with(graph(), algorithm, gpus, |graph, op| match &graph.operator(op).kind {
+        OpKind::Conv(conv) => Some(demanding_kernel(graph, op, conv.kernel[0])),
+        _ => None,
+    })
+}
+
+/// A convolution of one image with a square window, as in [`Maker::conv`].
+fn demanding_kernel(graph: &Graph, op: OpId, window: usize) -> Kernel {
+    let operator = graph.operator(op);
+    let ([_, c, height, width], [_, k, ..]) = (&graph.tensor(operator.inputs[0]).shape[..], &graph.tensor(operator.outputs[0]).shape[..])
+    else {
+        panic!("four axes")
+    };
+    let (taps, pad, elements) = (window * window, window / 2, k * height * width);
+    let name = format!("demanding_c{c}k{k}w{window}");
+    let source = format!(
+        "#include \"hiosc.cuh\"
+
+// A convolution, a thread an output: weights are tap-major, sums go through the workspace, factors through shared memory.
+HIOSC_KERNEL_NO_SYNC({name}, 64,
+    (const float *__restrict__ x,
+     const float *__restrict__ packed,
+     const float *__restrict__ bias,
+     float *__restrict__ y,
+     float *__restrict__ sums)) {{
+  HIOSC_DYNAMIC_SHARED(float, factors);
+  int i = blockIdx.x * 64 + threadIdx.x, k = i / ({height} * {width}), p = i / {width} % {height}, q = i % {width};
+  float sum = 0;
+  for (int term = 0; term < {taps} * {c}; ++term) {{
+    int tap = term / {c}, row = p + tap / {window} - {pad}, column = q + tap % {window} - {pad};
+    bool inside = row >= 0 && row < {height} && column >= 0 && column < {width};
+    factors[threadIdx.x] = inside ? x[(term % {c} * {height} + row) * {width} + column] : 0.0f;
+    sum += packed[term * 128 + k] * factors[threadIdx.x];
+  }}
+  sums[i] = sum;
+  float z = sums[i] + bias[k];
+  y[i] = z > 0 ? z : 0;
+}}
+"
+    );
+    assert!(elements.is_multiple_of(64), "whole blocks");
+    Kernel {
+        name,
+        source,
+        grid: [elements as u32 / 64, 1, 1],
+        block: [64, 1, 1],
+        shared_bytes: 64 * 4,
+        workspace_bytes: elements as u64 * 4,
+        packings: vec![(1, Packing::TapMajor { groups: 1, rows: *k, channels: *c, taps, transposed: false })],
+        ..Kernel::default()
+    }
+}
+
+/// A graph, planned with the kernels that `other` gives instead of hiosc's.
+fn plan_with(graph: Graph, algorithm: Algorithm, gpus: usize, other: impl Fn(&Graph, OpId) -> Option<Kernel>) -> Compiled {
     let target = Target::uniform("a40", gpus, "nvlink").expect("a known target");
-    let costs = estimate_with(&graph, &target, |op| kernel::candidates(&graph, op)).expect("costs");
+    let mut costs = estimate(&graph, &target).expect("costs");
+    for op in graph.op_ids() {
+        if let Some(kernel) = other(&graph, op) {
+            costs.operators[op.index()].iter_mut().for_each(|cost| cost.kernel = kernel.clone());
+        }
+    }
     let problem = Problem::new(&graph, &costs, LinkMode::Serial).expect("a problem");
     let schedule = schedule::schedule(&problem, algorithm).expect("a schedule");
     let timeline = schedule::evaluate(&problem, &schedule).expect("a timeline");
     let options = plan::Options::default();
     let plan = plan::plan(&graph, &costs, &schedule, &timeline, &options).expect("a plan");
     plan::verify(&graph, Some(&schedule), &options, &plan).expect("a sound plan");
-    let shipped = kernel::ship(&costs, &plan, KernelMode::Source).expect("kernels");
+    let shipped = program::ship(&costs, &plan, KernelMode::Source).expect("kernels");
     Compiled { graph, costs, schedule, timeline, plan, shipped }
 }
 

@@ -159,8 +159,8 @@ fn plans_are_measured_against_one_another() {
 #[test]
 fn a_machine_with_gpus_is_measured_without_being_asked() {
     let Some(bench) = bench() else { return };
-    let graph = hiosc::Compiler::new(bench.at("model.onnx")).graph().expect("a graph");
-    let kernels = hiosc::profile::kernels(&[&graph]).expect("kernels");
+    let graph = hiosc::Compiler::new(bench.at("model.onnx")).import().expect("a graph").graph;
+    let kernels = hiosc::measure::profile::kernels(&[&graph], "").expect("kernels");
     let sources: Vec<(&str, &str)> = kernels.iter().map(|k| (k.name.as_str(), k.source.as_str())).collect();
     let kernels = vgpu::compile_kernels(&sources, None).expect("the kernels compile");
     let mut command = bench.command(&["model.onnx", "-o", "out", "--kernels", "source"]);
@@ -235,7 +235,7 @@ fn without_a_gpu_there_is_nothing_to_measure() {
     let bench = Bench::new();
     networks::fire().save(bench.path(), "model");
     let mut command = bench.command(&["profile", "model.onnx", "-o", "costs.txt"]);
-    if hiosc::profile::present().is_ok_and(|gpus| !gpus.is_empty()) {
+    if hiosc::measure::profile::present().is_ok_and(|gpus| !gpus.is_empty()) {
         skipped!("SKIPPED: this machine has a GPU");
         return;
     }

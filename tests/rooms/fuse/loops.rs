@@ -127,7 +127,7 @@ fn a_long_sequence_is_joined_in_groups() {
     let graph = check("rnn_long", Layer { steps: 70, wanted: &["y"], ..RNN }.model());
     assert!(graph.operators.iter().all(|op| op.inputs.len() <= 64) && count(&graph, "concat") == 1, "{graph}");
     let kernels: std::collections::BTreeSet<String> =
-        graph.op_ids().map(|op| hiosc::kernel::select(&graph, op).expect("a kernel").name).collect();
+        graph.op_ids().map(|op| hiosc::kernel::select(&graph, op, &crate::support::a40()).expect("a kernel").name).collect();
     assert!(kernels.len() <= 8, "all steps share their kernels: {kernels:?}");
     check("rnn_long_backward", Layer { steps: 12, wanted: &["y"], attrs: &[Attr::Text("direction", "reverse")], ..RNN }.model());
 }

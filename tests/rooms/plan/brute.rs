@@ -126,7 +126,7 @@ fn right(graph: &Graph, plan: &Plan, left_out: Option<usize>) -> Result<(), Stri
 }
 
 fn effect(graph: &Graph, plan: &Plan, step: &Step) -> Result<Effect, String> {
-    // The k-th block of a tensor is told from all others by its name: tensor and k.
+    // The k-th block of a tensor is told from all others by its name: tensor and k. So is that of a workspace, which counts as a tensor behind all others.
     let blocks = |b: BufferId, tensor: TensorId| -> Result<Vec<(usize, u32)>, String> {
         let buffer = &plan.buffers[b.index()];
         if buffer.offset + buffer.bytes > plan.gpus[buffer.gpu.index()].arena_bytes {
@@ -168,12 +168,15 @@ fn effect(graph: &Graph, plan: &Plan, step: &Step) -> Result<Effect, String> {
                         }
                         effect.reads.extend(blocks(*buffer, graph.root(input))?);
                     }
-                    Operand::Weight(t) if *t == graph.root(input) => {}
-                    Operand::Weight(t) => return Err(format!("{operator} reads the constant {t}")),
+                    Operand::Weight(weight) if weight.tensor == graph.root(input) => {}
+                    Operand::Weight(weight) => return Err(format!("{operator} reads the constant {}", weight.tensor)),
                 }
             }
             for (&b, &output) in writes.iter().zip(&op.outputs) {
                 effect.writes.extend(blocks(b, output)?);
+            }
+            for &b in writes.iter().skip(op.outputs.len()) {
+                effect.writes.extend(blocks(b, TensorId::new(graph.tensors.len() + operator.index()))?);
             }
             let mut written: Vec<usize> = effect.writes.iter().map(|w| w.0).collect();
             written.sort_unstable();

@@ -1,8 +1,10 @@
 //! Random graphs, schedules and timelines for the planner's tests, drawn from a tape of numbers so that proptest can shrink them.
 
-use hiosc::cost::{CostTable, Link, Nanos, TargetGpu};
+use hiosc::cost::{CostTable, OperatorCost};
+use hiosc::device::{Link, Nanos, TargetGpu};
 use hiosc::graph::{Binary, Constant, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Tensor};
 use hiosc::ids::{GpuId, OpId, TensorId};
+use hiosc::kernel::{Kernel, Packing};
 use hiosc::schedule::{Schedule, Stage, StageTime, Timeline, Transfer};
 
 /// Numbers to choose by; a used-up tape gives zeros.
@@ -55,7 +57,9 @@ impl Case {
     /// With a timeline in which operators take `time`, and transfers all `transfer`.
     pub fn timed(graph: Graph, schedule: Schedule, time: impl Fn(OpId) -> Nanos, transfer: Nanos) -> Case {
         let timeline = timeline(&graph, &schedule, time, transfer);
-        let costs = costs(schedule.gpus.len());
+        let mut costs = costs(schedule.gpus.len());
+        let cost = OperatorCost { time: 1, utilisation: 1.0, kernel: Kernel::default() };
+        costs.operators = vec![vec![cost; schedule.gpus.len()]; graph.operators.len()];
         Case { graph, costs, schedule, timeline }
     }
 }
@@ -217,7 +221,28 @@ pub fn case<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most_operators: usize, 
     }
     let times: Vec<Nanos> = graph.op_ids().map(|_| tape.of(&[1000, 0, 1, 2000, 3000])).collect();
     let transfer = tape.of(&[500, 0, 5000]);
-    Case::timed(graph, Schedule { algorithm: "random".into(), gpus: lists }, |op| times[op.index()], transfer)
+    let mut case = Case::timed(graph, Schedule { algorithm: "random".into(), gpus: lists }, |op| times[op.index()], transfer);
+    for op in case.graph.op_ids() {
+        for gpu in 0..gpus {
+            case.costs.operators[op.index()][gpu].kernel = kernel(tape, &case.graph, op);
+        }
+    }
+    case
+}
+
+/// A kernel that may want a workspace, and its constants packed.
+fn kernel<I: Iterator<Item = u32>>(tape: &mut Tape<I>, graph: &Graph, op: OpId) -> Kernel {
+    let mut kernel = Kernel::default();
+    if tape.once_in(4) {
+        kernel.workspace_bytes = tape.of(&[256, 512, 100]);
+    }
+    for (position, &input) in graph.operator(op).inputs.iter().enumerate() {
+        if graph.constant(graph.root(input)).is_some() && tape.once_in(3) {
+            let rows = graph.tensor(input).elements() as usize;
+            kernel.packings.push((position, Packing::TapMajor { groups: 1, rows, channels: 1, taps: 1, transposed: false }));
+        }
+    }
+    kernel
 }
 
 /// Longest paths: stages in order on each GPU, each when its data has arrived; a stage lasts as long as its longest operator.

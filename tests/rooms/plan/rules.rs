@@ -1,9 +1,63 @@
 //! Damage for every rule of the verifier: each must be the first to object to something.
 
 use hiosc::ids::{BufferId, EventId, GpuId, OpId, StreamId};
-use hiosc::plan::{GpuPlan, Operand, Options, Plan, SectionKind, Step, StreamKind, mutants, verify};
+use hiosc::kernel::{Kernel, Packing};
+use hiosc::plan::{Contents, GpuPlan, Operand, Options, Plan, SectionKind, Step, StreamKind, mutants, verify};
 
 use super::{PLAIN, insert, make, rule, specimen, two_wide_stages};
+
+/// Operator 0 wants its constant packed and a workspace, operator 1 a workspace; both run side by side.
+#[test]
+fn workspaces_and_packed_weights_are_judged() {
+    let mut case = specimen();
+    let packing = Packing::TapMajor { groups: 1, rows: 64, channels: 1, taps: 1, transposed: false };
+    let kernels = [
+        Kernel { workspace_bytes: 512, packings: vec![(1, packing)], ..Kernel::default() },
+        Kernel { workspace_bytes: 256, ..Kernel::default() },
+    ];
+    for (row, kernel) in case.costs.operators.iter_mut().zip(kernels) {
+        row.iter_mut().for_each(|cost| cost.kernel = kernel.clone());
+    }
+    let good = make(&case, &PLAIN);
+    let text = good.text(&case.graph);
+    assert!(text.contains("  weights 8192 bytes\n    @0 t1 \"t1\" 1x64 f32, packed tap-major 1x64x1x1\n"), "{text}");
+    assert!(text.contains(" 512 bytes workspace of %0 \"op0\"\n") && text.contains(" 256 bytes workspace of %1 \"op1\"\n"), "{text}");
+    let workspace = |op: u32| {
+        let own = good.buffers.iter().position(|b| b.contents == Contents::Workspace(OpId(op)));
+        BufferId::new(own.expect("a workspace"))
+    };
+    let launch = |op: u32| {
+        let is = |step: &Step| matches!(step, Step::Launch { operator, .. } if operator.0 == op);
+        good.steps.iter().position(is).expect("a launch")
+    };
+    let (first, second) = (workspace(0), workspace(1));
+    type Damage<'a> = Box<dyn Fn(&mut Plan) + 'a>;
+    let table: [(u32, &str, Damage); 10] = [
+        (0, "nothing", Box::new(|_| ())),
+        (1, "of no operator", Box::new(|p| p.buffers[first.index()].contents = Contents::Workspace(OpId(99)))),
+        (3, "end of the arena", Box::new(|p| p.buffers[first.index()].bytes += p.gpus[0].arena_bytes)),
+        (3, "alignment", Box::new(|p| p.buffers[first.index()].offset += 16)),
+        (4, "packed otherwise", Box::new(|p| p.gpus[0].weights[0].0.packing = None)),
+        (4, "too small", Box::new(|p| p.gpus[0].weights_bytes -= 256)),
+        (5, "of another launch", Box::new(|p| with_launch(p, launch(0), |_, _, writes| writes[1] = second))),
+        (5, "two", Box::new(|p| with_launch(p, launch(0), |_, _, writes| writes.push(second)))),
+        (13, "on its own result", Box::new(|p| p.buffers[first.index()].offset = p.buffers[result(p, launch(0))].offset)),
+        (13, "on the other's", Box::new(|p| p.buffers[first.index()].offset = p.buffers[second.index()].offset)),
+    ];
+    for (expected, name, damage) in &table {
+        let mut plan = good.clone();
+        damage(&mut plan);
+        let result = verify(&case.graph, None, &PLAIN, &plan);
+        let text = format!("{name}: {result:?}");
+        assert_eq!(rule(result), *expected, "{text}");
+    }
+}
+
+/// The buffer of the first result of a launch.
+fn result(plan: &Plan, at: usize) -> usize {
+    let Step::Launch { writes, .. } = &plan.steps[at] else { unreachable!("a launch") };
+    writes[0].index()
+}
 
 #[test]
 fn every_rule_rejects_something() {
@@ -52,8 +106,8 @@ fn every_rule_rejects_something() {
         (3, "alignment", Box::new(|p| p.buffers[1].offset += 128)),
         (3, "end of the arena", Box::new(|p| p.gpus[1].arena_bytes -= 1)),
         (3, "overflow", Box::new(|p| p.buffers[1].offset = u64::MAX - 255)),
-        (3, "constant", Box::new(|p| p.buffers[0].tensor = p.gpus[0].weights[0].0)),
-        (3, "two of one tensor", Box::new(|p| p.buffers[1].tensor = p.buffers[0].tensor)),
+        (3, "constant", Box::new(|p| p.buffers[0].contents = Contents::Tensor(p.gpus[0].weights[0].0.tensor))),
+        (3, "two of one tensor", Box::new(|p| p.buffers[1].contents = p.buffers[0].contents)),
         (4, "missing weight", Box::new(|p| p.gpus[0].weights.clear())),
         (
             4,
