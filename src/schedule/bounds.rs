@@ -1,7 +1,4 @@
-//! Latencies that no schedule of a problem can go below, and what they are made of.
-//!
-//! A bound is made of the least that each operator takes ([`Least`]) and of the longest chain of
-//! operators behind each ([`tails`]). The searches stop early by these two.
+//! Latencies that no schedule of a problem can go below.
 
 use std::collections::BTreeMap;
 
@@ -16,94 +13,65 @@ use crate::device::Nanos;
 ///
 /// A stage whose latency is known takes that; its operators share it in proportion to their times alone, and none of them is done sooner.
 pub fn lower_bound(problem: &Problem) -> Nanos {
-    bound(problem, &Least::grouped(problem))
+    let mut work: Vec<Vec<Nanos>> = Vec::new();
+    for (times, utilisations) in problem.time.iter().zip(&problem.utilisation) {
+        work.push(times.iter().zip(utilisations).map(|(&t, u)| (0.5 * t as f64 * (1.0 + u)).floor() as Nanos).collect());
+    }
+    let mut shortest = problem.time.clone();
+    let mut share = |gpu: usize, stage: &[usize], mates: &[Vec<usize>], t: Nanos| {
+        let alone: Nanos = stage.iter().map(|&op| problem.time[op][gpu]).sum();
+        for &op in stage.iter().flat_map(|&op| &mates[op]) {
+            let share = (u128::from(t) * u128::from(problem.time[op][gpu]) / u128::from(alone)) as Nanos;
+            work[op][gpu] = work[op][gpu].min(share);
+            shortest[op][gpu] = shortest[op][gpu].min(t);
+        }
+    };
+    // Operators of one kind have the same time, so any of them stands for all.
+    let itself: Vec<Vec<usize>> = (0..problem.operators()).map(|op| vec![op]).collect();
+    let kind = |op: usize| problem.kinds.get(op).map_or(op as u32, |&k| k);
+    let mut of_kind: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    (0..problem.operators()).for_each(|op| of_kind.entry(kind(op)).or_default().push(op));
+    let mates: Vec<Vec<usize>> = (0..problem.operators()).map(|op| of_kind[&kind(op)].clone()).collect();
+    for StageCost { kinds, times } in &problem.stages {
+        let stage: Vec<usize> = kinds.iter().filter_map(|kind| of_kind.get(kind)).map(|ops| ops[0]).collect();
+        if stage.len() == kinds.len() {
+            times.iter().enumerate().filter_map(|(gpu, t)| Some((gpu, (*t)?))).for_each(|(gpu, t)| share(gpu, &stage, &mates, t));
+        }
+    }
+    for MergeCost { operators, times } in &problem.merges {
+        let stage: Vec<usize> = operators.iter().map(|op| op.index()).collect();
+        times.iter().enumerate().for_each(|(gpu, &t)| share(gpu, &stage, &itself, t));
+    }
+    critical_path(problem, &shortest).max(even_share(problem, |op, gpu| work[op][gpu]))
 }
 
 /// A latency that no schedule of one operator a stage can go below: as [`lower_bound`], but the work of an operator is all its time. This is the
 /// bound that published comparisons use.
 pub fn lower_bound_ungrouped(problem: &Problem) -> Nanos {
-    bound(problem, &Least::alone(problem))
+    critical_path(problem, &problem.time).max(even_share(problem, |op, gpu| problem.time[op][gpu]))
 }
 
-fn bound(problem: &Problem, least: &Least) -> Nanos {
-    let ops = || 0..problem.operators();
-    let tails = tails(problem, &least.time);
-    let critical_path = ops().map(|op| on_fastest(&least.time, op, problem.gpus) + tails[op]).max().unwrap_or(0);
-    let work: Nanos = ops().map(|op| on_fastest(&least.work, op, problem.gpus)).sum();
-    critical_path.max(work.div_ceil(problem.gpus as Nanos))
-}
-
-/// What each operator takes at the least, by `op * gpus + gpu`.
-pub(super) struct Least {
-    /// What it adds to the busy time of the GPU, whatever stage it is in.
-    pub work: Vec<Nanos>,
-    /// How long its stage lasts.
-    pub time: Vec<Nanos>,
-}
-
-impl Least {
-    /// Where each operator is alone in its stage.
-    pub fn alone(problem: &Problem) -> Least {
-        let time = problem.time.concat();
-        Least { work: time.clone(), time }
-    }
-
-    /// Where a stage may hold several operators.
-    pub fn grouped(problem: &Problem) -> Least {
-        let mut time = problem.time.concat();
-        let share = |(&t, u): (&Nanos, f64)| (0.5 * t as f64 * (1.0 + u)).floor() as Nanos;
-        let mut work = time.iter().zip(problem.utilisation.concat()).map(share).collect::<Vec<_>>();
-        share_known_stages(problem, &time.clone(), &mut work, &mut time);
-        Least { work, time }
-    }
-}
-
-/// `tails[op]`: the longest chain of operators behind each one, each on the GPU where it takes
-/// least. `time[op * gpus + gpu]` is what they take.
-pub(super) fn tails(problem: &Problem, time: &[Nanos]) -> Vec<Nanos> {
-    let mut makes = vec![Vec::new(); problem.operators()];
+fn critical_path(problem: &Problem, time: &[Vec<Nanos>]) -> Nanos {
+    let mut start = vec![0; problem.time.len()];
+    let mut makes = vec![Vec::new(); problem.time.len()];
     for edge in &problem.edges {
         makes[edge.producer.index()].push(edge);
     }
-    let mut tails = vec![0; problem.operators()];
-    for op in problem.order.iter().rev().map(|op| op.index()) {
-        let readers = makes[op].iter().flat_map(|edge| &edge.consumers).map(|reader| reader.index());
-        tails[op] = readers.map(|reader| on_fastest(time, reader, problem.gpus) + tails[reader]).max().unwrap_or(0);
-    }
-    tails
-}
-
-/// `of[op * gpus + gpu]` on the GPU where it is least.
-fn on_fastest(of: &[Nanos], op: usize, gpus: usize) -> Nanos {
-    of[op * gpus..(op + 1) * gpus].iter().copied().min().unwrap_or(0)
-}
-
-/// A stage whose latency is known may be shorter than the model thinks possible: its operators share it in proportion to their times alone, and are done
-/// no sooner.
-fn share_known_stages(problem: &Problem, time: &[Nanos], work: &mut [Nanos], shortest: &mut [Nanos]) {
-    let gpus = problem.gpus;
-    // `known` ns on `gpu` for the operators `stage`, shared by each of `sharers`.
-    let mut share = |gpu: usize, known: Nanos, stage: &[usize], sharers: &mut dyn Iterator<Item = usize>| {
-        let alone: Nanos = stage.iter().map(|op| time[op * gpus + gpu]).sum();
-        for at in sharers.map(|op| op * gpus + gpu) {
-            work[at] = work[at].min((u128::from(known) * u128::from(time[at]) / u128::from(alone)) as Nanos);
-            shortest[at] = shortest[at].min(known);
-        }
-    };
-    let mut of_kind: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    problem.ids().for_each(|op| of_kind.entry(problem.kind(op)).or_default().push(op.index()));
-    for StageCost { kinds, times } in &problem.stages {
-        // Operators of one kind have the same time: the first of them stands for all.
-        let Some(operators) = kinds.iter().map(|kind| of_kind.get(kind)).collect::<Option<Vec<_>>>() else { continue };
-        let stage: Vec<usize> = operators.iter().map(|ops| ops[0]).collect();
-        for (gpu, known) in times.iter().enumerate().filter_map(|(gpu, time)| Some((gpu, (*time)?))) {
-            share(gpu, known, &stage, &mut operators.iter().flat_map(|ops| ops.iter().copied()));
+    let mut longest = 0;
+    for op in &problem.order {
+        let finish: Nanos = start[op.index()] + time[op.index()].iter().min().copied().unwrap_or(0);
+        longest = longest.max(finish);
+        for reader in makes[op.index()].iter().flat_map(|edge| &edge.consumers) {
+            start[reader.index()] = finish.max(start[reader.index()]);
         }
     }
-    for MergeCost { operators, times } in &problem.merges {
-        let stage: Vec<usize> = operators.iter().map(|op| op.index()).collect();
-        times.iter().enumerate().for_each(|(gpu, &known)| share(gpu, known, &stage, &mut stage.iter().copied()));
-    }
+    longest
+}
+
+fn even_share(problem: &Problem, work: impl Fn(usize, usize) -> Nanos) -> Nanos {
+    let least = |op: usize| (0..problem.gpus).map(|gpu| work(op, gpu)).min().unwrap_or(0);
+    let total: Nanos = (0..problem.time.len()).map(least).sum();
+    total.div_ceil(problem.gpus as Nanos)
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 //!
 //! A [`Flat`] is read only; `sequence.rs` holds a schedule of it, `free_links.rs` and `serial_links.rs` time one, `merge.rs` is the window's part.
 
-use super::known::Known;
+use super::known::{Known, share_known_stages};
 use crate::device::Nanos;
-use crate::schedule::bounds::{Least, tails};
 use crate::schedule::{LinkMode, Problem};
 
 /// An operand of an operator.
@@ -72,15 +71,28 @@ impl Flat {
         for list in &mut flows {
             list.sort_by_key(|&flow| problem.edges[flow as usize].tensor);
         }
-        let least = if grouped { Least::grouped(problem) } else { Least::alone(problem) };
+        let time: Vec<Nanos> = problem.time.concat();
+        let utilisation: Vec<f64> = problem.utilisation.concat();
+        let least = |(&t, &u): (&Nanos, &f64)| if grouped { (0.5 * t as f64 * (1.0 + u)).floor() as Nanos } else { t };
+        let mut work: Vec<Nanos> = time.iter().zip(&utilisation).map(least).collect();
+        let mut shortest = time.clone();
+        if grouped {
+            share_known_stages(problem, &time, &mut work, &mut shortest);
+        }
+        let mut tail = vec![0; operators];
+        for op in problem.order.iter().rev().map(|op| op.index()) {
+            let least = |next: usize| shortest[next * gpus..(next + 1) * gpus].iter().min().copied().unwrap_or(0);
+            let after = |&next: &u32| tail[next as usize] + least(next as usize);
+            tail[op] = readers[op].iter().map(after).max().unwrap_or(0);
+        }
         Flat {
             operators,
             gpus,
             links: problem.links,
-            work: least.work,
-            time: problem.time.concat(),
-            utilisation: problem.utilisation.concat(),
-            tail: tails(problem, &least.time),
+            work,
+            time,
+            utilisation,
+            tail,
             first_input: starts(&inputs),
             inputs: inputs.concat(),
             first_reader: starts(&readers),

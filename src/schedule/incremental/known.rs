@@ -1,5 +1,7 @@
 //! What a problem knows of stages beyond the model, in tables that `best` asks a million times a second: stages that were measured, and merges of operators.
 
+use std::collections::BTreeMap;
+
 use crate::device::Nanos;
 use crate::ids::OpId;
 use crate::schedule::{MergeCost, Problem, StageCost};
@@ -72,5 +74,33 @@ impl Known {
         sorted.sort_unstable();
         let place = self.merges.binary_search_by(|merge| merge.operators.cmp(&sorted)).ok()?;
         Some(self.merges[place].times[gpu])
+    }
+}
+
+/// A stage whose latency is known may be shorter than the model thinks possible: its operators share it in proportion to their times alone, and are done
+/// no sooner.
+pub(super) fn share_known_stages(problem: &Problem, time: &[Nanos], work: &mut [Nanos], shortest: &mut [Nanos]) {
+    let gpus = problem.gpus;
+    // `known` ns on `gpu` for the operators `stage`, shared by each of `sharers`.
+    let mut share = |gpu: usize, known: Nanos, stage: &[usize], sharers: &mut dyn Iterator<Item = usize>| {
+        let alone: Nanos = stage.iter().map(|op| time[op * gpus + gpu]).sum();
+        for at in sharers.map(|op| op * gpus + gpu) {
+            work[at] = work[at].min((u128::from(known) * u128::from(time[at]) / u128::from(alone)) as Nanos);
+            shortest[at] = shortest[at].min(known);
+        }
+    };
+    let mut of_kind: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    problem.ids().for_each(|op| of_kind.entry(problem.kind(op)).or_default().push(op.index()));
+    for StageCost { kinds, times } in &problem.stages {
+        // Operators of one kind have the same time: the first of them stands for all.
+        let Some(operators) = kinds.iter().map(|kind| of_kind.get(kind)).collect::<Option<Vec<_>>>() else { continue };
+        let stage: Vec<usize> = operators.iter().map(|ops| ops[0]).collect();
+        for (gpu, known) in times.iter().enumerate().filter_map(|(gpu, time)| Some((gpu, (*time)?))) {
+            share(gpu, known, &stage, &mut operators.iter().flat_map(|ops| ops.iter().copied()));
+        }
+    }
+    for MergeCost { operators, times } in &problem.merges {
+        let stage: Vec<usize> = operators.iter().map(|op| op.index()).collect();
+        times.iter().enumerate().for_each(|(gpu, &known)| share(gpu, known, &stage, &mut stage.iter().copied()));
     }
 }
