@@ -303,3 +303,22 @@ fn files_with_costs_and_topologies() {
     let schedule = bench.done(&["model.onnx", "--emit", "schedule"]);
     assert_eq!(bench.done(&["model.onnx", "--emit", "schedule", "--costs", "costs.txt"]), schedule);
 }
+
+/// What says how a model is planned is the same for a crate and for plans that run in this process.
+#[test]
+fn plans_in_this_process_take_what_a_compilation_takes() {
+    let bench = bench();
+    for command in [&["bench", "model.onnx"][..], &["check", "model.onnx", "--reference", "none.npz"]] {
+        let with = |more: &[&'static str]| [command, more].concat();
+        assert!(bench.failure(&with(&["--link", "none"]), 2).contains("unknown link `none`"));
+        bench.refused(&with(&["--topology", "file.txt"]), 1, "file.txt: No such file or directory (os error 2)");
+        assert!(bench.usage(&with(&["--topology", "file.txt", "--gpus", "2"]), 2).contains("cannot be used with"));
+        bench.refused(&with(&["--constant", "image=none.npy"]), 1, "none.npy: No such file or directory (os error 2)");
+        assert!(bench.failure(&with(&["--no-fuse", "none"]), 2).contains("no fuse rule \"none\""));
+    }
+    bench.refused(
+        &["profile", "model.onnx", "-o", "costs.txt", "--constant", "image=none.npy"],
+        1,
+        "none.npy: No such file or directory (os error 2)",
+    );
+}

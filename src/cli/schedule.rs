@@ -5,18 +5,19 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use clap::{Args, ValueEnum};
+use clap::{Arg, Args, ValueEnum};
 use hiosc::schedule::{
     Algorithm, LinkMode, Options, Problem, evaluate, lower_bound, lower_bound_ungrouped, schedule_with, to_text, verify,
 };
 use hiosc::{Compiler, Error};
 use serde::Serialize;
 
-use crate::scheduling_args::Scheduling;
+use super::args::{CostArgs, DeviceArgs, SchedulingArgs};
 
 /// Arguments of `hiosc schedule`.
 #[derive(Args)]
-pub struct Schedule {
+#[command(mut_args(for_models))]
+pub struct ScheduleArgs {
     /// Models (.onnx), or scheduling graphs in text form (docs/schedule.md).
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
@@ -29,21 +30,10 @@ pub struct Schedule {
     /// How transfers share a link, for graphs in text form. Models always use serial links.
     #[arg(long, default_value = "free")]
     links: Links,
-    /// For models: device model of the GPUs, or of each: a40,a40,l4 [default: a40].
-    #[arg(long, value_name = "NAME[,NAME]")]
-    device: Option<String>,
-    /// For models: what connects the GPUs, such as nvlink or pcie4 [default: the fastest that the devices have].
-    #[arg(long, value_name = "NAME")]
-    link: Option<String>,
-    /// For models: read GPUs, links and memory from a file.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "gpus", "link"])]
-    topology: Option<PathBuf>,
-    /// For models: read the costs from a file that `hiosc profile` or `--emit costs` wrote; several profiles are merged.
-    #[arg(long, value_name = "FILE")]
-    costs: Vec<PathBuf>,
-    /// For models: use costs that were measured with other kernels, or for another target.
-    #[arg(long)]
-    allow_foreign_costs: bool,
+    #[command(flatten)]
+    devices: DeviceArgs,
+    #[command(flatten)]
+    costs: CostArgs,
     /// Print an array of rows in JSON.
     #[arg(long)]
     json: bool,
@@ -51,7 +41,21 @@ pub struct Schedule {
     #[arg(long, conflicts_with = "json")]
     print: bool,
     #[command(flatten)]
-    scheduling: Scheduling,
+    scheduling: SchedulingArgs,
+}
+
+/// What a graph in text form has no use for: the help says so.
+const FOR_MODELS: [&str; 5] = ["device", "link", "topology", "costs", "allow_foreign_costs"];
+
+/// Begins the help of these with "For models".
+fn for_models(arg: Arg) -> Arg {
+    if !FOR_MODELS.contains(&arg.get_id().as_str()) {
+        return arg;
+    }
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let mut rest = help.chars();
+    let first = rest.next().map_or(String::new(), |first| first.to_lowercase().to_string());
+    arg.help(format!("For models: {first}{}", rest.as_str()))
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -82,7 +86,7 @@ struct Row {
 }
 
 /// Runs `hiosc schedule`.
-pub fn run(args: Schedule) -> anyhow::Result<()> {
+pub fn run(args: ScheduleArgs) -> anyhow::Result<()> {
     let algorithms = algorithms(&args.algorithm)?;
     let options = args.scheduling.options()?;
     let mut out = std::io::stdout().lock();
@@ -118,27 +122,15 @@ fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, Error> {
 }
 
 /// The problem of a model or of a graph in text form, on so many GPUs if that is said.
-fn problem(file: &Path, gpus: Option<usize>, args: &Schedule) -> anyhow::Result<Problem> {
+fn problem(file: &Path, gpus: Option<usize>, args: &ScheduleArgs) -> anyhow::Result<Problem> {
     if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-        let mut compiler = Compiler::new(file).allow_foreign_costs(args.allow_foreign_costs);
-        if let Some(device) = &args.device {
-            compiler = compiler.device(device);
-        }
+        let mut compiler = args.costs.apply(args.devices.apply(Compiler::new(file))?)?;
         if let Some(gpus) = gpus {
             compiler = compiler.gpus(gpus);
         }
-        if let Some(link) = &args.link {
-            compiler = compiler.link(link);
-        }
-        if let Some(topology) = &args.topology {
-            compiler = compiler.topology(topology);
-        }
-        for costs in &args.costs {
-            compiler = compiler.costs(costs);
-        }
         return Ok(compiler.problem()?);
     }
-    if args.device.is_some() || args.link.is_some() || args.topology.is_some() || !args.costs.is_empty() {
+    if args.devices.named() || args.costs.named() {
         let message =
             format!("{}: device, link, topology and costs are for models; a graph in text form has its own times", file.display());
         return Err(Error::Usage(message).into());

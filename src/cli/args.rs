@@ -1,0 +1,320 @@
+//! The arguments that several subcommands take, in groups, each declared once.
+//!
+//! A subcommand flattens the groups that it needs, and hands them what they are about: a
+//! [`Compiler`], for most.
+//!
+//! | group | flags | taken by |
+//! |---|---|---|
+//! | [`InputArgs`] | `--shapes`, `--constant` | all that read a model, but for schedule |
+//! | [`ModelArgs`] | `--no-fuse` and `InputArgs` | compile, profile, bench, check |
+//! | [`DeviceArgs`] | `--device`, `--link`, `--topology` | compile, bench, check, schedule |
+//! | [`TargetArgs`] | `--gpus` and `DeviceArgs` | compile, bench, check |
+//! | [`CostArgs`] | `--costs`, `--allow-foreign-costs` | compile, bench, check, schedule |
+//! | [`SchedulingArgs`] | what algorithms may do | compile, profile, bench, check, schedule |
+//! | [`PlanningArgs`] | `--algorithm`, `--stage-barriers`, target, costs, model | compile, bench, check |
+//! | [`VirtualArgs`] | `--virtual N` | profile, bench, check |
+//! | [`ContextArgs`] | `--separate-contexts` | verify, bench, check |
+//! | [`PlacementArgs`] | `--on`, and these two | bench, check |
+//!
+//! A help text here is that of most subcommands. Where one of them has a default or a meaning of
+//! its own, it says so with `mut_arg`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use hiosc::import::{self, Literal};
+use hiosc::kernel::Kernel;
+use hiosc::run::runtime;
+use hiosc::schedule::{Algorithm, Effort, Options};
+use hiosc::{Compiler, vgpu};
+
+/// What the inputs of a model are.
+#[derive(Args)]
+pub struct InputArgs {
+    /// Shape of an input: NAME:1x3x224x224.
+    #[arg(long, value_name = "NAME:SHAPE", value_parser = shape)]
+    shapes: Vec<(String, Vec<usize>)>,
+    /// Fix an input to the values in a .npy file: it is an input no more. For axes, bounds, flags.
+    #[arg(long, value_name = "NAME=FILE.npy", value_parser = constant)]
+    constant: Vec<(String, PathBuf)>,
+}
+
+impl InputArgs {
+    /// What they say, the files read.
+    pub fn options(&self) -> hiosc::Result<import::Options> {
+        let mut options = import::Options { shapes: self.shapes.iter().cloned().collect(), ..Default::default() };
+        for (name, file) in &self.constant {
+            options.constants.insert(name.clone(), Literal::from_npy(file)?);
+        }
+        Ok(options)
+    }
+
+    fn apply(&self, mut compiler: Compiler) -> hiosc::Result<Compiler> {
+        let import::Options { shapes, constants } = self.options()?;
+        for (name, shape) in shapes {
+            compiler = compiler.shape(&name, &shape);
+        }
+        for (name, value) in constants {
+            compiler = compiler.constant(&name, value);
+        }
+        Ok(compiler)
+    }
+}
+
+/// How a model becomes a graph.
+#[derive(Args)]
+pub struct ModelArgs {
+    /// Leave out a fuse rule.
+    #[arg(long, value_name = "RULE")]
+    no_fuse: Vec<String>,
+    #[command(flatten)]
+    inputs: InputArgs,
+}
+
+impl ModelArgs {
+    /// `compiler`, told so.
+    pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
+        self.inputs.apply(self.no_fuse.iter().fold(compiler, |compiler, rule| compiler.no_fuse(rule)))
+    }
+}
+
+/// What the GPUs are. The subcommand has a `--gpus` beside them: how many, or several numbers.
+#[derive(Args)]
+pub struct DeviceArgs {
+    #[arg(long, value_name = "NAME[,NAME]", help = device_help("a40"))]
+    device: Option<String>,
+    /// What connects the GPUs, such as nvlink or pcie4 [default: the fastest that the devices have].
+    #[arg(long, value_name = "NAME")]
+    link: Option<String>,
+    /// Read GPUs, links and memory from a file.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "gpus", "link"])]
+    topology: Option<PathBuf>,
+}
+
+/// The help of `--device` where it is `default` that is used without it.
+pub fn device_help(default: &str) -> String {
+    format!("Device model of the GPUs, or of each: a40,a40,l4 [default: {default}]")
+}
+
+impl DeviceArgs {
+    /// Whether they say anything.
+    pub fn named(&self) -> bool {
+        self.device.is_some() || self.link.is_some() || self.topology.is_some()
+    }
+
+    /// `compiler`, told so.
+    pub fn apply(&self, mut compiler: Compiler) -> hiosc::Result<Compiler> {
+        if let Some(device) = &self.device {
+            compiler = compiler.device(device);
+        }
+        if let Some(link) = &self.link {
+            compiler = compiler.link(link);
+        }
+        if let Some(file) = &self.topology {
+            compiler = compiler.topology(file);
+        }
+        Ok(compiler)
+    }
+}
+
+/// What is compiled for.
+#[derive(Args)]
+pub struct TargetArgs {
+    #[command(flatten)]
+    devices: DeviceArgs,
+    /// How many GPUs of one device the plan may use [default: 2].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    gpus: Option<u32>,
+}
+
+impl TargetArgs {
+    /// Whether they say anything.
+    pub fn named(&self) -> bool {
+        self.devices.named() || self.gpus.is_some()
+    }
+
+    /// `compiler`, told so.
+    pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
+        let compiler = self.devices.apply(compiler)?;
+        Ok(match self.gpus {
+            Some(gpus) => compiler.gpus(gpus as usize),
+            None => compiler,
+        })
+    }
+}
+
+/// Where costs come from, other than the device models.
+#[derive(Args)]
+pub struct CostArgs {
+    /// Read the costs from a file that `hiosc profile` or `--emit costs` wrote; several profiles are merged.
+    #[arg(long, value_name = "FILE")]
+    pub costs: Vec<PathBuf>,
+    /// Use costs that were measured with other kernels, or for another target.
+    #[arg(long)]
+    pub allow_foreign_costs: bool,
+}
+
+impl CostArgs {
+    /// Whether they name a file.
+    pub fn named(&self) -> bool {
+        !self.costs.is_empty()
+    }
+
+    /// `compiler`, told so.
+    pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
+        let compiler = compiler.allow_foreign_costs(self.allow_foreign_costs);
+        Ok(self.costs.iter().fold(compiler, |compiler, file| compiler.costs(file)))
+    }
+}
+
+/// What scheduling algorithms may do: flags for [`Options`].
+///
+/// These come last in a subcommand: their heading would hold for the flags behind them, too.
+#[derive(Args)]
+#[command(next_help_heading = "Scheduling")]
+pub struct SchedulingArgs {
+    /// Operators that the sliding window spans.
+    #[arg(long, value_name = "W", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    window: u32,
+    /// The most operators in a stage.
+    #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    max_streams: u32,
+    /// The most operators that depend on each other in a stage of `ios` (its pruning parameter r).
+    #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    max_chain: u32,
+    /// HIOS-LP takes any path of unmapped operators, not only valid ones.
+    #[arg(long)]
+    relaxed_paths: bool,
+    /// One operator a stage; the same as --max-streams 1.
+    #[arg(long, conflicts_with_all = ["max_streams", "max_chain"])]
+    no_grouping: bool,
+    /// The budget of `best`: low, default, high (ten times the default) or a number of evaluations.
+    #[arg(long, value_name = "LEVEL", default_value = "default")]
+    effort: String,
+    /// The seed of `best`.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+}
+
+impl SchedulingArgs {
+    /// What they say.
+    pub fn options(&self) -> hiosc::Result<Options> {
+        Ok(Options {
+            window: self.window as usize,
+            max_streams: if self.no_grouping { 1 } else { self.max_streams as usize },
+            max_chain: if self.no_grouping { 1 } else { self.max_chain as usize },
+            relaxed_paths: self.relaxed_paths,
+            effort: self.effort.parse::<Effort>()?,
+            seed: self.seed,
+        })
+    }
+
+    /// `compiler`, told so.
+    pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
+        Ok(compiler.scheduling(self.options()?))
+    }
+}
+
+/// All that a plan depends on, but for the model's file and [`SchedulingArgs`].
+#[derive(Args)]
+pub struct PlanningArgs {
+    #[command(flatten)]
+    pub target: TargetArgs,
+    #[command(flatten)]
+    pub costs: CostArgs,
+    /// Keep the barriers between the stages of a GPU, as the prediction has them.
+    #[arg(long)]
+    pub stage_barriers: bool,
+    #[arg(long, value_name = "NAME", help = algorithm_help("Emit what this algorithm finds instead of the best"))]
+    algorithm: Option<String>,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+/// The help of `--algorithm`: what it does, and the names.
+pub fn algorithm_help(what: &str) -> String {
+    let names: Vec<_> = Algorithm::ALL.iter().map(|a| a.name()).collect();
+    format!("{what}: {}", names.join(", "))
+}
+
+impl PlanningArgs {
+    /// `compiler`, told so.
+    pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
+        let mut compiler = compiler.stage_barriers(self.stage_barriers);
+        if let Some(algorithm) = &self.algorithm {
+            compiler = compiler.algorithm(algorithm);
+        }
+        self.model.apply(self.costs.apply(self.target.apply(compiler)?)?)
+    }
+}
+
+/// Virtual GPUs instead of the machine's, in this process.
+#[derive(Args)]
+pub struct VirtualArgs {
+    /// Try it on this many virtual GPUs; times mean nothing there.
+    #[arg(long = "virtual", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    on_virtual: Option<u32>,
+}
+
+impl VirtualArgs {
+    /// If that is asked for, makes this process run on virtual GPUs of these architectures (of a
+    /// default one where there are none) that have these kernels.
+    pub fn apply(&self, architectures: &[(u32, u32)], kernels: impl FnOnce() -> hiosc::Result<Vec<Kernel>>) -> hiosc::Result<()> {
+        let Some(count) = self.on_virtual else { return Ok(()) };
+        let kernels = kernels()?;
+        let mut sources: Vec<(&str, &str)> = kernels.iter().map(|k| (k.name.as_str(), k.source.as_str())).collect();
+        sources.sort();
+        sources.dedup();
+        let folder = vgpu::compile_kernels(&sources, None)?;
+        let count = count.to_string();
+        let architectures: Vec<String> = architectures.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
+        let architectures = architectures.join(",");
+        let mut settings = vec![("HIOSC_VGPU_COUNT", count.as_str())];
+        if !architectures.is_empty() {
+            settings.push(("HIOSC_VGPU_ARCH", &architectures));
+        }
+        vgpu::load(&folder, &settings)
+    }
+}
+
+/// How logical GPUs share a device.
+#[derive(Args)]
+pub struct ContextArgs {
+    /// Give logical GPUs that share a device contexts of their own: a test of copies, events and graphs across contexts.
+    #[arg(long)]
+    pub separate_contexts: bool,
+}
+
+/// Where plans run in this process.
+#[derive(Args)]
+pub struct PlacementArgs {
+    /// The machine's GPU for each logical GPU of the plans, in order; repeats are allowed.
+    #[arg(long, value_name = "0,1", value_delimiter = ',')]
+    on: Option<Vec<usize>>,
+    #[command(flatten)]
+    contexts: ContextArgs,
+    #[command(flatten)]
+    pub virtual_gpus: VirtualArgs,
+}
+
+impl PlacementArgs {
+    /// What they say of the machine's GPUs.
+    pub fn options(&self) -> runtime::Options {
+        let place = runtime::Options::default().separate_contexts(self.contexts.separate_contexts);
+        self.on.as_ref().map_or(place.clone(), |gpus| place.gpus(gpus))
+    }
+}
+
+/// `NAME:1x3x224x224`
+fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
+    let (name, shape) = text.rsplit_once(':').ok_or("expected NAME:SHAPE, for example input:1x3x224x224")?;
+    let dims = shape.split('x').map(|d| d.parse::<usize>().ok());
+    let dims: Option<Vec<usize>> = dims.collect();
+    Ok((name.to_string(), dims.ok_or_else(|| format!("{shape:?} is not a shape such as 1x3x224x224"))?))
+}
+
+/// `NAME=FILE.npy`
+fn constant(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, file) = text.split_once('=').ok_or("expected NAME=FILE.npy, for example axes=axes.npy")?;
+    Ok((name.to_string(), file.into()))
+}

@@ -1,0 +1,46 @@
+//! A model planned, and the GPUs made ready, to run its plans in this process: the first half of
+//! `hiosc bench` and `hiosc check`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use hiosc::compiler::Planned;
+use hiosc::run::runtime;
+use hiosc::{Compiler, compiler, profile};
+
+use super::args::{CostArgs, PlacementArgs, PlanningArgs, SchedulingArgs, algorithm_help, device_help};
+
+/// What is compiled, and where it runs.
+#[derive(Args)]
+#[command(mut_arg("device", |arg| arg.help(device_help("a40, where there are no measured costs"))))]
+#[command(mut_arg("allow_foreign_costs", |arg| arg.help("Use costs measured with other kernels or on other GPUs")))]
+#[command(mut_arg("algorithm", |arg| arg.help(algorithm_help("Run what this algorithm finds"))))]
+pub struct InProcessArgs {
+    /// The model.
+    #[arg(value_name = "MODEL.onnx")]
+    model: PathBuf,
+    #[command(flatten)]
+    pub planning: PlanningArgs,
+    #[command(flatten)]
+    placement: PlacementArgs,
+    #[command(flatten)]
+    scheduling: SchedulingArgs,
+}
+
+impl InProcessArgs {
+    /// Plans the model, and gets the GPUs ready; where the plans are to run.
+    pub fn plan(&self) -> hiosc::Result<(Planned, runtime::Options)> {
+        let planned = self.planning.apply(self.scheduling.apply(Compiler::new(&self.model))?)?.plan()?;
+        let architectures: Vec<(u32, u32)> = planned.costs.gpus.iter().map(|gpu| gpu.compute_capability).collect();
+        let kernels = || Ok(planned.costs.operators.iter().flatten().map(|cost| cost.kernel.clone()).collect());
+        self.placement.virtual_gpus.apply(&architectures, kernels)?;
+        let CostArgs { costs, allow_foreign_costs } = &self.planning.costs;
+        if planned.costs.source.starts_with("measured")
+            && !allow_foreign_costs
+            && let Some(profile) = compiler::read_profiles(costs)?
+        {
+            profile.check_gpus(&profile::present()?)?;
+        }
+        Ok((planned, self.placement.options()))
+    }
+}

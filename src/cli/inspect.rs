@@ -1,0 +1,32 @@
+//! `hiosc inspect MODEL.onnx`: says what a model is made of, and what would be refused.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use hiosc::inspect::inspect;
+
+use super::args::InputArgs;
+
+/// Arguments of `hiosc inspect`.
+#[derive(Args)]
+pub struct InspectArgs {
+    /// The model.
+    #[arg(value_name = "MODEL.onnx")]
+    model: PathBuf,
+    #[command(flatten)]
+    inputs: InputArgs,
+    /// Print it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Inspects the model.
+pub fn run(args: InspectArgs) -> anyhow::Result<()> {
+    let inspection = inspect(&args.model, &args.inputs.options()?)?;
+    let mut out = std::io::stdout().lock();
+    if args.json {
+        return Ok(writeln!(out, "{:#}", inspection.json())?);
+    }
+    Ok(write!(out, "{inspection}")?)
+}

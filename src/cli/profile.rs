@@ -1,0 +1,65 @@
+//! `hiosc profile MODEL.onnx... -o FILE`: measures what operators and transfers cost on the GPUs of
+//! this machine.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use hiosc::{Compiler, Error, compiler, profile};
+
+use super::args::{ModelArgs, SchedulingArgs, VirtualArgs};
+use super::progress;
+
+/// Arguments of `hiosc profile`.
+#[derive(Args)]
+pub struct ProfileArgs {
+    /// The models.
+    #[arg(value_name = "MODEL.onnx", required = true)]
+    models: Vec<PathBuf>,
+    /// Where to write the costs.
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Keep what these files have of the same GPUs; what is measured now counts more.
+    #[arg(long, value_name = "FILE")]
+    merge: Vec<PathBuf>,
+    /// Measure fewer rounds and shorter ones.
+    #[arg(long)]
+    quick: bool,
+    /// The machine's GPUs to measure [default: all].
+    #[arg(long, value_name = "0,1", value_delimiter = ',')]
+    gpus: Option<Vec<usize>>,
+    #[command(flatten)]
+    virtual_gpus: VirtualArgs,
+    #[command(flatten)]
+    model: ModelArgs,
+    #[command(flatten)]
+    scheduling: SchedulingArgs,
+}
+
+/// Measures the operators of the models, and writes the file.
+pub fn run(args: ProfileArgs) -> anyhow::Result<()> {
+    let graph = |model: &PathBuf| args.model.apply(Compiler::new(model))?.graph();
+    let graphs = args.models.iter().map(graph).collect::<Result<Vec<_>, _>>()?;
+    let graphs: Vec<_> = graphs.iter().collect();
+    let before = compiler::read_profiles(&args.merge)?;
+    args.virtual_gpus.apply(&[], || profile::kernels(&graphs))?;
+    let options = profile::Options { gpus: args.gpus, quick: args.quick, schedule: args.scheduling.options()? };
+    let measured = progress::profile(&graphs, &options)?;
+    let profile = match before {
+        None => measured,
+        Some(mut before) => {
+            before.merge(measured)?;
+            before
+        }
+    };
+    std::fs::write(&args.output, profile.to_text()).map_err(Error::io(&args.output))?;
+    let gpus: Vec<&str> = profile.gpus.iter().map(|gpu| gpu.device.as_str()).collect();
+    writeln!(
+        std::io::stdout(),
+        "profile    {} kernels on {}\nwrote      {}",
+        profile.kernels.len(),
+        gpus.join(", "),
+        args.output.display()
+    )?;
+    Ok(())
+}

@@ -1,0 +1,49 @@
+//! `hiosc verify DIR`: builds a generated crate, runs its check, and says how far its outputs are
+//! from the reference.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use hiosc::verify::{self, verify};
+
+use super::args::ContextArgs;
+
+/// Arguments of `hiosc verify`.
+#[derive(Args)]
+pub struct VerifyArgs {
+    /// A folder that hiosc wrote.
+    #[arg(value_name = "DIR")]
+    crate_dir: PathBuf,
+    /// Inputs (`in:NAME`) and expected outputs (`out:NAME`) to use instead of the crate's own.
+    #[arg(long, value_name = "FILE.npz")]
+    reference: Option<PathBuf>,
+    /// Run on virtual GPUs even where there are real ones.
+    #[arg(long = "virtual")]
+    on_virtual: bool,
+    /// The machine's GPU for each logical GPU of the plan, in order; repeats are allowed [default: 0,1,... as far as there are].
+    #[arg(long, value_name = "0,1", value_delimiter = ',')]
+    gpus: Option<Vec<usize>>,
+    /// Measure the links between these GPUs, too, and check them with data.
+    #[arg(long)]
+    links: bool,
+    #[command(flatten)]
+    contexts: ContextArgs,
+    /// Repeat with this many orders of execution on virtual GPUs, and require the same bits each time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    seeds: u32,
+}
+
+/// Verifies the crate.
+pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
+    let options = verify::Options {
+        reference: args.reference,
+        on_virtual: args.on_virtual,
+        gpus: None,
+        place: args.gpus,
+        links: args.links,
+        separate_contexts: args.contexts.separate_contexts,
+        seeds: args.seeds,
+    };
+    Ok(write!(std::io::stdout(), "{}", verify(&args.crate_dir, &options)?)?)
+}
