@@ -24,7 +24,7 @@ use std::path::PathBuf;
 use clap::Args;
 use hiosc::import::{self, Literal};
 use hiosc::kernel::Kernel;
-use hiosc::run::runtime;
+use hiosc::runtime;
 use hiosc::schedule::{Algorithm, Effort, Options};
 use hiosc::{Compiler, vgpu};
 

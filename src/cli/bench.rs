@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::{Error, bench, compiler, plan};
+use hiosc::measure::bench;
+use hiosc::{Error, compiler, plan};
 
 use super::in_process::InProcessArgs;
 
@@ -44,7 +45,7 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     let before_round = args.paced.then_some(pace as fn());
     let options = bench::Options { rounds: args.repeat as usize, place, plan, before_round };
     let inputs = compiler::check_inputs(&planned.graph);
-    let report = bench::bench(&planned, &inputs, &options)?;
+    let report = bench::bench(&planned.contest(), &inputs, &options)?;
     for (file, text) in [(&args.json, &report.json), (&args.trace, &report.trace)] {
         if let Some(file) = file {
             std::fs::write(file, text).map_err(Error::io(file))?;

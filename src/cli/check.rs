@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::{Error, verify};
+use hiosc::acceptance::OutputReport;
+use hiosc::{Error, compiler};
 
 use super::in_process::InProcessArgs;
 
@@ -21,10 +22,10 @@ pub struct CheckArgs {
 /// Runs the chosen plan once, and compares.
 pub fn run(args: CheckArgs) -> anyhow::Result<()> {
     let (planned, place) = args.in_process.plan()?;
-    let (outputs, summary) = verify::in_process(&planned, &args.reference, &place)?;
+    let (outputs, summary) = compiler::in_process(&planned, &args.reference, &place)?;
     let mut out = std::io::stdout();
     write!(out, "{summary}")?;
-    for verify::OutputReport { name, difference, allowed, .. } in &outputs {
+    for OutputReport { name, difference, allowed, .. } in &outputs {
         writeln!(out, "output {name:?} differs by at most {difference:.2e} (allowed {allowed:.2e})")?;
     }
     let wrong: Vec<&str> = outputs.iter().filter(|o| !o.passes()).map(|o| o.name.as_str()).collect();

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use hiosc::Compiler;
+use hiosc::acceptance::{self, verify};
 use hiosc::compiler::Planned;
-use hiosc::kernel::KernelMode;
-use hiosc::verify::{self, verify};
+use hiosc::measure::{bench, profile};
+use hiosc::program::KernelMode;
 
 use super::args::{PlanningArgs, SchedulingArgs, device_help};
 use super::progress;
@@ -82,27 +83,27 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
         Kernels::Source => KernelMode::Source,
     });
     let named = planning.target.named() || planning.costs.named();
-    let measurable = !named && !hiosc::profile::present()?.is_empty();
+    let measurable = !named && !profile::present()?.is_empty();
+    args.output.iter().try_for_each(|folder| hiosc::emit::refuse(folder))?; // before the work rather than after it
+    let imported = compiler.import()?;
     if measurable {
-        let graph = compiler.graph()?;
-        let options = hiosc::profile::Options { schedule: args.scheduling.options()?, ..Default::default() };
-        compiler = compiler.profiled(progress::profile(&[&graph], &options)?);
+        let options = profile::Options { schedule: args.scheduling.options()?, ..Default::default() };
+        compiler = compiler.profiled(progress::profile(&[&imported.graph], &options)?);
     }
     if args.recheck || measurable {
-        compiler = compiler.recheck(hiosc::bench::Options::default());
+        compiler = compiler.recheck(bench::Options::default());
     }
+    let planned = compiler.plan_imported(imported)?;
 
     let mut out = std::io::stdout().lock();
     let Some(folder) = args.output else {
-        let planned = compiler.plan()?;
         out.write_all(dump(&planned, &args.emit).as_bytes())?;
         if args.timings {
             eprint!("{}", planned.timings_text()); // stdout has the text forms, perhaps for a file
         }
         return Ok(());
     };
-    hiosc::emit::refuse(&folder)?; // before the work rather than after it
-    let compilation = compiler.compile()?;
+    let compilation = compiler.compile_planned(planned)?;
     compilation.write(&folder)?;
     out.write_all(dump(&compilation.planned, &args.emit).as_bytes())?;
     write!(out, "{}", compilation.summary())?;
@@ -111,7 +112,7 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
         write!(out, "{}", compilation.planned.timings_text())?;
     }
     if args.verify {
-        write!(out, "{}", verify(&folder, &verify::Options::default())?)?;
+        write!(out, "{}", verify(&folder, &acceptance::Options::default())?)?;
     }
     Ok(())
 }

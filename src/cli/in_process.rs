@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use hiosc::compiler::Planned;
-use hiosc::run::runtime;
-use hiosc::{Compiler, compiler, profile};
+use hiosc::measure::profile;
+use hiosc::{Compiler, compiler, runtime};
 
 use super::args::{CostArgs, PlacementArgs, PlanningArgs, SchedulingArgs, algorithm_help, device_help};
 

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::inspect::inspect;
+use hiosc::compiler::inspect;
 
 use super::args::InputArgs;
 

@@ -5,7 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::{Compiler, Error, compiler, profile};
+use hiosc::device::closest;
+use hiosc::measure::profile;
+use hiosc::{Compiler, Error, compiler};
 
 use super::args::{ModelArgs, SchedulingArgs, VirtualArgs};
 use super::progress;
@@ -38,11 +40,11 @@ pub struct ProfileArgs {
 
 /// Measures the operators of the models, and writes the file.
 pub fn run(args: ProfileArgs) -> anyhow::Result<()> {
-    let graph = |model: &PathBuf| args.model.apply(Compiler::new(model))?.graph();
-    let graphs = args.models.iter().map(graph).collect::<Result<Vec<_>, _>>()?;
-    let graphs: Vec<_> = graphs.iter().collect();
+    let import = |model: &PathBuf| args.model.apply(Compiler::new(model))?.import();
+    let models = args.models.iter().map(import).collect::<Result<Vec<_>, _>>()?;
+    let graphs: Vec<_> = models.iter().map(|imported| &imported.graph).collect();
     let before = compiler::read_profiles(&args.merge)?;
-    args.virtual_gpus.apply(&[], || profile::kernels(&graphs))?;
+    args.virtual_gpus.apply(&[], || profile::kernels(&graphs, &closest("virtual")?))?;
     let options = profile::Options { gpus: args.gpus, quick: args.quick, schedule: args.scheduling.options()? };
     let measured = progress::profile(&graphs, &options)?;
     let profile = match before {

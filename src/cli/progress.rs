@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use hiosc::cost::Profile;
 use hiosc::graph::Graph;
-use hiosc::profile::{self, Progress};
+use hiosc::measure::profile::{self, Progress};
 
 /// Measures the operators of `graphs`. On a terminal one line changes; elsewhere there is a line a
 /// tenth.

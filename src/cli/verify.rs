@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::verify::{self, verify};
+use hiosc::acceptance::{self, verify};
 
 use super::args::ContextArgs;
 
@@ -36,7 +36,7 @@ pub struct VerifyArgs {
 
 /// Verifies the crate.
 pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
-    let options = verify::Options {
+    let options = acceptance::Options {
         reference: args.reference,
         on_virtual: args.on_virtual,
         gpus: None,

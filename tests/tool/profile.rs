@@ -160,7 +160,7 @@ fn plans_are_measured_against_one_another() {
 fn a_machine_with_gpus_is_measured_without_being_asked() {
     let Some(bench) = bench() else { return };
     let graph = hiosc::Compiler::new(bench.at("model.onnx")).import().expect("a graph").graph;
-    let kernels = hiosc::measure::profile::kernels(&[&graph], "").expect("kernels");
+    let kernels = hiosc::measure::profile::kernels(&[&graph], &crate::support::a40()).expect("kernels");
     let sources: Vec<(&str, &str)> = kernels.iter().map(|k| (k.name.as_str(), k.source.as_str())).collect();
     let kernels = vgpu::compile_kernels(&sources, None).expect("the kernels compile");
     let mut command = bench.command(&["model.onnx", "-o", "out", "--kernels", "source"]);

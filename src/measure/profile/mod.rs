@@ -25,7 +25,7 @@ use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, DriverError};
 
 use crate::cost::{self, Conditions, Measured, Profile, Stages, Work, kernels_hash};
-use crate::device::{DeviceModel, Link, TargetGpu, closest};
+use crate::device::{DeviceModel, Link, TargetGpu};
 use crate::error::{Error, Result};
 use crate::graph::{DType, Graph};
 use crate::ids::{OpId, TensorId};
@@ -145,9 +145,9 @@ pub fn profile(graphs: &[&Graph], options: &Options, progress: &mut dyn FnMut(Pr
     Ok(profile)
 }
 
-/// All kernels that could compute an operator of `graphs` on a GPU of this name, as its driver says it, each once.
-pub fn kernels(graphs: &[&Graph], gpu: &str) -> Result<Vec<Kernel>> {
-    Ok(groups(graphs, &closest(gpu)?)?.into_iter().flat_map(|group| group.candidates).collect())
+/// All kernels that could compute an operator of `graphs` on `device`, each once.
+pub fn kernels(graphs: &[&Graph], device: &DeviceModel) -> Result<Vec<Kernel>> {
+    Ok(groups(graphs, device)?.into_iter().flat_map(|group| group.candidates).collect())
 }
 
 /// What an argument of a kernel holds.
