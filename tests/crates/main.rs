@@ -3,6 +3,6 @@
 mod downstream;
 mod emit;
 mod models;
-mod targets;
 #[path = "../support/mod.rs"]
 mod support;
+mod targets;

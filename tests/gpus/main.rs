@@ -3,7 +3,7 @@
 //! One test loads the virtual driver into this process, for good. So no test here may look for a GPU, or use `hiosc::Compiler`, which does.
 
 mod run;
-mod vgpu;
-mod vgpu_capture;
 #[path = "../support/mod.rs"]
 mod support;
+mod vgpu;
+mod vgpu_capture;
