@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cudarc::driver::sys::{self, CUresult, CUstreamCaptureMode as Mode};
 use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaStream, DriverError, LaunchConfig, PushKernelArg, result};
 use cudarc::nvrtc::Ptx;
+use hiosc::vgpu;
 
 use crate::support::scenario::{self, printed};
 
