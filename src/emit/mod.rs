@@ -161,8 +161,10 @@ fn check_tensors(graph: &Graph, check: &Check) -> Result<Vec<u8>> {
     safetensors_file(&tensors.collect::<Vec<_>>())
 }
 
-/// Tensors by name: type, shape, bytes.
-fn safetensors_file(tensors: &[(String, DType, Vec<usize>, Cow<[u8]>)]) -> Result<Vec<u8>> {
+/// A tensor of a file: name, type, shape, bytes.
+type Named<'a> = (String, DType, Vec<usize>, Cow<'a, [u8]>);
+
+fn safetensors_file(tensors: &[Named]) -> Result<Vec<u8>> {
     let fail = |e: safetensors::SafeTensorError| Error::internal("emit", format!("safetensors: {e}"));
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype.stored(), shape.clone(), bytes)?)));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(fail)?;
