@@ -42,7 +42,7 @@ fn workspaces_and_packed_weights_are_judged() {
         (5, "of another launch", Box::new(|p| with_launch(p, launch(0), |_, _, writes| writes[1] = second))),
         (5, "two", Box::new(|p| with_launch(p, launch(0), |_, _, writes| writes.push(second)))),
         (13, "on its own result", Box::new(|p| p.buffers[first.index()].offset = p.buffers[result(p, launch(0))].offset)),
-        (13, "on the other's", Box::new(|p| p.buffers[first.index()].offset = p.buffers[second.index()].offset)),
+        (13, "on the other's", Box::new(|p| p.buffers[second.index()].offset = p.buffers[first.index()].offset)),
     ];
     for (expected, name, damage) in &table {
         let mut plan = good.clone();
