@@ -3,15 +3,16 @@
 //! Every scenario runs in a process of its own. Without a C++ compiler there are no virtual GPUs: the tests say so and pass.
 
 use crate::support::interpret::interpret;
+use crate::support::relative_error;
+use crate::support::scenario::{self, Scenario};
 use crate::support::small::{Compiled, compiled, inputs};
-use crate::support::{relative_error, scenario};
 use hiosc::Error;
 use hiosc::graph::Constant;
 use hiosc::run::runtime::Options;
 use hiosc::run::{Session, run};
 use hiosc::schedule::Algorithm;
 
-const SCENARIOS: [(&str, fn()); 9] = [
+const SCENARIOS: [Scenario<()>; 9] = [
     ("right", right),
     ("through-host-memory", right),
     ("sessions", sessions),
