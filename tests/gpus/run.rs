@@ -3,8 +3,9 @@
 //! Every scenario runs in a process of its own. Without a C++ compiler there are no virtual GPUs: the tests say so and pass.
 
 use crate::support::interpret::interpret;
+use crate::support::relative_error;
+use crate::support::scenario::{self, Scenario};
 use crate::support::small::{self, Compiled, compiled, inputs};
-use crate::support::{relative_error, scenario};
 use hiosc::Error;
 use hiosc::graph::Constant;
 use hiosc::kernel::Kernel;
@@ -13,7 +14,7 @@ use hiosc::run::{Session, run};
 use hiosc::runtime::Options;
 use hiosc::schedule::Algorithm;
 
-const SCENARIOS: [(&str, fn()); 10] = [
+const SCENARIOS: [Scenario<()>; 10] = [
     ("demanding", demanding),
     ("right", right),
     ("through-host-memory", right),

@@ -12,7 +12,7 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 use hiosc::vgpu;
 
-use crate::support::scenario::{self, printed};
+use crate::support::scenario::{self, Scenario, printed};
 use crate::support::skipped;
 
 const KERNELS: [(&str, &str); 3] = [
@@ -53,10 +53,8 @@ const KERNELS: [(&str, &str); 3] = [
     ),
 ];
 
-type Scenario = fn() -> Result<(), DriverError>;
-
 /// What runs in the child processes.
-const SCENARIOS: [(&str, Scenario); 14] = [
+const SCENARIOS: [Scenario<Result<(), DriverError>>; 14] = [
     ("devices", devices),
     ("pipeline", || pipeline(true)),
     ("pipeline-without-wait", || pipeline(false)),

@@ -9,7 +9,7 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaStream, DriverErr
 use cudarc::nvrtc::Ptx;
 use hiosc::vgpu;
 
-use crate::support::scenario::{self, printed};
+use crate::support::scenario::{self, Scenario, printed};
 
 const KERNELS: [(&str, &str); 1] = [(
     "capture_scale",
@@ -21,9 +21,7 @@ const KERNELS: [(&str, &str); 1] = [(
     }"#,
 )];
 
-type Scenario = fn() -> Result<(), DriverError>;
-
-const SCENARIOS: [(&str, Scenario); 9] = [
+const SCENARIOS: [Scenario<Result<(), DriverError>>; 9] = [
     ("replay", || replay(true)),
     ("replay-without-wait", || replay(false)),
     ("unjoined", unjoined),

@@ -8,6 +8,8 @@ mod resample;
 use crate::support::harness::{Case, Objects, Random, Tensor, check, graph_of, run_graph};
 use crate::support::interpret::operate;
 use crate::support::number::numbers;
+use crate::support::operators::Layout::{self, Columns, Rows};
+use crate::support::operators::{self, KINDS, kind_name, one_of_each, plain};
 use crate::support::{a40, reference, relative_error, sanitized, scenario, skipped};
 use hiosc::graph::{
     Binary, Cell, Constant, Conv, CumSum, DType, Elementwise, Expr, Index, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce,
@@ -36,19 +38,6 @@ fn conv_case(random: &mut Random, x: [usize; 4], k: usize, conv: Conv) -> Case {
     (1..conv.epilogue.inputs()).for_each(|_| inputs.push(random.tensor(&out)));
     let expected = reference::conv(&conv, &inputs, &out);
     Case { kind: OpKind::Conv(conv), inputs, out, expected }
-}
-
-fn plain(kernel: [usize; 2]) -> Conv {
-    Conv {
-        kernel,
-        strides: [1, 1],
-        dilations: [1, 1],
-        pads_begin: [0, 0],
-        pads_end: [0, 0],
-        groups: 1,
-        bias: false,
-        epilogue: Expr::identity(),
-    }
 }
 
 #[test]
@@ -124,32 +113,11 @@ fn random_convolutions() {
     check("random convolutions", cases.collect());
 }
 
-/// How an operand of a matrix product lies in memory.
-#[derive(Clone, Copy)]
-enum Layout {
-    /// Row by row.
-    Rows,
-    /// Column by column.
-    Columns,
-}
-use Layout::{Columns, Rows};
-
-#[allow(clippy::too_many_arguments)]
-fn matmul_case(r: &mut Random, batch: usize, m: usize, n: usize, k: usize, [a, b, c]: [Layout; 3], bias: bool, epilogue: Expr) -> Case {
-    let strides = |layout: Layout, rows: usize, columns: usize| match layout {
-        Rows => [rows * columns, columns, 1],
-        Columns => [rows * columns, 1, rows],
-    };
-    let shape = |layout: Layout, rows: usize, columns: usize| match layout {
-        Rows => vec![batch, rows, columns],
-        Columns => vec![batch, columns, rows],
-    };
-    let matmul =
-        MatMul { batch, m, n, k, a_strides: strides(a, m, k), b_strides: strides(b, k, n), c_strides: strides(c, m, n), bias, epilogue };
-    let out = shape(c, m, n);
-    let mut inputs = vec![r.tensor(&shape(a, m, k)), r.tensor(&shape(b, k, n))];
+fn matmul_case(r: &mut Random, extents: [usize; 4], layouts: [Layout; 3], bias: bool, epilogue: Expr) -> Case {
+    let (matmul, [a, b, out]) = operators::matmul(extents, layouts, bias, epilogue);
+    let mut inputs = vec![r.tensor(&a), r.tensor(&b)];
     if bias {
-        inputs.push(r.tensor(&[n]));
+        inputs.push(r.tensor(&[matmul.n]));
     }
     (1..matmul.epilogue.inputs()).for_each(|_| inputs.push(r.tensor(&out)));
     let expected = reference::matmul(&matmul, &inputs, &out);
@@ -161,20 +129,20 @@ fn matrix_products() {
     let mut r = Random(3);
     let none = Expr::identity;
     let mut cases = vec![
-        matmul_case(&mut r, 1, 1, 1000, 512, [Rows, Columns, Rows], true, none()),
-        matmul_case(&mut r, 1, 1, 37, 130, [Rows, Columns, Rows], true, relu()),
-        matmul_case(&mut r, 1, 1, 100, 77, [Rows, Rows, Rows], false, relu()),
-        matmul_case(&mut r, 2, 1, 33, 65, [Rows, Rows, Rows], true, add(Expr::Input(0), Expr::Input(1))),
-        matmul_case(&mut r, 1, 3, 50, 64, [Rows, Columns, Rows], true, none()),
-        matmul_case(&mut r, 1, 70, 1, 40, [Rows, Columns, Rows], true, none()),
-        matmul_case(&mut r, 3, 70, 2, 41, [Columns, Rows, Rows], true, relu()),
-        matmul_case(&mut r, 1, 1, 1, 1, [Rows, Rows, Rows], false, none()),
-        matmul_case(&mut r, 1, 64, 64, 64, [Rows, Rows, Rows], false, none()),
-        matmul_case(&mut r, 1, 65, 67, 63, [Rows, Rows, Rows], true, relu()),
-        matmul_case(&mut r, 2, 40, 36, 20, [Columns, Columns, Columns], true, none()),
-        matmul_case(&mut r, 5, 12, 20, 8, [Rows, Columns, Rows], false, add(Expr::Input(0), Expr::Input(1)).then(Unary::Relu)),
-        matmul_case(&mut r, 3, 17, 9, 25, [Columns, Rows, Rows], true, none()),
-        matmul_case(&mut r, 1, 300, 320, 12, [Rows, Columns, Rows], true, none()),
+        matmul_case(&mut r, [1, 1, 1000, 512], [Rows, Columns, Rows], true, none()),
+        matmul_case(&mut r, [1, 1, 37, 130], [Rows, Columns, Rows], true, relu()),
+        matmul_case(&mut r, [1, 1, 100, 77], [Rows, Rows, Rows], false, relu()),
+        matmul_case(&mut r, [2, 1, 33, 65], [Rows, Rows, Rows], true, add(Expr::Input(0), Expr::Input(1))),
+        matmul_case(&mut r, [1, 3, 50, 64], [Rows, Columns, Rows], true, none()),
+        matmul_case(&mut r, [1, 70, 1, 40], [Rows, Columns, Rows], true, none()),
+        matmul_case(&mut r, [3, 70, 2, 41], [Columns, Rows, Rows], true, relu()),
+        matmul_case(&mut r, [1, 1, 1, 1], [Rows, Rows, Rows], false, none()),
+        matmul_case(&mut r, [1, 64, 64, 64], [Rows, Rows, Rows], false, none()),
+        matmul_case(&mut r, [1, 65, 67, 63], [Rows, Rows, Rows], true, relu()),
+        matmul_case(&mut r, [2, 40, 36, 20], [Columns, Columns, Columns], true, none()),
+        matmul_case(&mut r, [5, 12, 20, 8], [Rows, Columns, Rows], false, add(Expr::Input(0), Expr::Input(1)).then(Unary::Relu)),
+        matmul_case(&mut r, [3, 17, 9, 25], [Columns, Rows, Rows], true, none()),
+        matmul_case(&mut r, [1, 300, 320, 12], [Rows, Columns, Rows], true, none()),
     ];
     // One matrix for the whole batch: a stride of zero.
     let shared = MatMul {
@@ -934,88 +902,11 @@ fn threads_of_a_block_meet() {
     assert!(!child.status.success() && message.contains("deadlock"), "{message}");
 }
 
-/// One of each operator that moves elements, with its input's and its output's shape.
-fn copy_kinds() -> Vec<(OpKind, &'static [usize], &'static [usize])> {
-    let pad = |mode| OpKind::Pad(Pad { before: vec![0, 1], after: vec![1, 2], mode });
-    vec![
-        (OpKind::Transpose { permutation: vec![1, 0] }, &[4, 8], &[8, 4]),
-        (OpKind::Slice(Slice { begin: vec![3, 0], step: vec![-1, 1] }), &[4, 8], &[2, 8]),
-        (pad(PadMode::Constant(f32::NEG_INFINITY.into())), &[4, 8], &[5, 11]),
-        (pad(PadMode::Reflect), &[4, 8], &[5, 11]),
-        (pad(PadMode::Edge), &[4, 8], &[5, 11]),
-    ]
-}
-
-/// Kernels of every element type and of what converts between them.
-fn typed_kernels(r: &mut Random) -> Vec<Case> {
-    let mut cases = Vec::new();
-    let mut add = |kind: OpKind, inputs: Vec<Tensor>, out: &[usize]| {
-        cases.push(Case { kind, inputs, out: out.to_vec(), expected: Default::default() });
-    };
-    let two = |op| Expr::binary(op, Expr::Input(0), Expr::Input(1));
-    for dtype in DType::ALL {
-        let number = dtype != DType::Bool;
-        let mut x = |shape: &[usize]| r.typed(dtype, shape);
-        let mixed = if number { two(Binary::Div) } else { two(Binary::Xor) };
-        let mixed = if dtype.is_integer() {
-            Expr::binary(Binary::ShiftLeft, mixed, Expr::binary(Binary::Pow, two(Binary::Rem), Expr::Input(1)))
-        } else {
-            mixed
-        };
-        let halved = mixed.cast(DType::F16).then(Unary::Sqrt).cast(DType::I8).cast(DType::F64);
-        add(elementwise(halved), vec![x(&[2, 8]), x(&[2, 8])], &[2, 8]);
-        add(OpKind::Concat { axis: 1 }, vec![x(&[2, 16]), x(&[2, 16])], &[2, 32]);
-        add(OpKind::Transpose { permutation: vec![1, 0] }, vec![x(&[3, 5])], &[5, 3]);
-        add(OpKind::Reduce(Reduce { kind: ReduceKind::Max, axes: vec![1] }), vec![x(&[3, 600])], &[3, 1]);
-        add(OpKind::Reduce(Reduce { kind: ReduceKind::ArgMin { last: true }, axes: vec![1] }), vec![x(&[3, 600])], &[3, 1]);
-        if number {
-            add(OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes: vec![1] }), vec![x(&[3, 600])], &[3, 1]);
-            let kind = PoolKind::Average { count_include_pad: true };
-            let pool = Pool { kind, kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
-            add(OpKind::Pool(pool), vec![x(&[1, 2, 8, 8])], &[1, 2, 4, 4]);
-            add(OpKind::Conv(plain([3, 3])), vec![x(&[1, 2, 8, 8]), x(&[4, 2, 3, 3])], &[1, 4, 6, 6]);
-            let strides = ([12, 4, 1], [20, 5, 1], [15, 5, 1]);
-            let (a_strides, b_strides, c_strides) = strides;
-            let product = MatMul { batch: 1, m: 3, n: 5, k: 4, a_strides, b_strides, c_strides, bias: true, epilogue: relu() };
-            add(OpKind::MatMul(product), vec![x(&[3, 4]), x(&[4, 5]), x(&[5])], &[3, 5]);
-        }
-        if dtype.is_float() {
-            add(OpKind::Softmax { axis: 1 }, vec![x(&[3, 600])], &[3, 600]);
-        }
-    }
-    cases
-}
-
-/// One of each operator that reads or writes by index or orders elements, with an odd type here and there.
-fn index_cases(r: &mut Random) -> Vec<Case> {
-    let mut case = |index: Index, of: DType, shapes: &[&[usize]], out: &[usize]| {
-        let mut inputs: Vec<Tensor> = shapes.iter().map(|shape| r.typed(of, shape)).collect();
-        if let Some(x) = inputs.get_mut(1) {
-            *x = indices(r, DType::I64, 2, shapes[1]);
-        }
-        Case { kind: OpKind::Index(index), inputs, out: out.to_vec(), expected: Default::default() }
-    };
-    vec![
-        case(Index::Gather { axis: 0 }, DType::F16, &[&[4, 8], &[3]], &[3, 8]),
-        case(Index::GatherElements { axis: 1 }, DType::Bool, &[&[4, 8], &[4, 3]], &[4, 3]),
-        case(Index::GatherNd { batch_dims: 1 }, DType::F32, &[&[4, 8, 2], &[4, 1]], &[4, 2]),
-        case(Index::ScatterElements { axis: 1, update: Update::Add }, DType::F16, &[&[4, 8], &[4, 3], &[4, 3]], &[4, 8]),
-        case(Index::ScatterElements { axis: 1, update: Update::Max }, DType::I64, &[&[3000, 2], &[3000, 30], &[3000, 30]], &[3000, 2]),
-        case(Index::ScatterNd { update: Update::Mul }, DType::F64, &[&[4, 8], &[3, 1], &[3, 8]], &[4, 8]),
-        case(Index::TopK { axis: 1, largest: true, places: true }, DType::F16, &[&[4, 8]], &[4, 3]),
-        case(Index::TopK { axis: 1, largest: false, places: false }, DType::U8, &[&[4, 8]], &[4, 3]),
-    ]
-}
-
-/// Functions that no other kernel of these tests has, in one expression.
-fn newer_functions() -> Expr {
-    use Unary::{Acos, Acosh, Asin, Asinh, Atan, Atanh, Ceil, Cos, Cosh, Erf, Floor, Gelu, HardSwish, Round, Sign, Silu, Sin, Sinh, Tan};
-    let chain = [HardSwish, Silu, Gelu, Erf, Floor, Ceil, Round, Sign, Sin, Cos, Tan, Asin, Acos, Atan, Sinh, Cosh, Asinh, Acosh, Atanh]
-        .into_iter()
-        .fold(Expr::Input(0), Expr::then);
-    let compared = [Binary::Less, Binary::LessEqual, Binary::Equal].map(|op| Expr::binary(op, chain.clone(), Expr::Input(0)));
-    let condition = compared.into_iter().fold(Expr::Const(true.into()), |a, b| Expr::binary(Binary::And, a, b));
-    Expr::select(condition, Expr::Input(0), Expr::binary(Binary::Pow, chain, Expr::number(1.0)))
+#[test]
+fn the_list_has_every_kind_of_operator() {
+    let found: std::collections::BTreeSet<&str> = one_of_each().iter().filter_map(|case| kind_name(&case.kind)).collect();
+    let missing: Vec<_> = KINDS.iter().filter(|name| !found.contains(**name)).collect();
+    assert!(missing.is_empty(), "{missing:?} is not in tests/support/operators.rs");
 }
 
 #[test]
@@ -1023,44 +914,9 @@ fn headers_compile_without_warnings() {
     if !hiosc::vgpu::compiler_present() {
         return skipped!("SKIPPED headers_compile_without_warnings: no C++ compiler");
     }
-    let mut r = Random(11);
-    let residual = add(Expr::Input(0), Expr::Input(1)).then(Unary::Relu);
-    let depthwise = Conv { groups: 8, pads_begin: [1, 1], pads_end: [1, 1], ..plain([3, 3]) };
-    let pool = Pool { kind: PoolKind::Max, kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
-    let mut cases = vec![
-        conv_case(&mut r, [1, 32, 9, 9], 20, Conv { bias: true, epilogue: residual, ..plain([3, 3]) }),
-        conv_case(&mut r, [1, 8, 8, 8], 16, plain([1, 1])),
-        conv_case(&mut r, [1, 8, 8, 8], 8, depthwise),
-        matmul_case(&mut r, 1, 1, 40, 64, [Rows, Columns, Rows], true, relu()),
-        matmul_case(&mut r, 1, 1, 40, 64, [Rows, Rows, Rows], true, relu()),
-        matmul_case(&mut r, 2, 9, 9, 10, [Columns, Rows, Rows], true, relu()),
-    ];
-    let mut simple = |kind: OpKind, shapes: &[&[usize]], out: &[usize]| {
-        let inputs = shapes.iter().map(|shape| r.tensor(shape)).collect();
-        cases.push(Case { kind, inputs, out: out.to_vec(), expected: Default::default() });
-    };
-    simple(OpKind::Pool(pool), &[&[1, 2, 8, 8]], &[1, 2, 4, 4]);
-    simple(OpKind::Reduce(Reduce { kind: ReduceKind::Mean, axes: vec![0] }), &[&[3, 600]], &[1, 600]);
-    simple(OpKind::Reduce(Reduce { kind: ReduceKind::Max, axes: vec![0, 1] }), &[&[3, 600]], &[1, 1]);
-    simple(OpKind::Softmax { axis: 1 }, &[&[3, 600]], &[3, 600]);
-    simple(OpKind::Softmax { axis: 0 }, &[&[3, 600]], &[3, 600]);
-    simple(OpKind::Elementwise(Elementwise { expr: Expr::number(1.0) }), &[], &[2, 8]);
-    simple(OpKind::Elementwise(Elementwise { expr: add(Expr::Input(1), Expr::Input(0)) }), &[&[2, 8], &[1, 8]], &[2, 8]);
-    simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
-    copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
-    simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
-    simple(OpKind::CumSum(CumSum { axis: 1, exclusive: true, reverse: true }), &[&[2, 80]], &[2, 80]);
-    simple(OpKind::Cell(Cell::LstmState), &[&[2, 32], &[2, 8]], &[2, 8]);
-    simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
-    simple(OpKind::Cell(Cell::Gru), &[&[2, 24], &[2, 24], &[2, 8]], &[2, 8]);
-    cases.extend(index_cases(&mut r));
-    cases.extend(typed_kernels(&mut r));
-    cases.extend(dense::one_of_each(&mut r));
-    cases.extend(resample::one_of_each(&mut r));
-
     let folder = tempfile::tempdir().expect("a folder");
     let mut sources = std::collections::BTreeMap::new();
-    for case in &cases {
+    for case in &one_of_each() {
         let (graph, op) = graph_of(case);
         sources
             .extend(hiosc::kernel::candidates(&graph, op, &a40()).expect("a supported operator").into_iter().map(|k| (k.name, k.source)));
@@ -1134,43 +990,7 @@ fn nvrtc_compiles_every_family() {
         Ok(nvrtc) => nvrtc,
         Err(e) => return skipped!("SKIPPED nvrtc_compiles_every_family: {e}"),
     };
-    let mut r = Random(10);
-    let residual = add(Expr::Input(0), Expr::Input(1)).then(Unary::Relu);
-    let depthwise = Conv { groups: 8, pads_begin: [1, 1], pads_end: [1, 1], ..plain([3, 3]) };
-    let pool = Pool { kind: PoolKind::Max, kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
-    let mean = Reduce { kind: ReduceKind::Mean, axes: vec![1] };
-    let mut kinds = vec![
-        conv_case(&mut r, [1, 32, 9, 9], 64, Conv { bias: true, epilogue: residual, ..plain([3, 3]) }),
-        conv_case(&mut r, [1, 32, 8, 8], 64, plain([1, 1])),
-        conv_case(&mut r, [1, 8, 8, 8], 8, depthwise),
-        matmul_case(&mut r, 1, 1, 40, 64, [Rows, Columns, Rows], true, relu()),
-        matmul_case(&mut r, 1, 1, 40, 64, [Rows, Rows, Rows], true, relu()),
-        matmul_case(&mut r, 2, 40, 40, 64, [Columns, Rows, Rows], true, relu()),
-    ];
-    let mut simple = |kind: OpKind, shapes: &[&[usize]], out: &[usize]| {
-        let inputs = shapes.iter().map(|shape| r.tensor(shape)).collect();
-        kinds.push(Case { kind, inputs, out: out.to_vec(), expected: Default::default() });
-    };
-    simple(OpKind::Pool(pool), &[&[1, 2, 8, 8]], &[1, 2, 4, 4]);
-    simple(OpKind::Reduce(mean), &[&[3, 600]], &[3, 1]);
-    simple(OpKind::Softmax { axis: 1 }, &[&[3, 600]], &[3, 600]);
-    simple(OpKind::Softmax { axis: 0 }, &[&[3, 600]], &[3, 600]);
-    let unary = [Unary::Exp, Unary::Log, Unary::Sqrt, Unary::Rsqrt, Unary::Recip, Unary::Sigmoid, Unary::Tanh, Unary::Square, Unary::Abs];
-    let everything = unary.into_iter().fold(add(Expr::Input(0), Expr::number(f32::NAN)), Expr::then);
-    simple(OpKind::Elementwise(Elementwise { expr: everything }), &[&[2, 8]], &[2, 8]);
-    simple(OpKind::Concat { axis: 1 }, &[&[2, 8], &[2, 3]], &[2, 11]);
-    copy_kinds().into_iter().for_each(|(kind, x, out)| simple(kind, &[x], out));
-    simple(OpKind::Elementwise(Elementwise { expr: newer_functions() }), &[&[2, 8]], &[2, 8]);
-    simple(OpKind::CumSum(CumSum { axis: 1, exclusive: true, reverse: true }), &[&[2, 80]], &[2, 80]);
-    simple(OpKind::Cell(Cell::LstmState), &[&[2, 32], &[2, 8]], &[2, 8]);
-    simple(OpKind::Cell(Cell::LstmOutput), &[&[2, 32], &[2, 8]], &[2, 8]);
-    simple(OpKind::Cell(Cell::Gru), &[&[2, 24], &[2, 24], &[2, 8]], &[2, 8]);
-    kinds.extend(index_cases(&mut r));
-    kinds.extend(typed_kernels(&mut r));
-    kinds.extend(dense::one_of_each(&mut r));
-    kinds.extend(resample::one_of_each(&mut r));
-
-    let kernels: Vec<_> = kinds
+    let kernels: Vec<_> = one_of_each()
         .iter()
         .flat_map(|case| {
             let (graph, op) = graph_of(case);

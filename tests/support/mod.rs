@@ -12,6 +12,7 @@ pub mod interpret;
 pub mod networks;
 pub mod number;
 pub mod onnx;
+pub mod operators;
 pub mod reference;
 pub mod sanitized;
 pub mod scenario;

@@ -12,8 +12,11 @@ use super::skipped;
 
 const VARIABLE: &str = "HIOSC_TEST_SCENARIO";
 
+/// A scenario by its name.
+pub type Scenario<T> = (&'static str, fn() -> T);
+
 /// Plays the scenario that this process was started for, if it was started for one.
-pub fn play<T: Termination>(scenarios: &[(&str, fn() -> T)]) {
+pub fn play<T: Termination>(scenarios: &[Scenario<T>]) {
     let Ok(name) = std::env::var(VARIABLE) else { return };
     let (_, scenario) = scenarios.iter().find(|(known, _)| *known == name).expect("a known scenario");
     assert!(scenario().report() == ExitCode::SUCCESS, "scenario {name} failed");

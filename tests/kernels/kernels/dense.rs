@@ -1,14 +1,15 @@
 //! The families of `graph::dense` over awkward shapes; what must come out is what the plain interpreter says.
 
 use hiosc::graph::{
-    Attention, Binary, ConvNd, DType, Expr, GridSample, Interpolation, Lrn, MatMul, Norm, OpKind, Outside, PoolIndices, PoolKind, PoolNd,
-    Trilu, Unary, WindowAxis,
+    Binary, ConvNd, DType, Expr, GridSample, Interpolation, Lrn, MatMul, Norm, OpKind, Outside, PoolIndices, PoolKind, PoolNd, Trilu,
+    Unary, WindowAxis,
 };
 
 use super::typed_case;
 use crate::support::harness::{Case, Expected, Random, Tensor, check, graph_of};
 use crate::support::interpret::operate;
 use crate::support::number::numbers;
+use crate::support::operators::{attention, axis, conv_nd};
 
 /// What the interpreter computes for `inputs`.
 fn interpreted(kind: &OpKind, inputs: &[Tensor], out: &[usize]) -> Vec<f32> {
@@ -28,11 +29,6 @@ fn case(kind: OpKind, inputs: Vec<Tensor>, out: &[usize], relative: f64, scale: 
         expected.push(f64::from(v), relative * size);
     }
     Case { kind, inputs, out: out.to_vec(), expected }
-}
-
-/// `kernel, stride, dilation, padding before and after`
-fn axis([kernel, stride, dilation, pad_begin, pad_end]: [usize; 5]) -> WindowAxis {
-    WindowAxis { kernel, stride, dilation, pad_begin, pad_end }
 }
 
 /// A convolution of `x` with `k` filters; `out` are the extents of a transposed one, which may end later than its window.
@@ -59,10 +55,6 @@ fn conv_case(r: &mut Random, x: &[usize], k: usize, conv: ConvNd, beyond: usize)
     case(kind, inputs, &out, 4e-6, Some(scale))
 }
 
-fn conv(transposed: bool, axes: &[[usize; 5]]) -> ConvNd {
-    ConvNd { transposed, axes: axes.iter().map(|&a| axis(a)).collect(), groups: 1, bias: false, epilogue: Expr::identity() }
-}
-
 #[test]
 fn convolutions_over_any_number_of_axes() {
     let mut r = Random(21);
@@ -70,7 +62,7 @@ fn convolutions_over_any_number_of_axes() {
     let residual = Expr::binary(Binary::Add, Expr::Input(0), Expr::Input(1));
     let mut cases = Vec::new();
     for transposed in [false, true] {
-        let conv = |axes: &[[usize; 5]]| conv(transposed, axes);
+        let conv = |axes: &[[usize; 5]]| conv_nd(transposed, axes);
         cases.extend([
             conv_case(&mut r, &[1, 3, 7], 4, conv(&[[3, 1, 1, 0, 0]]), 0),
             conv_case(&mut r, &[2, 4, 9], 6, ConvNd { groups: 2, bias: true, ..conv(&[[4, 3, 1, 1, 2]]) }, 0),
@@ -224,34 +216,10 @@ fn samples_at_computed_places() {
     check("samples at computed places", cases);
 }
 
-/// Attention of contiguous operands `[batch, heads, ...]`; `mask` is its shape.
-fn attention_case(
-    r: &mut Random,
-    [batch, heads, kv_heads]: [usize; 3],
-    [rows, columns, depth, value_depth]: [usize; 4],
-    causal: bool,
-    mask: Option<[usize; 4]>,
-) -> Case {
-    let strides = |[_, b, c, d]: [usize; 4]| [b * c * d, c * d, d, 1];
-    let (q, k) = ([batch, heads, rows, depth], [batch, kv_heads, columns, depth]);
-    let (v, y) = ([batch, kv_heads, columns, value_depth], [batch, heads, rows, value_depth]);
-    let attention = Attention {
-        batch,
-        heads,
-        kv_heads,
-        rows,
-        columns,
-        depth,
-        value_depth,
-        scale: 1.0 / (depth as f32).sqrt(),
-        causal,
-        q_strides: strides(q),
-        k_strides: strides(k),
-        v_strides: strides(v),
-        mask_strides: mask.map(|m| std::array::from_fn(|i| if m[i] == 1 { 0 } else { strides(m)[i] })),
-        y_strides: strides(y),
-    };
-    let mut inputs: Vec<Tensor> = [q, k, v].iter().map(|shape| r.tensor(shape)).collect();
+/// Attention of contiguous operands.
+fn attention_case(r: &mut Random, heads: [usize; 3], extents: [usize; 4], causal: bool, mask: Option<[usize; 4]>) -> Case {
+    let (attention, shapes, y) = attention(heads, extents, causal, mask);
+    let mut inputs: Vec<Tensor> = shapes[..3].iter().map(|shape| r.tensor(shape)).collect();
     if let Some(shape) = mask {
         let mut mask = r.tensor(&shape);
         // every third column is hidden, and the whole first row: NaN
@@ -362,64 +330,4 @@ fn sums_of_other_types() {
         cases.push(typed_case(OpKind::MatMul(matmul), inputs, &[2, 4, 3], 0.0));
     }
     check("sums of other types", cases);
-}
-
-/// One of each family, small, for compilers that only compile.
-pub fn one_of_each(r: &mut Random) -> Vec<Case> {
-    let plain = Expr::identity();
-    let affine = Expr::binary(Binary::Mul, Expr::Input(0), Expr::Input(1));
-    let mut cases = vec![
-        conv_case(
-            r,
-            &[1, 4, 5, 6],
-            8,
-            ConvNd { bias: true, epilogue: plain.clone().then(Unary::Relu), ..conv(true, &[[2, 2, 1, 0, 0]; 2]) },
-            0,
-        ),
-        conv_case(r, &[1, 4, 5, 6, 3], 8, conv(false, &[[2, 2, 1, 1, 0]; 3]), 0),
-        attention_case(r, [1, 4, 2], [9, 33, 10, 7], true, None),
-        attention_case(r, [1, 2, 2], [40, 40, 64, 64], false, Some([1, 1, 40, 40])),
-    ];
-    let mut simple = |kind: OpKind, shapes: &[&[usize]], out: &[usize]| {
-        let inputs = shapes.iter().map(|shape| r.tensor(shape)).collect();
-        cases.push(Case { kind, inputs, out: out.to_vec(), expected: Default::default() });
-    };
-    for kind in
-        [PoolKind::Max, PoolKind::Sum, PoolKind::Average { count_include_pad: false }, PoolKind::Average { count_include_pad: true }]
-    {
-        simple(OpKind::PoolNd(PoolNd { kind, axes: vec![axis([2, 2, 1, 1, 0]); 3] }), &[&[1, 2, 5, 5, 5]], &[1, 2, 3, 3, 3]);
-    }
-    for (shape, axes) in [(&[4, 200][..], &[1][..]), (&[4, 2000], &[1]), (&[2, 9, 70], &[1])] {
-        for centred in [false, true] {
-            let last = if centred { affine.clone() } else { plain.clone() };
-            let more: Vec<usize> = shape.iter().map(|_| 1).collect();
-            let inputs: &[&[usize]] = if centred { &[shape, &more] } else { &[shape] };
-            simple(OpKind::Norm(Norm { centred, axes: axes.to_vec(), epsilon: 1e-5, epilogue: last }), inputs, shape);
-        }
-    }
-    simple(OpKind::Trilu(Trilu { upper: true, diagonal: -1 }), &[&[2, 3, 4]], &[2, 3, 4]);
-    for column_major in [false, true] {
-        let indices = PoolIndices { axes: vec![axis([2, 2, 1, 1, 0]); 2], column_major };
-        simple(OpKind::PoolIndices(indices), &[&[1, 2, 5, 5]], &[1, 2, 3, 3]);
-    }
-    simple(OpKind::Lrn(Lrn { size: 3, alpha: 1e-4, beta: 0.75, bias: 1.0 }), &[&[1, 4, 5]], &[1, 4, 5]);
-    simple(OpKind::LogSoftmax { axis: 1 }, &[&[3, 600]], &[3, 600]);
-    simple(OpKind::LogSoftmax { axis: 0 }, &[&[3, 600]], &[3, 600]);
-    for (interpolation, outside) in
-        [(Interpolation::Nearest, Outside::Zeros), (Interpolation::Linear, Outside::Border), (Interpolation::Cubic, Outside::Reflection)]
-    {
-        let sample = GridSample { interpolation, outside, align_corners: outside == Outside::Border };
-        simple(OpKind::GridSample(sample), &[&[1, 3, 4, 5], &[1, 2, 3, 2]], &[1, 3, 2, 3]);
-    }
-    let linear = GridSample { interpolation: Interpolation::Linear, outside: Outside::Zeros, align_corners: false };
-    simple(OpKind::GridSample(linear), &[&[1, 3, 4, 5, 6], &[1, 2, 2, 2, 3]], &[1, 3, 2, 2, 2]);
-    let plain = conv(false, &[[2, 2, 1, 1, 0]; 3]);
-    for dtype in [DType::I32, DType::F64, DType::F16] {
-        let inputs = vec![r.typed(dtype, &[1, 4, 5, 6, 3]), r.typed(dtype, &[8, 4, 2, 2, 2])];
-        cases.push(Case { kind: OpKind::ConvNd(plain.clone()), inputs, out: vec![1, 8, 3, 3, 2], expected: Default::default() });
-        let pool = PoolNd { kind: PoolKind::Average { count_include_pad: true }, axes: vec![axis([2, 2, 1, 1, 0]); 3] };
-        let inputs = vec![r.typed(dtype, &[1, 2, 5, 5, 5])];
-        cases.push(Case { kind: OpKind::PoolNd(pool), inputs, out: vec![1, 2, 3, 3, 3], expected: Default::default() });
-    }
-    cases
 }

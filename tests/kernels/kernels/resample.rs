@@ -75,15 +75,3 @@ fn resamplings() {
         assert!(names.is_empty() || names.iter().any(|name| name.contains(candidate)), "no case uses {candidate}");
     }
 }
-
-/// One of each kind, small, for compilers that only compile.
-pub fn one_of_each(r: &mut Random) -> Vec<Case> {
-    let mut cases = Vec::new();
-    for dtype in [DType::F32, DType::F16, DType::F64] {
-        cases.push(resample_case(r, dtype, &[1, 4, 3, 5], &[(2, 6, 2), (3, 7, 4)], true, None, Expr::identity().then(Unary::Relu)));
-    }
-    for dtype in [DType::F32, DType::Bool, DType::I64, DType::U8] {
-        cases.push(resample_case(r, dtype, &[1, 4, 3, 5], &[(2, 6, 1), (3, 7, 1)], false, Some(1.0), Expr::identity()));
-    }
-    cases
-}
