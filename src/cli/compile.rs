@@ -57,14 +57,15 @@ enum Kernels {
 }
 
 /// The text form of a room's result.
-type Text = fn(&Planned) -> String;
+type Text = fn(&Planned) -> hiosc::Result<String>;
 
 /// What `--emit` can print, in the order in which it does.
 const ROOMS: &[(&str, Text)] = &[
-    ("graph", |planned| planned.graph.to_string()),
-    ("costs", |planned| planned.costs.to_text(&planned.graph)),
-    ("schedule", |planned| hiosc::schedule::to_text(Some(&planned.graph), &planned.chosen().schedule, &planned.chosen().timeline)),
-    ("plan", |planned| planned.plan.text(&planned.graph)),
+    ("graph", |planned| Ok(planned.graph.to_string())),
+    ("costs", |planned| Ok(planned.costs.to_text(&planned.graph))),
+    ("schedule", |planned| Ok(hiosc::schedule::to_text(Some(&planned.graph), &planned.chosen().schedule, &planned.chosen().timeline))),
+    ("plan", |planned| Ok(planned.plan.text(&planned.graph))),
+    ("kernels", Planned::launches),
 ];
 
 /// Takes the names of [`ROOMS`].
@@ -97,7 +98,7 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
 
     let mut out = std::io::stdout().lock();
     let Some(folder) = args.output else {
-        out.write_all(dump(&planned, &args.emit).as_bytes())?;
+        out.write_all(dump(&planned, &args.emit)?.as_bytes())?;
         if args.timings {
             eprint!("{}", planned.timings_text()); // stdout has the text forms, perhaps for a file
         }
@@ -105,7 +106,7 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
     };
     let compilation = compiler.compile_planned(planned)?;
     compilation.write(&folder)?;
-    out.write_all(dump(&compilation.planned, &args.emit).as_bytes())?;
+    out.write_all(dump(&compilation.planned, &args.emit)?.as_bytes())?;
     write!(out, "{}", compilation.summary())?;
     writeln!(out, "wrote      {}", folder.display())?;
     if args.timings {
@@ -118,6 +119,6 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
 }
 
 /// The text forms of the rooms that are `wanted`, in the order of the rooms.
-fn dump(planned: &Planned, wanted: &[String]) -> String {
+fn dump(planned: &Planned, wanted: &[String]) -> hiosc::Result<String> {
     ROOMS.iter().filter(|(room, _)| wanted.iter().any(|w| w == room)).map(|(_, text)| text(planned)).collect()
 }

@@ -102,6 +102,7 @@ impl Compiler {
             program: &planned.program(&images)?,
             model_file: self.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
             model_hash: planned.model.hash.clone(),
+            onnx_nodes: planned.model.onnx_nodes,
             check,
         })?;
         clock.lap("emit");

@@ -68,6 +68,11 @@ impl Planned {
         Program::new(&self.graph, &self.costs, schedule, timeline, &self.plan, shipped)
     }
 
+    /// The table of launches; kernels need not be compiled for it.
+    pub fn launches(&self) -> Result<String> {
+        self.program(&self.ship(KernelMode::Source)?)?.launches(self.model.onnx_nodes)
+    }
+
     /// The seconds spent in each room, a line each, and in all.
     pub fn timings_text(&self) -> String {
         let line = |room: &str, time: Duration| format!("time       {room:10} {:8.3} s\n", time.as_secs_f64());

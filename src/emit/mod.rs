@@ -14,6 +14,7 @@
 //! | `src/lib.rs`, `src/main.rs` | `Model`, typed `Inputs` and `Outputs`; `check` and `bench` |
 //! | `src/runtime/` | hiosc's runtime, word for word |
 //! | `weights.safetensors`, `check.safetensors` | constants (checked by hash); an input with its reference output |
+//! | `launches.jsonl` | what is launched, for tools |
 //! | `schedule.txt`, `schedule.html` | what was scheduled, as text and as a picture |
 //! | `README.md`, `Cargo.toml`, `Cargo.lock` | how to use it |
 
@@ -61,6 +62,8 @@ pub struct Input<'a> {
     pub model_file: String,
     /// SHA-256 of the model file, hex.
     pub model_hash: String,
+    /// How many nodes it has.
+    pub onnx_nodes: usize,
     /// What the crate's check compares with.
     pub check: Option<Check>,
 }
@@ -115,6 +118,7 @@ pub fn emit(input: &Input) -> Result<Crate> {
             output.files.insert(format!("kernels/{}", image.file_name()), image.data.clone());
         }
     }
+    output.files.insert("launches.jsonl".into(), input.program.launches(input.onnx_nodes)?.into_bytes());
     let schedule = schedule::to_text(Some(graph), schedule, timeline);
     output.files.insert("schedule.txt".into(), format!("# {}\n{schedule}", view.header).into_bytes());
     for (path, bytes) in output.files.iter().filter(|(path, _)| path.ends_with(".rs")) {

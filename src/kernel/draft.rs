@@ -102,9 +102,7 @@ impl Draft {
             shared_bytes: 0,
             static_shared_bytes: self.static_shared_bytes,
             registers: self.registers,
-            min_capability: (0, 0),
-            workspace_bytes: 0,
-            packings: Vec::new(),
+            ..Kernel::default()
         })
     }
 

@@ -39,8 +39,10 @@ mod sample;
 mod softmax;
 mod tile;
 mod window;
+mod work;
 
 pub use packing::Packing;
+pub use work::{Traffic, macs, traffic};
 
 use crate::device::DeviceModel;
 use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
@@ -64,12 +66,28 @@ pub struct Kernel {
     pub static_shared_bytes: u32,
     /// Registers a thread, estimated from the tile shape. For occupancy estimates.
     pub registers: u32,
-    /// The least compute capability that it runs on; (0, 0) is any.
-    pub min_capability: (u32, u32),
+    /// Iterations of the compiled main loop in the longest block, all told if it is nested. The main loop is the one that multiplies; without one, the
+    /// one with most memory operations. Of several that multiply, each one's, in the order of the machine code; empty without a loop.
+    pub trips: Vec<u64>,
+    /// Blocks that share the sum of one tile; they are in the grid, and `trips` is one block's.
+    pub split: u32,
     /// Memory that it writes and reads again itself, such as partial sums: its last argument. 0 if it needs none.
     pub workspace_bytes: u64,
     /// Inputs, by position, that it wants packed; they must be constants.
     pub packings: Vec<(usize, Packing)>,
+    /// The least compute capability that it runs on; (0, 0) is any.
+    pub min_capability: (u32, u32),
+    /// Operators that one launch computes together, in the order of the blocks; empty where it computes one.
+    pub members: Vec<Member>,
+}
+
+/// One operator of a grouped launch.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Member {
+    /// Blocks of the grid that compute it. Those of all members add up to the grid.
+    pub blocks: u64,
+    /// Iterations of the main loop in each of them.
+    pub trips: u64,
 }
 
 impl Default for Kernel {
@@ -83,9 +101,12 @@ impl Default for Kernel {
             shared_bytes: 0,
             static_shared_bytes: 0,
             registers: 1,
-            min_capability: (0, 0),
+            trips: Vec::new(),
+            split: 1,
             workspace_bytes: 0,
             packings: Vec::new(),
+            min_capability: (0, 0),
+            members: Vec::new(),
         }
     }
 }

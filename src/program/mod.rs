@@ -6,9 +6,11 @@
 //! * *Kernels*: each one once, sorted by name, with the GPUs that launch it and its images (`ship.rs`, `images.rs`).
 //! * *Weights*: each constant once, in the order of tensor ids.
 //! * *Calls*: one for each step of the plan, with the memory that it touches.
+//! * *Launches* as a table for tools (`launches.rs`).
 //! * *Streams*, with the largest tensor that each carries; *predictions* for each call (`predicted.rs`).
 
 mod images;
+mod launches;
 mod predicted;
 mod ship;
 

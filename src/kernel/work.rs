@@ -1,0 +1,228 @@
+//! The useful work of an operator, whatever kernel computes it: multiply-adds, and bytes of weights and of activations.
+//!
+//! **In**: an operator of the fused graph. **Out**: [`macs`] and [`Traffic`]. Tables of launches carry both, so that what a
+//! kernel executes can be held against what it was asked for.
+//!
+//! Two other places count something similar, for other ends, and give other numbers:
+//!
+//! * `import`'s survey counts the multiply-adds of the model as it was read, before hiosc lowers and fuses it. What folds away
+//!   later is still in there, and each step of a recurrent layer.
+//! * `cost`'s estimate wants the time of a kernel: all arithmetic, epilogues and comparisons included, and of a transposed
+//!   convolution only the taps that meet an element.
+
+use std::collections::BTreeMap;
+
+use crate::graph::{Graph, Index, OpKind, Operator, Origin};
+use crate::ids::{OpId, TensorId};
+
+/// Multiply-adds of `op` by its definition. Taps that lie on padding count, tiles that reach over an edge do not.
+///
+/// Of products only: convolutions, matrix products, attention. Whatever else multiplies (normalisations, interpolation
+/// by fixed weights, epilogues) is no product of two tensors, and has 0.
+pub fn macs(graph: &Graph, op: OpId) -> u64 {
+    let operator = graph.operator(op);
+    let elements = |tensors: &[TensorId]| tensors.first().map_or(0, |&t| graph.tensor(t).elements());
+    // of weights K x C/groups x taps...: the taps, and all that one of the K is multiplied with
+    let weights = operator.inputs.get(1).map_or(&[][..], |&w| &graph.tensor(w).shape);
+    let product = |sizes: &[usize]| sizes.iter().map(|&size| size as u64).product::<u64>();
+    match &operator.kind {
+        OpKind::Conv(_) => elements(&operator.outputs) * product(weights.get(1..).unwrap_or_default()),
+        // defined as a scatter: each element of x meets every tap of every filter of its group
+        OpKind::ConvNd(conv) if conv.transposed => {
+            let filters = weights.first().map_or(0, |&k| (k / conv.groups.max(1)) as u64);
+            elements(&operator.inputs) * filters * product(weights.get(2..).unwrap_or_default())
+        }
+        OpKind::ConvNd(_) => elements(&operator.outputs) * product(weights.get(1..).unwrap_or_default()),
+        OpKind::MatMul(m) => product(&[m.batch, m.m, m.n, m.k]),
+        // a causal mask is added to scores that are all there
+        OpKind::Attention(a) => product(&[a.batch, a.heads, a.rows, a.columns]) * (a.depth + a.value_depth) as u64,
+        OpKind::Pool(_)
+        | OpKind::PoolNd(_)
+        | OpKind::PoolIndices(_)
+        | OpKind::Reduce(_)
+        | OpKind::Elementwise(_)
+        | OpKind::Softmax { .. }
+        | OpKind::LogSoftmax { .. }
+        | OpKind::Trilu(_)
+        | OpKind::Norm(_)
+        | OpKind::Lrn(_)
+        | OpKind::GridSample(_)
+        | OpKind::Resample(_)
+        | OpKind::Concat { .. }
+        | OpKind::Transpose { .. }
+        | OpKind::Slice(_)
+        | OpKind::Pad(_)
+        | OpKind::Index(_)
+        | OpKind::CumSum(_)
+        | OpKind::Cell(_)
+        | OpKind::Reshape => 0,
+    }
+}
+
+/// The bytes that an operator needs from memory, and gives back to it: each once, however often its blocks read them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Constants that it reads: the tensor that owns the bytes, and how many of them.
+    pub weights: BTreeMap<TensorId, u64>,
+    /// Activations that it reads.
+    pub read_bytes: u64,
+    /// Activations that it writes.
+    pub write_bytes: u64,
+}
+
+impl Traffic {
+    /// Bytes of all constants.
+    pub fn weight_bytes(&self) -> u64 {
+        self.weights.values().sum()
+    }
+}
+
+/// What `op` reads and writes. The same bytes listed twice, or under two shapes, count once; a slice counts its own bytes.
+/// An operator that picks elements (a gather, a slice) counts those: of an embedding's table the rows that it looks up.
+pub fn traffic(graph: &Graph, op: OpId) -> Traffic {
+    let operator = graph.operator(op);
+    let mut read: BTreeMap<TensorId, Vec<(u64, u64)>> = BTreeMap::new();
+    for (position, &input) in operator.inputs.iter().enumerate() {
+        let mut left = if position == 0 { picked(graph, operator) } else { u64::MAX };
+        for (owner, begin, bytes) in regions(graph, input) {
+            let some = bytes.min(left);
+            left -= some;
+            read.entry(owner).or_default().push((begin, begin + some));
+        }
+    }
+    let mut traffic = Traffic::default();
+    for (owner, spans) in read {
+        let bytes = covered(spans);
+        match graph.tensor(owner).origin {
+            Origin::Constant(_) => *traffic.weights.entry(owner).or_default() += bytes,
+            _ => traffic.read_bytes += bytes,
+        }
+    }
+    traffic.write_bytes = operator.outputs.iter().map(|&output| graph.tensor(output).bytes()).sum();
+    traffic
+}
+
+/// The most bytes that an operator can read of its first input.
+fn picked(graph: &Graph, operator: &Operator) -> u64 {
+    let (Some(&x), Some(&y)) = (operator.inputs.first(), operator.outputs.first()) else { return u64::MAX };
+    let written = graph.tensor(y).elements() * graph.tensor(x).dtype.bytes();
+    match &operator.kind {
+        OpKind::Slice(_) | OpKind::Index(Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. }) => written,
+        OpKind::Resample(resample) => written.saturating_mul(resample.taps() as u64),
+        _ => u64::MAX,
+    }
+}
+
+/// Where the bytes of a tensor lie: in which owners, from where on, and how many.
+fn regions(graph: &Graph, tensor: TensorId) -> Vec<(TensorId, u64, u64)> {
+    let t = graph.tensor(tensor);
+    match graph.parts(tensor)[..] {
+        [root] => vec![(root, graph.begin(tensor) * t.dtype.bytes(), t.bytes())],
+        ref parts => parts.iter().map(|&part| (part, 0, graph.tensor(part).bytes())).collect(),
+    }
+}
+
+/// How many numbers lie in any of the spans.
+fn covered(mut spans: Vec<(u64, u64)>) -> u64 {
+    spans.sort_unstable();
+    let (mut sum, mut reached) = (0, 0);
+    for (begin, end) in spans {
+        sum += end.saturating_sub(begin.max(reached));
+        reached = reached.max(end);
+    }
+    sum
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::{Constant, Conv, ConvNd, DType, Elementwise, Expr, MatMul, Tensor, WindowAxis};
+
+    /// A graph of one operator. A shape given with `true` is a constant's.
+    fn graph(kind: OpKind, inputs: &[(&[usize], bool)], output: &[usize]) -> Graph {
+        let mut graph = Graph::default();
+        let mut tensor =
+            |shape: &[usize], origin: Origin| graph.add_tensor(Tensor { name: "t".into(), dtype: DType::F32, shape: shape.into(), origin });
+        let zeros = |shape: &[usize]| Origin::Constant(Constant::F32(vec![0.0; shape.iter().product()].into()));
+        let ids: Vec<TensorId> =
+            inputs.iter().map(|&(shape, constant)| tensor(shape, if constant { zeros(shape) } else { Origin::Input })).collect();
+        let y = tensor(output, Origin::Input);
+        graph.add_operator(Operator { name: "o".into(), kind, inputs: ids, outputs: vec![y] });
+        graph
+    }
+
+    fn conv(groups: usize) -> OpKind {
+        OpKind::Conv(Conv {
+            kernel: [3, 3],
+            strides: [1, 1],
+            dilations: [1, 1],
+            pads_begin: [1, 1],
+            pads_end: [1, 1],
+            groups,
+            bias: true,
+            epilogue: Expr::identity(),
+        })
+    }
+
+    #[test]
+    fn a_convolution_counts_its_padding() {
+        let g = graph(conv(1), &[(&[1, 8, 10, 10], false), (&[16, 8, 3, 3], true), (&[16], true)], &[1, 16, 10, 10]);
+        assert_eq!(macs(&g, OpId(0)), 1600 * 8 * 9);
+        let t = traffic(&g, OpId(0));
+        assert_eq!((t.weight_bytes(), t.read_bytes, t.write_bytes), (4 * (16 * 72 + 16), 4 * 800, 4 * 1600));
+    }
+
+    #[test]
+    fn groups_divide_the_products() {
+        let g = graph(conv(4), &[(&[1, 8, 10, 10], false), (&[16, 2, 3, 3], true), (&[16], true)], &[1, 16, 10, 10]);
+        assert_eq!(macs(&g, OpId(0)), 1600 * 2 * 9);
+    }
+
+    #[test]
+    fn a_transposed_convolution_is_a_scatter() {
+        let axis = WindowAxis { kernel: 2, stride: 2, dilation: 1, pad_begin: 0, pad_end: 0 };
+        let kind = OpKind::ConvNd(ConvNd { transposed: true, axes: vec![axis; 2], groups: 2, bias: false, epilogue: Expr::identity() });
+        let g = graph(kind, &[(&[1, 4, 5, 5], false), (&[6, 2, 2, 2], true)], &[1, 6, 10, 10]);
+        assert_eq!(macs(&g, OpId(0)), 4 * 25 * 3 * 4);
+    }
+
+    #[test]
+    fn a_matrix_product() {
+        let kind = OpKind::MatMul(MatMul {
+            batch: 2,
+            m: 3,
+            n: 4,
+            k: 5,
+            a_strides: [15, 5, 1],
+            b_strides: [0, 4, 1],
+            c_strides: [12, 4, 1],
+            bias: false,
+            epilogue: Expr::identity(),
+        });
+        let g = graph(kind, &[(&[2, 3, 5], false), (&[5, 4], true)], &[2, 3, 4]);
+        assert_eq!(macs(&g, OpId(0)), 2 * 3 * 4 * 5);
+    }
+
+    #[test]
+    fn of_a_table_the_rows_that_are_looked_up_count() {
+        let g = graph(OpKind::Index(Index::Gather { axis: 0 }), &[(&[1000, 8], true), (&[5], false)], &[5, 8]);
+        let t = traffic(&g, OpId(0));
+        assert_eq!((t.weight_bytes(), t.read_bytes, t.write_bytes), (4 * 40, 4 * 5, 4 * 40));
+        let g = graph(OpKind::Index(Index::Gather { axis: 0 }), &[(&[3, 8], true), (&[5], false)], &[5, 8]);
+        assert_eq!(traffic(&g, OpId(0)).weight_bytes(), 4 * 24, "no more than there is");
+    }
+
+    #[test]
+    fn the_same_bytes_count_once() {
+        let mut g = graph(OpKind::Elementwise(Elementwise { expr: Expr::identity() }), &[(&[32], false)], &[16]);
+        let x = TensorId(0);
+        let view = |of: Origin, shape: &[usize]| Tensor { name: "v".into(), dtype: DType::F32, shape: shape.into(), origin: of };
+        let whole = g.add_tensor(view(Origin::View(x), &[4, 8]));
+        let first = g.add_tensor(view(Origin::Slice { of: x, begin: 0 }, &[12]));
+        let second = g.add_tensor(view(Origin::Slice { of: x, begin: 8 }, &[16]));
+        g.operators[0].inputs = vec![x, whole, x];
+        assert_eq!(traffic(&g, OpId(0)).read_bytes, 4 * 32);
+        g.operators[0].inputs = vec![first, second];
+        assert_eq!(traffic(&g, OpId(0)).read_bytes, 4 * 24);
+    }
+}

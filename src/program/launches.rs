@@ -1,0 +1,165 @@
+//! What is launched, for tools to read: JSON lines, an object a launch in host issue order, and a summary in the last line. `--emit kernels` prints it, and every
+//! crate carries it as `launches.jsonl`.
+//!
+//! | key | meaning |
+//! |---|---|
+//! | `launch` | its number, from 0 |
+//! | `operators` | ONNX names of what it computes |
+//! | `gpu`, `stream` | where it runs |
+//! | `file`, `entry` | the source, relative to the crate, and its `extern "C"` name there |
+//! | `grid`, `block`, `static_shared`, `dynamic_shared` | launch geometry, and bytes of shared memory |
+//! | `trips` | [`Kernel::trips`]: a number, or a list where several loops multiply |
+//! | `split`, `members` | [`Kernel::split`]; [`Kernel::members`] with the operator of each |
+//! | `macs` | useful multiply-adds: [`macs`](crate::kernel::macs) |
+//! | `weight_bytes`, `read_bytes`, `write_bytes` | constants and activations, each once: [`traffic`](crate::kernel::traffic) |
+//! | `workspace_bytes` | [`Kernel::workspace_bytes`] |
+//! | `early` | whether it may start before the one before it in its stream has ended |
+//! | `waits` | launches of other streams that it waits for, itself or through copies: not those that come before them anyway on their own stream |
+//! | `predicted_ns` | its time alone |
+//!
+//! The summary has the sums of `macs`, the bytes of all constants that launches read, each once, the number of launches, and of the model's ONNX nodes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use super::{Call, Program};
+use crate::error::{Error, Result};
+use crate::ids::TensorId;
+use crate::kernel::{self, Kernel};
+use crate::plan::Step;
+
+/// A line; see the module's text.
+#[derive(Serialize)]
+struct Launch<'a> {
+    launch: usize,
+    operators: Vec<&'a str>,
+    gpu: usize,
+    stream: usize,
+    file: String,
+    entry: &'a str,
+    grid: [u32; 3],
+    block: [u32; 3],
+    static_shared: u32,
+    dynamic_shared: u32,
+    trips: Trips<'a>,
+    split: u32,
+    members: Vec<Member<'a>>,
+    macs: u64,
+    weight_bytes: u64,
+    read_bytes: u64,
+    write_bytes: u64,
+    workspace_bytes: u64,
+    early: bool,
+    waits: Vec<usize>,
+    predicted_ns: u64,
+}
+
+/// A number, or a list where several loops multiply.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Trips<'a> {
+    One(u64),
+    Several(&'a [u64]),
+}
+
+#[derive(Serialize)]
+struct Member<'a> {
+    operator: &'a str,
+    blocks: u64,
+    trips: u64,
+}
+
+/// The last line.
+#[derive(Serialize)]
+struct Last {
+    summary: Summary,
+}
+
+#[derive(Serialize)]
+struct Summary {
+    macs: u64,
+    weights_bytes: u64,
+    launches: usize,
+    operators: usize,
+}
+
+impl Program<'_> {
+    /// The table of launches; the model has `onnx_nodes` operators.
+    pub fn launches(&self, onnx_nodes: usize) -> Result<String> {
+        let mut text = String::new();
+        let mut summary = Summary { macs: 0, weights_bytes: 0, launches: 0, operators: onnx_nodes };
+        let mut weights: BTreeMap<TensorId, u64> = BTreeMap::new();
+        let waits = self.waits();
+        for (step, call) in self.plan.steps.iter().zip(&self.calls) {
+            let (Step::Launch { operator, .. }, &Call::Launch(stream, kernel, _)) = (step, call) else { continue };
+            let gpu = self.plan.streams[stream.0].gpu;
+            let Kernel { name, grid, block, shared_bytes, static_shared_bytes, trips, split, members, workspace_bytes, .. } =
+                self.kernels[kernel].kernel;
+            let operators = vec![self.graph.operator(*operator).name.as_str()];
+            let (macs, traffic) = (kernel::macs(self.graph, *operator), kernel::traffic(self.graph, *operator));
+            text += &line(&Launch {
+                launch: summary.launches,
+                gpu: gpu.index(),
+                stream: stream.0,
+                file: format!("kernels/{name}.cu"),
+                entry: name,
+                grid: *grid,
+                block: *block,
+                static_shared: *static_shared_bytes,
+                dynamic_shared: *shared_bytes,
+                trips: match trips[..] {
+                    [] => Trips::One(0),
+                    [one] => Trips::One(one),
+                    ref several => Trips::Several(several),
+                },
+                split: *split,
+                members: operators.iter().zip(members).map(|(operator, m)| Member { operator, blocks: m.blocks, trips: m.trips }).collect(),
+                operators,
+                macs,
+                weight_bytes: traffic.weight_bytes(),
+                read_bytes: traffic.read_bytes,
+                write_bytes: traffic.write_bytes,
+                workspace_bytes: *workspace_bytes,
+                early: false,
+                waits: waits[summary.launches].iter().copied().collect(),
+                predicted_ns: self.costs.operator(*operator, self.plan.targets[gpu.index()]).time,
+            })?;
+            for (tensor, bytes) in traffic.weights {
+                let most = weights.entry(tensor).or_default();
+                *most = bytes.max(*most);
+            }
+            summary.macs += macs;
+            summary.launches += 1;
+        }
+        summary.weights_bytes = weights.values().sum();
+        Ok(text + &line(&Last { summary })?)
+    }
+
+    /// For each launch, those of other streams that it waits for: the last launch of a stream before each event, followed through steps that launch nothing.
+    fn waits(&self) -> Vec<BTreeSet<usize>> {
+        let mut all = Vec::new();
+        // What the next step of a stream, and the waits for an event, come after.
+        let mut after: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.streams.len()];
+        let mut marks: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.plan.events.len()];
+        let mut stream_of: Vec<usize> = Vec::new();
+        for call in &self.calls {
+            match *call {
+                Call::Launch(stream, ..) => {
+                    let before = std::mem::replace(&mut after[stream.0], BTreeSet::from([all.len()]));
+                    all.push(before.into_iter().filter(|&launch| stream_of[launch] != stream.0).collect());
+                    stream_of.push(stream.0);
+                }
+                Call::Record(event, stream) => marks[event.0] = after[stream.0].clone(),
+                Call::Wait(stream, event) => after[stream.0].extend(&marks[event.0]),
+                Call::Upload(..) | Call::Copy(..) | Call::Download(..) => {}
+            }
+        }
+        all
+    }
+}
+
+fn line(value: &impl Serialize) -> Result<String> {
+    let text = serde_json::to_string(value).map_err(|error| Error::internal("program", format!("launches: {error}")))?;
+    Ok(text + "\n")
+}
