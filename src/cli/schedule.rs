@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Arg, Args, ValueEnum};
+use hiosc::compiler::Imported;
 use hiosc::schedule::{
     Algorithm, LinkMode, Options, Problem, evaluate, lower_bound, lower_bound_ungrouped, schedule_with, to_text, verify,
 };
@@ -94,8 +95,9 @@ pub fn run(args: ScheduleArgs) -> anyhow::Result<()> {
     for file in &args.files {
         let graph = (args.files.len() > 1).then(|| file.display().to_string());
         let numbers = if args.gpus.is_empty() { vec![None] } else { args.gpus.iter().map(|&gpus| Some(gpus as usize)).collect() };
+        let source = Source::read(file, &args)?;
         for gpus in numbers {
-            let problem = problem(file, gpus, &args)?;
+            let problem = source.problem(file, gpus, args.links)?;
             let of_graph = compare(&problem, &algorithms, &options, args.algorithm.iter().any(|a| a == "all"), graph.as_deref())?;
             if !args.json {
                 out.write_all(table(file, &problem, &options, &of_graph, args.print).as_bytes())?;
@@ -121,31 +123,50 @@ fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, Error> {
     Ok(chosen)
 }
 
-/// The problem of a model or of a graph in text form, on so many GPUs if that is said.
-fn problem(file: &Path, gpus: Option<usize>, args: &ScheduleArgs) -> anyhow::Result<Problem> {
-    if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
-        let mut compiler = args.costs.apply(args.devices.apply(Compiler::new(file))?)?;
-        if let Some(gpus) = gpus {
-            compiler = compiler.gpus(gpus);
+/// A file to schedule, read once.
+enum Source {
+    Model(Box<Compiler>, Box<Imported>),
+    /// A graph in text form.
+    Text(String),
+}
+
+impl Source {
+    fn read(file: &Path, args: &ScheduleArgs) -> anyhow::Result<Source> {
+        if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
+            let compiler = args.costs.apply(args.devices.apply(Compiler::new(file))?)?;
+            // a number of GPUs may contradict what else is said of them: that is said before the work
+            let first = args.gpus.first().map_or(compiler.clone(), |&gpus| compiler.clone().gpus(gpus as usize));
+            return Ok(Source::Model(Box::new(compiler), Box::new(first.import()?)));
         }
-        return Ok(compiler.problem()?);
+        if args.devices.named() || args.costs.named() {
+            let message =
+                format!("{}: device, link, topology and costs are for models; a graph in text form has its own times", file.display());
+            return Err(Error::Usage(message).into());
+        }
+        let bytes = std::fs::read(file).map_err(Error::io(file))?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Error::Usage(format!("{}: neither a model (its name does not end in .onnx) nor text", file.display())))?;
+        Ok(Source::Text(text))
     }
-    if args.devices.named() || args.costs.named() {
-        let message =
-            format!("{}: device, link, topology and costs are for models; a graph in text form has its own times", file.display());
-        return Err(Error::Usage(message).into());
+
+    /// Its problem on so many GPUs, if that is said.
+    fn problem(&self, file: &Path, gpus: Option<usize>, links: Links) -> anyhow::Result<Problem> {
+        let text = match self {
+            Source::Model(compiler, imported) => {
+                let compiler = gpus.map_or((**compiler).clone(), |gpus| (**compiler).clone().gpus(gpus));
+                return Ok(compiler.problem(imported)?);
+            }
+            Source::Text(text) => text,
+        };
+        let links = match links {
+            Links::Free => LinkMode::Free,
+            Links::Serial => LinkMode::Serial,
+        };
+        Problem::from_dag_text(text, gpus.unwrap_or(2), links).map_err(|error| match error {
+            Error::Usage(message) => Error::Usage(format!("{}: {message}", file.display())).into(),
+            other => other.into(),
+        })
     }
-    let bytes = std::fs::read(file).map_err(Error::io(file))?;
-    let text = String::from_utf8(bytes)
-        .map_err(|_| Error::Usage(format!("{}: neither a model (its name does not end in .onnx) nor text", file.display())))?;
-    let links = match args.links {
-        Links::Free => LinkMode::Free,
-        Links::Serial => LinkMode::Serial,
-    };
-    Problem::from_dag_text(&text, gpus.unwrap_or(2), links).map_err(|error| match error {
-        Error::Usage(message) => Error::Usage(format!("{}: {message}", file.display())).into(),
-        other => other.into(),
-    })
 }
 
 /// A row an algorithm. Of `all`, those of one GPU are left out where no GPU has room for the whole model.

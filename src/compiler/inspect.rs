@@ -10,6 +10,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 use crate::ids::OpId;
 use crate::import::{self, Options, Survey};
 use crate::{device, fuse, kernel};
@@ -33,8 +34,8 @@ pub struct Inspection {
 ///
 /// If the file is no sound ONNX model, or an option names no input of it.
 pub fn inspect(path: &Path, options: &Options) -> Result<Inspection> {
-    let survey = import::survey(path, options)?;
-    let (compiled, refusals) = match operators_of(path, options) {
+    let (survey, graph) = import::survey(path, options)?;
+    let (compiled, refusals) = match graph.and_then(operators_of) {
         Ok(count) => (Some(count), Vec::new()),
         Err(Error::Unsupported(lines)) => (None, lines),
         Err(Error::Model { message, .. }) => (None, vec![message]),
@@ -44,9 +45,9 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Inspection> {
     Ok(Inspection { model, survey, compiled, refusals })
 }
 
-/// How many operators the fused graph has, each with a kernel.
-fn operators_of(path: &Path, options: &Options) -> Result<usize> {
-    let graph = fuse::fuse(import::import(path, options)?.graph, &[])?;
+/// How many operators the graph has when it is fused, each with a kernel.
+fn operators_of(graph: Graph) -> Result<usize> {
+    let graph = fuse::fuse(graph, &[])?;
     let device = device::device(super::builder::DEFAULT_DEVICE)?;
     let mut refused = Vec::new();
     for op in (0..graph.operators.len()).map(OpId::new) {

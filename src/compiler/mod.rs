@@ -47,11 +47,10 @@ impl Compiler {
         Ok(Imported { model, graph, timings: clock.laps })
     }
 
-    /// The scheduling problem: the rooms before the scheduler, and nothing more.
-    pub fn problem(&self) -> Result<Problem> {
-        let Imported { graph, .. } = self.import()?;
-        let costs = self.cost_table(&graph, self.target()?.as_ref())?;
-        Problem::new(&graph, &costs, LinkMode::Serial)
+    /// The scheduling problem of an imported model: what the scheduler is given, and nothing more.
+    pub fn problem(&self, imported: &Imported) -> Result<Problem> {
+        let costs = self.cost_table(&imported.graph, self.target()?.as_ref())?;
+        Problem::new(&imported.graph, &costs, LinkMode::Serial)
     }
 
     /// Runs every room up to the plan.

@@ -10,7 +10,7 @@
 //!    is read, mended or refused there. It computes the reference.
 //! 3. `lower/`: tract's core operators become ours, or all that cannot be are listed.
 //!
-//! `survey.rs` takes stock of a model with the first two. tract appears in this room only.
+//! `survey.rs` takes stock of a model on the way through them. tract appears in this room only.
 
 mod lower;
 mod onnx;
@@ -19,6 +19,7 @@ mod tract;
 
 use std::path::{Path, PathBuf};
 
+use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::TypedModel;
 
 pub use onnx::{Literal, Options, operators};
@@ -44,10 +45,16 @@ pub fn import(path: &Path, options: &Options) -> Result<Model> {
     let (mut proto, hash) = onnx::read(path, options)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
     let (typed, kept) = tract::typed_models(path, &mut proto, options)?;
-    let name = path.file_stem().map_or("model".into(), |s| s.to_string_lossy().into_owned());
-    let graph = lower::lower(name, &proto, &kept)?;
-    graph.verify()?;
+    let graph = lowered(path, &proto, &kept)?;
     Ok(Model { graph, hash, onnx_nodes, typed, path: path.to_path_buf() })
+}
+
+/// The graph of a typed model, verified.
+fn lowered(path: &Path, proto: &ModelProto, kept: &TypedModel) -> Result<Graph> {
+    let name = path.file_stem().map_or("model".into(), |s| s.to_string_lossy().into_owned());
+    let graph = lower::lower(name, proto, kept)?;
+    graph.verify()?;
+    Ok(graph)
 }
 
 impl Model {

@@ -18,6 +18,7 @@ use super::onnx::operators::{self, Row, Support};
 use super::onnx::{self, Options, decode, dtype};
 use super::tract::{self, typed};
 use crate::error::{Error, Result};
+use crate::graph::Graph;
 
 /// How often a model has an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,12 +54,12 @@ pub struct Survey {
     pub problem: Option<String>,
 }
 
-/// Takes stock of the model at `path`.
+/// Takes stock of the model at `path`, and imports it: its graph, or why there is none.
 ///
 /// # Errors
 ///
-/// If the file is no sound ONNX model. What cannot be typed is no error: [`Survey::problem`] says it.
-pub fn survey(path: &Path, options: &Options) -> Result<Survey> {
+/// If the file is no sound ONNX model. What cannot be typed is no error: [`Survey::problem`] says it, and so does the second result.
+pub fn survey(path: &Path, options: &Options) -> Result<(Survey, Result<Graph>)> {
     let (mut proto, _) = onnx::read(path, options)?;
     let mut survey = Survey {
         opsets: proto.opset_import.iter().map(|set| (set.domain.clone(), set.version)).collect(),
@@ -73,17 +74,21 @@ pub fn survey(path: &Path, options: &Options) -> Result<Survey> {
         survey.inputs = decode::run_time_inputs(graph).into_iter().map(port).collect();
         survey.outputs = graph.output.iter().map(port).collect();
     }
-    match tract::typed_models(path, &mut proto, options) {
+    let graph = match tract::typed_models(path, &mut proto, options) {
         Ok((_, kept)) => {
             for node in kept.nodes().iter().filter(|node| !node.op_is::<Const>() && !node.op_is::<TypedSource>()) {
                 *survey.typed.entry(node.op.name().into_owned()).or_default() += 1;
             }
             (survey.macs, survey.critical_path_macs) = typed::quietly(path, "counting multiply-adds", || macs(&kept))?;
+            super::lowered(path, &proto, &kept)
         }
-        Err(error @ (Error::Model { .. } | Error::Unsupported(_))) => survey.problem = Some(error.to_string()),
+        Err(error @ (Error::Model { .. } | Error::Unsupported(_))) => {
+            survey.problem = Some(error.to_string());
+            Err(error)
+        }
         Err(error) => return Err(error),
-    }
-    Ok(survey)
+    };
+    Ok((survey, graph))
 }
 
 fn count_operators(proto: &pb::ModelProto) -> Vec<OperatorCount> {

@@ -106,13 +106,14 @@ fn models_on_unequal_gpus() {
 
     // Costs from a file say what the GPUs are.
     let mut compiler = hiosc::Compiler::new(model).device("l4,a40,l4");
-    let problem = compiler.problem().unwrap();
+    let imported = compiler.import().unwrap();
+    let problem = compiler.problem(&imported).unwrap();
     let planned = compiler.check(false).algorithm("sequential").plan().unwrap();
     assert_eq!(problem, planned.problem);
     let costs = file(&folder, "costs.txt", planned.costs.to_text(&planned.graph).as_bytes());
     assert_eq!(rows(&["--costs", &costs, "--algorithm", "hios-lp"])[0]["gpus"], 3);
     compiler = hiosc::Compiler::new(model).costs(&costs);
-    assert_eq!(compiler.problem().unwrap(), problem);
+    assert_eq!(compiler.problem(&imported).unwrap(), problem);
 
     let graph = file(&folder, "two.txt", GRAPH.as_bytes());
     for (arguments, expected) in [
