@@ -86,7 +86,7 @@ impl Compiler {
         self
     }
 
-    /// Reads the costs from this file, instead of estimating them: in the form that [`CostTable::to_text`] writes, or measured, as a [`Profile`]. Several profiles
+    /// Reads the costs from this file, instead of estimating them: in the form that [`CostTable::to_text`](crate::cost::CostTable::to_text) writes, or measured, as a [`Profile`]. Several profiles
     /// are merged. A target may be left out; one that is given must be the table's.
     pub fn costs(mut self, file: impl Into<PathBuf>) -> Compiler {
         self.costs.push(file.into());
