@@ -87,7 +87,7 @@ fn bad_usage_is_exit_code_2() {
         (&["model.onnx", "-o", "out", "--shapes", "image"], "expected NAME:SHAPE, for example input:1x3x224x224"),
         (&["model.onnx", "-o", "out", "--shapes", "image:1x-3"], "\"1x-3\" is not a shape such as 1x3x224x224"),
         (&["model.onnx", "-o", "out", "--shapes", "image:1,3"], "\"1,3\" is not a shape such as 1x3x224x224"),
-        (&["model.onnx", "--emit", "plans"], "[possible values: graph, costs, schedule, plan]"),
+        (&["model.onnx", "--emit", "plans"], "[possible values: graph, costs, schedule, plan, kernels]"),
         (&["model.onnx", "-o", "out", "--kernels", "fast"], "[possible values: auto, binary, source]"),
         (&["model.onnx", "-o", "out", "--no-check", "--verify"], "the argument '--no-check' cannot be used with '--verify'"),
         (&["model.onnx", "-o", "out", "--fast"], "unexpected argument '--fast' found"),
