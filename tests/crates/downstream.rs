@@ -1,14 +1,14 @@
 //! The example of a project whose `build.rs` calls hiosc: copied, built and tested as its user would do it, with this checkout as its dependency.
 //!
-//! hiosc is a build dependency there, and Cargo compiles tract once more for it (its procedural macros are optimised too, so nothing is shared): minutes.
-//! So that test runs only where `HIOSC_TEST_DOWNSTREAM=1` is set, and says so elsewhere. The other one always runs: it stands in for the build script, and builds
-//! the same program around the module.
+//! hiosc is a build dependency there. In this checkout's own target folder Cargo finds tract compiled: hiosc's Cargo.toml sees to it that it is the same. hiosc itself
+//! is compiled again, and that takes a minute or two. So that test runs only where `HIOSC_TEST_DOWNSTREAM=1` is set, and says so elsewhere. The other one always runs:
+//! it stands in for the build script, and builds the same program around the module.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::support::skipped;
+use crate::support::{skipped, target_folder};
 use hiosc::acceptance;
 use hiosc::{Compiler, vgpu};
 
@@ -59,13 +59,13 @@ fn a_program_includes_the_model_as_a_module() {
     fs::copy(out.join("squeezenet/Cargo.lock"), project.join("Cargo.lock")).expect("the same versions");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--offline", "--quiet", "--manifest-path"]).arg(project.join("Cargo.toml"));
-    cargo.arg("--target-dir").arg(Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated"));
+    cargo.arg("--target-dir").arg(target_folder());
     let built = cargo.output().expect("cargo starts");
     let said = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success() && !said.contains("warning"), "{said}");
 
     let kernels = acceptance::compile_kernels(&out.join("squeezenet")).expect("the kernels compile");
-    let mut program = Command::new(Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated/release/downstream"));
+    let mut program = Command::new(target_folder().join("release/downstream"));
     vgpu::command_env(&mut program, &kernels).expect("the virtual driver builds");
     let output = program.env("HIOSC_VGPU_COUNT", "2").output().expect("it starts");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -77,10 +77,11 @@ fn a_program_includes_the_model_as_a_module() {
 fn a_project_with_a_build_script_runs_the_model() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("HIOSC_TEST_DOWNSTREAM").is_none_or(|value| value != "1") {
-        skipped!("SKIPPED: examples/downstream takes minutes to build; set HIOSC_TEST_DOWNSTREAM=1 to run it");
+        skipped!("SKIPPED: examples/downstream takes a minute to build; set HIOSC_TEST_DOWNSTREAM=1 to run it");
         return;
     }
-    // A copy, so that Cargo writes nothing into the checkout. The same lock file, so that nothing has to be fetched.
+    // A copy, so that Cargo writes nothing into the checkout. The same lock file, so that nothing has to be fetched. The same resolver and profile as hiosc's, so that
+    // what hiosc depends on is the same to Cargo.
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("downstream");
     fs::create_dir_all(copy.join("src")).expect("a folder");
     fs::create_dir_all(copy.join("tests")).expect("a folder");
@@ -88,12 +89,16 @@ fn a_project_with_a_build_script_runs_the_model() {
         let text = fs::read_to_string(root.join("examples/downstream").join(file)).expect("a file of the example");
         let text = text.replace("path = \"../..\"", &format!("path = {root:?}"));
         let text = text.replace("concat!(env!(\"CARGO_MANIFEST_DIR\"), \"/../../testdata/", &format!("concat!({root:?}, \"/testdata/"));
-        fs::write(copy.join(file), text).expect("a copy");
+        fs::write(copy.join(file), text.replace("[workspace]", "[workspace]\nresolver = \"1\"")).expect("a copy");
     }
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("hiosc's manifest");
+    let profile = manifest.find("\n[profile.release]").expect("hiosc's profile");
+    fs::write(copy.join("profile.toml"), &manifest[profile..]).expect("a configuration for Cargo");
     fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock")).expect("the same versions");
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["test", "--release", "--offline", "--manifest-path"]).arg(copy.join("Cargo.toml"));
-    cargo.arg("--target-dir").arg(copy.join("target"));
+    cargo.arg("--config").arg(copy.join("profile.toml"));
+    cargo.arg("--target-dir").arg(target_folder());
     let output = cargo.args(["--", "--nocapture"]).output().expect("cargo starts");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");

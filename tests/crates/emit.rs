@@ -1,7 +1,7 @@
 //! Generated crates: their bytes, how they get to disk, and that they really build and run on virtual GPUs, from their own command line and from a program
 //! that depends on them.
 //!
-//! All of them are built in one target folder, so that cudarc is compiled once. Without a C++ compiler there are no virtual GPUs: the tests say so and
+//! All of them are built in the target folder of this checkout, where cudarc is compiled already. Without a C++ compiler there are no virtual GPUs: the tests say so and
 //! pass.
 
 use std::collections::BTreeMap;
@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use crate::support::interpret::interpret;
 use crate::support::small::{self, Compiled, compiled};
-use crate::support::{random, relative_error, skipped};
+use crate::support::{random, relative_error, skipped, target_folder};
 use hiosc::emit::{self, Check, Crate, Input};
 use hiosc::kernel::Kernel;
 use hiosc::program::{self, KernelMode, Shipped};
@@ -211,10 +211,6 @@ fn cargo(manifest: &Path, arguments: &[&str]) -> Output {
     command.args(arguments).args(["--release", "--offline", "--quiet", "--manifest-path"]).arg(manifest);
     command.arg("--target-dir").arg(target_folder());
     command.output().expect("cargo starts")
-}
-
-fn target_folder() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).join("generated")
 }
 
 /// Writes and builds a crate under a package name of its own, as its Cargo.lock says; nothing without a C++ compiler.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::support::onnx::{Attr, Model};
 use crate::support::shared::{shared_model, shared_models};
-use crate::support::skipped;
+use crate::support::{side_by_side, skipped};
 use hiosc::acceptance::{self, verify};
 use hiosc::compiler::Planned;
 use hiosc::plan::{self, mutants};
@@ -77,15 +77,16 @@ fn shared_models_agree_with_onnxruntime() {
     }
     let slow = std::env::var_os("HIOSC_SLOW_TESTS").is_some_and(|value| value == "1");
     let only = std::env::var("HIOSC_TEST_MODELS").unwrap_or_default();
-    for name in shared_models().into_iter().filter(|name| name.contains(&only)) {
-        let Some(shared) = shared_model(&name) else { continue };
+    let names = shared_models().into_iter().filter(|name| name.contains(&only));
+    side_by_side(names, |name| {
+        let Some(shared) = shared_model(&name) else { return };
         if !shared.has_inputs() {
             skipped!("SKIPPED {name}: its input is not stored");
-            continue;
+            return;
         }
         if name.starts_with("nasnet") && !slow {
             skipped!("SKIPPED {name}: half a minute a run; set HIOSC_SLOW_TESTS=1");
-            continue;
+            return;
         }
         let seeds = match name.as_str() {
             "squeezenet1_1" | "inception_v3" => 20,
@@ -93,7 +94,7 @@ fn shared_models_agree_with_onnxruntime() {
             _ => 1,
         };
         ALGORITHMS.iter().for_each(|algorithm| check(&shared.model, algorithm, Some(&shared.reference), seeds));
-    }
+    });
 }
 
 /// Every operator of the compiler in one small model: two branches, a gate, a residual, both averages, a softmax.

@@ -2,6 +2,9 @@
 //! program started once more. Each program takes all of it by `#[path = "../support/mod.rs"] mod support;`.
 #![allow(dead_code)] // each test program uses a part
 
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
 use hiosc::device::{DeviceModel, device};
 use hiosc::graph::Constant;
 
@@ -25,6 +28,26 @@ pub(crate) use skip::skipped;
 /// The GPU that kernels are chosen for, where a test does not care which.
 pub fn a40() -> DeviceModel {
     device("a40").expect("a device model")
+}
+
+/// The target folder that this program was built in, for tests that call cargo.
+pub fn target_folder() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo makes it inside the target folder").to_path_buf()
+}
+
+/// Does `work` for each item, in their order, as many at a time as there are processors. Fails where one of them does.
+pub fn side_by_side<T: Send>(items: impl IntoIterator<Item = T, IntoIter: Send>, work: impl Fn(T) + Sync) {
+    let waiting = Mutex::new(items.into_iter());
+    let next = || waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get()) {
+            scope.spawn(|| {
+                while let Some(item) = next() {
+                    work(item);
+                }
+            });
+        }
+    });
 }
 
 /// `n` values in [-1, 1), the same for the same seed.
