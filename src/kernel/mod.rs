@@ -160,9 +160,15 @@ pub fn candidates(graph: &Graph, op: OpId, device: &DeviceModel) -> Result<Vec<K
         OpKind::Cell(cell) => cell::drafts(&site, *cell)?,
         OpKind::Reshape => return Err(site.wrong("a reshape has no kernel: the free-views rule should have removed it")),
     };
-    let runs = |kernel: &Kernel| kernel.min_capability <= device.compute_capability;
-    let kernels: Vec<Kernel> = drafts.into_iter().filter_map(draft::Draft::finish).filter(runs).collect();
-    if kernels.is_empty() { Err(site.unsupported("it needs more blocks than a GPU can launch")) } else { Ok(kernels) }
+    let mut kernels: Vec<Kernel> = drafts.into_iter().filter_map(draft::Draft::finish).collect();
+    let Some((major, minor)) = kernels.iter().map(|kernel| kernel.min_capability).min() else {
+        return Err(site.unsupported("it needs more blocks than a GPU can launch"));
+    };
+    kernels.retain(|kernel| kernel.min_capability <= device.compute_capability);
+    if kernels.is_empty() {
+        return Err(site.unsupported(&format!("its kernels need compute capability {major}.{minor}, which {} has not", device.name)));
+    }
+    Ok(kernels)
 }
 
 /// The headers that every kernel source includes, for the folder `kernels` of a crate: (`conv.cuh`, text), sorted.
