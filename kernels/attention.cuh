@@ -18,6 +18,7 @@ namespace hiosc {
 // Rows of a matrix into shared memory: ROWS rows from `first` on of those below `end`, each of LENGTH floats, zero beyond and up to WIDTH.
 template <int ROWS, int LENGTH, int WIDTH, int ROW_STRIDE, int STRIDE, int THREADS>
 __device__ __forceinline__ void load_rows(float (&tile)[ROWS][WIDTH + 4], const float *from, int first, int end, int thread) {
+  HIOSC_UNROLL_BY(4)
   for (int e = thread; e < ROWS * WIDTH; e += THREADS) {
     const int row = e / WIDTH, i = e % WIDTH;
     tile[row][i] = first + row < end && i < LENGTH ? from[(first + row) * ROW_STRIDE + i * STRIDE] : 0.0f;
@@ -53,6 +54,7 @@ __device__ __forceinline__ void attention(const float *q, const float *k, const 
     HIOSC_UNROLL
     for (int e = 0; e < 4; ++e) result[i][e] = 0.0f;
   }
+  HIOSC_UNROLL_BY(1)
   for (int first = 0; first < Shape::COLUMNS; first += BN) {
     if (Shape::CAUSAL && BEHIND >= 0 && first > first_row + BM - 1 + BEHIND) break; // nothing of this tile is seen
     __syncthreads();
@@ -63,6 +65,7 @@ __device__ __forceinline__ void attention(const float *q, const float *k, const 
     float score[SCORES];
     HIOSC_UNROLL
     for (int i = 0; i < SCORES; ++i) score[i] = 0.0f;
+    HIOSC_UNROLL_BY(unrolled(WIDTH / 4, 128 / BN, 64 / BN))
     for (int d = 0; d < WIDTH; d += 4) {
       float a[4];
       load(a, &q_tile[own][d]);
@@ -106,6 +109,7 @@ __device__ __forceinline__ void attention(const float *q, const float *k, const 
       for (int e = 0; e < 4; ++e) result[i][e] *= shrink;
     }
     __syncwarp(); // a row's threads are of one warp
+    HIOSC_UNROLL_BY(unrolled(BN, 128 / (4 * QUADS), ceil_div(64, 4 * QUADS)))
     for (int j = 0; j < BN; ++j) {
       const float p = p_tile[own][j];
       HIOSC_UNROLL

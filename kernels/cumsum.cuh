@@ -22,6 +22,7 @@ __device__ __forceinline__ void cumsum_thread(const T *x, T *y) {
   if (row >= OUTER * INNER) return;
   const int first = row / INNER * (LENGTH * INNER) + row % INNER;
   Accumulate<T> sum(0);
+  HIOSC_UNROLL_BY(unrolled(LENGTH, 64, 16))
   for (int i = 0; i < LENGTH; ++i) {
     const int at = first + place_in_row<LENGTH, INNER, REVERSE>(i);
     const Accumulate<T> next = added(sum, Accumulate<T>(x[at]));
@@ -37,6 +38,7 @@ __device__ __forceinline__ void cumsum_warp(const T *x, T *y) {
   const int first = row / INNER * (LENGTH * INNER) + row % INNER;
   using S = Accumulate<T>;
   S before(0); // of the elements of earlier rounds
+  HIOSC_UNROLL_BY(unrolled(ceil_div(LENGTH, 32), 8, 2))
   for (int round = 0; round < LENGTH; round += 32) {
     const int i = round + lane, at = first + place_in_row<LENGTH, INNER, REVERSE>(i);
     S sum = i < LENGTH ? S(x[at]) : S(0);

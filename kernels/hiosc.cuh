@@ -5,6 +5,10 @@
 //   HIOSC_DYNAMIC_SHARED(type, name);                          `type *name` points to the launch's dynamic shared memory
 //   HIOSC_UNROLL                                               before a loop that must be unrolled everywhere
 //   HIOSC_UNROLL_GPU                                           before a loop that is worth unrolling on a GPU only
+//   HIOSC_UNROLL_BY(n)                                         before a loop of which a GPU makes n iterations one; 1: as it stands
+//
+// A loop that stays a loop says HIOSC_UNROLL_BY, so that no compiler chooses: src/kernel/loops.rs counts the iterations of
+// the compiled loops by the same rules.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -22,6 +26,8 @@
   type *const name = reinterpret_cast<type *>(hiosc_dynamic_shared)
 #define HIOSC_UNROLL _Pragma("unroll")
 #define HIOSC_UNROLL_GPU _Pragma("unroll")
+#define HIOSC_PRAGMA(...) _Pragma(#__VA_ARGS__)
+#define HIOSC_UNROLL_BY(...) HIOSC_PRAGMA(unroll(__VA_ARGS__))
 
 #if defined(__CUDACC_RTC__) && !defined(INFINITY)
 #define INFINITY __int_as_float(0x7f800000)
@@ -41,6 +47,7 @@
 #define HIOSC_UNROLL _Pragma("GCC unroll 64")
 #endif
 #define HIOSC_UNROLL_GPU
+#define HIOSC_UNROLL_BY(...)
 
 #endif
 
@@ -49,5 +56,14 @@ namespace hiosc {
 // Indices are `int` throughout: hiosc compiles no tensor of 2^31 elements.
 
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
+
+// How far to unroll a loop of `count` iterations: whole, if these are at most `all`, else by `part`.
+__host__ __device__ constexpr int unrolled(int count, int all, int part) { return count <= all ? count : part; }
+
+// The same for a loop over `count` elements of which a thread takes every `step`-th: whole only if all threads take equally many.
+__host__ __device__ constexpr int unrolled_strided(int count, int step) {
+  const int most = ceil_div(count, step), part = most < 64 ? 4 : 16;
+  return most <= part && count % step == 0 ? most : part;
+}
 
 } // namespace hiosc

@@ -14,6 +14,7 @@ __device__ __forceinline__ void lrn(const float *x, float *y) {
   if (i >= ELEMENTS) return;
   const int channel = i / INNER % C;
   float sum = 0.0f;
+  HIOSC_UNROLL_BY(unrolled(SIZE, 64, 16))
   for (int k = 0; k < SIZE; ++k) {
     const int other = channel + k - (SIZE - 1) / 2;
     if (unsigned(other) >= unsigned(C)) continue;

@@ -78,6 +78,7 @@ __device__ __forceinline__ void gemv_warp(const float *matrix, const float *vect
   matrix += blockIdx.z * Shape::MATRIX_BATCH + line * Shape::MATRIX_LINE;
   vector += blockIdx.z * Shape::VECTOR_BATCH + blockIdx.y * Shape::VECTOR_VECTOR;
   float sum = 0.0f;
+  HIOSC_UNROLL_BY(unrolled_strided(Shape::K, 32 * V))
   for (int k = lane * V; k < Shape::K; k += 32 * V) {
     float m[V], v[V];
     load(m, matrix + k * Shape::MATRIX_K);
@@ -104,6 +105,7 @@ __device__ __forceinline__ void gemv_lines(const float *matrix, const float *vec
   partial[warp][lane] = sum;
   __syncthreads();
   if (warp != 0 || line >= Shape::LINES) return;
+  HIOSC_UNROLL_GPU
   for (int i = 1; i < WARPS; ++i) sum += partial[i][lane];
   finish_gemv<Shape, Epilogue>(sum, line, bias, out, more...);
 }
@@ -117,6 +119,7 @@ __device__ __forceinline__ void matmul_thread(const T *a, const T *b, const type
   a += batch * Shape::A_BATCH + row * Shape::A_M;
   b += batch * Shape::B_BATCH + column * Shape::B_N;
   S sum = S(0);
+  HIOSC_UNROLL_BY(unrolled(Shape::K, 64, 16))
   for (int k = 0; k < Shape::K; ++k) sum = fma(S(a[k * Shape::A_K]), S(b[k * Shape::B_K]), sum);
   if (Shape::BIAS) sum = Add<In<0>, In<1>>::apply(sum, S(bias[column]));
   const T v = convert<T>(sum);

@@ -34,14 +34,17 @@ __device__ __forceinline__ void norm_thread(const float *x, Y *y, const More *..
   const int first = Rows::at(row);
   float mean = 0.0f, variance = 0.0f;
   if (CENTRED) {
+    HIOSC_UNROLL_BY(unrolled(COUNT, 64, 16))
     for (int j = 0; j < COUNT; ++j) mean += x[first + Row::at(j)];
     mean /= float(COUNT);
   }
+  HIOSC_UNROLL_BY(unrolled(COUNT, 64, 16))
   for (int j = 0; j < COUNT; ++j) {
     const float d = x[first + Row::at(j)] - mean;
     variance = fma(d, d, variance);
   }
   const float factor = 1.0f / sqrtf(variance / float(COUNT) + __uint_as_float(EPSILON));
+  HIOSC_UNROLL_BY(unrolled(COUNT, 16, 8))
   for (int j = 0; j < COUNT; ++j) {
     const int at = first + Row::at(j);
     y[at] = normalised<Epilogue, Maps...>((x[at] - mean) * factor, at, more...);
@@ -80,14 +83,17 @@ __device__ __forceinline__ void norm_block(const float *x, Y *y, const More *...
   const int first = Rows::at(blockIdx.x), thread = threadIdx.x;
   float mean = 0.0f, variance = 0.0f;
   if (CENTRED) {
+    HIOSC_UNROLL_BY(unrolled_strided(COUNT, THREADS))
     for (int j = thread; j < COUNT; j += THREADS) mean += x[first + Row::at(j)];
     mean = combine_block<ReduceSum, THREADS>(mean) / float(COUNT);
   }
+  HIOSC_UNROLL_BY(unrolled_strided(COUNT, THREADS))
   for (int j = thread; j < COUNT; j += THREADS) {
     const float d = x[first + Row::at(j)] - mean;
     variance = fma(d, d, variance);
   }
   const float factor = 1.0f / sqrtf(combine_block<ReduceSum, THREADS>(variance) / float(COUNT) + __uint_as_float(EPSILON));
+  HIOSC_UNROLL_BY(unrolled_strided(COUNT, THREADS))
   for (int j = thread; j < COUNT; j += THREADS) {
     const int at = first + Row::at(j);
     y[at] = normalised<Epilogue, Maps...>((x[at] - mean) * factor, at, more...);

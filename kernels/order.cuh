@@ -27,7 +27,9 @@ __device__ __forceinline__ void top_k(const T *x, R *y) {
   x += outer * (LENGTH * INNER) + inner;
   const T value = x[own * INNER];
   int rank = 0;
+  HIOSC_UNROLL_BY(4)
   for (int j = 0; j < own; ++j) rank += !before<LARGEST>(value, x[j * INNER]); // equal ones before it come first
+  HIOSC_UNROLL_BY(4)
   for (int j = own + 1; j < LENGTH; ++j) rank += before<LARGEST>(x[j * INNER], value);
   if (rank >= K) return;
   R &to = y[(outer * K + rank) * INNER + inner];

@@ -55,6 +55,7 @@ template <class Shape, class Kind, int THREADS, class T> __device__ __forceinlin
   x += i / (Shape::P * Shape::Q) * (Shape::H * Shape::W);
   S sum = Kind::template start<T, S>();
   int elements = 0;
+  HIOSC_UNROLL_BY(unrolled(Shape::R, 64 / Shape::S, ceil_div(32, Shape::S)))
   for (int r = 0; r < Shape::R; ++r) {
     const int h = top + r * Shape::DILATION_H;
     if (unsigned(h) >= unsigned(Shape::H)) continue;

@@ -54,17 +54,19 @@ template <class Kind, int THREADS, class S> __device__ __forceinline__ S combine
   if (thread % 32 == 0) partial[thread / 32] = value;
   __syncthreads();
   value = partial[0];
+  HIOSC_UNROLL_GPU
   for (int i = 1; i < THREADS / 32; ++i) value = Kind::combine(value, partial[i]);
   __syncthreads();
   return value;
 }
 
-// What thread `first` of `step` combines.
-template <class Kind, class Reduced, int COUNT, class T>
-__device__ __forceinline__ Accumulate<T> combine_strided(const T *x, int first, int step) {
+// What thread `first` of STEP combines.
+template <class Kind, class Reduced, int COUNT, int STEP, class T>
+__device__ __forceinline__ Accumulate<T> combine_strided(const T *x, int first) {
   using S = Accumulate<T>;
   S value = Kind::template start<T, S>();
-  for (int j = first; j < COUNT; j += step) value = Kind::combine(value, S(x[Reduced::at(j)]));
+  HIOSC_UNROLL_BY(STEP == 1 ? unrolled(COUNT, 64, 16) : unrolled_strided(COUNT, STEP))
+  for (int j = first; j < COUNT; j += STEP) value = Kind::combine(value, S(x[Reduced::at(j)]));
   return value;
 }
 
@@ -72,21 +74,21 @@ template <class Kind, class Kept, class Reduced, int OUTPUTS, int COUNT, int THR
 __device__ __forceinline__ void reduce_thread(const T *x, T *y) {
   const int i = blockIdx.x * THREADS + threadIdx.x;
   if (i >= OUTPUTS) return;
-  y[i] = convert<T>(Kind::finish(combine_strided<Kind, Reduced, COUNT>(x + Kept::at(i), 0, 1), COUNT));
+  y[i] = convert<T>(Kind::finish(combine_strided<Kind, Reduced, COUNT, 1>(x + Kept::at(i), 0), COUNT));
 }
 
 template <class Kind, class Kept, class Reduced, int OUTPUTS, int COUNT, int THREADS, class T>
 __device__ __forceinline__ void reduce_warp(const T *x, T *y) {
   const int i = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (i >= OUTPUTS) return; // the whole warp
-  const Accumulate<T> value = combine_warp<Kind>(combine_strided<Kind, Reduced, COUNT>(x + Kept::at(i), lane, 32));
+  const Accumulate<T> value = combine_warp<Kind>(combine_strided<Kind, Reduced, COUNT, 32>(x + Kept::at(i), lane));
   if (lane == 0) y[i] = convert<T>(Kind::finish(value, COUNT));
 }
 
 template <class Kind, class Kept, class Reduced, int COUNT, int THREADS, class T>
 __device__ __forceinline__ void reduce_block(const T *x, T *y) {
   const int i = blockIdx.x, thread = threadIdx.x;
-  const Accumulate<T> value = combine_block<Kind, THREADS>(combine_strided<Kind, Reduced, COUNT>(x + Kept::at(i), thread, THREADS));
+  const Accumulate<T> value = combine_block<Kind, THREADS>(combine_strided<Kind, Reduced, COUNT, THREADS>(x + Kept::at(i), thread));
   if (thread == 0) y[i] = convert<T>(Kind::finish(value, COUNT));
 }
 
@@ -116,10 +118,12 @@ template <class Kind, class T> __device__ __forceinline__ Place<T> choose(const 
   return (a.at > b.at) == bool(Kind::TAKES_LAST) ? a : b;
 }
 
-// What thread `first` of `step` finds.
-template <class Kind, class Reduced, int COUNT, class T> __device__ __forceinline__ Place<T> find_strided(const T *x, int first, int step) {
+// What thread `first` of STEP finds.
+template <class Kind, class Reduced, int COUNT, int STEP, class T>
+__device__ __forceinline__ Place<T> find_strided(const T *x, int first) {
   Place<T> best{T(0), -1};
-  for (int j = first; j < COUNT; j += step) best = choose<Kind>(best, Place<T>{x[Reduced::at(j)], j});
+  HIOSC_UNROLL_BY(STEP == 1 ? unrolled(COUNT, 32, 4) : 4)
+  for (int j = first; j < COUNT; j += STEP) best = choose<Kind>(best, Place<T>{x[Reduced::at(j)], j});
   return best;
 }
 
@@ -127,15 +131,16 @@ template <class Kind, class Kept, class Reduced, int OUTPUTS, int COUNT, int THR
 __device__ __forceinline__ void find_thread(const T *x, long long *y) {
   const int i = blockIdx.x * THREADS + threadIdx.x;
   if (i >= OUTPUTS) return;
-  y[i] = find_strided<Kind, Reduced, COUNT>(x + Kept::at(i), 0, 1).at;
+  y[i] = find_strided<Kind, Reduced, COUNT, 1>(x + Kept::at(i), 0).at;
 }
 
 template <class Kind, class Kept, class Reduced, int COUNT, int THREADS, class T>
 __device__ __forceinline__ void find_block(const T *x, long long *y) {
   __shared__ Place<T> places[THREADS];
   const int i = blockIdx.x, thread = threadIdx.x;
-  places[thread] = find_strided<Kind, Reduced, COUNT>(x + Kept::at(i), thread, THREADS);
+  places[thread] = find_strided<Kind, Reduced, COUNT, THREADS>(x + Kept::at(i), thread);
   __syncthreads();
+  HIOSC_UNROLL_GPU
   for (int half_of_them = THREADS / 2; half_of_them > 0; half_of_them /= 2) {
     if (thread < half_of_them) places[thread] = choose<Kind>(places[thread], places[thread + half_of_them]);
     __syncthreads();

@@ -19,7 +19,7 @@ template <int size, int stride, int taps> struct ResampleAxis {
 template <class... Axes> struct Resampled;
 
 template <> struct Resampled<> {
-  enum : int { POINTS = 1 };
+  enum : int { POINTS = 1, TAPS = 1 };
   template <bool WEIGHTED, int k, int COUNT>
   static __device__ __forceinline__ int locate(int, int (&)[COUNT], bool &, const int *const (&)[COUNT]) {
     return 0;
@@ -34,7 +34,7 @@ template <> struct Resampled<> {
 
 template <class Axis, class... Axes> struct Resampled<Axis, Axes...> {
   using Inner = Resampled<Axes...>;
-  enum : int { POINTS = Axis::SIZE * Inner::POINTS, TAPPED = Axis::TAPS > 0 };
+  enum : int { POINTS = Axis::SIZE * Inner::POINTS, TAPPED = Axis::TAPS > 0, TAPS = (TAPPED ? int(Axis::TAPS) : 1) * Inner::TAPS };
 
   // The offset of a point along the axes that are x's own and, without weights, of its only tap; the row of each table from the k-th on; whether it is outside.
   template <bool WEIGHTED, int k, int COUNT>
@@ -57,6 +57,8 @@ template <class Axis, class... Axes> struct Resampled<Axis, Axes...> {
   static __device__ __forceinline__ void add(Sum (&sums)[NEIGHBOURS], Sum weight, const T *x, const int (&rows)[COUNT],
                                              const int *const (&places)[COUNT], const float *const (&weights)[COUNT]) {
     if constexpr (TAPPED) {
+      constexpr int work = Inner::TAPS * NEIGHBOURS; // of one iteration
+      HIOSC_UNROLL_BY(unrolled(Axis::TAPS, 64 / work, work <= 8 ? 4 : 1))
       for (int tap = rows[k]; tap < rows[k] + Axis::TAPS; ++tap) {
         const float own = weights[k][tap];
         if (own != 0.0f) Inner::template add<PLANE, k + 1>(sums, weight * Sum(own), x + places[k][tap] * Axis::STRIDE, rows, places, weights);

@@ -119,6 +119,7 @@ __device__ __forceinline__ void grid_sample(const float *x, const float *grid, f
       offset[tap] = offset[tap] < 0 || index < 0 ? -1 : offset[tap] + index * stride;
     }
   }
+  HIOSC_UNROLL_BY(unrolled(CHANNELS, 32 / taps, 1))
   for (int c = 0; c < CHANNELS; ++c) {
     const int channel = image * C + blockIdx.y * CHANNELS + c;
     float sum = 0.0f;

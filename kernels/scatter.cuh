@@ -58,8 +58,10 @@ __device__ __forceinline__ void scatter_lines(const T *x, const I *indices, cons
   const int line = blockIdx.x * THREADS + threadIdx.x;
   if (line >= Shape::LINES) return;
   const int first = IndexMap<Dims, Strides>::at(line), from = Narrow<Dims, UpdateDims, UpdateStrides>::at(line);
+  HIOSC_UNROLL_BY(unrolled(Shape::LENGTH, 64, 16))
   for (int i = 0; i < Shape::LENGTH; ++i) y[first + i * Shape::STRIDE] = x[first + i * Shape::STRIDE];
   if (from < 0) return;
+  HIOSC_UNROLL_BY(unrolled(Shape::COUNT, 32, 8))
   for (int j = 0; j < Shape::COUNT; ++j) {
     const int update = from + j * Shape::UPDATE_STRIDE, place = place_inside(indices[update], Shape::LENGTH);
     if (place < 0) continue;
@@ -76,6 +78,7 @@ __device__ __forceinline__ void scatter_elements(const T *x, const I *indices, c
   const int at = IndexMap<Dims, Strides>::at(line) + own * Shape::STRIDE, from = Narrow<Dims, UpdateDims, UpdateStrides>::at(line);
   T value = x[at];
   if (from >= 0) {
+    HIOSC_UNROLL_BY(unrolled(Shape::COUNT, 32, 8))
     for (int j = 0; j < Shape::COUNT; ++j) {
       const int update = from + j * Shape::UPDATE_STRIDE;
       if (place_inside(indices[update], Shape::LENGTH) == own) value = Update::apply(value, updates[update]);
@@ -102,10 +105,12 @@ __device__ __forceinline__ void scatter_nd(const T *x, const I *indices, const T
   const int thread = threadIdx.x, i = blockIdx.x * THREADS + thread;
   const int own = i / INNER, within = i % INNER;
   T value = x[i < ELEMENTS ? i : 0];
+  HIOSC_UNROLL_BY(1)
   for (int first = 0; first < TUPLES; first += THREADS) {
     const int mine = first + thread;
     slices[thread] = mine < TUPLES ? Slices<Dims>::at(indices + mine * TUPLE) : -1;
     __syncthreads();
+    HIOSC_UNROLL_BY(4)
     for (int j = 0; j < THREADS && first + j < TUPLES; ++j)
       if (slices[j] == own && i < ELEMENTS) value = Update::apply(value, updates[(first + j) * INNER + within]);
     __syncthreads();

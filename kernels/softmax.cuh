@@ -33,9 +33,12 @@ __device__ __forceinline__ void softmax_thread(const T *x, T *y) {
   x += first;
   y += first;
   S largest = S(x[0]), sum = S(0);
+  HIOSC_UNROLL_BY(unrolled(LENGTH, 64, 16))
   for (int i = 1; i < LENGTH; ++i) largest = ReduceMax::combine(largest, S(x[i * INNER]));
+  HIOSC_UNROLL_BY(unrolled(LENGTH, 16, 8))
   for (int i = 0; i < LENGTH; ++i) sum += math::exp(S(x[i * INNER]) - largest);
   sum = Kind::total(sum);
+  HIOSC_UNROLL_BY(unrolled(LENGTH, 16, 8))
   for (int i = 0; i < LENGTH; ++i) y[i * INNER] = convert<T>(Kind::finish(Kind::kept(S(x[i * INNER]) - largest), sum));
 }
 
@@ -71,10 +74,13 @@ template <int LENGTH, int THREADS, class Kind = PlainSoftmax, class T> __device_
   x += row * LENGTH;
   y += row * LENGTH;
   S largest = Limits<S>::lowest(), sum = S(0);
+  HIOSC_UNROLL_BY(unrolled_strided(LENGTH, THREADS))
   for (int i = thread; i < LENGTH; i += THREADS) largest = ReduceMax::combine(largest, S(x[i]));
   largest = combine_block<ReduceMax, THREADS>(largest);
+  HIOSC_UNROLL_BY(4)
   for (int i = thread; i < LENGTH; i += THREADS) sum += math::exp(S(x[i]) - largest);
   sum = Kind::total(combine_block<ReduceSum, THREADS>(sum));
+  HIOSC_UNROLL_BY(4)
   for (int i = thread; i < LENGTH; i += THREADS) y[i] = convert<T>(Kind::finish(Kind::kept(S(x[i]) - largest), sum));
 }
 

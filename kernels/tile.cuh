@@ -106,6 +106,7 @@ __device__ __forceinline__ void multiply_all(float (&sum)[Tile::TM][Tile::TN], i
   a.commit(a_tiles[0]);
   b.commit(b_tiles[0]);
   __syncthreads();
+  HIOSC_UNROLL_BY(1)
   for (int step = 0; step < steps; ++step) {
     const bool more = step + 1 < steps;
     if (more) {

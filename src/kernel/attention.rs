@@ -1,7 +1,8 @@
 //! Attention: a block a few rows of one head, the scores never stored.
 
 use super::Site;
-use super::draft::{Draft, blocks, shape_struct};
+use super::loops::{counted, trips};
+use super::draft::{Draft, Needs, blocks, shape_struct};
 use crate::Result;
 use crate::graph::Attention;
 
@@ -71,6 +72,15 @@ fn draft(site: &Site, a: &Attention, rows: usize) -> Option<Draft> {
     let scale = a.scale.to_bits();
     body.insert(body.len() - 1, format!("  enum : unsigned {{ SCALE = 0x{scale:08x}u /* {:?} */ }};", a.scale));
     body.push(format!("attention<Shape, {rows}, {columns}>(q, k, v, {}, y);", if masked { "mask" } else { "nullptr" }));
+    // a step is a tile of columns, in which one loop makes the scores and one adds up the values
+    let steps = a.columns.div_ceil(columns) as u64;
+    let quads = value_width / 16; // of a thread, in a row of values
+    let scores = counted(a.depth.div_ceil(4), 128 / columns, 64 / columns);
+    let values = counted(columns, 128 / (4 * quads), 64usize.div_ceil(4 * quads));
+    let all = trips(&[if steps > 1 { steps } else { 0 }, steps * scores, steps * values]);
+    // one step of straight code: only the loops that fill shared memory are left
+    let filled = rows.max(columns) * width.max(value_width) / threads as usize / 4;
+    let trips = if all.is_empty() { vec![filled as u64] } else { all };
     let four = |s: [usize; 4]| s.map(|s| s.to_string()).join("x");
     Some(Draft {
         signature: format!(
@@ -111,6 +121,8 @@ fn draft(site: &Site, a: &Attention, rows: usize) -> Option<Draft> {
         grid: [blocks(a.rows as u64, rows as u32), a.heads as u64, a.batch as u64],
         static_shared_bytes: shared(columns) as u32,
         registers: (40 + value_width / 4) as u32,
+        trips,
+        needs: Needs::default(),
         body,
     })
 }

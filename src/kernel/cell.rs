@@ -1,7 +1,7 @@
 //! Recurrent cells: one unit a thread.
 
 use super::Site;
-use super::draft::{Draft, block_size, blocks, numbered};
+use super::draft::{Draft, Needs, block_size, blocks, numbered};
 use crate::Result;
 use crate::graph::Cell;
 
@@ -30,6 +30,8 @@ pub(super) fn drafts(site: &Site, cell: Cell) -> Result<Vec<Draft>> {
         grid: [blocks(elements, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 32,
+        trips: vec![],
+        needs: Needs::default(),
         body: vec![format!("cell<{class}, {elements}, {hidden}, {threads}>(y, {arguments});")],
     }])
 }

@@ -1,7 +1,7 @@
 //! Concatenation: all inputs in one launch.
 
 use super::Site;
-use super::draft::{Draft, block_size, blocks, joined, numbered, vector};
+use super::draft::{Draft, Needs, block_size, blocks, joined, numbered, vector};
 use crate::Result;
 
 /// Kernel parameters are at most 4 KB: so many pointers, with room for the output.
@@ -40,6 +40,8 @@ pub(super) fn drafts(site: &Site, axis: usize) -> Result<Vec<Draft>> {
         grid: [blocks(elements / width, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 24,
+        trips: vec![],
+        needs: Needs::default(),
         body: vec![format!("concat<{outer}, {width}, {threads}, {list}>(y, {arguments});")],
     }])
 }

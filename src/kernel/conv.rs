@@ -1,7 +1,8 @@
 //! Convolution: implicit GEMM in tiles, or one thread a few outputs for groups of few filters and for element types other than f32.
 
-use super::draft::{Draft, block_size, blocks, joined, shape_struct};
+use super::draft::{Draft, Needs, block_size, blocks, joined, shape_struct};
 use super::expr::Epilogue;
+use super::loops::{counted, trips};
 use super::{Site, tile};
 use crate::Result;
 use crate::graph::{Conv, DType};
@@ -115,6 +116,7 @@ fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     body.push(format!("conv_tiled<Shape, {}, {}>(x, w, {bias}, y{more});", tile.cpp(), epilogue.cpp));
     let [columns, rows] = tile.grid(shape.k / conv.groups, shape.n * shape.p * shape.q);
+    let steps = tile.steps(shape.c / conv.groups * conv.kernel.iter().product::<usize>());
     Draft {
         signature,
         candidate: tile.name(),
@@ -126,6 +128,8 @@ fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape
         grid: [columns, rows, conv.groups as u64],
         static_shared_bytes: tile.shared_bytes(),
         registers: tile.registers,
+        trips: trips(&[steps]),
+        needs: Needs::default(),
         body,
     }
 }
@@ -138,6 +142,10 @@ fn direct(shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> Draft {
     let pixels = (shape.n * shape.p * shape.q) as u64;
     let rows = (shape.k / per_thread) as u64;
     let threads = block_size(pixels * rows).min((pixels as u32).next_multiple_of(32).min(256));
+    let channels = match (shape.c / conv.groups, conv.kernel.iter().product::<usize>()) {
+        (channels, 1) => counted(channels, 128 / per_thread, 16),
+        (channels, taps) => counted(channels, 64 / (taps * per_thread), 1),
+    };
     body.push(format!("conv_direct<Shape, {per_thread}, {threads}, {}>(x, w, {bias}, y{more});", epilogue.cpp));
     Draft {
         signature,
@@ -150,6 +158,8 @@ fn direct(shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> Draft {
         grid: [blocks(pixels, threads), rows, 1],
         static_shared_bytes: 0,
         registers: 40,
+        trips: trips(&[channels]),
+        needs: Needs::default(),
         body,
     }
 }

@@ -1,7 +1,7 @@
 //! Operators that only move elements: transposition, slice, padding, triangles.
 
 use super::Site;
-use super::draft::{Draft, block_size, blocks, joined, vector};
+use super::draft::{Draft, Needs, block_size, blocks, joined, vector};
 use crate::Result;
 use crate::graph::{Pad, PadMode, Slice, Trilu};
 
@@ -57,6 +57,8 @@ fn strided(site: &Site, first: i64, strides: Vec<i64>) -> Draft {
         grid: [blocks(elements / width, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 24,
+        trips: vec![],
+        needs: Needs::default(),
         body: vec![format!("strided_copy<{elements}, {dims_cpp}, {strides_cpp}, {first}, {width}, {threads}>(x, y);")],
     }
 }
@@ -92,6 +94,8 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
         grid: [blocks(elements, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 24,
+        trips: vec![],
+        needs: Needs::default(),
         body: vec![format!("padded_copy<{elements}, {mode}, 0x{bits:08x}u, {threads}{list}>(x, y);")],
     }])
 }
@@ -115,6 +119,8 @@ pub(super) fn trilu(site: &Site, trilu: &Trilu) -> Result<Vec<Draft>> {
         grid: [blocks(elements, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 24,
+        trips: vec![],
+        needs: Needs::default(),
         body: vec![format!("triangle<{elements}, {rows}, {columns}, {}, {diagonal}, {threads}>(x, y);", trilu.upper)],
     }])
 }

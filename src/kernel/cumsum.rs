@@ -1,6 +1,7 @@
 //! Running sums: a thread or a warp a row.
 
-use super::draft::{Draft, block_size, blocks};
+use super::draft::{Draft, Needs, block_size, blocks};
+use super::loops::{counted, trips};
 use super::{MULTIPROCESSORS, Site};
 use crate::Result;
 use crate::graph::CumSum;
@@ -14,7 +15,7 @@ pub(super) fn drafts(site: &Site, sum: &CumSum) -> Result<Vec<Draft>> {
     let rows = (outer * inner) as u64;
     let CumSum { exclusive, reverse, .. } = *sum;
     let words = format!("{}{}", if exclusive { ", each without its own element" } else { "" }, if reverse { ", from the end" } else { "" });
-    let draft = |how: &str, threads: u32, per_block: u32| Draft {
+    let draft = |how: &str, threads: u32, per_block: u32, left: u64| Draft {
         signature: format!("cumsum_o{outer}l{length}i{inner}_e{}r{}", u8::from(exclusive), u8::from(reverse)),
         candidate: format!("{how}{threads}"),
         comment: vec![format!("Running sums along the middle axis of x {outer}x{length}x{inner}{words}: a {how} a row.")],
@@ -25,10 +26,12 @@ pub(super) fn drafts(site: &Site, sum: &CumSum) -> Result<Vec<Draft>> {
         grid: [blocks(rows, per_block), 1, 1],
         static_shared_bytes: 0,
         registers: 32,
+        trips: trips(&[left]),
+        needs: Needs::default(),
         body: vec![format!("cumsum_{how}<{outer}, {length}, {inner}, {exclusive}, {reverse}, {threads}>(x, y);")],
     };
     let threads = block_size(rows);
-    let (by_thread, by_warp) = (draft("thread", threads, threads), draft("warp", 128, 4));
+    let (by_thread, by_warp) = (draft("thread", threads, threads, counted(length, 64, 16)), draft("warp", 128, 4, counted(length.div_ceil(32), 8, 2)));
     // neighbouring rows are neighbours in memory: threads side by side use whole cache lines
     let side_by_side = inner >= 32 && rows >= 32 * MULTIPROCESSORS;
     Ok(if length <= 8 || side_by_side { vec![by_thread, by_warp] } else { vec![by_warp, by_thread] })

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use super::Kernel;
+use super::{Kernel, Member, Packing};
 use crate::graph::DType;
 
 /// The longest kernel name.
@@ -72,8 +72,29 @@ pub(super) struct Draft {
     pub static_shared_bytes: u32,
     /// Registers a thread.
     pub registers: u32,
+    /// [`Kernel::trips`]: [`trips`] makes them.
+    pub trips: Vec<u64>,
+    /// What else the launch needs.
+    pub needs: Needs,
     /// The statements of the body, one a line.
     pub body: Vec<String>,
+}
+
+/// What only some kernels need; the default is what all others do. See the fields of [`Kernel`].
+pub(super) struct Needs {
+    pub shared_bytes: u32,
+    pub split: u32,
+    pub workspace_bytes: u64,
+    pub packings: Vec<(usize, Packing)>,
+    pub min_capability: (u32, u32),
+    pub members: Vec<Member>,
+}
+
+impl Default for Needs {
+    fn default() -> Needs {
+        let Kernel { shared_bytes, split, workspace_bytes, packings, min_capability, members, .. } = Kernel::default();
+        Needs { shared_bytes, split, workspace_bytes, packings, min_capability, members }
+    }
 }
 
 impl Draft {
@@ -99,10 +120,15 @@ impl Draft {
             name,
             grid: self.grid.map(|blocks| blocks as u32),
             block: [self.threads, 1, 1],
-            shared_bytes: 0,
+            shared_bytes: self.needs.shared_bytes,
             static_shared_bytes: self.static_shared_bytes,
             registers: self.registers,
-            ..Kernel::default()
+            trips: self.trips,
+            split: self.needs.split,
+            workspace_bytes: self.needs.workspace_bytes,
+            packings: self.needs.packings,
+            min_capability: self.needs.min_capability,
+            members: self.needs.members,
         })
     }
 
@@ -191,6 +217,8 @@ mod tests {
             grid: [1, 1, 1],
             static_shared_bytes: 0,
             registers: 32,
+            trips: Vec::new(),
+            needs: Needs::default(),
             body: vec!["y[0] = x0[0];".into()],
         }
     }

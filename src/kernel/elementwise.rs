@@ -1,6 +1,6 @@
 //! Elementwise operators: merges axes, finds each input's strides, and reads four neighbours at once where it may.
 
-use super::draft::{Draft, block_size, blocks, ints, joined, numbered};
+use super::draft::{Draft, Needs, block_size, blocks, ints, joined, numbered};
 use super::{Site, expr};
 use crate::Result;
 use crate::graph::Elementwise;
@@ -33,6 +33,8 @@ pub(super) fn drafts(site: &Site, elementwise: &Elementwise) -> Result<Vec<Draft
         grid: [blocks(elements / width, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 32,
+        trips: vec![],
+        needs: Needs::default(),
         body: vec![format!(
             "elementwise<{}, {elements}, {}, {width}, {threads}{lists}>(y{arguments});",
             expr::cpp(&elementwise.expr),

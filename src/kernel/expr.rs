@@ -32,6 +32,24 @@ pub(super) fn name(expr: &Expr) -> String {
     }
 }
 
+/// Whether it becomes multiply-adds: a product that is added to something, or a function that needs some. Of floating-point numbers.
+pub(super) fn multiplies(expr: &Expr) -> bool {
+    match expr {
+        Expr::Input(_) | Expr::Const(_) => false,
+        Expr::Cast(_, a) => multiplies(a),
+        Expr::Unary(op, a) => {
+            let plain = matches!(op, Unary::Relu | Unary::Neg | Unary::Abs | Unary::Square | Unary::Floor | Unary::Ceil | Unary::Round);
+            !plain && !matches!(op, Unary::Sign | Unary::Not) || multiplies(a)
+        }
+        Expr::Binary(op, a, b) => {
+            let product = |e: &Expr| matches!(e, Expr::Binary(Binary::Mul, ..) | Expr::Unary(Unary::Square, _));
+            let sum = matches!(op, Binary::Add | Binary::Sub) && (product(a) || product(b));
+            sum || matches!(op, Binary::Div | Binary::Pow) || multiplies(a) || multiplies(b)
+        }
+        Expr::Select(c, a, b) => multiplies(c) || multiplies(a) || multiplies(b),
+    }
+}
+
 /// What a fused operator does to its sum: the names and words for its bias and epilogue.
 pub(super) struct Epilogue {
     /// The type.

@@ -1,6 +1,7 @@
 //! Operators that read or write by index, and those that order elements.
 
-use super::draft::{Draft, block_size, blocks, ints, joined, shape_struct, vector};
+use super::draft::{Draft, Needs, block_size, blocks, ints, joined, shape_struct, vector};
+use super::loops::{counted, trips};
 use super::{MULTIPROCESSORS, Site};
 use crate::Result;
 use crate::graph::{Index, Update};
@@ -46,6 +47,8 @@ fn draft(site: &Site, names: &[&str], signature: String, width: usize, work: u64
         grid: [blocks(work / width as u64, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 32,
+        trips: vec![],
+        needs: Needs::default(),
         body: Vec::new(),
     }
 }
@@ -149,7 +152,10 @@ fn scatter_elements(site: &Site, axis: usize, update: Update) -> Result<Vec<Draf
         shape_struct(&[&[("LINES", lines), ("LENGTH", length), ("STRIDE", own[axis]), ("COUNT", count), ("UPDATE_STRIDE", narrow[axis])]]);
     let lists = [x, &own, indices, &narrow].map(|values| ints(&without(values, axis)));
     body.push(format!("scatter_{how}<{}, Shape, {}, {}>(x, indices, updates, y);", update_type(update), lists.join(", "), draft.threads));
-    Ok(vec![Draft { header: "scatter.cuh", body, ..draft }])
+    // a thread a line copies the line first, and moves more at once there
+    let copies = if by_line { counted(length, 64, 16) } else { 0 };
+    let trips = trips(&[if copies > 0 { copies } else { counted(count, 32, 8) }]);
+    Ok(vec![Draft { header: "scatter.cuh", trips, body, ..draft }])
 }
 
 fn scatter_nd(site: &Site, update: Update) -> Result<Vec<Draft>> {
@@ -169,7 +175,9 @@ fn scatter_nd(site: &Site, update: Update) -> Result<Vec<Draft>> {
         draft.threads
     );
     let static_shared_bytes = 4 * draft.threads;
-    Ok(vec![Draft { header: "scatter.cuh", sync: true, static_shared_bytes, body: vec![call], ..draft }])
+    // all blocks look at all tuples
+    let trips = trips(&[counted(tuples, 4, 4)]);
+    Ok(vec![Draft { header: "scatter.cuh", sync: true, static_shared_bytes, trips, body: vec![call], ..draft }])
 }
 
 fn top_k(site: &Site, axis: usize, largest: bool, places: bool) -> Result<Vec<Draft>> {
@@ -183,5 +191,7 @@ fn top_k(site: &Site, axis: usize, largest: bool, places: bool) -> Result<Vec<Dr
         format!("The {what} of the {k} {which} along the middle axis of x {outer}x{length}x{inner}, in order: a thread an element.");
     let draft = draft(site, &["x"], signature, 1, x.elements(), comment);
     let call = format!("top_k<{outer}, {length}, {inner}, {k}, {largest}, {places}, {}>(x, y);", draft.threads);
-    Ok(vec![Draft { header: "order.cuh", body: vec![call], ..draft }])
+    // the elements before its own and those behind it, in two loops: the longest takes all
+    let trips = trips(&[counted(length - 1, 4, 4)]);
+    Ok(vec![Draft { header: "order.cuh", trips, body: vec![call], ..draft }])
 }

@@ -1,7 +1,8 @@
 //! Matrix product: tiles, or for one or a few vectors kernels that read the matrix once; of other element types than f32, a thread an output.
 
-use super::draft::{Draft, block_size, blocks, shape_struct};
+use super::draft::{Draft, Needs, block_size, blocks, shape_struct};
 use super::expr::Epilogue;
+use super::loops::{Strided, counted, trips};
 use super::{Site, tile};
 use crate::Result;
 use crate::graph::{DType, MatMul};
@@ -94,6 +95,8 @@ fn by_thread(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
         grid: [blocks(outputs, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 40,
+        trips: trips(&[counted(k, 64, 16)]),
+        needs: Needs::default(),
         body,
     }
 }
@@ -115,6 +118,8 @@ fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft 
         grid: [columns, rows, batch as u64],
         static_shared_bytes: tile.shared_bytes(),
         registers: tile.registers,
+        trips: trips(&[tile.steps(k)]),
+        needs: Needs::default(),
         body,
     }
 }
@@ -133,10 +138,16 @@ fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
         &[("BIAS", usize::from(matmul.bias)), ("BIAS_LINE", usize::from(b_is_matrix)), ("BIAS_VECTOR", usize::from(!b_is_matrix))],
     ]);
     let by_lines = matrix[1] == 1 && matrix[2] != 1 && lines > 1;
-    let (how, threads, per_block, shared, words_of_it) = if by_lines {
-        ("gemv_lines", 256, 32, 1024, "A block computes 32 neighbouring outputs; its warps share the sums.")
+    let quads = |[of_batch, of_line, of_k]: [usize; 3], lines: usize| {
+        stride(k, of_k) == 1 && stride(lines, of_line).is_multiple_of(4) && stride(batch, of_batch).is_multiple_of(4)
+    };
+    let width = if k.is_multiple_of(4) && quads(matrix, lines) && quads(vector, vectors) { 4 } else { 1 };
+    // the 8 warps of a block share the sums: unrolled whole, for any of them, up to 64 iterations
+    let of_lines = if k.div_ceil(8) <= 64 { vec![] } else { Strided::split(k.div_ceil(8), 4).both() };
+    let (how, threads, per_block, shared, trips, words_of_it) = if by_lines {
+        ("gemv_lines", 256, 32, 1024, of_lines, "A block computes 32 neighbouring outputs; its warps share the sums.")
     } else {
-        ("gemv_warp", 128, 4, 0, "A warp computes one output.")
+        ("gemv_warp", 128, 4, 0, Strided::warp(k, 32 * width).both(), "A warp computes one output.")
     };
     let operands = if b_is_matrix { "b, a" } else { "a, b" };
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
@@ -152,6 +163,8 @@ fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
         grid: [blocks(lines as u64, per_block), vectors as u64, batch as u64],
         static_shared_bytes: shared,
         registers: 40,
+        trips,
+        needs: Needs::default(),
         body,
     }
 }

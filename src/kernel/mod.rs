@@ -29,6 +29,7 @@ mod draft;
 mod elementwise;
 mod expr;
 mod index;
+mod loops;
 mod matmul;
 mod norm;
 mod packing;

@@ -1,6 +1,7 @@
 //! Normalisations: a thread, a warp or a block a row.
 
-use super::draft::{Draft, block_size, blocks, ints, joined, numbered};
+use super::draft::{Draft, Needs, block_size, blocks, ints, joined, numbered};
+use super::loops::{Strided, counted, trips};
 use super::{MULTIPROCESSORS, Site, elementwise, expr, reduce};
 use crate::Result;
 use crate::graph::{DType, Lrn, Norm};
@@ -33,7 +34,17 @@ pub(super) fn drafts(site: &Site, norm: &Norm) -> Result<Vec<Draft>> {
     let epsilon = norm.epsilon.to_bits();
     let (kind, words) = if norm.centred { ("norm", "mean and variance") } else { ("rmsnorm", "the root mean square") };
 
+    // a mean over a power of two is a product, which is then part of a multiply-add
+    let result_multiplies = (norm.centred && count.is_power_of_two()) || expr::multiplies(&norm.epilogue);
+
     let draft = |how: &str, threads: u32, per_block: u32, shared: u32, registers: u32| {
+        // one pass makes the variance, and another the result: where that multiplies, both count
+        let passes = if result_multiplies { 2 } else { 1 };
+        let trips = match how {
+            "thread" => trips(&[counted(count as usize, 64, 16), if count > 64 && !result_multiplies { 0 } else { counted(count as usize, 16, 8) }]),
+            "warp" => vec![],
+            _ => Strided::block(count as usize, threads).both().repeat(passes),
+        };
         let ending = if norm.epilogue.is_identity() { String::new() } else { format!(", then {} of that number x0", norm.epilogue) };
         Draft {
             signature: format!(
@@ -57,6 +68,8 @@ pub(super) fn drafts(site: &Site, norm: &Norm) -> Result<Vec<Draft>> {
             grid: [blocks(rows, per_block), 1, 1],
             static_shared_bytes: shared,
             registers,
+            trips,
+            needs: Needs::default(),
             body: vec![
                 format!("using Rows = {};", kept.cpp()),
                 format!("using Row = {};", row.cpp()),
@@ -111,6 +124,8 @@ pub(super) fn lrn(site: &Site, lrn: &Lrn) -> Result<Vec<Draft>> {
         grid: [blocks(elements, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 32,
+        trips: trips(&[counted(lrn.size, 64, 16)]),
+        needs: Needs::default(),
         body: vec![format!(
             "lrn<{elements}, {channels}, {inner}, {}, 0x{alpha:08x}u, 0x{beta:08x}u, 0x{bias:08x}u, {threads}>(x, y);",
             lrn.size

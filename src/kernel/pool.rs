@@ -1,7 +1,8 @@
 //! Pooling: one output a thread.
 
 use super::Site;
-use super::draft::{Draft, block_size, blocks, joined, shape_struct};
+use super::loops::{counted, trips};
+use super::draft::{Draft, Needs, block_size, blocks, joined, shape_struct};
 use crate::Result;
 use crate::graph::{Pool, PoolKind};
 
@@ -54,6 +55,8 @@ pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
         grid: [blocks(outputs, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 32,
+        trips: trips(&[counted(r, 64 / s, 32usize.div_ceil(s))]),
+        needs: Needs::default(),
         body,
     }])
 }

@@ -1,6 +1,7 @@
 //! Reductions: a thread, a warp or a block an output.
 
-use super::draft::{Draft, block_size, blocks, ints, joined};
+use super::draft::{Draft, Needs, block_size, blocks, ints, joined};
+use super::loops::{Strided, counted, trips};
 use super::{MULTIPROCESSORS, Site};
 use crate::Result;
 use crate::graph::{Reduce, ReduceKind};
@@ -30,6 +31,11 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
     };
     let draft = |how: &str, threads: u32, per_block: u32, shared: u32| {
         let size = if how == "block" { count.to_string() } else { format!("{outputs}, {count}") };
+        let trips = match how {
+            "thread" => trips(&[counted(count as usize, 64, 16)]),
+            "warp" => Strided::warp(count as usize, 32).main(),
+            _ => Strided::block(count as usize, threads).main(),
+        };
         Draft {
             signature: format!(
                 "reduce_{name}_k{}s{}_r{}s{}",
@@ -50,6 +56,8 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
             grid: [blocks(outputs, per_block), 1, 1],
             static_shared_bytes: shared,
             registers: 32,
+            trips,
+            needs: Needs::default(),
             body: vec![
                 format!("using Kept = {};", kept_axes.cpp()),
                 format!("using Reduced = {};", reduced_axes.cpp()),
@@ -81,7 +89,7 @@ fn places(site: &Site, kind: ReduceKind, last: bool, kept: &Axes, reduced: &Axes
         _ => ("ArgMax", "argmax", "largest"),
     };
     let (suffix, which) = if last { ("last", "last") } else { ("", "first") };
-    let draft = |how: &str, threads: u32, per_block: u32, shared: u32, size: String| Draft {
+    let draft = |how: &str, threads: u32, per_block: u32, shared: u32, size: String, trips: Vec<u64>| Draft {
         signature: format!(
             "{name}{suffix}_k{}s{}_r{}s{}",
             joined(&kept.dims),
@@ -100,6 +108,8 @@ fn places(site: &Site, kind: ReduceKind, last: bool, kept: &Axes, reduced: &Axes
         grid: [blocks(outputs, per_block), 1, 1],
         static_shared_bytes: shared,
         registers: 32,
+        trips,
+        needs: Needs::default(),
         body: vec![
             format!("using Kept = {};", kept.cpp()),
             format!("using Reduced = {};", reduced.cpp()),
@@ -107,8 +117,8 @@ fn places(site: &Site, kind: ReduceKind, last: bool, kept: &Axes, reduced: &Axes
         ],
     };
     let threads = block_size(outputs);
-    let by_thread = draft("thread", threads, threads, 0, format!("{outputs}, {count}"));
-    let by_block = draft("block", 128, 1, 128 * 16, count.to_string());
+    let by_thread = draft("thread", threads, threads, 0, format!("{outputs}, {count}"), trips(&[counted(count as usize, 32, 4)]));
+    let by_block = draft("block", 128, 1, 128 * 16, count.to_string(), Strided::split(count.div_ceil(128) as usize, 4).main());
     if count > 64 && outputs < 32 * MULTIPROCESSORS { vec![by_block, by_thread] } else { vec![by_thread, by_block] }
 }
 

@@ -1,9 +1,10 @@
 //! Resampling by tables: a thread a point and a few planes.
 
-use super::draft::{Draft, block_size, blocks, joined};
+use super::draft::{Draft, Needs, block_size, blocks, joined};
+use super::loops::counted;
 use super::{Site, expr};
 use crate::Result;
-use crate::graph::Resample;
+use crate::graph::{Resample, TappedAxis};
 
 /// An axis as the kernel sees it, neighbours that stay merged. `taps` is 0 for one that stays.
 struct Axis {
@@ -83,6 +84,7 @@ pub(super) fn drafts(site: &Site, resample: &Resample) -> Result<Vec<Draft>> {
     let draft = |neighbours: usize| {
         let work = (planes / neighbours * points) as u64;
         let threads = block_size(work);
+        let trips = if resample.weighted { loops(&resample.axes, neighbours) } else { vec![] };
         Draft {
             signature: format!("{how}_n{planes}{suffix}"),
             candidate: format!("p{neighbours}t{threads}"),
@@ -102,6 +104,8 @@ pub(super) fn drafts(site: &Site, resample: &Resample) -> Result<Vec<Draft>> {
             grid: [blocks(work, threads), 1, 1],
             static_shared_bytes: 0,
             registers: if resample.weighted { 40 } else { 32 },
+            trips,
+            needs: Needs::default(),
             body: vec![
                 format!("using Axes = Resampled<{}>;", types.join(", ")),
                 format!("using Epilogue = {};", expr::cpp(&resample.epilogue)),
@@ -122,4 +126,23 @@ pub(super) fn drafts(site: &Site, resample: &Resample) -> Result<Vec<Draft>> {
         widths.push(1);
     }
     Ok(widths.into_iter().map(draft).collect())
+}
+
+/// Iterations of the loops over taps, outermost first, that multiply outside the loops within them. Taps of weight 0, which are left out, count.
+fn loops(axes: &[TappedAxis], neighbours: usize) -> Vec<u64> {
+    // multiply-adds of an iteration: all of them, and those outside the loops within it
+    let (mut work, mut own) = (neighbours, neighbours);
+    let mut found: Vec<(usize, u64)> = Vec::new(); // multiply-adds and iterations, innermost first
+    for &TappedAxis { taps, .. } in axes.iter().rev() {
+        let part = if work <= 8 { 4 } else { 1 };
+        let left = counted(taps, 64 / work, part);
+        found.iter_mut().for_each(|(_, iterations)| *iterations *= taps as u64);
+        if left > 0 {
+            found.push((part * own, left));
+        }
+        own *= if left > 0 { taps % part } else { taps };
+        work *= taps;
+    }
+    let most = found.iter().map(|&(own, _)| own).max().unwrap_or(0);
+    found.into_iter().rev().filter(|&(own, _)| own > 0 && 10 * own >= most).map(|(_, iterations)| iterations).collect()
 }

@@ -1,7 +1,8 @@
 //! Sampling at computed places: a thread a place and a few channels.
 
 use super::Site;
-use super::draft::{Draft, block_size, blocks, joined};
+use super::loops::{counted, trips};
+use super::draft::{Draft, Needs, block_size, blocks, joined};
 use crate::Result;
 use crate::graph::{GridSample, Interpolation, Outside};
 
@@ -31,6 +32,7 @@ pub(super) fn drafts(site: &Site, sample: &GridSample) -> Result<Vec<Draft>> {
         Outside::Border => "OutsideBorder",
         Outside::Reflection => "OutsideReflection",
     };
+    let taps = (sample.taps() as usize).pow(axes as u32);
     let places = (n * points) as u64;
     let draft = |channels: usize| {
         let rows = (c / channels) as u64;
@@ -55,6 +57,8 @@ pub(super) fn drafts(site: &Site, sample: &GridSample) -> Result<Vec<Draft>> {
             grid: [blocks(places, threads), rows, 1],
             static_shared_bytes: 0,
             registers: if sample.interpolation == Interpolation::Cubic { 80 } else { 48 },
+            trips: trips(&[counted(channels, 32 / taps, 1)]),
+            needs: Needs::default(),
             body: vec![format!(
                 "grid_sample<{mode}, {outside}, {}, {n}, {c}, {points}, {channels}, {threads}, {}>(x, grid, y);",
                 sample.align_corners,

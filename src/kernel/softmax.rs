@@ -1,6 +1,7 @@
 //! Softmax: a thread, a warp or a block a row.
 
-use super::draft::{Draft, block_size, blocks};
+use super::draft::{Draft, Needs, block_size, blocks};
+use super::loops::{Strided, counted, trips};
 use super::{MULTIPROCESSORS, Site};
 use crate::Result;
 
@@ -23,7 +24,9 @@ pub(super) fn drafts(site: &Site, axis: usize, log: bool) -> Result<Vec<Draft>> 
 
     // the template's last argument, where it is not the softmax itself
     let (name, words, kind) = if log { ("logsoftmax", "Logarithm of the softmax", ", LogSoftmax") } else { ("softmax", "Softmax", "") };
-    let draft = |how: &str, threads: u32, per_block: u32, shared: u32, registers: u32, call: String| Draft {
+    // two loops take exponentials, or divide, and so multiply; of a logarithm only the first
+    let loops = if log { 1 } else { 2 };
+    let draft = |how: &str, threads: u32, per_block: u32, shared: u32, registers: u32, trips: Vec<u64>, call: String| Draft {
         signature: format!("{name}_o{outer}l{length}i{inner}"),
         candidate: format!("{how}{threads}"),
         comment: vec![format!("{words} along the middle axis of x {outer}x{length}x{inner}: a {how} a row of {length}.")],
@@ -34,15 +37,17 @@ pub(super) fn drafts(site: &Site, axis: usize, log: bool) -> Result<Vec<Draft>> 
         grid: [blocks(rows, per_block), 1, 1],
         static_shared_bytes: shared,
         registers,
+        trips,
+        needs: Needs::default(),
         body: vec![call],
     };
     let threads = block_size(rows);
     let by_thread =
-        || draft("thread", threads, threads, 0, 32, format!("softmax_thread<{outer}, {length}, {inner}, {threads}{kind}>(x, y);"));
+        || draft("thread", threads, threads, 0, 32, trips(&[counted(length, 16, 8)]).repeat(loops), format!("softmax_thread<{outer}, {length}, {inner}, {threads}{kind}>(x, y);"));
     let by_warp =
-        || draft("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, format!("softmax_warp<{outer}, {length}, 128{kind}>(x, y);"));
+        || draft("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, vec![], format!("softmax_warp<{outer}, {length}, 128{kind}>(x, y);"));
     let shared = 16 * x.dtype.bytes().max(4) as u32;
-    let by_block = || draft("block", 256, 1, shared, 32, format!("softmax_block<{length}, 256{kind}>(x, y);"));
+    let by_block = || draft("block", 256, 1, shared, 32, Strided::split(length.div_ceil(256), 4).both().repeat(loops), format!("softmax_block<{length}, 256{kind}>(x, y);"));
 
     Ok(if inner > 1 {
         vec![by_thread()]

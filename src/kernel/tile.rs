@@ -59,6 +59,15 @@ impl TileShape {
         [(columns as u64).div_ceil(u64::from(self.bn)), (rows as u64).div_ceil(u64::from(self.bm))]
     }
 
+    /// Iterations of the main loop for sums of `terms`: a step takes `bk` of them, and one step is none. The compiler peels the
+    /// last one off, which counts all the same.
+    pub fn steps(&self, terms: usize) -> u64 {
+        match terms.div_ceil(self.bk as usize) {
+            1 => 0,
+            steps => steps as u64,
+        }
+    }
+
     /// `bm64bn64bk16`.
     pub fn name(&self) -> String {
         format!("bm{}bn{}bk{}", self.bm, self.bn, self.bk)

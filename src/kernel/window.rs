@@ -1,8 +1,9 @@
 //! Windows over any number of axes: convolution, transposed convolution, pooling.
 
 use super::Site;
-use super::draft::{Draft, block_size, blocks, joined, shape_struct};
+use super::draft::{Draft, Needs, block_size, blocks, joined, shape_struct};
 use super::expr::Epilogue;
+use super::loops::{counted, trips};
 use crate::Result;
 use crate::graph::{ConvNd, PoolIndices, PoolKind, PoolNd, WindowAxis};
 
@@ -29,6 +30,7 @@ pub(super) fn conv(site: &Site, conv: &ConvNd) -> Result<Vec<Draft>> {
         let mut body = shape_struct(&[&[("N", n), ("C", c), ("K", k), ("GROUPS", conv.groups), ("BIAS", usize::from(conv.bias))]]);
         body.push(window(&conv.axes, &x[2..], &y[2..], conv.transposed));
         let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
+        let trips = loops(w[1], w[2..].iter().product(), per_thread);
         body.push(format!("conv_window<Shape, Axes, {per_thread}, {threads}, {}>(x, w, {bias}, y{more});", epilogue.cpp));
         Draft {
             signature: format!("{kind}_n{n}c{c}_k{k}g{}_{}{}", conv.groups, name(&conv.axes, &x[2..], &y[2..]), epilogue.suffix),
@@ -52,11 +54,23 @@ pub(super) fn conv(site: &Site, conv: &ConvNd) -> Result<Vec<Draft>> {
             grid: [blocks(points, threads), rows, 1],
             static_shared_bytes: 0,
             registers: 40,
+            trips,
+            needs: Needs::default(),
             body,
         }
     };
     // channels of one thread share what it reads of x; fewer of them make more threads
     Ok([8, 4, 2, 1].into_iter().filter(|&n| filters.is_multiple_of(n)).map(draft).take(3).collect())
+}
+
+/// Iterations of the loop over taps, where it multiplies outside the loop over channels within it, and of that. All taps count: of a transposed
+/// convolution a point reads some, but a warp whose points lie in several rows reads nearly all.
+fn loops(channels: usize, taps: usize, per_thread: usize) -> Vec<u64> {
+    let part = if per_thread < 8 { 16 } else { 8 };
+    let inner = counted(channels, 64 / per_thread, part);
+    let outer = counted(taps, 128 / (channels * per_thread), 1);
+    let alone = inner == 0 || 10 * (channels % part) >= part;
+    trips(&[if alone { outer } else { 0 }, outer.max(1) * inner])
 }
 
 pub(super) fn pool(site: &Site, pool: &PoolNd) -> Result<Vec<Draft>> {
@@ -91,6 +105,8 @@ pub(super) fn pool(site: &Site, pool: &PoolNd) -> Result<Vec<Draft>> {
         grid: [blocks(outputs, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 32,
+        trips: trips(&[counted(taps_of(&pool.axes), 32, 8)]),
+        needs: Needs::default(),
         body: vec![window(&pool.axes, &from[2..], &to[2..], false), format!("pool_window<Axes, {kind}, {planes}, {threads}>(x, y);")],
     }])
 }
@@ -114,11 +130,18 @@ pub(super) fn indices(site: &Site, pool: &PoolIndices) -> Result<Vec<Draft>> {
         grid: [blocks(outputs, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 32,
+        trips: trips(&[counted(taps_of(&pool.axes), 32, 8)]),
+        needs: Needs::default(),
         body: vec![
             window(&pool.axes, &from[2..], &to[2..], false),
             format!("pool_indices<Axes, {}, {planes}, {threads}>(x, y);", pool.column_major),
         ],
     }])
+}
+
+/// Elements under a window.
+fn taps_of(axes: &[WindowAxis]) -> usize {
+    axes.iter().map(|axis| axis.kernel).product()
 }
 
 /// `using Axes = Window<...>;`

@@ -1,0 +1,111 @@
+//! Iterations of the compiled main loop: what a family's file writes into `Kernel::trips`.
+//!
+//! The headers say before each loop that stays a loop how far a GPU unrolls it (`HIOSC_UNROLL_BY`), and by which rule. These
+//! are the same rules: a change there is a change here. What a compiler makes of them, as ptxas shows for sm_80 to sm_90:
+//!
+//! * A loop whose number of iterations is known is unrolled whole, or has its left-over iterations behind it as straight code.
+//! * Else a short loop before it takes these, one at a time. It counts as a loop of its own where it has a tenth of the other's
+//!   multiply-adds: where that is unrolled by 10 or less.
+
+/// Iterations that are left of `count` where a loop is unrolled whole up to `all`, else by `part`: `unrolled` of `hiosc.cuh`.
+/// 0 where no loop is left.
+pub(super) fn counted(count: usize, all: usize, part: usize) -> u64 {
+    if count <= all || count == part { 0 } else { (count / part) as u64 }
+}
+
+/// [`Kernel::trips`](super::Kernel::trips) of loops of which some may be gone.
+pub(super) fn trips(loops: &[u64]) -> Vec<u64> {
+    loops.iter().copied().filter(|&iterations| iterations > 0).collect()
+}
+
+/// A loop over elements of which a thread takes every so many-th. Iterations of two compiled loops, if they are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Strided {
+    /// Of the loop that takes what is left over, one at a time.
+    rest: Option<u64>,
+    /// Of the unrolled loop.
+    main: Option<u64>,
+    /// How far that is unrolled.
+    by: usize,
+}
+
+impl Strided {
+    /// A warp shares `count` elements and goes on by `step`, unrolled as `unrolled_strided` says. The compiler knows that there
+    /// are 32 lanes.
+    pub fn warp(count: usize, step: usize) -> Strided {
+        let (most, by, even) = (count.div_ceil(step), unrolled_strided(count, step), count.is_multiple_of(step));
+        let (rest, main) = (Some((most % by) as u64), Some((most / by) as u64));
+        let (rest, main) = match rest {
+            _ if most == 1 || (even && most <= by) => (None, None),
+            // the number of iterations is known
+            _ if even => (None, main),
+            // no lane gets as far as the unrolled loop
+            _ if most < by => (Some(most as u64), None),
+            // lanes of one iteration less take all of these here
+            Some(0) => (Some(by as u64 - 1), main),
+            _ => (rest, main),
+        };
+        Strided { rest, main, by }
+    }
+
+    /// A block of `threads` shares `count` elements, unrolled as `unrolled_strided` says. The compiler does not know how many
+    /// threads there are, so that both loops stay.
+    pub fn block(count: usize, threads: u32) -> Strided {
+        Strided::split(count.div_ceil(threads as usize), unrolled_strided(count, threads as usize))
+    }
+
+    /// `most` iterations of which `by` become one.
+    pub fn split(most: usize, by: usize) -> Strided {
+        // of one iteration at most there is no loop
+        Strided { rest: (by > 2).then_some((most % by) as u64), main: Some((most / by) as u64), by }
+    }
+
+    /// Where these loops multiply: what counts of them, in the order of the machine code.
+    pub fn both(self) -> Vec<u64> {
+        let rest = self.rest.filter(|_| self.main.is_none() || self.by <= 10);
+        rest.into_iter().chain(self.main).collect()
+    }
+
+    /// Where they do not: the one with most memory operations.
+    pub fn main(self) -> Vec<u64> {
+        self.main.or(self.rest).into_iter().collect()
+    }
+}
+
+/// How many iterations become one: `unrolled_strided` of `hiosc.cuh`.
+fn unrolled_strided(count: usize, step: usize) -> usize {
+    let most = count.div_ceil(step);
+    let part = if most < 64 { 4 } else { 16 };
+    if most <= part && count.is_multiple_of(step) { most } else { part }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_loops_are_gone() {
+        assert_eq!([64, 65, 1000].map(|count| counted(count, 64, 16)), [0, 4, 62]);
+        assert_eq!([20, 16].map(|count| counted(count, 8, 16)), [1, 0], "one iteration and nothing left over is no loop");
+        assert_eq!(trips(&[3, 0, 5]), [3, 5]);
+    }
+
+    #[test]
+    fn lanes_share_a_row() {
+        let both = |count| Strided::warp(count, 32).both();
+        assert!([32, 20, 128].map(both).iter().all(Vec::is_empty));
+        assert_eq!(both(33), [2], "too short for the unrolled loop");
+        assert_eq!(both(320), [2], "left-over iterations are straight code");
+        assert_eq!(both(330), [3, 2]);
+        assert_eq!(both(380), [3, 3], "some lanes have 11");
+        assert_eq!(both(32 * 80 + 1), [5], "a sixteenth does not count");
+    }
+
+    #[test]
+    fn threads_of_a_block_share_a_row() {
+        assert_eq!(Strided::block(1000, 256).both(), [0, 1]);
+        assert_eq!(Strided::block(2000, 256).main(), [2]);
+        assert_eq!(Strided::block(768, 256).both(), [0, 1]);
+        assert_eq!(Strided::block(256, 256).both(), [1]);
+    }
+}
