@@ -1,8 +1,8 @@
 //! Attention: a block a few rows of one head, the scores never stored.
 
 use super::Site;
-use super::loops::{counted, trips};
 use super::draft::{Draft, Needs, blocks, shape_struct};
+use super::loops::{counted, trips};
 use crate::Result;
 use crate::graph::Attention;
 

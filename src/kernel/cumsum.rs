@@ -31,7 +31,8 @@ pub(super) fn drafts(site: &Site, sum: &CumSum) -> Result<Vec<Draft>> {
         body: vec![format!("cumsum_{how}<{outer}, {length}, {inner}, {exclusive}, {reverse}, {threads}>(x, y);")],
     };
     let threads = block_size(rows);
-    let (by_thread, by_warp) = (draft("thread", threads, threads, counted(length, 64, 16)), draft("warp", 128, 4, counted(length.div_ceil(32), 8, 2)));
+    let (by_thread, by_warp) =
+        (draft("thread", threads, threads, counted(length, 64, 16)), draft("warp", 128, 4, counted(length.div_ceil(32), 8, 2)));
     // neighbouring rows are neighbours in memory: threads side by side use whole cache lines
     let side_by_side = inner >= 32 && rows >= 32 * MULTIPROCESSORS;
     Ok(if length <= 8 || side_by_side { vec![by_thread, by_warp] } else { vec![by_warp, by_thread] })

@@ -72,7 +72,7 @@ pub(super) struct Draft {
     pub static_shared_bytes: u32,
     /// Registers a thread.
     pub registers: u32,
-    /// [`Kernel::trips`]: [`trips`] makes them.
+    /// [`Kernel::trips`]: `loops.rs` counts them.
     pub trips: Vec<u64>,
     /// What else the launch needs.
     pub needs: Needs,

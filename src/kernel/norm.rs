@@ -41,7 +41,9 @@ pub(super) fn drafts(site: &Site, norm: &Norm) -> Result<Vec<Draft>> {
         // one pass makes the variance, and another the result: where that multiplies, both count
         let passes = if result_multiplies { 2 } else { 1 };
         let trips = match how {
-            "thread" => trips(&[counted(count as usize, 64, 16), if count > 64 && !result_multiplies { 0 } else { counted(count as usize, 16, 8) }]),
+            "thread" => {
+                trips(&[counted(count as usize, 64, 16), if count > 64 && !result_multiplies { 0 } else { counted(count as usize, 16, 8) }])
+            }
             "warp" => vec![],
             _ => Strided::block(count as usize, threads).both().repeat(passes),
         };

@@ -1,8 +1,8 @@
 //! Pooling: one output a thread.
 
 use super::Site;
-use super::loops::{counted, trips};
 use super::draft::{Draft, Needs, block_size, blocks, joined, shape_struct};
+use super::loops::{counted, trips};
 use crate::Result;
 use crate::graph::{Pool, PoolKind};
 

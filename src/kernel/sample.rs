@@ -1,8 +1,8 @@
 //! Sampling at computed places: a thread a place and a few channels.
 
 use super::Site;
-use super::loops::{counted, trips};
 use super::draft::{Draft, Needs, block_size, blocks, joined};
+use super::loops::{counted, trips};
 use crate::Result;
 use crate::graph::{GridSample, Interpolation, Outside};
 

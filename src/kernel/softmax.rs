@@ -42,12 +42,31 @@ pub(super) fn drafts(site: &Site, axis: usize, log: bool) -> Result<Vec<Draft>> 
         body: vec![call],
     };
     let threads = block_size(rows);
-    let by_thread =
-        || draft("thread", threads, threads, 0, 32, trips(&[counted(length, 16, 8)]).repeat(loops), format!("softmax_thread<{outer}, {length}, {inner}, {threads}{kind}>(x, y);"));
+    let by_thread = || {
+        draft(
+            "thread",
+            threads,
+            threads,
+            0,
+            32,
+            trips(&[counted(length, 16, 8)]).repeat(loops),
+            format!("softmax_thread<{outer}, {length}, {inner}, {threads}{kind}>(x, y);"),
+        )
+    };
     let by_warp =
         || draft("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, vec![], format!("softmax_warp<{outer}, {length}, 128{kind}>(x, y);"));
     let shared = 16 * x.dtype.bytes().max(4) as u32;
-    let by_block = || draft("block", 256, 1, shared, 32, Strided::split(length.div_ceil(256), 4).both().repeat(loops), format!("softmax_block<{length}, 256{kind}>(x, y);"));
+    let by_block = || {
+        draft(
+            "block",
+            256,
+            1,
+            shared,
+            32,
+            Strided::split(length.div_ceil(256), 4).both().repeat(loops),
+            format!("softmax_block<{length}, 256{kind}>(x, y);"),
+        )
+    };
 
     Ok(if inner > 1 {
         vec![by_thread()]
