@@ -1,26 +1,44 @@
 #!/bin/sh
-# What a simulator of compiled kernels makes of a crate's table of launches, beside what it guesses from the sources.
-#   benchmarks/launches.sh HIOSC SASS_CYCLES.py MODEL.onnx...
-# HIOSC is a hiosc program; SASS_CYCLES.py reads a crate with launches.jsonl (table mode) and one without (text mode), and prints `VIOLATED: ...` where the table
-# contradicts the machine code, and a line `total N us ...`. PYTHON names its Python, in which NVRTC and nvdisasm are installed. Minutes a model; no GPU.
-# Exit status 1 if the totals differ by more than 2 %, or if anything but a launch that multiplies too much (padded tiles) is violated.
-set -u
-[ $# -ge 3 ] || { sed -n '2,6s/^# *//p' "$0"; exit 2; }
-hiosc=$1 simulator=$2; shift 2
-folder=$(mktemp -d) || exit 1
+# What the launches of a crate would take, by the machine code of its kernels: generates each model's crate, and has a simulator read its launches.jsonl.
+#   launches.sh HIOSC SASS_CYCLES.py MODEL.onnx...
+# No GPU and no driver; the Python needs NVRTC, nvdisasm and cuobjdump, as `SASS_CYCLES.py --help` says.
+#   PYTHON=python3   that runs it
+#   DEVICE=h100      that hiosc and the simulator both know
+#   BEFORE=hiosc     an older build, whose crates have no table: what the simulator makes of their sources as text, for comparison
+# Prints a line a model: both totals in microseconds, and in how many launches more is multiplied than is useful (padded tiles). Exit status 1 if the
+# simulator complains of anything else.
+set -eu
+[ $# -ge 3 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+hiosc=$1 simulator=$2
+shift 2
+device=${DEVICE:-h100} python=${PYTHON:-python3}
+folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-failed=0
-total() { sed -n 's/^total \([0-9]*\) us.*/\1/p' "$1"; }
+status=0
+
+# crate HIOSC MODEL: a crate in the folder `crate`
+crate() {
+  rm -rf "$folder/crate"
+  "$1" "$2" -o "$folder/crate" --device "$device" --gpus 1 --kernels source --no-check > "$folder/log" || { cat "$folder/log"; exit 1; }
+}
+# total OPTION...: the simulator's, of that crate; what it says is in `said`
+total() {
+  "$python" "$simulator" --device "$device" "$@" > "$folder/said" || [ $? = 1 ]
+  sed -n 's/^total \([0-9]*\) us.*/\1/p' "$folder/said"
+}
+
+printf '%-28s %9s %9s %9s\n' model table text padded
 for model in "$@"; do
-  crate=$folder/crate
-  "$hiosc" "$model" -o "$crate" --device h100 --gpus 1 --kernels source --no-check > "$folder/hiosc.log" 2>&1 || { cat "$folder/hiosc.log"; exit 1; }
-  "${PYTHON:-python3}" "$simulator" --crate "$crate" --device h100 > "$folder/table" 2>&1
-  mv "$crate/launches.jsonl" "$folder/"
-  "${PYTHON:-python3}" "$simulator" --crate "$crate" --device h100 > "$folder/text" 2>&1
-  table=$(total "$folder/table") text=$(total "$folder/text")
-  padded=$(grep -c 'VIOLATED: .*executes .* multiply-adds' "$folder/table")
-  others=$(grep 'VIOLATED' "$folder/table" | grep -vc 'executes .* multiply-adds')
-  echo "$model: ${table:-none} us by the table, ${text:-none} us by the text (simulated); multiply too much: $padded; other complaints: $others"
-  [ "$others" = 0 ] && [ -n "$table" ] && [ -n "$text" ] && [ $((table * 50)) -ge $((text * 49)) ] && [ $((table * 50)) -le $((text * 51)) ] || failed=1
+  before=-
+  if [ -n "${BEFORE:-}" ]; then
+    crate "$BEFORE" "$model"
+    before=$(total --crate "$folder/crate")
+  fi
+  crate "$hiosc" "$model"
+  now=$(total --launches "$folder/crate/launches.jsonl")
+  padded=$(grep -c '^VIOLATED: launch .* executes [1-9]' "$folder/said" || true)
+  printf '%-28s %9s %9s %9s\n' "$(basename "$model" .onnx)" "${now:-none}" "${before:-none}" "$padded"
+  if grep '^VIOLATED' "$folder/said" | grep -v ' executes [1-9]'; then status=1; fi
+  [ -n "$now" ] || { cat "$folder/said"; status=1; }
 done
-exit $failed
+exit $status

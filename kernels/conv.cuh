@@ -140,7 +140,7 @@ __device__ __forceinline__ void conv_direct(const T *x, const T *w, const typena
   S sum[KT];
   HIOSC_UNROLL
   for (int i = 0; i < KT; ++i) sum[i] = S(0);
-  HIOSC_UNROLL_BY(Traits::TAPS == 1 ? unrolled(Traits::CHANNELS, 128 / KT, 16) : unrolled(Traits::CHANNELS, 64 / (Traits::TAPS * KT), 1))
+  HIOSC_UNROLL_BY(Traits::TAPS == 1 ? unrolled(Traits::CHANNELS, 128, 4) : unrolled(Traits::CHANNELS, 72 / (Traits::TAPS * KT), 1))
   for (int channel = 0; channel < Traits::CHANNELS; ++channel) {
     HIOSC_UNROLL_GPU
     for (int r = 0; r < Shape::R; ++r) {

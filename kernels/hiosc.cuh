@@ -62,8 +62,9 @@ __host__ __device__ constexpr int unrolled(int count, int all, int part) { retur
 
 // The same for a loop over `count` elements of which a thread takes every `step`-th: whole only if all threads take equally many.
 __host__ __device__ constexpr int unrolled_strided(int count, int step) {
-  const int most = ceil_div(count, step), part = most < 64 ? 4 : 16;
-  return most <= part && count % step == 0 ? most : part;
+  const int most = ceil_div(count, step);
+  if (count % step == 0) return most < 16 ? most : 16;
+  return most < 16 ? 4 : most < 128 ? 8 : 16;
 }
 
 } // namespace hiosc

@@ -119,7 +119,7 @@ __device__ __forceinline__ void matmul_thread(const T *a, const T *b, const type
   a += batch * Shape::A_BATCH + row * Shape::A_M;
   b += batch * Shape::B_BATCH + column * Shape::B_N;
   S sum = S(0);
-  HIOSC_UNROLL_BY(unrolled(Shape::K, 64, 16))
+  HIOSC_UNROLL_BY(unrolled(Shape::K, 64, 32))
   for (int k = 0; k < Shape::K; ++k) sum = fma(S(a[k * Shape::A_K]), S(b[k * Shape::B_K]), sum);
   if (Shape::BIAS) sum = Add<In<0>, In<1>>::apply(sum, S(bias[column]));
   const T v = convert<T>(sum);

@@ -65,7 +65,7 @@ template <class Kind, class Reduced, int COUNT, int STEP, class T>
 __device__ __forceinline__ Accumulate<T> combine_strided(const T *x, int first) {
   using S = Accumulate<T>;
   S value = Kind::template start<T, S>();
-  HIOSC_UNROLL_BY(STEP == 1 ? unrolled(COUNT, 64, 16) : unrolled_strided(COUNT, STEP))
+  HIOSC_UNROLL_BY(STEP == 1 ? unrolled(COUNT, 256, 64) : unrolled_strided(COUNT, STEP))
   for (int j = first; j < COUNT; j += STEP) value = Kind::combine(value, S(x[Reduced::at(j)]));
   return value;
 }

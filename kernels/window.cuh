@@ -83,7 +83,7 @@ __device__ __forceinline__ void conv_window(const T *x, const T *w, Bias bias, Y
   for (int tap = 0; tap < Window::TAPS; ++tap) {
     int offset = 0;
     if (!Window::locate(point, tap, offset)) continue;
-    HIOSC_UNROLL_BY(unrolled(CHANNELS, 64 / KT, KT < 8 ? 16 : 8))
+    HIOSC_UNROLL_BY(unrolled(CHANNELS, 32, 8))
     for (int channel = 0; channel < CHANNELS; ++channel) {
       const Sum value = Sum(x[channel * Window::IN + offset]);
       HIOSC_UNROLL
@@ -124,7 +124,7 @@ template <class Window, class Kind, int PLANES, int THREADS, class T> __device__
   x += i / Window::OUT * Window::IN;
   S value = Kind::template start<T, S>();
   int elements = 0, padded = 0;
-  HIOSC_UNROLL_BY(unrolled(Window::TAPS, 32, 8))
+  HIOSC_UNROLL_BY(unrolled(Window::TAPS, 64, 16))
   for (int tap = 0; tap < Window::TAPS; ++tap) {
     int offset = 0;
     padded += Window::padded(point, tap);
@@ -143,7 +143,7 @@ __device__ __forceinline__ void pool_indices(const T *x, long long *y) {
   x += plane;
   int place = 0;
   bool found = false;
-  HIOSC_UNROLL_BY(unrolled(Window::TAPS, 32, 8))
+  HIOSC_UNROLL_BY(unrolled(Window::TAPS, 64, 16))
   for (int tap = 0; tap < Window::TAPS; ++tap) {
     int offset = 0;
     if (!Window::locate(point, tap, offset)) continue;

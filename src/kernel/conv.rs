@@ -143,8 +143,8 @@ fn direct(shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> Draft {
     let rows = (shape.k / per_thread) as u64;
     let threads = block_size(pixels * rows).min((pixels as u32).next_multiple_of(32).min(256));
     let channels = match (shape.c / conv.groups, conv.kernel.iter().product::<usize>()) {
-        (channels, 1) => counted(channels, 128 / per_thread, 16),
-        (channels, taps) => counted(channels, 64 / (taps * per_thread), 1),
+        (channels, 1) => counted(channels, 128, 4),
+        (channels, taps) => counted(channels, 72 / (taps * per_thread), 1),
     };
     body.push(format!("conv_direct<Shape, {per_thread}, {threads}, {}>(x, w, {bias}, y{more});", epilogue.cpp));
     Draft {

@@ -175,6 +175,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_product_that_is_added_becomes_a_multiply_add() {
+        let product = Expr::binary(Binary::Mul, Expr::Input(0), Expr::Input(1));
+        assert!(!multiplies(&Expr::identity()) && !multiplies(&product.clone().then(Unary::Relu)));
+        assert!(multiplies(&Expr::binary(Binary::Add, product.clone(), Expr::Input(2))));
+        assert!(multiplies(&Expr::binary(Binary::Max, Expr::Input(2), product.then(Unary::Exp))));
+    }
+
+    #[test]
     fn expressions_become_types_and_names() {
         let e = Expr::binary(Binary::Add, Expr::Input(0), Expr::number(1.5)).then(Unary::Relu);
         assert_eq!(cpp(&e), "Relu<Add<In<0>, Const<float, 0x3fc00000u /* 1.5 */>>>");

@@ -74,9 +74,12 @@ impl Strided {
 
 /// How many iterations become one: `unrolled_strided` of `hiosc.cuh`.
 fn unrolled_strided(count: usize, step: usize) -> usize {
-    let most = count.div_ceil(step);
-    let part = if most < 64 { 4 } else { 16 };
-    if most <= part && count.is_multiple_of(step) { most } else { part }
+    match count.div_ceil(step) {
+        most if count.is_multiple_of(step) => most.min(16),
+        ..16 => 4,
+        16..128 => 8,
+        _ => 16,
+    }
 }
 
 #[cfg(test)]
@@ -95,10 +98,10 @@ mod tests {
         let both = |count| Strided::warp(count, 32).both();
         assert!([32, 20, 128].map(both).iter().all(Vec::is_empty));
         assert_eq!(both(33), [2], "too short for the unrolled loop");
-        assert_eq!(both(320), [2], "left-over iterations are straight code");
+        assert_eq!(both(32 * 40), [2], "left-over iterations are straight code");
         assert_eq!(both(330), [3, 2]);
         assert_eq!(both(380), [3, 3], "some lanes have 11");
-        assert_eq!(both(32 * 80 + 1), [5], "a sixteenth does not count");
+        assert_eq!(both(32 * 160 + 1), [10], "a sixteenth does not count");
     }
 
     #[test]

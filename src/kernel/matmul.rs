@@ -95,7 +95,7 @@ fn by_thread(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
         grid: [blocks(outputs, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 40,
-        trips: trips(&[counted(k, 64, 16)]),
+        trips: trips(&[counted(k, 64, 32)]),
         needs: Needs::default(),
         body,
     }

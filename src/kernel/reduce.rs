@@ -32,7 +32,7 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
     let draft = |how: &str, threads: u32, per_block: u32, shared: u32| {
         let size = if how == "block" { count.to_string() } else { format!("{outputs}, {count}") };
         let trips = match how {
-            "thread" => trips(&[counted(count as usize, 64, 16)]),
+            "thread" => trips(&[counted(count as usize, 256, 64)]),
             "warp" => Strided::warp(count as usize, 32).main(),
             _ => Strided::block(count as usize, threads).main(),
         };

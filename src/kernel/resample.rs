@@ -146,3 +146,20 @@ fn loops(axes: &[TappedAxis], neighbours: usize) -> Vec<u64> {
     let most = found.iter().map(|&(own, _)| own).max().unwrap_or(0);
     found.into_iter().rev().filter(|&(own, _)| own > 0 && 10 * own >= most).map(|(_, iterations)| iterations).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_over_taps() {
+        let loops = |taps: &[usize], neighbours| {
+            let axes: Vec<TappedAxis> = taps.iter().enumerate().map(|(axis, &taps)| TappedAxis { axis, taps }).collect();
+            super::loops(&axes, neighbours)
+        };
+        assert!(loops(&[4, 4], 4).is_empty(), "64 multiply-adds are straight code");
+        assert_eq!(loops(&[6, 6], 4), [6], "the inner axis is");
+        assert_eq!(loops(&[20, 20], 4), [20 * 5]);
+        assert_eq!(loops(&[18, 18], 4), [18, 18 * 4], "two taps are left over within the outer loop");
+    }
+}

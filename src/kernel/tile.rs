@@ -111,6 +111,15 @@ mod tests {
     }
 
     #[test]
+    fn steps_cover_the_sum() {
+        for t in TILES {
+            let bk = u64::from(t.bk);
+            assert_eq!([576, 577, 3 * 7 * 7].map(|terms| t.steps(terms)), [576, 577, 147u64].map(|terms| terms.div_ceil(bk)), "{t:?}");
+            assert_eq!(t.steps(8), 0, "one step is no loop");
+        }
+    }
+
+    #[test]
     fn threads_cover_every_tile() {
         for t in TILES {
             assert!(t.threads() % t.bn == 0 && t.threads() <= 1024 && t.shared_bytes() <= 48 * 1024, "{t:?}");

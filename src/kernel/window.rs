@@ -66,8 +66,8 @@ pub(super) fn conv(site: &Site, conv: &ConvNd) -> Result<Vec<Draft>> {
 /// Iterations of the loop over taps, where it multiplies outside the loop over channels within it, and of that. All taps count: of a transposed
 /// convolution a point reads some, but a warp whose points lie in several rows reads nearly all.
 fn loops(channels: usize, taps: usize, per_thread: usize) -> Vec<u64> {
-    let part = if per_thread < 8 { 16 } else { 8 };
-    let inner = counted(channels, 64 / per_thread, part);
+    let part = 8;
+    let inner = counted(channels, 32, part);
     let outer = counted(taps, 128 / (channels * per_thread), 1);
     let alone = inner == 0 || 10 * (channels % part) >= part;
     trips(&[if alone { outer } else { 0 }, outer.max(1) * inner])
@@ -105,7 +105,7 @@ pub(super) fn pool(site: &Site, pool: &PoolNd) -> Result<Vec<Draft>> {
         grid: [blocks(outputs, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 32,
-        trips: trips(&[counted(taps_of(&pool.axes), 32, 8)]),
+        trips: trips(&[counted(taps_of(&pool.axes), 64, 16)]),
         needs: Needs::default(),
         body: vec![window(&pool.axes, &from[2..], &to[2..], false), format!("pool_window<Axes, {kind}, {planes}, {threads}>(x, y);")],
     }])
@@ -130,7 +130,7 @@ pub(super) fn indices(site: &Site, pool: &PoolIndices) -> Result<Vec<Draft>> {
         grid: [blocks(outputs, threads), 1, 1],
         static_shared_bytes: 0,
         registers: 32,
-        trips: trips(&[counted(taps_of(&pool.axes), 32, 8)]),
+        trips: trips(&[counted(taps_of(&pool.axes), 64, 16)]),
         needs: Needs::default(),
         body: vec![
             window(&pool.axes, &from[2..], &to[2..], false),
@@ -164,4 +164,18 @@ fn name(axes: &[WindowAxis], from: &[usize], to: &[usize]) -> String {
         format!("{from}to{to}r{}s{}d{}p{}x{}", a.kernel, a.stride, a.dilation, a.pad_begin, a.pad_end)
     };
     axes.iter().zip(from.iter().zip(to)).map(axis).collect::<Vec<_>>().join("_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_over_channels_and_taps() {
+        assert!(loops(2, 9, 4).is_empty(), "all of it is straight code");
+        assert_eq!(loops(4, 27, 8), [27], "no loop over channels is left");
+        assert_eq!(loops(64, 9, 8), [9 * 8], "what is outside it multiplies nothing");
+        assert_eq!(loops(36, 9, 8), [9, 9 * 4], "four channels are left over");
+        assert_eq!(loops(64, 1, 8), [8]);
+    }
 }
