@@ -57,7 +57,7 @@ template <class Axis, class... Axes> struct Resampled<Axis, Axes...> {
   static __device__ __forceinline__ void add(Sum (&sums)[NEIGHBOURS], Sum weight, const T *x, const int (&rows)[COUNT],
                                              const int *const (&places)[COUNT], const float *const (&weights)[COUNT]) {
     if constexpr (TAPPED) {
-      constexpr int work = Inner::TAPS * NEIGHBOURS; // of one iteration
+      [[maybe_unused]] constexpr int work = Inner::TAPS * NEIGHBOURS; // of one iteration
       HIOSC_UNROLL_BY(unrolled(Axis::TAPS, 64 / work, work <= 8 ? 4 : 1))
       for (int tap = rows[k]; tap < rows[k] + Axis::TAPS; ++tap) {
         const float own = weights[k][tap];
