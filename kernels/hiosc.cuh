@@ -64,7 +64,7 @@ __host__ __device__ constexpr int unrolled(int count, int all, int part) { retur
 __host__ __device__ constexpr int unrolled_strided(int count, int step) {
   const int most = ceil_div(count, step);
   if (count % step == 0) return most < 16 ? most : 16;
-  return most < 16 ? 4 : most < 128 ? 8 : 16;
+  return most < 16 ? 4 : most < 64 ? 8 : 16;
 }
 
 } // namespace hiosc

@@ -79,11 +79,11 @@ __device__ __forceinline__ void conv_window(const T *x, const T *w, Bias bias, Y
   Sum sum[KT];
   HIOSC_UNROLL
   for (int i = 0; i < KT; ++i) sum[i] = Sum(0);
-  HIOSC_UNROLL_BY(unrolled(Window::TAPS, 128 / (CHANNELS * KT), 1))
+  HIOSC_UNROLL_BY(unrolled(Window::TAPS, 72 / (CHANNELS * KT), 1))
   for (int tap = 0; tap < Window::TAPS; ++tap) {
     int offset = 0;
     if (!Window::locate(point, tap, offset)) continue;
-    HIOSC_UNROLL_BY(unrolled(CHANNELS, 32, 8))
+    HIOSC_UNROLL_BY(KT < 8 ? unrolled(CHANNELS, 32, 8) : unrolled(CHANNELS, 8, 4))
     for (int channel = 0; channel < CHANNELS; ++channel) {
       const Sum value = Sum(x[channel * Window::IN + offset]);
       HIOSC_UNROLL

@@ -72,7 +72,7 @@ pub(crate) fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Pa
     }
     let views =
         tensors.iter().map(|(key, dtype, shape, bytes)| TensorView::new(dtype.stored(), shape.clone(), bytes).map(|view| (key, view)));
-    let text = |e: safetensors::SafeTensorError| Error::internal("verify", e.to_string());
+    let text = |e: safetensors::SafeTensorError| Error::internal("acceptance", e.to_string());
     let views = views.collect::<Result<Vec<_>, _>>().map_err(text)?;
     let bytes = safetensors::serialize(views, None).map_err(text)?;
     fs::write(to, bytes).map_err(Error::io(to))?;

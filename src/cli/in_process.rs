@@ -32,7 +32,7 @@ impl InProcessArgs {
     pub fn plan(&self) -> hiosc::Result<(Planned, runtime::Options)> {
         let planned = self.planning.apply(self.scheduling.apply(Compiler::new(&self.model))?)?.plan()?;
         let architectures: Vec<(u32, u32)> = planned.costs.gpus.iter().map(|gpu| gpu.compute_capability).collect();
-        let kernels = || Ok(planned.costs.operators.iter().flatten().map(|cost| cost.kernel.clone()).collect());
+        let kernels = || Ok(planned.costs.kernels().cloned().collect());
         self.placement.virtual_gpus.apply(&architectures, kernels)?;
         let CostArgs { costs, allow_foreign_costs } = &self.planning.costs;
         if planned.costs.source.starts_with("measured")

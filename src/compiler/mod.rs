@@ -1,4 +1,4 @@
-//! The whole compiler on one page: each room called in order, its result verified before the next one sees it.
+//! The whole compiler: each room called in order, its result verified before the next one sees it.
 //!
 //! ```no_run
 //! let compilation = hiosc::Compiler::new("model.onnx").device("a40").gpus(2).compile()?;

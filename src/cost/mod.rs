@@ -44,6 +44,15 @@ fn by_kind<T: Clone>(gpus: &[DeviceModel], mut of: impl FnMut(&DeviceModel) -> R
 /// Measured t(S) on each GPU of kernels that run side by side, by their names: ascending, with repeats, two or more. `None` where it was not measured.
 pub type Stages = BTreeMap<Vec<String>, Vec<Option<Nanos>>>;
 
+/// Operators that one launch can compute together, on every GPU of the target.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GroupedLaunch {
+    /// Ascending, at least two, independent of each other. More than a stage may hold are never used.
+    pub operators: Vec<OpId>,
+    /// What the launch costs on each GPU, by [`GpuId`]. Its kernel has a [`Member`](crate::kernel::Member) for each operator, in the same order.
+    pub costs: Vec<OperatorCost>,
+}
+
 /// Costs of one graph on one target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostTable {
@@ -57,12 +66,35 @@ pub struct CostTable {
     pub links: Vec<Vec<Option<Link>>>,
     /// Measured t(S) of operators side by side.
     pub stages: Stages,
+    /// What one launch can compute together, by ascending operators. The text form leaves them out: no family of kernels makes them yet.
+    pub grouped_launches: Vec<GroupedLaunch>,
 }
 
 impl CostTable {
     /// The cost of `op` on `gpu`.
     pub fn operator(&self, op: OpId, gpu: GpuId) -> &OperatorCost {
         &self.operators[op.index()][gpu.index()]
+    }
+
+    /// The cost of one launch on `gpu` that computes `operators`, ascending: one, or a grouped launch of the table. `None` if no kernel does.
+    pub fn launch(&self, operators: &[OpId], gpu: GpuId) -> Option<&OperatorCost> {
+        let row = match operators {
+            [only] => self.operators.get(only.index())?,
+            several => &self.grouped_launch(several)?.costs,
+        };
+        row.get(gpu.index())
+    }
+
+    /// The grouped launch of these operators, ascending.
+    pub fn grouped_launch(&self, operators: &[OpId]) -> Option<&GroupedLaunch> {
+        let at = self.grouped_launches.binary_search_by(|launch| launch.operators[..].cmp(operators)).ok()?;
+        Some(&self.grouped_launches[at])
+    }
+
+    /// All kernels, with repeats.
+    pub fn kernels(&self) -> impl Iterator<Item = &Kernel> {
+        let grouped = self.grouped_launches.iter().flat_map(|launch| &launch.costs);
+        self.operators.iter().flatten().chain(grouped).map(|cost| &cost.kernel)
     }
 
     /// Checks that these are costs of `target`: the same GPUs and links.
@@ -113,6 +145,7 @@ mod tests {
             operators: Vec::new(),
             links: target.links.clone(),
             stages: Default::default(),
+            grouped_launches: Vec::new(),
         };
         let target = Target::new("a40,l4", None, None).unwrap();
         table(&target).check_target(&target).unwrap();

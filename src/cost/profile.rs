@@ -270,7 +270,7 @@ impl Profile {
         let chosen: BTreeSet<&str> = operators.iter().flatten().map(|cost| cost.kernel.name.as_str()).collect();
         let mut stages = self.stages.clone();
         stages.retain(|kernels, _| kernels.iter().all(|kernel| chosen.contains(kernel.as_str())));
-        Ok(CostTable { source, gpus: self.gpus.clone(), operators, links: self.links.clone(), stages })
+        Ok(CostTable { source, gpus: self.gpus.clone(), operators, links: self.links.clone(), stages, grouped_launches: Vec::new() })
     }
 }
 

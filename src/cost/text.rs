@@ -47,8 +47,14 @@ impl CostTable {
     ///
     /// [`Error::Usage`] with the line: the text may come from anybody.
     pub fn parse(text: &str, graph: &Graph, mut candidates: impl FnMut(OpId, &DeviceModel) -> Result<Vec<Kernel>>) -> Result<CostTable> {
-        let mut table =
-            CostTable { source: String::new(), gpus: Vec::new(), operators: Vec::new(), links: Vec::new(), stages: Stages::new() };
+        let mut table = CostTable {
+            source: String::new(),
+            gpus: Vec::new(),
+            operators: Vec::new(),
+            links: Vec::new(),
+            stages: Stages::new(),
+            grouped_launches: Vec::new(),
+        };
         for (number, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
             if line.is_empty() || line.starts_with('#') {
                 continue;

@@ -17,7 +17,7 @@ pub struct Lane {
 /// A kernel or a copy. Texts are escaped for HTML.
 #[derive(Serialize)]
 struct Bar {
-    /// What colour it has: the operator's kind, or `copy`.
+    /// What colour it has: the kind of its (first) operator, or `copy`.
     class: String,
     /// Its beginning and length, in percent of the latency.
     left: String,
@@ -63,9 +63,12 @@ fn bar(program: &Program, step: &Step, prediction: &Prediction<String>) -> Bar {
     let Prediction { work, label, stage, start, end, .. } = prediction;
     let graph = program.graph;
     let (class, what) = match step {
-        Step::Launch { operator, .. } => {
-            let shapes: Vec<String> = graph.operator(*operator).outputs.iter().map(|&t| graph.tensor(t).shape_text()).collect();
-            (graph.operator(*operator).kind.name(), format!("{} -> {}", graph.describe(*operator), shapes.join(", ")))
+        Step::Launch { operators, .. } => {
+            let what = operators.iter().map(|&op| {
+                let shapes: Vec<String> = graph.operator(op).outputs.iter().map(|&t| graph.tensor(t).shape_text()).collect();
+                format!("{} -> {}", graph.describe(op), shapes.join(", "))
+            });
+            (graph.operator(operators[0]).kind.name(), what.collect::<Vec<_>>().join("\n"))
         }
         Step::Copy { tensor, .. } => ("copy", format!("copy of {}", graph.tensor(*tensor).shape_text())),
         _ => ("copy", format!("{work:?}")),

@@ -300,9 +300,9 @@ impl<'a> Writer<'a> {
         let buffers = plan.buffers.iter().map(|b| names[b.gpu.index()].constant(&name(b.contents))).collect();
         let mut regions: Vec<BTreeMap<Place, Named>> = plan.gpus.iter().map(|_| BTreeMap::new()).collect();
         for step in &plan.steps {
-            let Step::Launch { operator, stream, reads, .. } = step else { continue };
+            let Step::Launch { operators, stream, reads, .. } = step else { continue };
             let gpu = plan.streams[stream.index()].gpu.index();
-            for (operand, &given) in reads.iter().zip(&graph.operator(*operator).inputs) {
+            for (operand, &given) in reads.iter().zip(operators.iter().flat_map(|&op| &graph.operator(op).inputs)) {
                 let Some(place) = place(operand) else { continue };
                 if !regions[gpu].contains_key(&place) {
                     let region = region(program, &mut names[gpu], &place, program.operand(operand, GpuId::new(gpu))?, given);
@@ -316,8 +316,8 @@ impl<'a> Writer<'a> {
         };
         let mut home = vec![None; graph.operators.len()];
         for step in &plan.steps {
-            if let Step::Launch { operator, stream, .. } = step {
-                home[operator.index()] = Some(plan.streams[stream.index()].gpu);
+            if let Step::Launch { operators, stream, .. } = step {
+                operators.iter().for_each(|op| home[op.index()] = Some(plan.streams[stream.index()].gpu));
             }
         }
         let mut writer =
@@ -345,8 +345,9 @@ impl<'a> Writer<'a> {
                 Step::Download { output, .. } => {
                     latest[stream.index()] = Some(format!("output {:?} from {gpu}", self.name(self.graph.outputs[*output])));
                 }
-                Step::Launch { operator, .. } => {
-                    latest[stream.index()] = Some(format!("`{}` on {gpu}", line(&self.graph.operator(*operator).name)))
+                Step::Launch { operators, .. } => {
+                    let names: Vec<String> = self.graph.names(operators).into_iter().map(|name| format!("`{}`", line(name))).collect();
+                    latest[stream.index()] = Some(format!("{} on {gpu}", names.join(" and ")))
                 }
                 Step::Copy { tensor, .. } => latest[stream.index()] = Some(format!("`{}` from {gpu}", self.name(*tensor))),
             }
@@ -480,10 +481,12 @@ impl<'a> Writer<'a> {
         };
         for step in steps {
             match step {
-                Step::Launch { operator, .. } => {
-                    let op = self.graph.operator(*operator);
-                    docs.push(format!("`{}`: {}", line(&op.name), op.kind));
-                    docs.extend(self.after(*operator, step.stream()));
+                Step::Launch { operators, .. } => {
+                    for &operator in operators {
+                        let op = self.graph.operator(operator);
+                        docs.push(format!("`{}`: {}", line(&op.name), op.kind));
+                        docs.extend(self.after(operator, step.stream()));
+                    }
                 }
                 Step::Copy { tensor, to, .. } => {
                     docs.push(format!("leaves for {}: `{}`", self.plan.buffers[to.index()].gpu, self.name(*tensor)));
@@ -563,8 +566,8 @@ impl<'a> Writer<'a> {
                     ")?;".into(),
                 ]
             }
-            Step::Launch { operator, stream: on, reads, writes } => {
-                let op = self.graph.operator(*operator);
+            Step::Launch { operators, stream: on, reads, writes } => {
+                let inputs = operators.iter().flat_map(|&op| &self.graph.operator(op).inputs);
                 let gpu = self.plan.streams[on.index()].gpu;
                 let Call::Launch(_, kernel, _) = self.program.calls[at] else {
                     return Err(Error::internal("emit", format!("step {at} launches no kernel")));
@@ -576,7 +579,7 @@ impl<'a> Writer<'a> {
                     "    &[".into(),
                 ];
                 let mut arguments = Vec::new();
-                for (operand, &t) in reads.iter().zip(&op.inputs) {
+                for (operand, &t) in reads.iter().zip(inputs) {
                     let place = self.operand(gpu, operand)?;
                     arguments.push((place, format!("{} `{}`", shape(t), self.name(t))));
                 }

@@ -16,12 +16,13 @@ use super::{Crate, MARK};
 use crate::error::{Error, Result};
 
 /// What hiosc owns at the top of a crate; everything else there is its user's.
-const OWNED: [&str; 9] = [
+const OWNED: [&str; 10] = [
     "Cargo.lock",
     "Cargo.toml",
     "README.md",
     "check.safetensors",
     "kernels",
+    "launches.jsonl",
     "schedule.html",
     "schedule.txt",
     "src",

@@ -1,10 +1,10 @@
 //! The text form of a graph (`--emit graph`): inputs, then operators in topological order, then outputs. One line each, names at the end.
 //!
 //! ```text
-//! graph squeezenet1_1: 38 operators, 1235496 weights
-//! input  t0 f32 1x3x224x224                                   "input"
-//! %0     conv 3x3 stride 2x2 epilogue relu(x0) (t0, w1, w2) -> t66 1x64x111x111  "/features/features.0/Conv"
-//! output t130 f32 1x1000 = view of t129                       "output"
+//! graph squeezenet1_1: 30 operators, 1235496 weights
+//! input  t0 f32 1x3x224x224  "input"
+//! %0     conv 3x3 stride 2x2 bias epilogue relu(x0) (t0, w1, w2) -> t3 f32 1x64x111x111  "/features/features.0/Conv"
+//! output t93 f32 1x1000 = view of t92  "output"
 //! ```
 //!
 //! Constants are `w`, other tensors `t`; both number the tensor table. `t5 + t9` are tensors that lie side by side and are read as one, `t5[64..128]`
@@ -19,6 +19,11 @@ impl Graph {
     /// The attributes of an operator in words: `conv 3x3 stride 2x2 epilogue relu(x0)`.
     pub fn describe(&self, op: OpId) -> String {
         self.operator(op).kind.to_string()
+    }
+
+    /// The ONNX names of operators.
+    pub fn names(&self, operators: &[OpId]) -> Vec<&str> {
+        operators.iter().map(|&op| self.operator(op).name.as_str()).collect()
     }
 
     /// Elements of all constants that operators read, views counted once.
@@ -49,7 +54,7 @@ impl Graph {
         format!("{letter}{}", id.0)
     }
 
-    /// `t5 1x3x4x4`, with `= view of t3` where it is one.
+    /// `t5 f32 1x3x4x4`, with `= view of t3` where it is one.
     fn definition(&self, id: TensorId) -> String {
         let tensor = self.tensor(id);
         let view = match tensor.origin {

@@ -50,15 +50,13 @@ pub struct Survey {
     pub macs: u64,
     /// Those of the critical path.
     pub critical_path_macs: u64,
-    /// Why it cannot be read or typed.
-    pub problem: Option<String>,
 }
 
 /// Takes stock of the model at `path`, and imports it: its graph, or why there is none.
 ///
 /// # Errors
 ///
-/// If the file is no sound ONNX model. What cannot be typed is no error: [`Survey::problem`] says it, and so does the second result.
+/// If the file is no sound ONNX model. What cannot be typed is no error of this kind: the second result says it.
 pub fn survey(path: &Path, options: &Options) -> Result<(Survey, Result<Graph>)> {
     let (mut proto, _) = onnx::read(path, options)?;
     let mut survey = Survey {
@@ -82,10 +80,7 @@ pub fn survey(path: &Path, options: &Options) -> Result<(Survey, Result<Graph>)>
             (survey.macs, survey.critical_path_macs) = typed::quietly(path, "counting multiply-adds", || macs(&kept))?;
             super::lowered(path, &proto, &kept)
         }
-        Err(error @ (Error::Model { .. } | Error::Unsupported(_))) => {
-            survey.problem = Some(error.to_string());
-            Err(error)
-        }
+        Err(error @ (Error::Model { .. } | Error::Unsupported(_))) => Err(error),
         Err(error) => return Err(error),
     };
     Ok((survey, graph))

@@ -77,7 +77,7 @@ fn unrolled_strided(count: usize, step: usize) -> usize {
     match count.div_ceil(step) {
         most if count.is_multiple_of(step) => most.min(16),
         ..16 => 4,
-        16..128 => 8,
+        16..64 => 8,
         _ => 16,
     }
 }

@@ -66,9 +66,9 @@ pub(super) fn conv(site: &Site, conv: &ConvNd) -> Result<Vec<Draft>> {
 /// Iterations of the loop over taps, where it multiplies outside the loop over channels within it, and of that. All taps count: of a transposed
 /// convolution a point reads some, but a warp whose points lie in several rows reads nearly all.
 fn loops(channels: usize, taps: usize, per_thread: usize) -> Vec<u64> {
-    let part = 8;
-    let inner = counted(channels, 32, part);
-    let outer = counted(taps, 128 / (channels * per_thread), 1);
+    let (all, part) = if per_thread < 8 { (32, 8) } else { (8, 4) };
+    let inner = counted(channels, all, part);
+    let outer = counted(taps, 72 / (channels * per_thread), 1);
     let alone = inner == 0 || 10 * (channels % part) >= part;
     trips(&[if alone { outer } else { 0 }, outer.max(1) * inner])
 }
@@ -174,8 +174,8 @@ mod tests {
     fn loops_over_channels_and_taps() {
         assert!(loops(2, 9, 4).is_empty(), "all of it is straight code");
         assert_eq!(loops(4, 27, 8), [27], "no loop over channels is left");
-        assert_eq!(loops(64, 9, 8), [9 * 8], "what is outside it multiplies nothing");
-        assert_eq!(loops(36, 9, 8), [9, 9 * 4], "four channels are left over");
-        assert_eq!(loops(64, 1, 8), [8]);
+        assert_eq!(loops(64, 9, 8), [9 * 16], "what is outside it multiplies nothing");
+        assert_eq!(loops(36, 9, 4), [9, 9 * 4], "four channels are left over");
+        assert_eq!(loops(64, 1, 8), [16]);
     }
 }

@@ -59,7 +59,7 @@ pub fn macs(graph: &Graph, op: OpId) -> u64 {
     }
 }
 
-/// The bytes that an operator needs from memory, and gives back to it: each once, however often its blocks read them.
+/// The bytes that a launch needs from memory, and gives back to it: each once, however often its blocks read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Constants that it reads: the tensor that owns the bytes, and how many of them.
@@ -77,39 +77,47 @@ impl Traffic {
     }
 }
 
-/// What `op` reads and writes. The same bytes listed twice, or under two shapes, count once; a slice counts its own bytes.
+/// What a launch of `operators` reads and writes. The same bytes listed twice, or under two shapes, count once; a slice counts its own bytes.
 /// An operator that picks elements (a gather, a slice) counts those: of an embedding's table the rows that it looks up.
-pub fn traffic(graph: &Graph, op: OpId) -> Traffic {
-    let operator = graph.operator(op);
-    let mut read: BTreeMap<TensorId, Vec<(u64, u64)>> = BTreeMap::new();
-    for (position, &input) in operator.inputs.iter().enumerate() {
-        let mut left = if position == 0 { picked(graph, operator) } else { u64::MAX };
-        for (owner, begin, bytes) in regions(graph, input) {
-            let some = bytes.min(left);
-            left -= some;
-            read.entry(owner).or_default().push((begin, begin + some));
-        }
-    }
+pub fn traffic(graph: &Graph, operators: &[OpId]) -> Traffic {
     let mut traffic = Traffic::default();
+    let mut read: BTreeMap<TensorId, Vec<(u64, u64)>> = BTreeMap::new();
+    // what operators pick, which may be anywhere in a tensor
+    let mut some: BTreeMap<TensorId, u64> = BTreeMap::new();
+    for operator in operators.iter().map(|&op| graph.operator(op)) {
+        for (position, &input) in operator.inputs.iter().enumerate() {
+            let mut left = if position == 0 { picked(graph, operator) } else { None };
+            for (owner, begin, bytes) in regions(graph, input) {
+                let spans = read.entry(owner).or_default();
+                match &mut left {
+                    None => spans.push((begin, begin + bytes)),
+                    Some(left) => {
+                        *some.entry(owner).or_default() += bytes.min(*left);
+                        *left -= bytes.min(*left);
+                    }
+                }
+            }
+        }
+        traffic.write_bytes += operator.outputs.iter().map(|&output| graph.tensor(output).bytes()).sum::<u64>();
+    }
     for (owner, spans) in read {
-        let bytes = covered(spans);
+        let bytes = (covered(spans) + some.get(&owner).unwrap_or(&0)).min(graph.tensor(owner).bytes());
         match graph.tensor(owner).origin {
             Origin::Constant(_) => *traffic.weights.entry(owner).or_default() += bytes,
             _ => traffic.read_bytes += bytes,
         }
     }
-    traffic.write_bytes = operator.outputs.iter().map(|&output| graph.tensor(output).bytes()).sum();
     traffic
 }
 
-/// The most bytes that an operator can read of its first input.
-fn picked(graph: &Graph, operator: &Operator) -> u64 {
-    let (Some(&x), Some(&y)) = (operator.inputs.first(), operator.outputs.first()) else { return u64::MAX };
+/// The most bytes that an operator can read of its first input, if it picks some.
+fn picked(graph: &Graph, operator: &Operator) -> Option<u64> {
+    let (&x, &y) = (operator.inputs.first()?, operator.outputs.first()?);
     let written = graph.tensor(y).elements() * graph.tensor(x).dtype.bytes();
     match &operator.kind {
-        OpKind::Slice(_) | OpKind::Index(Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. }) => written,
-        OpKind::Resample(resample) => written.saturating_mul(resample.taps() as u64),
-        _ => u64::MAX,
+        OpKind::Slice(_) | OpKind::Index(Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. }) => Some(written),
+        OpKind::Resample(resample) => Some(written.saturating_mul(resample.taps() as u64)),
+        _ => None,
     }
 }
 
@@ -168,7 +176,7 @@ mod tests {
     fn a_convolution_counts_its_padding() {
         let g = graph(conv(1), &[(&[1, 8, 10, 10], false), (&[16, 8, 3, 3], true), (&[16], true)], &[1, 16, 10, 10]);
         assert_eq!(macs(&g, OpId(0)), 1600 * 8 * 9);
-        let t = traffic(&g, OpId(0));
+        let t = traffic(&g, &[OpId(0)]);
         assert_eq!((t.weight_bytes(), t.read_bytes, t.write_bytes), (4 * (16 * 72 + 16), 4 * 800, 4 * 1600));
     }
 
@@ -206,10 +214,14 @@ mod tests {
     #[test]
     fn of_a_table_the_rows_that_are_looked_up_count() {
         let g = graph(OpKind::Index(Index::Gather { axis: 0 }), &[(&[1000, 8], true), (&[5], false)], &[5, 8]);
-        let t = traffic(&g, OpId(0));
+        let t = traffic(&g, &[OpId(0)]);
         assert_eq!((t.weight_bytes(), t.read_bytes, t.write_bytes), (4 * 40, 4 * 5, 4 * 40));
         let g = graph(OpKind::Index(Index::Gather { axis: 0 }), &[(&[3, 8], true), (&[5], false)], &[5, 8]);
-        assert_eq!(traffic(&g, OpId(0)).weight_bytes(), 4 * 24, "no more than there is");
+        assert_eq!(traffic(&g, &[OpId(0)]).weight_bytes(), 4 * 24, "no more than there is");
+        let mut g = graph(OpKind::Index(Index::Gather { axis: 0 }), &[(&[12, 8], true), (&[5], false)], &[5, 8]);
+        g.operators.push(g.operators[0].clone());
+        let t = traffic(&g, &[OpId(0), OpId(1)]);
+        assert_eq!((t.weight_bytes(), t.read_bytes, t.write_bytes), (4 * 80, 4 * 5, 4 * 80), "two that may pick other rows");
     }
 
     #[test]
@@ -221,8 +233,8 @@ mod tests {
         let first = g.add_tensor(view(Origin::Slice { of: x, begin: 0 }, &[12]));
         let second = g.add_tensor(view(Origin::Slice { of: x, begin: 8 }, &[16]));
         g.operators[0].inputs = vec![x, whole, x];
-        assert_eq!(traffic(&g, OpId(0)).read_bytes, 4 * 32);
+        assert_eq!(traffic(&g, &[OpId(0)]).read_bytes, 4 * 32);
         g.operators[0].inputs = vec![first, second];
-        assert_eq!(traffic(&g, OpId(0)).read_bytes, 4 * 24);
+        assert_eq!(traffic(&g, &[OpId(0)]).read_bytes, 4 * 24);
     }
 }

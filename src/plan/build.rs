@@ -12,6 +12,8 @@
 //!
 //! A stream, event or buffer exists only where something uses it.
 
+use std::collections::BTreeSet;
+
 use super::memory::{Neighbours, padded, place};
 use super::stages::Layout;
 use super::sync::{Synchronisation, synchronise};
@@ -20,14 +22,14 @@ use crate::cost::CostTable;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Origin};
 use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Packing};
 use crate::schedule::{Schedule, Timeline};
 
 /// Makes the plan of `schedule`, whose course is `timeline`. Judge the result with [`verify`](super::verify()).
 ///
 /// Fails where the schedule or the graph is unsound (a bug), or a GPU lacks memory.
 pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Timeline, options: &Options) -> Result<Plan> {
-    let layout = Layout::new(graph, schedule, timeline)?;
+    let layout = Layout::new(graph, costs, schedule, timeline)?;
     let mut builder = Builder::new(graph, &layout, costs, timeline)?;
     builder.uploads();
     for stage in 0..layout.stages.len() {
@@ -38,8 +40,7 @@ pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Ti
     let streams: Vec<StreamId> = builder.operations.iter().map(|o| o.step.stream()).collect();
     let (ancestors, sync) = synchronise(&streams, ORIGIN, &builder.required);
     let arenas = place(&mut builder.buffers, &builder.accesses, &builder.neighbours, &ancestors, layout.targets.len());
-    let gpu = |(g, arena)| gpu_plan(graph, costs, &layout, GpuId::new(g), arena);
-    let gpus = arenas.into_iter().enumerate().map(gpu).collect::<Result<Vec<_>>>()?;
+    let gpus: Vec<GpuPlan> = arenas.into_iter().enumerate().map(|(g, arena)| builder.gpu_plan(GpuId::new(g), arena)).collect();
     check_memory(costs, &layout, &gpus)?;
     let Sequence { steps, sections, events } = sequence(&layout, builder.operations, &builder.streams, &sync);
     Ok(Plan {
@@ -202,44 +203,31 @@ impl<'a> Builder<'a> {
 
     /// The launches of stage `index` of the issue order, then the copies of their results.
     fn stage(&mut self, index: usize, options: &Options) -> Result<()> {
-        let stage = self.layout.stages[index];
+        let layout = self.layout;
+        let stage = &layout.stages[index];
         let section = 1 + index;
         let mut launches = Vec::new();
-        for &op in stage.operators {
-            let operator = self.graph.operator(op);
-            let kernel = kernel(self.costs, self.layout, op)?;
-            let mut reads = Vec::with_capacity(operator.inputs.len());
-            let mut read_buffers = Vec::new();
-            for (position, &input) in operator.inputs.iter().enumerate() {
-                let root = self.graph.root(input);
-                if let Origin::Constant(_) = self.graph.tensor(root).origin {
-                    reads.push(Operand::Weight(Weight { tensor: root, packing: kernel.packing(position) }));
-                    continue;
-                }
-                let parts = self.graph.parts(root);
-                let buffers: Vec<BufferId> = parts.iter().map(|&part| self.written(part, stage.gpu)).collect::<Result<_>>()?;
-                for &buffer in &buffers {
-                    if !read_buffers.contains(&buffer) {
-                        read_buffers.push(buffer);
-                    }
-                }
-                let (given, owner) = (self.graph.tensor(input), self.graph.tensor(root));
-                reads.push(match buffers[..] {
-                    [buffer] if given.bytes() == owner.bytes() => Operand::Buffer(buffer),
-                    [buffer] => Operand::Slice { buffer, begin: self.graph.begin(input) * given.dtype.bytes(), bytes: given.bytes() },
-                    _ => {
-                        if !self.neighbours.contains(&buffers) {
-                            self.neighbours.push(buffers.clone());
+        for &operators in &stage.launches {
+            let kernel = kernel(self.costs, layout, operators)?;
+            let (mut reads, mut writes, mut read_buffers) = (Vec::new(), Vec::new(), Vec::new());
+            for &op in operators {
+                for &input in &self.graph.operator(op).inputs {
+                    let operand = self.operand(input, kernel.packing(reads.len()), stage.gpu)?;
+                    for &buffer in operand.buffers() {
+                        if !read_buffers.contains(&buffer) {
+                            read_buffers.push(buffer);
                         }
-                        Operand::Joined(buffers)
                     }
-                });
+                    reads.push(operand);
+                }
             }
-            let mut writes: Vec<BufferId> = operator.outputs.iter().map(|&t| self.buffer(t, stage.gpu)).collect();
+            for &op in operators {
+                writes.extend(self.graph.operator(op).outputs.iter().map(|&t| self.buffer(t, stage.gpu)));
+            }
             if kernel.workspace_bytes > 0 {
-                writes.push(self.place(Contents::Workspace(op), stage.gpu, kernel.workspace_bytes));
+                writes.push(self.place(Contents::Workspace(operators[0]), stage.gpu, kernel.workspace_bytes));
             }
-            let step = Step::Launch { operator: op, stream: self.stream_of(op), reads, writes: writes.clone() };
+            let step = Step::Launch { operators: operators.into(), stream: self.stream_of(operators[0]), reads, writes: writes.clone() };
             launches.push(self.operations.len());
             self.push(section, step, &read_buffers, &writes);
             if options.stage_barriers
@@ -258,6 +246,48 @@ impl<'a> Builder<'a> {
             self.push(section, Step::Copy { tensor, from, to, stream }, &[from], &[to]);
         }
         Ok(())
+    }
+
+    /// Where a launch on `gpu` finds `input`; `packing` is the layout in which it wants a constant.
+    fn operand(&mut self, input: TensorId, packing: Option<Packing>, gpu: GpuId) -> Result<Operand> {
+        let root = self.graph.root(input);
+        if let Origin::Constant(_) = self.graph.tensor(root).origin {
+            return Ok(Operand::Weight(Weight { tensor: root, packing }));
+        }
+        let parts = self.graph.parts(root);
+        let buffers: Vec<BufferId> = parts.iter().map(|&part| self.written(part, gpu)).collect::<Result<_>>()?;
+        let (given, owner) = (self.graph.tensor(input), self.graph.tensor(root));
+        Ok(match buffers[..] {
+            [buffer] if given.bytes() == owner.bytes() => Operand::Buffer(buffer),
+            [buffer] => Operand::Slice { buffer, begin: self.graph.begin(input) * given.dtype.bytes(), bytes: given.bytes() },
+            _ => {
+                if !self.neighbours.contains(&buffers) {
+                    self.neighbours.push(buffers.clone());
+                }
+                Operand::Joined(buffers)
+            }
+        })
+    }
+
+    /// The weights region of `gpu`: the constants that its launches read, one after the other.
+    fn gpu_plan(&self, gpu: GpuId, arena_bytes: u64) -> GpuPlan {
+        let mut constants = BTreeSet::new();
+        for operation in &self.operations {
+            let Step::Launch { stream, reads, .. } = &operation.step else { continue };
+            if self.streams[stream.index()].gpu == gpu {
+                constants.extend(reads.iter().filter_map(|operand| match operand {
+                    Operand::Weight(weight) => Some(*weight),
+                    _ => None,
+                }));
+            }
+        }
+        let mut weights_bytes = 0u64;
+        let mut weights = Vec::with_capacity(constants.len());
+        for weight in constants {
+            weights.push((weight, weights_bytes));
+            weights_bytes = weights_bytes.saturating_add(padded(weight.bytes(self.graph)));
+        }
+        GpuPlan { arena_bytes, weights, weights_bytes }
     }
 
     fn downloads(&mut self) -> Result<()> {
@@ -317,33 +347,11 @@ fn list_transfers(graph: &Graph, layout: &Layout, costs: &CostTable, timeline: &
     Ok(transfers)
 }
 
-/// The kernel of `op` on the GPU where it is.
-fn kernel<'a>(costs: &'a CostTable, layout: &Layout, op: OpId) -> Result<&'a Kernel> {
-    let target = layout.targets[layout.gpu[op.index()].index()];
-    let cost = costs.operators.get(op.index()).and_then(|row| row.get(target.index()));
-    cost.map(|cost| &cost.kernel).ok_or_else(|| Error::internal("plan", format!("{op} has no kernel on {target}")))
-}
-
-/// The weights region of `gpu`: the constants its operators read, one after the other.
-fn gpu_plan(graph: &Graph, costs: &CostTable, layout: &Layout, gpu: GpuId, arena_bytes: u64) -> Result<GpuPlan> {
-    let mut constants = Vec::new();
-    for op in graph.op_ids().filter(|op| layout.gpu[op.index()] == gpu) {
-        for (position, &input) in graph.operator(op).inputs.iter().enumerate() {
-            let tensor = graph.root(input);
-            if graph.constant(tensor).is_some() {
-                constants.push(Weight { tensor, packing: kernel(costs, layout, op)?.packing(position) });
-            }
-        }
-    }
-    constants.sort_unstable();
-    constants.dedup();
-    let mut weights_bytes = 0u64;
-    let mut weights = Vec::with_capacity(constants.len());
-    for weight in constants {
-        weights.push((weight, weights_bytes));
-        weights_bytes = weights_bytes.saturating_add(padded(weight.bytes(graph)));
-    }
-    Ok(GpuPlan { arena_bytes, weights, weights_bytes })
+/// The kernel that computes `operators` on the GPU where they are.
+fn kernel<'a>(costs: &'a CostTable, layout: &Layout, operators: &[OpId]) -> Result<&'a Kernel> {
+    let target = layout.targets[layout.gpu[operators[0].index()].index()];
+    let cost = costs.launch(operators, target);
+    cost.map(|cost| &cost.kernel).ok_or_else(|| Error::internal("plan", format!("no kernel on {target} computes {operators:?}")))
 }
 
 fn check_memory(costs: &CostTable, layout: &Layout, gpus: &[GpuPlan]) -> Result<()> {

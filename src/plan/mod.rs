@@ -14,6 +14,7 @@
 //! * A [`Step::Copy`] runs on the copy stream of its ordered GPU pair, which lives on the source GPU.
 //! * A root tensor has at most one buffer a GPU; it is copied at most once per (tensor, GPU). Constants live in the weights region of each GPU that reads them,
 //!   once for each layout that its kernels want.
+//! * One launch computes one operator, or several that the cost table has as a group ([`cost::GroupedLaunch`](crate::cost::GroupedLaunch)): those of a stage whose time is the group's.
 //! * A kernel's workspace is a buffer that its launch writes and nobody reads: so it shares bytes by the same rule as all others.
 //! * Where a launch reads a joined tensor, the buffers of its parts on that GPU lie one right behind the other.
 //! * Two buffers of one arena share bytes only where happens-before orders every access of one before the first access of the other.
@@ -97,7 +98,7 @@ impl Weight {
 pub enum Contents {
     /// A root tensor.
     Tensor(TensorId),
-    /// What the kernel of an operator writes and reads again itself, such as partial sums.
+    /// What the launch whose first operator this is writes and reads again itself, such as partial sums.
     Workspace(OpId),
 }
 
@@ -110,7 +111,7 @@ pub struct Buffer {
     pub gpu: GpuId,
     /// Offset in the arena: a multiple of 256, or right behind the part before, if it is one of a joined tensor.
     pub offset: u64,
-    /// Size (the tensor's).
+    /// Size: the tensor's, or what the kernel wants.
     pub bytes: u64,
 }
 
@@ -144,6 +145,17 @@ pub enum Operand {
     Weight(Weight),
 }
 
+impl Operand {
+    /// The buffers in which it lies, in order; none for a constant.
+    pub fn buffers(&self) -> &[BufferId] {
+        match self {
+            Operand::Buffer(buffer) | Operand::Slice { buffer, .. } => std::slice::from_ref(buffer),
+            Operand::Joined(parts) => parts,
+            Operand::Weight(_) => &[],
+        }
+    }
+}
+
 /// One call of the host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -156,15 +168,15 @@ pub enum Step {
         /// On which stream.
         stream: StreamId,
     },
-    /// Launches the kernel of an operator.
+    /// Launches the kernel of one operator, or of a group.
     Launch {
-        /// The operator.
-        operator: OpId,
+        /// The operators: one, or those of the group, ascending.
+        operators: Vec<OpId>,
         /// On which stream.
         stream: StreamId,
-        /// Arguments read, in the order of the operator's inputs.
+        /// Arguments read: the inputs of the operators, one operator after the other.
         reads: Vec<Operand>,
-        /// Buffers written, in the order of the operator's outputs; then the workspace, if the kernel needs one.
+        /// Buffers written: the outputs of the operators, one operator after the other; then the workspace, if the kernel needs one.
         writes: Vec<BufferId>,
     },
     /// Copies a tensor between GPUs.

@@ -1,30 +1,35 @@
-//! The order in which the host issues stages, and the compute stream of each operator.
+//! The order in which the host issues stages, the launches of each, and the compute stream of each operator.
 //!
 //! * **GPUs**: those without a stage are dropped, the others renumbered densely in their old order. A graph without operators keeps the first
 //!   GPU, for inputs that are outputs.
 //! * **Issue order**: always the ready stage of earliest predicted start (ties: lowest GPU, then lowest index). A stage is ready when the
 //!   previous stage of its GPU and all stages that compute its inputs have been issued. On a sound timeline that is plainly the order of
 //!   predicted starts; readiness decides only between stages that start together because something takes no time.
-//! * **Streams**: the operators of a stage take different compute streams, and a GPU has as many as its widest stage has operators. An operator
+//! * **Launches**: one for each operator of a stage; or one for all, where the cost table has them as a group and the timeline gives the stage no less
+//!   than the group's time.
+//! * **Streams**: the launches of a stage take different compute streams, and a GPU has as many as its widest stage has launches. A launch
 //!   prefers the stream whose latest launch computed one of its inputs, then a stream that wrote one earlier, then the lowest free one: data
-//!   that stays in its stream needs no event. Preferences are served in that order over the whole stage, ties go to the operator that stands
+//!   that stays in its stream needs no event. Preferences are served in that order over the whole stage, ties go to the launch that stands
 //!   first in the stage, then to the lowest stream.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use crate::cost::CostTable;
 use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Origin};
 use crate::ids::{GpuId, OpId};
-use crate::schedule::{Schedule, Timeline};
+use crate::schedule::{Schedule, StageTime, Timeline};
 
 /// One stage of the schedule on the plan's GPUs.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct PlannedStage<'a> {
     pub gpu: GpuId,
     pub index: usize,
     pub operators: &'a [OpId],
+    /// The same operators, those of one launch together.
+    pub launches: Vec<&'a [OpId]>,
     pub predicted: (Nanos, Nanos),
 }
 
@@ -43,7 +48,7 @@ pub(super) struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    pub fn new(graph: &Graph, schedule: &'a Schedule, timeline: &Timeline) -> Result<Self> {
+    pub fn new(graph: &Graph, costs: &'a CostTable, schedule: &'a Schedule, timeline: &Timeline) -> Result<Self> {
         let mut targets: Vec<GpuId> = (0..schedule.gpus.len()).filter(|&g| !schedule.gpus[g].is_empty()).map(GpuId::new).collect();
         if targets.is_empty() {
             targets.push(GpuId::new(0));
@@ -53,8 +58,13 @@ impl<'a> Layout<'a> {
             for (index, stage) in schedule.gpus.get(target.index()).into_iter().flatten().enumerate() {
                 let time = timeline.stages.get(target.index()).and_then(|times| times.get(index));
                 let time = time.ok_or_else(|| unsound(format!("the timeline lacks stage {index} of {target}")))?;
+                let operators = &stage.operators[..];
+                let launches = match group(costs, operators, *target, time) {
+                    Some(group) => vec![group],
+                    None => operators.chunks(1).collect(),
+                };
                 let predicted = (time.start, time.finish);
-                stages.push(PlannedStage { gpu: GpuId::new(gpu), index, operators: &stage.operators, predicted });
+                stages.push(PlannedStage { gpu: GpuId::new(gpu), index, operators, launches, predicted });
             }
         }
         let stage_of = stage_of_each(graph, &stages)?;
@@ -64,11 +74,20 @@ impl<'a> Layout<'a> {
         let mut lanes = vec![1; targets.len()];
         for stage in &stages {
             let widest = &mut lanes[stage.gpu.index()];
-            *widest = stage.operators.len().max(*widest);
+            *widest = stage.launches.len().max(*widest);
         }
         let lane = choose_lanes(graph, &stages, &gpu, &lanes);
         Ok(Layout { targets, stages, gpu, lane, lanes })
     }
+}
+
+/// The operators of a stage as a group that takes no longer than the stage, if they are one.
+fn group<'a>(costs: &'a CostTable, operators: &[OpId], target: GpuId, time: &StageTime) -> Option<&'a [OpId]> {
+    let mut sorted = operators.to_vec();
+    sorted.sort_unstable();
+    let group = costs.grouped_launch(&sorted)?;
+    let cost = group.costs.get(target.index())?;
+    (cost.time <= time.finish.saturating_sub(time.start)).then_some(&group.operators[..])
 }
 
 /// The schedule broke a rule of its own verifier.
@@ -117,7 +136,7 @@ fn issue_order<'a>(graph: &Graph, stages: Vec<PlannedStage<'a>>, stage_of: &[usi
     let mut ready: BinaryHeap<_> = (0..stages.len()).filter(|&s| waiting[s] == 0).map(key).collect();
     let mut order = Vec::with_capacity(stages.len());
     while let Some(Reverse((.., s))) = ready.pop() {
-        order.push(stages[s]);
+        order.push(stages[s].clone());
         for &next in &followers[s] {
             waiting[next] -= 1;
             if waiting[next] == 0 {
@@ -150,33 +169,34 @@ fn check_dependencies(graph: &Graph, stages: &[PlannedStage]) -> Result<()> {
 fn choose_lanes(graph: &Graph, stages: &[PlannedStage], gpu: &[GpuId], lanes: &[usize]) -> Vec<usize> {
     const NONE: usize = usize::MAX;
     let mut lane = vec![NONE; graph.operators.len()];
-    let mut latest: Vec<Vec<Option<OpId>>> = lanes.iter().map(|&n| vec![None; n]).collect();
+    let mut latest: Vec<Vec<&[OpId]>> = lanes.iter().map(|&n| vec![&[][..]; n]).collect();
     for stage in stages {
         let g = stage.gpu.index();
         let mut free = vec![true; lanes[g]];
         // 2: the stream's latest launch computed an input; 1: an input was written on the stream; 0: nothing speaks for it.
-        let preference = |op: OpId, stream: usize, lane: &[usize]| {
+        let preference = |launch: &[OpId], stream: usize, lane: &[usize]| {
             let wrote = |t| match graph.tensor(t).origin {
                 Origin::Operator(p) if gpu[p.index()] != stage.gpu || lane[p.index()] != stream => 0,
-                Origin::Operator(p) if latest[g][stream] == Some(p) => 2,
+                Origin::Operator(p) if latest[g][stream].contains(&p) => 2,
                 Origin::Operator(_) => 1,
                 Origin::Input => usize::from(stream == 0),
                 _ => 0,
             };
-            graph.operator(op).inputs.iter().flat_map(|&t| graph.parts(t)).map(wrote).max().unwrap_or(0)
+            let inputs = launch.iter().flat_map(|&op| &graph.operator(op).inputs);
+            inputs.flat_map(|&t| graph.parts(t)).map(wrote).max().unwrap_or(0)
         };
         for wanted in [2, 1, 0] {
-            for &op in stage.operators {
-                if lane[op.index()] == NONE
-                    && let Some(stream) = (0..free.len()).find(|&s| free[s] && preference(op, s, &lane) >= wanted)
+            for launch in &stage.launches {
+                if lane[launch[0].index()] == NONE
+                    && let Some(stream) = (0..free.len()).find(|&s| free[s] && preference(launch, s, &lane) >= wanted)
                 {
-                    lane[op.index()] = stream;
+                    launch.iter().for_each(|op| lane[op.index()] = stream);
                     free[stream] = false;
                 }
             }
         }
-        for &op in stage.operators {
-            latest[g][lane[op.index()]] = Some(op);
+        for launch in &stage.launches {
+            latest[g][lane[launch[0].index()]] = launch;
         }
     }
     lane

@@ -94,11 +94,11 @@ fn step_text(plan: &Plan, graph: &Graph, step: &Step) -> String {
     };
     match step {
         Step::Upload { input, to, .. } => format!("upload input {input} -> {}", buffer(*to)),
-        Step::Launch { operator, reads, writes, .. } => {
+        Step::Launch { operators, reads, writes, .. } => {
             let reads: Vec<String> = reads.iter().map(operand).collect();
             let writes: Vec<String> = writes.iter().map(|&b| buffer(b)).collect();
-            let op = graph.operator(*operator);
-            format!("launch {operator} {:?} {}({}) -> {}", op.name, op.kind.name(), reads.join(", "), writes.join(", "))
+            let kinds = operators.iter().map(|&op| format!("{op} {:?} {}", graph.operator(op).name, graph.operator(op).kind.name()));
+            format!("launch {}({}) -> {}", kinds.collect::<Vec<_>>().join(" + "), reads.join(", "), writes.join(", "))
         }
         Step::Copy { from, to, .. } => format!("copy {} -> {to} on {}", buffer(*from), plan.buffers[to.index()].gpu),
         Step::Download { output, from, .. } => {

@@ -14,8 +14,9 @@
 //!     of a joined tensor that is read; one a (tensor, GPU). Or it is the workspace of a launch, inside the arena, at a multiple of 256.
 //!  4. The weights of a GPU are exactly the constants its launches read, in the layouts in which they read them, ascending, at multiples of 256, inside the region,
 //!     not overlapping; a packed one is no smaller than its tensor.
-//!  5. Every operator is launched exactly once, on a compute stream, with operands of that GPU that hold exactly its inputs and outputs; the parts of a joined input one
-//!     right behind the other, and of a slice the right bytes, from a multiple of 16 on. It may write a workspace of its own besides.
+//!  5. Every operator is launched exactly once, on a compute stream, alone or with others. The operands of a launch are of its GPU and hold exactly the inputs and
+//!     outputs of its operators, one operator after the other; the parts of a joined input one right behind the other, and of a slice the right bytes, from a
+//!     multiple of 16 on. It may write a workspace of its own besides.
 //!  6. Uploads and downloads run on compute streams of their buffer's GPU and name the right tensor; each output is downloaded exactly once, unless it has no elements.
 //!  7. A copy moves a tensor from its buffer on one GPU to its buffer on another, on the copy stream of that pair.
 //!  8. Every buffer is written by exactly one step.
@@ -48,7 +49,7 @@ mod shape;
 use super::{Buffer, Contents, Options, Plan, Step};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::ids::{BufferId, StreamId, TensorId};
+use crate::ids::{BufferId, OpId, StreamId, TensorId};
 use crate::schedule::Schedule;
 
 /// Checks all rules; `schedule`, if given, is the one that `plan` must follow, and `options` are those it was made with.
@@ -126,10 +127,13 @@ impl Subject<'_> {
         let step = &self.plan.steps[at];
         let what = match step {
             Step::Upload { input, .. } => format!("upload of input {input}"),
-            Step::Launch { operator, .. } => match self.graph.operators.get(operator.index()) {
-                Some(op) => format!("launch of {operator} {:?}", op.name),
-                None => format!("launch of {operator}"),
-            },
+            Step::Launch { operators, .. } => {
+                let name = |operator: &OpId| match self.graph.operators.get(operator.index()) {
+                    Some(op) => format!("{operator} {:?}", op.name),
+                    None => format!("{operator}"),
+                };
+                format!("launch of {}", operators.iter().map(name).collect::<Vec<_>>().join(" and "))
+            }
             Step::Copy { tensor, to, .. } => format!("copy of {} to {to}", self.tensor(*tensor)),
             Step::Download { output, .. } => format!("download of output {output}"),
             Step::Record { event, .. } => format!("record of {event}"),

@@ -71,7 +71,7 @@ fn compile_images_in(folder: &Path, kernels: &[&Kernel], archs: &[String], nvrtc
     jobs.iter()
         .zip(results)
         .map(|(&(kernel, arch), result)| {
-            let data = result.unwrap_or_else(|| Err(Error::internal("kernel", "an image was never compiled")))?;
+            let data = result.unwrap_or_else(|| Err(Error::internal("program", "an image was never compiled")))?;
             Ok(Image { kernel: kernel.name.clone(), arch: arch.to_string(), data })
         })
         .collect()

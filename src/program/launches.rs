@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Call, Program};
+use super::{Call, Program, launched};
 use crate::error::{Error, Result};
 use crate::ids::TensorId;
 use crate::kernel::{self, Kernel};
@@ -92,12 +92,13 @@ impl Program<'_> {
         let mut weights: BTreeMap<TensorId, u64> = BTreeMap::new();
         let waits = self.waits();
         for (step, call) in self.plan.steps.iter().zip(&self.calls) {
-            let (Step::Launch { operator, .. }, &Call::Launch(stream, kernel, _)) = (step, call) else { continue };
+            let (Step::Launch { operators, stream: on, .. }, &Call::Launch(stream, kernel, _)) = (step, call) else { continue };
             let gpu = self.plan.streams[stream.0].gpu;
             let Kernel { name, grid, block, shared_bytes, static_shared_bytes, trips, split, members, workspace_bytes, .. } =
                 self.kernels[kernel].kernel;
-            let operators = vec![self.graph.operator(*operator).name.as_str()];
-            let (macs, traffic) = (kernel::macs(self.graph, *operator), kernel::traffic(self.graph, *operator));
+            let names = self.graph.names(operators);
+            let macs = operators.iter().map(|&op| kernel::macs(self.graph, op)).sum();
+            let traffic = kernel::traffic(self.graph, operators);
             text += &line(&Launch {
                 launch: summary.launches,
                 gpu: gpu.index(),
@@ -114,8 +115,8 @@ impl Program<'_> {
                     ref several => Trips::Several(several),
                 },
                 split: *split,
-                members: operators.iter().zip(members).map(|(operator, m)| Member { operator, blocks: m.blocks, trips: m.trips }).collect(),
-                operators,
+                members: names.iter().zip(members).map(|(operator, m)| Member { operator, blocks: m.blocks, trips: m.trips }).collect(),
+                operators: names,
                 macs,
                 weight_bytes: traffic.weight_bytes(),
                 read_bytes: traffic.read_bytes,
@@ -123,7 +124,7 @@ impl Program<'_> {
                 workspace_bytes: *workspace_bytes,
                 early: false,
                 waits: waits[summary.launches].iter().copied().collect(),
-                predicted_ns: self.costs.operator(*operator, self.plan.targets[gpu.index()]).time,
+                predicted_ns: launched(self.costs, self.plan, operators, *on)?.time,
             })?;
             for (tensor, bytes) in traffic.weights {
                 let most = weights.entry(tensor).or_default();
@@ -136,7 +137,7 @@ impl Program<'_> {
         Ok(text + &line(&Last { summary })?)
     }
 
-    /// For each launch, those of other streams that it waits for: the last launch of a stream before each event, followed through steps that launch nothing.
+    /// For each launch, those of other streams that it waits for: the latest launch of each stream before an event, followed through steps that launch nothing.
     fn waits(&self) -> Vec<BTreeSet<usize>> {
         let mut all = Vec::new();
         // What the next step of a stream, and the waits for an event, come after.
@@ -147,7 +148,9 @@ impl Program<'_> {
             match *call {
                 Call::Launch(stream, ..) => {
                     let before = std::mem::replace(&mut after[stream.0], BTreeSet::from([all.len()]));
-                    all.push(before.into_iter().filter(|&launch| stream_of[launch] != stream.0).collect());
+                    // of each stream its latest launch: the others come before that anyway
+                    let latest: BTreeMap<usize, usize> = before.into_iter().map(|launch| (stream_of[launch], launch)).collect();
+                    all.push(latest.into_iter().filter(|&(of, _)| of != stream.0).map(|(_, launch)| launch).collect());
                     stream_of.push(stream.0);
                 }
                 Call::Record(event, stream) => marks[event.0] = after[stream.0].clone(),

@@ -4,7 +4,7 @@
 //! [`run`](crate::run) executes it in this process; neither looks up anything again.
 //!
 //! * *Kernels*: each one once, sorted by name, with the GPUs that launch it and its images (`ship.rs`, `images.rs`).
-//! * *Weights*: each constant once, in the order of tensor ids.
+//! * *Weights*: each constant once for every layout in which kernels read it, in the order of tensor ids.
 //! * *Calls*: one for each step of the plan, with the memory that it touches.
 //! * *Launches* as a table for tools (`launches.rs`).
 //! * *Streams*, with the largest tensor that each carries; *predictions* for each call (`predicted.rs`).
@@ -20,11 +20,11 @@ pub use ship::{KernelMode, PTX_ARCHITECTURE, Shipped, ship};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::cost::CostTable;
+use crate::cost::{CostTable, OperatorCost};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::ids::{BufferId, GpuId, OpId};
-use crate::kernel::Kernel;
+use crate::ids::{BufferId, GpuId, OpId, StreamId};
+use crate::kernel::{Kernel, Member};
 use crate::plan::{Operand, Plan, Step, StreamKind, Weight};
 use crate::runtime::tool::Prediction;
 use crate::runtime::{Event, Region, Stream, StreamLayout};
@@ -110,27 +110,22 @@ impl<'a> Program<'a> {
             weights: weights.into_iter().collect(),
             streams: streams(plan),
             calls: Vec::new(),
-            predictions: predicted::predicted(graph, costs, timeline, plan),
+            predictions: predicted::predicted(graph, costs, timeline, plan)?,
         };
         program.calls = plan.steps.iter().map(|step| program.call(step)).collect::<Result<_>>()?;
         Ok(program)
-    }
-
-    /// The kernel of `operator` on a GPU of the plan.
-    pub fn kernel(&self, operator: OpId, gpu: GpuId) -> &'a Kernel {
-        &self.costs.operator(operator, self.plan.targets[gpu.index()]).kernel
     }
 
     fn call(&self, step: &Step) -> Result<Call> {
         let on = Stream(step.stream().index());
         Ok(match step {
             Step::Upload { input, to, .. } => Call::Upload(on, *input, self.buffer(*to)),
-            Step::Launch { operator, stream, reads, writes } => {
+            Step::Launch { operators, stream, reads, writes } => {
                 let gpu = self.plan.streams[stream.index()].gpu;
-                let kernel = self.kernel(*operator, gpu);
-                self.takes(kernel, reads, &writes[self.graph.operator(*operator).outputs.len()..])?;
+                let kernel = &launched(self.costs, self.plan, operators, *stream)?.kernel;
+                self.takes(kernel, operators, reads, writes)?;
                 let kernel = self.kernels.binary_search_by(|used| used.kernel.name.cmp(&kernel.name));
-                let kernel = kernel.map_err(|_| Error::internal("program", format!("{operator} is not launched on {gpu}")))?;
+                let kernel = kernel.map_err(|_| Error::internal("program", format!("{operators:?} is not launched on {gpu}")))?;
                 let mut regions = reads.iter().map(|operand| self.operand(operand, gpu)).collect::<Result<Vec<Region>>>()?;
                 regions.extend(writes.iter().map(|&buffer| self.buffer(buffer)));
                 Call::Launch(on, kernel, regions)
@@ -142,18 +137,28 @@ impl<'a> Program<'a> {
         })
     }
 
-    /// Checks that a launch gives `kernel` its weights packed as it wants them, and the workspace that it needs: a plan's verifier knows no kernels.
-    fn takes(&self, kernel: &Kernel, reads: &[Operand], workspace: &[BufferId]) -> Result<()> {
+    /// Checks that a launch gives `kernel` its weights packed as it wants them, the workspace that it needs, and an operator for each of its members, whose blocks are
+    /// its grid: a plan's verifier knows no kernels.
+    fn takes(&self, kernel: &Kernel, operators: &[OpId], reads: &[Operand], writes: &[BufferId]) -> Result<()> {
+        let wrong = |what: String| Err(Error::internal("program", format!("kernel {} {what}", kernel.name)));
+        let members = if operators.len() == 1 { 0 } else { operators.len() };
+        let blocks = |members: &[Member]| members.iter().map(|member| member.blocks).sum::<u64>();
+        let grid: u64 = kernel.grid.iter().map(|&n| u64::from(n)).product();
+        if kernel.members.len() != members || (members > 0 && blocks(&kernel.members) != grid) {
+            return wrong(format!("of members {:?} and {grid} blocks computes {operators:?}", kernel.members));
+        }
         let packed = |(input, operand): (usize, &Operand)| match operand {
             Operand::Weight(weight) => weight.packing == kernel.packing(input),
             _ => kernel.packing(input).is_none(),
         };
+        let inputs = kernel.packings.iter().all(|&(input, _)| input < reads.len());
+        let results: usize = operators.iter().map(|&op| self.graph.operator(op).outputs.len()).sum();
+        let workspace = writes.get(results..).unwrap_or_default();
         let bytes: u64 = workspace.iter().map(|b| self.plan.buffers[b.index()].bytes).sum();
-        if bytes == kernel.workspace_bytes && reads.iter().enumerate().all(packed) {
+        if bytes == kernel.workspace_bytes && inputs && reads.iter().enumerate().all(packed) {
             return Ok(());
         }
-        let wants = format!("{} of workspace and {:?}", kernel.workspace_bytes, kernel.packings);
-        Err(Error::internal("program", format!("kernel {} wants {wants}, and is given {bytes} and {reads:?}", kernel.name)))
+        wrong(format!("wants {} of workspace and {:?}, and is given {bytes} and {reads:?}", kernel.workspace_bytes, kernel.packings))
     }
 
     /// Where a buffer lies.
@@ -205,17 +210,24 @@ impl<'a> Program<'a> {
     }
 }
 
+/// What a launch of `operators` on `stream` costs, and its kernel.
+fn launched<'a>(costs: &'a CostTable, plan: &Plan, operators: &[OpId], stream: StreamId) -> Result<&'a OperatorCost> {
+    let gpu = plan.streams[stream.index()].gpu;
+    let cost = costs.launch(operators, plan.targets[gpu.index()]);
+    cost.ok_or_else(|| Error::internal("program", format!("no kernel computes {operators:?} on {gpu}")))
+}
+
 /// Each kernel that the plan launches, sorted by name. Two of one name must be one kernel.
 fn kernels<'a>(costs: &'a CostTable, plan: &Plan, shipped: &'a Shipped) -> Result<Vec<KernelUse<'a>>> {
     let mut found: BTreeMap<&'a str, KernelUse<'a>> = BTreeMap::new();
     for step in &plan.steps {
-        let Step::Launch { operator, stream, .. } = step else { continue };
+        let Step::Launch { operators, stream, .. } = step else { continue };
         let gpu = plan.streams[stream.index()].gpu;
-        let kernel = &costs.operator(*operator, plan.targets[gpu.index()]).kernel;
+        let kernel = &launched(costs, plan, operators, *stream)?.kernel;
         let images = shipped.images.get(&kernel.name).map_or(&[][..], Vec::as_slice);
         let entry = found.entry(&kernel.name).or_insert_with(|| KernelUse { kernel, gpus: Vec::new(), images });
         if entry.kernel != kernel {
-            return Err(Error::internal("kernel", format!("two different kernels are named {}", kernel.name)));
+            return Err(Error::internal("program", format!("two different kernels are named {}", kernel.name)));
         }
         if let Err(place) = entry.gpus.binary_search(&gpu.index()) {
             entry.gpus.insert(place, gpu.index());

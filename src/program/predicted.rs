@@ -1,7 +1,9 @@
 //! When each step of a plan is predicted to run: what a trace sets beside the measured times.
 
+use super::launched;
 use crate::cost::CostTable;
 use crate::device::Nanos;
+use crate::error::Result;
 use crate::graph::Graph;
 use crate::ids::{GpuId, TensorId};
 use crate::plan::{Plan, SectionKind, Step};
@@ -10,9 +12,9 @@ use crate::runtime::tool::Prediction;
 use crate::schedule::Timeline;
 
 /// A prediction for each upload, launch, copy and download, in the order of the plan's steps: what [`Session::trace`](crate::run::Session::trace) measures.
-/// An operator starts with its stage and takes its own time, at most the stage's. Copies from and to the host are not predicted: they take no time here,
+/// A launch starts with its stage and takes its own time, at most the stage's. Copies from and to the host are not predicted: they take no time here,
 /// at the beginning and at the end.
-pub(super) fn predicted(graph: &Graph, costs: &CostTable, timeline: &Timeline, plan: &Plan) -> Vec<Prediction<String>> {
+pub(super) fn predicted(graph: &Graph, costs: &CostTable, timeline: &Timeline, plan: &Plan) -> Result<Vec<Prediction<String>>> {
     let mut all = Vec::new();
     for section in &plan.sections {
         let stage = match section.kind {
@@ -33,9 +35,9 @@ pub(super) fn predicted(graph: &Graph, costs: &CostTable, timeline: &Timeline, p
                 Step::Download { output, .. } => {
                     (Work::Download, format!("output {}", name(graph.outputs[*output])), plan.latency, plan.latency)
                 }
-                Step::Launch { operator, .. } => {
-                    let alone: Nanos = costs.operator(*operator, plan.targets[gpu.index()]).time;
-                    (Work::Launch, graph.operator(*operator).name.clone(), begin, end.min(begin + alone))
+                Step::Launch { operators, stream, .. } => {
+                    let alone: Nanos = launched(costs, plan, operators, *stream)?.time;
+                    (Work::Launch, graph.names(operators).join(" + "), begin, end.min(begin + alone))
                 }
                 Step::Copy { tensor, to, .. } => {
                     let target = |gpu: GpuId| plan.targets[gpu.index()];
@@ -49,5 +51,5 @@ pub(super) fn predicted(graph: &Graph, costs: &CostTable, timeline: &Timeline, p
             all.push(Prediction { work, label, gpu: gpu.index(), stream, stage, start, end });
         }
     }
-    all
+    Ok(all)
 }

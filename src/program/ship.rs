@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Image, compile_images};
+use super::{Image, compile_images, launched};
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
@@ -50,9 +50,8 @@ impl Shipped {
 pub fn ship(costs: &CostTable, plan: &Plan, mode: KernelMode) -> Result<Shipped> {
     let mut kernels: BTreeMap<&str, &Kernel> = BTreeMap::new();
     for step in &plan.steps {
-        if let Step::Launch { operator, stream, .. } = step {
-            let gpu = plan.targets[plan.streams[stream.index()].gpu.index()];
-            let kernel = &costs.operator(*operator, gpu).kernel;
+        if let Step::Launch { operators, stream, .. } = step {
+            let kernel = &launched(costs, plan, operators, *stream)?.kernel;
             kernels.insert(&kernel.name, kernel);
         }
     }

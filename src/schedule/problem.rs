@@ -15,7 +15,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use super::{Edge, LinkMode, Memory, MergeCost, Problem, StageCost};
-use crate::cost::CostTable;
+use crate::cost::{CostTable, GroupedLaunch, OperatorCost};
 use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Origin};
@@ -70,7 +70,7 @@ impl Problem {
             memory: weights(graph, costs),
             stages: measured_stages(costs, &kinds),
             kinds,
-            merges: Vec::new(),
+            merges: merges(costs),
         };
         problem.check()?;
         Ok(problem)
@@ -338,6 +338,15 @@ fn kinds(costs: &CostTable) -> Vec<u32> {
     costs.operators.iter().map(|row| row.iter().map(|cost| (cost.kernel.name.as_str(), cost.time)).collect()).map(kind).collect()
 }
 
+/// What one launch can compute together.
+fn merges(costs: &CostTable) -> Vec<MergeCost> {
+    let merge = |launch: &GroupedLaunch| {
+        let times = launch.costs.iter().map(|cost| cost.time).collect();
+        MergeCost { operators: launch.operators.clone(), times }
+    };
+    costs.grouped_launches.iter().map(merge).collect()
+}
+
 /// The measured stages, by kinds instead of kernels: a stage of some kernels on a GPU is one of all kinds that run these kernels there.
 fn measured_stages(costs: &CostTable, kinds: &[u32]) -> Vec<StageCost> {
     let gpus = costs.gpus.len();
@@ -369,21 +378,30 @@ fn measured_stages(costs: &CostTable, kinds: &[u32]) -> Vec<StageCost> {
     stages.into_iter().map(|(kinds, times)| StageCost { kinds, times }).collect()
 }
 
-/// The constants that operators read, and the memory of each GPU as room for them. A constant takes whole blocks of 256 bytes, as plans place them.
+/// The constants that operators read, each once for every layout that their kernels want, and the memory of each GPU as room for them. A constant takes whole blocks of
+/// 256 bytes, as plans place them. Where GPUs want different layouts, the largest counts.
 fn weights(graph: &Graph, costs: &CostTable) -> Memory {
     let mut number = BTreeMap::new();
     let mut constants = Vec::new();
     let mut reads = Vec::with_capacity(graph.operators.len());
-    for operator in &graph.operators {
-        let roots = operator.inputs.iter().map(|&t| graph.root(t)).filter(|&t| graph.constant(t).is_some());
-        let read: BTreeSet<u32> = roots
-            .map(|t| {
-                *number.entry(t).or_insert_with(|| {
-                    constants.push(graph.tensor(t).bytes().max(1).next_multiple_of(256));
-                    constants.len() as u32 - 1
-                })
-            })
-            .collect();
+    for (operator, row) in graph.operators.iter().zip(&costs.operators) {
+        let mut read = BTreeSet::new();
+        for (position, &input) in operator.inputs.iter().enumerate() {
+            let root = graph.root(input);
+            if graph.constant(root).is_none() {
+                continue;
+            }
+            let tensor = graph.tensor(root);
+            let layout = |cost: &OperatorCost| {
+                let packing = cost.kernel.packing(position);
+                (packing.map_or(tensor.bytes(), |p| p.elements().saturating_mul(tensor.dtype.bytes())), packing)
+            };
+            let (bytes, packing) = row.iter().map(layout).max().unwrap_or((tensor.bytes(), None));
+            read.insert(*number.entry((root, packing)).or_insert_with(|| {
+                constants.push(bytes.max(1).checked_next_multiple_of(256).unwrap_or(u64::MAX));
+                constants.len() as u32 - 1
+            }));
+        }
         reads.push(read.into_iter().collect());
     }
     Memory { constants, reads, room: costs.gpus.iter().map(|gpu| gpu.memory).collect() }
@@ -511,7 +529,6 @@ impl<const N: usize> Line<'_, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::OperatorCost;
     use crate::device::{Link, TargetGpu};
     use crate::graph::{DType, Elementwise, Expr, OpKind, Operator, Tensor};
     use crate::kernel::Kernel;
@@ -612,16 +629,7 @@ mod tests {
     }
 
     fn costs(operators: usize) -> CostTable {
-        let kernel = Kernel {
-            name: "k".into(),
-            source: String::new(),
-            grid: [1; 3],
-            block: [1; 3],
-            shared_bytes: 0,
-            static_shared_bytes: 0,
-            registers: 1,
-            ..Kernel::default()
-        };
+        let kernel = Kernel { name: "k".into(), ..Kernel::default() };
         let link = Some(Link { latency: 100, bandwidth: 1e9 });
         CostTable {
             source: "drawn".into(),
@@ -629,6 +637,7 @@ mod tests {
             operators: vec![vec![OperatorCost { time: 5, utilisation: 0.5, kernel }; 2]; operators],
             links: vec![vec![None, link], vec![link, None]],
             stages: Default::default(),
+            grouped_launches: Vec::new(),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Schedules in text form, and back: `--emit schedule`, `--schedule`.
+//! Schedules in text form (`--emit schedule`), and back.
 //!
 //! ```text
 //! schedule hios-lp

@@ -1,7 +1,7 @@
-//! The example of a project whose `build.rs` calls hiosc: copied, built and tested as its user would do it, with this checkout as its dependency.
+//! The example of a project whose `build.rs` calls hiosc: copied, built and tested, with this checkout as its dependency.
 //!
-//! hiosc is a build dependency there. In this checkout's own target folder Cargo finds tract compiled: hiosc's Cargo.toml sees to it that it is the same. hiosc itself
-//! is compiled again, and that takes a minute or two. So that test runs only where `HIOSC_TEST_DOWNSTREAM=1` is set, and says so elsewhere. The other one always runs:
+//! hiosc is a build dependency there. In this checkout's own target folder Cargo finds tract compiled, as long as the copy has hiosc's resolver and profile, which a user's
+//! project has not. hiosc itself is compiled again, and that takes a minute or two. So that test runs only where `HIOSC_TEST_DOWNSTREAM=1` is set, and says so elsewhere. The other one always runs:
 //! it stands in for the build script, and builds the same program around the module.
 
 use std::fs;
@@ -77,7 +77,7 @@ fn a_program_includes_the_model_as_a_module() {
 fn a_project_with_a_build_script_runs_the_model() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("HIOSC_TEST_DOWNSTREAM").is_none_or(|value| value != "1") {
-        skipped!("SKIPPED: examples/downstream takes a minute to build; set HIOSC_TEST_DOWNSTREAM=1 to run it");
+        skipped!("SKIPPED: examples/downstream takes a minute or two to build; set HIOSC_TEST_DOWNSTREAM=1 to run it");
         return;
     }
     // A copy, so that Cargo writes nothing into the checkout. The same lock file, so that nothing has to be fetched. The same resolver and profile as hiosc's, so that

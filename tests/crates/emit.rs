@@ -104,6 +104,29 @@ fn what_is_launched_is_a_table() {
     assert_eq!([workspaces(&plain), workspaces(&demanding)], [0, 5]);
 }
 
+/// Two operators of one launch are one line, and one call in the plan; what both read counts once.
+#[test]
+fn a_launch_of_several_operators_is_one_line() {
+    let c = small::grouped(2, 1, small::by_hand);
+    let krate = krate(&c, &c.shipped);
+    let table = text(&krate, "launches.jsonl");
+    let lines: Vec<serde_json::Value> = table.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), c.graph.operators.len() - 1 + 1, "two of them are one, and the last line sums up");
+    let line = lines.iter().find(|line| line["operators"] == serde_json::json!(["/fire/left", "/fire/right"])).expect("launched");
+    let members = serde_json::json!([
+        {"operator": "/fire/left", "blocks": 32, "trips": 8},
+        {"operator": "/fire/right", "blocks": 32, "trips": 72},
+    ]);
+    assert_eq!((&line["members"], &line["grid"][0], &line["trips"]), (&members, &64.into(), &72.into()));
+    assert_eq!(line["macs"], 8 * 256 * (8 + 72));
+    assert_eq!((&line["read_bytes"], &line["write_bytes"]), (&(4 * 2048).into(), &(4 * 4096).into()));
+    assert_eq!((&line["weight_bytes"], &line["workspace_bytes"]), (&(4 * (64 + 8 + 576 + 8)).into(), &(4 * 4096).into()));
+    let plan = text(&krate, "src/plan.rs");
+    let call = plan.split("&GROUPED_C8K8W1_C8K8W3,").nth(1).expect("a call").lines().skip(2).take_while(|line| line.trim() != "],");
+    assert_eq!(call.count(), 9, "{plan}");
+    assert!(plan.contains("/// `/fire/left`: conv") && plan.contains("/// `/fire/right`: conv"), "{plan}");
+}
+
 #[test]
 fn the_plan_is_short_functions_with_names_at_the_right() {
     for gpus in [1, 2, 4] {
@@ -184,9 +207,15 @@ fn a_crate_replaces_an_earlier_one_whole_or_not_at_all() {
     let (same, different) = (time("src/runtime/exec.rs"), time("src/plan.rs"));
     std::thread::sleep(std::time::Duration::from_millis(20));
     emit::write(&one, &out).expect("written again");
+    let written = |(path, bytes): (&String, &Vec<u8>)| fs::read(out.join(path)).is_ok_and(|found| found == *bytes);
+    assert!(one.files.iter().all(written), "a file of the earlier crate is still there");
     assert_eq!(time("src/runtime/exec.rs"), same);
     assert_ne!(time("src/plan.rs"), different);
     assert_eq!(fs::read_to_string(out.join("target/built")).expect("still there"), "precious");
+    let folder = || fs::metadata(&out).and_then(|m| m.modified()).expect("a time");
+    let before = folder();
+    assert_eq!(emit::write(&one, &out).expect("nothing to write").changed, 0);
+    assert_eq!(folder(), before, "the folder was replaced although nothing has changed");
 
     let before = tree(&out);
     let mut impossible = two.clone();
@@ -527,8 +556,8 @@ fn a_program_depends_on_the_crate_by_path() {
 }
 
 #[test]
-fn a_crate_packs_weights_and_gives_its_kernels_workspaces() {
-    let c = small::demanding(Algorithm::Scatter, 2);
+fn a_crate_packs_weights_gives_its_kernels_workspaces_and_launches_groups() {
+    let c = small::grouped(2, 1, small::by_hand);
     let krate = krate(&c, &c.shipped);
     assert!(text(&krate, "src/buffers.rs").contains("workspace of `/stem`"));
     let Some((built, _guard)) = build(&krate, "small_net") else { return };

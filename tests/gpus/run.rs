@@ -8,14 +8,15 @@ use crate::support::scenario::{self, Scenario};
 use crate::support::small::{self, Compiled, compiled, inputs};
 use hiosc::Error;
 use hiosc::graph::Constant;
-use hiosc::kernel::Kernel;
+use hiosc::kernel::{Kernel, Member};
 use hiosc::program::Program;
 use hiosc::run::{Session, run};
 use hiosc::runtime::Options;
 use hiosc::schedule::Algorithm;
 
-const SCENARIOS: [Scenario<()>; 10] = [
+const SCENARIOS: [Scenario<()>; 11] = [
     ("demanding", demanding),
+    ("grouped", grouped),
     ("right", right),
     ("through-host-memory", right),
     ("sessions", sessions),
@@ -74,6 +75,33 @@ fn demanding() {
         let error = Program::new(graph, &costs, schedule, timeline, plan, shipped).err().expect("another kernel").to_string();
         assert!(error.starts_with("internal error in program: kernel demanding_"), "{error}");
     }
+}
+
+/// Two convolutions in one launch, each of which wants packed weights and a part of the workspace.
+#[test]
+fn one_launch_may_compute_several_operators() {
+    for seed in 0..10 {
+        child_with(&small::grouped(2, 1, small::by_hand), "grouped", &[("HIOSC_VGPU_SEED", &seed.to_string())]);
+    }
+}
+
+fn grouped() {
+    let compiled = small::grouped(2, 1, small::by_hand);
+    let inputs = inputs(&compiled.graph);
+    let found = run(&compiled.program(), &Options::default(), &inputs).expect("it runs");
+    let expected = interpret(&compiled.graph, &inputs);
+    assert!(found.iter().zip(&expected).all(|(a, b)| relative_error(a, b) < 1e-5));
+    let Compiled { graph, schedule, timeline, plan, shipped, .. } = &compiled;
+    let mut costs = compiled.costs.clone();
+    for damage in [|members: &mut Vec<Member>| members.truncate(1), |members: &mut Vec<Member>| members[0].blocks += 1] {
+        let mut costs = costs.clone();
+        costs.grouped_launches[0].costs.iter_mut().for_each(|cost| damage(&mut cost.kernel.members));
+        let error = Program::new(graph, &costs, schedule, timeline, plan, shipped).err().expect("other members").to_string();
+        assert!(error.starts_with("internal error in program: kernel grouped_c8k8w1_c8k8w3 of members"), "{error}");
+    }
+    costs.grouped_launches.clear();
+    let error = Program::new(graph, &costs, schedule, timeline, plan, shipped).err().expect("no kernel").to_string();
+    assert!(error.contains("no kernel computes [%1, %2] on gpu0"), "{error}");
 }
 
 #[test]

@@ -10,12 +10,13 @@ mod rules;
 
 use std::time::Instant;
 
+use crate::support::small;
 use brute::{Verdict, judge};
 use hiosc::error::Error;
 use hiosc::graph::{Graph, Origin};
 use hiosc::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
 use hiosc::plan::{Operand, Options, Plan, Step, mutants, plan, verify};
-use hiosc::schedule::{Schedule, Stage};
+use hiosc::schedule::{Algorithm, LinkMode, Problem, Schedule, Stage, schedule};
 use proptest::prelude::*;
 use random::{Case, Tape, constant, input, seeded, sum, tensor, view};
 
@@ -104,14 +105,9 @@ fn damaged(plan: &Plan, tape: &mut Tape<impl Iterator<Item = u32>>) -> Vec<Plan>
         let (at, stream) = (tape.pick(plan.steps.len() + 1), StreamId::new(tape.pick(plan.streams.len())));
         changed(&|mutant| insert(mutant, at, Step::Wait { event, stream }));
     }
-    let reads_from = |operand: &Operand, b: BufferId| match operand {
-        Operand::Buffer(buffer) | Operand::Slice { buffer, .. } => *buffer == b,
-        Operand::Joined(parts) => parts.contains(&b),
-        Operand::Weight(_) => false,
-    };
     // Two buffers on the same bytes, with an event that may just make that right: a wait for the sake of memory alone.
     let touches = |step: &Step, b: BufferId| match step {
-        Step::Launch { reads, writes, .. } => writes.contains(&b) || reads.iter().any(|operand| reads_from(operand, b)),
+        Step::Launch { reads, writes, .. } => writes.contains(&b) || reads.iter().any(|operand| operand.buffers().contains(&b)),
         Step::Upload { to, .. } => *to == b,
         Step::Copy { from, to, .. } => *from == b || *to == b,
         Step::Download { from, .. } => *from == b,
@@ -180,7 +176,7 @@ fn agree(graph: &Graph, plan: &Plan) -> Verdict {
 #[test]
 fn verifier_agrees_with_brute_force() {
     let (mut plans, mut mutants, mut counts) = (0, 0, [0; 3]);
-    let (mut copies, mut sharing) = (0, 0);
+    let (mut copies, mut sharing, mut groups) = (0, 0, 0);
     for seed in 0.. {
         let mut tape = seeded(seed);
         let case = random::case(&mut tape, 4, 3);
@@ -211,14 +207,18 @@ fn verifier_agrees_with_brute_force() {
         plans += 1;
         copies += usize::from(has_copy);
         sharing += usize::from(shares);
+        groups += usize::from(plan.steps.iter().any(|step| matches!(step, Step::Launch { operators, .. } if operators.len() > 1)));
         if plans == 1000 {
             break;
         }
     }
     let [good, wasteful, wrong] = counts;
-    println!("compared {plans} plans ({copies} with copies, {sharing} with shared bytes)");
+    println!("compared {plans} plans ({copies} with copies, {sharing} with shared bytes, {groups} with grouped launches)");
     println!("and {mutants} damaged ones: {good} good, {wasteful} wasteful, {wrong} wrong");
-    assert!(copies >= plans / 5 && sharing >= plans / 5, "the plans must try copies and shared bytes");
+    assert!(
+        copies >= plans / 5 && sharing >= plans / 5 && groups >= plans / 20,
+        "the plans must try copies, shared bytes and grouped launches"
+    );
     assert!(good > 100 && wasteful > 100 && wrong > 100, "each verdict must occur often enough to mean something: {counts:?}");
 }
 
@@ -326,13 +326,40 @@ fn waits(plan: &Plan) -> usize {
     count(plan, |step| matches!(step, Step::Wait { .. }))
 }
 
+/// A stage is one launch where the schedule counts on it: where that is faster than its operators side by side.
+#[test]
+fn a_stage_is_one_launch_where_that_is_faster() {
+    let groups = |plan: &Plan| count(plan, |step| matches!(step, Step::Launch { operators, .. } if operators.len() > 1));
+    for (time, expected) in [(1, 1), (1_000_000, 0)] {
+        let planned = small::grouped(2, time, |problem| schedule(problem, Algorithm::IntraGpu).unwrap());
+        assert_eq!(groups(&planned.plan), expected, "intra-gpu, {time} ns");
+        // Here they are a stage, whatever it takes.
+        let planned = small::grouped(2, time, small::by_hand);
+        assert_eq!(groups(&planned.plan), expected, "by hand, {time} ns");
+        assert!(planned.plan.latency < 1_000_000, "{} ns", planned.plan.latency);
+    }
+}
+
+/// What the schedulers think that weights take is what they take, packed or not.
+#[test]
+fn weights_are_counted_as_they_are_placed() {
+    for planned in [small::compiled(Algorithm::Scatter, 2), small::demanding(Algorithm::Scatter, 2)] {
+        let problem = Problem::new(&planned.graph, &planned.costs, LinkMode::Serial).unwrap();
+        let gpu = |op: OpId| planned.schedule.gpus.iter().position(|list| list.iter().any(|stage| stage.operators.contains(&op))).unwrap();
+        let placed: Vec<u64> = planned.plan.gpus.iter().map(|gpu| gpu.weights_bytes).collect();
+        assert_eq!(problem.memory.used(2, gpu), placed);
+    }
+}
+
 #[test]
 fn wide_stages_keep_data_in_its_stream() {
     let case = two_wide_stages();
     check(&case, &PLAIN);
     let plan = make(&case, &PLAIN);
     assert_eq!(plan.streams.len(), 2);
-    let stream = |op: u32| plan.steps.iter().find(|s| matches!(s, Step::Launch { operator, .. } if operator.0 == op)).unwrap().stream();
+    let stream = |op: u32| {
+        plan.steps.iter().find(|s| matches!(s, Step::Launch { operators, .. } if operators.contains(&OpId(op)))).unwrap().stream()
+    };
     assert_eq!((stream(0), stream(1)), (stream(2), stream(3)));
     // The second stream waits for the upload, the origin for the second stream. Barriers add one wait each way, and one of them serves the join.
     assert_eq!(waits(&plan), 2);
@@ -441,7 +468,7 @@ fn parts_of_a_joined_tensor_lie_side_by_side() {
         change(&mut damaged);
         rule(verify(&case.graph, None, &PLAIN, &damaged))
     };
-    let launch = plan.steps.iter().position(|s| matches!(s, Step::Launch { operator: OpId(2), .. })).unwrap();
+    let launch = plan.steps.iter().position(|s| matches!(s, Step::Launch { operators, .. } if operators[..] == [OpId(2)])).unwrap();
     let reads = |p: &mut Plan, new: Operand| {
         let Step::Launch { reads, .. } = &mut p.steps[launch] else { unreachable!() };
         reads[0] = new;
@@ -476,7 +503,7 @@ fn slices_are_read_where_they_lie() {
     let case = Case::new(g, &[&[&[0]], &[&[1]]]);
     check(&case, &PLAIN);
     let plan = make(&case, &PLAIN);
-    let launch = plan.steps.iter().position(|s| matches!(s, Step::Launch { operator: OpId(1), .. })).unwrap();
+    let launch = plan.steps.iter().position(|s| matches!(s, Step::Launch { operators, .. } if operators[..] == [OpId(1)])).unwrap();
     let Step::Launch { reads, .. } = &plan.steps[launch] else { unreachable!() };
     let &Operand::Slice { buffer, begin: 384, bytes: 256 } = &reads[0] else { panic!("{reads:?}") };
     assert_eq!((plan.buffers[buffer.index()].tensor(), plan.buffers[buffer.index()].bytes), (Some(a), 1024));

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use super::number::{Number, Rounding, constant};
 
-use hiosc::cost::{CostTable, estimate};
-use hiosc::device::Target;
+use hiosc::cost::{CostTable, GroupedLaunch, OperatorCost, estimate};
+use hiosc::device::{Nanos, Target};
 use hiosc::graph::{Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Tensor, Unary};
 use hiosc::ids::{OpId, TensorId};
-use hiosc::kernel::{Kernel, Packing};
+use hiosc::kernel::{Kernel, Member, Packing};
 use hiosc::plan::{self, Plan};
 use hiosc::program::{self, KernelMode, Program, Shipped};
-use hiosc::schedule::{self, Algorithm, LinkMode, Problem, Schedule, Timeline};
+use hiosc::schedule::{self, Algorithm, LinkMode, Problem, Schedule, Stage, Timeline};
 
 /// Everything that `emit` and `run` need.
 pub struct Compiled {
@@ -43,75 +43,166 @@ pub fn compiled(algorithm: Algorithm, gpus: usize) -> Compiled {
 
 /// A graph, planned for up to `gpus` GPUs.
 pub fn plan_of(graph: Graph, algorithm: Algorithm, gpus: usize) -> Compiled {
-    plan_with(graph, algorithm, gpus, |_, _| None)
+    plan_with(graph, gpus, |_, _| (), |problem| schedule::schedule(problem, algorithm).expect("a schedule"))
 }
 
 /// The small model with other kernels for its convolutions: they want packed weights, a workspace and dynamic shared memory, which hiosc's own do not.
 pub fn demanding(algorithm: Algorithm, gpus: usize) -> Compiled {
-    plan_with(graph(), algorithm, gpus, |graph, op| match &graph.operator(op).kind {
-        OpKind::Conv(conv) => Some(demanding_kernel(graph, op, conv.kernel[0])),
-        _ => None,
-    })
+    plan_with(graph(), gpus, demand, |problem| schedule::schedule(problem, algorithm).expect("a schedule"))
 }
 
-/// A convolution of one image with a square window, as in [`Maker::conv`].
-fn demanding_kernel(graph: &Graph, op: OpId, window: usize) -> Kernel {
-    let operator = graph.operator(op);
-    let ([_, c, height, width], [_, k, ..]) = (&graph.tensor(operator.inputs[0]).shape[..], &graph.tensor(operator.outputs[0]).shape[..])
-    else {
-        panic!("four axes")
+/// The demanding model, with a kernel that computes `/fire/left` and `/fire/right` in one launch, and takes `time`.
+pub fn grouped(gpus: usize, time: Nanos, schedule: impl Fn(&Problem) -> Schedule) -> Compiled {
+    let with_group = |graph: &Graph, costs: &mut CostTable| {
+        demand(graph, costs);
+        let operators = vec![OpId(1), OpId(2)];
+        assert_eq!(graph.names(&operators), ["/fire/left", "/fire/right"]);
+        let cost = OperatorCost { time, utilisation: 1.0, kernel: group_kernel(graph, &operators) };
+        costs.grouped_launches = vec![GroupedLaunch { operators, costs: vec![cost; gpus] }];
     };
-    let (taps, pad, elements) = (window * window, window / 2, k * height * width);
-    let name = format!("demanding_c{c}k{k}w{window}");
-    let source = format!(
-        "#include \"hiosc.cuh\"
+    plan_with(graph(), gpus, with_group, schedule)
+}
 
-// A convolution, a thread an output: weights are tap-major, sums go through the workspace, factors through shared memory.
-HIOSC_KERNEL_NO_SYNC({name}, 64,
-    (const float *__restrict__ x,
-     const float *__restrict__ packed,
-     const float *__restrict__ bias,
-     float *__restrict__ y,
-     float *__restrict__ sums)) {{
-  HIOSC_DYNAMIC_SHARED(float, factors);
-  int i = blockIdx.x * 64 + threadIdx.x, k = i / ({height} * {width}), p = i / {width} % {height}, q = i % {width};
+/// `/fire/left` and `/fire/right` as one stage of the first GPU, not in the order of their ids; `/fire/deep` and `/fire/deeper` on the second.
+pub fn by_hand(_: &Problem) -> Schedule {
+    let stages = |list: &[&[u32]]| list.iter().map(|ops| Stage { operators: ops.iter().map(|&op| OpId(op)).collect() }).collect();
+    Schedule { algorithm: "by hand".into(), gpus: vec![stages(&[&[0], &[2, 1], &[5], &[6], &[7], &[8, 9]]), stages(&[&[3], &[4]])] }
+}
+
+/// Gives all convolutions a demanding kernel.
+fn demand(graph: &Graph, costs: &mut CostTable) {
+    for (op, row) in graph.op_ids().zip(&mut costs.operators) {
+        if let Some(part) = Part::new(graph, op) {
+            row.iter_mut().for_each(|cost| cost.kernel = part.kernel());
+        }
+    }
+}
+
+/// What a demanding kernel does for each of its operators, a thread an output: weights are tap-major, sums go through the workspace, factors through shared memory.
+/// The function has a kernel's name in its own: kernels may be compiled together.
+const DEMANDING: &str = "#include \"hiosc.cuh\"
+
+template <int C, int HEIGHT, int WIDTH, int WINDOW>
+__device__ void NAME_convolve(int block, const float *x, const float *packed, const float *bias, float *y, float *sums, float *factors) {
+  int i = block * 64 + threadIdx.x, k = i / (HEIGHT * WIDTH), p = i / WIDTH % HEIGHT, q = i % WIDTH;
   float sum = 0;
-  for (int term = 0; term < {taps} * {c}; ++term) {{
-    int tap = term / {c}, row = p + tap / {window} - {pad}, column = q + tap % {window} - {pad};
-    bool inside = row >= 0 && row < {height} && column >= 0 && column < {width};
-    factors[threadIdx.x] = inside ? x[(term % {c} * {height} + row) * {width} + column] : 0.0f;
+  for (int term = 0; term < WINDOW * WINDOW * C; ++term) {
+    int tap = term / C, row = p + tap / WINDOW - WINDOW / 2, column = q + tap % WINDOW - WINDOW / 2;
+    bool inside = row >= 0 && row < HEIGHT && column >= 0 && column < WIDTH;
+    factors[threadIdx.x] = inside ? x[(term % C * HEIGHT + row) * WIDTH + column] : 0.0f;
     sum += packed[term * 128 + k] * factors[threadIdx.x];
-  }}
+  }
   sums[i] = sum;
   float z = sums[i] + bias[k];
   y[i] = z > 0 ? z : 0;
+}
+";
+
+/// A convolution of one image with a square window, as in [`Maker::conv`].
+struct Part {
+    c: usize,
+    k: usize,
+    height: usize,
+    width: usize,
+    window: usize,
+}
+
+impl Part {
+    fn new(graph: &Graph, op: OpId) -> Option<Part> {
+        let operator = graph.operator(op);
+        let OpKind::Conv(conv) = &operator.kind else { return None };
+        let shape = |t: TensorId| graph.tensor(t).shape[..].try_into().expect("four axes");
+        let ([_, c, height, width], [_, k, ..]): ([usize; 4], [usize; 4]) = (shape(operator.inputs[0]), shape(operator.outputs[0]));
+        assert!((k * height * width).is_multiple_of(64), "whole blocks");
+        Some(Part { c, k, height, width, window: conv.kernel[0] })
+    }
+
+    fn elements(&self) -> usize {
+        self.k * self.height * self.width
+    }
+
+    fn packing(&self) -> Packing {
+        let taps = self.window * self.window;
+        Packing::TapMajor { groups: 1, rows: self.k, channels: self.c, taps, transposed: false }
+    }
+
+    fn member(&self) -> Member {
+        Member { blocks: self.elements() as u64 / 64, trips: (self.window * self.window * self.c) as u64 }
+    }
+
+    /// The function of kernel `name`, called with these arguments.
+    fn call(&self, name: &str, arguments: &str) -> String {
+        format!("{name}_convolve<{}, {}, {}, {}>({arguments}, factors)", self.c, self.height, self.width, self.window)
+    }
+
+    fn kernel(&self) -> Kernel {
+        let name = format!("demanding_c{}k{}w{}", self.c, self.k, self.window);
+        let source = format!(
+            "{}
+HIOSC_KERNEL_NO_SYNC({name}, 64, (const float *x, const float *packed, const float *bias, float *y, float *sums)) {{
+  HIOSC_DYNAMIC_SHARED(float, factors);
+  {};
 }}
-"
+",
+            DEMANDING.replace("NAME", &name),
+            self.call(&name, "blockIdx.x, x, packed, bias, y, sums")
+        );
+        Kernel {
+            name,
+            source,
+            grid: [self.member().blocks as u32, 1, 1],
+            block: [64, 1, 1],
+            shared_bytes: 64 * 4,
+            trips: vec![self.member().trips],
+            workspace_bytes: self.elements() as u64 * 4,
+            packings: vec![(1, self.packing())],
+            ..Kernel::default()
+        }
+    }
+}
+
+/// Both convolutions, the blocks of the first before those of the second.
+fn group_kernel(graph: &Graph, operators: &[OpId]) -> Kernel {
+    let parts: Vec<Part> = operators.iter().filter_map(|&op| Part::new(graph, op)).collect();
+    let [a, b] = &parts[..] else { panic!("two convolutions") };
+    let name = format!("grouped_c{}k{}w{}_c{}k{}w{}", a.c, a.k, a.window, b.c, b.k, b.window);
+    let blocks = a.member().blocks;
+    let source = format!(
+        "{}
+HIOSC_KERNEL_NO_SYNC({name}, 64,
+    (const float *x, const float *packed, const float *bias, const float *x2, const float *packed2, const float *bias2, float *y, float *y2,
+     float *sums)) {{
+  HIOSC_DYNAMIC_SHARED(float, factors);
+  if (blockIdx.x < {blocks}) {};
+  else {};
+}}
+",
+        DEMANDING.replace("NAME", &name),
+        a.call(&name, "blockIdx.x, x, packed, bias, y, sums"),
+        b.call(&name, &format!("blockIdx.x - {blocks}, x2, packed2, bias2, y2, sums + {}", a.elements()))
     );
-    assert!(elements.is_multiple_of(64), "whole blocks");
+    let members: Vec<Member> = parts.iter().map(Part::member).collect();
     Kernel {
         name,
         source,
-        grid: [elements as u32 / 64, 1, 1],
+        grid: [members.iter().map(|m| m.blocks as u32).sum(), 1, 1],
         block: [64, 1, 1],
         shared_bytes: 64 * 4,
-        workspace_bytes: elements as u64 * 4,
-        packings: vec![(1, Packing::TapMajor { groups: 1, rows: *k, channels: *c, taps, transposed: false })],
+        trips: members.iter().map(|m| m.trips).max().into_iter().collect(),
+        workspace_bytes: (a.elements() + b.elements()) as u64 * 4,
+        packings: vec![(1, a.packing()), (4, b.packing())],
+        members,
         ..Kernel::default()
     }
 }
 
-/// A graph, planned with the kernels that `other` gives instead of hiosc's.
-fn plan_with(graph: Graph, algorithm: Algorithm, gpus: usize, other: impl Fn(&Graph, OpId) -> Option<Kernel>) -> Compiled {
+/// A graph, planned with the costs that `change` makes of the estimated ones.
+fn plan_with(graph: Graph, gpus: usize, change: impl Fn(&Graph, &mut CostTable), schedule: impl Fn(&Problem) -> Schedule) -> Compiled {
     let target = Target::uniform("a40", gpus, "nvlink").expect("a known target");
     let mut costs = estimate(&graph, &target).expect("costs");
-    for op in graph.op_ids() {
-        if let Some(kernel) = other(&graph, op) {
-            costs.operators[op.index()].iter_mut().for_each(|cost| cost.kernel = kernel.clone());
-        }
-    }
+    change(&graph, &mut costs);
     let problem = Problem::new(&graph, &costs, LinkMode::Serial).expect("a problem");
-    let schedule = schedule::schedule(&problem, algorithm).expect("a schedule");
+    let schedule = schedule(&problem);
     let timeline = schedule::evaluate(&problem, &schedule).expect("a timeline");
     let options = plan::Options::default();
     let plan = plan::plan(&graph, &costs, &schedule, &timeline, &options).expect("a plan");

@@ -113,6 +113,7 @@ fn models_on_unequal_gpus() {
     let costs = file(&folder, "costs.txt", planned.costs.to_text(&planned.graph).as_bytes());
     assert_eq!(rows(&["--costs", &costs, "--algorithm", "hios-lp"])[0]["gpus"], 3);
     compiler = hiosc::Compiler::new(model).costs(&costs);
+    let imported = compiler.import().unwrap();
     assert_eq!(compiler.problem(&imported).unwrap(), problem);
 
     let graph = file(&folder, "two.txt", GRAPH.as_bytes());

@@ -207,7 +207,7 @@ fn arguments(graph: &Graph, op: OpId, candidates: &[Kernel]) -> Vec<Argument> {
     let inputs = operator.inputs.iter().enumerate().map(input);
     let outputs = operator.outputs.iter().map(|&t| (graph.tensor(t).bytes(), holds(graph.tensor(t).dtype, Holds::Result)));
     let workspace = candidates.iter().map(|kernel| kernel.workspace_bytes).max().filter(|&bytes| bytes > 0);
-    inputs.chain(outputs).chain(workspace.map(|bytes| (bytes, Holds::Result))).collect()
+    inputs.chain(outputs).chain(workspace.map(|bytes| (bytes, Holds::Floats))).collect()
 }
 
 /// Tells how far it is.

@@ -88,14 +88,15 @@ fn numbers_in_steps(s: &Subject) -> Result<()> {
     for (i, step) in plan.steps.iter().enumerate() {
         let sound = match step {
             Step::Upload { input, to, .. } => *input < graph.inputs.len() && buffer(to),
-            Step::Launch { operator, reads, writes, .. } => {
+            Step::Launch { operators, reads, writes, .. } => {
                 let operand = |operand: &Operand| match operand {
                     Operand::Buffer(b) => buffer(b),
                     Operand::Joined(parts) => !parts.is_empty() && parts.iter().all(buffer),
                     Operand::Slice { buffer: b, .. } => buffer(b),
                     Operand::Weight(w) => tensor(&w.tensor),
                 };
-                operator.index() < graph.operators.len() && reads.iter().all(operand) && writes.iter().all(buffer)
+                let known = !operators.is_empty() && operators.iter().all(|op| op.index() < graph.operators.len());
+                known && reads.iter().all(operand) && writes.iter().all(buffer)
             }
             Step::Copy { tensor: t, from, to, .. } => tensor(t) && buffer(from) && buffer(to),
             Step::Download { output, from, .. } => *output < graph.outputs.len() && buffer(from),
@@ -147,9 +148,9 @@ fn stages_of_schedule(s: &Subject, schedule: &Schedule) -> Result<()> {
     for section in &s.plan.sections {
         let mut launched: Vec<_> = s.plan.steps[section.first..section.end]
             .iter()
-            .filter_map(|step| match step {
-                Step::Launch { operator, stream, .. } => Some((*operator, s.plan.streams[stream.index()].gpu)),
-                _ => None,
+            .flat_map(|step| match step {
+                Step::Launch { operators, stream, .. } => operators.iter().map(|&op| (op, s.plan.streams[stream.index()].gpu)).collect(),
+                _ => Vec::new(),
             })
             .collect();
         launched.sort_unstable();
@@ -257,15 +258,18 @@ fn weights(s: &Subject) -> Result<()> {
 fn launches(s: &Subject) -> Result<()> {
     let mut launched = vec![false; s.graph.operators.len()];
     for (i, step) in s.plan.steps.iter().enumerate() {
-        let Step::Launch { operator, stream, reads, writes } = step else { continue };
+        let Step::Launch { operators, stream, reads, writes } = step else { continue };
         let stream = s.plan.streams[stream.index()];
         if !matches!(stream.kind, StreamKind::Compute(_)) {
             return s.broken(5, format_args!("{}: not a compute stream", s.step(i)));
         }
-        if std::mem::replace(&mut launched[operator.index()], true) {
-            return s.broken(5, format_args!("{}: launched before", s.step(i)));
+        for op in operators {
+            if std::mem::replace(&mut launched[op.index()], true) {
+                return s.broken(5, format_args!("{}: {op} is launched before", s.step(i)));
+            }
         }
-        let op = s.graph.operator(*operator);
+        let inputs: Vec<TensorId> = operators.iter().flat_map(|&op| s.graph.operator(op).inputs.iter().copied()).collect();
+        let outputs: Vec<TensorId> = operators.iter().flat_map(|&op| s.graph.operator(op).outputs.iter().copied()).collect();
         let holds = |b: BufferId, t: TensorId| {
             let buffer = &s.plan.buffers[b.index()];
             buffer.gpu == stream.gpu && buffer.contents == Contents::Tensor(t)
@@ -288,17 +292,17 @@ fn launches(s: &Subject) -> Result<()> {
                 *tensor == s.graph.root(t) && matches!(s.graph.tensor(*tensor).origin, Origin::Constant(_))
             }
         };
-        if reads.len() != op.inputs.len() || !reads.iter().zip(&op.inputs).all(reads_right) {
-            return s.broken(5, format_args!("{} reads {reads:?} for {:?}", s.step(i), op.inputs));
+        if reads.len() != inputs.len() || !reads.iter().zip(&inputs).all(reads_right) {
+            return s.broken(5, format_args!("{} reads {reads:?} for {inputs:?}", s.step(i)));
         }
-        let (results, rest) = writes.split_at(op.outputs.len().min(writes.len()));
-        let right = results.len() == op.outputs.len() && results.iter().zip(&op.outputs).all(|(&b, &t)| holds(b, t));
+        let (results, rest) = writes.split_at(outputs.len().min(writes.len()));
+        let right = results.len() == outputs.len() && results.iter().zip(&outputs).all(|(&b, &t)| holds(b, t));
         let workspace = |b: &BufferId| {
             let buffer = &s.plan.buffers[b.index()];
-            buffer.gpu == stream.gpu && buffer.contents == Contents::Workspace(*operator)
+            buffer.gpu == stream.gpu && buffer.contents == Contents::Workspace(operators[0])
         };
         if !right || rest.len() > 1 || !rest.iter().all(workspace) {
-            return s.broken(5, format_args!("{} writes {writes:?} for {:?}", s.step(i), op.outputs));
+            return s.broken(5, format_args!("{} writes {writes:?} for {outputs:?}", s.step(i)));
         }
     }
     match s.graph.op_ids().find(|op| !launched[op.index()]) {

@@ -8,7 +8,7 @@
 use std::collections::HashSet;
 
 use hiosc::graph::Graph;
-use hiosc::ids::{BufferId, TensorId};
+use hiosc::ids::{BufferId, OpId, TensorId};
 use hiosc::plan::{Operand, Plan, Step};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +47,8 @@ fn rules_of_the_driver(plan: &Plan) -> Result<(), String> {
 
 /// Every operator is launched once, every output downloaded once.
 fn complete(graph: &Graph, plan: &Plan) -> Result<(), String> {
-    let launches = |op: usize| plan.steps.iter().filter(|s| matches!(s, Step::Launch { operator, .. } if operator.index() == op)).count();
+    let launches =
+        |op: usize| plan.steps.iter().filter(|s| matches!(s, Step::Launch { operators, .. } if operators.contains(&OpId::new(op)))).count();
     let downloads = |out: usize| plan.steps.iter().filter(|s| matches!(s, Step::Download { output, .. } if *output == out)).count();
     let all = (0..graph.operators.len()).all(|op| launches(op) == 1) && (0..graph.outputs.len()).all(|out| downloads(out) == 1);
     if all { Ok(()) } else { Err("an operator or output is missing".into()) }
@@ -144,9 +145,10 @@ fn effect(graph: &Graph, plan: &Plan, step: &Step) -> Result<Effect, String> {
             effect.reads = blocks(*from, *tensor)?;
             effect.writes = blocks(*to, *tensor)?;
         }
-        Step::Launch { operator, reads, writes, .. } => {
-            let op = graph.operator(*operator);
-            for (operand, &input) in reads.iter().zip(&op.inputs) {
+        Step::Launch { operators, reads, writes, .. } => {
+            let inputs = operators.iter().flat_map(|&op| &graph.operator(op).inputs);
+            let outputs: Vec<TensorId> = operators.iter().flat_map(|&op| graph.operator(op).outputs.clone()).collect();
+            for (operand, &input) in reads.iter().zip(inputs) {
                 match operand {
                     Operand::Buffer(b) => effect.reads.extend(blocks(*b, graph.root(input))?),
                     // The kernel is given the first buffer's address, and finds the parts one after the other from there.
@@ -154,7 +156,7 @@ fn effect(graph: &Graph, plan: &Plan, step: &Step) -> Result<Effect, String> {
                         let mut begin = plan.buffers[buffers[0].index()].offset;
                         for (b, part) in buffers.iter().zip(graph.parts(input)) {
                             if plan.buffers[b.index()].offset != begin {
-                                return Err(format!("{operator} looks for {part} at {begin}"));
+                                return Err(format!("{operators:?} looks for {part} at {begin}"));
                             }
                             effect.reads.extend(blocks(*b, part)?);
                             begin += graph.tensor(part).bytes();
@@ -164,26 +166,26 @@ fn effect(graph: &Graph, plan: &Plan, step: &Step) -> Result<Effect, String> {
                     Operand::Slice { buffer, begin, bytes } => {
                         let wanted = (graph.begin(input) * 4, graph.tensor(input).bytes());
                         if (*begin, *bytes) != wanted {
-                            return Err(format!("{operator} reads {bytes} bytes from {begin} on of {}", graph.root(input)));
+                            return Err(format!("{operators:?} reads {bytes} bytes from {begin} on of {}", graph.root(input)));
                         }
                         effect.reads.extend(blocks(*buffer, graph.root(input))?);
                     }
                     Operand::Weight(weight) if weight.tensor == graph.root(input) => {}
-                    Operand::Weight(weight) => return Err(format!("{operator} reads the constant {}", weight.tensor)),
+                    Operand::Weight(weight) => return Err(format!("{operators:?} reads the constant {}", weight.tensor)),
                 }
             }
-            for (&b, &output) in writes.iter().zip(&op.outputs) {
+            for (&b, &output) in writes.iter().zip(&outputs) {
                 effect.writes.extend(blocks(b, output)?);
             }
-            for &b in writes.iter().skip(op.outputs.len()) {
-                effect.writes.extend(blocks(b, TensorId::new(graph.tensors.len() + operator.index()))?);
+            for &b in writes.iter().skip(outputs.len()) {
+                effect.writes.extend(blocks(b, TensorId::new(graph.tensors.len() + operators[0].index()))?);
             }
             let mut written: Vec<usize> = effect.writes.iter().map(|w| w.0).collect();
             written.sort_unstable();
             written.dedup();
             let in_place = effect.reads.iter().any(|(block, _)| written.binary_search(block).is_ok());
             if in_place || written.len() < effect.writes.len() {
-                return Err(format!("{operator} writes bytes that it reads or writes already"));
+                return Err(format!("{operators:?} writes bytes that it reads or writes already"));
             }
         }
         Step::Record { .. } | Step::Wait { .. } => {}

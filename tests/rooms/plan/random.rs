@@ -1,6 +1,6 @@
 //! Random graphs, schedules and timelines for the planner's tests, drawn from a tape of numbers so that proptest can shrink them.
 
-use hiosc::cost::{CostTable, OperatorCost};
+use hiosc::cost::{CostTable, GroupedLaunch, OperatorCost};
 use hiosc::device::{Link, Nanos, TargetGpu};
 use hiosc::graph::{Binary, Constant, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Tensor};
 use hiosc::ids::{GpuId, OpId, TensorId};
@@ -69,7 +69,14 @@ pub fn costs(gpus: usize) -> CostTable {
     let gpu = TargetGpu { device: "test".into(), compute_capability: (8, 6), memory: 1 << 40 };
     let link = |from: usize, to: usize| (from != to).then_some(Link { latency: 1, bandwidth: 1e9 });
     let links = (0..gpus).map(|from| (0..gpus).map(|to| link(from, to)).collect()).collect();
-    CostTable { source: "test".into(), gpus: vec![gpu; gpus], operators: Vec::new(), links, stages: Default::default() }
+    CostTable {
+        source: "test".into(),
+        gpus: vec![gpu; gpus],
+        operators: Vec::new(),
+        links,
+        stages: Default::default(),
+        grouped_launches: Vec::new(),
+    }
 }
 
 pub fn tensor(graph: &mut Graph, name: &str, shape: [usize; 2], origin: Origin) -> TensorId {
@@ -224,19 +231,34 @@ pub fn case<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most_operators: usize, 
     let mut case = Case::timed(graph, Schedule { algorithm: "random".into(), gpus: lists }, |op| times[op.index()], transfer);
     for op in case.graph.op_ids() {
         for gpu in 0..gpus {
-            case.costs.operators[op.index()][gpu].kernel = kernel(tape, &case.graph, op);
+            case.costs.operators[op.index()][gpu].kernel = kernel(tape, &case.graph, &[op]);
+        }
+    }
+    // Some stages can be one launch; whether they are depends on their time.
+    for stage in case.schedule.gpus.iter().flatten().filter(|stage| stage.operators.len() > 1) {
+        if tape.once_in(2) {
+            let operators = stage.operators.clone();
+            let cost = OperatorCost { time: tape.of(&[0, 1, 2000]), utilisation: 1.0, kernel: kernel(tape, &case.graph, &operators) };
+            case.costs.grouped_launches.push(GroupedLaunch { operators, costs: vec![cost; gpus] });
+        }
+    }
+    case.costs.grouped_launches.sort_by(|a, b| a.operators.cmp(&b.operators));
+    // Groups are ascending, stages need not be.
+    for stage in case.schedule.gpus.iter_mut().flatten() {
+        if tape.once_in(2) {
+            stage.operators.reverse();
         }
     }
     case
 }
 
 /// A kernel that may want a workspace, and its constants packed.
-fn kernel<I: Iterator<Item = u32>>(tape: &mut Tape<I>, graph: &Graph, op: OpId) -> Kernel {
+fn kernel<I: Iterator<Item = u32>>(tape: &mut Tape<I>, graph: &Graph, operators: &[OpId]) -> Kernel {
     let mut kernel = Kernel::default();
     if tape.once_in(4) {
         kernel.workspace_bytes = tape.of(&[256, 512, 100]);
     }
-    for (position, &input) in graph.operator(op).inputs.iter().enumerate() {
+    for (position, &input) in operators.iter().flat_map(|&op| &graph.operator(op).inputs).enumerate() {
         if graph.constant(graph.root(input)).is_some() && tape.once_in(3) {
             let rows = graph.tensor(input).elements() as usize;
             kernel.packings.push((position, Packing::TapMajor { groups: 1, rows, channels: 1, taps: 1, transposed: false }));

@@ -1,5 +1,6 @@
 //! Damage for every rule of the verifier: each must be the first to object to something.
 
+use hiosc::cost::{GroupedLaunch, OperatorCost};
 use hiosc::ids::{BufferId, EventId, GpuId, OpId, StreamId};
 use hiosc::kernel::{Kernel, Packing};
 use hiosc::plan::{Contents, GpuPlan, Operand, Options, Plan, SectionKind, Step, StreamKind, mutants, verify};
@@ -27,7 +28,7 @@ fn workspaces_and_packed_weights_are_judged() {
         BufferId::new(own.expect("a workspace"))
     };
     let launch = |op: u32| {
-        let is = |step: &Step| matches!(step, Step::Launch { operator, .. } if operator.0 == op);
+        let is = |step: &Step| matches!(step, Step::Launch { operators, .. } if operators.contains(&OpId(op)));
         good.steps.iter().position(is).expect("a launch")
     };
     let (first, second) = (workspace(0), workspace(1));
@@ -53,6 +54,81 @@ fn workspaces_and_packed_weights_are_judged() {
     }
 }
 
+/// Operators 0 and 1 are one launch, of one workspace; so must not be 2 and 3, one of which reads what the other writes.
+#[test]
+fn launches_of_several_operators_are_judged() {
+    let mut case = specimen();
+    let packing = Packing::TapMajor { groups: 1, rows: 64, channels: 1, taps: 1, transposed: false };
+    let kernel = Kernel { workspace_bytes: 512, packings: vec![(1, packing)], ..Kernel::default() };
+    let cost = OperatorCost { time: 1000, utilisation: 1.0, kernel };
+    case.costs.grouped_launches = vec![GroupedLaunch { operators: vec![OpId(0), OpId(1)], costs: vec![cost; 2] }];
+    let good = make(&case, &PLAIN);
+    assert_eq!(good.streams.len(), 3, "one compute stream a GPU, and a copy stream");
+    let text = good.text(&case.graph);
+    let line = "  s0 launch %0 \"op0\" elementwise + %1 \"op1\" elementwise(b0 \"x\", t1 \"t1\", packed tap-major 1x64x1x1, b0 \"x\") -> \
+                b1 \"t2\", b2 \"t3\", b3 workspace\n";
+    assert!(text.contains(line), "{text}");
+    let launch = |op: u32| {
+        let is = |step: &Step| matches!(step, Step::Launch { operators, .. } if operators.contains(&OpId(op)));
+        good.steps.iter().position(is).expect("a launch")
+    };
+    assert_eq!(launch(0), launch(1));
+    type Damage<'a> = Box<dyn Fn(&mut Plan) + 'a>;
+    let table: [(u32, &str, Damage); 9] = [
+        (0, "nothing", Box::new(|_| ())),
+        (2, "one of another stage", Box::new(|p| with_launch(p, launch(0), |ops, _, _| ops[1] = OpId(2)))),
+        (5, "one twice", Box::new(|p| with_launch(p, launch(0), |ops, _, _| ops[1] = OpId(0)))),
+        (5, "the other order", Box::new(|p| with_launch(p, launch(0), |ops, _, _| ops.swap(0, 1)))),
+        (5, "results of each other", Box::new(|p| with_launch(p, launch(0), |_, _, writes| writes.swap(0, 1)))),
+        (5, "arguments of one", Box::new(|p| with_launch(p, launch(0), |_, reads, _| reads.truncate(2)))),
+        (
+            5,
+            "the second is never launched",
+            Box::new(|p| {
+                with_launch(p, launch(0), |ops, reads, writes| {
+                    ops.truncate(1);
+                    reads.truncate(2);
+                    writes.remove(1);
+                })
+            }),
+        ),
+        (
+            12,
+            "one reads what another writes",
+            Box::new(|p| {
+                let (at, second) = (launch(2), p.steps[launch(3)].clone());
+                let Step::Launch { reads: more, writes: results, .. } = second else { unreachable!("a launch") };
+                with_launch(p, at, |ops, reads, writes| {
+                    ops.push(OpId(3));
+                    reads.extend(more);
+                    writes.extend(results);
+                });
+                p.steps.remove(launch(3));
+                let home = p.sections.iter().position(|s| (s.first..s.end).contains(&launch(3))).expect("a section");
+                for (i, section) in p.sections.iter_mut().enumerate() {
+                    section.first -= usize::from(i > home);
+                    section.end -= usize::from(i >= home);
+                }
+            }),
+        ),
+        (
+            13,
+            "results on the same bytes",
+            Box::new(|p| {
+                let Step::Launch { writes, .. } = &good.steps[launch(0)] else { unreachable!("a launch") };
+                p.buffers[writes[1].index()].offset = p.buffers[writes[0].index()].offset;
+            }),
+        ),
+    ];
+    for (expected, name, damage) in &table {
+        let mut plan = good.clone();
+        damage(&mut plan);
+        let result = verify(&case.graph, (*expected == 2).then_some(&case.schedule), &PLAIN, &plan);
+        let text = format!("{name}: {result:?}");
+        assert_eq!(rule(result), *expected, "{text}");
+    }
+}
+
 /// The buffer of the first result of a launch.
 fn result(plan: &Plan, at: usize) -> usize {
     let Step::Launch { writes, .. } = &plan.steps[at] else { unreachable!("a launch") };
@@ -64,7 +140,7 @@ fn every_rule_rejects_something() {
     let case = specimen();
     let good = make(&case, &PLAIN);
     let find = |wanted: &dyn Fn(&Step) -> bool| good.steps.iter().position(wanted).unwrap();
-    let launch = |op: u32| find(&|step| matches!(step, Step::Launch { operator, .. } if operator.0 == op));
+    let launch = |op: u32| find(&|step| matches!(step, Step::Launch { operators, .. } if operators.contains(&OpId(op))));
     let copy = find(&|step| matches!(step, Step::Copy { .. }));
     let wait = find(&|step| matches!(step, Step::Wait { .. }));
     let record = find(&|step| matches!(step, Step::Record { .. }));
@@ -88,7 +164,8 @@ fn every_rule_rejects_something() {
         (1, "unknown output", Box::new(|p| with_download(p, download, |output, _| *output = 9))),
         (1, "unknown event", Box::new(|p| p.steps[wait] = Step::Wait { event: EventId(99), stream: StreamId(1) })),
         (1, "unknown stream", Box::new(|p| p.steps[record] = Step::Record { event: EventId(0), stream: StreamId(99) })),
-        (1, "unknown operator", Box::new(|p| with_launch(p, launch(2), |op, _, _| *op = OpId(99)))),
+        (1, "unknown operator", Box::new(|p| with_launch(p, launch(2), |ops, _, _| ops[0] = OpId(99)))),
+        (1, "launch of nothing", Box::new(|p| with_launch(p, launch(2), |ops, _, _| ops.clear()))),
         (2, "gap", Box::new(|p| p.sections[2].first += 1)),
         (2, "steps left over", Box::new(|p| p.sections.truncate(6))),
         (2, "end too early", Box::new(|p| p.sections[1].kind = SectionKind::End)),
@@ -128,7 +205,7 @@ fn every_rule_rejects_something() {
         (5, "wrong operand", Box::new(|p| with_launch(p, launch(2), |_, reads, _| reads.swap(0, 1)))),
         (5, "missing operand", Box::new(|p| with_launch(p, launch(2), |_, reads, _| reads.truncate(1)))),
         (5, "wrong result", Box::new(|p| with_launch(p, launch(2), |_, _, writes| writes[0] = BufferId(0)))),
-        (5, "operator launched twice", Box::new(|p| with_launch(p, launch(3), |op, _, _| *op = OpId(4)))),
+        (5, "operator launched twice", Box::new(|p| with_launch(p, launch(3), |ops, _, _| ops[0] = OpId(4)))),
         (5, "copy stream", Box::new(|p| with_stream(p, launch(1), StreamId(2)))),
         (5, "other GPU", Box::new(|p| with_stream(p, launch(1), StreamId(3)))),
         (6, "wrong output", Box::new(|p| with_download(p, download, |output, _| *output = 1))),
@@ -220,9 +297,9 @@ fn every_rule_rejects_something() {
     assert_eq!(rule(verify(&case.graph, None, &PLAIN, &make(&case, &barriers))), 15);
 }
 
-fn with_launch(plan: &mut Plan, at: usize, change: impl FnOnce(&mut OpId, &mut Vec<Operand>, &mut Vec<BufferId>)) {
-    if let Step::Launch { operator, reads, writes, .. } = &mut plan.steps[at] {
-        change(operator, reads, writes);
+fn with_launch(plan: &mut Plan, at: usize, change: impl FnOnce(&mut Vec<OpId>, &mut Vec<Operand>, &mut Vec<BufferId>)) {
+    if let Step::Launch { operators, reads, writes, .. } = &mut plan.steps[at] {
+        change(operators, reads, writes);
     }
 }
 
