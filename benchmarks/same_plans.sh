@@ -1,7 +1,7 @@
 #!/bin/sh
 # Whether two builds of hiosc make the same schedules and plans, byte for byte: after a change that should not change them.
 #   benchmarks/same_plans.sh OLD NEW MODEL.onnx...
-# OLD and NEW are hiosc programs. Each model on one and on two A40s, with every algorithm; prints a line for each model, and what differs.
+# OLD and NEW are hiosc programs. Each model on one and on two A40s, with every algorithm; prints a line for each model, and what differs. A failure ends it.
 # ALGORITHMS="..." limits it to some.
 set -u
 [ $# -ge 3 ] || { sed -n '2,5s/^# *//p' "$0"; exit 2; }
@@ -15,8 +15,11 @@ for model in "$@"; do
     for algorithm in $algorithms; do
       for which in old new; do
         eval "program=\$$which"
-        "$program" "$model" --emit schedule,plan --device a40 --gpus $gpus --algorithm "$algorithm" > "$folder/$which" 2>&1
-        echo "exit $?" >> "$folder/$which"
+        if ! "$program" "$model" --emit schedule,plan --device a40 --gpus $gpus --algorithm "$algorithm" > "$folder/$which" 2>&1; then
+          echo "$program $model --gpus $gpus --algorithm $algorithm:" >&2
+          cat "$folder/$which" >&2
+          exit 2 # two that fail alike are not the same plan
+        fi
       done
       compared=$((compared + 1))
       if ! cmp -s "$folder/old" "$folder/new"; then
