@@ -86,6 +86,14 @@ fn what_is_launched_is_a_table() {
                 "{line}"
             );
         }
+        // Of each other stream the latest that it waits for, and no more.
+        for line in &lines {
+            let waits = line["waits"].as_array().expect("a list").iter();
+            let mut streams: Vec<u64> =
+                waits.map(|wait| lines[wait.as_u64().expect("a number") as usize]["stream"].as_u64().expect("a number")).collect();
+            streams.push(line["stream"].as_u64().expect("a number"));
+            assert!((1..streams.len()).all(|i| !streams[..i].contains(&streams[i])), "{line}");
+        }
         // `/fire/left` and `/fire/right` read what `/stem` computes, one of them on the other GPU.
         let of = |name: &str| lines.iter().find(|line| line["operators"][0] == name).expect("launched");
         let stem = of("/stem");
