@@ -1,8 +1,9 @@
 //! What hiosc would make of a model, before it is compiled.
 //!
-//! **In**: a model file. **Out**: an [`Inspection`]: its operators and what becomes of each, inputs and outputs, parameters, multiply-adds and the parallelism they allow,
-//! and every refusal that a compilation would end with. `import` takes stock; here its graph is fused and asked for kernels, as a compilation for the default device does, so that
-//! what is said to compile does.
+//! **In**: a model file. **Out**: an [`Inspection`]: its operators and what becomes of each, inputs
+//! and outputs, parameters, multiply-adds and the parallelism they allow, and every refusal that a
+//! compilation would end with. `import` takes stock; here its graph is fused and asked for kernels,
+//! as a compilation for the default device does, so that what is said to compile does.
 
 use std::fmt;
 use std::path::Path;

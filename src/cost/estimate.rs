@@ -7,8 +7,10 @@
 //!
 //! ## The formulas
 //!
-//! * *Occupancy* (CUDA programming guide, multiprocessor level; CUDA occupancy calculator). Blocks resident on an SM: the least of what its
-//!   threads, registers (given to a warp in units), shared memory (given to a block in units, and on most GPUs 1 KB for the system) and block slots allow.
+//! * *Occupancy* (CUDA programming guide, multiprocessor level; CUDA occupancy calculator). Blocks
+//!   resident on an SM: the least of what its threads, registers (given to a warp in units), shared
+//!   memory (given to a block in units, and on most GPUs 1 KB for the system) and block slots
+//!   allow.
 //! * *Waves.* The grid runs in waves of `SMs * blocks per SM` blocks; the last one may be partial, and then counts as long as the fullest SM needs: the tail effect.
 //! * *Arithmetic of a wave.* On an SM with `w` resident warps: `flops / (peak of an SM * compute_efficiency * min(1, w * ilp / needed))`. `needed` is
 //!   `schedulers * arithmetic latency` warps, 16 on this generation: Little's law, as the programming guide applies it to hide latency. `ilp` is the number of

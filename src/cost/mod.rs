@@ -47,9 +47,11 @@ pub type Stages = BTreeMap<Vec<String>, Vec<Option<Nanos>>>;
 /// Operators that one launch can compute together, on every GPU of the target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupedLaunch {
-    /// Ascending, at least two, independent of each other. More than a stage may hold are never used.
+    /// Ascending, at least two, independent of each other. More than a stage may hold are never
+    /// used.
     pub operators: Vec<OpId>,
-    /// What the launch costs on each GPU, by [`GpuId`]. Its kernel has a [`Member`](crate::kernel::Member) for each operator, in the same order.
+    /// What the launch costs on each GPU, by [`GpuId`]. Its kernel has a
+    /// [`Member`](crate::kernel::Member) for each operator, in the same order.
     pub costs: Vec<OperatorCost>,
 }
 
@@ -66,7 +68,8 @@ pub struct CostTable {
     pub links: Vec<Vec<Option<Link>>>,
     /// Measured t(S) of operators side by side.
     pub stages: Stages,
-    /// What one launch can compute together, by ascending operators. The text form leaves them out: no family of kernels makes them yet.
+    /// What one launch can compute together, by ascending operators. The text form leaves them out:
+    /// no family of kernels makes them yet.
     pub grouped_launches: Vec<GroupedLaunch>,
 }
 
@@ -76,7 +79,8 @@ impl CostTable {
         &self.operators[op.index()][gpu.index()]
     }
 
-    /// The cost of one launch on `gpu` that computes `operators`, ascending: one, or a grouped launch of the table. `None` if no kernel does.
+    /// The cost of one launch on `gpu` that computes `operators`, ascending: one, or a grouped
+    /// launch of the table. `None` if no kernel does.
     pub fn launch(&self, operators: &[OpId], gpu: GpuId) -> Option<&OperatorCost> {
         let row = match operators {
             [only] => self.operators.get(only.index())?,

@@ -56,7 +56,8 @@ pub struct Survey {
 ///
 /// # Errors
 ///
-/// If the file is no sound ONNX model. What cannot be typed is no error of this kind: the second result says it.
+/// If the file is no sound ONNX model. What cannot be typed is no error of this kind: the second
+/// result says it.
 pub fn survey(path: &Path, options: &Options) -> Result<(Survey, Result<Graph>)> {
     let (mut proto, _) = onnx::read(path, options)?;
     let mut survey = Survey {

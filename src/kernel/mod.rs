@@ -1,7 +1,8 @@
 //! From an operator to the CUDA kernel that computes it: which template, with which shape and tile, launched how.
 //!
-//! **In**: an operator of the fused graph, and the device. **Out**: a [`Kernel`]: a unique name that spells out signature and candidate, the text of its
-//! one-line instantiation, and its launch geometry. The templates are in `kernels/*.cuh`, ordinary CUDA C++.
+//! **In**: an operator of the fused graph, and the device. **Out**: a [`Kernel`]: a unique name
+//! that spells out signature and candidate, the text of its one-line instantiation, and its launch
+//! geometry. The templates are in `kernels/*.cuh`, ordinary CUDA C++.
 //!
 //! * A *family* is one header of templates: `conv.cuh`, `matmul.cuh`, ... Each has a file here that chooses its template arguments.
 //! * The *signature* of an operator is everything its result depends on but the data: attributes, shapes, epilogue. Operators of one signature
@@ -9,9 +10,10 @@
 //! * A *candidate* is one way to compute a signature: a tile shape, or who shares the work of one output. All candidates of an operator give the same
 //!   result up to rounding. [`candidates`] lists them, the one that the shapes suggest first; a profile may pick another.
 //!
-//! What a kernel relies on, and its callers ensure: parameters are plain pointers, the operator's inputs in order, its output, and its workspace if it has one (of
-//! several operators all inputs, then all outputs); all are aligned to 16 bytes (planned buffers and weights start at multiples of 256); what is written overlaps
-//! nothing else. A view is read under its own shape.
+//! What a kernel relies on, and its callers ensure: parameters are plain pointers, the operator's
+//! inputs in order, its output, and its workspace if it has one (of several operators all inputs,
+//! then all outputs); all are aligned to 16 bytes (planned buffers and weights start at multiples
+//! of 256); what is written overlaps nothing else. A view is read under its own shape.
 //!
 //! Element types. A family's C++ templates deduce them from their pointer parameters, so a family says only what the parameters are called:
 //! `Site::params` adds the tensors' types, `Draft` writes them into the parameter list and, unless all are f32, into the name. Where a template
@@ -75,12 +77,14 @@ pub struct Kernel {
     pub split: u32,
     /// Memory that it writes and reads again itself, such as partial sums: its last argument. 0 if it needs none.
     pub workspace_bytes: u64,
-    /// Inputs, by position, that it wants packed; they must be constants. A grouped launch counts the inputs of all its operators, one after the other.
+    /// Inputs, by position, that it wants packed; they must be constants. A grouped launch counts
+    /// the inputs of all its operators, one after the other.
     pub packings: Vec<(usize, Packing)>,
     /// The least compute capability that it runs on; (0, 0) is any.
     pub min_capability: (u32, u32),
-    /// What each operator of a grouped launch has of it, in the order of the blocks; empty where it computes one operator. Its
-    /// arguments are the inputs of all of them, one operator after the other, then their outputs, then the workspace.
+    /// What each operator of a grouped launch has of it, in the order of the blocks; empty where it
+    /// computes one operator. Its arguments are the inputs of all of them, one operator after the
+    /// other, then their outputs, then the workspace.
     pub members: Vec<Member>,
 }
 

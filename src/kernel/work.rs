@@ -59,7 +59,8 @@ pub fn macs(graph: &Graph, op: OpId) -> u64 {
     }
 }
 
-/// The bytes that a launch needs from memory, and gives back to it: each once, however often its blocks read them.
+/// The bytes that a launch needs from memory, and gives back to it: each once, however often its
+/// blocks read them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Constants that it reads: the tensor that owns the bytes, and how many of them.
@@ -77,8 +78,9 @@ impl Traffic {
     }
 }
 
-/// What a launch of `operators` reads and writes. The same bytes listed twice, or under two shapes, count once; a slice counts its own bytes.
-/// An operator that picks elements (a gather, a slice) counts those: of an embedding's table the rows that it looks up.
+/// What a launch of `operators` reads and writes. The same bytes listed twice, or under two shapes,
+/// count once; a slice counts its own bytes. An operator that picks elements (a gather, a slice)
+/// counts those: of an embedding's table the rows that it looks up.
 pub fn traffic(graph: &Graph, operators: &[OpId]) -> Traffic {
     let mut traffic = Traffic::default();
     let mut read: BTreeMap<TensorId, Vec<(u64, u64)>> = BTreeMap::new();

@@ -14,7 +14,9 @@
 //! * A [`Step::Copy`] runs on the copy stream of its ordered GPU pair, which lives on the source GPU.
 //! * A root tensor has at most one buffer a GPU; it is copied at most once per (tensor, GPU). Constants live in the weights region of each GPU that reads them,
 //!   once for each layout that its kernels want.
-//! * One launch computes one operator, or several that the cost table has as a group ([`cost::GroupedLaunch`](crate::cost::GroupedLaunch)): those of a stage whose time is the group's.
+//! * One launch computes one operator, or several that the cost table has as a group
+//!   ([`cost::GroupedLaunch`](crate::cost::GroupedLaunch)): those of a stage whose time is the
+//!   group's.
 //! * A kernel's workspace is a buffer that its launch writes and nobody reads: so it shares bytes by the same rule as all others.
 //! * Where a launch reads a joined tensor, the buffers of its parts on that GPU lie one right behind the other.
 //! * Two buffers of one arena share bytes only where happens-before orders every access of one before the first access of the other.
@@ -98,7 +100,8 @@ impl Weight {
 pub enum Contents {
     /// A root tensor.
     Tensor(TensorId),
-    /// What the launch whose first operator this is writes and reads again itself, such as partial sums.
+    /// What the launch whose first operator this is writes and reads again itself, such as partial
+    /// sums.
     Workspace(OpId),
 }
 
@@ -176,7 +179,8 @@ pub enum Step {
         stream: StreamId,
         /// Arguments read: the inputs of the operators, one operator after the other.
         reads: Vec<Operand>,
-        /// Buffers written: the outputs of the operators, one operator after the other; then the workspace, if the kernel needs one.
+        /// Buffers written: the outputs of the operators, one operator after the other; then the
+        /// workspace, if the kernel needs one.
         writes: Vec<BufferId>,
     },
     /// Copies a tensor between GPUs.

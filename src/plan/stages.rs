@@ -1,16 +1,18 @@
-//! The order in which the host issues stages, the launches of each, and the compute stream of each operator.
+//! The order in which the host issues stages, the launches of each, and the compute stream of each
+//! operator.
 //!
 //! * **GPUs**: those without a stage are dropped, the others renumbered densely in their old order. A graph without operators keeps the first
 //!   GPU, for inputs that are outputs.
 //! * **Issue order**: always the ready stage of earliest predicted start (ties: lowest GPU, then lowest index). A stage is ready when the
 //!   previous stage of its GPU and all stages that compute its inputs have been issued. On a sound timeline that is plainly the order of
 //!   predicted starts; readiness decides only between stages that start together because something takes no time.
-//! * **Launches**: one for each operator of a stage; or one for all, where the cost table has them as a group and the timeline gives the stage no less
-//!   than the group's time.
-//! * **Streams**: the launches of a stage take different compute streams, and a GPU has as many as its widest stage has launches. A launch
-//!   prefers the stream whose latest launch computed one of its inputs, then a stream that wrote one earlier, then the lowest free one: data
-//!   that stays in its stream needs no event. Preferences are served in that order over the whole stage, ties go to the launch that stands
-//!   first in the stage, then to the lowest stream.
+//! * **Launches**: one for each operator of a stage; or one for all, where the cost table has them
+//!   as a group and the timeline gives the stage no less than the group's time.
+//! * **Streams**: the launches of a stage take different compute streams, and a GPU has as many as
+//!   its widest stage has launches. A launch prefers the stream whose latest launch computed one of
+//!   its inputs, then a stream that wrote one earlier, then the lowest free one: data that stays in
+//!   its stream needs no event. Preferences are served in that order over the whole stage, ties go
+//!   to the launch that stands first in the stage, then to the lowest stream.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

@@ -14,9 +14,11 @@
 //!     of a joined tensor that is read; one a (tensor, GPU). Or it is the workspace of a launch, inside the arena, at a multiple of 256.
 //!  4. The weights of a GPU are exactly the constants its launches read, in the layouts in which they read them, ascending, at multiples of 256, inside the region,
 //!     not overlapping; a packed one is no smaller than its tensor.
-//!  5. Every operator is launched exactly once, on a compute stream, alone or with others. The operands of a launch are of its GPU and hold exactly the inputs and
-//!     outputs of its operators, one operator after the other; the parts of a joined input one right behind the other, and of a slice the right bytes, from a
-//!     multiple of 16 on. It may write a workspace of its own besides.
+//!  5. Every operator is launched exactly once, on a compute stream, alone or with others. The
+//!     operands of a launch are of its GPU and hold exactly the inputs and outputs of its
+//!     operators, one operator after the other; the parts of a joined input one right behind the
+//!     other, and of a slice the right bytes, from a multiple of 16 on. It may write a workspace of
+//!     its own besides.
 //!  6. Uploads and downloads run on compute streams of their buffer's GPU and name the right tensor; each output is downloaded exactly once, unless it has no elements.
 //!  7. A copy moves a tensor from its buffer on one GPU to its buffer on another, on the copy stream of that pair.
 //!  8. Every buffer is written by exactly one step.

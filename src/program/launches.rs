@@ -137,7 +137,8 @@ impl Program<'_> {
         Ok(text + &line(&Last { summary })?)
     }
 
-    /// For each launch, those of other streams that it waits for: the latest launch of each stream before an event, followed through steps that launch nothing.
+    /// For each launch, those of other streams that it waits for: the latest launch of each stream
+    /// before an event, followed through steps that launch nothing.
     fn waits(&self) -> Vec<BTreeSet<usize>> {
         let mut all = Vec::new();
         // What the next step of a stream, and the waits for an event, come after.

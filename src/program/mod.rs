@@ -4,7 +4,8 @@
 //! [`run`](crate::run) executes it in this process; neither looks up anything again.
 //!
 //! * *Kernels*: each one once, sorted by name, with the GPUs that launch it and its images (`ship.rs`, `images.rs`).
-//! * *Weights*: each constant once for every layout in which kernels read it, in the order of tensor ids.
+//! * *Weights*: each constant once for every layout in which kernels read it, in the order of
+//!   tensor ids.
 //! * *Calls*: one for each step of the plan, with the memory that it touches.
 //! * *Launches* as a table for tools (`launches.rs`).
 //! * *Streams*, with the largest tensor that each carries; *predictions* for each call (`predicted.rs`).
@@ -137,8 +138,9 @@ impl<'a> Program<'a> {
         })
     }
 
-    /// Checks that a launch gives `kernel` its weights packed as it wants them, the workspace that it needs, and an operator for each of its members, whose blocks are
-    /// its grid: a plan's verifier knows no kernels.
+    /// Checks that a launch gives `kernel` its weights packed as it wants them, the workspace that
+    /// it needs, and an operator for each of its members, whose blocks are its grid: a plan's
+    /// verifier knows no kernels.
     fn takes(&self, kernel: &Kernel, operators: &[OpId], reads: &[Operand], writes: &[BufferId]) -> Result<()> {
         let wrong = |what: String| Err(Error::internal("program", format!("kernel {} {what}", kernel.name)));
         let members = if operators.len() == 1 { 0 } else { operators.len() };

@@ -11,9 +11,10 @@ use crate::runtime::Work;
 use crate::runtime::tool::Prediction;
 use crate::schedule::Timeline;
 
-/// A prediction for each upload, launch, copy and download, in the order of the plan's steps: what [`Session::trace`](crate::run::Session::trace) measures.
-/// A launch starts with its stage and takes its own time, at most the stage's. Copies from and to the host are not predicted: they take no time here,
-/// at the beginning and at the end.
+/// A prediction for each upload, launch, copy and download, in the order of the plan's steps: what
+/// [`Session::trace`](crate::run::Session::trace) measures. A launch starts with its stage and
+/// takes its own time, at most the stage's. Copies from and to the host are not predicted: they
+/// take no time here, at the beginning and at the end.
 pub(super) fn predicted(graph: &Graph, costs: &CostTable, timeline: &Timeline, plan: &Plan) -> Result<Vec<Prediction<String>>> {
     let mut all = Vec::new();
     for section in &plan.sections {

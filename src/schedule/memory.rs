@@ -2,11 +2,13 @@
 //!
 //! ## What counts
 //!
-//! *Weights*: a GPU holds each constant that one of its operators reads, once for each layout that their kernels want. (Of a grouped launch that wants another
-//! layout nothing is known here; the planner counts it.) *Activations* are not known before streams and the arena are; so the room
-//! that is left for weights on each GPU is the caller's to say ([`Memory::room`]). The compiler begins with all of a GPU's memory; where the plan then
-//! finds that weights and arena together do not fit, it takes the arena off that GPU's room and schedules again. So weights are a hard constraint of
-//! every algorithm, and activations are exact in the end.
+//! *Weights*: a GPU holds each constant that one of its operators reads, once for each layout that
+//! their kernels want. (Of a grouped launch that wants another layout nothing is known here; the
+//! planner counts it.) *Activations* are not known before streams and the arena are; so the room
+//! that is left for weights on each GPU is the caller's to say ([`Memory::room`]). The compiler
+//! begins with all of a GPU's memory; where the plan then finds that weights and arena together do
+//! not fit, it takes the arena off that GPU's room and schedules again. So weights are a hard
+//! constraint of every algorithm, and activations are exact in the end.
 //!
 //! ## How the algorithms keep to it
 //!

@@ -113,7 +113,8 @@ pub struct StageCost {
 pub struct MergeCost {
     /// Operators: ascending, no repeats, at least two, independent of each other.
     pub operators: Vec<OpId>,
-    /// On each GPU, the time of one operator that computes what all of them compute, and of taking its result apart; or of one launch that computes them all.
+    /// On each GPU, the time of one operator that computes what all of them compute, and of taking
+    /// its result apart; or of one launch that computes them all.
     pub times: Vec<Nanos>,
 }
 

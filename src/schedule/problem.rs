@@ -378,8 +378,9 @@ fn measured_stages(costs: &CostTable, kinds: &[u32]) -> Vec<StageCost> {
     stages.into_iter().map(|(kinds, times)| StageCost { kinds, times }).collect()
 }
 
-/// The constants that operators read, each once for every layout that their kernels want, and the memory of each GPU as room for them. A constant takes whole blocks of
-/// 256 bytes, as plans place them. Where GPUs want different layouts, the largest counts.
+/// The constants that operators read, each once for every layout that their kernels want, and the
+/// memory of each GPU as room for them. A constant takes whole blocks of 256 bytes, as plans place
+/// them. Where GPUs want different layouts, the largest counts.
 fn weights(graph: &Graph, costs: &CostTable) -> Memory {
     let mut number = BTreeMap::new();
     let mut constants = Vec::new();

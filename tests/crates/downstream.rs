@@ -1,8 +1,11 @@
-//! The example of a project whose `build.rs` calls hiosc: copied, built and tested, with this checkout as its dependency.
+//! The example of a project whose `build.rs` calls hiosc: copied, built and tested, with this
+//! checkout as its dependency.
 //!
-//! hiosc is a build dependency there. In this checkout's own target folder Cargo finds tract compiled, as long as the copy has hiosc's resolver and profile, which a user's
-//! project has not. hiosc itself is compiled again, and that takes a minute or two. So that test runs only where `HIOSC_TEST_DOWNSTREAM=1` is set, and says so elsewhere. The other one always runs:
-//! it stands in for the build script, and builds the same program around the module.
+//! hiosc is a build dependency there. In this checkout's own target folder Cargo finds tract
+//! compiled, as long as the copy has hiosc's resolver and profile, which a user's project has not.
+//! hiosc itself is compiled again, and that takes a minute or two. So that test runs only where
+//! `HIOSC_TEST_DOWNSTREAM=1` is set, and says so elsewhere. The other one always runs: it stands in
+//! for the build script, and builds the same program around the module.
 
 use std::fs;
 use std::path::Path;

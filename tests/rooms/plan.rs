@@ -326,7 +326,8 @@ fn waits(plan: &Plan) -> usize {
     count(plan, |step| matches!(step, Step::Wait { .. }))
 }
 
-/// A stage is one launch where the schedule counts on it: where that is faster than its operators side by side.
+/// A stage is one launch where the schedule counts on it: where that is faster than its operators
+/// side by side.
 #[test]
 fn a_stage_is_one_launch_where_that_is_faster() {
     let groups = |plan: &Plan| count(plan, |step| matches!(step, Step::Launch { operators, .. } if operators.len() > 1));

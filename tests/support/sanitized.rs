@@ -11,8 +11,9 @@ use super::{scenario, skipped};
 /// Set in the second run: buffers end exactly where their last element does, so that the address sanitizer sees a read beyond it.
 pub const VARIABLE: &str = "HIOSC_TEST_SANITIZED";
 
-/// The compiler of the second run, a script. It is not itself under the sanitizer, which would double its time, and it optimises less than hiosc asks for: nearly all
-/// of the second run is spent compiling.
+/// The compiler of the second run, a script. It is not itself under the sanitizer, which would
+/// double its time, and it optimises less than hiosc asks for: most of the second run is spent
+/// compiling.
 const COMPILER: &str = "#!/bin/sh
 unset LD_PRELOAD
 exec g++ -fsanitize=address,undefined -fno-sanitize-recover=all -g1 \"$@\" -O1

@@ -51,7 +51,8 @@ pub fn demanding(algorithm: Algorithm, gpus: usize) -> Compiled {
     plan_with(graph(), gpus, demand, |problem| schedule::schedule(problem, algorithm).expect("a schedule"))
 }
 
-/// The demanding model, with a kernel that computes `/fire/left` and `/fire/right` in one launch, and takes `time`.
+/// The demanding model, with a kernel that computes `/fire/left` and `/fire/right` in one launch,
+/// and takes `time`.
 pub fn grouped(gpus: usize, time: Nanos, schedule: impl Fn(&Problem) -> Schedule) -> Compiled {
     let with_group = |graph: &Graph, costs: &mut CostTable| {
         demand(graph, costs);
@@ -63,7 +64,8 @@ pub fn grouped(gpus: usize, time: Nanos, schedule: impl Fn(&Problem) -> Schedule
     plan_with(graph(), gpus, with_group, schedule)
 }
 
-/// `/fire/left` and `/fire/right` as one stage of the first GPU, not in the order of their ids; `/fire/deep` and `/fire/deeper` on the second.
+/// `/fire/left` and `/fire/right` as one stage of the first GPU, not in the order of their ids;
+/// `/fire/deep` and `/fire/deeper` on the second.
 pub fn by_hand(_: &Problem) -> Schedule {
     let stages = |list: &[&[u32]]| list.iter().map(|ops| Stage { operators: ops.iter().map(|&op| OpId(op)).collect() }).collect();
     Schedule { algorithm: "by hand".into(), gpus: vec![stages(&[&[0], &[2, 1], &[5], &[6], &[7], &[8, 9]]), stages(&[&[3], &[4]])] }
@@ -78,8 +80,9 @@ fn demand(graph: &Graph, costs: &mut CostTable) {
     }
 }
 
-/// What a demanding kernel does for each of its operators, a thread an output: weights are tap-major, sums go through the workspace, factors through shared memory.
-/// The function has a kernel's name in its own: kernels may be compiled together.
+/// What a demanding kernel does for each of its operators, a thread an output: weights are
+/// tap-major, sums go through the workspace, factors through shared memory. The function has a
+/// kernel's name in its own: kernels may be compiled together.
 const DEMANDING: &str = "#include \"hiosc.cuh\"
 
 template <int C, int HEIGHT, int WIDTH, int WINDOW>

@@ -54,7 +54,8 @@ fn workspaces_and_packed_weights_are_judged() {
     }
 }
 
-/// Operators 0 and 1 are one launch, of one workspace; so must not be 2 and 3, one of which reads what the other writes.
+/// Operators 0 and 1 are one launch, of one workspace; so must not be 2 and 3, one of which reads
+/// what the other writes.
 #[test]
 fn launches_of_several_operators_are_judged() {
     let mut case = specimen();
