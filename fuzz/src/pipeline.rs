@@ -1,0 +1,85 @@
+//! A graph through all passes up to the crate, each result verified, as `hiosc::Compiler` does it.
+
+use hiosc::cost;
+use hiosc::device::Target;
+use hiosc::emit;
+use hiosc::fuse::fuse;
+use hiosc::graph::{Graph, Origin};
+use hiosc::plan::{self, PlanOptions};
+use hiosc::program::{self, KernelMode, Program};
+use hiosc::schedule::{self, Algorithm, Effort, LinkMode, Problem, ScheduleOptions};
+
+use crate::accepted;
+
+/// How a graph is compiled.
+pub struct Choices {
+    /// Fuse rules that are left out.
+    pub without: Vec<String>,
+    /// The GPUs, as `--device` names them.
+    pub devices: String,
+    pub links: LinkMode,
+    pub algorithm: Algorithm,
+    pub scheduling: ScheduleOptions,
+    pub stage_barriers: bool,
+    /// Whether a crate is made of the plan.
+    pub emitted: bool,
+}
+
+impl Default for Choices {
+    fn default() -> Choices {
+        Choices {
+            without: Vec::new(),
+            devices: "a40,a40".into(),
+            links: LinkMode::Serial,
+            algorithm: Algorithm::HiosLp,
+            scheduling: ScheduleOptions { effort: Effort::Evaluations(100), ..ScheduleOptions::default() },
+            stage_barriers: false,
+            emitted: false,
+        }
+    }
+}
+
+/// The most operators of a graph that goes beyond `fuse`, and the most elements of a tensor of it.
+const SMALL: (usize, u64) = (40, 1 << 20);
+
+/// Compiles `graph`. Whatever it is refused for is no finding.
+pub fn run(graph: Graph, choices: &Choices) {
+    let Some(graph) = accepted(fuse(graph, &choices.without)) else { return };
+    let small = graph.operators.len() <= SMALL.0 && graph.tensors.iter().all(|t| t.elements() <= SMALL.1);
+    if small {
+        let _ = planned(&graph, choices);
+    }
+}
+
+/// From the fused graph to the plan, and to the crate.
+fn planned(graph: &Graph, choices: &Choices) -> Option<()> {
+    let target = accepted(Target::new(&choices.devices, None, None))?;
+    let costs = accepted(cost::estimate(graph, &target))?;
+    let problem = accepted(Problem::new(graph, &costs, choices.links))?;
+    let schedule = accepted(schedule::schedule_with(&problem, choices.algorithm, &choices.scheduling))?.schedule;
+    let timeline = accepted(schedule::evaluate(&problem, &schedule))?;
+    accepted(schedule::verify(&problem, &schedule, &timeline))?;
+    let options = PlanOptions { stage_barriers: choices.stage_barriers };
+    let plan = accepted(plan::plan(graph, &costs, &schedule, &timeline, &options))?;
+    accepted(plan::verify(graph, Some(&schedule), &options, &plan))?;
+    let shipped = accepted(program::ship(&costs, &plan, KernelMode::Source))?;
+    let program = accepted(Program::new(graph, &costs, &schedule, &timeline, &plan, &shipped))?;
+    let _ = accepted(program.launches(graph.operators.len()))?;
+    if choices.emitted && graph.tensors.iter().all(|t| !matches!(t.origin, Origin::Constant(_)) || t.bytes() < 1 << 16) {
+        let (model_file, model_hash) = ("model.onnx".into(), "0".repeat(64));
+        accepted(emit::emit(&emit::Input { program: &program, model_file, model_hash, onnx_nodes: 0, check: None }))?;
+    }
+    Some(())
+}
+
+/// Schedules `problem` with every fast algorithm, each schedule evaluated and verified.
+pub fn scheduled(problem: &Problem) {
+    if problem.operators() > SMALL.0 || problem.gpus > 8 || problem.edges.len() > 4 * SMALL.0 {
+        return;
+    }
+    for algorithm in [Algorithm::Sequential, Algorithm::HiosLp, Algorithm::Heft, Algorithm::HiosMr] {
+        let Some(found) = accepted(schedule::schedule_with(problem, algorithm, &Choices::default().scheduling)) else { continue };
+        let Some(timeline) = accepted(schedule::evaluate(problem, &found.schedule)) else { continue };
+        let _ = accepted(schedule::verify(problem, &found.schedule, &timeline));
+    }
+}

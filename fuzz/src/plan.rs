@@ -1,0 +1,44 @@
+//! Small sound graphs through every pass, with every verifier: what one pass makes, the next must
+//! accept.
+
+use arbitrary::Unstructured;
+
+use hiosc::fuse::RULES;
+use hiosc::schedule::{Algorithm, Effort, LinkMode, ScheduleOptions};
+
+use crate::generate::{self, Tape};
+use crate::pipeline::{self, Choices};
+
+const DEVICES: [&str; 6] = ["a40,a40", "a40", "a40,l4", "h100,h100,h100,h100", "rtx4090,l4,l4", "v100,a100,a100"];
+
+/// A graph, and how it is compiled.
+pub fn plan(data: &[u8]) {
+    let mut bytes = Unstructured::new(data);
+    let mut tape = Tape(&mut bytes);
+    let choices = choices(&mut tape);
+    let graph = generate::graph(&mut tape, 16);
+    graph.verify().expect("a generated graph is sound");
+    pipeline::run(graph, &choices);
+}
+
+fn choices(tape: &mut Tape) -> Choices {
+    let mut rules = RULES.iter().map(|rule| rule.name).filter(|&name| name != "free-views").collect::<Vec<_>>();
+    rules.retain(|_| tape.once_in(12));
+    let scheduling = ScheduleOptions {
+        window: 1 + tape.below(5),
+        max_streams: 1 + tape.below(4),
+        max_chain: 1 + tape.below(3),
+        relaxed_paths: tape.once_in(2),
+        effort: Effort::Evaluations(tape.below(300) as u64),
+        seed: tape.below(8) as u64,
+    };
+    Choices {
+        without: rules.into_iter().map(String::from).collect(),
+        devices: tape.of(&DEVICES).into(),
+        links: if tape.once_in(3) { LinkMode::Free } else { LinkMode::Serial },
+        algorithm: tape.of(&Algorithm::ALL),
+        scheduling,
+        stage_barriers: tape.once_in(4),
+        emitted: tape.once_in(64),
+    }
+}
