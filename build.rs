@@ -1,7 +1,8 @@
-//! Embeds `kernels/`, `templates/`, `vgpu/` and the runtime source into the library, so that an installed hiosc needs no source tree.
+//! Embeds `kernels/`, `templates/`, `vgpu/` and the runtime source into the library, so that an
+//! installed hiosc needs no source tree.
 //!
-//! Writes `$OUT_DIR/embedded.rs`: a sorted table of (path, text) and a hash of it all, which enters cache keys. Runs no compiler and
-//! touches no network.
+//! Writes `$OUT_DIR/embedded.rs`: a sorted table of (path, text) and a hash of them all, which is
+//! part of cache keys. Runs no compiler and uses no network.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,7 @@ use std::{env, fs, io};
 
 use sha2::{Digest, Sha256};
 
-/// What is embedded, whole.
+/// The folders that are embedded as a whole.
 const EMBEDDED: [&str; 4] = ["kernels", "templates", "vgpu", "src/runtime"];
 
 fn main() -> io::Result<()> {

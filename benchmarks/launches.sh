@@ -1,14 +1,16 @@
 #!/bin/sh
-# What the launches of a crate would take, by the machine code of its kernels: generates each model's crate, and has a simulator read its launches.jsonl.
+# Simulates the time of a crate's launches from the machine code of its kernels: generates the crate
+# of each model, and runs a simulator on its launches.jsonl.
 #   launches.sh HIOSC SASS_CYCLES.py MODEL.onnx...
-# No GPU and no driver; the Python needs NVRTC, nvdisasm and cuobjdump, as `SASS_CYCLES.py --help` says.
-#   PYTHON=python3   that runs it
-#   DEVICE=h100      that hiosc and the simulator both know
-#   BEFORE=hiosc     an older build, whose crates have no table: what the simulator makes of their sources as text, for comparison
-# Prints a line a model: both totals in microseconds, and in how many launches more is multiplied than is useful (padded tiles). Exit status 1 if the
-# simulator complains of anything else.
+# Needs no GPU and no driver. The simulator needs NVRTC, nvdisasm and cuobjdump (see its --help).
+#   PYTHON=python3   the Python that runs it
+#   DEVICE=h100      a device that hiosc and the simulator both know
+#   BEFORE=hiosc     an older build, whose crates have no table: the simulator's estimate from their
+#                    sources, for comparison
+# Prints one line per model: both totals in microseconds, and the number of launches that multiply
+# more than is useful (padded tiles). Exit status 1 if the simulator reports any other violation.
 set -eu
-[ $# -ge 3 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 hiosc=$1 simulator=$2
 shift 2
 device=${DEVICE:-h100} python=${PYTHON:-python3}
@@ -21,7 +23,7 @@ crate() {
   rm -rf "$folder/crate"
   "$1" "$2" -o "$folder/crate" --device "$device" --gpus 1 --kernels source --no-check > "$folder/log" || { cat "$folder/log"; exit 1; }
 }
-# total OPTION...: the simulator's, of that crate; what it says is in `said`
+# total OPTION...: the simulator's total for that crate; its output goes to the file `said`
 total() {
   "$python" "$simulator" --device "$device" "$@" > "$folder/said" || [ $? = 1 ]
   sed -n 's/^total \([0-9]*\) us.*/\1/p' "$folder/said"

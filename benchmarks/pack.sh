@@ -1,10 +1,11 @@
 #!/bin/sh
-# Packs what a machine with one GPU needs to measure hiosc, where there is no network, no Rust and no CUDA toolkit:
+# Packs what a machine with one GPU, without network, Rust or CUDA toolkit, needs to measure hiosc:
 #   benchmarks/pack.sh FOLDER_OF_MODELS TARGET_FOLDER
-# FOLDER_OF_MODELS holds NAME.onnx (with NAME.weights) and NAME.ref.npz. $HIOSC_NVRTC names the libnvrtc.so.12 to take along (the one of the PyPI package
-# nvidia-cuda-nvrtc-cu12 is one file beside its libnvrtc-builtins); without it, the other machine needs an NVRTC of its own, such as PyTorch's.
+# FOLDER_OF_MODELS holds NAME.onnx (with NAME.weights) and NAME.ref.npz. $HIOSC_NVRTC names the
+# libnvrtc.so.12 to include (in the PyPI package nvidia-cuda-nvrtc-cu12 it is one file beside its
+# libnvrtc-builtins). Without it, the other machine needs its own NVRTC, such as PyTorch's.
 set -eu
-[ $# = 2 ] || { sed -n 2,5p "$0"; exit 2; }
+[ $# = 2 ] || { sed -n 2,6p "$0"; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
 models=$(cd "$1" && pwd)
 mkdir -p "$2/models" "$2/nvrtc"

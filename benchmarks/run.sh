@@ -1,11 +1,13 @@
 #!/bin/sh
-# Everything that one GPU can show: correctness, costs, predicted against measured, and the comparison with PyTorch.
+# All measurements for one GPU: correctness, costs, predicted against measured, and the comparison
+# with PyTorch.
 #   ./run.sh [MODEL...]          (default: all models in models/)
-# Needs hiosc beside it (pack.sh) and an NVIDIA driver; Python with numpy, torch and onnx for the comparison only. No network, no Rust, no CUDA toolkit.
+# Needs hiosc beside it (pack.sh) and an NVIDIA driver, but no network, Rust or CUDA toolkit. Only
+# the comparison needs Python, with numpy, torch and onnx.
 #   RESULTS=folder   where raw results go, as JSON and text (default: results)
 #   REPEAT=N         inferences of each plan (default: 200)
 #   QUICK=1          a quick profile
-#   VIRTUAL=N        try it all on N virtual GPUs (g++ needed): the times mean nothing, and the results say so
+#   VIRTUAL=N        run on N virtual GPUs (needs g++); the results say that the times mean nothing
 #   COMPARE="..."    models to compare with PyTorch (default: the six of docs/benchmarks.md)
 set -u
 cd "$(dirname "$0")"
@@ -24,7 +26,7 @@ if [ $# -gt 0 ]; then names="$*"; else names=$(cd "$MODELS" && ls *.onnx | sed '
 { nvidia-smi --query-gpu=name,driver_version,clocks.max.sm,clocks.max.mem,power.limit,ecc.mode.current --format=csv 2>/dev/null \
     || echo "no nvidia-smi"; uname -sr; "$HIOSC" --version; } > "$RESULTS/machine.txt"
 
-# check NAME PLACEMENT ARGUMENTS...: a line `name placement PASS|FAIL|... what was said` in check.tsv
+# check NAME PLACEMENT ARGUMENTS...: adds a line `name placement PASS|FAIL|... output` to check.tsv
 check() {
   name=$1 placement=$2; shift 2
   base=${name%.folded}

@@ -1,10 +1,12 @@
 #!/bin/sh
-# Whether two builds of hiosc make the same schedules and plans, byte for byte: after a change that should not change them.
+# Compares the schedules and plans of two builds of hiosc byte for byte, after a change that should
+# not change them.
 #   benchmarks/same_plans.sh OLD NEW MODEL.onnx...
-# OLD and NEW are hiosc programs. Each model on one and on two A40s, with every algorithm; prints a line for each model, and what differs. A failure ends it.
+# OLD and NEW are hiosc programs. Each model is planned for one and for two A40s, with every
+# algorithm. Prints a line for each model, and what differs. A failure ends it.
 # ALGORITHMS="..." limits it to some.
 set -u
-[ $# -ge 3 ] || { sed -n '2,5s/^# *//p' "$0"; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,7s/^# *//p' "$0"; exit 2; }
 old=$1 new=$2; shift 2
 algorithms=${ALGORITHMS:-$("$new" schedule none --algorithm none 2>&1 | sed -n 's/.*known: //p' | tr -d ,)}
 folder=$(mktemp -d) || exit 1
@@ -18,7 +20,7 @@ for model in "$@"; do
         if ! "$program" "$model" --emit schedule,plan --device a40 --gpus $gpus --algorithm "$algorithm" > "$folder/$which" 2>&1; then
           echo "$program $model --gpus $gpus --algorithm $algorithm:" >&2
           cat "$folder/$which" >&2
-          exit 2 # two that fail alike are not the same plan
+          exit 2 # two equal failures are not the same plan
         fi
       done
       compared=$((compared + 1))

@@ -1,6 +1,7 @@
-//! Puts the external data of an ONNX model into the model itself: `cargo run --release --example embed_weights -- IN.onnx OUT.onnx`.
+//! Puts the external data of an ONNX model into the model itself:
+//! `cargo run --release --example embed_weights -- IN.onnx OUT.onnx`.
 //!
-//! `testdata/squeezenet1_1.onnx` was made with it, so that the model is one file.
+//! It made `testdata/squeezenet1_1.onnx`, so that the model is one file.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! How the time to schedule grows with the graph: layered graphs of 100 to 30,000 operators with twice as many dependencies, on 8 GPUs, on one core.
+//! How scheduling time grows with the graph: layered graphs of 100 to 30,000 operators with twice
+//! as many dependencies, for 8 GPUs, on one core.
 //!
 //! ```text
 //! cargo run --release --example growth [-- LARGEST]
@@ -7,7 +8,7 @@
 #[path = "common/layered.rs"]
 mod layered;
 
-use hiosc::schedule::{Algorithm, LinkMode, Options, Problem, evaluate, schedule_with};
+use hiosc::schedule::{Algorithm, LinkMode, Problem, ScheduleOptions, evaluate, schedule_with};
 use layered::{cpu_seconds, graph};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let problem = Problem::from_dag_text(&graph(n), 8, links)?;
             for algorithm in [Algorithm::InterLp, Algorithm::HiosLp, Algorithm::Heft] {
                 let started = cpu_seconds();
-                let schedule = schedule_with(&problem, algorithm, &Options::default())?.schedule;
+                let schedule = schedule_with(&problem, algorithm, &ScheduleOptions::default())?.schedule;
                 let seconds = cpu_seconds() - started;
                 let latency = evaluate(&problem, &schedule)?.latency as f64 / 1e6;
                 println!("{n:9}  {name:6}  {algorithm:10} {latency:11.3} {seconds:12.4}");

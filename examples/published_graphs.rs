@@ -1,14 +1,17 @@
-//! What the schedulers must show on the published scheduling graphs: what is wanted, what is reached, and whether that is enough.
+//! Checks the schedulers on the published scheduling graphs: prints the value required, the value
+//! reached, and whether it is enough.
 //!
 //! ```text
 //! cargo run --release --example published_graphs -- FOLDER [--high] [--seed N] [--quick] [--times]
 //! cargo run --release --example published_graphs -- FOLDER table [FAMILY|all] [EFFORT] [MAX_STREAMS] [WINDOW] [GPUS,GPUS]
 //! ```
 //!
-//! FOLDER holds `random/` and `small/` with graphs in text form, `reference_results.csv` and `small_optimum.csv`. A graph's family is its name up to the first underscore. Links are free.
-//! `--high` tries `best --effort high` too, which takes ten times as long as all the rest; `--quick` compares the default family only; `--times` measures times
-//! only. Times are CPU seconds of one thread. The second form
-//! prints mean speed-ups over sequential, a line for each family, number of GPUs and algorithm.
+//! FOLDER holds `random/` and `small/` with graphs in text form, `reference_results.csv` and
+//! `small_optimum.csv`. A graph's family is its name up to the first underscore. Links are free.
+//! `--high` also runs `best --effort high`, which takes ten times as long as all the rest;
+//! `--quick` compares the default family only; `--times` measures times only. Times are CPU seconds
+//! of one thread. The second form prints mean speed-ups over sequential, with one line per family,
+//! number of GPUs and algorithm.
 
 #[path = "common/layered.rs"]
 mod layered;
@@ -17,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use hiosc::schedule::{Algorithm, Effort, LinkMode, Options, Problem, evaluate, lower_bound_ungrouped, schedule_with, verify};
+use hiosc::schedule::{Algorithm, Effort, LinkMode, Problem, ScheduleOptions, evaluate, lower_bound_ungrouped, schedule_with, verify};
 use layered::cpu_seconds;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -27,7 +30,7 @@ const GPUS: [usize; 4] = [2, 4, 8, 12];
 fn main() -> Outcome<()> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.is_empty() {
-        return Err("a folder of scheduling graphs expected".into());
+        return Err("expected a folder of scheduling graphs".into());
     }
     let folder = PathBuf::from(arguments.remove(0));
     if arguments.first().is_some_and(|a| a == "table") {
@@ -40,11 +43,11 @@ fn main() -> Outcome<()> {
             "--high" => high = true,
             "--quick" => quick = true,
             "--times" => times = true,
-            "--seed" => seed = rest.next().ok_or("a seed expected")?.parse()?,
-            other => return Err(format!("`{other}` is not understood").into()),
+            "--seed" => seed = rest.next().ok_or("expected a seed")?.parse()?,
+            other => return Err(format!("unknown argument `{other}`").into()),
         }
     }
-    let study = Study { folder, options: Options { max_streams: 1, seed, ..Options::default() } };
+    let study = Study { folder, options: ScheduleOptions { max_streams: 1, seed, ..ScheduleOptions::default() } };
     if times {
         return study.times();
     }
@@ -77,7 +80,7 @@ struct Judged {
     seconds: f64,
 }
 
-fn judge(problem: &Problem, algorithm: Algorithm, options: &Options) -> Outcome<Judged> {
+fn judge(problem: &Problem, algorithm: Algorithm, options: &ScheduleOptions) -> Outcome<Judged> {
     let started = cpu_seconds();
     let schedule = schedule_with(problem, algorithm, options)?.schedule;
     let seconds = cpu_seconds() - started;
@@ -88,7 +91,7 @@ fn judge(problem: &Problem, algorithm: Algorithm, options: &Options) -> Outcome<
 }
 
 /// The same on many problems, on all cores.
-fn judge_all(problems: &[Problem], algorithm: Algorithm, options: &Options) -> Outcome<Vec<Judged>> {
+fn judge_all(problems: &[Problem], algorithm: Algorithm, options: &ScheduleOptions) -> Outcome<Vec<Judged>> {
     let next = Mutex::new(0..problems.len());
     let found = Mutex::new(vec![Err("not reached".to_string()); problems.len()]);
     std::thread::scope(|scope| {
@@ -107,7 +110,7 @@ fn judge_all(problems: &[Problem], algorithm: Algorithm, options: &Options) -> O
     found.into_iter().map(|judged| judged.map_err(Into::into)).collect()
 }
 
-/// The graphs of a folder whose names begin so.
+/// The graphs of a folder whose names begin with `prefix`.
 fn texts(folder: &Path, prefix: &str) -> Outcome<Vec<(String, String)>> {
     let mut files: Vec<_> = std::fs::read_dir(folder)?.map(|entry| entry.map(|e| e.path())).collect::<Result<_, _>>()?;
     files.sort();
@@ -125,7 +128,7 @@ fn problems(folder: &Path, prefix: &str, gpus: usize) -> Outcome<Vec<Problem>> {
     texts(folder, prefix)?.iter().map(|(_, text)| Ok(Problem::from_dag_text(text, gpus, LinkMode::Free)?)).collect()
 }
 
-/// The rows of a table of comma-separated values, by column.
+/// The rows of a table of comma-separated values, each by column.
 fn rows(file: &Path) -> Outcome<Vec<BTreeMap<String, String>>> {
     let text = std::fs::read_to_string(file)?;
     let mut lines = text.lines().map(|line| line.split(',').map(str::to_string).collect::<Vec<_>>());
@@ -135,7 +138,7 @@ fn rows(file: &Path) -> Outcome<Vec<BTreeMap<String, String>>> {
 
 struct Study {
     folder: PathBuf,
-    options: Options,
+    options: ScheduleOptions,
 }
 
 impl Study {
@@ -144,7 +147,7 @@ impl Study {
     }
 
     /// The mean speed-up on the default family.
-    fn speed_up(&self, gpus: usize, algorithm: Algorithm, options: &Options) -> Outcome<f64> {
+    fn speed_up(&self, gpus: usize, algorithm: Algorithm, options: &ScheduleOptions) -> Outcome<f64> {
         Ok(mean(judge_all(&self.default_family(gpus)?, algorithm, options)?.iter().map(|j| j.speed_up)))
     }
 
@@ -158,13 +161,13 @@ impl Study {
         ];
         for (algorithm, name, effort, least) in wanted.into_iter().filter(|w| high || w.2 != Effort::High) {
             for (gpus, least) in GPUS.into_iter().zip(least) {
-                let reached = self.speed_up(gpus, algorithm, &Options { effort, ..self.options.clone() })?;
+                let reached = self.speed_up(gpus, algorithm, &ScheduleOptions { effort, ..self.options.clone() })?;
                 at_least(&format!("{name}, {gpus} GPUs"), least, reached);
             }
         }
         let reference = rows(&self.folder.join("reference_results.csv"))?;
         for gpus in GPUS {
-            let ours = self.speed_up(gpus, Algorithm::HiosLp, &Options { relaxed_paths: true, ..self.options.clone() })?;
+            let ours = self.speed_up(gpus, Algorithm::HiosLp, &ScheduleOptions { relaxed_paths: true, ..self.options.clone() })?;
             let of = |row: &BTreeMap<String, String>| {
                 let number = |column: &str| row.get(column).and_then(|n| n.parse::<f64>().ok());
                 Some(number("sequential")? / number("independent_lp_without_validity_exact")?)
@@ -174,7 +177,7 @@ impl Study {
                 .filter(|row| row["graph"].starts_with("default_") && row["gpus"] == gpus.to_string())
                 .filter_map(of)
                 .collect();
-            println!("   hios-lp with relaxed paths, {gpus} GPUs: {ours:.4} (an independent one: {:.4})", mean(theirs.into_iter()));
+            println!("   hios-lp with relaxed paths, {gpus} GPUs: {ours:.4} (independent implementation: {:.4})", mean(theirs.into_iter()));
         }
         Ok(())
     }
@@ -216,7 +219,7 @@ impl Study {
 
     fn grouping(&self) -> Outcome<()> {
         println!("3. Grouping");
-        let with = |max_streams, window| Options { max_streams, window, ..self.options.clone() };
+        let with = |max_streams, window| ScheduleOptions { max_streams, window, ..self.options.clone() };
         let (mut worse, mut compared) = (0, 0);
         for gpus in GPUS {
             let problems = self.default_family(gpus)?;
@@ -242,8 +245,9 @@ impl Study {
     fn times(&self) -> Outcome<()> {
         println!("4. CPU seconds of one core, 8 GPUs");
         let below = |what: &str, wanted: f64, reached: f64| report(what, &format!("< {wanted}"), format!("{reached:.4}"), reached < wanted);
-        // The least of three means, since the machine may be busy; each over enough runs, since some systems count CPU time in steps of milliseconds.
-        let least = |problem: &Problem, algorithm, options: &Options, runs: u32| -> Outcome<f64> {
+        // The least of three means, since the machine may be busy; each over enough runs, since
+        // some systems count CPU time in steps of milliseconds.
+        let least = |problem: &Problem, algorithm, options: &ScheduleOptions, runs: u32| -> Outcome<f64> {
             let mean = || -> Outcome<f64> {
                 let started = cpu_seconds();
                 for _ in 0..runs {
@@ -253,8 +257,8 @@ impl Study {
             };
             (0..3).map(|_| mean()).try_fold(f64::INFINITY, |a, b| Ok(a.min(b?)))
         };
-        let grouped = Options { max_streams: 2, ..self.options.clone() };
-        let slowest = |problems: &[Problem], algorithm, options: &Options, runs| -> Outcome<f64> {
+        let grouped = ScheduleOptions { max_streams: 2, ..self.options.clone() };
+        let slowest = |problems: &[Problem], algorithm, options: &ScheduleOptions, runs| -> Outcome<f64> {
             problems.iter().map(|p| least(p, algorithm, options, runs)).try_fold(0.0, |a: f64, b| Ok(a.max(b?)))
         };
         let large = Problem::from_dag_text(&layered::graph(10_000), 8, LinkMode::Free)?;
@@ -274,15 +278,15 @@ impl Study {
     }
 }
 
-/// Mean speed-ups, a line for each family, number of GPUs and algorithm.
+/// Prints mean speed-ups, one line per family, number of GPUs and algorithm.
 fn table(folder: &Path, arguments: &[String]) -> Outcome<()> {
     let argument = |index: usize, default: &str| arguments.get(index).cloned().unwrap_or_else(|| default.into());
     let wanted = argument(0, "all");
-    let options = Options {
+    let options = ScheduleOptions {
         effort: argument(1, "default").parse()?,
         max_streams: argument(2, "1").parse()?,
         window: argument(3, "4").parse()?,
-        ..Options::default()
+        ..ScheduleOptions::default()
     };
     let mut families: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, text) in texts(&folder.join("random"), "")? {

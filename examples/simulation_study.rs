@@ -1,17 +1,21 @@
-//! Repeats the HIOS paper's simulation study: random layered graphs, one parameter varied at a time, all algorithms compared.
+//! Repeats the HIOS paper's simulation study: random layered graphs, one parameter varied at a
+//! time, all algorithms compared.
 //!
 //! ```text
-//! cargo run --release --example simulation_study -- docs/simulation [GRAPHS A POINT] [EFFORT OF best]
+//! cargo run --release --example simulation_study -- docs/simulation [GRAPHS_PER_POINT] [EFFORT]
 //! ```
 //!
-//! Writes `study.csv` and one plot a sweep. The graphs come from the seeded generator below, so the same arguments write the same files. With 0 graphs a point it only
-//! draws the plots again, from the table that is there.
+//! Writes `study.csv` and one plot per sweep. EFFORT is that of `best`. The graphs come from a
+//! seeded generator, so the same arguments write the same files. With 0 graphs per point, it only
+//! redraws the plots from the existing table.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use hiosc::schedule::{Algorithm, Effort, LinkMode, Options, Problem, evaluate, schedule_with, verify};
+use hiosc::schedule::{Algorithm, Effort, LinkMode, Problem, ScheduleOptions, evaluate, schedule_with, verify};
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// One point of a sweep. The default values are the paper's.
 #[derive(Clone, Copy)]
@@ -19,7 +23,7 @@ struct Point {
     nodes: usize,
     edges: usize,
     layers: usize,
-    /// Transfer time in parts of the reader's time.
+    /// Transfer time, relative to the reader's time.
     ratio: f64,
     gpus: usize,
 }
@@ -59,49 +63,39 @@ fn sweeps() -> Vec<Sweep> {
     ]
 }
 
-/// splitmix64.
-struct Draw(u64);
-
-impl Draw {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
-
-    fn between(&mut self, low: f64, high: f64) -> f64 {
-        low + (high - low) * (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
+/// A random number below `limit`.
+fn below(rng: &mut SplitMix64, limit: usize) -> usize {
+    (rng.next_u64() % limit as u64) as usize
 }
 
-/// A layered graph: every operator but those of the first layer reads one of the layer before; further edges go from any layer to any later one.
-/// Ids are topological. Times are 0.1 to 4 ms, utilisations 0.6 to 1, as in the published graphs.
+/// A random number in [low, high).
+fn between(rng: &mut SplitMix64, low: f64, high: f64) -> f64 {
+    low + (high - low) * (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// A layered graph. Every operator but those of the first layer reads one of the previous layer.
+/// Further edges go from any layer to any later one. Ids are topological. Times are 0.1 to 4 ms and
+/// utilisations 0.6 to 1, as in the published graphs.
 fn graph(point: Point, seed: u64) -> String {
-    let mut draw = Draw(seed);
+    let mut rng = SplitMix64::seed_from_u64(seed);
     let n = point.nodes;
     let layer = |op: usize| op * point.layers / n;
     let first = |layer: usize| (layer * n).div_ceil(point.layers);
-    let times: Vec<f64> = (0..n).map(|_| draw.between(0.1, 4.0)).collect();
+    let times: Vec<f64> = (0..n).map(|_| between(&mut rng, 0.1, 4.0)).collect();
     let mut edges = BTreeSet::new();
     for op in first(1)..n {
         let before = layer(op) - 1;
-        edges.insert((first(before) + draw.below(first(before + 1) - first(before)), op));
+        edges.insert((first(before) + below(&mut rng, first(before + 1) - first(before)), op));
     }
     while edges.len() < point.edges {
-        let (a, b) = (draw.below(n), draw.below(n));
+        let (a, b) = (below(&mut rng, n), below(&mut rng, n));
         if layer(a) < layer(b) {
             edges.insert((a, b));
         }
     }
     let mut text = format!("{n}\n");
     for (op, time) in times.iter().enumerate() {
-        let _ = writeln!(text, "{op} {time:.6} {:.4}", draw.between(0.6, 1.0));
+        let _ = writeln!(text, "{op} {time:.6} {:.4}", between(&mut rng, 0.6, 1.0));
     }
     let _ = writeln!(text, "{}", edges.len());
     for (from, to) in edges {
@@ -127,9 +121,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A line for each sweep, value and algorithm.
+/// One line per sweep, value and algorithm.
 fn study(graphs: u64, effort: Effort) -> Result<String, Box<dyn std::error::Error>> {
-    let options = Options { effort, ..Options::default() };
+    let options = ScheduleOptions { effort, ..ScheduleOptions::default() };
     let mut csv = String::from("sweep,value,algorithm,graphs,mean_latency_ms,mean_speed_up\n");
     for (name, _, points) in sweeps() {
         for (x, point) in points {
@@ -154,7 +148,7 @@ fn study(graphs: u64, effort: Effort) -> Result<String, Box<dyn std::error::Erro
     Ok(csv)
 }
 
-/// (value, mean speed-up), for each algorithm.
+/// (value, mean speed-up) pairs of each algorithm.
 type Curves = BTreeMap<Algorithm, Vec<(f64, f64)>>;
 
 fn curves(csv: &str, sweep: &str) -> Result<Curves, Box<dyn std::error::Error>> {
@@ -165,7 +159,8 @@ fn curves(csv: &str, sweep: &str) -> Result<Curves, Box<dyn std::error::Error>> 
     Ok(curves)
 }
 
-/// Mean speed-up over the parameter, a line an algorithm. Those of one GPU, far below the others, are in the table only.
+/// Mean speed-up over the parameter, one line per algorithm. Those for one GPU are far below the
+/// others and are in the table only.
 fn plot(label: &str, curves: &Curves) -> String {
     let (width, height, left, top) = (560.0, 300.0, 60.0, 20.0);
     let shown: Vec<_> = ALGORITHMS.into_iter().zip(COLOURS).filter(|(algorithm, _)| !algorithm.one_gpu()).collect();

@@ -1,21 +1,25 @@
-// Scaled dot product attention: y = softmax(scale * q k^T + mask) v for each head, the scores never stored.
+// Scaled dot-product attention: y = softmax(scale * q k^T + mask) v for each head. The scores are
+// never stored.
 //
-// The softmax is computed online (Milakov and Gimelshein, 2018), tile by tile of columns as in FlashAttention (Dao et al., NeurIPS 2022): with the largest score
-// so far and the sum of exponentials below it, an earlier part of the result needs only a factor when a larger score comes. A block of 4 * BM threads computes BM
-// rows of one head; four neighbouring threads share a row, each has a quarter of the scores of a tile and a quarter of the result.
+// The softmax is computed online (Milakov and Gimelshein, 2018), one tile of columns at a time, as
+// in FlashAttention (Dao et al., NeurIPS 2022). Each row keeps the largest score so far and the sum
+// of the exponentials below it; when a larger score comes, the earlier part of the result needs
+// only a factor. A block of 4 * BM threads computes BM rows of one head. Four neighbouring threads
+// share a row; each has a quarter of the scores of a tile and a quarter of the result.
 // Grid: (ROWS / BM, HEADS, batches).
 //
 // Shape is a type with the integer constants
-//   HEADS KV_HEADS   ROWS COLUMNS   DEPTH VALUES (lengths of the rows of k and v)   CAUSAL MASKED (0 or 1)
-//   Q_BATCH Q_HEAD Q_ROW Q_DEPTH, and so K_, V_, M_ (mask), Y_: strides
-// and SCALE, the factor's IEEE bits. A row whose every score is -inf becomes NaN, as a softmax of it would be.
+//   HEADS KV_HEADS   ROWS COLUMNS   DEPTH VALUES (row lengths of k and v)   CAUSAL MASKED (0 or 1)
+//   Q_BATCH Q_HEAD Q_ROW Q_DEPTH, and likewise K_, V_, M_ (mask), Y_: strides
+// and SCALE, the factor's IEEE bits. A row whose scores are all -inf becomes NaN, like its softmax.
 #pragma once
 
 #include "reduce.cuh"
 
 namespace hiosc {
 
-// Rows of a matrix into shared memory: ROWS rows from `first` on of those below `end`, each of LENGTH floats, zero beyond and up to WIDTH.
+// Loads ROWS rows of LENGTH floats, from row `first` on, into shared memory. Rows from `end` on are
+// zero, and so are the floats from LENGTH up to WIDTH.
 template <int ROWS, int LENGTH, int WIDTH, int ROW_STRIDE, int STRIDE, int THREADS>
 __device__ __forceinline__ void load_rows(float (&tile)[ROWS][WIDTH + 4], const float *from, int first, int end, int thread) {
   HIOSC_UNROLL_BY(4)
@@ -27,13 +31,14 @@ __device__ __forceinline__ void load_rows(float (&tile)[ROWS][WIDTH + 4], const 
 
 template <class Shape, int BM, int BN>
 __device__ __forceinline__ void attention(const float *q, const float *k, const float *v, const float *mask, float *y) {
-  // WIDTH and VALUE_WIDTH are padded for loads of four; rows of tiles are four longer, so that four rows fall into different banks.
+  // WIDTH and VALUE_WIDTH are padded to load four floats at a time. Rows of tiles are four floats
+  // longer, so that four rows fall into different banks.
   enum : int {
     THREADS = 4 * BM,
     WIDTH = (Shape::DEPTH + 3) / 4 * 4,
     VALUE_WIDTH = (Shape::VALUES + 15) / 16 * 16,
-    SCORES = BN / 4,      // of a thread in a tile
-    QUADS = VALUE_WIDTH / 16, // four neighbouring results each, of a thread
+    SCORES = BN / 4,      // per thread and tile
+    QUADS = VALUE_WIDTH / 16, // per thread, of four neighbouring results each
     BEHIND = Shape::COLUMNS - Shape::ROWS, // row i sees columns up to i + BEHIND if CAUSAL
   };
   static_assert(BN % 4 == 0 && THREADS % 32 == 0, "four threads share a row, and a warp has whole rows");
@@ -56,7 +61,7 @@ __device__ __forceinline__ void attention(const float *q, const float *k, const 
   }
   HIOSC_UNROLL_BY(1)
   for (int first = 0; first < Shape::COLUMNS; first += BN) {
-    if (Shape::CAUSAL && BEHIND >= 0 && first > first_row + BM - 1 + BEHIND) break; // nothing of this tile is seen
+    if (Shape::CAUSAL && BEHIND >= 0 && first > first_row + BM - 1 + BEHIND) break; // no row sees this tile
     __syncthreads();
     load_rows<BN, Shape::DEPTH, WIDTH, Shape::K_ROW, Shape::K_DEPTH, THREADS>(k_tile, k, first, Shape::COLUMNS, thread);
     load_rows<BN, Shape::VALUES, VALUE_WIDTH, Shape::V_ROW, Shape::V_DEPTH, THREADS>(v_tile, v, first, Shape::COLUMNS, thread);
@@ -108,7 +113,7 @@ __device__ __forceinline__ void attention(const float *q, const float *k, const 
       HIOSC_UNROLL
       for (int e = 0; e < 4; ++e) result[i][e] *= shrink;
     }
-    __syncwarp(); // a row's threads are of one warp
+    __syncwarp(); // the threads of a row are in one warp
     HIOSC_UNROLL_BY(unrolled(BN, 128 / (4 * QUADS), ceil_div(64, 4 * QUADS)))
     for (int j = 0; j < BN; ++j) {
       const float p = p_tile[own][j];

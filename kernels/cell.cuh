@@ -1,7 +1,8 @@
-// Recurrent cells: what a step of an LSTM or a GRU does after its matrix products, one unit a thread.
+// Recurrent cells: what a step of an LSTM or a GRU computes after its matrix products, one thread
+// per unit.
 //
-// Gates are [rows, gates * HIDDEN], one gate behind the other, before their activations; states are [rows, HIDDEN]. ELEMENTS is rows * HIDDEN.
-// Grid: (ELEMENTS / THREADS, 1, 1).
+// Gates are [rows, gates * HIDDEN], one gate after the other, before activation; states are
+// [rows, HIDDEN]. ELEMENTS is rows * HIDDEN. Grid: (ELEMENTS / THREADS, 1, 1).
 #pragma once
 
 #include "expr.cuh"
@@ -10,7 +11,7 @@ namespace hiosc {
 
 __device__ __forceinline__ float sigmoid(float x) { return Sigmoid<In<0>>::apply(x); }
 
-// Gate `gate` of `GATES`, of unit `unit` in row `row`.
+// Gate `gate` of GATES, for unit `unit` of row `row`.
 template <int GATES, int HIDDEN> __device__ __forceinline__ float gate_of(const float *gates, int row, int unit, int gate) {
   return gates[(row * GATES + gate) * HIDDEN + unit];
 }
@@ -22,7 +23,7 @@ struct LstmState { // gates i, o, f, c
   }
 };
 
-struct LstmOutput { // `state` is the new one
+struct LstmOutput { // `state` is the new state
   template <int HIDDEN> static __device__ __forceinline__ float at(int row, int unit, const float *gates, const float *state) {
     return sigmoid(gate_of<4, HIDDEN>(gates, row, unit, 1)) * tanhf(state[row * HIDDEN + unit]);
   }

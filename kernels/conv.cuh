@@ -1,41 +1,49 @@
-// 2-D convolution, NCHW activations and OIHW weights: y[N,K,P,Q] = epilogue(x[N,C,H,W] * w[K,C/GROUPS,R,S] + bias[K]).
+// Convolution, NCHW activations and OIHW weights:
+// y[N,K,P,Q] = epilogue(x[N,C,H,W] * w[K,C/GROUPS,R,S] + bias[K]).
 //
-//   conv_tiled   implicit GEMM: the matrix product weights [K/G x C/G*R*S] times windows [C/G*R*S x N*P*Q], whose right-hand side is read
-//                straight from x and never stored. Grid: (column tiles, row tiles, groups).
-//   conv_direct  one thread computes KT neighbouring channels of one pixel: for depthwise and for groups of very few channels, where a tile would be
-//                mostly empty, and for element types other than float. Grid: (pixels, K/KT, 1).
+//   conv_tiled   implicit GEMM: the matrix product weights [K/G x C/G*R*S] times windows
+//                [C/G*R*S x N*P*Q]. The windows are read straight from x and never stored.
+//                Grid: (column tiles, row tiles, groups).
+//   conv_direct  one thread computes KT neighbouring channels of one pixel: for depthwise
+//                convolutions and groups of very few channels, where a tile would be mostly empty,
+//                and for element types other than float. Grid: (pixels, K/KT, 1).
+//   conv_nd      convolution over any number of axes, or its transpose: one thread computes KT
+//                neighbouring channels of one point. Grid: (points / THREADS, K / KT, 1).
 //
 // Shape is a type with the integer constants
-//   N C H W   K P Q   R S   STRIDE_H STRIDE_W   DILATION_H DILATION_W   PAD_H PAD_W (top, left)   GROUPS   BIAS (0 or 1)
-// P and Q say how many windows there are, so padding at the bottom and right needs no constants.
+//   N C H W   K P Q   R S   STRIDE_H STRIDE_W   DILATION_H DILATION_W   PAD_H PAD_W (top, left)
+//   GROUPS   BIAS (0 or 1)
+// P and Q count the windows, so padding at the bottom and right needs no constants. The Shape of
+// conv_nd has only N C K GROUPS BIAS; the rest is in its Window.
 #pragma once
 
 #include "expr.cuh"
 #include "tile.cuh"
+#include "window.cuh"
 
 namespace hiosc {
 
-// What follows from a convolution's shape.
+// Constants derived from a convolution's shape.
 template <class Shape> struct ConvTraits {
   enum : int {
     CHANNELS = Shape::C / Shape::GROUPS, // of x, in one group
     FILTERS = Shape::K / Shape::GROUPS,  // of y, in one group
     TAPS = Shape::R * Shape::S,
-    TERMS = CHANNELS * TAPS, // of each sum
+    TERMS = CHANNELS * TAPS, // per sum
     PLANE = Shape::H * Shape::W,
     PIXELS = Shape::P * Shape::Q,
   };
-  // No window reaches over an edge: then no load needs a check.
+  // INSIDE: no window reaches beyond an edge, so no load needs a check.
   enum : bool {
     INSIDE = Shape::PAD_H == 0 && Shape::PAD_W == 0 &&
              (Shape::P - 1) * Shape::STRIDE_H + (Shape::R - 1) * Shape::DILATION_H < Shape::H &&
              (Shape::Q - 1) * Shape::STRIDE_W + (Shape::S - 1) * Shape::DILATION_W < Shape::W,
-    // The windows of one channel are the plane itself.
+    // POINTWISE: the windows of one channel are the plane itself.
     POINTWISE = TAPS == 1 && Shape::STRIDE_H == 1 && Shape::STRIDE_W == 1 && INSIDE && int(PIXELS) == int(PLANE),
   };
 };
 
-// Loads BK terms of BN windows. A thread keeps to its column(s), so a window is located once.
+// Loads BK terms of BN windows. A thread keeps its column(s), so it locates each window once.
 template <class Shape, class Tile> class WindowLoader {
   using Traits = ConvTraits<Shape>;
   enum : int {
@@ -123,12 +131,12 @@ __device__ __forceinline__ void conv_tiled(const float *x, const float *w, const
   }
 }
 
-// One thread, KT channels of one pixel. KT divides the filters of a group.
+// One thread computes KT channels of one pixel. KT divides the number of filters per group.
 template <class Shape, int KT, int THREADS, class Epilogue, class T, class Out, class... More>
 __device__ __forceinline__ void conv_direct(const T *x, const T *w, const typename Given<T>::Type *bias, Out *y, const More *...more) {
   using S = Accumulate<T>;
   using Traits = ConvTraits<Shape>;
-  static_assert(Traits::FILTERS % KT == 0, "a thread's channels must be of one group");
+  static_assert(Traits::FILTERS % KT == 0, "a thread's channels must be in one group");
   const int column = blockIdx.x * THREADS + threadIdx.x; // a pixel, counted over all images
   if (column >= Shape::N * Traits::PIXELS) return;
   const int image = column / Traits::PIXELS, pixel = column % Traits::PIXELS;
@@ -161,6 +169,40 @@ __device__ __forceinline__ void conv_direct(const T *x, const T *w, const typena
     if (Shape::BIAS) sum[i] = Add<In<0>, In<1>>::apply(sum[i], S(bias[filter + i]));
     const T v = convert<T>(sum[i]);
     finish<Epilogue, 1>(&v, (image * Shape::K + filter + i) * Traits::PIXELS + pixel, y, more...);
+  }
+}
+
+template <class Shape, class Window, int KT, int THREADS, class Epilogue, class T, class Bias, class Y, class... More>
+__device__ __forceinline__ void conv_nd(const T *x, const T *w, Bias bias, Y *y, const More *...more) {
+  using Sum = Accumulate<T>;
+  enum : int { CHANNELS = Shape::C / Shape::GROUPS, FILTERS = Shape::K / Shape::GROUPS, TERMS = CHANNELS * Window::TAPS };
+  static_assert(FILTERS % KT == 0, "a thread's channels must be in one group");
+  const int column = blockIdx.x * THREADS + threadIdx.x; // a point, counted over all images
+  if (column >= Shape::N * Window::OUT) return;
+  const int image = column / Window::OUT, point = column % Window::OUT;
+  const int filter = blockIdx.y * KT, group = filter / FILTERS;
+  x += (image * Shape::C + group * CHANNELS) * Window::IN;
+  w += filter * TERMS;
+
+  Sum sum[KT];
+  HIOSC_UNROLL
+  for (int i = 0; i < KT; ++i) sum[i] = Sum(0);
+  HIOSC_UNROLL_BY(unrolled(Window::TAPS, 72 / (CHANNELS * KT), 1))
+  for (int tap = 0; tap < Window::TAPS; ++tap) {
+    int offset = 0;
+    if (!Window::locate(point, tap, offset)) continue;
+    HIOSC_UNROLL_BY(KT < 8 ? unrolled(CHANNELS, 32, 8) : unrolled(CHANNELS, 8, 4))
+    for (int channel = 0; channel < CHANNELS; ++channel) {
+      const Sum value = Sum(x[channel * Window::IN + offset]);
+      HIOSC_UNROLL
+      for (int i = 0; i < KT; ++i) sum[i] = fma(value, Sum(w[i * TERMS + channel * Window::TAPS + tap]), sum[i]);
+    }
+  }
+  HIOSC_UNROLL
+  for (int i = 0; i < KT; ++i) {
+    if constexpr (Shape::BIAS) sum[i] = Add<In<0>, In<1>>::apply(sum[i], Sum(bias[filter + i]));
+    const T v = convert<T>(sum[i]);
+    finish<Epilogue, 1>(&v, (image * Shape::K + filter + i) * Window::OUT + point, y, more...);
   }
 }
 

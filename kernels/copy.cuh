@@ -1,9 +1,13 @@
-// Elements in another order: y[i] = x[Map::at(i)] for transpositions and slices, and a frame around x for paddings.
+// Kernels that only move elements: y[i] = x[Map::at(i)] for transposition and slicing, a frame
+// around x for padding, and triangles of matrices.
 //
-//   strided_copy   Dims is y's shape, Strides x's strides over it, neighbouring axes merged where they step as one. A stride may be negative.
-//                  A thread copies V neighbours: V elements are 16 bytes if the last axis is a multiple of that, is contiguous in x, and everything is aligned; else V is 1.
+//   strided_copy   Dims is y's shape, Strides are x's strides over it. Neighbouring axes are merged
+//                  where they step as one axis. A stride may be negative. A thread copies V
+//                  neighbouring elements: 16 bytes if the last axis is a multiple of that and
+//                  contiguous in x, and everything is aligned; else V is 1.
 //   padded_copy    y's axes, each a PadAxis, outermost first. A thread copies one element.
-//   triangle       one triangle of matrices [ROWS, COLUMNS]; elsewhere 0. A thread copies one element.
+//   triangle       one triangle of [ROWS, COLUMNS] matrices, 0 elsewhere. A thread copies one
+//                  element.
 // Grid: (elements / (V * THREADS), 1, 1).
 #pragma once
 
@@ -20,31 +24,32 @@ __device__ __forceinline__ void strided_copy(const T *x, T *y) {
   store(y + i, values);
 }
 
-// How a place outside x becomes one inside; `inside` turns false where there is none.
+// Maps a position outside x to one inside. Sets `inside` to false if there is none.
 struct PadConstant {
-  static __device__ __forceinline__ int place(int i, int extent, bool &inside) {
+  static __device__ __forceinline__ int position(int i, int extent, bool &inside) {
     inside = inside && unsigned(i) < unsigned(extent);
     return i;
   }
 };
 struct PadReflect {
-  static __device__ __forceinline__ int place(int i, int extent, bool &) { return i < 0 ? -i : i < extent ? i : 2 * (extent - 1) - i; }
+  static __device__ __forceinline__ int position(int i, int extent, bool &) { return i < 0 ? -i : i < extent ? i : 2 * (extent - 1) - i; }
 };
 struct PadEdge {
-  static __device__ __forceinline__ int place(int i, int extent, bool &) { return i < 0 ? 0 : i < extent ? i : extent - 1; }
+  static __device__ __forceinline__ int position(int i, int extent, bool &) { return i < 0 ? 0 : i < extent ? i : extent - 1; }
 };
 
-// An axis of SIZE elements in y: the EXTENT ones of x stand behind BEFORE others. STRIDE is x's.
+// An axis with SIZE elements in y: BEFORE elements of padding, then the EXTENT elements of x, then
+// padding. STRIDE is x's.
 template <int size, int before, int extent, int stride> struct PadAxis {
   enum : int { SIZE = size, BEFORE = before, EXTENT = extent, STRIDE = stride };
 };
 
 // The offset in x of the i-th element of y.
-template <class Mode, class Axis, class... Axes> __device__ __forceinline__ int padded_place(int i, bool &inside) {
+template <class Mode, class Axis, class... Axes> __device__ __forceinline__ int padded_offset(int i, bool &inside) {
   constexpr int inner = (int(Axes::SIZE) * ... * 1);
-  const int offset = Mode::place(i / inner - Axis::BEFORE, Axis::EXTENT, inside) * Axis::STRIDE;
+  const int offset = Mode::position(i / inner - Axis::BEFORE, Axis::EXTENT, inside) * Axis::STRIDE;
   if constexpr (sizeof...(Axes) == 0) return offset;
-  else return offset + padded_place<Mode, Axes...>(i % inner, inside);
+  else return offset + padded_offset<Mode, Axes...>(i % inner, inside);
 }
 
 template <int ELEMENTS, class Mode, unsigned long long VALUE, int THREADS, class... Axes, class T>
@@ -52,7 +57,7 @@ __device__ __forceinline__ void padded_copy(const T *x, T *y) {
   const int i = blockIdx.x * THREADS + threadIdx.x;
   if (i >= ELEMENTS) return;
   bool inside = true;
-  const int from = padded_place<Mode, Axes...>(i, inside);
+  const int from = padded_offset<Mode, Axes...>(i, inside);
   y[i] = inside ? x[from] : of_bits<T>(VALUE);
 }
 
@@ -60,7 +65,7 @@ template <int ELEMENTS, int ROWS, int COLUMNS, bool UPPER, int DIAGONAL, int THR
 __device__ __forceinline__ void triangle(const T *x, T *y) {
   const int i = blockIdx.x * THREADS + threadIdx.x;
   if (i >= ELEMENTS) return;
-  const int right = i % COLUMNS - i / COLUMNS % ROWS; // of the main diagonal
+  const int right = i % COLUMNS - i / COLUMNS % ROWS; // distance right of the main diagonal
   y[i] = (UPPER ? right >= DIAGONAL : right <= DIAGONAL) ? x[i] : T(0);
 }
 

@@ -1,8 +1,10 @@
 // One scalar expression over inputs that broadcast: y[i] = Expr(x0[map0(i)], x1[map1(i)], ...).
 //
-// Dims is y's shape after neighbouring axes are merged wherever all inputs allow it; the k-th of Strides is a list of the k-th input's
-// strides over those axes, 0 where it broadcasts. Each input, and y, has an element type of its own. A thread computes V neighbours: V is 4 only if the last axis is a multiple of 4
-// and every input's last stride is 0 or 1. Grid: (elements / (V * THREADS), 1, 1).
+// Dims is y's shape, with neighbouring axes merged wherever all inputs allow it. The k-th of
+// Strides lists the k-th input's strides over those axes, 0 where it broadcasts. Each input and y
+// have their own element types. A thread computes V neighbouring elements; V is 4 only if the last
+// axis is a multiple of 4 and every input's last stride is 0 or 1.
+// Grid: (elements / (V * THREADS), 1, 1).
 #pragma once
 
 #include "expr.cuh"
@@ -25,7 +27,7 @@ __device__ __forceinline__ void read_broadcast(Lanes<V, T, Rest...> &to, int i, 
 
 template <class Expr, int ELEMENTS, class Dims, int V, int THREADS, class... Strides, class T, class... Inputs>
 __device__ __forceinline__ void elementwise(T *y, const Inputs *...inputs) {
-  static_assert(sizeof...(Strides) == sizeof...(Inputs), "a list of strides for each input");
+  static_assert(sizeof...(Strides) == sizeof...(Inputs), "one list of strides per input");
   const int i = (blockIdx.x * THREADS + threadIdx.x) * V;
   if (i >= ELEMENTS) return;
   Lanes<V, Inputs...> x;

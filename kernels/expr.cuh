@@ -1,11 +1,13 @@
 // Scalar expressions as types: Relu<Add<In<0>, In<1>>> is max(x0 + x1, 0).
 //
-// An expression is the body of an elementwise kernel, or the epilogue of a heavier one (In<0> is then the finished sum). Being a type,
-// it costs nothing at run time and leaves a short name in profiles. It knows no element types of its own: In<i> has the type of the i-th input,
-// Const and Cast say theirs, and every function gives its operand's type, comparisons bool. Both operands of a function agree in type; hiosc has
-// checked that.
+// An expression is the body of an elementwise kernel, or the epilogue of a heavier one, where In<0>
+// is the finished sum. As a type, it costs nothing at run time and has a short name in profiles.
+// Its element types follow from its operands: In<i> has the type of the i-th input, Const and Cast
+// name theirs, comparisons give bool, and every other function gives its operand's type. Both
+// operands of a function have the same type; hiosc has checked that.
 //
-// Relu, Max and Min hand on NaN. Integers wrap around; what is divided by 0 is 0. Functions of half are computed in single precision and rounded once.
+// Relu, Max and Min propagate NaN. Integers wrap around, and an integer divided by 0 is 0.
+// Functions of half are computed in single precision and rounded once.
 #pragma once
 
 #include "types.cuh"
@@ -19,7 +21,7 @@ template <int V, class T, class... Rest> struct Lanes<V, T, Rest...> {
   Lanes<V, Rest...> rest;
 };
 
-// What an expression is evaluated on: the v-th element of each input.
+// The arguments of an expression: the v-th element of each input.
 template <class L> struct Point {
   const L &lanes;
   const int v;
@@ -44,15 +46,15 @@ template <class T, unsigned long long bits> struct Const {
   template <class X> static __device__ __forceinline__ T eval(const X &) { return of_bits<T>(bits); }
 };
 
-// A value in another type.
+// A value converted to another type.
 template <class T, class A> struct Cast {
   template <class X> static __device__ __forceinline__ T eval(const X &x) { return convert<T>(A::eval(x)); }
 };
 
-// The nearest number in [0, 1]; NaN stays NaN.
+// Clamps to [0, 1]; NaN stays NaN.
 template <class T> __device__ __forceinline__ T unit(T a) { return a < T(0) ? T(0) : a > T(1) ? T(1) : a; }
 
-// A function of one value. `formula` sees `a` of type T; where T is half, in single precision.
+// A function of one value. In `formula`, `a` has type T, or float if T is half.
 #define HIOSC_UNARY(Name, formula)                                                                                                   \
   template <class A> struct Name {                                                                                                    \
     template <class T> static __device__ __forceinline__ T apply(T a) {                                                               \
@@ -95,7 +97,7 @@ HIOSC_UNARY(Atanh, math::atanh(a));
 HIOSC_UNARY(Not, inverse(a));
 #undef HIOSC_UNARY
 
-// A function of two values of one type; `formula` sees `a` and `b` of type T.
+// A function of two values of the same type. In `formula`, `a` and `b` have type T.
 #define HIOSC_BINARY(Name, Result, formula)                                                                                          \
   template <class A, class B> struct Name {                                                                                           \
     template <class T> static __device__ __forceinline__ Result apply(T a, T b) { return formula; }                                   \

@@ -1,10 +1,15 @@
-// Reading where a tensor of indices says. An index counts from the start of its axis, from the end where it is negative; outside the axis the
-// nearest element is taken, so that no index leads outside x.
+// Gather: reads x at positions given by a tensor of indices. A negative index counts from the end
+// of its axis. An index outside the axis is clamped to the nearest element, so that nothing outside
+// x is read.
 //
-//   gather            y[o, j, :] = x[o, indices[j], :] for x [OUTER, LENGTH, INNER] and COUNT indices. A thread copies V neighbours.
-//   gather_elements   y[c] = x[c with indices[c] in the place of the axis]; Dims are y's axes and Strides x's, with 0 for the axis itself
-//   gather_nd         y[r, :] = x[tuple r, :] for TUPLES tuples of indices, of which PER_BATCH stand for each batch of x. Dims are the axes of x that a
-//                     tuple counts along, Strides their strides; what a tuple leads to has INNER elements. A thread copies V neighbours.
+//   gather            y[o, j, :] = x[o, indices[j], :] for x [OUTER, LENGTH, INNER] and COUNT
+//                     indices. A thread copies V neighbouring elements.
+//   gather_elements   y[c] = x[c with indices[c] in place of the axis]. Dims are y's axes, Strides
+//                     are x's strides, with 0 for the axis itself.
+//   gather_nd         y[r, :] = x[tuple r, :] for TUPLES tuples of indices, PER_BATCH of them for
+//                     each batch of x. Dims are the axes of x that a tuple indexes, Strides their
+//                     strides; a tuple selects INNER elements. A thread copies V neighbouring
+//                     elements.
 // Grid: (elements / (V * THREADS), 1, 1).
 #pragma once
 
@@ -13,7 +18,7 @@
 
 namespace hiosc {
 
-// Where `index` leads on an axis of `length` elements.
+// The position that `index` maps to on an axis of `length` elements.
 template <class I> __device__ __forceinline__ int nearest(I index, int length) {
   const long long i = (long long)index, from_start = i < 0 ? i + length : i;
   return from_start < 0 ? 0 : from_start >= length ? length - 1 : int(from_start);
@@ -24,9 +29,9 @@ __device__ __forceinline__ void gather(const T *x, const I *indices, T *y) {
   const int i = (blockIdx.x * THREADS + threadIdx.x) * V;
   if (i >= OUTER * COUNT * INNER) return;
   const int row = i / INNER, outer = row / COUNT;
-  const int place = nearest(indices[row % COUNT], LENGTH);
+  const int position = nearest(indices[row % COUNT], LENGTH);
   T values[V];
-  load(values, x + ((outer * LENGTH + place) * INNER + i % INNER));
+  load(values, x + ((outer * LENGTH + position) * INNER + i % INNER));
   store(y + i, values);
 }
 
@@ -37,7 +42,7 @@ __device__ __forceinline__ void gather_elements(const T *x, const I *indices, T 
   y[i] = x[IndexMap<Dims, Strides>::at(i) + nearest(indices[i], LENGTH) * STRIDE];
 }
 
-// The offset that a tuple of indices leads to.
+// The offset that a tuple of indices maps to.
 template <class Dims, class Strides> struct Tuple;
 template <> struct Tuple<Ints<>, Ints<>> {
   template <class I> static __device__ __forceinline__ int offset(const I *) { return 0; }

@@ -1,6 +1,7 @@
-// IEEE half precision without CUDA's headers: 16 bits that convert, and arithmetic in single precision, rounded after each operation.
+// IEEE half precision without CUDA's headers: 16 bits with conversions. Arithmetic is in single
+// precision, rounded after each operation.
 //
-// A GPU converts by instruction, a CPU by integer arithmetic; both round to the nearest, the even one of two.
+// A GPU converts by instruction, a CPU by integer arithmetic; both round to nearest, ties to even.
 #pragma once
 
 #include "hiosc.cuh"
@@ -8,7 +9,7 @@
 namespace hiosc {
 
 #if !HIOSC_GPU
-// The magnitude |a| = bits of a double without sign, as a half.
+// Converts the bits of a double without its sign to the bits of a half.
 inline unsigned short half_of_double(unsigned long long magnitude) {
   const int exponent = int(magnitude >> 52) - 1023;
   if (exponent == 1024) return (magnitude << 12) != 0 ? 0x7e00 : 0x7c00;
@@ -53,7 +54,8 @@ public:
 #endif
   }
 
-  // Conversions from integers round once: a double holds 53 bits, and all beyond are far from a tie between halves, or infinite.
+  // Conversions from integers round once: a double holds 53 bits, and integers beyond that are far
+  // from a tie between halves, or infinite.
   explicit __device__ __forceinline__ half(int a) : half(double(a)) {}
 
   explicit __device__ __forceinline__ operator float() const {

@@ -1,14 +1,21 @@
-// The prelude of every kernel header: one way to write a kernel for NVRTC, nvcc and (through cpu_cuda.h) g++.
+// The prelude of every kernel header: one way to write a kernel for NVRTC, nvcc and (through
+// cpu_cuda.h) g++.
 //
-//   HIOSC_KERNEL(name, threads, (params...)) { body }          a kernel of `threads` threads a block
-//   HIOSC_KERNEL_NO_SYNC(name, threads, (params...)) { body }  the same, promised to use no barrier and no warp collective
-//   HIOSC_DYNAMIC_SHARED(type, name);                          `type *name` points to the launch's dynamic shared memory
-//   HIOSC_UNROLL                                               before a loop that must be unrolled everywhere
-//   HIOSC_UNROLL_GPU                                           before a loop that is worth unrolling on a GPU only
-//   HIOSC_UNROLL_BY(n)                                         before a loop of which a GPU makes n iterations one; 1: as it stands
+//   HIOSC_KERNEL(name, threads, (params...)) { body }          a kernel with `threads` threads per
+//                                                              block
+//   HIOSC_KERNEL_NO_SYNC(name, threads, (params...)) { body }  the same, for a body without
+//                                                              barriers and warp collectives
+//   HIOSC_DYNAMIC_SHARED(type, name);                          `type *name` points to the launch's
+//                                                              dynamic shared memory
+//   HIOSC_UNROLL                                               before a loop that must be unrolled
+//                                                              everywhere
+//   HIOSC_UNROLL_GPU                                           before a loop that is worth
+//                                                              unrolling on a GPU only
+//   HIOSC_UNROLL_BY(n)                                         before a loop that a GPU unrolls by
+//                                                              n; 1: not at all
 //
-// A loop that stays a loop says HIOSC_UNROLL_BY, so that no compiler chooses: src/kernel/loops.rs counts the iterations of
-// the compiled loops by the same rules.
+// A loop that may stay a loop has HIOSC_UNROLL_BY, so that no compiler chooses the factor:
+// src/kernel/loops.rs counts the iterations of the compiled loops by the same rules.
 #pragma once
 
 #if defined(__CUDACC__) || defined(__CUDACC_RTC__)
@@ -53,14 +60,15 @@
 
 namespace hiosc {
 
-// Indices are `int` throughout: hiosc compiles no tensor of 2^31 elements.
+// Indices are `int` throughout: hiosc compiles no tensor of 2^31 elements or more.
 
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 
-// How far to unroll a loop of `count` iterations: whole, if these are at most `all`, else by `part`.
+// The unroll factor of a loop of `count` iterations: `count` if that is at most `all`, else `part`.
 __host__ __device__ constexpr int unrolled(int count, int all, int part) { return count <= all ? count : part; }
 
-// The same for a loop over `count` elements of which a thread takes every `step`-th: whole only if all threads take equally many.
+// The same for a loop over `count` elements in which a thread takes every `step`-th: completely
+// unrolled only if all threads take the same number.
 __host__ __device__ constexpr int unrolled_strided(int count, int step) {
   const int most = ceil_div(count, step);
   if (count % step == 0) return most < 16 ? most : 16;

@@ -10,8 +10,9 @@ template <int... values> struct Ints {};
 
 template <int... values> constexpr int product = (values * ... * 1);
 
-// Leads from the i-th point of a box (last dimension fastest) to an offset in memory: IndexMap<Ints<dims...>, Ints<strides...>>::at(i).
-// A stride of 0 broadcasts. No dimension is empty.
+// Maps the i-th point of a box (last dimension fastest) to an offset in memory:
+// IndexMap<Ints<dims...>, Ints<strides...>>::at(i). A stride of 0 broadcasts. No dimension is
+// empty.
 template <class Dims, class Strides> struct IndexMap;
 
 template <> struct IndexMap<Ints<>, Ints<>> {

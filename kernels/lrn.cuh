@@ -1,7 +1,9 @@
-// Local response normalisation: y[n,c,i] = x[n,c,i] / (bias + alpha / SIZE * sum of x[n,k,i]^2)^beta over the SIZE channels k around c.
+// Local response normalisation: y[n,c,i] = x[n,c,i] / (bias + alpha / SIZE * sum of
+// x[n,k,i]^2)^beta over the SIZE channels k around c.
 //
-// x is [N, C, INNER]; ELEMENTS = N * C * INNER. Numbers are given by their IEEE bits. One output a thread, so that neighbours read neighbours; a window's channels
-// come from the cache. Grid: (ELEMENTS / THREADS, 1, 1).
+// x is [N, C, INNER]; ELEMENTS = N * C * INNER. ALPHA, BETA and BIAS are given by their IEEE bits.
+// One thread per output, so that neighbouring threads read neighbouring elements; a window's
+// channels come from the cache. Grid: (ELEMENTS / THREADS, 1, 1).
 #pragma once
 
 #include "types.cuh"

@@ -1,15 +1,21 @@
-// Batched matrix product with element strides: c[b,i,j] = epilogue(sum over k of a[b,i,k] * b[b,k,j] + bias[j]).
+// Batched matrix product with element strides: c[b,i,j] = epilogue(sum over k of a[b,i,k] *
+// b[b,k,j] + bias[j]).
 //
-//   matmul_tiled   tiles of shared memory. Grid: (column tiles, row tiles, batch)
-//   gemv_warp      for one or a few rows, where the matrix is contiguous along k: a warp an output. Grid: (LINES / (THREADS / 32), vectors, batch)
-//   gemv_lines     for one or a few rows, where the matrix is contiguous along its other side: 32 neighbouring outputs a block, its warps share the
-//                  sum. Grid: (LINES / 32, vectors, batch)
-//   matmul_thread  for element types other than float: a thread an output. Grid: (BATCH * M * N / THREADS, 1, 1)
+//   matmul_tiled   tiles in shared memory. Grid: (column tiles, row tiles, batch)
+//   gemv_warp      for one or a few rows, where the matrix is contiguous along k: one warp per
+//                  output. Grid: (LINES / (THREADS / 32), vectors, batch)
+//   gemv_lines     for one or a few rows, where the matrix is contiguous along its other axis: one
+//                  block per 32 neighbouring outputs; its warps share the sums.
+//                  Grid: (LINES / 32, vectors, batch)
+//   matmul_thread  for element types other than float: one thread per output.
+//                  Grid: (BATCH * M * N / THREADS, 1, 1)
 //
 // Shape of matmul_tiled and matmul_thread is a type with the integer constants
 //   BATCH M N K   A_BATCH A_M A_K   B_BATCH B_K B_N   C_BATCH C_M C_N (strides)   BIAS (0 or 1)
-// The gemv kernels multiply a matrix of LINES lines with VECTORS vectors; it is all the same to them which of a and b is the matrix. Theirs has
-//   LINES VECTORS K   MATRIX_BATCH MATRIX_LINE MATRIX_K   VECTOR_BATCH VECTOR_VECTOR VECTOR_K   OUT_BATCH OUT_LINE OUT_VECTOR
+// The gemv kernels multiply a matrix of LINES lines by VECTORS vectors; either a or b may be the
+// matrix. Their Shape has
+//   LINES VECTORS K   MATRIX_BATCH MATRIX_LINE MATRIX_K   VECTOR_BATCH VECTOR_VECTOR VECTOR_K
+//                     OUT_BATCH OUT_LINE OUT_VECTOR
 //   BIAS (0 or 1)   BIAS_LINE BIAS_VECTOR (the bias's strides)
 #pragma once
 
@@ -21,7 +27,7 @@ namespace hiosc {
 
 template <class Shape, class Tile, class Epilogue, class Out, class... More>
 __device__ __forceinline__ void matmul_tiled(const float *a, const float *b, const float *bias, Out *c, const More *...more) {
-  // Four neighbouring columns are written at once where all offsets are multiples of four.
+  // Four neighbouring columns are written at once if all offsets are multiples of four.
   enum : int {
     V = Shape::C_N == 1 && Shape::N % 4 == 0 && Shape::C_M % 4 == 0 && Shape::C_BATCH % 4 == 0 ? 4 : 1,
     A_ALIGNED = Shape::A_BATCH % 4 == 0,

@@ -1,18 +1,22 @@
-// Normalisation: y = Epilogue((x - mean) / sqrt(variance + epsilon), more...), mean and variance of each row; LayerNorm, GroupNorm, InstanceNorm and RmsNorm.
+// Normalisation: y = Epilogue((x - mean) / sqrt(variance + epsilon), more...), with the mean and
+// variance of each row: LayerNorm, GroupNorm, InstanceNorm and RmsNorm.
 //
-// A row is COUNT elements x[Rows::at(i) + Row::at(j)]: Rows and Row are IndexMaps over the axes that stay and those that are normalised. Without CENTRED the
-// mean counts as 0. The variance is the mean of squared differences, from a second pass, so that a large mean costs no digits. Maps are IndexMaps that lead
+// A row is COUNT elements x[Rows::at(i) + Row::at(j)]: Rows and Row are IndexMaps over the kept and
+// the normalised axes. Without CENTRED the mean counts as 0. The variance is the mean of squared
+// differences, computed in a second pass, so that a large mean costs no digits. Maps are IndexMaps
 // from an offset in x to the further inputs of the epilogue, which broadcast.
-//   norm_thread   a thread a row: short rows, or rows that lie side by side in memory. Grid: (ROWS / THREADS, 1, 1)
-//   norm_warp     a warp a row, which it holds in registers: COUNT <= 1024. Grid: (ROWS / (THREADS / 32), 1, 1)
-//   norm_block    a block a row. Grid: (ROWS, 1, 1)
+//   norm_thread   one thread per row: short rows, or rows that are side by side in memory.
+//                 Grid: (ROWS / THREADS, 1, 1)
+//   norm_warp     one warp per row, which it holds in registers: COUNT <= 1024.
+//                 Grid: (ROWS / (THREADS / 32), 1, 1)
+//   norm_block    one block per row. Grid: (ROWS, 1, 1)
 #pragma once
 
 #include "reduce.cuh"
 
 namespace hiosc {
 
-// What the epilogue reads of its further inputs for the element at `at`.
+// Reads the epilogue's further inputs for the element at `at`.
 template <class Map, class... Maps, class T, class... Rest>
 __device__ __forceinline__ void read_mapped(Lanes<1, T, Rest...> &to, int at, const T *x, const Rest *...rest) {
   to.first[0] = x[Map::at(at)];

@@ -1,11 +1,14 @@
-// Reductions: y[i] = the sum, mean, maximum, minimum or product of the COUNT elements x[Kept::at(i) + Reduced::at(j)].
+// Reductions: y[i] = the sum, mean, maximum, minimum or product of the COUNT elements x[Kept::at(i)
+// + Reduced::at(j)].
 //
-// Sums are kept in Accumulate<T>: float for half, int for smaller integers and truth values, where the maximum is `any` and the minimum `all`.
-// Kept and Reduced are IndexMaps over the axes that stay and those that go, merged where they are neighbours. Three kernels differ in who
-// shares the work of one output; each adds in a fixed order.
-//   reduce_thread   a thread an output: many outputs, or neighbouring outputs that are neighbours in memory. Grid: (OUTPUTS / THREADS, 1, 1)
-//   reduce_warp     a warp an output. Grid: (OUTPUTS / (THREADS / 32), 1, 1)
-//   reduce_block    a block an output: few outputs, long sums. Grid: (OUTPUTS, 1, 1)
+// Sums are kept in Accumulate<T>: float for half, int for smaller integers and for bool, whose
+// maximum is `any` and whose minimum is `all`. Kept and Reduced are IndexMaps over the kept and the
+// reduced axes, merged where they are neighbours. Three kernels differ in which threads share the
+// work of one output; each adds in a fixed order.
+//   reduce_thread   one thread per output: many outputs, or neighbouring outputs that are
+//                   neighbours in memory. Grid: (OUTPUTS / THREADS, 1, 1)
+//   reduce_warp     one warp per output. Grid: (OUTPUTS / (THREADS / 32), 1, 1)
+//   reduce_block    one block per output: few outputs, long sums. Grid: (OUTPUTS, 1, 1)
 #pragma once
 
 #include "expr.cuh"
@@ -13,7 +16,7 @@
 
 namespace hiosc {
 
-// How a reduction begins, goes on and ends; S is the type that sums are kept in, T the elements'.
+// How a reduction starts, combines and finishes. S is the type of the sums, T that of the elements.
 struct ReduceSum {
   template <class T, class S> static __device__ __forceinline__ S start() { return S(0); }
   template <class S> static __device__ __forceinline__ S combine(S a, S b) { return Add<In<0>, In<1>>::apply(a, b); }
@@ -38,15 +41,15 @@ struct ReduceProduct {
   template <class S> static __device__ __forceinline__ S finish(S product, int) { return product; }
 };
 
-// The combination of all 32 lanes' values, the same bits in every lane.
+// Combines the values of all 32 lanes; every lane gets the same bits.
 template <class Kind, class S> __device__ __forceinline__ S combine_warp(S value) {
   HIOSC_UNROLL
   for (int distance = 16; distance > 0; distance /= 2) value = Kind::combine(value, __shfl_xor_sync(0xffffffffu, value, distance));
   return value;
 }
 
-// The combination of all threads' values, in every thread. THREADS is a multiple of 32, at most 1024. Ends with a barrier, so that it may be
-// called again at once.
+// Combines the values of all threads; every thread gets the result. THREADS is a multiple of 32 and
+// at most 1024. Ends with a barrier, so that it may be called again at once.
 template <class Kind, int THREADS, class S> __device__ __forceinline__ S combine_block(S value) {
   __shared__ S partial[THREADS / 32];
   const int thread = threadIdx.x;
@@ -60,7 +63,7 @@ template <class Kind, int THREADS, class S> __device__ __forceinline__ S combine
   return value;
 }
 
-// What thread `first` of STEP combines.
+// Combines the elements of thread `first` of STEP.
 template <class Kind, class Reduced, int COUNT, int STEP, class T>
 __device__ __forceinline__ Accumulate<T> combine_strided(const T *x, int first) {
   using S = Accumulate<T>;
@@ -92,11 +95,11 @@ __device__ __forceinline__ void reduce_block(const T *x, T *y) {
   if (thread == 0) y[i] = convert<T>(Kind::finish(value, COUNT));
 }
 
-// Where the largest or smallest element is: y[i] is its place j among the COUNT elements, the last one of several if LAST, else the first. NaN
-// counts as beyond all numbers. Grids as above.
-template <class T> struct Place {
+// Positions of largest or smallest elements: y[i] is the position j among the COUNT elements, the
+// last of equal elements if LAST, else the first. NaN counts as beyond all numbers. Grids as above.
+template <class T> struct Position {
   T value;
-  int at; // -1: nowhere yet
+  int at; // -1: none yet
 };
 
 template <bool LAST> struct ArgMax {
@@ -108,8 +111,8 @@ template <bool LAST> struct ArgMin {
   enum : bool { TAKES_LAST = LAST };
 };
 
-// The one of two places that counts, whichever is given first.
-template <class Kind, class T> __device__ __forceinline__ Place<T> choose(const Place<T> &a, const Place<T> &b) {
+// Chooses one of two positions, regardless of their order.
+template <class Kind, class T> __device__ __forceinline__ Position<T> choose(const Position<T> &a, const Position<T> &b) {
   if (a.at < 0 || b.at < 0) return a.at < 0 ? b : a;
   const bool a_nan = a.value != a.value, b_nan = b.value != b.value;
   if (a_nan != b_nan) return a_nan ? a : b;
@@ -118,12 +121,12 @@ template <class Kind, class T> __device__ __forceinline__ Place<T> choose(const 
   return (a.at > b.at) == bool(Kind::TAKES_LAST) ? a : b;
 }
 
-// What thread `first` of STEP finds.
+// Searches the elements of thread `first` of STEP.
 template <class Kind, class Reduced, int COUNT, int STEP, class T>
-__device__ __forceinline__ Place<T> find_strided(const T *x, int first) {
-  Place<T> best{T(0), -1};
+__device__ __forceinline__ Position<T> find_strided(const T *x, int first) {
+  Position<T> best{T(0), -1};
   HIOSC_UNROLL_BY(STEP == 1 ? unrolled(COUNT, 32, 4) : 4)
-  for (int j = first; j < COUNT; j += STEP) best = choose<Kind>(best, Place<T>{x[Reduced::at(j)], j});
+  for (int j = first; j < COUNT; j += STEP) best = choose<Kind>(best, Position<T>{x[Reduced::at(j)], j});
   return best;
 }
 
@@ -136,16 +139,16 @@ __device__ __forceinline__ void find_thread(const T *x, long long *y) {
 
 template <class Kind, class Kept, class Reduced, int COUNT, int THREADS, class T>
 __device__ __forceinline__ void find_block(const T *x, long long *y) {
-  __shared__ Place<T> places[THREADS];
+  __shared__ Position<T> positions[THREADS];
   const int i = blockIdx.x, thread = threadIdx.x;
-  places[thread] = find_strided<Kind, Reduced, COUNT, THREADS>(x + Kept::at(i), thread);
+  positions[thread] = find_strided<Kind, Reduced, COUNT, THREADS>(x + Kept::at(i), thread);
   __syncthreads();
   HIOSC_UNROLL_GPU
-  for (int half_of_them = THREADS / 2; half_of_them > 0; half_of_them /= 2) {
-    if (thread < half_of_them) places[thread] = choose<Kind>(places[thread], places[thread + half_of_them]);
+  for (int width = THREADS / 2; width > 0; width /= 2) {
+    if (thread < width) positions[thread] = choose<Kind>(positions[thread], positions[thread + width]);
     __syncthreads();
   }
-  if (thread == 0) y[i] = places[0].at;
+  if (thread == 0) y[i] = positions[0].at;
 }
 
 } // namespace hiosc

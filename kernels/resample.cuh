@@ -1,17 +1,21 @@
-// Resampling: an element of y is the weighted sum of the elements of x at a few places of each resampled axis, or a copy of the one at one place.
+// Resampling: an element of y is a weighted sum of the elements of x at a few positions of each
+// resampled axis, or a copy of the element at one position.
 //
-// An axis has a table of places and one of weights, a row of TAPS for each of y's places; taps of several axes combine, and their weights multiply. What has the
-// weight 0 is not read. Where a row begins with the place -1, y is OUTSIDE (given by its bits).
+// A resampled axis has a table of positions and one of weights, each with a row of TAPS for every
+// position of y. Taps of several axes combine, and their weights multiply. Elements of weight 0 are
+// not read. Where a row begins with the position -1, y is OUTSIDE (given by its bits).
 //
-// A thread finds one point and computes it in NEIGHBOURS planes of PLANES, which lie PLANE elements apart in x and share the taps. The axes behind the planes
-// are a Resampled of axis types, outermost first. Grid: (PLANES / NEIGHBOURS * points / THREADS, 1, 1).
+// A thread locates one point and computes it in NEIGHBOURS of the PLANES planes, which are PLANE
+// elements apart in x and share the taps. The axes after the planes are a Resampled of axis types,
+// outermost first. Grid: (PLANES / NEIGHBOURS * points / THREADS, 1, 1).
 #pragma once
 
 #include "tile.cuh"
 
 namespace hiosc {
 
-// An axis of SIZE places in y; x's elements lie STRIDE apart. TAPS are read for each place; 0 taps: the axis is x's own.
+// An axis with SIZE positions in y; x's elements are STRIDE apart. TAPS elements are read per
+// position; 0 taps: the axis is not resampled.
 template <int size, int stride, int taps> struct ResampleAxis {
   enum : int { SIZE = size, STRIDE = stride, TAPS = taps };
 };
@@ -36,50 +40,52 @@ template <class Axis, class... Axes> struct Resampled<Axis, Axes...> {
   using Inner = Resampled<Axes...>;
   enum : int { POINTS = Axis::SIZE * Inner::POINTS, TAPPED = Axis::TAPS > 0, TAPS = (TAPPED ? int(Axis::TAPS) : 1) * Inner::TAPS };
 
-  // The offset of a point along the axes that are x's own and, without weights, of its only tap; the row of each table from the k-th on; whether it is outside.
+  // Returns the offset of a point along the axes that are not resampled and, without weights, of
+  // its only tap. Sets the row of each table from the k-th on, and `outside` if the point is
+  // outside.
   template <bool WEIGHTED, int k, int COUNT>
-  static __device__ __forceinline__ int locate(int point, int (&rows)[COUNT], bool &outside, const int *const (&places)[COUNT]) {
+  static __device__ __forceinline__ int locate(int point, int (&rows)[COUNT], bool &outside, const int *const (&positions)[COUNT]) {
     const int at = point / Inner::POINTS;
     int offset = 0;
     if constexpr (TAPPED) {
       rows[k] = at * Axis::TAPS;
-      const int place = places[k][rows[k]];
-      outside = outside || place < 0;
-      if constexpr (!WEIGHTED) offset = place * Axis::STRIDE;
+      const int position = positions[k][rows[k]];
+      outside = outside || position < 0;
+      if constexpr (!WEIGHTED) offset = position * Axis::STRIDE;
     } else {
       offset = at * Axis::STRIDE;
     }
-    return offset + Inner::template locate<WEIGHTED, k + TAPPED>(point % Inner::POINTS, rows, outside, places);
+    return offset + Inner::template locate<WEIGHTED, k + TAPPED>(point % Inner::POINTS, rows, outside, positions);
   }
 
-  // Adds what lies under all taps from the k-th table on.
+  // Adds the elements under all taps from the k-th table on.
   template <int PLANE, int k, int NEIGHBOURS, class Sum, class T, int COUNT>
   static __device__ __forceinline__ void add(Sum (&sums)[NEIGHBOURS], Sum weight, const T *x, const int (&rows)[COUNT],
-                                             const int *const (&places)[COUNT], const float *const (&weights)[COUNT]) {
+                                             const int *const (&positions)[COUNT], const float *const (&weights)[COUNT]) {
     if constexpr (TAPPED) {
-      [[maybe_unused]] constexpr int work = Inner::TAPS * NEIGHBOURS; // of one iteration
+      [[maybe_unused]] constexpr int work = Inner::TAPS * NEIGHBOURS; // per iteration
       HIOSC_UNROLL_BY(unrolled(Axis::TAPS, 64 / work, work <= 8 ? 4 : 1))
       for (int tap = rows[k]; tap < rows[k] + Axis::TAPS; ++tap) {
         const float own = weights[k][tap];
-        if (own != 0.0f) Inner::template add<PLANE, k + 1>(sums, weight * Sum(own), x + places[k][tap] * Axis::STRIDE, rows, places, weights);
+        if (own != 0.0f) Inner::template add<PLANE, k + 1>(sums, weight * Sum(own), x + positions[k][tap] * Axis::STRIDE, rows, positions, weights);
       }
     } else {
-      Inner::template add<PLANE, k>(sums, weight, x, rows, places, weights);
+      Inner::template add<PLANE, k>(sums, weight, x, rows, positions, weights);
     }
   }
 };
 
 template <class Axes, bool WEIGHTED, unsigned long long OUTSIDE, int PLANES, int PLANE, int NEIGHBOURS, int THREADS, class Epilogue, class T, class Y, int COUNT,
           class... More>
-__device__ __forceinline__ void resample(const T *x, const int *const (&places)[COUNT], const float *const (&weights)[COUNT], Y *y,
+__device__ __forceinline__ void resample(const T *x, const int *const (&positions)[COUNT], const float *const (&weights)[COUNT], Y *y,
                                          const More *...more) {
-  static_assert(PLANES % NEIGHBOURS == 0, "a thread's planes must be there");
+  static_assert(PLANES % NEIGHBOURS == 0, "a thread's planes must all exist");
   const int i = blockIdx.x * THREADS + threadIdx.x;
   if (i >= PLANES / NEIGHBOURS * Axes::POINTS) return;
   const int first = i / Axes::POINTS * NEIGHBOURS, point = i % Axes::POINTS;
   int rows[COUNT];
   bool outside = false;
-  const int offset = Axes::template locate<WEIGHTED, 0>(point, rows, outside, places);
+  const int offset = Axes::template locate<WEIGHTED, 0>(point, rows, outside, positions);
   x += first * PLANE;
 
   T values[NEIGHBOURS];
@@ -91,7 +97,7 @@ __device__ __forceinline__ void resample(const T *x, const int *const (&places)[
     Sum sums[NEIGHBOURS];
     HIOSC_UNROLL
     for (int n = 0; n < NEIGHBOURS; ++n) sums[n] = Sum(0);
-    Axes::template add<PLANE, 0>(sums, Sum(1), x + offset, rows, places, weights);
+    Axes::template add<PLANE, 0>(sums, Sum(1), x + offset, rows, positions, weights);
     HIOSC_UNROLL
     for (int n = 0; n < NEIGHBOURS; ++n) values[n] = convert<T>(sums[n]);
   } else {

@@ -1,15 +1,20 @@
-// Writing where a tensor of indices says: y is x with updates. An index counts from the start of its axis, from the end where it is negative; an
-// update whose index is outside the axis is left out.
+// Scatter: y is x with updates at positions given by a tensor of indices. A negative index counts
+// from the end of its axis. An update whose index is outside the axis is skipped.
 //
-// Every element of y is computed by one thread, which applies its updates in ascending order: without atomics, and with the same result whatever
-// runs first. The price is that threads look at updates that are not theirs.
+// Each element of y is computed by one thread, which applies its updates in ascending order. This
+// needs no atomics, and the result does not depend on the order of execution. The price is that
+// threads look at updates that are not theirs.
 //
-//   scatter_lines      y [OUTER.., LENGTH, INNER..] by lines along the axis: a thread copies a line and applies the COUNT updates of it. Many lines.
-//   scatter_elements   the same, a thread an element, which looks at all COUNT updates of its line: few lines
-//   scatter_nd         slices of INNER elements at TUPLES tuples of indices: a thread an element, which looks at all tuples. The threads of a block
-//                      resolve the tuples together, THREADS at a time.
-// Lines: Dims are the axes of y without the one that indices count along, Strides are y's strides over them, and UpdateDims and UpdateStrides the same of the
-// updates, which may be shorter than y along any axis. Grid: (lines or elements / THREADS, 1, 1).
+//   scatter_lines      y [OUTER.., LENGTH, INNER..] by lines along the axis: a thread copies a line
+//                      and applies its COUNT updates. For many lines.
+//   scatter_elements   the same with one thread per element, which looks at all COUNT updates of
+//                      its line. For few lines.
+//   scatter_nd         slices of INNER elements at TUPLES tuples of indices: one thread per
+//                      element, which looks at all tuples. The threads of a block resolve the
+//                      tuples together, THREADS at a time.
+// For lines, Dims are the axes of y without the indexed one, and Strides are y's strides over them.
+// UpdateDims and UpdateStrides are the same for the updates, which may be shorter than y along any
+// axis. Grid: (lines or elements / THREADS, 1, 1).
 #pragma once
 
 #include "expr.cuh"
@@ -33,13 +38,14 @@ struct UpdateMax {
   template <class T> static __device__ __forceinline__ T apply(T old, T update) { return Max<In<0>, In<1>>::apply(old, update); }
 };
 
-// Where `index` leads on an axis of `length` elements; -1 outside.
-template <class I> __device__ __forceinline__ int place_inside(I index, int length) {
+// The position that `index` maps to on an axis of `length` elements; -1 if it is outside.
+template <class I> __device__ __forceinline__ int inside_position(I index, int length) {
   const long long i = (long long)index, from_start = i < 0 ? i + length : i;
   return from_start < 0 || from_start >= length ? -1 : int(from_start);
 }
 
-// The offset of the i-th point of the box Dims in a box UpdateDims, strides UpdateStrides; -1 if that box does not have it.
+// The offset of the i-th point of the box Dims in the box UpdateDims with strides UpdateStrides; -1
+// if that box does not contain it.
 template <class Dims, class UpdateDims, class UpdateStrides> struct Narrow;
 template <> struct Narrow<Ints<>, Ints<>, Ints<>> {
   static __device__ __forceinline__ int at(int) { return 0; }
@@ -63,9 +69,9 @@ __device__ __forceinline__ void scatter_lines(const T *x, const I *indices, cons
   if (from < 0) return;
   HIOSC_UNROLL_BY(unrolled(Shape::COUNT, 32, 8))
   for (int j = 0; j < Shape::COUNT; ++j) {
-    const int update = from + j * Shape::UPDATE_STRIDE, place = place_inside(indices[update], Shape::LENGTH);
-    if (place < 0) continue;
-    T &to = y[first + place * Shape::STRIDE];
+    const int update = from + j * Shape::UPDATE_STRIDE, position = inside_position(indices[update], Shape::LENGTH);
+    if (position < 0) continue;
+    T &to = y[first + position * Shape::STRIDE];
     to = Update::apply(to, updates[update]);
   }
 }
@@ -81,20 +87,20 @@ __device__ __forceinline__ void scatter_elements(const T *x, const I *indices, c
     HIOSC_UNROLL_BY(unrolled(Shape::COUNT, 32, 8))
     for (int j = 0; j < Shape::COUNT; ++j) {
       const int update = from + j * Shape::UPDATE_STRIDE;
-      if (place_inside(indices[update], Shape::LENGTH) == own) value = Update::apply(value, updates[update]);
+      if (inside_position(indices[update], Shape::LENGTH) == own) value = Update::apply(value, updates[update]);
     }
   }
   y[at] = value;
 }
 
-// The slice of y that a tuple leads to; -1 if one of its indices is outside.
+// The slice of y that a tuple maps to; -1 if one of its indices is outside.
 template <class Dims> struct Slices;
 template <> struct Slices<Ints<>> {
   template <class I> static __device__ __forceinline__ int at(const I *) { return 0; }
 };
 template <int dim, int... dims> struct Slices<Ints<dim, dims...>> {
   template <class I> static __device__ __forceinline__ int at(const I *indices) {
-    const int own = place_inside(*indices, dim), rest = Slices<Ints<dims...>>::at(indices + 1);
+    const int own = inside_position(*indices, dim), rest = Slices<Ints<dims...>>::at(indices + 1);
     return own < 0 || rest < 0 ? -1 : own * product<dims...> + rest;
   }
 };

@@ -1,16 +1,20 @@
-// Softmax along one axis of [OUTER, LENGTH, INNER]: y = exp(x - max) / sum of exp(x - max), so that nothing overflows; or its logarithm,
-// y = (x - max) - log(sum of exp(x - max)), where the softmax itself could be 0. Half is computed in single precision.
+// Softmax along one axis of [OUTER, LENGTH, INNER]: y = exp(x - max) / sum of exp(x - max), so that
+// nothing overflows. Or its logarithm, y = (x - max) - log(sum of exp(x - max)), which does not use
+// the softmax itself, since that could be 0. Half is computed in single precision.
 //
-//   softmax_thread   a thread a row: INNER > 1, where neighbouring rows are neighbours in memory. Grid: (OUTER * INNER / THREADS, 1, 1)
-//   softmax_warp     a warp a row, which it holds in registers: INNER = 1, LENGTH <= 1024. Grid: (OUTER / (THREADS / 32), 1, 1)
-//   softmax_block    a block a row: INNER = 1, longer rows. Grid: (OUTER, 1, 1)
+//   softmax_thread   one thread per row: INNER > 1, where neighbouring rows are neighbours in
+//                    memory. Grid: (OUTER * INNER / THREADS, 1, 1)
+//   softmax_warp     one warp per row, which it holds in registers: INNER = 1, LENGTH <= 1024.
+//                    Grid: (OUTER / (THREADS / 32), 1, 1)
+//   softmax_block    one block per row: INNER = 1, longer rows. Grid: (OUTER, 1, 1)
 #pragma once
 
 #include "reduce.cuh"
 
 namespace hiosc {
 
-// What is kept of a difference d = x - max, its exponential, what is kept of the sum, and the result.
+// For a difference d = x - max: the value kept for it, its exponential, the value kept for the sum,
+// and the result.
 struct PlainSoftmax {
   template <class S> static __device__ __forceinline__ S kept(S d) { return math::exp(d); }
   template <class S> static __device__ __forceinline__ S exponential(S kept) { return kept; }

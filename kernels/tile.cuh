@@ -1,11 +1,15 @@
-// A block's tile of a matrix product, C[BM x BN] += A[BM x K] * B[K x BN]: what convolution and matrix product share.
+// A block's tile of a matrix product, C[BM x BN] += A[BM x K] * B[K x BN]; shared by convolution
+// and matrix product.
 //
 //   lines      the rows of A, or the columns of B: what is not summed over
-//   Tile       the shape: a block computes BM x BN, BK terms of the sum at a time; a thread computes TM x TN of it in registers
-//   loader     brings BK x LINES floats from global memory: fetch(k0) into registers, commit(tile) from there into shared memory
+//   Tile       the shape: a block computes BM x BN, BK terms of the sum at a time; a thread
+//              computes TM x TN of it in registers
+//   loader     brings BK x LINES floats from global memory: fetch(k0) into registers, commit(tile)
+//              from there into shared memory
 //
-// The main loop keeps two tiles in shared memory: while one is multiplied, the loads of the next are on their way, and one barrier a step is
-// enough. Each output is summed in ascending order of k by one thread, so results do not depend on how blocks are scheduled.
+// The main loop keeps two tiles in shared memory: while one is multiplied, the loads of the next
+// are on their way, and one barrier per step is enough. Each output is summed in ascending order of
+// k by one thread, so results do not depend on how blocks are scheduled.
 #pragma once
 
 #include "expr.cuh"
@@ -16,8 +20,9 @@ template <int bm, int bn, int bk, int tm, int tn> struct Tile {
   enum : int { BM = bm, BN = bn, BK = bk, TM = tm, TN = tn, THREADS = (bm / tm) * (bn / tn) };
   static_assert(bm % tm == 0 && bn % tn == 0 && tm % 4 == 0 && tn % 4 == 0, "threads must cover the tile, four floats at a time");
 
-  // A thread owns TM neighbouring rows, and TN columns in segments. On a GPU a segment is one 16-byte access, and the segments of
-  // a warp lie side by side: no bank conflicts. A CPU prefers all columns of a thread in one long vector.
+  // A thread owns TM neighbouring rows, and TN columns in segments. On a GPU a segment is one
+  // 16-byte access, and the segments of a warp are adjacent: no bank conflicts. A CPU prefers all
+  // columns of a thread in one long vector.
   enum : int { SEGMENT = HIOSC_GPU ? 4 : tn, THREADS_N = bn / tn };
   static __device__ __forceinline__ int row(int thread) { return thread / THREADS_N * TM; }
   static __device__ __forceinline__ int column(int thread, int segment) {
@@ -25,14 +30,15 @@ template <int bm, int bn, int bk, int tm, int tn> struct Tile {
   }
 };
 
-// Rows of shared tiles are padded, so that neighbouring k of one line fall into different banks, and stay aligned to 16 bytes.
+// Rows of shared tiles are padded, so that neighbouring k of one line fall into different banks,
+// and stay aligned to 16 bytes.
 constexpr int kTilePad = 4;
 template <int lines> using TileRow = float[lines + kTilePad];
 
-// Loads a matrix addressed by element strides: `from[line * LINE_STRIDE + k * K_STRIDE]` for line < LINE_COUNT, k < K; zero beyond.
-// ALIGNED says that `from` is aligned to 16 bytes.
+// Loads a matrix addressed by element strides: `from[line * LINE_STRIDE + k * K_STRIDE]` for line <
+// LINE_COUNT, k < K; zero beyond. ALIGNED says that `from` is aligned to 16 bytes.
 template <class Tile, int LINES, int LINE_COUNT, int K, int LINE_STRIDE, int K_STRIDE, bool ALIGNED> class StridedLoader {
-  // Along which direction neighbouring threads read, and how many floats at once.
+  // The direction in which neighbouring threads read, and the number of floats per read.
   enum : bool { ALONG_K = K_STRIDE == 1 || LINE_STRIDE != 1 };
   enum : int {
     QUADS = ALIGNED && (ALONG_K ? K_STRIDE == 1 && K % 4 == 0 && LINE_STRIDE % 4 == 0 : LINE_COUNT % 4 == 0 && K_STRIDE % 4 == 0),
@@ -129,7 +135,8 @@ __device__ __forceinline__ void read_neighbours(Lanes<V, T, Rest...> &to, int at
   read_neighbours(to.rest, at, rest...);
 }
 
-// V finished sums of neighbouring outputs: reads the epilogue's further inputs at `at`, applies the epilogue, writes y.
+// Finishes V neighbouring outputs: reads the epilogue's further inputs at `at`, applies the
+// epilogue, writes y.
 template <class Epilogue, int V, class Sum, class T, class... More>
 __device__ __forceinline__ void finish(const Sum *sums, int at, T *y, const More *...more) {
   Lanes<V, Sum, More...> x;

@@ -1,11 +1,14 @@
-// Element types: bool, the integers from signed char to unsigned long long, half, float, double. What the kernels ask of one:
+// Element types: bool, the integers from signed char to unsigned long long, half, float, double.
+// What the kernels need of a type:
 //
-//   Limits<T>        MIN and MAX of an integer; lowest() and highest(), which no value is below or above
-//   Accumulate<T>    what sums of T are kept in: float for half, int for what is smaller than int, else T itself
+//   Limits<T>        MIN and MAX of an integer; lowest() and highest(): no value is below or above
+//   Accumulate<T>    the type that sums of T are kept in: float for half, int for types smaller
+//                    than int, else T itself
 //   Wide<T>          a type in which integers wrap around instead of overflowing
-//   convert<T>(a)    a value in another type, as `Expr::Cast` defines it
-//   absolute, inverse, quotient, remainder, power      what the operators of C++ do not define on all values
-//   math::exp(a) ... the functions of the C library by one name, for float and double
+//   convert<T>(a)    a value converted to T, as `Expr::Cast` defines it
+//   absolute, inverse, quotient, remainder, power      operations that C++ does not define on all
+//                                                      values
+//   math::exp(a) ... the functions of the C library under one name for float and double
 #pragma once
 
 #include "half.cuh"
@@ -33,7 +36,7 @@ template <class T> using Wide =
 template <class T> using Accumulate =
     typename If<same<T, half>, float, typename If<(is_bool<T> || (is_integer<T> && sizeof(T) < 4)), int, T>::Type>::Type;
 
-// T, where the compiler shall not deduce it: from the bias of a kernel that has none, for example.
+// T where the compiler must not deduce it, for example from the bias of a kernel that has none.
 template <class T> struct Given {
   using Type = T;
 };
@@ -61,8 +64,8 @@ template <> struct Limits<half> {
   static __device__ __forceinline__ half highest() { return half::of_bits(0x7c00); }
 };
 
-// A floating-point number becomes an integer by truncation, kept in the range, NaN 0; an integer loses its upper bits; a number is true unless it
-// is 0.
+// A floating-point number becomes an integer by truncation, clamped to the range; NaN becomes 0. An
+// integer loses its upper bits. A number is true unless it is 0.
 template <class To, class From> __device__ __forceinline__ To convert(From a) {
   if constexpr (same<To, From>) {
     return a;
@@ -71,7 +74,8 @@ template <class To, class From> __device__ __forceinline__ To convert(From a) {
   } else if constexpr (same<From, half>) {
     return convert<To>(float(a));
   } else if constexpr (is_float<From> && is_integer<To>) {
-    constexpr From least = From(Limits<To>::MIN), most = From(Limits<To>::MAX); // rounded up where MAX has too many bits: then nothing is between
+    // `most` is rounded up if MAX has too many bits; no value is in between
+    constexpr From least = From(Limits<To>::MIN), most = From(Limits<To>::MAX);
     return a != a ? To(0) : a <= least ? Limits<To>::MIN : a >= most ? Limits<To>::MAX : To(a);
   } else if constexpr (same<To, half>) {
     if constexpr (is_float<From>) return half(a);
@@ -122,32 +126,33 @@ HIOSC_MATH2(fmod)
 #undef HIOSC_MATH2
 } // namespace math
 
-// |a|; the least integer has none and stays.
+// |a|; the least integer has none and is returned as it is.
 template <class T> __device__ __forceinline__ T absolute(T a) {
   if constexpr (is_float<T>) return math::fabs(a);
   else return a < T(0) ? T(-Wide<T>(a)) : a;
 }
 
-// All bits turned over; of a truth value, the other one.
+// All bits inverted; for bool, the other value.
 template <class T> __device__ __forceinline__ T inverse(T a) {
   if constexpr (is_bool<T>) return !a;
   else if constexpr (is_integer<T>) return T(~Wide<T>(a));
 }
 
-// a / b, of integers towards zero; 0 where b is 0. The least integer divided by -1 wraps around.
+// a / b. Integers round towards zero; divided by 0 they give 0, and the least one divided by -1
+// wraps around.
 template <class T> __device__ __forceinline__ T quotient(T a, T b) {
   if constexpr (is_float<T>) return a / b;
   else return b == T(0) ? T(0) : Limits<T>::SIGNED && b == T(-1) ? T(-Wide<T>(a)) : T(a / b);
 }
 
-// What is left of a after that division: it has the sign of a.
+// The remainder of that division; it has the sign of a.
 template <class T> __device__ __forceinline__ T remainder(T a, T b) {
   if constexpr (same<T, half>) return half(math::fmod(float(a), float(b)));
   else if constexpr (is_float<T>) return math::fmod(a, b);
   else return b == T(0) || (Limits<T>::SIGNED && b == T(-1)) ? T(0) : T(a % b);
 }
 
-// a to the power of b; of integers by squaring, with b modulo 2^32.
+// a to the power of b; for integers by squaring, with b modulo 2^32.
 template <class T> __device__ __forceinline__ T power(T a, T b) {
   if constexpr (same<T, half>) {
     return half(math::pow(float(a), float(b)));
@@ -161,7 +166,8 @@ template <class T> __device__ __forceinline__ T power(T a, T b) {
   }
 }
 
-// a * b + c: of floating-point numbers in one rounding, on both sides; without the instruction a CPU rounds twice rather than call a slow function.
+// a * b + c. Floating-point numbers are rounded once, on GPU and CPU; a CPU without the instruction
+// rounds twice rather than call a slow function.
 __device__ __forceinline__ float fma(float a, float b, float c) {
 #if HIOSC_GPU || defined(__FMA__) || defined(__aarch64__)
   return fmaf(a, b, c);
@@ -178,7 +184,7 @@ __device__ __forceinline__ double fma(double a, double b, double c) {
 }
 template <class T> __device__ __forceinline__ T fma(T a, T b, T c) { return T(Wide<T>(a) * Wide<T>(b) + Wide<T>(c)); }
 
-// N neighbouring elements as the memory system likes to see them: at most 16 bytes at once.
+// N neighbouring elements, split into vectors of at most 16 bytes for the memory system.
 template <class T, int N> struct Chunk {
   enum : int { BYTES = N * int(sizeof(T)), COUNT = BYTES % 16 == 0 ? 16 / int(sizeof(T)) : N };
   static_assert((COUNT & (COUNT - 1)) == 0, "a power of two");
@@ -187,7 +193,8 @@ template <class T, int N> struct Chunk {
   };
 };
 
-// Between memory and registers; both ends of a vector access are aligned to their size, at most 16 bytes.
+// Move elements between memory and registers. Both ends of a vector access are aligned to its size,
+// at most 16 bytes.
 template <int N, class T> __device__ __forceinline__ void load(T (&to)[N], const T *from) {
   if constexpr (HIOSC_GPU && (N & (N - 1)) == 0) {
     using Part = Chunk<T, N>;

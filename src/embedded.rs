@@ -1,8 +1,10 @@
-//! Files that `build.rs` put into the library: kernels, templates, the virtual GPUs and the runtime of generated crates.
+//! Files that `build.rs` embeds in the library: kernels, templates, the virtual GPUs and the
+//! runtime of generated crates.
 
 include!(concat!(env!("OUT_DIR"), "/embedded.rs"));
 
-/// The text of the embedded file `path` (relative to the repository: `kernels/conv.cuh`), if there is one.
+/// The text of the embedded file `path` (relative to the repository: `kernels/conv.cuh`), if there
+/// is one.
 pub fn file(path: &str) -> Option<&'static str> {
     FILES.binary_search_by(|(name, _)| (*name).cmp(path)).ok().map(|i| FILES[i].1)
 }

@@ -1,12 +1,13 @@
-//! What can go wrong, and whose fault it is.
+//! Errors, by who has to act on them.
 //!
-//! Every message says what, where, and what to do; `main` prints it on one line after `hiosc: `. A failed verifier is a bug of
-//! ours ([`Error::Internal`]) and says so.
+//! Every message says what, where, and what to do. `main` prints it on one line after `hiosc: `. A
+//! failed verifier is a bug of hiosc ([`Error::Internal`]), and the message says so.
 
 use std::path::{Path, PathBuf};
 
-/// Everything a library call of hiosc can fail with.
+/// All errors of the library.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The model file is broken: truncated, not ONNX, inconsistent.
     #[error("{}: {message}", .path.display())]
@@ -16,13 +17,13 @@ pub enum Error {
         /// What is wrong with it and what to do.
         message: String,
     },
-    /// The model is sound, but hiosc cannot compile some of it; all reasons at once.
+    /// The model is sound, but hiosc cannot compile some of it. Lists all reasons.
     #[error("unsupported: {}", .0.join("; "))]
     Unsupported(
-        /// One line an operator or tensor: name, node, reason.
+        /// One line per operator or tensor: name, node, reason.
         Vec<String>,
     ),
-    /// An option, a device name or another argument makes no sense.
+    /// An option, a device name or another argument is invalid.
     #[error("{0}")]
     Usage(String),
     /// The operating system refused: missing file, full disk, no permission.
@@ -42,17 +43,17 @@ pub enum Error {
         /// What it said and what to do.
         message: String,
     },
-    /// A GPU, or the CUDA driver, is absent or refused.
+    /// A GPU or the CUDA driver is missing, or refused a call.
     #[error("GPU: {0}")]
     Device(String),
     /// The generated crate ran and its numbers are wrong.
     #[error("verification failed: {0}")]
     Mismatch(String),
     /// A verifier found one of hiosc's own results wrong.
-    #[error("internal error in {room}: {message} (this is a bug in hiosc: please report it with the model)")]
+    #[error("internal error in {pass}: {message} (this is a bug in hiosc: please report it with the model)")]
     Internal {
-        /// The room whose result is wrong.
-        room: &'static str,
+        /// The pass whose result is wrong.
+        pass: &'static str,
         /// What the verifier found.
         message: String,
     },
@@ -68,8 +69,8 @@ impl Error {
         move |source| Error::Io { path, source }
     }
 
-    /// A failed verifier of `room`.
-    pub fn internal(room: &'static str, message: impl Into<String>) -> Error {
-        Error::Internal { room, message: message.into() }
+    /// A failed verifier of `pass`.
+    pub fn internal(pass: &'static str, message: impl Into<String>) -> Error {
+        Error::Internal { pass, message: message.into() }
     }
 }

@@ -1,6 +1,8 @@
-//! Dense integer ids, one type a thing, so that an operator number never indexes streams.
+//! Dense integer ids with a type for each kind of thing, so that an operator number cannot index
+//! streams.
 //!
-//! Every id is an index into the `Vec` that owns the things it names; ids are ordered, and the lowest wins ties.
+//! Every id is an index into the `Vec` that owns what it names. Ids are ordered, and ties go to the
+//! lowest.
 
 macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident = $prefix:literal;)*) => {$(

@@ -1,3 +1,5 @@
+// Implementation of capture.h.
+
 #include "capture.h"
 #include "machine.h"
 
@@ -21,23 +23,23 @@ void merge(std::vector<size_t> &frontier, const std::vector<size_t> &more) {
   frontier.erase(std::unique(frontier.begin(), frontier.end()), frontier.end());
 }
 
-std::vector<size_t> lay_out(const Graph &graph) {
-  std::vector<size_t> lanes, tails; // of each node; the last node of each lane
+std::vector<size_t> assign_streams(const Graph &graph) {
+  std::vector<size_t> streams, tails; // stream of each node; last node of each stream
   for (size_t node = 0; node < graph.nodes.size(); node++) {
     const GraphNode &self = graph.nodes[node];
-    size_t lane = 0;
+    size_t stream = 0;
     auto follows = [&](size_t tail) {
       return graph.nodes[tail].context == self.context && std::binary_search(self.after.begin(), self.after.end(), tail);
     };
-    while (lane < tails.size() && !follows(tails[lane])) lane++;
-    if (lane == tails.size()) tails.push_back(node);
-    tails[lane] = node;
-    lanes.push_back(lane);
+    while (stream < tails.size() && !follows(tails[stream])) stream++;
+    if (stream == tails.size()) tails.push_back(node);
+    tails[stream] = node;
+    streams.push_back(stream);
   }
-  return lanes;
+  return streams;
 }
 
-// --- the machine's part
+// --- Machine
 
 CUresult Machine::invalidate(Capture &capture, CUresult why) {
   if (capture.status == CAPTURE_ACTIVE) capture.status = CAPTURE_INVALIDATED;

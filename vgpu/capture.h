@@ -1,25 +1,34 @@
 // Stream capture and graphs.
 //
-// Between cuStreamBeginCapture and cuStreamEndCapture, what a program gives to a stream becomes the nodes of a graph instead of running. A stream in
-// capture has a *frontier*: the nodes that its next node depends on. An event recorded there keeps the frontier of that moment, and a stream that waits
-// for it joins the capture (fork) or adds to its own frontier (join), across contexts and devices. The capture ends on the stream where it
-// began; every node must then be an ancestor of that stream's frontier.
+// Between cuStreamBeginCapture and cuStreamEndCapture, what a program enqueues on a stream becomes
+// the nodes of a graph instead of running. A stream in capture has a *frontier*: the nodes that its
+// next node depends on. An event recorded there keeps the frontier of that moment. A stream that
+// waits for it joins the capture (fork) or adds to its own frontier (join), across contexts and
+// devices. The capture ends on the stream where it began. Every node must then be an ancestor of
+// that stream's frontier.
 //
-// What a real driver refuses is refused here, with its result codes; most refusals invalidate the capture: nothing more can be captured, and its end reports it.
-// * the NULL stream cannot be captured, nor used while a blocking stream of its context is being captured;
-// * the host cannot wait for, or ask about, a stream or an event in capture;
-// * a capture cannot wait for an event recorded outside it, nor the outside for an event recorded within it, nor for one of another capture;
-// * copies from or to pageable host memory, cuMemcpyPeerAsync, stream-ordered allocation and the launch of another graph cannot be captured (a real driver
-//   has nodes for the last two; nothing here needs them);
-// * calls that may synchronise ("potentially unsafe") are refused to a thread that captures, unless in relaxed mode, and to all threads while one captures in global
-//   mode: allocation and freeing of memory, loading of modules, synchronous copies, cuEventQuery.
+// What a real driver refuses is refused here, with its result codes. Most refusals invalidate the
+// capture: nothing more can be captured, and its end reports it.
+// * The NULL stream cannot be captured, nor used while a blocking stream of its context is being
+//   captured.
+// * The host cannot wait for, or query, a stream or an event in capture.
+// * A capture cannot wait for an event recorded outside it or in another capture, nor the outside
+//   for an event recorded within it.
+// * Copies from or to pageable host memory, cuMemcpyPeerAsync, stream-ordered allocation and the
+//   launch of another graph cannot be captured (a real driver has nodes for the last two; nothing
+//   here needs them).
+// * Calls that may synchronise ("potentially unsafe") are refused to a thread that captures, unless
+//   in relaxed mode, and to all threads while one captures in global mode: allocation and freeing
+//   of memory, loading of modules, synchronous copies, cuEventQuery.
 //
-// A driver that loads a kernel at its first launch ("lazy loading") may have to synchronise for it. NVIDIA does not say what that means while a stream is in
-// capture; `capture-cold` of HIOSC_VGPU_REFUSE is the worst case: the first launch of a kernel must not be captured.
+// A driver that loads a kernel at its first launch ("lazy loading") may have to synchronise for it.
+// NVIDIA does not document what that means while a stream is in capture. `capture-cold` of
+// HIOSC_VGPU_REFUSE is the worst case: the first launch of a kernel must not be captured.
 //
-// A launch of an instantiated graph gives its nodes to *lanes*, hidden streams: a node goes behind one that it depends on, if that is the last of a
-// lane, and waits for the others. So the order of execution is drawn as for streams (scheduler.h), among all that the dependencies allow. Launches of one graph
-// run one after the other.
+// A launch of an instantiated graph distributes its nodes over hidden streams: a node follows one
+// that it depends on, if that is the last of a hidden stream, and waits for the others. So the
+// order of execution is drawn as for streams (scheduler.h), among all orders that the dependencies
+// allow. Launches of one graph run one after the other.
 #pragma once
 #include <thread>
 
@@ -31,7 +40,7 @@ struct Event;
 struct GraphNode {
   std::string what;
   std::function<void()> run;   // empty: an external event record or wait
-  std::function<bool()> sound; // empty: always; else asked at launch whether all that it touches is still there
+  std::function<bool()> sound; // empty: true; else called at launch: does all it uses exist?
   std::vector<size_t> after;   // earlier nodes, ascending
   uint64_t context = 0;
   int device = 0;
@@ -47,8 +56,8 @@ using GraphPtr = std::shared_ptr<Graph>;
 struct GraphExec {
   uint64_t handle = 0;
   Graph graph; // as it was when it was instantiated
-  std::vector<size_t> lane_of;  // of each node
-  std::vector<StreamPtr> lanes;
+  std::vector<size_t> stream_of; // hidden stream of each node
+  std::vector<StreamPtr> streams;
   CompletionPtr last;           // the end of the latest launch
 };
 using GraphExecPtr = std::shared_ptr<GraphExec>;
@@ -66,12 +75,12 @@ struct Capture {
   GraphPtr graph;
 };
 
-// Is every node an ancestor of `frontier`, or in it?
+// Whether every node is in `frontier` or an ancestor of it.
 bool all_joined(const Graph &graph, const std::vector<size_t> &frontier);
-// Adds to a frontier what it does not hold.
+// Adds to a frontier what it lacks.
 void merge(std::vector<size_t> &frontier, const std::vector<size_t> &more);
-// Lays the nodes into lanes: for each node its lane; lanes are numbered from 0.
-std::vector<size_t> lay_out(const Graph &graph);
+// Assigns the nodes to hidden streams: for each node the number of its stream, from 0.
+std::vector<size_t> assign_streams(const Graph &graph);
 
 // How this thread treats potentially unsafe calls: cuThreadExchangeStreamCaptureMode.
 extern thread_local int thread_capture_mode;

@@ -1,20 +1,24 @@
 // CUDA on the CPU: what a kernel header needs to compile with g++ (or clang++) and run, unchanged.
 //
-// The threads of one block are *fibers*: functions with stacks of their own that take turns on one thread of the operating system.
-// A fiber runs until it reaches a barrier or a warp collective that others have not reached yet; then the next runnable fiber goes
-// on. A switch saves six registers and takes a few nanoseconds. Blocks run one after another; blocks of one launch may be spread
-// over several threads, so everything here is thread_local and no fiber ever changes its thread. Kernels that use neither barriers nor
-// collectives (HIOSC_KERNEL_NO_SYNC) need no fibers and run as a plain loop over threadIdx.
+// The threads of one block are *fibers*: functions with separate stacks that take turns on one
+// thread of the operating system. A fiber runs until it reaches a barrier or a warp collective that
+// others have not reached yet. Then the next runnable fiber continues. A switch saves six registers
+// and takes a few nanoseconds. Blocks run one after another. Blocks of one launch may be spread
+// over several threads, so everything here is thread_local and no fiber ever changes its thread.
+// Kernels that use neither barriers nor collectives (HIOSC_KERNEL_NO_SYNC) need no fibers and run
+// as a plain loop over threadIdx.
 //
-// Scheduling is a matter of bit masks, one bit a lane, one set of masks a warp:
+// Scheduling uses bit masks, one set per warp, one bit per lane:
 //   alive     has not returned from the kernel
 //   runnable  neither waits nor has returned
 //   waiting   waits in a collective (the rest of `alive & ~runnable` waits at the block barrier)
-// A barrier opens when no lane is runnable and none waits in a collective. A collective completes when every live lane of its mask has
-// arrived; the last one to arrive computes the results of all. If nothing is runnable and no barrier can open, the kernel
-// is wrong (a barrier or a collective that some threads skip), and we stop with a message instead of hanging.
+// A barrier opens when no lane is runnable and none waits in a collective. A collective completes
+// when every live lane of its mask has arrived; the last one to arrive computes the results of all.
+// If nothing is runnable and no barrier can open, the kernel is wrong (some threads skip a barrier
+// or a collective), and the program stops with a message instead of hanging.
 //
-// Limits: a fiber's stack is 64 KiB (compile with -Wframe-larger-than=32768 to be told); ELF systems on x86-64 and AArch64.
+// Limits: a fiber's stack is 64 KiB (-Wframe-larger-than=32768 warns). ELF systems on x86-64 and
+// AArch64.
 #pragma once
 
 #include <cmath>
@@ -33,11 +37,12 @@
 
 #include "kernel_abi.h"
 
-// From here to the end of the translation unit nothing is exported unless it says so: two objects loaded into one process must not share
-// shared memory or tables by accident, and hidden symbols are also never STB_GNU_UNIQUE.
+// From here to the end of the translation unit nothing is exported unless marked: two objects in
+// one process must not share their shared memory or tables by accident, and hidden symbols are
+// never STB_GNU_UNIQUE.
 #pragma GCC visibility push(hidden)
 
-// ---- the language ----------------------------------------------------------------------------------------------------------------
+// ---- the language -------------------------------------------------------------------------------
 
 #define __global__
 #define __device__
@@ -72,7 +77,7 @@ inline thread_local uint3 threadIdx, blockIdx;
 inline thread_local dim3 blockDim, gridDim;
 constexpr int warpSize = 32;
 
-// ---- functions that need no other thread -------------------------------------------------------------------------------------------
+// ---- functions that need no other thread --------------------------------------------------------
 
 template <class T> static inline T __ldg(const T *p) { return *p; }
 static inline float __int_as_float(int v) { float r; std::memcpy(&r, &v, sizeof r); return r; }
@@ -85,9 +90,10 @@ static inline int __popc(unsigned v) { return __builtin_popcount(v); }
 static inline int __ffs(int v) { return __builtin_ffs(v); }
 static inline int __clz(int v) { return v ? __builtin_clz(unsigned(v)) : 32; }
 
-// ---- fibers ------------------------------------------------------------------------------------------------------------------------
+// ---- fibers -------------------------------------------------------------------------------------
 
-// Saves the callee-saved registers on the current stack, its top in *from, and goes on from the stack `to`.
+// Saves the callee-saved registers on the current stack, stores its top in *from, and continues on
+// the stack `to`.
 extern "C" void hiosc_fiber_switch(void **from, void *to);
 
 #if !defined(__ELF__)
@@ -157,22 +163,22 @@ hiosc_fiber_switch:
 
 namespace cpu_cuda {
 
-constexpr uint32_t kMaxThreads = 1024; // of one block, as on a GPU
+constexpr uint32_t kMaxThreads = 1024; // per block, as on a GPU
 constexpr uint32_t kWarp = 32;
 constexpr size_t kStack = 64 * 1024;
-constexpr size_t kSlot = 16; // bytes a lane can hand to a collective
+constexpr size_t kSlot = 16; // bytes that a lane can pass to a collective
 
 struct Warp {
   uint32_t alive, runnable, waiting;
   uint32_t mask[kWarp];                            // of the collective the lane waits in
-  uint32_t source[kWarp];                          // the lane it wants to read from
-  alignas(16) unsigned char given[kWarp][kSlot];   // what it gave
-  alignas(16) unsigned char received[kWarp][kSlot]; // what it gets
+  uint32_t source[kWarp];                          // the lane whose input it reads
+  alignas(16) unsigned char given[kWarp][kSlot];   // its input
+  alignas(16) unsigned char received[kWarp][kSlot]; // its result
 };
 
 // One block in flight: the fibers of one operating-system thread.
 struct Block {
-  void *stack_top[kMaxThreads]; // where a switched-out fiber left off
+  void *stack_top[kMaxThreads]; // where a suspended fiber continues
   uint3 index[kMaxThreads];     // its threadIdx
   Warp warps[kMaxThreads / kWarp];
   uint32_t threads, warp_count, current;
@@ -187,7 +193,8 @@ struct Block {
     forget_frames();
     munmap(stacks, stacks_bytes);
   }
-  // A fiber never returns from its first function. The address sanitizer would keep what it knows of that frame, for whatever is mapped there next.
+  // A fiber never returns from its first function. The address sanitizer would apply what it knows
+  // of that frame to whatever is mapped there next.
   void forget_frames() {
 #ifdef __SANITIZE_ADDRESS__
     __asan_unpoison_memory_region(stacks, stacks_bytes);
@@ -204,7 +211,8 @@ inline thread_local void *dynamic_shared = nullptr;
   std::abort();
 }
 
-// A runnable fiber other than the current one, those after it first so that threads advance in order; kMaxThreads if there is none.
+// The next runnable fiber after the current one, cyclically, so that threads advance in order.
+// kMaxThreads if there is none.
 inline uint32_t next_runnable(const Block &b) {
   uint32_t w = b.current / kWarp, lane = b.current % kWarp;
   const uint32_t after = b.warps[w].runnable & ~((2u << lane) - 1); // 2u << 31 is 0: no lane is after the last
@@ -216,7 +224,7 @@ inline uint32_t next_runnable(const Block &b) {
   return kMaxThreads;
 }
 
-// Opens the block barrier if all live fibers wait at it; says whether it did.
+// Opens the block barrier if all live fibers wait at it; returns whether it did.
 inline bool open_barrier(Block &b) {
   for (uint32_t w = 0; w < b.warp_count; ++w)
     if (b.warps[w].waiting) return false;
@@ -240,7 +248,8 @@ inline void barrier() {
   else if (!open_barrier(*b)) die("deadlock: threads wait at __syncthreads for others that wait in a warp collective");
 }
 
-// Completes the collective of `mask` in `w` if all its live lanes have arrived; says whether it did.
+// Completes the collective of `mask` in `w` if all its live lanes have arrived; returns whether it
+// did.
 inline bool complete(Warp &w, uint32_t mask) {
   const uint32_t members = mask & w.alive;
   if ((w.waiting & members) != members) return false;
@@ -253,7 +262,8 @@ inline bool complete(Warp &w, uint32_t mask) {
   return true;
 }
 
-// Gives `value` to the lanes of `mask` and returns what lane `from` gave (its own, if `from` takes no part).
+// Passes `value` to the lanes of `mask` and returns the value of lane `from` (its own, if `from`
+// does not take part).
 template <class T> inline T exchange(uint32_t mask, T value, uint32_t from) {
   static_assert(sizeof(T) <= kSlot, "too large for a warp collective");
   Block *b = block;
@@ -283,7 +293,7 @@ template <class T> inline T exchange(uint32_t mask, T value, uint32_t from) {
   const uint32_t bit = 1u << b.current % kWarp;
   w.alive &= ~bit;
   w.runnable &= ~bit;
-  for (uint32_t rest = w.waiting; rest; rest &= rest - 1) { // our end may be what a collective waited for
+  for (uint32_t rest = w.waiting; rest; rest &= rest - 1) { // a collective may have waited only for this lane
     const uint32_t lane = uint32_t(__builtin_ctz(rest));
     if (w.waiting >> lane & 1) complete(w, w.mask[lane]);
   }
@@ -302,7 +312,7 @@ template <class T> inline T exchange(uint32_t mask, T value, uint32_t from) {
   __builtin_unreachable();
 }
 
-// Maps stacks for `threads` fibers; they are kept until the operating-system thread ends.
+// Maps stacks for `threads` fibers. They are kept until the operating-system thread ends.
 inline void reserve_stacks(Block &b, uint32_t threads) {
   const size_t bytes = size_t(threads) * kStack;
   if (bytes <= b.stacks_bytes) return b.forget_frames();
@@ -316,7 +326,8 @@ inline void reserve_stacks(Block &b, uint32_t threads) {
 // Runs one block whose blockIdx is set.
 inline void run_block(Block &b) {
   for (uint32_t i = 0; i < b.threads; ++i) {
-    // Tops are staggered: stacks that all start at the same offset in a page would fight for the same cache sets.
+    // Tops are staggered: stacks that all start at the same offset in a page would compete for the
+    // same cache sets.
     void **top = reinterpret_cast<void **>(b.stacks + (i + 1) * kStack - i % kWarp * 448);
 #if defined(__x86_64__)
     *--top = nullptr; // the return address fiber_main never uses; keeps its stack aligned as after a call
@@ -342,7 +353,8 @@ inline uint3 unflatten(uint64_t i, hiosc_dim3 extent) {
   return {uint32_t(i % extent.x), uint32_t(i / extent.x % extent.y), uint32_t(i / extent.x / extent.y)};
 }
 
-// Sets what all blocks of a launch share, and restores nothing: the next launch on this thread sets it again.
+// Sets what all blocks of a launch share. It restores nothing: the next launch on this thread sets
+// it again.
 struct Launch {
   std::vector<unsigned char> shared;
   Launch(hiosc_dim3 grid, hiosc_dim3 threads, uint32_t dynamic_shared_bytes) : shared(dynamic_shared_bytes + 128) {
@@ -373,7 +385,7 @@ inline void run_with_fibers(hiosc_dim3 grid, hiosc_dim3 threads, uint32_t shared
   block = nullptr;
 }
 
-// A kernel as the table lists it, deduced from its signature.
+// A kernel's table entry, deduced from its signature.
 template <auto kernel> struct Thunk;
 
 template <class... P, void (*kernel)(P...)> struct Thunk<kernel> {
@@ -438,7 +450,7 @@ extern "C" __attribute__((weak, used, visibility("default"))) const hiosc_kernel
   static const cpu_cuda::Registration hiosc_register_##name(#name, cpu_cuda::Thunk<&name>::sizes, &cpu_cuda::Thunk<&name>::how);      \
   static inline void name params
 
-// ---- barriers and warp collectives -------------------------------------------------------------------------------------------------
+// ---- barriers and warp collectives --------------------------------------------------------------
 
 static inline void __syncthreads() { cpu_cuda::barrier(); }
 static inline void __syncwarp(unsigned mask = ~0u) { cpu_cuda::exchange(mask, 0, 0); }

@@ -1,7 +1,9 @@
-// The part of the CUDA driver's binary interface that the virtual GPUs speak: result codes, handles and the few constants needed.
+// The part of the CUDA driver's binary interface that the virtual GPUs implement: result codes,
+// handles and the few constants needed.
 //
-// Declared here because no CUDA header may be required. Values are those of the public interface (version 12); a result code that a
-// client's binding does not list would be undefined behaviour there, so only these are ever returned.
+// Declared here because no CUDA header may be required. Values are those of the public interface
+// (version 12). A result code that a client's binding does not list would be undefined behaviour
+// there, so only these are ever returned.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -49,7 +51,7 @@ enum CUresult : int {
 #undef HIOSC_ENUM
 };
 
-// Handles are never dereferenced: they are keys of the machine's tables (see machine.h).
+// Handles are never dereferenced: they are keys of the machine's tables (machine.h).
 typedef struct CUctx_st *CUcontext;
 typedef struct CUstream_st *CUstream;
 typedef struct CUevent_st *CUevent;

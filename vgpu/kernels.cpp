@@ -1,3 +1,5 @@
+// Implementation of kernels.h.
+
 #include "kernels.h"
 #include "options.h"
 

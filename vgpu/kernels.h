@@ -14,7 +14,8 @@
 // The kernels of every `*.so` in the folders of HIOSC_VGPU_KERNELS (separated by ':').
 class KernelLibrary {
 public:
-  // The kernel called `name`; nothing, with a line on stderr, when no object has it. Opens objects not seen before when it has to search.
+  // The kernel called `name`; null, with a line on stderr, if no object has it. Opens new objects
+  // if the kernel is not known yet.
   const hiosc_kernel_entry *find(const std::string &name);
 
 private:
@@ -23,7 +24,7 @@ private:
   std::set<std::string> opened_;
 };
 
-// Threads that share the blocks of one launch at a time; the calling thread is one of them.
+// Threads that share the blocks of one launch. The calling thread is one of them.
 class BlockPool {
 public:
   explicit BlockPool(unsigned threads) : threads_(threads) {}

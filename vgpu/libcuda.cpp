@@ -5,7 +5,7 @@
 #include <cstring>
 
 static Limits limits_of(int major, int minor) {
-  //                            shared: default, opt-in, multiprocessor; threads, blocks; multiprocessors
+  // shared memory: default, opt-in, per multiprocessor; threads, blocks; multiprocessors
   int arch = major * 10 + minor;
   if (arch < 70) return {49152, 49152, 98304, 2048, 32, 20};
   if (arch < 75) return {49152, 98304, 98304, 2048, 32, 80};
@@ -119,7 +119,7 @@ CUAPI cuDeviceGetPCIBusId(char *id, int length, CUdevice device) {
   return CUDA_SUCCESS;
 }
 
-// The numbers of CUdevice_attribute. Sizes of textures and what else no kernel of ours can use are 0.
+// The numbers of CUdevice_attribute. What no kernel of hiosc uses, such as sizes of textures, is 0.
 CUAPI cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
   HIOSC_ENTER;
   HIOSC_CHECK(value && attribute > 0, CUDA_ERROR_INVALID_VALUE);
@@ -127,16 +127,16 @@ CUAPI cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
   const Limits &limits = m.limits[size_t(device)];
   const Capability &capability = m.options.capability[size_t(device)];
   switch (attribute) {
-  case 1: *value = 1024; break;                        // threads of a block
+  case 1: *value = 1024; break;                        // threads per block
   case 2: case 3: *value = 1024; break;                // block x, y
   case 4: *value = 64; break;                          // block z
   case 5: *value = 2147483647; break;                  // grid x
   case 6: case 7: *value = 65535; break;               // grid y, z
-  case 8: *value = limits.shared_default; break;     // shared memory of a block
+  case 8: *value = limits.shared_default; break;     // shared memory per block
   case 9: *value = 65536; break;                       // constant memory
   case 10: *value = 32; break;                         // warp
   case 11: *value = 2147483647; break;                 // pitch
-  case 12: case 82: *value = 65536; break;             // registers of a block, of a multiprocessor
+  case 12: case 82: *value = 65536; break;             // registers per block, per multiprocessor
   case 13: *value = 1740000; break;                    // clock, kHz
   case 14: case 51: *value = 512; break;               // texture alignment
   case 15: case 19: case 31: case 40: case 41: case 78: *value = 1; break; // overlap, mapped host memory, concurrent kernels, copy engines, unified addressing, priorities
@@ -153,7 +153,7 @@ CUAPI cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
   case 87: *value = 32; break;                         // single to double performance
   case 97: *value = limits.shared_opt_in; break;
   case 106: *value = limits.blocks_multiprocessor; break;
-  case 111: *value = 1024; break;                      // shared memory reserved in a block
+  case 111: *value = 1024; break;                      // shared memory reserved per block
   default: *value = 0;
   }
   return CUDA_SUCCESS;
@@ -344,7 +344,7 @@ CUAPI cuCtxDisablePeerAccess(CUcontext peer) {
   return context->peers.erase(uint64_t(peer)) ? CUDA_SUCCESS : CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
 }
 
-// A client's binding looks these up; there is nothing behind them.
+// A client's binding looks these up; they do nothing.
 CUAPI cuProfilerStart() { return CUDA_SUCCESS; }
 CUAPI cuProfilerStop() { return CUDA_SUCCESS; }
 CUAPI cuMemAdvise_v2() { return CUDA_ERROR_NOT_SUPPORTED; }

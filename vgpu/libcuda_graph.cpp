@@ -56,7 +56,7 @@ CUAPI cuStreamIsCapturing(CUstream handle, int *status) {
 }
 
 CUAPI cuStreamGetCaptureInfo_v2(CUstream handle, int *status, uint64_t *id, CUgraph *graph, void **dependencies, size_t *count) {
-  if (graph || dependencies || count) return CUDA_ERROR_NOT_SUPPORTED; // a graph that is being made has no handle here
+  if (graph || dependencies || count) return CUDA_ERROR_NOT_SUPPORTED; // a graph in capture has no handle here
   CUresult known = cuStreamIsCapturing(handle, status);
   if (known || *status != CAPTURE_ACTIVE || !id) return known;
   HIOSC_ENTER;
@@ -77,7 +77,7 @@ CUAPI cuGraphCreate(CUgraph *out, unsigned flags) {
   return CUDA_SUCCESS;
 }
 
-// Tells their number; nodes have no handles here.
+// Only returns the number of nodes: they have no handles here.
 CUAPI cuGraphGetNodes(CUgraph handle, void **nodes, size_t *count) {
   HIOSC_ENTER;
   GraphPtr graph = m.graphs.find(handle);
@@ -99,16 +99,16 @@ CUAPI cuGraphInstantiateWithFlags(CUgraphExec *out, CUgraph handle, unsigned lon
   HIOSC_CHECK(!m.options.refuse.count("instantiate"), CUDA_ERROR_OUT_OF_MEMORY);
   GraphExecPtr exec = m.graph_execs.add(std::make_shared<GraphExec>());
   exec->graph.nodes = graph->nodes;
-  exec->lane_of = lay_out(exec->graph);
+  exec->stream_of = assign_streams(exec->graph);
   for (size_t node = 0; node < graph->nodes.size(); node++) {
-    if (exec->lane_of[node] < exec->lanes.size()) continue;
-    auto lane = std::make_shared<Stream>();
-    lane->number = m.stream_count++;
-    lane->context = graph->nodes[node].context;
-    lane->device = graph->nodes[node].device;
-    lane->flags = CU_STREAM_NON_BLOCKING;
-    exec->lanes.push_back(lane);
-    m.scheduler.add(lane);
+    if (exec->stream_of[node] < exec->streams.size()) continue;
+    auto stream = std::make_shared<Stream>();
+    stream->number = m.stream_count++;
+    stream->context = graph->nodes[node].context;
+    stream->device = graph->nodes[node].device;
+    stream->flags = CU_STREAM_NON_BLOCKING;
+    exec->streams.push_back(stream);
+    m.scheduler.add(stream);
   }
   *out = as_handle<CUgraphExec>(exec->handle);
   return CUDA_SUCCESS;
@@ -119,7 +119,7 @@ CUAPI cuGraphExecDestroy(CUgraphExec handle) {
   HIOSC_ENTER;
   GraphExecPtr exec = m.graph_execs.find(handle);
   HIOSC_CHECK(exec, CUDA_ERROR_INVALID_VALUE);
-  for (const StreamPtr &lane : exec->lanes) m.scheduler.retire(lane); // a launch in flight ends as it would have
+  for (const StreamPtr &stream : exec->streams) m.scheduler.retire(stream); // a launch in flight completes normally
   m.graph_execs.items.erase(exec->handle);
   return CUDA_SUCCESS;
 }
@@ -153,7 +153,7 @@ CUAPI cuGraphLaunch(CUgraphExec handle, CUstream stream_handle) {
     std::vector<CompletionPtr> after{start};
     for (size_t before_it : node.after) after.push_back(done[before_it]);
     if (node.awaits && node.awaits->record) after.push_back(node.awaits->record);
-    CompletionPtr completion = m.scheduler.enqueue(*exec->lanes[exec->lane_of[i]], node.what, node.run, std::move(after));
+    CompletionPtr completion = m.scheduler.enqueue(*exec->streams[exec->stream_of[i]], node.what, node.run, std::move(after));
     if (node.records) {
       node.records->record = completion;
       node.records->capture = nullptr;

@@ -5,17 +5,18 @@
 #include <cstdio>
 #include <cstring>
 
-// --- modules: an image is only checked for its kind and architecture, since kernels are found by name
+// --- modules: only kind and architecture of an image are checked, since kernels are found by name
 
-// The architecture of a cubin, as major * 10 + minor. Undocumented by NVIDIA; as read by LLVM (BinaryFormat/ELF.h, EF_CUDA_SM): from ABI
-// version 8 on it stands in bits 8 to 15 of e_flags, before that in bits 0 to 7. (NVRTC 12.9: version 7 up to sm_90a, 8 from sm_100.)
+// The architecture of a cubin, as major * 10 + minor. Undocumented by NVIDIA; as read by LLVM
+// (BinaryFormat/ELF.h, EF_CUDA_SM): from ABI version 8 on it stands in bits 8 to 15 of e_flags,
+// before that in bits 0 to 7. (NVRTC 12.9: version 7 up to sm_90a, 8 from sm_100.)
 static unsigned cubin_architecture(const unsigned char *elf) {
   uint32_t flags;
   memcpy(&flags, elf + 48, 4); // e_flags of a 64-bit header
   return elf[8] >= 8 ? (flags >> 8) & 0xff : flags & 0xff;
 }
 
-// The device of a context; 0 for one that is gone.
+// The device of a context; 0 if it is destroyed.
 static size_t device_of(Machine &m, uint64_t context) {
   ContextPtr found = m.contexts.find(context);
   return found ? size_t(found->device) : 0;
@@ -32,7 +33,7 @@ static CUresult check_image(const Capability &device, const void *image) {
     std::fprintf(stderr, "hiosc-vgpu: error: a cubin for sm_%u does not run on a device of compute capability %u.%u\n", arch, major, minor);
     return CUDA_ERROR_NO_BINARY_FOR_GPU;
   }
-  // PTX: text that starts with a comment or says its version near the start.
+  // PTX: text that starts with a comment, or has .version near the start.
   const char *text = static_cast<const char *>(image);
   if (text[0] == '/' && text[1] == '/') return CUDA_SUCCESS;
   std::string head(text, strnlen(text, 4096));
@@ -58,7 +59,7 @@ CUAPI cuModuleLoad(CUmodule *out, const char *path) {
   HIOSC_CHECK(out && path, CUDA_ERROR_INVALID_VALUE);
   std::FILE *file = std::fopen(path, "rb");
   HIOSC_CHECK(file, CUDA_ERROR_FILE_NOT_FOUND);
-  std::vector<char> head(8192, 0); // all that is looked at
+  std::vector<char> head(8192, 0); // only this much is checked
   size_t read = std::fread(head.data(), 1, head.size() - 1, file);
   std::fclose(file);
   return read ? load(out, head.data()) : CUDA_ERROR_INVALID_IMAGE;
@@ -122,7 +123,7 @@ CUAPI cuFuncGetAttribute(int *value, int attribute, CUfunction handle) {
   FunctionPtr function = m.functions.find(handle);
   HIOSC_CHECK(function, CUDA_ERROR_INVALID_HANDLE);
   switch (attribute) {
-  case 0: *value = 1024; break;                                                // threads of a block
+  case 0: *value = 1024; break;                                                // threads per block
   case 5: case 6: {                                                            // PTX version, binary version
     const Capability &capability = m.options.capability[device_of(m, function->context)];
     *value = capability.major * 10 + capability.minor;
@@ -150,12 +151,13 @@ CUAPI cuFuncSetCacheConfig(CUfunction handle, int) {
   return m.functions.find(handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
 }
 
-// --- occupancy: by threads, blocks and dynamic shared memory; registers and static shared memory are not known here
+// --- occupancy: by threads, blocks and dynamic shared memory; registers and static shared memory
+// are not known here
 
 static int blocks_per_multiprocessor(const Limits &limits, int threads, size_t shared) {
   int warps = (threads + 31) / 32;
   int by_threads = limits.threads_multiprocessor / 32 / warps;
-  uint64_t by_shared = uint64_t(limits.shared_multiprocessor) / (shared + 1024); // 1 KiB a block is reserved
+  uint64_t by_shared = uint64_t(limits.shared_multiprocessor) / (shared + 1024); // 1 KiB per block is reserved
   return int(std::min<uint64_t>({uint64_t(by_threads), uint64_t(limits.blocks_multiprocessor), by_shared}));
 }
 
@@ -207,7 +209,7 @@ CUAPI cuOccupancyMaxPotentialBlockSizeWithFlags(int *grid, int *threads, CUfunct
 
 namespace {
 
-// A launch owns a copy of its arguments: the caller's may change once the call has returned.
+// A launch owns a copy of its arguments: the caller may change them once the call has returned.
 struct Launch {
   const hiosc_kernel_entry *kernel;
   hiosc_dim3 grid, block;

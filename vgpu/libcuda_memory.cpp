@@ -185,7 +185,8 @@ struct Range {
   uint64_t context = 0;
 };
 
-// What [address, address + bytes) is. On the device it must lie inside one allocation; a host range may be the program's own memory.
+// The memory of [address, address + bytes). On the device it must be inside one allocation; a host
+// range may be the program's own memory.
 Range look_up(Machine &m, uint64_t address, size_t bytes, Side side) {
   Range range;
   Allocation *allocation = m.memory.find(address);
@@ -204,7 +205,8 @@ Range look_up(Machine &m, uint64_t address, size_t bytes, Side side) {
 
 std::string size_text(size_t bytes) { return std::to_string(bytes) + " bytes"; }
 
-// May a copy in a stream of `context` reach that range? Memory of another device needs peer access that was asked for.
+// Whether a copy in a stream of `context` can access that range. Memory of another device needs
+// enabled peer access.
 CUresult reachable(Machine &m, const Context &context, const Range &range) {
   if (range.device < 0 || range.device == context.device) return CUDA_SUCCESS;
   for (uint64_t peer : context.peers)
@@ -223,8 +225,9 @@ struct Copy {
   bool peer = false;        // cuMemcpyPeer*: needs no peer access, cannot be captured
 };
 
-// The one way all copies go. Pageable source memory is read now, as a driver stages it; pageable destination memory is written before
-// the call returns; pinned memory is read and written when the operation runs.
+// All copies. Pageable source memory is read now, as a driver stages it. Pageable destination
+// memory is written before the call returns. Pinned memory is read and written when the operation
+// runs.
 CUresult copy(Entry &entry, const StreamPtr &stream, const Copy &c) {
   Machine &m = entry.machine;
   HIOSC_CHECK(stream, CUDA_ERROR_INVALID_HANDLE);

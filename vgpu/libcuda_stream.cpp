@@ -21,7 +21,7 @@ CUAPI cuStreamDestroy_v2(CUstream handle) {
   HIOSC_CHECK(!context || context->legacy != stream, CUDA_ERROR_INVALID_HANDLE);
   if (stream->capture) m.invalidate(*stream->capture, CUDA_SUCCESS);
   m.streams.items.erase(uint64_t(handle));
-  m.scheduler.retire(stream); // what it still holds runs later, as on a real driver
+  m.scheduler.retire(stream); // its remaining operations run later, as on a real driver
   return CUDA_SUCCESS;
 }
 
@@ -79,7 +79,7 @@ CUAPI cuStreamWaitEvent(CUstream stream_handle, CUevent event_handle, unsigned f
   std::string name = "event " + std::to_string(event->number);
   bool external = flags & 1;
   if (external) {
-    HIOSC_CHECK(stream->capture, CUDA_ERROR_INVALID_VALUE); // only a capture has an outside
+    HIOSC_CHECK(stream->capture, CUDA_ERROR_INVALID_VALUE); // external waits exist only in a capture
     GraphNode node;
     node.what = "wait " + name;
     node.awaits = event;
@@ -149,8 +149,8 @@ CUAPI cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned flags) {
   return flags <= 1 ? record(event, stream, flags) : CUDA_ERROR_INVALID_VALUE;
 }
 
-// The host asks for an event, which must not be one of a capture.
-static CUresult may_ask(Machine &m, const Event &event) {
+// The host queries an event, which must not be one of a capture.
+static CUresult may_query(Machine &m, const Event &event) {
   return event.capture ? m.invalidate(*event.capture, CUDA_ERROR_CAPTURED_EVENT) : CUDA_SUCCESS;
 }
 
@@ -158,7 +158,7 @@ CUAPI cuEventSynchronize(CUevent handle) {
   HIOSC_ENTER;
   EventPtr event = m.events.find(handle);
   HIOSC_CHECK(event, CUDA_ERROR_INVALID_HANDLE);
-  HIOSC_ALLOW(may_ask(m, *event));
+  HIOSC_ALLOW(may_query(m, *event));
   return event->record ? m.wait_for(entry.lock, event->record) : CUDA_SUCCESS;
 }
 
@@ -166,7 +166,7 @@ CUAPI cuEventQuery(CUevent handle) {
   HIOSC_ENTER;
   EventPtr event = m.events.find(handle);
   HIOSC_CHECK(event, CUDA_ERROR_INVALID_HANDLE);
-  HIOSC_ALLOW(may_ask(m, *event));
+  HIOSC_ALLOW(may_query(m, *event));
   HIOSC_ALLOW(m.unsafe_call());
   if (event->record && !event->record->done) m.scheduler.poll(entry.lock);
   return !event->record || event->record->done ? CUDA_SUCCESS : CUDA_ERROR_NOT_READY;
@@ -177,8 +177,8 @@ static CUresult elapsed(float *milliseconds, CUevent start_handle, CUevent end_h
   HIOSC_CHECK(milliseconds, CUDA_ERROR_INVALID_VALUE);
   EventPtr start = m.events.find(start_handle), end = m.events.find(end_handle);
   HIOSC_CHECK(start && end, CUDA_ERROR_INVALID_HANDLE);
-  HIOSC_ALLOW(may_ask(m, *start));
-  HIOSC_ALLOW(may_ask(m, *end));
+  HIOSC_ALLOW(may_query(m, *start));
+  HIOSC_ALLOW(may_query(m, *end));
   HIOSC_CHECK(start->record && end->record, CUDA_ERROR_INVALID_HANDLE);
   HIOSC_CHECK(!((start->flags | end->flags) & CU_EVENT_DISABLE_TIMING), CUDA_ERROR_INVALID_HANDLE);
   HIOSC_CHECK(start->record->done && end->record->done, CUDA_ERROR_NOT_READY);

@@ -1,8 +1,8 @@
-// A stand-in for NVRTC, the run-time compiler, beside the virtual driver.
+// A stand-in for NVRTC, the run-time compiler, for use with the virtual driver.
 //
-// It compiles nothing: kernels of virtual GPUs are compiled for the CPU beforehand and found by name. It checks what a crate that ships
-// its kernels as sources may get wrong (no source, no kernel in it, a bad architecture) and answers with a small text that the
-// virtual driver accepts as a module.
+// It compiles nothing: kernels of virtual GPUs are compiled for the CPU beforehand and found by
+// name. It checks for mistakes of a crate that ships its kernels as sources (no source, no kernel
+// in it, a bad architecture), and returns a small text that the virtual driver accepts as a module.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -97,7 +97,8 @@ NVRTC nvrtcGetLoweredName(nvrtcProgram program, const char *expression, const ch
   return NVRTC_SUCCESS;
 }
 
-// The value of --gpu-architecture=VALUE, --gpu-architecture VALUE, -arch=VALUE or -arch VALUE; nothing when the option is not there.
+// The value of --gpu-architecture=VALUE, --gpu-architecture VALUE, -arch=VALUE or -arch VALUE;
+// empty if the option is missing.
 static std::string architecture_option(int count, const char *const *options) {
   std::string value;
   for (int i = 0; i < count; i++)

@@ -1,3 +1,5 @@
+// Implementation of machine.h.
+
 #include "machine.h"
 
 #include <cstdarg>
@@ -58,7 +60,7 @@ ContextPtr Machine::new_context(int device, unsigned flags, bool is_primary) {
 
 void Machine::destroy_context(Lock &lock, const ContextPtr &context) {
   drain(lock); // streams of other contexts may still use its memory
-  may_synchronise_context(context->handle); // invalidates captures that it takes part in
+  may_synchronise_context(context->handle); // invalidates the captures that it takes part in
   auto erase = [&](auto &table, auto on_erase) {
     for (auto it = table.items.begin(); it != table.items.end();) {
       if (it->second->context == context->handle) {
@@ -103,7 +105,7 @@ CompletionPtr Machine::enqueue(Stream &stream, std::string what, std::function<v
   return scheduler.enqueue(stream, std::move(what), std::move(run), std::move(after));
 }
 
-// Running out of operations before the condition holds cannot happen: each waits only for what was enqueued before it.
+// Operations cannot run out before the condition holds: each waits only for earlier ones.
 CUresult Machine::wait_for(Lock &lock, const CompletionPtr &completion) {
   return scheduler.run_until(lock, [&] { return completion->done; }) ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
 }

@@ -1,15 +1,17 @@
 // The virtual machine: N devices in one process, behind the CUDA driver's binary interface.
 //
-// A program that was built for the CUDA driver loads this library in its place (LD_LIBRARY_PATH) and is not aware of it. Device memory is
-// memory of the process; kernels are the program's own kernels compiled for the CPU, found by name (kernels.h); operations run when
-// the program synchronises, in an order that a seed draws (scheduler.h).
+// A program that was built for the CUDA driver loads this library in its place (LD_LIBRARY_PATH),
+// unchanged. Device memory is memory of the process. Kernels are the program's own kernels compiled
+// for the CPU, found by name (kernels.h). Operations run when the program synchronises, in an order
+// that a seed draws (scheduler.h).
 //
-// Strict where a real driver leaves things undefined or late: handles are never reused, so that a stale one is refused; the ranges of
-// copies are checked; copies between devices need the peer access that the program must have asked for.
+// Some checks are stricter than a real driver's. Handles are never reused, so that a stale one is
+// refused. The ranges of copies are checked. Copies between devices require that the program has
+// enabled peer access.
 //
-// Calls on managed memory are there and answer CUDA_ERROR_NOT_SUPPORTED.
+// Calls on managed memory exist and return CUDA_ERROR_NOT_SUPPORTED.
 //
-// One mutex guards everything; it is released while an operation runs.
+// One mutex guards everything. It is released while an operation runs.
 #pragma once
 #include <map>
 #include <memory>
@@ -29,7 +31,7 @@ struct Context {
   bool primary = false;
   int references = 0;
   unsigned flags = 0;
-  std::set<uint64_t> peers; // contexts whose memory it may reach
+  std::set<uint64_t> peers; // contexts whose memory it may access
   StreamPtr legacy;         // the NULL stream
 };
 using ContextPtr = std::shared_ptr<Context>;
@@ -39,9 +41,9 @@ struct Event {
   uint64_t number = 0;
   uint64_t context = 0;
   unsigned flags = 0;
-  CompletionPtr record;             // the latest; none: never recorded, or recorded in a capture
-  std::shared_ptr<Capture> capture; // the one it was last recorded in
-  std::vector<size_t> frontier;     // what it stands for there
+  CompletionPtr record;             // the latest; null: never recorded, or recorded in a capture
+  std::shared_ptr<Capture> capture; // the capture it was last recorded in
+  std::vector<size_t> frontier;     // the frontier it recorded there
 };
 using EventPtr = std::shared_ptr<Event>;
 
@@ -57,12 +59,12 @@ struct Function {
   uint64_t module = 0;
   uint64_t context = 0;
   const hiosc_kernel_entry *kernel = nullptr;
-  int dynamic_shared = 0; // the most a launch may ask for
+  int dynamic_shared = 0; // the most that a launch may use
   bool launched = false;
 };
 using FunctionPtr = std::shared_ptr<Function>;
 
-// Objects by handle. Handles count up and are never given twice.
+// Objects by handle. Handles count up and are never reused.
 template <class T> class Table {
 public:
   explicit Table(uint64_t kind) : next_(kind << 40) {}
@@ -112,19 +114,21 @@ struct Machine {
   ContextPtr new_context(int device, unsigned flags, bool primary);
   void destroy_context(Lock &lock, const ContextPtr &context);
 
-  // Appends an operation, with the implicit order between the NULL stream and the blocking streams of its context. In a capture it becomes a node
-  // instead, and there is no completion; `sound` is then asked at each launch. Callers ask `may_enqueue` first.
+  // Appends an operation, with the implicit order between the NULL stream and the blocking streams
+  // of its context. In a capture it becomes a node instead, and there is no completion; each launch
+  // then calls `sound`. Callers must check `may_enqueue` first.
   CompletionPtr enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after = {},
                         std::function<bool()> sound = nullptr);
   CUresult wait_for(Lock &lock, const CompletionPtr &completion);
   CUresult drain(Lock &lock);                   // every stream of every device
   CUresult drain(Lock &lock, uint64_t context); // every stream of a context
 
-  // Captures (capture.h). Each of these is CUDA_SUCCESS, or why not; a refusal may invalidate captures.
+  // Captures (capture.h). Each returns CUDA_SUCCESS, or why the call is refused. A refusal may
+  // invalidate captures.
   CUresult may_enqueue(const Stream &stream);
-  CUresult may_wait(const Stream &stream); // for the host
+  CUresult may_wait(const Stream &stream); // for a wait of the host
   CUresult may_synchronise_context(uint64_t context);
-  CUresult unsafe_call(); // one that may synchronise
+  CUresult unsafe_call(); // a call that may synchronise
   CUresult wait_captured(const StreamPtr &stream, const Event &event);
   void capture_node(Stream &stream, GraphNode node);
   CUresult invalidate(Capture &capture, CUresult why);
@@ -133,12 +137,13 @@ struct Machine {
   bool idle(const Stream &stream) const { return stream.operations.empty(); }
 };
 
-// The one machine of this process. Never destroyed: other threads may still use it when the process ends.
+// The machine of this process. Never destroyed: other threads may still use it when the process
+// ends.
 Machine &machine();
 // The contexts of the calling thread; the last is current.
 extern thread_local std::vector<uint64_t> context_stack;
 
-// Every API call starts with one: takes the lock and checks that the call may be made.
+// Every API call starts with one. It takes the lock and checks that the call is allowed.
 struct Entry {
   Machine &machine;
   Lock lock;

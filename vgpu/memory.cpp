@@ -1,3 +1,5 @@
+// Implementation of memory.h.
+
 #include "memory.h"
 
 #include <cstring>

@@ -1,7 +1,8 @@
 // Device memory and pinned host memory: ranges of this process's address space.
 //
-// Each allocation is a mapping of its own that ends at an unreadable page, so that a kernel that runs far past the end of the last buffer stops
-// there instead of corrupting another. Fresh memory is filled with 0xFF (NaN as a float), so that a read of unwritten memory shows.
+// Each allocation is a mapping of its own that ends at an unreadable page. So a kernel that runs
+// far past the end of the last buffer stops there instead of corrupting another. Fresh memory is
+// filled with 0xFF (NaN as a float), so that a read of unwritten memory shows.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -21,7 +22,7 @@ inline uint64_t rounded(uint64_t bytes, uint64_t to) { return (bytes + to - 1) /
 
 class Memory {
 public:
-  // Nothing: the host itself has too little.
+  // Null if the host has too little memory.
   Allocation *allocate(uint64_t bytes, int device, uint64_t context);
   Allocation *register_host(void *base, uint64_t bytes, uint64_t context);
   // The allocation that holds `address`, if one does.
@@ -31,7 +32,7 @@ public:
   bool overlaps(uint64_t base, uint64_t bytes) const;
   void release(uint64_t base);
   void release_context(uint64_t context);
-  // As accounted: each allocation of the device, rounded up to the alignment.
+  // The accounted size: each allocation of the device, rounded up to the alignment.
   uint64_t used(int device) const;
 
 private:

@@ -1,3 +1,5 @@
+// Implementation of options.h.
+
 #include "options.h"
 #include "machine.h"
 
@@ -19,8 +21,8 @@ const char *environment(const char *name) {
   return value && *value ? value : nullptr;
 }
 
-// For a program that loads this library on purpose: sets a variable for it without touching the environment, before cuInit. Folders of
-// HIOSC_VGPU_KERNELS are added, at any time.
+// For a program that loads this library explicitly: sets a variable before cuInit without changing
+// the environment. Folders of HIOSC_VGPU_KERNELS are appended, at any time.
 extern "C" __attribute__((visibility("default"))) void hiosc_vgpu_set(const char *name, const char *value) {
   Lock lock(machine().mutex);
   const char *before = strcmp(name, "HIOSC_VGPU_KERNELS") ? nullptr : environment(name);
@@ -28,7 +30,7 @@ extern "C" __attribute__((visibility("default"))) void hiosc_vgpu_set(const char
   settings()[name] = all;
 }
 
-// Decimal digits only: strtoull alone would take signs, blanks and rubbish behind the number.
+// Decimal digits only: strtoull alone would accept signs, blanks and trailing garbage.
 static bool number(const char *text, size_t length, uint64_t &value) {
   if (!length || length > 20 || strspn(text, "0123456789") < length) return false;
   errno = 0;
@@ -80,7 +82,7 @@ std::string Options::read() {
   if (const char *v = environment("HIOSC_VGPU_ARCH")) {
     if (!capabilities(v, capability)) return mistake("HIOSC_VGPU_ARCH", v, "a compute capability such as 8.6, or several as 8.6,8.9");
   }
-  capability.resize(size_t(count), capability.back()); // the last one stands for all further devices
+  capability.resize(size_t(count), capability.back()); // the last one holds for all further devices
   peer.assign(size_t(count), std::vector<bool>(size_t(count), false));
   const char *v = environment("HIOSC_VGPU_PEER");
   if (!v || !strcmp(v, "all")) {

@@ -1,11 +1,12 @@
-// What the environment says about the virtual machine.
+// The options of the virtual machine, from the environment.
 #pragma once
 #include <cstdint>
 #include <set>
 #include <string>
 #include <vector>
 
-// The value of a variable: as set by hiosc_vgpu_set, else from the environment; nothing when unset or empty.
+// The value of a variable: set by hiosc_vgpu_set, otherwise from the environment. Null if unset or
+// empty.
 const char *environment(const char *name);
 
 struct Capability {
@@ -21,8 +22,8 @@ struct Options {
   unsigned threads = 0;                     // HIOSC_VGPU_THREADS: threads that share the blocks of a launch
   bool strict = false;                      // HIOSC_VGPU_STRICT: a wait for an event never recorded is an error
   std::set<std::string> refuse;             // HIOSC_VGPU_REFUSE: capture, capture-across, capture-cold, instantiate
-  std::string trace;                        // HIOSC_VGPU_TRACE: file that gets a line an executed operation
+  std::string trace;                        // HIOSC_VGPU_TRACE: file that gets a line per executed operation
 
-  // Reads the environment; the text of the first mistake, or nothing.
+  // Reads the environment. Returns the text of the first error, or an empty string.
   std::string read();
 };

@@ -1,3 +1,5 @@
+// Implementation of scheduler.h.
+
 #include "scheduler.h"
 
 #include <algorithm>
@@ -54,8 +56,8 @@ void Scheduler::complete(Stream &stream) {
   stream.operations.pop_front();
 }
 
-// Passes every wait and record that can be passed; one may allow another.
-void Scheduler::settle() {
+// Completes every wait and record that can complete; one may allow another.
+void Scheduler::complete_synchronisation() {
   for (bool again = true; again;) {
     again = false;
     for (auto &[number, stream] : streams_)
@@ -93,7 +95,7 @@ Stream *Scheduler::pick() {
 }
 
 bool Scheduler::step(Lock &lock) {
-  if (running_) { // another thread is at it
+  if (running_) { // another thread is running one
     finished_.wait(lock, [this] { return !running_; });
     return true;
   }
@@ -115,14 +117,14 @@ bool Scheduler::step(Lock &lock) {
 
 bool Scheduler::run_until(Lock &lock, const std::function<bool()> &condition) {
   for (;;) {
-    if (!running_) settle();
+    if (!running_) complete_synchronisation();
     if (condition()) return true;
     if (!step(lock)) return false;
   }
 }
 
 void Scheduler::poll(Lock &lock) {
-  if (!running_) settle();
+  if (!running_) complete_synchronisation();
   step(lock);
-  if (!running_) settle();
+  if (!running_) complete_synchronisation();
 }

@@ -1,17 +1,21 @@
-// In which order the operations of all streams run.
+// The order in which the operations of all streams run.
 //
-// A host call only appends an operation to its stream. Operations run when the host synchronises, one at a time, and which one is next is
-// drawn by a seeded generator from those that stream order and events allow, across all devices. A real GPU may run any of these
-// orders; a program that needs an order it did not ask for therefore computes something else under some seeds.
+// A host call only appends an operation to its stream. Operations run when the host synchronises,
+// one at a time. A seeded generator draws the next one from those that stream order and events
+// allow, across all devices. A real GPU may run any of these orders. So a program that relies on an
+// order it did not request computes something else under some seeds.
 //
-// How the next is drawn. A uniform draw would rarely let one stream fall far behind another, which is what a missing wait needs to show.
-// Instead the streams get a random order of precedence, the first that is ready runs, and the last starves; after a random period of 1, 2, 4, ...
-// or 256 operations they get a new one. Short periods are as good as a uniform draw. (The idea of probabilistic concurrency testing:
-// Burckhardt et al., ASPLOS 2010.) In random plans of 40 to 300 operations on 2 to 8 streams, with each necessary wait removed in turn, one seed
-// shows the missing wait in 48 %, and 20 seeds show it in over 99 % of the cases; with uniform draws 20 seeds show 89 %.
+// How the next is drawn. A uniform draw would rarely let one stream fall far behind another, which
+// is what exposes a missing wait. Instead the streams get a random ranking, the first that is ready
+// runs, and the last starves. After a random period of 1, 2, 4, ... or 256 operations they get a
+// new one. Short periods are as good as a uniform draw. (The idea is that of probabilistic
+// concurrency testing: Burckhardt et al., ASPLOS 2010.) In random plans of 40 to 300 operations on
+// 2 to 8 streams, with each necessary wait removed in turn, one seed shows the missing wait in 48
+// %, and 20 seeds show it in over 99 % of the cases. With uniform draws 20 seeds show 89 %.
 //
-// Waits and event records take no time: they are passed as soon as their stream reaches them and what they wait for is done. A wait takes the event's
-// record as at the time of the call, so what it waits for was enqueued before it: no deadlock is possible.
+// Waits and event records take no time: they complete as soon as their stream reaches them and what
+// they wait for is done. A wait takes the event's record as of the time of the call, so what it
+// waits for was enqueued before it: no deadlock is possible.
 #pragma once
 #include <condition_variable>
 #include <cstdint>
@@ -26,7 +30,7 @@
 
 using Lock = std::unique_lock<std::mutex>;
 
-// Becomes done, once: the end of an operation.
+// The end of an operation.
 struct Completion {
   bool done = false;
   double seconds = 0; // when, on the host's monotonic clock
@@ -48,8 +52,8 @@ struct Stream {
   unsigned flags = 0;
   int priority = 0;
   std::deque<Operation> operations;
-  CompletionPtr last; // of the operation enqueued last
-  std::shared_ptr<struct Capture> capture; // the one it takes part in (capture.h)
+  CompletionPtr last; // of the latest operation
+  std::shared_ptr<struct Capture> capture; // the capture it takes part in (capture.h)
   std::vector<size_t> frontier;            // what the next captured node depends on
 };
 using StreamPtr = std::shared_ptr<Stream>;
@@ -58,26 +62,27 @@ class Scheduler {
 public:
   void configure(uint64_t seed, const std::string &trace_file);
 
-  // From now on the stream's operations take part; also after its handle is gone.
+  // Includes the stream's operations from now on, also after its handle is destroyed.
   void add(const StreamPtr &stream);
-  // The stream's handle is gone: forget it once it is empty.
+  // The stream's handle is destroyed: forget it once it is empty.
   void retire(const StreamPtr &stream);
 
-  // Appends; returns the completion of what was appended.
+  // Appends an operation; returns its completion.
   CompletionPtr enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after = {});
 
-  // Runs drawn operations until `condition` holds. False: nothing is left to run and it does not hold. Called with the machine's lock, which is
-  // released while an operation runs: other threads may enqueue meanwhile, and only one operation runs at a time.
+  // Runs drawn operations until `condition` holds. Returns false if nothing is left to run and it
+  // does not hold. Called with the machine's lock, which is released while an operation runs: other
+  // threads may enqueue meanwhile, and only one operation runs at a time.
   bool run_until(Lock &lock, const std::function<bool()> &condition);
   // All streams with a handle or with operations left, by number.
   const std::map<uint64_t, StreamPtr> &streams() const { return streams_; }
-  // Runs at most one drawn operation, so that a program that polls gets on.
+  // Runs at most one drawn operation, so that a polling program makes progress.
   void poll(Lock &lock);
 
 private:
   uint64_t draw(uint64_t below);
   bool step(Lock &lock);
-  void settle();
+  void complete_synchronisation();
   Stream *pick();
   void complete(Stream &stream);
 

@@ -1,17 +1,19 @@
-//! What examples share: the CPU time of a thread, and layered graphs of any size.
+//! Shared by the examples: the CPU time of a thread, and layered graphs of any size.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-/// The seconds that this thread has had a core to itself, whatever else the machine does; where the system does not say, those on the clock.
+/// The seconds for which this thread has run on a core, whatever else the machine does; wall-clock
+/// seconds if the system does not say.
 pub fn cpu_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = text.split(' ').next().and_then(|n| n.parse::<u64>().ok());
     nanos.map_or_else(|| SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0.0, |t| t.as_secs_f64()), |n| n as f64 / 1e9)
 }
 
-/// A graph of `n` operators and twice as many dependencies, in text form: layers of about 14 operators; dependencies reach up to three layers ahead.
+/// A graph of `n` operators and twice as many dependencies, in text form. It has layers of about 14
+/// operators, and dependencies reach up to three layers ahead.
 pub fn graph(n: usize) -> String {
     let mut state = n as u64;
     let mut below = |limit: usize| {

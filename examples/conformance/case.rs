@@ -1,4 +1,4 @@
-//! One case: its model's inputs, and the data sets that say what must come out.
+//! One case: the inputs of its model, and the data sets with the expected outputs.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub struct DataSet {
     pub outputs: Vec<Array>,
 }
 
-/// The data sets of the case in `folder`. Data that is no tensor is an error.
+/// The data sets of the case in `folder`. Data that is not a tensor is an error.
 pub fn data_sets(folder: &Path) -> anyhow::Result<Vec<DataSet>> {
     let graph = graph(folder)?;
     let initialised = |name: &str| graph.initializer.iter().any(|t| t.name == name);
@@ -36,7 +36,7 @@ pub fn data_sets(folder: &Path) -> anyhow::Result<Vec<DataSet>> {
         let mut named = Vec::new();
         for (i, tensor) in tensors(&set, "input")?.into_iter().enumerate() {
             let by_name = inputs.iter().find(|v| v.name == tensor.name);
-            let input = by_name.or(inputs.get(i)).with_context(|| format!("input {i} is more than the model has"))?;
+            let input = by_name.or(inputs.get(i)).with_context(|| format!("the model has no input {i}"))?;
             named.push((input.name.clone(), array(&tensor)?));
         }
         let outputs = tensors(&set, "output")?.iter().map(array).collect::<Result<_, _>>()?;
@@ -58,7 +58,7 @@ fn tensors(set: &Path, prefix: &str) -> anyhow::Result<Vec<pb::TensorProto>> {
     files.map(|file| pb::TensorProto::decode(&*fs::read(&file)?).with_context(|| file.display().to_string())).collect()
 }
 
-/// The names of the operators of a model, each once, subgraphs aside.
+/// The names of the operators of a model, each once, without those of subgraphs.
 pub fn operators(folder: &Path) -> Vec<String> {
     let mut names: Vec<String> = graph(folder).unwrap_or_default().node.into_iter().map(|node| node.op_type).collect();
     names.sort();
@@ -83,7 +83,8 @@ fn array(tensor: &pb::TensorProto) -> anyhow::Result<Array> {
         other => bail!("element type {other:?} is not one of hiosc's"),
     };
     let shape: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>()?;
-    // values lie in `raw_data` or in the field for their type, each in as many bytes as that field has
+    // values are in `raw_data` or in the field for their type, each with as many bytes as that
+    // field has
     let size = dtype.bytes() as usize;
     let bytes: Vec<u8> = if !tensor.raw_data.is_empty() {
         tensor.raw_data.clone()
@@ -134,7 +135,7 @@ impl std::fmt::Display for Number {
 }
 
 impl Array {
-    /// What is wrong with `self` where `expected` should be.
+    /// How `self` differs from `expected`, if it does.
     pub fn difference(&self, expected: &Array) -> Option<String> {
         let (got, wanted) = (self.values.dtype(), expected.values.dtype());
         if got != wanted {

@@ -4,29 +4,38 @@
 //! cargo run --release --example conformance -- DIR... [--only TEXT] [--among FILE] [--refused FILE] [--bless]
 //! ```
 //!
-//! **In**: folders of cases in ONNX's layout (`test_x/model.onnx` and `test_x/test_data_set_*/{input,output}_*.pb`), as the `onnx` wheel has them in
-//! `onnx/backend/test/data/{node,simple,pytorch-operator,pytorch-converted}`. **Out**: what became of each case, on standard output.
+//! **In**: folders of cases in ONNX's layout (`test_x/model.onnx` and
+//! `test_x/test_data_set_*/{input,output}_*.pb`), as the `onnx` wheel has them in
+//! `onnx/backend/test/data/{node,simple,pytorch-operator,pytorch-converted}`. **Out**: the outcome
+//! of each case, on standard output.
 //!
-//! Each case goes the way of every model: import, fuse, cost, schedule over two GPUs (`scatter`, so that operators that follow each other lie on
-//! different ones), plan, verifier of the plan, kernels compiled for the CPU, the plan run in-process on virtual GPUs. The kernels of a batch of cases
-//! are compiled together.
+//! Each case takes the same path as every model: import, fuse, cost, schedule over two GPUs
+//! (`scatter`, so that consecutive operators are on different ones), plan, verification of the
+//! plan, kernels compiled for the CPU, and the plan run in-process on virtual GPUs. The kernels of
+//! a batch of cases are compiled together.
 //!
-//! * *passed*: every output of every data set has the expected type and shape, and its values: integers and truth values exactly, others to
+//! * *passed*: every output of every data set has the expected type and shape, and its values:
+//!   integers and truth values exactly, others to
 //!   `1e-3 * |expected| + max(1e-7, 1e-5 * max|expected|)`.
-//! * *refused*: [`hiosc::Error::Unsupported`], or a [`hiosc::Error::Model`] that names operator and node.
-//! * *wrong*: anything else came out.
+//! * *refused*: [`hiosc::Error::Unsupported`], or a [`hiosc::Error::Model`] that names operator and
+//!   node.
+//! * *wrong*: any other output.
 //! * *crashed*: a panic, another error, a signal, or no answer in time.
 //!
-//! Inputs are run-time inputs. Where that is refused, small secondary ones (not the first, at most one axis: axes, shapes, bounds) become constants, as
-//! with `hiosc --constant`; where that is refused and all are small, the first one a number or a list of integers (the bounds of a `Range`, a shape), all of them.
+//! Inputs are run-time inputs. If that is refused, small secondary ones (not the first, at most one
+//! axis: axes, shapes, bounds) become constants, as with `hiosc --constant`. If that is refused
+//! too, all become constants, provided that all are small and the first is a number or a list of
+//! integers (the bounds of a `Range`, a shape).
 //!
-//! With `--refused FILE` the refusals must be exactly those that the file lists, by name and reason, as far as the cases were run; `--bless` writes them there.
-//! Cases that a `disputed.txt` beside that file lists are *disputed* where they would be wrong: their data contradicts ONNX, and the list says how. One of them that
-//! passes is wrong.
-//! The exit code is 0 if that holds, nothing is wrong and nothing crashed.
+//! With `--refused FILE` the refusals must be exactly those that the file lists, by name and
+//! reason, for the cases that were run; `--bless` writes them there. Cases listed in a
+//! `disputed.txt` beside that file are *disputed* instead of wrong: their data contradicts ONNX,
+//! and the list says how. One of them that passes is wrong. The exit code is 0 if the refusals are
+//! as expected, nothing is wrong and nothing crashed.
 //!
-//! `case.rs` reads a case, `worker.rs` runs a batch in a process of its own, so that nothing a case does can take the others with it; `pool.rs` hands out
-//! batches and gives up on those who take too long; `report.rs` counts.
+//! `case.rs` reads a case. `worker.rs` runs a batch in a process of its own, so that a failing case
+//! cannot take down the others. `pool.rs` distributes batches and gives up on workers that take too
+//! long. `report.rs` counts.
 
 mod case;
 mod pool;
@@ -48,7 +57,7 @@ struct Arguments {
     /// Only cases whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Count those apart whose names begin the lines of this file.
+    /// Count separately the cases that this file lists, one name at the start of each line.
     #[arg(long, value_name = "FILE")]
     among: Vec<PathBuf>,
     /// The refusals to expect.
@@ -85,7 +94,7 @@ fn conformance(arguments: &Arguments) -> anyhow::Result<bool> {
     cases.sort_by_key(|case| report::name_of(case));
     cases.dedup();
     if cases.is_empty() {
-        bail!("no cases: expected folders that hold a model.onnx, or folders of such");
+        bail!("no cases: expected folders that hold a model.onnx, or folders of such folders");
     }
     if !hiosc::vgpu::compiler_present() {
         bail!("no C++ compiler, so no virtual GPUs: install g++ or clang++, or name one in CXX");

@@ -1,7 +1,9 @@
-//! Batches of cases, handed to workers: processes that may die or never answer.
+//! Batches of cases, given to workers: processes that may die or never answer.
 //!
-//! A worker that dies or is silent for [`PATIENCE`] is ended. The case it was at has crashed; those it has not reached go into a new batch. If it was at the kernels
-//! of all, each of its cases gets a worker of its own, and who fails there has crashed.
+//! A worker that dies or is silent for [`TIMEOUT`] is ended. The case that it was running counts
+//! as crashed, and the cases that it did not reach go into a new batch. If it was compiling the
+//! kernels of all cases, each case gets a worker of its own; a case that fails there counts as
+//! crashed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
@@ -12,13 +14,13 @@ use std::time::Duration;
 
 use crate::worker::{Kind, Outcome};
 
-/// Cases of a batch: their kernels are compiled together.
+/// Number of cases in a batch: their kernels are compiled together.
 const BATCH: usize = 50;
 
-/// The longest silence: the kernels of a batch, on a machine with other things to do.
-const PATIENCE: Duration = Duration::from_secs(180);
+/// The longest silence allowed: enough to compile the kernels of a batch on a busy machine.
+const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// What became of each of `cases`.
+/// The outcome of each of `cases`.
 pub fn run(cases: &[PathBuf]) -> anyhow::Result<BTreeMap<PathBuf, Outcome>> {
     let batches: Mutex<VecDeque<Vec<PathBuf>>> = Mutex::new(cases.chunks(BATCH).map(<[_]>::to_vec).collect());
     let outcomes = Mutex::new(BTreeMap::new());
@@ -44,7 +46,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// One worker: what it found, and the batches that its untimely end leaves.
+/// Runs one worker. Returns its outcomes, and batches of the cases that it did not finish.
 #[allow(clippy::type_complexity)]
 fn one(batch: Vec<PathBuf>) -> anyhow::Result<(BTreeMap<PathBuf, Outcome>, Vec<Vec<PathBuf>>)> {
     let mut child = Command::new(std::env::current_exe()?)
@@ -73,7 +75,7 @@ fn one(batch: Vec<PathBuf>) -> anyhow::Result<(BTreeMap<PathBuf, Outcome>, Vec<V
     let mut found = BTreeMap::new();
     let mut at: Option<PathBuf> = None;
     let silent = loop {
-        match lines.recv_timeout(PATIENCE) {
+        match lines.recv_timeout(TIMEOUT) {
             Ok(line) => match line.split('\t').collect::<Vec<_>>()[..] {
                 ["at", case] => at = Some(case.into()),
                 ["at"] => at = None,
@@ -97,7 +99,7 @@ fn one(batch: Vec<PathBuf>) -> anyhow::Result<(BTreeMap<PathBuf, Outcome>, Vec<V
         return Ok((found, Vec::new()));
     }
     let why = match silent {
-        true => format!("no answer within {} s", PATIENCE.as_secs()),
+        true => format!("no answer within {} s", TIMEOUT.as_secs()),
         false => format!("{status}: {complaint}"),
     };
     let crash = |case: &Path, found: &mut BTreeMap<PathBuf, Outcome>| found.insert(case.into(), Outcome::new(Kind::Crashed, &why));

@@ -1,4 +1,4 @@
-//! Counts, and the comparison with the refusals that are expected.
+//! Counts, and the comparison with the expected refusals.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use anyhow::Context;
 use crate::case;
 use crate::worker::{Kind, Outcome};
 
-/// All cases by name, each with its operators and what became of it.
+/// All cases by name, each with its operators and its outcome.
 pub struct Report {
     cases: BTreeMap<String, (Vec<String>, Outcome)>,
 }
@@ -28,7 +28,8 @@ impl Report {
         Report { cases: cases.iter().map(entry).collect() }
     }
 
-    /// Takes the wrong cases that the list `file` has for disputed, with its reason; one that passes does not belong there.
+    /// Makes the wrong cases that `file` lists disputed, with the reason in the list. A listed case
+    /// that passes becomes wrong.
     pub fn dispute(&mut self, file: &Path) -> anyhow::Result<()> {
         for (name, why) in expected(file)? {
             let Some((_, outcome)) = self.cases.get_mut(&name) else { continue };
@@ -54,7 +55,8 @@ impl Report {
         self.count(Kind::Wrong) + self.count(Kind::Crashed) == 0
     }
 
-    /// `N passed, N refused, N wrong, N crashed`, after a line for those that are disputed, if there are any.
+    /// `N passed, N refused, N wrong, N crashed`, after a line for disputed cases, if there are
+    /// any.
     pub fn summary(&self) -> String {
         let count = |kind: Kind| format!("{} {}", self.count(kind), kind.name());
         let disputed = match self.count(Kind::Disputed) {
@@ -64,14 +66,14 @@ impl Report {
         disputed + &[Kind::Passed, Kind::Refused, Kind::Wrong, Kind::Crashed].map(count).join(", ")
     }
 
-    /// A line for each case.
+    /// One line per case.
     pub fn each(&self) -> String {
         let line =
             |(name, (_, outcome)): (&String, &(Vec<String>, Outcome))| format!("{name}: {} {}\n", outcome.kind.name(), outcome.detail);
         self.cases.iter().map(line).collect()
     }
 
-    /// How many cases use each operator, and what became of them.
+    /// How many cases use each operator, and their outcomes.
     pub fn by_operator(&self) -> String {
         let mut counts: BTreeMap<&str, [usize; 5]> = BTreeMap::new();
         for (operators, outcome) in self.cases.values() {
@@ -86,7 +88,7 @@ impl Report {
         text
     }
 
-    /// Each reason once, with how many cases it stops, the most frequent first.
+    /// Each reason once, with the number of cases that it stops, the most frequent first.
     pub fn refusals(&self) -> String {
         let mut reasons: BTreeMap<String, Vec<&str>> = BTreeMap::new();
         for (name, outcome) in self.of(Kind::Refused) {
@@ -104,13 +106,13 @@ impl Report {
         text
     }
 
-    /// What must not be.
+    /// The wrong, crashed and disputed cases.
     pub fn failures(&self) -> String {
         let line = |(name, outcome): (&String, &Outcome)| format!("{} {name}: {}\n", outcome.kind.name(), outcome.detail);
         self.of(Kind::Wrong).chain(self.of(Kind::Crashed)).chain(self.of(Kind::Disputed)).map(line).collect()
     }
 
-    /// The counts of those cases whose names begin the lines of `file`.
+    /// The counts of the cases that `file` lists, one name at the start of each line.
     pub fn among(&self, file: &Path) -> anyhow::Result<String> {
         let text = fs::read_to_string(file).with_context(|| file.display().to_string())?;
         let listed: BTreeSet<&str> = text.lines().filter_map(|line| line.split_whitespace().next()).collect();
@@ -124,12 +126,13 @@ impl Report {
         ))
     }
 
-    /// The refusals, a line each.
+    /// The refusals, by case.
     fn refused(&self) -> BTreeMap<String, String> {
         self.of(Kind::Refused).map(|(name, outcome)| (name.clone(), outcome.detail.clone())).collect()
     }
 
-    /// Writes the refusals of the cases that were run into the list `file`, and keeps its other lines.
+    /// Writes the refusals of the cases that were run to the list `file`, and keeps its other
+    /// lines.
     pub fn bless(&self, file: &Path) -> anyhow::Result<()> {
         let mut lines = if file.exists() { expected(file)? } else { BTreeMap::new() };
         lines.retain(|name, _| !self.cases.contains_key(name));
@@ -138,7 +141,8 @@ impl Report {
         fs::write(file, text).with_context(|| file.display().to_string())
     }
 
-    /// Whether the refusals are those of the list `file`, as far as cases were run; what differs is printed.
+    /// Whether the refusals are those of the list `file`, for the cases that were run. Prints the
+    /// differences.
     pub fn compare(&self, file: &Path) -> anyhow::Result<bool> {
         let mut listed = expected(file)?;
         listed.retain(|name, _| self.cases.contains_key(name));
@@ -149,11 +153,11 @@ impl Report {
             if before != now {
                 same = false;
                 let text = |reason: Option<&String>| reason.map_or("not refused".to_string(), |reason| format!("{reason:?}"));
-                println!("{name}: {} is {}, and {} was expected", file.display(), text(now), text(before));
+                println!("{name}: found {}, expected {} (from {})", text(now), text(before), file.display());
             }
         }
         if !same {
-            println!("the refusals differ from {}: if that is meant, run again with --bless", file.display());
+            println!("the refusals differ from {}: if that is intended, run again with --bless", file.display());
         }
         Ok(same)
     }

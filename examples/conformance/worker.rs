@@ -1,11 +1,13 @@
-//! A batch of cases in a process of its own: all of them planned, their kernels compiled together, each one run.
+//! A batch of cases in a process of its own: plans all of them, compiles their kernels together,
+//! and runs each one.
 //!
-//! It reads the folders of cases from standard input, one a line, and writes lines of fields separated by tabs:
+//! It reads the folders of cases from standard input, one per line, and writes lines of fields
+//! separated by tabs:
 //!
 //! ```text
-//! at      FOLDER                  the case it turns to
-//! at                              the kernels of all
-//! done    FOLDER  KIND  DETAIL    what became of it
+//! at      FOLDER                  the case that it begins
+//! at                              it compiles the kernels of all
+//! done    FOLDER  KIND  DETAIL    its outcome
 //! ```
 
 use std::collections::BTreeMap;
@@ -19,18 +21,19 @@ use hiosc::import::Literal;
 use hiosc::program::{KernelMode, Shipped};
 use hiosc::run::Session;
 use hiosc::runtime;
+use hiosc::schedule::Algorithm;
 use hiosc::{Compiler, Error, vgpu};
 
 use crate::case::{self, Array, DataSet};
 
-/// What became of a case.
+/// The kind of a case's outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Passed,
     Refused,
     Wrong,
     Crashed,
-    /// It would be wrong, but for its data.
+    /// It would be wrong, but its data is disputed.
     Disputed,
 }
 
@@ -48,7 +51,7 @@ impl Kind {
     }
 }
 
-/// What became of a case, and why.
+/// The outcome of a case, and why.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     pub kind: Kind,
@@ -70,7 +73,7 @@ struct Prepared {
 
 /// Runs the cases named on standard input.
 pub fn run() -> anyhow::Result<()> {
-    std::panic::set_hook(Box::new(|_| {})); // the outcome says it
+    std::panic::set_hook(Box::new(|_| {})); // the outcome reports it
     let mut prepared = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let folder = PathBuf::from(line?);
@@ -107,7 +110,7 @@ fn done(folder: &Path, outcome: &Outcome) -> std::io::Result<()> {
     say(&["done", &folder.to_string_lossy(), outcome.kind.name(), &outcome.detail])
 }
 
-/// A panic is an outcome.
+/// Runs `work` and turns a panic into an outcome.
 fn guarded<T>(work: impl FnOnce() -> Result<T, Outcome>) -> Result<T, Outcome> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
@@ -122,7 +125,7 @@ fn crashed(error: impl Into<anyhow::Error>) -> Outcome {
 fn outcome(error: Error) -> Outcome {
     match error {
         Error::Unsupported(lines) => Outcome::new(Kind::Refused, lines.join("; ")),
-        // types or shapes that contradict each other, at a node that is named
+        // types or shapes that contradict each other, with the node named
         Error::Model { message, .. } if message.contains(" (node \"") => Outcome::new(Kind::Refused, message),
         other => crashed(other),
     }
@@ -139,8 +142,9 @@ fn prepare(folder: &Path) -> Result<Vec<Prepared>, Outcome> {
     sets.into_iter().map(|set| prepare_set(&model, set)).collect()
 }
 
-/// With all inputs at run time; else with the small secondary ones as constants; else, if all are small
-/// and the first is a number or a list of integers, with all of them as constants.
+/// Plans with all inputs given at run time. If that is refused, plans with the small secondary ones
+/// as constants. If that is refused too, all are small and the first is a number or a list of
+/// integers, plans with all of them as constants.
 fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
     let refused = |result: &hiosc::Result<Planned>| matches!(result, Err(Error::Unsupported(_) | Error::Model { .. }));
     let small: Vec<(String, Literal)> = set.inputs.iter().filter_map(|(name, array)| Some((name.clone(), literal(array)?))).collect();
@@ -160,7 +164,7 @@ fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
             set.inputs.retain(|(name, _)| constants.iter().all(|(constant, _)| constant != name));
         }
         if !matches!(next, Err(Error::Usage(_))) {
-            planned = next; // else a type that has no constants
+            planned = next; // else its type cannot be a constant
         }
     }
     let planned = planned.map_err(outcome)?;
@@ -169,7 +173,7 @@ fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
 }
 
 fn plan(model: &Path, set: &DataSet, constants: &[(String, Literal)]) -> hiosc::Result<Planned> {
-    let mut compiler = Compiler::new(model).device("a40").gpus(2).algorithm("scatter");
+    let mut compiler = Compiler::new(model).device("a40").gpus(2).algorithm(Algorithm::Scatter);
     for (name, literal) in constants {
         compiler = compiler.constant(name, literal.clone());
     }
@@ -210,7 +214,7 @@ fn execute(prepared: &Prepared) -> anyhow::Result<Vec<Array>> {
         inputs.push(array.values.clone());
     }
     let program = prepared.planned.program(&prepared.shipped)?;
-    let mut session = Session::load(&program, &runtime::Options::default())?;
+    let mut session = Session::load(&program, &runtime::RuntimeOptions::default())?;
     let outputs = session.run(&inputs)?;
     let arrays = outputs.into_iter().zip(&graph.outputs).map(|(values, &id)| Array { shape: graph.tensor(id).shape.clone(), values });
     Ok(arrays.collect())

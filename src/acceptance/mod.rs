@@ -1,19 +1,24 @@
 //! `hiosc verify out/`: does the generated crate compute what it should?
 //!
-//! **In**: a folder that hiosc wrote. **Out**: a [`Report`] with the largest difference of each output, or an error.
+//! **In**: a folder that hiosc wrote. **Out**: a [`VerifyReport`] with the largest difference of
+//! each output, or an error.
 //!
-//! 1. Build the crate's own program, as its user would, in a target directory that all generated crates share (a cache folder, never the caller's
-//!    own target directory: cargo would wait for itself inside a build script). To cargo, crates of one name in different folders are the same there, and
-//!    whichever was built after another's files were written counts as up to date for it. So the fingerprint of what was built last is kept beside it, and
-//!    where it is another one, cargo is made to forget it.
-//! 2. Where there are GPUs, run it on them. Where there are none, compile the crate's kernels for the CPU and run the unchanged program on
-//!    virtual GPUs, once for each of [`Options::seeds`] orders of execution; all must give the same bits.
-//! 3. Compare what it computed (`values.rs`) with the stored reference, or with [`Options::reference`].
+//! 1. Build the crate's own program, as its user would, in a target directory that all generated
+//!    crates share. It is a cache folder, never the caller's own target directory: inside a build
+//!    script, cargo would wait for itself. In a shared directory, cargo takes crates of one name in
+//!    different folders for the same, and considers up to date whichever was built after the
+//!    other's files were written. So the fingerprint of the last build is kept there, and if it
+//!    differs, cargo's record is deleted.
+//! 2. If there are GPUs, run the program on them. Otherwise compile the crate's kernels for the CPU
+//!    and run the unchanged program on virtual GPUs, once for each of [`VerifyOptions::seeds`]
+//!    orders of execution. All must give the same bits.
+//! 3. Compare the outputs (`values.rs`) with the stored reference, or with
+//!    [`VerifyOptions::reference`].
 
 mod values;
 
+pub(crate) use values::{NamedValues, compare, convert, read};
 pub use values::{OutputReport, TOLERANCE};
-pub(crate) use values::{Values, compare, convert, read};
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -27,35 +32,36 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::{cache, vgpu};
 
-/// How to verify.
+/// Options of a verification.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// An npz file with `in:NAME` and `out:NAME` to use instead of what the crate carries ('/' in names as '_').
+pub struct VerifyOptions {
+    /// An npz file with `in:NAME` and `out:NAME` to use instead of the crate's own data ('/' in
+    /// names as '_').
     pub reference: Option<PathBuf>,
-    /// Use virtual GPUs even where there are real ones.
+    /// Use virtual GPUs even if there are real ones.
     pub on_virtual: bool,
-    /// Number of virtual GPUs; by default as many as the plan uses, or as `place` names.
+    /// Number of virtual GPUs. The default is as many as the plan uses, or as `placement` names.
     pub gpus: Option<usize>,
-    /// The machine's GPU for each logical GPU of the plan; by default as many as there are.
-    pub place: Option<Vec<usize>>,
-    /// Measure the links between the GPUs in use, and check them with data.
+    /// The machine's GPU for each logical GPU of the plan. The default is as many as there are.
+    pub placement: Option<Vec<usize>>,
+    /// Also measure the links between the GPUs in use, and test them with data.
     pub links: bool,
-    /// Give logical GPUs that share a device contexts of their own.
+    /// Give logical GPUs that share a device separate contexts.
     pub separate_contexts: bool,
     /// Orders of execution to try on virtual GPUs; 0 counts as 1.
     pub seeds: u32,
 }
 
-/// What a verification found; all outputs are within [`TOLERANCE`].
+/// The result of a verification; all outputs are within [`TOLERANCE`].
 #[derive(Clone, Debug)]
-pub struct Report {
-    /// What it ran on.
+pub struct VerifyReport {
+    /// Where it ran.
     pub device: String,
     /// Each output, worst seed.
     pub outputs: Vec<OutputReport>,
     /// Orders of execution tried.
     pub seeds: u32,
-    /// What the program said of where it ran, and of the links.
+    /// The lines of the program about GPUs and links.
     pub notes: Vec<String>,
     /// Time to build the crate.
     pub build: Duration,
@@ -66,7 +72,7 @@ pub struct Report {
 }
 
 /// Builds and runs the crate in `folder`.
-pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
+pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let about = About::read(folder)?;
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     let data = match &options.reference {
@@ -90,21 +96,21 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
 
     let clock = Instant::now();
     let seeds = if real > 0 { 1 } else { options.seeds.max(1) };
-    let named = options.place.iter().flatten().max().map_or(0, |&last| last + 1);
+    let named = options.placement.iter().flatten().max().map_or(0, |&last| last + 1);
     let count = options.gpus.unwrap_or(if named > 0 { named } else { about.gpus });
     let mut notes = Vec::new();
-    let mut first: Option<Values> = None;
+    let mut first: Option<NamedValues> = None;
     let mut outputs: Vec<OutputReport> = Vec::new();
     for seed in 0..seeds {
         let saved = scratch.path().join("outputs.safetensors");
         let mut command = Command::new(&program);
         command.arg("check").arg("--data").arg(&data).arg("--save").arg(&saved).arg("--fold");
         if real == 0 {
-            command.arg("--no-warm-up"); // there is nothing to warm
+            command.arg("--no-warm-up"); // nothing to warm up
         }
         command.arg("--weights").arg(folder.join("weights.safetensors"));
-        if let Some(place) = &options.place {
-            command.arg("--gpus").arg(place.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+        if let Some(placement) = &options.placement {
+            command.arg("--gpus").arg(placement.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
         }
         if options.links {
             command.arg("--links");
@@ -129,14 +135,14 @@ pub fn verify(folder: &Path, options: &Options) -> Result<Report> {
         outputs = compare(&expected, &found, &about.outputs)?;
     }
     let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
-    let report = Report { device, outputs, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() };
+    let report = VerifyReport { device, outputs, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() };
     match report.outputs.iter().any(|o| !o.passes()) {
         true => Err(Error::Mismatch(report.to_string().trim_end().replace('\n', "; "))),
         false => Ok(report),
     }
 }
 
-impl Display for Report {
+impl Display for VerifyReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         for output in &self.outputs {
             let verdict = if output.passes() { "ok" } else { "WRONG" };
@@ -150,7 +156,7 @@ impl Display for Report {
     }
 }
 
-/// What the crate's Cargo.toml says about it, in `[package.metadata.hiosc]`.
+/// The metadata in the crate's Cargo.toml, `[package.metadata.hiosc]`.
 struct About {
     package: String,
     gpus: usize,
@@ -170,7 +176,7 @@ impl About {
         })?;
         let foreign =
             || Error::Usage(format!("{} is not a folder that this hiosc wrote: its Cargo.toml lacks hiosc's metadata", folder.display()));
-        // hiosc writes one `key = value` a line, and JSON values are TOML values here
+        // hiosc writes one `key = value` per line, and these TOML values are JSON values, too
         let section = text.split("[package.metadata.hiosc]").nth(1).ok_or_else(foreign)?;
         let lines = section.lines().take_while(|line| !line.starts_with('['));
         let pairs: BTreeMap<&str, serde_json::Value> =
@@ -190,16 +196,17 @@ impl About {
     }
 }
 
-/// GPUs that the driver offers; 0 without a driver.
+/// Number of GPUs that the driver offers; 0 without a driver.
 fn real_gpus() -> usize {
-    // SAFETY: only asks whether the library can be opened.
+    // SAFETY: only tests whether the library can be opened.
     if !unsafe { cudarc::driver::sys::is_culib_present() } {
         return 0;
     }
     cudarc::driver::CudaContext::device_count().map_or(0, |n| n.max(0) as usize)
 }
 
-/// Builds the crate's program and copies it to `scratch`: in the shared target directory the next crate of the same name replaces it.
+/// Builds the crate's program and copies it to `scratch`: in the shared target directory, the next
+/// crate of the same name replaces it.
 fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
     let target = cache::dir().join("target");
     fs::create_dir_all(&target).map_err(Error::io(&target))?;
@@ -213,7 +220,7 @@ fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
         if offline {
             command.arg("--offline");
         }
-        // a build script's own environment must not reach the crate
+        // the environment of a build script must not reach the crate
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             let inherited = text.starts_with("CARGO_") && !matches!(&*text, "CARGO_HOME" | "CARGO_NET_OFFLINE");
@@ -228,7 +235,7 @@ fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
     let built_last = target.join(format!("{}.fingerprint", about.package));
     let own = fingerprint(folder)?;
     if fs::read_to_string(&built_last).ok().as_ref() != Some(&own) {
-        // Whatever happens next, nothing is known of what is there.
+        // Until the next build succeeds, the state of the directory is unknown.
         if built_last.exists() {
             fs::remove_file(&built_last).map_err(Error::io(&built_last))?;
         }
@@ -249,7 +256,7 @@ fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// The sha256 of a crate's folder and of all that is compiled in it.
+/// The sha256 of the path of a crate's folder and of all files that are compiled in it.
 fn fingerprint(folder: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let whole = folder.canonicalize().map_err(Error::io(folder))?;
@@ -274,7 +281,7 @@ fn fingerprint(folder: &Path) -> Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Takes away what makes cargo believe that `package` is built.
+/// Deletes the record by which cargo considers `package` built.
 fn forget(target: &Path, package: &str) -> Result<()> {
     let fingerprints = target.join("release").join(".fingerprint");
     let Ok(entries) = fs::read_dir(&fingerprints) else { return Ok(()) };
@@ -289,8 +296,8 @@ fn forget(target: &Path, package: &str) -> Result<()> {
     Ok(())
 }
 
-/// Compiles the kernels of the crate in `folder` for the CPU, with the crate's own headers, and returns the folder that [`vgpu::load`] and
-/// [`vgpu::command_env`] want.
+/// Compiles the kernels of the crate in `folder` for the CPU, with the crate's own headers. Returns
+/// the folder for [`vgpu::load`] and [`vgpu::command_env`].
 pub fn compile_kernels(folder: &Path) -> Result<PathBuf> {
     let kernels = folder.join("kernels");
     let mut sources: Vec<(String, String)> = Vec::new();
@@ -306,10 +313,10 @@ pub fn compile_kernels(folder: &Path) -> Result<PathBuf> {
     vgpu::compile_kernels(&sources, Some(&kernels))
 }
 
-/// Runs the program, and reads the outputs that it saved; and what it says of GPUs and links.
-fn run(command: &mut Command, saved: &Path) -> Result<(Values, Vec<String>)> {
+/// Runs the program. Returns the outputs that it saved, and its lines about GPUs and links.
+fn run(command: &mut Command, saved: &Path) -> Result<(NamedValues, Vec<String>)> {
     let output = command.output().map_err(|e| Error::Tool { tool: "the generated program".into(), message: e.to_string() })?;
-    // exit code 1 with outputs saved: it found a difference, which we judge ourselves
+    // exit code 1 with saved outputs: it found a difference, which is evaluated here
     if !saved.is_file() {
         let said = String::from_utf8_lossy(&output.stderr);
         let message = format!("stopped without a result ({}): {}", output.status, said.trim_end());

@@ -10,7 +10,8 @@ use safetensors::{SafeTensors, tensor::TensorView};
 use crate::error::{Error, Result};
 use crate::runtime::{DType, npy};
 
-/// An output of floating-point numbers passes if its largest difference is at most this share of the largest reference value; any other must be equal.
+/// An output of floating-point numbers passes if its largest difference is at most this fraction of
+/// the largest reference value. Any other must be equal.
 pub const TOLERANCE: f32 = 1e-3;
 
 /// How far one output is from its reference.
@@ -22,7 +23,7 @@ pub struct OutputReport {
     pub difference: f32,
     /// Largest absolute value of the reference.
     pub scale: f32,
-    /// The difference that passes.
+    /// The largest difference that passes.
     pub allowed: f32,
 }
 
@@ -34,22 +35,22 @@ impl OutputReport {
 }
 
 /// Type and bytes by key (`in:NAME`, `out:NAME`).
-pub(crate) type Values = BTreeMap<String, (DType, Vec<u8>)>;
+pub(crate) type NamedValues = BTreeMap<String, (DType, Vec<u8>)>;
 
 /// All tensors of a safetensors file.
-pub(crate) fn read(path: &Path) -> Result<Values> {
+pub(crate) fn read(path: &Path) -> Result<NamedValues> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let broken = |message: String| Error::Model { path: path.to_path_buf(), message };
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
     let values = tensors.iter().map(|(name, tensor)| {
         let dtype = DType::of_stored(tensor.dtype());
-        let dtype = dtype.ok_or_else(|| broken(format!("{name} is {:?}, which no tensor of a model can be", tensor.dtype())))?;
+        let dtype = dtype.ok_or_else(|| broken(format!("{name} is {:?}, which is no tensor type", tensor.dtype())))?;
         Ok((name.to_string(), (dtype, tensor.data().to_vec())))
     });
     values.collect()
 }
 
-/// Writes the tensors that `npz` has under the names of these inputs and outputs as safetensors.
+/// Writes the tensors that `npz` has for these inputs and outputs as safetensors.
 pub(crate) fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Path) -> Result<PathBuf> {
     let mut archive = npyz::npz::NpzArchive::open(npz).map_err(Error::io(npz))?;
     let keys: Vec<(String, String)> = (inputs.iter().map(|n| ("in", n)))
@@ -79,8 +80,8 @@ pub(crate) fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Pa
     Ok(to.to_path_buf())
 }
 
-/// Compares what was computed with what was expected, output by output; right or wrong, each is reported.
-pub(crate) fn compare(expected: &Values, found: &Values, outputs: &[String]) -> Result<Vec<OutputReport>> {
+/// Compares computed and expected values, output by output. Each is reported, right or wrong.
+pub(crate) fn compare(expected: &NamedValues, found: &NamedValues, outputs: &[String]) -> Result<Vec<OutputReport>> {
     let report = |name: &String| {
         let key = format!("out:{name}");
         let (Some(expected), Some(found)) = (expected.get(&key), found.get(&key)) else {

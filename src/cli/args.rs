@@ -1,48 +1,49 @@
-//! The arguments that several subcommands take, in groups, each declared once.
+//! Groups of arguments that several subcommands take, each declared once.
 //!
-//! A subcommand flattens the groups that it needs, and hands them what they are about: a
-//! [`Compiler`], for most.
+//! A subcommand flattens the groups that it needs, and applies them to a [`Compiler`] in most
+//! cases.
 //!
 //! | group | flags | taken by |
 //! |---|---|---|
-//! | [`InputArgs`] | `--shapes`, `--constant` | all that read a model, but for schedule |
+//! | [`InputArgs`] | `--shapes`, `--constant` | all that read a model, except schedule |
 //! | [`ModelArgs`] | `--no-fuse` and `InputArgs` | compile, profile, bench, check |
 //! | [`DeviceArgs`] | `--device`, `--link`, `--topology` | compile, bench, check, schedule |
 //! | [`TargetArgs`] | `--gpus` and `DeviceArgs` | compile, bench, check |
 //! | [`CostArgs`] | `--costs`, `--allow-foreign-costs` | compile, bench, check, schedule |
-//! | [`SchedulingArgs`] | what algorithms may do | compile, profile, bench, check, schedule |
-//! | [`PlanningArgs`] | `--algorithm`, `--stage-barriers`, target, costs, model | compile, bench, check |
+//! | [`SchedulingArgs`] | options of the algorithms | compile, profile, bench, check, schedule |
+//! | [`PlanningArgs`] | `--algorithm`, `--stage-barriers`, other groups | compile, bench, check |
 //! | [`VirtualArgs`] | `--virtual N` | profile, bench, check |
 //! | [`ContextArgs`] | `--separate-contexts` | verify, bench, check |
-//! | [`PlacementArgs`] | `--on`, and these two | bench, check |
+//! | [`PlacementArgs`] | `--on`, and the two above | bench, check |
 //!
-//! A help text here is that of most subcommands. Where one of them has a default or a meaning of
-//! its own, it says so with `mut_arg`.
+//! The help text here is that of most subcommands. A subcommand with another default or meaning
+//! overrides it with `mut_arg`.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use hiosc::import::{self, Literal};
 use hiosc::kernel::Kernel;
-use hiosc::runtime;
-use hiosc::schedule::{Algorithm, Effort, Options};
+use hiosc::runtime::RuntimeOptions;
+use hiosc::schedule::{Algorithm, Effort, ScheduleOptions};
 use hiosc::{Compiler, vgpu};
 
-/// What the inputs of a model are.
+/// Shapes and values of the inputs of a model.
 #[derive(Args)]
 pub struct InputArgs {
     /// Shape of an input: NAME:1x3x224x224.
     #[arg(long, value_name = "NAME:SHAPE", value_parser = shape)]
     shapes: Vec<(String, Vec<usize>)>,
-    /// Fix an input to the values in a .npy file: it is an input no more. For axes, bounds, flags.
+    /// Fix an input to the values in a .npy file, so that it is no longer an input. For axes,
+    /// bounds, flags.
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = constant)]
     constant: Vec<(String, PathBuf)>,
 }
 
 impl InputArgs {
     /// What they say, the files read.
-    pub fn options(&self) -> hiosc::Result<import::Options> {
-        let mut options = import::Options { shapes: self.shapes.iter().cloned().collect(), ..Default::default() };
+    pub fn options(&self) -> hiosc::Result<import::ImportOptions> {
+        let mut options = import::ImportOptions { shapes: self.shapes.iter().cloned().collect(), ..Default::default() };
         for (name, file) in &self.constant {
             options.constants.insert(name.clone(), Literal::from_npy(file)?);
         }
@@ -50,7 +51,7 @@ impl InputArgs {
     }
 
     fn apply(&self, mut compiler: Compiler) -> hiosc::Result<Compiler> {
-        let import::Options { shapes, constants } = self.options()?;
+        let import::ImportOptions { shapes, constants } = self.options()?;
         for (name, shape) in shapes {
             compiler = compiler.shape(&name, &shape);
         }
@@ -72,18 +73,19 @@ pub struct ModelArgs {
 }
 
 impl ModelArgs {
-    /// `compiler`, told so.
+    /// `compiler` with these arguments.
     pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
         self.inputs.apply(self.no_fuse.iter().fold(compiler, |compiler, rule| compiler.no_fuse(rule)))
     }
 }
 
-/// What the GPUs are. The subcommand has a `--gpus` beside them: how many, or several numbers.
+/// The GPUs. The subcommand has its own `--gpus`: how many, or several numbers.
 #[derive(Args)]
 pub struct DeviceArgs {
     #[arg(long, value_name = "NAME[,NAME]", help = device_help("a40"))]
     device: Option<String>,
-    /// What connects the GPUs, such as nvlink or pcie4 [default: the fastest that the devices have].
+    /// What connects the GPUs, such as nvlink or pcie4 [default: the fastest that the devices
+    /// have].
     #[arg(long, value_name = "NAME")]
     link: Option<String>,
     /// Read GPUs, links and memory from a file.
@@ -91,18 +93,18 @@ pub struct DeviceArgs {
     topology: Option<PathBuf>,
 }
 
-/// The help of `--device` where it is `default` that is used without it.
+/// The help of `--device`, which defaults to `default`.
 pub fn device_help(default: &str) -> String {
     format!("Device model of the GPUs, or of each: a40,a40,l4 [default: {default}]")
 }
 
 impl DeviceArgs {
-    /// Whether they say anything.
+    /// Whether any of them is given.
     pub fn named(&self) -> bool {
         self.device.is_some() || self.link.is_some() || self.topology.is_some()
     }
 
-    /// `compiler`, told so.
+    /// `compiler` with these arguments.
     pub fn apply(&self, mut compiler: Compiler) -> hiosc::Result<Compiler> {
         if let Some(device) = &self.device {
             compiler = compiler.device(device);
@@ -117,7 +119,7 @@ impl DeviceArgs {
     }
 }
 
-/// What is compiled for.
+/// The target.
 #[derive(Args)]
 pub struct TargetArgs {
     #[command(flatten)]
@@ -128,12 +130,12 @@ pub struct TargetArgs {
 }
 
 impl TargetArgs {
-    /// Whether they say anything.
+    /// Whether any of them is given.
     pub fn named(&self) -> bool {
         self.devices.named() || self.gpus.is_some()
     }
 
-    /// `compiler`, told so.
+    /// `compiler` with these arguments.
     pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
         let compiler = self.devices.apply(compiler)?;
         Ok(match self.gpus {
@@ -146,7 +148,8 @@ impl TargetArgs {
 /// Where costs come from, other than the device models.
 #[derive(Args)]
 pub struct CostArgs {
-    /// Read the costs from a file that `hiosc profile` or `--emit costs` wrote; several profiles are merged.
+    /// Read the costs from a file that `hiosc profile` or `--emit costs` wrote; several profiles
+    /// are merged.
     #[arg(long, value_name = "FILE")]
     pub costs: Vec<PathBuf>,
     /// Use costs that were measured with other kernels, or for another target.
@@ -160,16 +163,16 @@ impl CostArgs {
         !self.costs.is_empty()
     }
 
-    /// `compiler`, told so.
+    /// `compiler` with these arguments.
     pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
         let compiler = compiler.allow_foreign_costs(self.allow_foreign_costs);
         Ok(self.costs.iter().fold(compiler, |compiler, file| compiler.costs(file)))
     }
 }
 
-/// What scheduling algorithms may do: flags for [`Options`].
+/// What scheduling algorithms may do: flags for [`ScheduleOptions`].
 ///
-/// These come last in a subcommand: their heading would hold for the flags behind them, too.
+/// These come last in a subcommand: their heading would also cover the flags after them.
 #[derive(Args)]
 #[command(next_help_heading = "Scheduling")]
 pub struct SchedulingArgs {
@@ -185,7 +188,7 @@ pub struct SchedulingArgs {
     /// HIOS-LP takes any path of unmapped operators, not only valid ones.
     #[arg(long)]
     relaxed_paths: bool,
-    /// One operator a stage; the same as --max-streams 1.
+    /// One operator per stage; the same as --max-streams 1.
     #[arg(long, conflicts_with_all = ["max_streams", "max_chain"])]
     no_grouping: bool,
     /// The budget of `best`: low, default, high (ten times the default) or a number of evaluations.
@@ -198,8 +201,8 @@ pub struct SchedulingArgs {
 
 impl SchedulingArgs {
     /// What they say.
-    pub fn options(&self) -> hiosc::Result<Options> {
-        Ok(Options {
+    pub fn options(&self) -> hiosc::Result<ScheduleOptions> {
+        Ok(ScheduleOptions {
             window: self.window as usize,
             max_streams: if self.no_grouping { 1 } else { self.max_streams as usize },
             max_chain: if self.no_grouping { 1 } else { self.max_chain as usize },
@@ -209,23 +212,23 @@ impl SchedulingArgs {
         })
     }
 
-    /// `compiler`, told so.
+    /// `compiler` with these arguments.
     pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
         Ok(compiler.scheduling(self.options()?))
     }
 }
 
-/// All that a plan depends on, but for the model's file and [`SchedulingArgs`].
+/// Everything that a plan depends on, except the model's file and [`SchedulingArgs`].
 #[derive(Args)]
 pub struct PlanningArgs {
     #[command(flatten)]
     pub target: TargetArgs,
     #[command(flatten)]
     pub costs: CostArgs,
-    /// Keep the barriers between the stages of a GPU, as the prediction has them.
+    /// Keep the barriers between the stages of a GPU, as in the prediction.
     #[arg(long)]
     pub stage_barriers: bool,
-    #[arg(long, value_name = "NAME", help = algorithm_help("Emit what this algorithm finds instead of the best"))]
+    #[arg(long, value_name = "NAME", help = algorithm_help("Emit the schedule of this algorithm instead of the best"))]
     algorithm: Option<String>,
     #[command(flatten)]
     model: ModelArgs,
@@ -238,11 +241,11 @@ pub fn algorithm_help(what: &str) -> String {
 }
 
 impl PlanningArgs {
-    /// `compiler`, told so.
+    /// `compiler` with these arguments.
     pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
         let mut compiler = compiler.stage_barriers(self.stage_barriers);
         if let Some(algorithm) = &self.algorithm {
-            compiler = compiler.algorithm(algorithm);
+            compiler = compiler.algorithm(algorithm.parse()?);
         }
         self.model.apply(self.costs.apply(self.target.apply(compiler)?)?)
     }
@@ -251,14 +254,14 @@ impl PlanningArgs {
 /// Virtual GPUs instead of the machine's, in this process.
 #[derive(Args)]
 pub struct VirtualArgs {
-    /// Try it on this many virtual GPUs; times mean nothing there.
+    /// Run on this many virtual GPUs; times mean nothing there.
     #[arg(long = "virtual", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     on_virtual: Option<u32>,
 }
 
 impl VirtualArgs {
-    /// If that is asked for, makes this process run on virtual GPUs of these architectures (of a
-    /// default one where there are none) that have these kernels.
+    /// If requested, makes this process run on virtual GPUs of these architectures (of a default
+    /// one if there are none) that have these kernels.
     pub fn apply(&self, architectures: &[(u32, u32)], kernels: impl FnOnce() -> hiosc::Result<Vec<Kernel>>) -> hiosc::Result<()> {
         let Some(count) = self.on_virtual else { return Ok(()) };
         let kernels = kernels()?;
@@ -277,10 +280,11 @@ impl VirtualArgs {
     }
 }
 
-/// How logical GPUs share a device.
+/// Contexts of logical GPUs on one device.
 #[derive(Args)]
 pub struct ContextArgs {
-    /// Give logical GPUs that share a device contexts of their own: a test of copies, events and graphs across contexts.
+    /// Give logical GPUs that share a device separate contexts: a test of copies, events and graphs
+    /// across contexts.
     #[arg(long)]
     pub separate_contexts: bool,
 }
@@ -298,10 +302,10 @@ pub struct PlacementArgs {
 }
 
 impl PlacementArgs {
-    /// What they say of the machine's GPUs.
-    pub fn options(&self) -> runtime::Options {
-        let place = runtime::Options::default().separate_contexts(self.contexts.separate_contexts);
-        self.on.as_ref().map_or(place.clone(), |gpus| place.gpus(gpus))
+    /// The options that these arguments give.
+    pub fn options(&self) -> RuntimeOptions {
+        let options = RuntimeOptions::default().separate_contexts(self.contexts.separate_contexts);
+        self.on.as_ref().map_or(options.clone(), |gpus| options.gpus(gpus))
     }
 }
 

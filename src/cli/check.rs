@@ -1,4 +1,4 @@
-//! `hiosc check MODEL.onnx --reference FILE.npz`: runs a plan, and compares with a reference.
+//! `hiosc check MODEL.onnx --reference FILE.npz`: runs a plan and compares with a reference.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -21,8 +21,8 @@ pub struct CheckArgs {
 
 /// Runs the chosen plan once, and compares.
 pub fn run(args: CheckArgs) -> anyhow::Result<()> {
-    let (planned, place) = args.in_process.plan()?;
-    let (outputs, summary) = compiler::in_process(&planned, &args.reference, &place)?;
+    let (planned, options) = args.in_process.plan()?;
+    let (outputs, summary) = compiler::in_process(&planned, &args.reference, &options)?;
     let mut out = std::io::stdout();
     write!(out, "{summary}")?;
     for OutputReport { name, difference, allowed, .. } in &outputs {

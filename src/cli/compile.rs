@@ -1,5 +1,5 @@
-//! `hiosc MODEL.onnx -o DIR`: compiles a model, writes the crate, and prints a summary, or the text
-//! forms of what lies between.
+//! `hiosc MODEL.onnx -o DIR`: compiles a model, writes the crate, and prints a summary, or
+//! intermediate results as text.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use hiosc::Compiler;
-use hiosc::acceptance::{self, verify};
+use hiosc::acceptance::{VerifyOptions, verify};
 use hiosc::compiler::Planned;
-use hiosc::measure::{bench, profile};
+use hiosc::measure::bench::BenchOptions;
+use hiosc::measure::profile::{self, ProfileOptions};
 use hiosc::program::KernelMode;
 
 use super::args::{PlanningArgs, SchedulingArgs, device_help};
@@ -17,7 +18,7 @@ use super::progress;
 
 /// Arguments of a compilation.
 #[derive(Args)]
-#[command(mut_arg("device", |arg| arg.help(device_help("the GPUs of this machine, measured; a40 where there are none"))))]
+#[command(mut_arg("device", |arg| arg.help(device_help("the GPUs of this machine, measured; a40 if there are none"))))]
 pub struct CompileArgs {
     /// The model.
     #[arg(value_name = "MODEL.onnx", required = true)]
@@ -27,14 +28,15 @@ pub struct CompileArgs {
     output: Option<PathBuf>,
     #[command(flatten)]
     planning: PlanningArgs,
-    /// Time the compared plans on the GPUs of this machine, and emit the fastest; done in any case where the costs are measured on the way.
+    /// Time the compared plans on the GPUs of this machine and emit the fastest. Always done if
+    /// costs are measured.
     #[arg(long, conflicts_with = "algorithm")]
     recheck: bool,
-    /// Ship kernels compiled, as sources, or compiled where NVRTC is found.
+    /// Ship kernels compiled, as sources, or compiled if NVRTC is found.
     #[arg(long, default_value = "auto")]
     kernels: Kernels,
-    /// Print the text form of these rooms' results.
-    #[arg(long, value_delimiter = ',', value_name = "ROOM", value_parser = rooms())]
+    /// Print these intermediate results as text.
+    #[arg(long, value_delimiter = ',', value_name = "RESULT", value_parser = results())]
     emit: Vec<String>,
     /// Do not store an input and its reference output in the crate.
     #[arg(long, conflicts_with = "verify")]
@@ -42,7 +44,7 @@ pub struct CompileArgs {
     /// Run the crate's check after writing it.
     #[arg(long, requires = "output")]
     verify: bool,
-    /// Print the seconds spent in each room.
+    /// Print the seconds spent in each pass.
     #[arg(long)]
     timings: bool,
     #[command(flatten)]
@@ -56,11 +58,11 @@ enum Kernels {
     Source,
 }
 
-/// The text form of a room's result.
+/// The text form of one intermediate result.
 type Text = fn(&Planned) -> hiosc::Result<String>;
 
-/// What `--emit` can print, in the order in which it does.
-const ROOMS: &[(&str, Text)] = &[
+/// What `--emit` can print, in the order in which it is printed.
+const RESULTS: &[(&str, Text)] = &[
     ("graph", |planned| Ok(planned.graph.to_string())),
     ("costs", |planned| Ok(planned.costs.to_text(&planned.graph))),
     ("schedule", |planned| Ok(hiosc::schedule::to_text(Some(&planned.graph), &planned.chosen().schedule, &planned.chosen().timeline))),
@@ -68,12 +70,12 @@ const ROOMS: &[(&str, Text)] = &[
     ("kernels", Planned::launches),
 ];
 
-/// Takes the names of [`ROOMS`].
-fn rooms() -> PossibleValuesParser {
-    PossibleValuesParser::new(ROOMS.iter().map(|&(name, _)| name))
+/// Accepts the names of [`RESULTS`].
+fn results() -> PossibleValuesParser {
+    PossibleValuesParser::new(RESULTS.iter().map(|&(name, _)| name))
 }
 
-/// Compiles.
+/// Compiles the model.
 pub fn run(args: CompileArgs) -> anyhow::Result<()> {
     let Some(model) = args.model else { anyhow::bail!("no model given") };
     let planning = &args.planning;
@@ -85,14 +87,14 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
     });
     let named = planning.target.named() || planning.costs.named();
     let measurable = !named && !profile::present()?.is_empty();
-    args.output.iter().try_for_each(|folder| hiosc::emit::refuse(folder))?; // before the work rather than after it
+    args.output.iter().try_for_each(|folder| hiosc::emit::refuse(folder))?; // before any work is done
     let imported = compiler.import()?;
     if measurable {
-        let options = profile::Options { schedule: args.scheduling.options()?, ..Default::default() };
+        let options = ProfileOptions { schedule: args.scheduling.options()?, ..Default::default() };
         compiler = compiler.profiled(progress::profile(&[&imported.graph], &options)?);
     }
     if args.recheck || measurable {
-        compiler = compiler.recheck(bench::Options::default());
+        compiler = compiler.recheck(BenchOptions::default());
     }
     let planned = compiler.plan_imported(imported)?;
 
@@ -100,7 +102,7 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
     let Some(folder) = args.output else {
         out.write_all(dump(&planned, &args.emit)?.as_bytes())?;
         if args.timings {
-            eprint!("{}", planned.timings_text()); // stdout has the text forms, perhaps for a file
+            eprint!("{}", planned.timings_text()); // stdout holds the text forms, and may go to a file
         }
         return Ok(());
     };
@@ -113,12 +115,12 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
         write!(out, "{}", compilation.planned.timings_text())?;
     }
     if args.verify {
-        write!(out, "{}", verify(&folder, &acceptance::Options::default())?)?;
+        write!(out, "{}", verify(&folder, &VerifyOptions::default())?)?;
     }
     Ok(())
 }
 
-/// The text forms of the rooms that are `wanted`, in the order of the rooms.
+/// The text forms of the `wanted` results, in the order of [`RESULTS`].
 fn dump(planned: &Planned, wanted: &[String]) -> hiosc::Result<String> {
-    ROOMS.iter().filter(|(room, _)| wanted.iter().any(|w| w == room)).map(|(_, text)| text(planned)).collect()
+    RESULTS.iter().filter(|(name, _)| wanted.iter().any(|w| w == name)).map(|(_, text)| text(planned)).collect()
 }

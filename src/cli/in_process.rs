@@ -1,12 +1,13 @@
-//! A model planned, and the GPUs made ready, to run its plans in this process: the first half of
-//! `hiosc bench` and `hiosc check`.
+//! The first half of `hiosc bench` and `hiosc check`: plans a model and prepares the GPUs to run
+//! its plans in this process.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use hiosc::compiler::Planned;
 use hiosc::measure::profile;
-use hiosc::{Compiler, compiler, runtime};
+use hiosc::runtime::RuntimeOptions;
+use hiosc::{Compiler, compiler};
 
 use super::args::{CostArgs, PlacementArgs, PlanningArgs, SchedulingArgs, algorithm_help, device_help};
 
@@ -14,7 +15,7 @@ use super::args::{CostArgs, PlacementArgs, PlanningArgs, SchedulingArgs, algorit
 #[derive(Args)]
 #[command(mut_arg("device", |arg| arg.help(device_help("a40, where there are no measured costs"))))]
 #[command(mut_arg("allow_foreign_costs", |arg| arg.help("Use costs measured with other kernels or on other GPUs")))]
-#[command(mut_arg("algorithm", |arg| arg.help(algorithm_help("Run what this algorithm finds"))))]
+#[command(mut_arg("algorithm", |arg| arg.help(algorithm_help("Run the schedule of this algorithm"))))]
 pub struct InProcessArgs {
     /// The model.
     #[arg(value_name = "MODEL.onnx")]
@@ -28,8 +29,8 @@ pub struct InProcessArgs {
 }
 
 impl InProcessArgs {
-    /// Plans the model, and gets the GPUs ready; where the plans are to run.
-    pub fn plan(&self) -> hiosc::Result<(Planned, runtime::Options)> {
+    /// Plans the model and prepares the GPUs; also returns where the plans run.
+    pub fn plan(&self) -> hiosc::Result<(Planned, RuntimeOptions)> {
         let planned = self.planning.apply(self.scheduling.apply(Compiler::new(&self.model))?)?.plan()?;
         let architectures: Vec<(u32, u32)> = planned.costs.gpus.iter().map(|gpu| gpu.compute_capability).collect();
         let kernels = || Ok(planned.costs.kernels().cloned().collect());

@@ -1,4 +1,4 @@
-//! `hiosc inspect MODEL.onnx`: says what a model is made of, and what would be refused.
+//! `hiosc inspect MODEL.onnx`: shows what a model consists of, and what would be refused.
 
 use std::io::Write;
 use std::path::PathBuf;

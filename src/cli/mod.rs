@@ -1,8 +1,9 @@
-//! The command line: parses arguments, calls the library, prints, and chooses the exit code
-//! (0 done, 1 failed, 2 bad usage).
+//! The command line: parses arguments, calls the library, prints, and chooses the exit code (0
+//! done, 1 failed, 2 bad usage).
 //!
-//! A file a subcommand; compiling is what happens without one. Arguments that several of them take
-//! are declared once, in `args.rs`. `progress.rs` and `in_process.rs` have what several of them do.
+//! There is one file per subcommand; without a subcommand, hiosc compiles. Arguments that several
+//! subcommands take are declared once, in `args.rs`. `progress.rs` and `in_process.rs` hold other
+//! shared code.
 
 mod args;
 mod bench;
@@ -20,7 +21,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use hiosc::Error;
 
-/// An ONNX ahead-of-time compiler: one model over several GPUs and streams, scheduled with HIOS-LP, as a standalone Rust/CUDA crate.
+/// An ONNX ahead-of-time compiler: schedules one model over several GPUs and streams with HIOS-LP,
+/// and emits a standalone Rust/CUDA crate.
 #[derive(Parser)]
 #[command(version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 struct Cli {
@@ -32,21 +34,24 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build a generated crate's own check and run it: on the GPUs, or on virtual GPUs where there are none.
+    /// Build a generated crate and run its check, on the GPUs, or on virtual GPUs if there are
+    /// none.
     Verify(verify::VerifyArgs),
-    /// Run a plan of a model in this process and compare with a reference: what `verify` does, without building a crate.
+    /// Run a plan of a model in this process and compare with a reference: what `verify` does,
+    /// without building a crate.
     Check(check::CheckArgs),
     /// Measure the operators of models, and transfers, on the GPUs of this machine.
     Profile(profile::ProfileArgs),
-    /// Measure the plans of a model against one another on the GPUs: as graphs, on plain streams, stage by stage.
+    /// Benchmark the plans of a model against one another on the GPUs: as graphs, on plain streams,
+    /// stage by stage.
     Bench(bench::BenchArgs),
-    /// Say what a model is made of and what would be refused, before compiling it.
+    /// Show what a model consists of and what would be refused, without compiling it.
     Inspect(inspect::InspectArgs),
     /// Compare scheduling algorithms on models, or on scheduling graphs in text form.
     Schedule(schedule::ScheduleArgs),
 }
 
-/// Does what the arguments of this process say.
+/// Runs the command that this process was called with.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
@@ -60,13 +65,13 @@ pub fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        // who reads our output has seen enough: `hiosc ... | head`
+        // the reader has closed the pipe: `hiosc ... | head`
         Err(error) if error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe) => {
             ExitCode::SUCCESS
         }
         Err(error) => {
             match error.downcast_ref::<Error>() {
-                Some(error) => eprintln!("hiosc: {error}"), // its text has its cause
+                Some(error) => eprintln!("hiosc: {error}"), // its text includes its cause
                 None => eprintln!("hiosc: {error:#}"),
             }
             ExitCode::from(if matches!(error.downcast_ref(), Some(Error::Usage(_))) { 2 } else { 1 })

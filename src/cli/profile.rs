@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use hiosc::device::closest;
-use hiosc::measure::profile;
+use hiosc::measure::profile::{self, ProfileOptions};
 use hiosc::{Compiler, Error, compiler};
 
 use super::args::{ModelArgs, SchedulingArgs, VirtualArgs};
@@ -21,10 +21,10 @@ pub struct ProfileArgs {
     /// Where to write the costs.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Keep what these files have of the same GPUs; what is measured now counts more.
+    /// Keep what these files have for the same GPUs; what is measured now takes precedence.
     #[arg(long, value_name = "FILE")]
     merge: Vec<PathBuf>,
-    /// Measure fewer rounds and shorter ones.
+    /// Measure fewer and shorter rounds.
     #[arg(long)]
     quick: bool,
     /// The machine's GPUs to measure [default: all].
@@ -45,7 +45,7 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<()> {
     let graphs: Vec<_> = models.iter().map(|imported| &imported.graph).collect();
     let before = compiler::read_profiles(&args.merge)?;
     args.virtual_gpus.apply(&[], || profile::kernels(&graphs, &closest("virtual")?))?;
-    let options = profile::Options { gpus: args.gpus, quick: args.quick, schedule: args.scheduling.options()? };
+    let options = ProfileOptions { gpus: args.gpus, quick: args.quick, schedule: args.scheduling.options()? };
     let measured = progress::profile(&graphs, &options)?;
     let profile = match before {
         None => measured,

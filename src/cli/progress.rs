@@ -1,14 +1,14 @@
-//! Measuring costs while a progress line on standard error says how far it is.
+//! Measures costs while a progress line on standard error shows how far it is.
 
 use std::io::IsTerminal;
 
 use hiosc::cost::Profile;
 use hiosc::graph::Graph;
-use hiosc::measure::profile::{self, Progress};
+use hiosc::measure::profile::{self, ProfileOptions, Progress};
 
-/// Measures the operators of `graphs`. On a terminal one line changes; elsewhere there is a line a
-/// tenth.
-pub fn profile(graphs: &[&Graph], options: &profile::Options) -> hiosc::Result<Profile> {
+/// Measures the operators of `graphs`. A terminal shows one line that changes; otherwise one line
+/// is printed per tenth.
+pub fn profile(graphs: &[&Graph], options: &ProfileOptions) -> hiosc::Result<Profile> {
     let terminal = std::io::stderr().is_terminal();
     let mut shown = (0, "");
     let measured = profile::profile(graphs, options, &mut |Progress { what, done, of, left }| {

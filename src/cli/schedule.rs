@@ -1,4 +1,5 @@
-//! `hiosc schedule`: compares scheduling algorithms on models and on scheduling graphs in text form.
+//! `hiosc schedule`: compares scheduling algorithms on models and on scheduling graphs in text
+//! form.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -8,7 +9,7 @@ use std::time::Instant;
 use clap::{Arg, Args, ValueEnum};
 use hiosc::compiler::Imported;
 use hiosc::schedule::{
-    Algorithm, LinkMode, Options, Problem, evaluate, lower_bound, lower_bound_ungrouped, schedule_with, to_text, verify,
+    Algorithm, LinkMode, Problem, ScheduleOptions, evaluate, lower_bound, lower_bound_ungrouped, schedule_with, to_text, verify,
 };
 use hiosc::{Compiler, Error};
 use serde::Serialize;
@@ -38,17 +39,17 @@ pub struct ScheduleArgs {
     /// Print an array of rows in JSON.
     #[arg(long)]
     json: bool,
-    /// Print the text form of each schedule, too.
+    /// Also print the text form of each schedule.
     #[arg(long, conflicts_with = "json")]
     print: bool,
     #[command(flatten)]
     scheduling: SchedulingArgs,
 }
 
-/// What a graph in text form has no use for: the help says so.
+/// Arguments that a graph in text form does not use. Their help says so.
 const FOR_MODELS: [&str; 5] = ["device", "link", "topology", "costs", "allow_foreign_costs"];
 
-/// Begins the help of these with "For models".
+/// Prefixes the help of these arguments with "For models".
 fn for_models(arg: Arg) -> Arg {
     if !FOR_MODELS.contains(&arg.get_id().as_str()) {
         return arg;
@@ -65,9 +66,9 @@ enum Links {
     Serial,
 }
 
-/// One algorithm on one problem.
+/// The result of one algorithm on one problem.
 #[derive(Serialize)]
-struct Row {
+struct ScheduleRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     graph: Option<String>,
     algorithm: String,
@@ -78,9 +79,9 @@ struct Row {
     gpus_used: usize,
     transfers: usize,
     scheduling_ms: f64,
-    /// Evaluations used, for algorithms that search.
+    /// The evaluations used, for algorithms that search.
     evaluations: u64,
-    /// Optimal, or cut into blocks; or empty.
+    /// "optimal", "cut into N blocks", or empty.
     note: String,
     #[serde(skip)]
     text: String,
@@ -111,7 +112,7 @@ pub fn run(args: ScheduleArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `all` leaves out `scatter`, which is slow on purpose.
+/// The algorithms of these names. `all` leaves out `scatter`, which is slow on purpose.
 fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, Error> {
     let mut chosen = Vec::new();
     for name in names {
@@ -134,7 +135,7 @@ impl Source {
     fn read(file: &Path, args: &ScheduleArgs) -> anyhow::Result<Source> {
         if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
             let compiler = args.costs.apply(args.devices.apply(Compiler::new(file))?)?;
-            // a number of GPUs may contradict what else is said of them: that is said before the work
+            // A number of GPUs may contradict other arguments. That is reported before the work.
             let first = args.gpus.first().map_or(compiler.clone(), |&gpus| compiler.clone().gpus(gpus as usize));
             return Ok(Source::Model(Box::new(compiler), Box::new(first.import()?)));
         }
@@ -149,7 +150,7 @@ impl Source {
         Ok(Source::Text(text))
     }
 
-    /// Its problem on so many GPUs, if that is said.
+    /// Its problem on this number of GPUs, if one is given.
     fn problem(&self, file: &Path, gpus: Option<usize>, links: Links) -> anyhow::Result<Problem> {
         let text = match self {
             Source::Model(compiler, imported) => {
@@ -169,8 +170,15 @@ impl Source {
     }
 }
 
-/// A row an algorithm. Of `all`, those of one GPU are left out where no GPU has room for the whole model.
-fn compare(problem: &Problem, algorithms: &[Algorithm], options: &Options, all: bool, graph: Option<&str>) -> anyhow::Result<Vec<Row>> {
+/// One row per algorithm. If `all` was asked for, algorithms for one GPU are left out where the
+/// weights fit on no single GPU.
+fn compare(
+    problem: &Problem,
+    algorithms: &[Algorithm],
+    options: &ScheduleOptions,
+    all: bool,
+    graph: Option<&str>,
+) -> anyhow::Result<Vec<ScheduleRow>> {
     let ms = |nanos: u64| nanos as f64 / 1e6;
     let sequential = problem.sequential_latency();
     let fits = problem.fits_one_gpu();
@@ -185,7 +193,7 @@ fn compare(problem: &Problem, algorithms: &[Algorithm], options: &Options, all: 
         let scheduling_ms = started.elapsed().as_secs_f64() * 1e3;
         let timeline = evaluate(problem, &found.schedule)?;
         verify(problem, &found.schedule, &timeline)?;
-        rows.push(Row {
+        rows.push(ScheduleRow {
             graph: graph.map(str::to_string),
             algorithm: algorithm.to_string(),
             gpus: problem.gpus,
@@ -203,11 +211,11 @@ fn compare(problem: &Problem, algorithms: &[Algorithm], options: &Options, all: 
     Ok(rows)
 }
 
-fn table(file: &Path, problem: &Problem, options: &Options, rows: &[Row], print: bool) -> String {
+fn table(file: &Path, problem: &Problem, options: &ScheduleOptions, rows: &[ScheduleRow], print: bool) -> String {
     let mut out = String::new();
     let grouping = match options.max_streams {
         1 => "no grouping".to_string(),
-        s => format!("window {}, at most {s} operators a stage", options.window),
+        s => format!("window {}, at most {s} operators per stage", options.window),
     };
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{}: {} operators, {} GPUs, {grouping}", file.display(), problem.operators(), problem.gpus);

@@ -1,11 +1,11 @@
-//! `hiosc verify DIR`: builds a generated crate, runs its check, and says how far its outputs are
+//! `hiosc verify DIR`: builds a generated crate, runs its check, and prints how far its outputs are
 //! from the reference.
 
 use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::acceptance::{self, verify};
+use hiosc::acceptance::{VerifyOptions, verify};
 
 use super::args::ContextArgs;
 
@@ -18,29 +18,31 @@ pub struct VerifyArgs {
     /// Inputs (`in:NAME`) and expected outputs (`out:NAME`) to use instead of the crate's own.
     #[arg(long, value_name = "FILE.npz")]
     reference: Option<PathBuf>,
-    /// Run on virtual GPUs even where there are real ones.
+    /// Run on virtual GPUs even if there are real ones.
     #[arg(long = "virtual")]
     on_virtual: bool,
-    /// The machine's GPU for each logical GPU of the plan, in order; repeats are allowed [default: 0,1,... as far as there are].
+    /// The machine's GPU for each logical GPU of the plan, in order; repeats are allowed [default:
+    /// 0,1,...].
     #[arg(long, value_name = "0,1", value_delimiter = ',')]
     gpus: Option<Vec<usize>>,
-    /// Measure the links between these GPUs, too, and check them with data.
+    /// Also measure the links between these GPUs, and test them with data.
     #[arg(long)]
     links: bool,
     #[command(flatten)]
     contexts: ContextArgs,
-    /// Repeat with this many orders of execution on virtual GPUs, and require the same bits each time.
+    /// Repeat with this many orders of execution on virtual GPUs, and require the same bits each
+    /// time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     seeds: u32,
 }
 
 /// Verifies the crate.
 pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
-    let options = acceptance::Options {
+    let options = VerifyOptions {
         reference: args.reference,
         on_virtual: args.on_virtual,
         gpus: None,
-        place: args.gpus,
+        placement: args.gpus,
         links: args.links,
         separate_contexts: args.contexts.separate_contexts,
         seeds: args.seeds,

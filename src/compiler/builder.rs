@@ -1,4 +1,4 @@
-//! What to compile, for what, and how: the builder behind the command line's flags.
+//! What to compile, for which target, and how: the builder behind the command line.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,16 +7,16 @@ use crate::cost::Profile;
 use crate::device::Target;
 use crate::error::{Error, Result};
 use crate::import;
-use crate::measure::bench;
+use crate::measure::bench::BenchOptions;
 use crate::program::KernelMode;
-use crate::schedule::{self, Algorithm};
+use crate::schedule::{Algorithm, ScheduleOptions};
 
 use super::costs::read_text;
 
-/// The device unless another is named.
+/// The device if no other is named.
 pub(super) const DEFAULT_DEVICE: &str = "a40";
 
-/// What to compile, for what, and how: a builder. Every call gives the builder back.
+/// What to compile, for which target, and how. A builder: every call returns it.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     pub(super) model: PathBuf,
@@ -27,10 +27,10 @@ pub struct Compiler {
     pub(super) costs: Vec<PathBuf>,
     pub(super) allow_foreign_costs: bool,
     pub(super) profiled: Option<Profile>,
-    pub(super) recheck: Option<bench::Options>,
+    pub(super) recheck: Option<BenchOptions>,
     pub(super) stage_barriers: bool,
-    pub(super) algorithm: Option<String>,
-    pub(super) scheduling: schedule::Options,
+    pub(super) algorithm: Option<Algorithm>,
+    pub(super) scheduling: ScheduleOptions,
     pub(super) no_fuse: Vec<String>,
     pub(super) shapes: BTreeMap<String, Vec<usize>>,
     pub(super) constants: BTreeMap<String, import::Literal>,
@@ -39,7 +39,8 @@ pub struct Compiler {
 }
 
 impl Compiler {
-    /// A compiler for the model at `model`: two A40s on an NVLink bridge, the best of `sequential`, `intra-gpu`, `hios-lp` and `best`, with a check.
+    /// A compiler for the model at `model`. Target: two A40s on an NVLink bridge. Schedule: the
+    /// best of `sequential`, `intra-gpu`, `hios-lp` and `best`. The crate has a check.
     pub fn new(model: impl Into<PathBuf>) -> Compiler {
         Compiler {
             model: model.into(),
@@ -53,7 +54,7 @@ impl Compiler {
             recheck: None,
             stage_barriers: false,
             algorithm: None,
-            scheduling: schedule::Options::default(),
+            scheduling: ScheduleOptions::default(),
             no_fuse: Vec::new(),
             shapes: BTreeMap::new(),
             constants: BTreeMap::new(),
@@ -62,69 +63,74 @@ impl Compiler {
         }
     }
 
-    /// The device model, by name; or several, separated by commas, for GPUs that are not all of one kind: `a40,a40,l4`.
+    /// The device model, by name; or several, separated by commas, for GPUs of different kinds:
+    /// `a40,a40,l4`.
     pub fn device(mut self, name: &str) -> Compiler {
         self.device = Some(name.into());
         self
     }
 
-    /// How many GPUs of one device the plan may use at most.
+    /// The most GPUs of one device that the plan may use.
     pub fn gpus(mut self, count: usize) -> Compiler {
         self.gpus = Some(count);
         self
     }
 
-    /// What connects the GPUs, by name; by default the fastest that the devices have.
+    /// What connects the GPUs, by name. The default is the fastest link that the devices have.
     pub fn link(mut self, name: &str) -> Compiler {
         self.link = Some(name.into());
         self
     }
 
-    /// Reads GPUs, links and memory from this file (see [`Target::from_topology`]), instead of device, number of GPUs and link.
+    /// Reads GPUs, links and memory from this file (see [`Target::from_topology`]). Excludes
+    /// device, number of GPUs and link.
     pub fn topology(mut self, file: impl Into<PathBuf>) -> Compiler {
         self.topology = Some(file.into());
         self
     }
 
-    /// Reads the costs from this file, instead of estimating them: in the form that [`CostTable::to_text`](crate::cost::CostTable::to_text) writes, or measured, as a [`Profile`]. Several profiles
-    /// are merged. A target may be left out; one that is given must be the table's.
+    /// Reads the costs from this file instead of estimating them. The file has the form that
+    /// [`CostTable::to_text`](crate::cost::CostTable::to_text) writes, or is a measured
+    /// [`Profile`]. Several profiles are merged. The target may be omitted; if it is given, it must
+    /// be that of the table.
     pub fn costs(mut self, file: impl Into<PathBuf>) -> Compiler {
         self.costs.push(file.into());
         self
     }
 
-    /// Whether measured costs are used although they are of other kernels than this hiosc's.
+    /// Whether measured costs of kernels other than this hiosc's are accepted.
     pub fn allow_foreign_costs(mut self, allow: bool) -> Compiler {
         self.allow_foreign_costs = allow;
         self
     }
 
-    /// Uses these costs, measured before.
+    /// Uses these measured costs.
     pub fn profiled(mut self, profile: Profile) -> Compiler {
         self.profiled = Some(profile);
         self
     }
 
     /// Times the compared plans on the GPUs, as graphs, and emits the fastest.
-    pub fn recheck(mut self, options: bench::Options) -> Compiler {
+    pub fn recheck(mut self, options: BenchOptions) -> Compiler {
         self.recheck = Some(options);
         self
     }
 
-    /// Keeps the barriers between the stages of a GPU: see [`plan::Options::stage_barriers`](crate::plan::Options::stage_barriers).
+    /// Keeps the barriers between the stages of a GPU: see
+    /// [`PlanOptions::stage_barriers`](crate::plan::PlanOptions::stage_barriers).
     pub fn stage_barriers(mut self, keep: bool) -> Compiler {
         self.stage_barriers = keep;
         self
     }
 
     /// Emits what this algorithm finds, even where another one is better.
-    pub fn algorithm(mut self, name: &str) -> Compiler {
-        self.algorithm = Some(name.into());
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Compiler {
+        self.algorithm = Some(algorithm);
         self
     }
 
     /// What the scheduling algorithms may do.
-    pub fn scheduling(mut self, options: schedule::Options) -> Compiler {
+    pub fn scheduling(mut self, options: ScheduleOptions) -> Compiler {
         self.scheduling = options;
         self
     }
@@ -135,36 +141,33 @@ impl Compiler {
         self
     }
 
-    /// The shape of an input: replaces what the model says.
+    /// The shape of an input, which overrides the model's.
     pub fn shape(mut self, input: &str, shape: &[usize]) -> Compiler {
         self.shapes.insert(input.into(), shape.to_vec());
         self
     }
 
-    /// Fixes an input to a value: it is an input no more, and all that follows from it is computed now.
+    /// Fixes an input to a value. It is no longer an input, and everything that depends on it alone
+    /// is computed at compile time.
     pub fn constant(mut self, input: &str, value: import::Literal) -> Compiler {
         self.constants.insert(input.into(), value);
         self
     }
 
-    /// Whether the crate carries an input with its reference output (on by default; the reference costs one inference on the CPU).
+    /// Whether the crate carries an input with its reference output (the default). The reference
+    /// costs one inference on the CPU.
     pub fn check(mut self, check: bool) -> Compiler {
         self.check = check;
         self
     }
 
-    /// Whether kernels are shipped compiled, as sources, or as this machine can.
+    /// Whether kernels are shipped compiled, as sources, or compiled if this machine can.
     pub fn kernels(mut self, mode: KernelMode) -> Compiler {
         self.kernels = mode;
         self
     }
 
-    /// The algorithm that was asked for.
-    pub(super) fn wanted(&self) -> Result<Option<Algorithm>> {
-        self.algorithm.as_deref().map(str::parse).transpose()
-    }
-
-    /// What to compile for: `None` if that is the cost table's to say.
+    /// The target; `None` if the cost table determines it.
     pub(super) fn target(&self) -> Result<Option<Target>> {
         let named = self.device.is_some() || self.gpus.is_some() || self.link.is_some();
         match &self.topology {

@@ -1,6 +1,10 @@
-//! What a compilation is checked with: inputs made from a fixed seed, and the outputs that tract computes from them; or a plan run in this process.
+//! Checks of a compilation: inputs made from a fixed seed and the outputs that tract computes from
+//! them, or a plan run in this process.
 
 use std::path::Path;
+
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::Planned;
 use crate::acceptance::{OutputReport, compare, convert, read};
@@ -8,45 +12,54 @@ use crate::emit::Check;
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType, Graph, Scalar, Tensor};
 use crate::ids::TensorId;
+use crate::import;
 use crate::measure::bench;
-use crate::{import, runtime};
+use crate::runtime::RuntimeOptions;
 
-/// An input made from a fixed seed, and what tract computes from it.
+/// Inputs made from a fixed seed, and the outputs that tract computes from them.
 pub(super) fn reference(model: &import::Model, graph: &Graph) -> Result<Check> {
     let inputs = check_inputs(graph);
     let outputs = model.reference(&inputs)?;
     Ok(Check { inputs, outputs })
 }
 
-/// Inputs made from a fixed seed: what a crate is checked and plans are measured with.
+/// Inputs made from a fixed seed: a crate is checked with them, and plans are measured on them.
 pub fn check_inputs(graph: &Graph) -> Vec<Constant> {
     graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t))).collect()
 }
 
-/// Values for an input, from splitmix64 of `seed`. Floating-point numbers have mean 0 and deviation 1 and are roughly normal (the sum of four uniform ones).
-/// Integers are 0 or 1: small, not negative, and valid as an index into any axis of two elements or more. Truth values are true as often as false.
+/// Values for an input, from SplitMix64 with this seed. Floating-point numbers have mean 0 and
+/// deviation 1 and are roughly normal. Integers are 0 or 1: small, not negative, and valid as an
+/// index into any axis of two elements or more. Truth values are true as often as false.
 fn check_input(seed: u64, tensor: &Tensor) -> Constant {
-    let uniform = |i: u64| {
-        let mut z = (seed << 40).wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 24) as f32 - 0.5
-    };
-    let deviation = (4.0f32 / 12.0).sqrt();
-    let normal = |i: u64| (0..4).map(|j| uniform(4 * i + j)).sum::<f32>() / deviation;
+    let mut rng = SplitMix64::seed_from_u64(seed << 40);
     let n = tensor.elements();
     if tensor.dtype == DType::F32 {
-        return (0..n).map(normal).collect::<Vec<f32>>().into();
+        return (0..n).map(|_| normal(&mut rng)).collect::<Vec<f32>>().into();
     }
-    let value = |i: u64| if tensor.dtype.is_float() { f64::from(normal(i)) } else { f64::from(u8::from(uniform(i) > 0.0)) };
     let size = tensor.dtype.bytes() as usize;
-    let bytes: Vec<u8> = (0..n).flat_map(|i| Scalar::from_f64(tensor.dtype, value(i)).bits().to_le_bytes()[..size].to_vec()).collect();
+    let mut value = || {
+        let value: f64 = if tensor.dtype.is_float() { normal(&mut rng).into() } else { u8::from(uniform(&mut rng) > 0.0).into() };
+        Scalar::from_f64(tensor.dtype, value).bits().to_le_bytes()[..size].to_vec()
+    };
+    let bytes: Vec<u8> = (0..n).flat_map(|_| value()).collect();
     Constant::from_bytes(tensor.dtype, &bytes)
 }
 
-/// Runs the plan of a compilation in this process, where no Rust is at hand to build a crate, and compares its outputs with an npz file. Each output is reported,
-/// right or wrong; and where it ran, in words.
-pub fn in_process(planned: &Planned, reference: &Path, place: &runtime::Options) -> Result<(Vec<OutputReport>, String)> {
+/// A random number in [-0.5, 0.5).
+fn uniform(rng: &mut SplitMix64) -> f32 {
+    (rng.next_u64() >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+}
+
+/// A roughly normal random number of mean 0 and deviation 1: the sum of four uniform ones, scaled.
+fn normal(rng: &mut SplitMix64) -> f32 {
+    (0..4).map(|_| uniform(rng)).sum::<f32>() / (4.0f32 / 12.0).sqrt()
+}
+
+/// Runs the plan of a compilation in this process, without building a crate, and compares its
+/// outputs with an npz file. Returns a report for each output, right or wrong, and where the plan
+/// ran, in words.
+pub fn in_process(planned: &Planned, reference: &Path, options: &RuntimeOptions) -> Result<(Vec<OutputReport>, String)> {
     let graph = &planned.graph;
     let names = |ids: &[TensorId]| ids.iter().map(|&t| graph.tensor(t).name.clone()).collect::<Vec<String>>();
     let (inputs, outputs) = (names(&graph.inputs), names(&graph.outputs));
@@ -58,8 +71,27 @@ pub fn in_process(planned: &Planned, reference: &Path, place: &runtime::Options)
         Ok(Constant::from_bytes(*dtype, bytes))
     };
     let inputs = inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
-    let (mut session, _) = bench::session(graph, &planned.costs, planned.chosen(), &planned.plan, place)?;
+    let (mut session, _) = bench::session(graph, &planned.costs, planned.chosen(), &planned.plan, options)?;
     let found = session.run(&inputs)?;
     let found = outputs.iter().zip(&found).map(|(name, v)| (format!("out:{name}"), (v.dtype(), v.bytes().to_vec()))).collect();
     Ok((compare(&expected, &found, &outputs)?, session.summary()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Origin;
+
+    /// The values that hiosc has always made: an update of the generator must not change them.
+    #[test]
+    fn a_seed_always_gives_the_same_inputs() {
+        let mut rng = SplitMix64::seed_from_u64(0);
+        let known = [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f];
+        assert_eq!(known.map(|_| rng.next_u64()), known);
+        let input = |dtype, shape| check_input(1, &Tensor { name: "x".into(), dtype, shape, origin: Origin::Input });
+        assert_eq!(input(DType::F32, vec![3]).f32().unwrap()[..], [-0.054_520_752, 0.684_070_8, 0.876_769_7]);
+        let integers = input(DType::I64, vec![8]);
+        let expected: Vec<u8> = [0i64, 0, 1, 1, 0, 1, 1, 1].into_iter().flat_map(i64::to_le_bytes).collect();
+        assert_eq!(integers.bytes(), expected);
+    }
 }

@@ -1,4 +1,4 @@
-//! The costs that a compilation is planned with: measured, read from files, or estimated.
+//! The costs of a compilation: measured, read from files, or estimated.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::ids::OpId;
 use crate::kernel;
 
 impl Compiler {
-    /// Costs of `graph`: as measured before, else from files, else estimated for `target`.
+    /// Costs of `graph`: measured before, otherwise from files, otherwise estimated for `target`.
     pub(super) fn cost_table(&self, graph: &Graph, target: Option<&Target>) -> Result<CostTable> {
         match (&self.profiled, target) {
             (Some(profile), _) => profile.table(graph, |op, device| kernel::candidates(graph, op, device)),
@@ -21,7 +21,7 @@ impl Compiler {
         }
     }
 
-    /// Costs from files, which must be of this graph, and of this target if there is one.
+    /// Costs from files. They must be for this graph, and for this target if one is given.
     fn read_costs(&self, graph: &Graph, target: Option<&Target>) -> Result<CostTable> {
         let file = &self.costs[0];
         let text = read_text(file)?;
@@ -43,7 +43,7 @@ impl Compiler {
     }
 }
 
-/// Profiles from files, merged.
+/// The profiles in `files`, merged.
 pub fn read_profiles(files: &[PathBuf]) -> Result<Option<Profile>> {
     let mut merged: Option<Profile> = None;
     for file in files {
@@ -63,7 +63,7 @@ fn in_file(file: &Path, error: Error) -> Error {
     }
 }
 
-/// A text file.
+/// The text of a file.
 pub(super) fn read_text(file: &Path) -> Result<String> {
     std::fs::read_to_string(file).map_err(Error::io(file))
 }

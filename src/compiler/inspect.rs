@@ -2,8 +2,9 @@
 //!
 //! **In**: a model file. **Out**: an [`Inspection`]: its operators and what becomes of each, inputs
 //! and outputs, parameters, multiply-adds and the parallelism they allow, and every refusal that a
-//! compilation would end with. `import` takes stock; here its graph is fused and asked for kernels,
-//! as a compilation for the default device does, so that what is said to compile does.
+//! compilation would end with. `import` surveys the model. Its graph is then fused, and kernels are
+//! looked up for the default device, as in a compilation: so what is reported as supported does
+//! compile.
 
 use std::fmt;
 use std::path::Path;
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::OpId;
-use crate::import::{self, Options, Survey};
+use crate::import::{self, ImportOptions, Survey};
 use crate::{device, fuse, kernel};
 
 /// See the module's text.
@@ -21,11 +22,11 @@ use crate::{device, fuse, kernel};
 pub struct Inspection {
     /// The model's file name.
     pub model: String,
-    /// What it is made of.
+    /// What it consists of.
     pub survey: Survey,
-    /// Operators of hiosc's graph after fusing; `None` if the model is refused.
+    /// Operators of the fused graph; `None` if the model is refused.
     pub compiled: Option<usize>,
-    /// Why it is refused: all reasons at once.
+    /// All reasons why it is refused.
     pub refusals: Vec<String>,
 }
 
@@ -34,7 +35,7 @@ pub struct Inspection {
 /// # Errors
 ///
 /// If the file is no sound ONNX model, or an option names no input of it.
-pub fn inspect(path: &Path, options: &Options) -> Result<Inspection> {
+pub fn inspect(path: &Path, options: &ImportOptions) -> Result<Inspection> {
     let (survey, graph) = import::survey(path, options)?;
     let (compiled, refusals) = match graph.and_then(operators_of) {
         Ok(count) => (Some(count), Vec::new()),
@@ -46,7 +47,7 @@ pub fn inspect(path: &Path, options: &Options) -> Result<Inspection> {
     Ok(Inspection { model, survey, compiled, refusals })
 }
 
-/// How many operators the graph has when it is fused, each with a kernel.
+/// Number of operators of the fused graph, if each has a kernel.
 fn operators_of(graph: Graph) -> Result<usize> {
     let graph = fuse::fuse(graph, &[])?;
     let device = device::device(super::builder::DEFAULT_DEVICE)?;
@@ -62,7 +63,7 @@ fn operators_of(graph: Graph) -> Result<usize> {
 }
 
 impl Inspection {
-    /// Multiply-adds in all over those of the critical path; 1 where there are none.
+    /// All multiply-adds divided by those of the critical path; 1 if there are none.
     pub fn parallelism(&self) -> f64 {
         match self.survey.critical_path_macs {
             0 => 1.0,

@@ -1,4 +1,5 @@
-//! The whole compiler: each room called in order, its result verified before the next one sees it.
+//! The whole compiler: calls each pass in order, and verifies its result before the next one sees
+//! it.
 //!
 //! ```no_run
 //! let compilation = hiosc::Compiler::new("model.onnx").device("a40").gpus(2).compile()?;
@@ -7,8 +8,13 @@
 //! # Ok::<(), hiosc::Error>(())
 //! ```
 //!
-//! `builder.rs` says what to compile and how, `costs.rs` where the costs come from, `planned.rs` how schedules are compared, `check.rs` what a crate is checked with,
-//! `output.rs` how it gets to disk, `summary.rs` what is said of it all. `inspect.rs` says what would become of a model.
+//! * `builder.rs`: what to compile and how.
+//! * `costs.rs`: where the costs come from.
+//! * `planned.rs`: how schedules are compared.
+//! * `check.rs`: what a crate is checked with.
+//! * `output.rs`: how it is written to disk.
+//! * `summary.rs`: the summary of a compilation.
+//! * `inspect.rs`: what a model consists of, before it is compiled.
 
 mod builder;
 mod check;
@@ -27,19 +33,19 @@ pub use planned::{Imported, Planned};
 
 use crate::emit;
 use crate::error::Result;
-use crate::measure::bench;
+use crate::measure::bench::{self, BenchOptions};
+use crate::plan::PlanOptions;
 use crate::schedule::{LinkMode, Problem};
-use crate::{fuse, import, plan};
-use planned::{Clock, Found, planned, search};
+use crate::{fuse, import};
+use planned::{PassTimer, PlannedSearch, planned, search};
 
 impl Compiler {
-    /// Reads the model and fuses it. One import serves everything that follows: measuring, planning, compiling.
+    /// Reads and fuses the model. Measuring, planning and compiling can share one import.
     pub fn import(&self) -> Result<Imported> {
-        // what is wrong with the other arguments is said before the work rather than after it
+        // errors in the other arguments are reported before any work is done
         self.target()?;
-        self.wanted()?;
-        let mut clock = Clock::after(Vec::new());
-        let options = import::Options { shapes: self.shapes.clone(), constants: self.constants.clone() };
+        let mut clock = PassTimer::after(Vec::new());
+        let options = import::ImportOptions { shapes: self.shapes.clone(), constants: self.constants.clone() };
         let model = import::import(&self.model, &options)?;
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
@@ -47,33 +53,34 @@ impl Compiler {
         Ok(Imported { model, graph, timings: clock.laps })
     }
 
-    /// The scheduling problem of an imported model: what the scheduler is given, and nothing more.
+    /// The scheduling problem of an imported model.
+    #[doc(hidden)]
     pub fn problem(&self, imported: &Imported) -> Result<Problem> {
         let costs = self.cost_table(&imported.graph, self.target()?.as_ref())?;
         Problem::new(&imported.graph, &costs, LinkMode::Serial)
     }
 
-    /// Runs every room up to the plan.
+    /// Runs every pass up to the plan.
     pub fn plan(&self) -> Result<Planned> {
         self.plan_imported(self.import()?)
     }
 
-    /// Runs the rooms from the costs to the plan.
+    /// Runs the passes from the costs to the plan.
     pub fn plan_imported(&self, imported: Imported) -> Result<Planned> {
         let Imported { model, graph, timings } = imported;
-        let (target, wanted) = (self.target()?, self.wanted()?);
-        let mut clock = Clock::after(timings);
+        let (target, wanted) = (self.target()?, self.algorithm);
+        let mut clock = PassTimer::after(timings);
         let costs = self.cost_table(&graph, target.as_ref())?;
         clock.lap("cost");
         let mut problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
-        let options = plan::Options { stage_barriers: self.stage_barriers };
+        let options = PlanOptions { stage_barriers: self.stage_barriers };
         let found = search(&graph, &costs, &mut problem, wanted, &self.scheduling, &options, &mut clock)?;
-        let Found { candidates, chosen, plan } = found;
+        let PlannedSearch { candidates, chosen, plan } = found;
         clock.lap("plan");
         let mut all = Planned { model, graph, target, costs, problem, candidates, chosen, plan, rechecked: None, timings: Vec::new() };
         if let (Some(recheck), None) = (&self.recheck, wanted) {
-            let recheck = bench::Options { plan: options, ..recheck.clone() };
-            let (fastest, words) = bench::fastest(&all.contest(), &check_inputs(&all.graph), &recheck)?;
+            let recheck = BenchOptions { plan: options, ..recheck.clone() };
+            let (fastest, words) = bench::fastest(&all.comparison(), &check_inputs(&all.graph), &recheck)?;
             all.rechecked = Some(words);
             if fastest != chosen {
                 all.plan = planned(&all.graph, &all.costs, &all.candidates[fastest], &options)?;
@@ -85,14 +92,14 @@ impl Compiler {
         Ok(all)
     }
 
-    /// Runs every room.
+    /// Runs every pass.
     pub fn compile(&self) -> Result<Compilation> {
         self.compile_planned(self.plan()?)
     }
 
-    /// Runs the rooms after the plan.
+    /// Runs the passes after the plan.
     pub fn compile_planned(&self, mut planned: Planned) -> Result<Compilation> {
-        let mut clock = Clock::after(std::mem::take(&mut planned.timings));
+        let mut clock = PassTimer::after(std::mem::take(&mut planned.timings));
         let images = planned.ship(self.kernels)?;
         clock.lap("kernels");
         let check = if self.check { Some(check::reference(&planned.model, &planned.graph)?) } else { None };

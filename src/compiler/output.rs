@@ -1,4 +1,4 @@
-//! A finished compilation, and how it gets to disk.
+//! A finished compilation, and how it is written to disk.
 
 use std::path::Path;
 
@@ -8,24 +8,30 @@ use crate::error::{Error, Result};
 use crate::program::Shipped;
 
 /// A finished compilation.
+#[derive(Debug)]
 pub struct Compilation {
     /// Everything up to the plan.
     pub planned: Planned,
-    /// What became of the kernels.
+    /// The kernels, compiled or not.
+    #[doc(hidden)]
     pub images: Shipped,
     /// The generated crate, in memory.
+    #[doc(hidden)]
     pub output: Crate,
 }
 
 impl Compilation {
-    /// Writes the crate to `out`, whole or not at all; an earlier output of hiosc there is replaced, anything else is refused.
+    /// Writes the crate to `out`, whole or not at all. Replaces an earlier output of hiosc, and
+    /// refuses to replace anything else.
     pub fn write(&self, out: &Path) -> Result<Written> {
         emit::write(&self.output, out)
     }
 
-    /// Writes the crate to `folder/NAME`, and a file `folder/NAME.rs` that makes it a module `NAME` of the program that includes it: what a `build.rs` does
-    /// with its `OUT_DIR`, since Cargo looks for dependencies before it runs build scripts. The program then says
-    /// `include!(concat!(env!("OUT_DIR"), "/NAME.rs"));` and depends on what the crate depends on; `examples/downstream` shows it whole.
+    /// Writes the crate to `folder/NAME`, and a file `folder/NAME.rs` that makes it a module `NAME`
+    /// of the program that includes it. A `build.rs` does this with its `OUT_DIR`, since Cargo
+    /// resolves dependencies before it runs build scripts. The program then says
+    /// `include!(concat!(env!("OUT_DIR"), "/NAME.rs"));` and depends on what the crate depends on.
+    /// `examples/downstream` is a complete example.
     ///
     /// # Errors
     ///
@@ -38,7 +44,7 @@ impl Compilation {
         let folder = std::path::absolute(folder).map_err(Error::io(folder))?;
         emit::write(&self.output, &folder.join(name))?;
         let source = folder.join(name).join("src").join("lib.rs");
-        // the path of a module is relative to this file's folder only where nothing includes it
+        // absolute: in an included file, a relative path would start from the including file
         let text = format!(
             "// {}\n#[path = {source:?}]\n#[allow(dead_code, unexpected_cfgs)] // a program uses a part, and has features of its own\npub mod {name};\n",
             emit::MARK
@@ -50,7 +56,7 @@ impl Compilation {
         std::fs::write(&file, text).map_err(Error::io(&file))
     }
 
-    /// What happened, in a screenful.
+    /// What the compilation did, in a screenful.
     pub fn summary(&self) -> String {
         summary::compilation(self)
     }

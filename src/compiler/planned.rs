@@ -1,5 +1,7 @@
-//! From the imported model to the plan: schedules compared, the best one planned within the memory there is.
+//! From the imported model to the plan: schedules compared, the best one planned within the memory
+//! there is.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
 use crate::cost::CostTable;
@@ -7,98 +9,137 @@ use crate::device::Target;
 use crate::error::Result;
 use crate::graph::Graph;
 use crate::import;
-use crate::measure::bench::Contest;
-use crate::plan::{self, Plan};
+use crate::measure::bench::Comparison;
+use crate::plan::{self, Plan, PlanOptions};
 use crate::program::{self, KernelMode, Program, Shipped};
-use crate::schedule::{self, Algorithm, Candidate, Problem};
+use crate::schedule::{self, Algorithm, Candidate, Problem, ScheduleOptions};
 
-/// A model as it is read and fused: what planning starts from.
+/// A model that has been read and fused: the input of planning.
 pub struct Imported {
     /// The imported model.
+    #[doc(hidden)]
     pub model: import::Model,
     /// The fused graph.
+    #[doc(hidden)]
     pub graph: Graph,
-    /// Time spent in each room.
+    /// Time spent in each pass.
     pub timings: Vec<(&'static str, Duration)>,
 }
 
 /// Everything up to the plan: what `--emit` prints.
 pub struct Planned {
     /// The imported model.
+    #[doc(hidden)]
     pub model: import::Model,
     /// The fused graph.
+    #[doc(hidden)]
     pub graph: Graph,
-    /// The target's GPUs and links; `None` where a cost table was read and nothing else said.
+    /// The target's GPUs and links; `None` if they come from a cost table alone.
+    #[doc(hidden)]
     pub target: Option<Target>,
     /// Its costs.
+    #[doc(hidden)]
     pub costs: CostTable,
-    /// What the schedulers were given.
+    /// The scheduling problem.
+    #[doc(hidden)]
     pub problem: Problem,
-    /// The schedules that were compared; sequential first, if one GPU has room for the model.
+    /// The schedules that were compared; sequential first, if the model fits on one GPU.
+    #[doc(hidden)]
     pub candidates: Vec<Candidate>,
-    /// Which of them the plan follows.
+    /// Index of the one that the plan follows.
+    #[doc(hidden)]
     pub chosen: usize,
     /// The plan.
+    #[doc(hidden)]
     pub plan: Plan,
-    /// What timing the plans on the GPUs found, if it was asked for.
+    /// What timing the plans on the GPUs found, if requested.
     pub rechecked: Option<String>,
-    /// Time spent in each room.
+    /// Time spent in each pass.
     pub timings: Vec<(&'static str, Duration)>,
+}
+
+impl fmt::Debug for Imported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Imported { model: _, graph, timings } = self;
+        f.debug_struct("Imported").field("graph", graph).field("timings", timings).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Planned { model: _, graph, target, costs, problem, candidates, chosen, plan, rechecked, timings } = self;
+        f.debug_struct("Planned")
+            .field("graph", graph)
+            .field("target", target)
+            .field("costs", costs)
+            .field("problem", problem)
+            .field("candidates", candidates)
+            .field("chosen", chosen)
+            .field("plan", plan)
+            .field("rechecked", rechecked)
+            .field("timings", timings)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Planned {
     /// The candidate that the plan follows.
+    #[doc(hidden)]
     pub fn chosen(&self) -> &Candidate {
         &self.candidates[self.chosen]
     }
 
-    /// The compared schedules, to be measured against one another.
-    pub fn contest(&self) -> Contest<'_> {
-        Contest { graph: &self.graph, costs: &self.costs, candidates: &self.candidates, chosen: self.chosen }
+    /// The compared schedules, for a benchmark.
+    #[doc(hidden)]
+    pub fn comparison(&self) -> Comparison<'_> {
+        Comparison { graph: &self.graph, costs: &self.costs, candidates: &self.candidates, chosen: self.chosen }
     }
 
     /// The kernels that the plan launches, compiled as `mode` says.
+    #[doc(hidden)]
     pub fn ship(&self, mode: KernelMode) -> Result<Shipped> {
         program::ship(&self.costs, &self.plan, mode)
     }
 
     /// The plan with everything looked up; `shipped` are its kernels.
+    #[doc(hidden)]
     pub fn program<'a>(&'a self, shipped: &'a Shipped) -> Result<Program<'a>> {
         let Candidate { schedule, timeline } = self.chosen();
         Program::new(&self.graph, &self.costs, schedule, timeline, &self.plan, shipped)
     }
 
-    /// The table of launches; kernels need not be compiled for it.
+    /// The table of launches, which does not need compiled kernels.
     pub fn launches(&self) -> Result<String> {
         self.program(&self.ship(KernelMode::Source)?)?.launches(self.model.onnx_nodes)
     }
 
-    /// The seconds spent in each room, a line each, and in all.
+    /// The seconds spent in each pass, one per line, and their sum.
     pub fn timings_text(&self) -> String {
-        let line = |room: &str, time: Duration| format!("time       {room:10} {:8.3} s\n", time.as_secs_f64());
-        let mut text: String = self.timings.iter().map(|&(room, time)| line(room, time)).collect();
+        let line = |pass: &str, time: Duration| format!("time       {pass:10} {:8.3} s\n", time.as_secs_f64());
+        let mut text: String = self.timings.iter().map(|&(pass, time)| line(pass, time)).collect();
         text.push_str(&line("all", self.timings.iter().map(|&(_, time)| time).sum()));
         text
     }
 }
 
-/// Schedules that were compared, and the plan of one of them.
-pub(super) struct Found {
+/// The compared schedules, and the plan of one of them.
+pub(super) struct PlannedSearch {
     pub candidates: Vec<Candidate>,
     pub chosen: usize,
     pub plan: Plan,
 }
 
-/// Compares schedules and plans the one that was asked for, else the best. Where its plan does not fit a GPU's memory, schedules again with less room for weights.
+/// Compares schedules and plans the one that was asked for, else the best. Where its plan does not
+/// fit a GPU's memory, schedules again with less capacity for weights.
 pub(super) fn search(
     graph: &Graph,
     costs: &CostTable,
     problem: &mut Problem,
     wanted: Option<Algorithm>,
-    scheduling: &schedule::Options,
-    options: &plan::Options,
-    clock: &mut Clock,
-) -> Result<Found> {
+    scheduling: &ScheduleOptions,
+    options: &PlanOptions,
+    clock: &mut PassTimer,
+) -> Result<PlannedSearch> {
     loop {
         let candidates = compare(problem, wanted, scheduling)?;
         let chosen = choose(&candidates, wanted);
@@ -107,38 +148,40 @@ pub(super) fn search(
         if planned.is_err() && reserve(problem, graph, costs, &candidates[chosen], options)? {
             continue;
         }
-        return Ok(Found { plan: planned?, candidates, chosen });
+        return Ok(PlannedSearch { plan: planned?, candidates, chosen });
     }
 }
 
 /// The verified plan of a schedule.
-pub(super) fn planned(graph: &Graph, costs: &CostTable, candidate: &Candidate, options: &plan::Options) -> Result<Plan> {
+pub(super) fn planned(graph: &Graph, costs: &CostTable, candidate: &Candidate, options: &PlanOptions) -> Result<Plan> {
     let Candidate { schedule, timeline } = candidate;
     let plan = plan::plan(graph, costs, schedule, timeline, options)?;
     plan::verify(graph, Some(schedule), options, &plan)?;
     Ok(plan)
 }
 
-/// Takes what the tensors of this candidate's plan need off each GPU's room for weights, where weights and tensors do not fit together. Whether that leaves less room
-/// than before: then another schedule may do. Room only ever shrinks, so this ends.
-fn reserve(problem: &mut Problem, graph: &Graph, costs: &CostTable, found: &Candidate, options: &plan::Options) -> Result<bool> {
+/// Where weights and tensors do not fit together, takes what the tensors of this candidate's plan
+/// need off each GPU's capacity for weights. Returns whether that leaves less capacity than before:
+/// then another schedule may fit. Capacities only ever shrink, so this ends.
+fn reserve(problem: &mut Problem, graph: &Graph, costs: &CostTable, found: &Candidate, options: &PlanOptions) -> Result<bool> {
     let mut boundless = costs.clone();
     boundless.gpus.iter_mut().for_each(|gpu| gpu.memory = u64::MAX);
     let plan = plan::plan(graph, &boundless, &found.schedule, &found.timeline, options)?;
     let mut shrunk = false;
     for (gpu, needs) in plan.targets.iter().map(|gpu| gpu.index()).zip(&plan.gpus) {
-        let room = costs.gpus[gpu].memory.saturating_sub(needs.arena_bytes);
-        if needs.weights_bytes > room && room < problem.memory.room[gpu] {
-            problem.memory.room[gpu] = room;
+        let capacity = costs.gpus[gpu].memory.saturating_sub(needs.arena_bytes);
+        if needs.weights_bytes > capacity && capacity < problem.memory.capacity[gpu] {
+            problem.memory.capacity[gpu] = capacity;
             shrunk = true;
         }
     }
     Ok(shrunk)
 }
 
-/// Sequential, one GPU grouped, HIOS-LP, the search for the best, and what was asked for; each verified. Where no GPU has room for the whole model, those of
-/// one GPU are left out, unless asked for.
-fn compare(problem: &Problem, wanted: Option<Algorithm>, options: &schedule::Options) -> Result<Vec<Candidate>> {
+/// Sequential, one GPU grouped, HIOS-LP, the search for the best, and what was asked for; each
+/// verified. Where the model fits on no single GPU, algorithms for one GPU are left out, unless
+/// asked for.
+fn compare(problem: &Problem, wanted: Option<Algorithm>, options: &ScheduleOptions) -> Result<Vec<Candidate>> {
     let mut algorithms = vec![Algorithm::Sequential, Algorithm::IntraGpu, Algorithm::HiosLp, Algorithm::Best];
     if !problem.fits_one_gpu() {
         algorithms.retain(|a| !a.one_gpu());
@@ -153,27 +196,28 @@ fn compare(problem: &Problem, wanted: Option<Algorithm>, options: &schedule::Opt
     algorithms.into_iter().map(run).collect()
 }
 
-/// What was asked for; else the lowest latency, the earlier one where two are equal (sequential is first).
+/// What was asked for; else the lowest latency, the earlier one where two are equal (sequential is
+/// first).
 fn choose(candidates: &[Candidate], wanted: Option<Algorithm>) -> usize {
     let named = |a: Algorithm| candidates.iter().position(|c| c.schedule.algorithm == a.to_string());
     wanted.and_then(named).unwrap_or_else(|| (0..candidates.len()).min_by_key(|&i| (candidates[i].timeline.latency, i)).unwrap_or(0))
 }
 
-/// Times each room.
-pub(super) struct Clock {
+/// Times each pass.
+pub(super) struct PassTimer {
     since: Instant,
     pub laps: Vec<(&'static str, Duration)>,
 }
 
-impl Clock {
-    /// A clock that goes on after these laps.
-    pub fn after(laps: Vec<(&'static str, Duration)>) -> Clock {
-        Clock { since: Instant::now(), laps }
+impl PassTimer {
+    /// A timer that continues these laps.
+    pub fn after(laps: Vec<(&'static str, Duration)>) -> PassTimer {
+        PassTimer { since: Instant::now(), laps }
     }
 
-    pub fn lap(&mut self, room: &'static str) {
+    pub fn lap(&mut self, pass: &'static str) {
         let now = Instant::now();
-        self.laps.push((room, now - self.since));
+        self.laps.push((pass, now - self.since));
         self.since = now;
     }
 }

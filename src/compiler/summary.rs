@@ -1,4 +1,4 @@
-//! What a compilation did, in a screenful: one line a room, and the table of compared schedules.
+//! What a compilation did, in a screenful: one line per pass, and the table of compared schedules.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -13,8 +13,8 @@ pub fn compilation(compilation: &Compilation) -> String {
     let mut text = String::new();
     let graph = &planned.graph;
     let weights = graph.weight_elements();
-    let mut line = |room: &str, what: String| {
-        writeln!(text, "{room:10} {what}").expect("writing to a String");
+    let mut line = |pass: &str, what: String| {
+        writeln!(text, "{pass:10} {what}").expect("writing to a String");
     };
     line("model", format!("{}: {} ONNX nodes, {} weights", graph.name, planned.model.onnx_nodes, thousands(weights)));
     line("fuse", format!("{} operators became {}", planned.model.graph.operators.len(), graph.operators.len()));
@@ -77,7 +77,7 @@ fn choice(planned: &Planned) -> String {
     let best = planned.candidates.iter().map(|c| c.timeline.latency).min().unwrap_or(0);
     let name = &chosen.schedule.algorithm;
     match planned.candidates.iter().filter(|c| c.timeline.latency < chosen.timeline.latency).min_by_key(|c| c.timeline.latency) {
-        Some(faster) => format!("emitted: {name}, as asked for, although {} is predicted faster", faster.schedule.algorithm),
+        Some(faster) => format!("emitted: {name}, as requested, although {} is predicted faster", faster.schedule.algorithm),
         None if planned.candidates.iter().filter(|c| c.timeline.latency == best).count() > 1 => {
             format!("emitted: {name}; nothing else is predicted faster")
         }

@@ -2,40 +2,50 @@
 //!
 //! ## The question
 //!
-//! How long does a kernel run alone, and what share of the GPU does it keep busy? Known are the operator's arithmetic and its tensors ([`Work`]),
-//! the kernel's grid and what one block takes (threads, registers, shared memory), and the device's figures.
+//! How long does a kernel run alone, and what share of the GPU does it keep busy? The inputs are
+//! the operator's arithmetic and its tensors ([`Work`]), the kernel's grid and the resources of one
+//! block (threads, registers, shared memory), and the device's figures.
 //!
 //! ## The formulas
 //!
 //! * *Occupancy* (CUDA programming guide, multiprocessor level; CUDA occupancy calculator). Blocks
-//!   resident on an SM: the least of what its threads, registers (given to a warp in units), shared
-//!   memory (given to a block in units, and on most GPUs 1 KB for the system) and block slots
-//!   allow.
-//! * *Waves.* The grid runs in waves of `SMs * blocks per SM` blocks; the last one may be partial, and then counts as long as the fullest SM needs: the tail effect.
-//! * *Arithmetic of a wave.* On an SM with `w` resident warps: `flops / (peak of an SM * compute_efficiency * min(1, w * ilp / needed))`. `needed` is
-//!   `schedulers * arithmetic latency` warps, 16 on this generation: Little's law, as the programming guide applies it to hide latency. `ilp` is the number of
-//!   independent instructions of a warp, which tiled kernels have plenty of. It is not known; we take `registers / 32`, between 1 and 4, as an
-//!   **assumption**: accumulators are what registers are for.
-//! * *Memory of a wave.* `bytes / (bandwidth * bandwidth_efficiency * min(1, in flight / needed))`: a few warps cannot fill the memory pipe. In flight are
-//!   `warps * 32 lanes * 4 bytes * ilp`, needed are `bandwidth * memory latency` (Little's law again). Bytes are each input once, weights included, and each output
-//!   once: no operator finds its inputs in the cache (pessimistic for small tensors), and none reads anything twice (optimistic for tiles).
-//! * *Roofline* (Williams, Waterman and Patterson, CACM 2009): a kernel takes the larger of its arithmetic and its memory time,
-//!   plus one memory latency to fill the pipe, plus the launch gap.
-//! * *Utilisation.* The largest of three shares, each over the kernel's whole time: arithmetic sustained, bandwidth sustained, block slots held. Rounded to four digits, and at least 0.0001.
+//!   resident on an SM: the least of what its threads, registers (allocated per warp, in units),
+//!   shared memory (allocated per block, in units, and on most GPUs 1 KB for the system) and block
+//!   slots allow.
+//! * *Waves.* The grid runs in waves of `SMs * blocks per SM` blocks; the last one may be partial,
+//!   and then takes as long as the fullest SM needs: the tail effect.
+//! * *Arithmetic of a wave.* On an SM with `w` resident warps: `flops / (peak of an SM *
+//!   compute_efficiency * min(1, w * ilp / needed))`. `needed` is `schedulers * arithmetic latency`
+//!   warps, 16 on this generation: Little's law, as the programming guide applies it to hide
+//!   latency. `ilp` is the number of independent instructions of a warp, which tiled kernels have
+//!   plenty of. It is not known; we take `registers / 32`, between 1 and 4, as an **assumption**:
+//!   accumulators are what registers are for.
+//! * *Memory of a wave.* `bytes / (bandwidth * bandwidth_efficiency * min(1, in flight /
+//!   needed))`: a few warps cannot fill the memory pipe. Here `needed` is `bandwidth * memory
+//!   latency` (Little's law again), and `in flight` is `warps * 32 lanes * 4 bytes * ilp`. Bytes
+//!   are each input once, weights included, and each output once: no operator finds its inputs in
+//!   the cache (pessimistic for small tensors), and none reads anything twice (optimistic for
+//!   tiles).
+//! * *Roofline* (Williams, Waterman and Patterson, CACM 2009): a kernel takes the larger of its
+//!   arithmetic and its memory time, plus one memory latency to fill the pipe, plus the launch gap.
+//! * *Utilisation.* The largest of three shares, each over the kernel's whole time: arithmetic
+//!   sustained, bandwidth sustained, block slots held. Rounded to four digits, and at least 0.0001.
 //!
-//! The kernel chosen is the fastest of the operator's candidates; ties go to the earlier. Times are rounded up, and at least 1 ns.
+//! The fastest of the operator's candidates is chosen; ties go to the earlier. Times are rounded
+//! up, and at least 1 ns.
 //!
 //! ## What it does not see
 //!
-//! Padding of tiles (the grid does not say how much of a tile is outside the result), caches, bank conflicts, clocks that change. A profile sees them. The estimate is
-//! for plans that are sensible without a GPU at hand; absolute times are to be taken with care.
+//! Padding of tiles (the grid does not say how much of a tile is outside the result), caches, bank
+//! conflicts, clocks that change. A profile sees them. The estimate is for sensible plans without a
+//! GPU at hand; treat absolute times with care.
 
 use std::collections::BTreeSet;
 
 use super::{CostTable, OperatorCost, Stages};
 use crate::device::{DeviceModel, Nanos, Target};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Index, OpKind, Operator};
+use crate::graph::{Graph, OpKind, Operator};
 use crate::ids::{OpId, TensorId};
 use crate::kernel::{self, Kernel};
 
@@ -48,25 +58,28 @@ pub struct Work {
     pub bytes: f64,
 }
 
-/// How a kernel fares on a device.
+/// How a kernel performs on a device.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Estimate {
-    /// Duration with launch gap.
+    /// Duration, launch gap included.
     pub time: Nanos,
     /// Share of the device that it keeps busy, in (0, 1].
     pub utilisation: f64,
 }
 
-/// Costs of `graph` on `target`, with the fastest kernel of each operator: [`estimate_with`] over [`kernel::candidates`].
+/// Costs of `graph` on `target`, with the fastest kernel of each operator: [`estimate_with`] over
+/// [`kernel::candidates`].
 pub fn estimate(graph: &Graph, target: &Target) -> Result<CostTable> {
     estimate_with(graph, target, |op, device| kernel::candidates(graph, op, device))
 }
 
-/// Costs of `graph` on `target`. `candidates` gives the kernels that compute an operator on a kind of GPU; it is asked once for each kind.
+/// Costs of `graph` on `target`. `candidates` gives the kernels that compute an operator on a kind
+/// of GPU; it is called once per kind.
 ///
 /// # Errors
 ///
-/// [`Error::Unsupported`] with every operator that has no kernel, or none that fits on a GPU; whatever else `candidates` fails with.
+/// [`Error::Unsupported`] with every operator that has no kernel, or none that fits on a GPU;
+/// whatever else `candidates` fails with.
 pub fn estimate_with(
     graph: &Graph,
     target: &Target,
@@ -113,60 +126,17 @@ pub fn fastest(kernels: &[Kernel], work: Work, device: &DeviceModel) -> Option<O
 /// The work of `op`.
 pub fn work(graph: &Graph, op: OpId) -> Work {
     let operator = graph.operator(op);
-    let elements = |tensors: &[TensorId]| tensors.iter().map(|&t| graph.tensor(t).elements() as f64).sum::<f64>();
-    let input = elements(&operator.inputs);
-    let output = elements(&operator.outputs);
-    let per_output = |operations: usize, bias: bool| (operations + usize::from(bias)) as f64;
-    let flops = match &operator.kind {
-        OpKind::Conv(conv) => {
-            // A weight of K x C/groups x R x S: all but K is one output's sum.
-            let sum: usize = operator.inputs.get(1).map_or(0, |&w| graph.tensor(w).shape.iter().skip(1).product());
-            output * (2.0 * sum as f64 + per_output(conv.epilogue.operations(), conv.bias))
-        }
-        OpKind::MatMul(m) => output * (2.0 * m.k as f64 + per_output(m.epilogue.operations(), m.bias)),
-        OpKind::Pool(pool) => output * (pool.kernel[0] * pool.kernel[1]) as f64,
-        OpKind::Reduce(_) => input,
-        OpKind::Elementwise(e) => output * e.expr.operations() as f64,
-        // Maximum, difference, exponential, sum, quotient.
-        OpKind::Softmax { .. } | OpKind::LogSoftmax { .. } => output * 5.0,
-        OpKind::Index(index) => comparisons(*index, graph, operator),
-        OpKind::CumSum(_) => output,
-        // An activation counts as four operations, as in a softmax.
-        OpKind::Cell(_) => output * 15.0,
-        OpKind::ConvNd(conv) => {
-            let sum: usize = operator.inputs.get(1).map_or(0, |&w| graph.tensor(w).shape.iter().skip(1).product());
-            // of a transposed convolution, one in so many taps meets an element
-            let idle: usize = if conv.transposed { conv.axes.iter().map(|a| a.stride).product() } else { 1 };
-            output * (2.0 * sum as f64 / idle as f64 + per_output(conv.epilogue.operations(), conv.bias))
-        }
-        OpKind::PoolNd(pool) => output * pool.axes.iter().map(|a| a.kernel as f64).product::<f64>(),
-        OpKind::PoolIndices(pool) => output * pool.axes.iter().map(|a| a.kernel as f64).product::<f64>(),
-        // Two sums, a difference and a product.
-        OpKind::Norm(norm) => output * (5.0 + norm.epilogue.operations() as f64),
-        OpKind::Lrn(lrn) => output * (2.0 * lrn.size as f64 + 4.0),
-        OpKind::GridSample(sample) => {
-            let axes = operator.inputs.get(1).and_then(|&grid| graph.tensor(grid).shape.last().copied()).unwrap_or(2);
-            output * 2.0 * sample.taps().powi(axes as i32)
-        }
-        OpKind::Resample(resample) => {
-            let sums = if resample.weighted { 2.0 * resample.taps() as f64 } else { 0.0 };
-            output * (sums + resample.epilogue.operations() as f64)
-        }
-        OpKind::Attention(a) => {
-            let scores = (a.batch * a.heads * a.rows * a.columns) as f64;
-            scores * (2.0 * (a.depth + a.value_depth) as f64 + 5.0)
-        }
-        OpKind::Trilu(_) | OpKind::Concat { .. } | OpKind::Transpose { .. } | OpKind::Slice(_) | OpKind::Pad(_) | OpKind::Reshape => 0.0,
-    };
-    if let OpKind::Index(Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. }) = operator.kind {
-        // of what it reads from, as much as it writes
+    let flops = operator.flops(graph);
+    if let OpKind::Gather(_) = operator.kind {
+        // it reads as much of its data as it writes
         let bytes = |t: TensorId| graph.tensor(t).bytes() as f64;
         let read = operator.inputs.iter().skip(1).map(|&t| bytes(t)).sum::<f64>();
         return Work { flops, bytes: read + 2.0 * operator.outputs.iter().map(|&t| bytes(t)).sum::<f64>() };
     }
     if let OpKind::Resample(resample) = &operator.kind {
-        // a small result leaves most of what it reads from alone
+        // a small result reads only part of its input
         let bytes = |t: TensorId| graph.tensor(t).bytes() as f64;
+        let output = operator.outputs.first().map_or(0.0, |&y| graph.tensor(y).elements() as f64);
         let taps = output * resample.taps() as f64 * operator.inputs.first().map_or(0.0, |&x| graph.tensor(x).dtype.bytes() as f64);
         let read = operator.inputs.first().map_or(0.0, |&x| bytes(x).min(taps));
         let others: f64 = operator.inputs.iter().skip(1).chain(&operator.outputs).map(|&t| bytes(t)).sum();
@@ -176,19 +146,6 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
     let regions: BTreeSet<(TensorId, u64, u64)> =
         operator.inputs.iter().chain(&operator.outputs).map(|&t| (graph.root(t), graph.begin(t), graph.tensor(t).bytes())).collect();
     Work { flops, bytes: regions.iter().map(|&(_, _, bytes)| bytes as f64).sum() }
-}
-
-/// Indices that are compared, elements that are looked at: see the texts of `scatter.cuh` and `order.cuh`.
-fn comparisons(index: Index, graph: &Graph, operator: &Operator) -> f64 {
-    let shape = |input: usize| operator.inputs.get(input).map_or(&[][..], |&t| &graph.tensor(t).shape);
-    let elements = |shape: &[usize]| shape.iter().map(|&d| d as f64).product::<f64>();
-    let along = |shape: &[usize], axis: usize| shape.get(axis).map_or(1.0, |&d| d as f64);
-    match index {
-        Index::Gather { .. } | Index::GatherElements { .. } | Index::GatherNd { .. } => 0.0,
-        Index::ScatterElements { axis, .. } => elements(shape(0)) * along(shape(1), axis),
-        Index::ScatterNd { .. } => elements(shape(0)) * elements(&shape(1)[..shape(1).len().saturating_sub(1)]),
-        Index::TopK { axis, .. } => elements(shape(0)) * along(shape(0), axis),
-    }
 }
 
 /// Blocks of `kernel` that fit on one SM at a time; `None` if not even one does.
@@ -203,13 +160,13 @@ pub fn blocks_per_sm(kernel: &Kernel, device: &DeviceModel) -> Option<u64> {
     let per_warp = (u64::from(kernel.registers.max(1)) * device.warp).next_multiple_of(device.register_unit);
     let by_registers = device.registers_per_sm / per_warp / warps;
     let shared = shared.next_multiple_of(device.shared_unit) + device.shared_reserved_per_block;
-    // a V100 keeps none for itself
+    // a V100 reserves none
     let by_shared = device.shared_bytes_per_sm.checked_div(shared).unwrap_or(u64::MAX);
     let blocks = by_threads.min(by_registers).min(by_shared).min(device.max_blocks_per_sm);
     (blocks > 0).then_some(blocks)
 }
 
-/// How `kernel` fares on `device` when it does `work`; `None` if it does not fit.
+/// How `kernel` performs on `device` when it does `work`; `None` if it does not fit.
 pub fn kernel_time(kernel: &Kernel, work: Work, device: &DeviceModel) -> Option<Estimate> {
     let per_sm = blocks_per_sm(kernel, device)?;
     let threads: u64 = kernel.block.iter().map(|&n| u64::from(n)).product();
@@ -329,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_grid_leaves_room() {
+    fn a_small_grid_leaves_the_gpu_idle() {
         let work = Work { flops: 1e8, bytes: 1e5 };
         let small = kernel_time(&kernel(20, 256, 128, 0), work, &a40()).unwrap();
         let wide = kernel_time(&kernel(168, 256, 128, 0), work, &a40()).unwrap();

@@ -1,8 +1,9 @@
-//! What everything costs: t(v) of each operator on each GPU, and the time of a transfer over each link.
+//! Costs: t(v) of each operator on each GPU, and the time of a transfer over each link.
 //!
-//! **In**: the fused graph and a target (GPUs and links). **Out**: a [`CostTable`], in whole nanoseconds. Estimated from device
-//! models (`estimate.rs`), or measured, which gives a table of the same form. `text.rs` prints tables and reads them back; `profile.rs` does so with measured
-//! costs, which serve any graph.
+//! **In**: the fused graph and a target (GPUs and links). **Out**: a [`CostTable`], in whole
+//! nanoseconds. Costs are estimated from device models (`estimate.rs`) or measured; both give a
+//! table of the same form. `text.rs` prints tables and reads them back; `profile.rs` does so with
+//! measured costs, which apply to any graph.
 
 mod estimate;
 mod profile;
@@ -29,7 +30,7 @@ pub struct OperatorCost {
     pub kernel: Kernel,
 }
 
-/// What `of` says for each GPU; it is asked once for each kind.
+/// The result of `of` for each GPU; it is called once per kind of GPU.
 fn by_kind<T: Clone>(gpus: &[DeviceModel], mut of: impl FnMut(&DeviceModel) -> Result<T>) -> Result<Vec<T>> {
     let mut all: Vec<T> = Vec::with_capacity(gpus.len());
     for (gpu, model) in gpus.iter().enumerate() {
@@ -41,14 +42,15 @@ fn by_kind<T: Clone>(gpus: &[DeviceModel], mut of: impl FnMut(&DeviceModel) -> R
     Ok(all)
 }
 
-/// Measured t(S) on each GPU of kernels that run side by side, by their names: ascending, with repeats, two or more. `None` where it was not measured.
+/// Measured t(S) on each GPU of kernels that run side by side. The key is their names: two or more,
+/// ascending, with repeats. `None` where it was not measured.
 pub type Stages = BTreeMap<Vec<String>, Vec<Option<Nanos>>>;
 
 /// Operators that one launch can compute together, on every GPU of the target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GroupedLaunch {
-    /// Ascending, at least two, independent of each other. More than a stage may hold are never
-    /// used.
+    /// Ascending, at least two, independent of each other. A launch of more operators than a stage
+    /// may hold is never used.
     pub operators: Vec<OpId>,
     /// What the launch costs on each GPU, by [`GpuId`]. Its kernel has a
     /// [`Member`](crate::kernel::Member) for each operator, in the same order.
@@ -58,18 +60,18 @@ pub struct GroupedLaunch {
 /// Costs of one graph on one target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostTable {
-    /// How the figures came about: `estimated from device model a40`.
+    /// The origin of the figures: `estimated from device model a40`.
     pub source: String,
     /// The target's GPUs, by [`GpuId`].
     pub gpus: Vec<TargetGpu>,
     /// `operators[op][gpu]`.
     pub operators: Vec<Vec<OperatorCost>>,
-    /// `links[from][to]`; `None` on the diagonal. Transfers of one ordered pair go one at a time.
+    /// `links[from][to]`; `None` on the diagonal. Transfers of one ordered pair run one at a time.
     pub links: Vec<Vec<Option<Link>>>,
     /// Measured t(S) of operators side by side.
     pub stages: Stages,
-    /// What one launch can compute together, by ascending operators. The text form leaves them out:
-    /// no family of kernels makes them yet.
+    /// Groups of operators that one launch can compute together, sorted by operators. The text form
+    /// omits them: no kernel family creates them yet.
     pub grouped_launches: Vec<GroupedLaunch>,
 }
 
@@ -79,8 +81,8 @@ impl CostTable {
         &self.operators[op.index()][gpu.index()]
     }
 
-    /// The cost of one launch on `gpu` that computes `operators`, ascending: one, or a grouped
-    /// launch of the table. `None` if no kernel does.
+    /// The cost of one launch on `gpu` that computes `operators`, ascending: a single one, or those
+    /// of a grouped launch of the table. `None` if no kernel does.
     pub fn launch(&self, operators: &[OpId], gpu: GpuId) -> Option<&OperatorCost> {
         let row = match operators {
             [only] => self.operators.get(only.index())?,

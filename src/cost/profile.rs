@@ -9,12 +9,17 @@
 //! stage conv_n1c3h224w224_... + pool_...: 15000 ns | 15000 ns
 //! ```
 //!
-//! The first lines are those of a cost table (`text.rs`). Costs are kept by *kernel*: its name spells out signature and candidate, so that one file serves any model with
-//! these operators; one group a GPU, separated by `|`, `-` where it does not run or was not measured. Stages are kernels that ran side by side. GPUs are told apart by what determines their speed, not by their serial numbers: the
-//! file is good for any machine with the same GPUs in the same order.
+//! The first lines are those of a cost table (`text.rs`). Costs are kept by *kernel*: its name
+//! spells out signature and candidate, so one file serves any model with these operators. A line
+//! has one group per GPU, separated by `|`; `-` if the kernel does not run there or was not
+//! measured. Stages are kernels that ran side by side. GPUs are identified by what determines their
+//! speed, not by their serial numbers: the file is valid for any machine with the same GPUs in the
+//! same order.
 //!
-//! * A file is *stale* if it was measured with other kernel sources: the times are of other code.
-//! * Files *merge* if they are of the same GPUs, drivers and kernels; where both have a figure, the later file counts.
+//! * A file is *stale* if it was measured with other kernel sources: its times are those of other
+//!   code.
+//! * Files *merge* if they are of the same GPUs, drivers and kernels; where both have a figure, the
+//!   later file counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -36,7 +41,7 @@ pub struct Conditions {
     pub clock: u32,
     /// Highest clock of the memory, in MHz.
     pub memory_clock: u32,
-    /// CUDA version of the driver, as it counts: 12080 is 12.8.
+    /// CUDA version of the driver, as the driver encodes it: 12080 is 12.8.
     pub driver: i32,
     /// Hash of the kernel sources.
     pub kernels: String,
@@ -49,24 +54,30 @@ pub struct Measured {
     pub time: Nanos,
     /// Share of the GPU that it keeps busy, in (0, 1]; estimated.
     pub utilisation: f64,
-    /// Distance of the quartiles, as a share of the median.
+    /// Interquartile range, as a share of the median.
     pub spread: f64,
 }
 
-/// See the module's text.
+/// Measured costs; see the module's text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
-    /// Version of hiosc that measured.
+    /// Version of hiosc that measured them.
+    #[doc(hidden)]
     pub version: String,
     /// The GPUs.
+    #[doc(hidden)]
     pub gpus: Vec<TargetGpu>,
-    /// What holds for each.
+    /// The conditions on each.
+    #[doc(hidden)]
     pub conditions: Vec<Conditions>,
     /// `links[from][to]`; `None` on the diagonal.
+    #[doc(hidden)]
     pub links: Vec<Vec<Option<Link>>>,
-    /// By kernel name, for each GPU.
+    /// The time of each kernel, by name, on each GPU.
+    #[doc(hidden)]
     pub kernels: BTreeMap<String, Vec<Option<Measured>>>,
-    /// Kernels side by side.
+    /// Times of kernels side by side.
+    #[doc(hidden)]
     pub stages: Stages,
 }
 
@@ -133,7 +144,7 @@ impl Profile {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             } else if let Some(version) = line.strip_prefix("costs: measured by hiosc ") {
-                profile.version = version.into();
+                profile.version = version.trim().into();
             } else if line.starts_with("gpu") {
                 profile.gpus.push(parse_gpu(line, count).ok_or_else(error)?);
                 profile.links = vec![vec![None; count + 1]; count + 1];
@@ -152,6 +163,9 @@ impl Profile {
                 profile.kernels.insert(name.into(), row);
             }
         }
+        if profile.version.is_empty() {
+            return Err(Error::Usage("costs: a line `costs: measured by hiosc VERSION` must say who measured them".into()));
+        }
         if profile.gpus.is_empty() || profile.conditions.len() != profile.gpus.len() {
             return Err(Error::Usage("costs: each GPU needs a line `gpu0: ...` and a line `measured gpu0: ...`".into()));
         }
@@ -167,7 +181,7 @@ impl Profile {
         let now = kernels_hash();
         match self.conditions.iter().position(|c| c.kernels != now) {
             Some(gpu) => Err(Error::Usage(format!(
-                "costs: stale: gpu{gpu} was measured by hiosc {} with kernels {}, and this hiosc {} has kernels {now}: profile again, or go on with --allow-foreign-costs",
+                "costs: stale: gpu{gpu} was measured by hiosc {} with kernels {}, and this hiosc {} has kernels {now}: profile again, or continue with --allow-foreign-costs",
                 self.version,
                 self.conditions[gpu].kernels,
                 env!("CARGO_PKG_VERSION")
@@ -176,13 +190,14 @@ impl Profile {
         }
     }
 
-    /// Checks that the GPUs are the first of `present`, as measured there.
+    /// Checks that the GPUs are the first of `present`, under the same conditions, kernels aside.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] that says what differs.
+    #[doc(hidden)]
     pub fn check_gpus(&self, present: &[(TargetGpu, Conditions)]) -> Result<()> {
-        let hint = "profile here, or go on with --allow-foreign-costs";
+        let hint = "profile here, or continue with --allow-foreign-costs";
         if self.gpus.len() > present.len() {
             return Err(Error::Usage(format!(
                 "costs: foreign: the table has {} GPUs, this machine {}: {hint}",
@@ -206,7 +221,7 @@ impl Profile {
         Ok(())
     }
 
-    /// Adds what `later` has; where both have a figure, the later one counts.
+    /// Adds the figures of `later`; where both have one, the later one counts.
     ///
     /// # Errors
     ///
@@ -234,11 +249,13 @@ impl Profile {
         Ok(())
     }
 
-    /// The costs of `graph`: for each operator and GPU the fastest of its `candidates` that was measured; ties go to the earlier. Of the stages, those of these kernels.
+    /// The costs of `graph`: for each operator and GPU the fastest of its `candidates` that was
+    /// measured; ties go to the earlier. Keeps only the stages of these kernels.
     ///
     /// # Errors
     ///
     /// [`Error::Usage`] with all operators that have no measured kernel on some GPU.
+    #[doc(hidden)]
     pub fn table(&self, graph: &Graph, mut candidates: impl FnMut(OpId, &DeviceModel) -> Result<Vec<Kernel>>) -> Result<CostTable> {
         let (mut operators, mut missing) = (Vec::new(), Vec::new());
         let models = self.gpus.iter().map(TargetGpu::model).collect::<Result<Vec<_>>>()?;
@@ -263,7 +280,7 @@ impl Profile {
             let shown = missing.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
             let more = if missing.len() > 5 { format!(" and {} more", missing.len() - 5) } else { String::new() };
             return Err(Error::Usage(format!(
-                "costs: the table has no times for {shown}{more}: run hiosc profile on this model, with --merge to keep what there is"
+                "costs: the table has no times for {shown}{more}: run hiosc profile on this model, with --merge to keep the times it has"
             )));
         }
         let source = format!("measured by hiosc {}", self.version);
@@ -334,6 +351,9 @@ mod tests {
             let error = Profile::parse(&format!("{text}{line}\n")).unwrap_err().to_string();
             assert!(error.contains(&format!("`{line}` is not understood")), "{error}");
         }
+        let nameless = text.replacen("costs: measured by hiosc 0.1.0\n", "", 1);
+        let error = Profile::parse(&nameless).unwrap_err().to_string();
+        assert!(error.contains("who measured them"), "{error}");
     }
 
     #[test]

@@ -10,9 +10,11 @@
 //! stage conv_tile_64x64 + pool: 15000 ns | -
 //! ```
 //!
-//! One line an operator; one group a GPU, separated by `|`: time alone, share of the GPU kept busy, kernel. Then the stages whose latency is measured, by their
-//! kernels; `-` where it is not. Reading back needs the graph and its kernels: names
-//! must agree, and a kernel is found among the operator's candidates by its name. Empty lines and lines that begin with `#` may be added.
+//! One line per operator, with one group per GPU, separated by `|`: time when run alone, share of
+//! the GPU kept busy, kernel. Then the stages whose latency is measured, by their kernels; `-`
+//! where it is not. Reading a table back needs the graph and its kernels: names must agree, and a
+//! kernel is found among the operator's candidates by its name. Empty lines and lines that begin
+//! with `#` may be added.
 
 use std::fmt::Write;
 
@@ -40,12 +42,12 @@ impl CostTable {
         out + &stages_text(&self.stages)
     }
 
-    /// The table in `text`, which must be one of `graph`. `candidates` gives the kernels that compute an operator on a
-    /// kind of GPU.
+    /// Reads the table in `text`, which must be one of `graph`. `candidates` gives the kernels that
+    /// compute an operator on a kind of GPU.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] with the line: the text may come from anybody.
+    /// [`Error::Usage`] with the line: the text is user input.
     pub fn parse(text: &str, graph: &Graph, mut candidates: impl FnMut(OpId, &DeviceModel) -> Result<Vec<Kernel>>) -> Result<CostTable> {
         let mut table = CostTable {
             source: String::new(),
@@ -60,8 +62,8 @@ impl CostTable {
                 continue;
             }
             let error = |message: String| Error::Usage(format!("costs, line {number}: {message}"));
-            if let Some(source) = line.strip_prefix("costs: ") {
-                table.source = source.into();
+            if let Some(source) = line.strip_prefix("costs:") {
+                table.source = source.trim().into();
             } else if line.starts_with("gpu") {
                 table.gpus.push(
                     parse_gpu(line, table.gpus.len())
@@ -155,7 +157,7 @@ pub(super) fn parse_link(line: &str, gpus: usize) -> Option<(usize, usize, Link)
     (from != to && bandwidth.is_finite() && bandwidth >= 1.0).then_some((from, to, Link { latency, bandwidth }))
 }
 
-/// A line a stage.
+/// One line per stage.
 pub(super) fn stages_text(stages: &Stages) -> String {
     let time = |time: &Option<Nanos>| time.map_or("-".into(), |time| format!("{time} ns"));
     let line = |(kernels, times): (&Vec<String>, &Vec<Option<Nanos>>)| {

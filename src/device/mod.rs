@@ -1,8 +1,10 @@
-//! GPUs and the links between them, as figures: what kernels are chosen for and costs are computed from.
+//! Models of GPUs and of the links between them: the numbers that costs are computed from, and that
+//! kernels are chosen for.
 //!
-//! **In**: names (`--device`, `--gpus`, `--link`) or a topology file. **Out**: a [`Target`]: a [`DeviceModel`] for each GPU and a [`Link`] for each ordered
-//! pair. `model.rs` reads the device and link models, text files under `devices/` and `links/` with a source for every figure; `target.rs` puts a target
-//! together from names, `topology.rs` from a file.
+//! **In**: names (`--device`, `--gpus`, `--link`) or a topology file. **Out**: a [`Target`]: a
+//! [`DeviceModel`] for each GPU and a [`Link`] for each ordered pair. `model.rs` reads the device
+//! and link models: text files under `devices/` and `links/` with a source for every figure.
+//! `target.rs` makes a target from names, `topology.rs` from a file.
 
 mod model;
 mod target;
@@ -32,10 +34,11 @@ impl Link {
     }
 }
 
-/// One GPU of the target, as far as costs and plans need to know it.
+/// One GPU of the target, as costs and plans describe it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TargetGpu {
-    /// Device model, as `--device` names it: `a40`; or what the driver calls a GPU that was measured: `NVIDIA A40`.
+    /// Device model, as `--device` names it: `a40`. For a measured GPU, the name that the driver
+    /// gives: `NVIDIA A40`.
     pub device: String,
     /// Compute capability: (8, 6).
     pub compute_capability: (u32, u32),
@@ -44,7 +47,8 @@ pub struct TargetGpu {
 }
 
 impl TargetGpu {
-    /// The model that kernels are chosen for: the one of its name, else the closest one, with its own compute capability.
+    /// The model that kernels are chosen for: the one of its name, otherwise the closest one, with
+    /// its own compute capability.
     pub fn model(&self) -> Result<DeviceModel> {
         let model = device(&self.device).or_else(|_| closest(&self.device))?;
         Ok(DeviceModel { compute_capability: self.compute_capability, ..model })

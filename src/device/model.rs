@@ -1,7 +1,8 @@
-//! Device and link models: the figures that estimates are made from, each with its source.
+//! Device and link models: the figures that estimates are computed from, each with its source.
 //!
-//! They are text files under `devices/` and `links/`, part of hiosc itself. A line is `key = value  # source`; the source must be there. Empty lines and
-//! lines that begin with `#` may be added. Every key appears once, none may be missing, and an unknown one is an error.
+//! They are text files under `devices/` and `links/`, part of hiosc itself. A line is
+//! `key = value # source`, and the source is required. Empty lines and lines that start with `#`
+//! are allowed. Every key must appear exactly once, and an unknown one is an error.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +10,7 @@ use super::{Link, Nanos};
 use crate::error::{Error, Result};
 
 /// The device models by name.
-const DEVICES: [(&str, &str); 8] = [
+const DEVICES: &[(&str, &str)] = &[
     ("a40", include_str!("devices/a40.txt")),
     ("a100", include_str!("devices/a100.txt")),
     ("a100-40gb", include_str!("devices/a100-40gb.txt")),
@@ -32,7 +33,7 @@ const LINKS: [(&str, &str); 8] = [
     ("host4", include_str!("links/host4.txt")),
 ];
 
-/// A kind of GPU. The sources of a model's figures are in its file.
+/// A kind of GPU. The sources of the figures are in the model's file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceModel {
     /// As `--device` names it: `a40`.
@@ -41,19 +42,20 @@ pub struct DeviceModel {
     pub compute_capability: (u32, u32),
     /// Streaming multiprocessors.
     pub sms: u64,
-    /// Clock of the SMs under load, cycles a second.
+    /// Clock of the SMs under load, cycles per second.
     pub clock_hz: f64,
-    /// Single precision multiply-adds that an SM starts a cycle.
+    /// Single precision multiply-adds that an SM starts per cycle.
     pub fp32_lanes_per_sm: u64,
     /// Memory, in bytes.
     pub memory_bytes: u64,
-    /// Bandwidth of the memory, bytes a second.
+    /// Bandwidth of the memory, bytes per second.
     pub bandwidth: f64,
-    /// Size of the L2 cache. Estimates do not use it: every operator is taken to read from memory.
+    /// Size of the L2 cache. Estimates do not use it: every operator is assumed to read from
+    /// memory.
     pub l2_bytes: u64,
     /// Threads of a warp.
     pub warp: u64,
-    /// The most threads of a block.
+    /// The most threads per block.
     pub max_threads_per_block: u64,
     /// The most threads resident on an SM.
     pub max_threads_per_sm: u64,
@@ -77,18 +79,19 @@ pub struct DeviceModel {
     pub arithmetic_latency_cycles: u64,
     /// Time of a memory access.
     pub memory_latency_ns: Nanos,
-    /// Share of the arithmetic peak that a good kernel sustains.
+    /// Fraction of the arithmetic peak that a good kernel sustains.
     pub compute_efficiency: f64,
-    /// Share of the memory bandwidth that a good kernel sustains.
+    /// Fraction of the memory bandwidth that a good kernel sustains.
     pub bandwidth_efficiency: f64,
     /// Time from the end of a kernel to the start of the next one in its stream.
     pub launch_gap_ns: Nanos,
-    /// Names of the links it has, the fastest first; the last one reaches every other GPU of the machine.
+    /// Names of the links it has, the fastest first; the last one reaches every other GPU of the
+    /// machine.
     pub links: Vec<String>,
 }
 
 impl DeviceModel {
-    /// Single precision operations a second, at most.
+    /// Peak of single precision operations per second.
     pub fn peak_flops(&self) -> f64 {
         (self.sms * self.fp32_lanes_per_sm * 2) as f64 * self.clock_hz
     }
@@ -144,9 +147,9 @@ impl DeviceModel {
 pub struct LinkModel {
     /// As `--link` names it: `nvlink`.
     pub name: String,
-    /// What the wires carry in one direction, bytes a second.
+    /// Raw bandwidth in one direction, bytes per second.
     pub line_rate: f64,
-    /// Share of it that a large copy sustains.
+    /// Fraction of it that a large copy sustains.
     pub efficiency: f64,
     /// Time of an empty copy.
     pub latency_ns: Nanos,
@@ -183,10 +186,11 @@ impl LinkModel {
 
 /// The device model of this name.
 pub fn device(name: &str) -> Result<DeviceModel> {
-    DeviceModel::parse(name, find("device", name, &DEVICES)?)
+    DeviceModel::parse(name, find("device", name, DEVICES)?)
 }
 
-/// The device model of a GPU whose driver calls it `name`, such as `NVIDIA A40`; the default where none fits.
+/// The device model of a GPU whose driver calls it `name`, such as `NVIDIA A40`; the default model
+/// if none fits.
 pub fn closest(name: &str) -> Result<DeviceModel> {
     let name = name.to_lowercase().replace(' ', "");
     let known = DEVICES.iter().map(|&(known, _)| known).find(|known| name.contains(known));

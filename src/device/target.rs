@@ -1,8 +1,10 @@
 //! The target: which GPUs, of which kind, and what connects them.
 //!
-//! [`Target::new`] makes it from names, as `--device`, `--gpus` and `--link` give them; `topology.rs` reads it from a file. Where no link is asked for, two GPUs of
-//! one kind use the fastest link of their device model, as far as it reaches (an A40's bridge joins two), and all others the slower of the two
-//! links that reach every GPU: the buses. A link that joins only equal GPUs counts its groups among the GPUs of a kind, in the order in which they are named.
+//! [`Target::new`] makes it from names, as `--device`, `--gpus` and `--link` give them;
+//! `topology.rs` reads it from a file. Without a requested link, two GPUs of one kind use the
+//! fastest link of their device model, as far as it reaches (an A40's bridge joins two). All others
+//! use the slower of the two links that reach every GPU: the buses. A link that joins only equal
+//! GPUs counts its groups among the GPUs of a kind, in the order in which they are named.
 
 use super::model::{self, DeviceModel, LinkModel};
 use super::{Link, TargetGpu};
@@ -11,7 +13,7 @@ use crate::error::{Error, Result};
 /// The most GPUs of one target.
 pub(super) const MAX_GPUS: usize = 64;
 
-/// How many GPUs one device name stands for, unless told otherwise.
+/// How many GPUs one device name stands for by default.
 const DEFAULT_COUNT: usize = 2;
 
 /// What a model is compiled for.
@@ -26,12 +28,14 @@ pub struct Target {
 }
 
 impl Target {
-    /// The target that `devices` (`a40`, or several separated by commas), `gpus` and `link` describe. One device is repeated `gpus` times, 2 unless given;
-    /// several are named one by one, and then `gpus` must be absent or agree.
+    /// The target that `devices` (`a40`, or several separated by commas), `gpus` and `link`
+    /// describe. One device is repeated `gpus` times, 2 by default. If several are named, `gpus`
+    /// must be absent or agree.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] for unknown names, numbers that disagree, and a link that none of the devices has.
+    /// [`Error::Usage`] for unknown names, numbers that disagree, and a link that none of the
+    /// devices has.
     pub fn new(devices: &str, gpus: Option<usize>, link: Option<&str>) -> Result<Target> {
         let names: Vec<&str> = devices.split(',').map(str::trim).collect();
         if names.contains(&"") {
@@ -41,7 +45,7 @@ impl Target {
         match gpus {
             Some(count) if names.len() > 1 && count != names.len() => {
                 return Err(Error::Usage(format!(
-                    "device `{devices}` names {} GPUs, and {count} are asked for: leave out --gpus",
+                    "device `{devices}` names {} GPUs, but {count} are requested: leave out --gpus",
                     names.len()
                 )));
             }
@@ -86,12 +90,14 @@ impl Target {
         Ok(Target { gpus: models, links, connection })
     }
 
-    /// `count` GPUs of one kind, linked in one way where that link reaches: `Target::uniform("a40", 2, "nvlink")`.
+    /// `count` GPUs of one kind, connected by one link as far as it reaches:
+    /// `Target::uniform("a40", 2, "nvlink")`.
     pub fn uniform(name: &str, count: usize, link_name: &str) -> Result<Target> {
         Target::new(name, Some(count), Some(link_name))
     }
 
-    /// What a cost table says of estimates for this target: `estimated from device model a40, link nvlink`.
+    /// The source that a cost table names for estimates for this target:
+    /// `estimated from device model a40, link nvlink`.
     pub fn source(&self) -> String {
         let mut names: Vec<&str> = Vec::new();
         for gpu in &self.gpus {
@@ -120,7 +126,7 @@ fn within_limits(count: usize) -> Result<()> {
     if possible { Ok(()) } else { Err(Error::Usage(format!("{count} GPUs: between 1 and {MAX_GPUS} are possible"))) }
 }
 
-/// What connects two different GPUs, if `wanted` is asked for.
+/// The link between two different GPUs, if `wanted` is requested.
 fn connection(gpus: &[DeviceModel], a: usize, b: usize, wanted: Option<&LinkModel>) -> Result<LinkModel> {
     let equal = gpus[a].name == gpus[b].name;
     let fastest = match wanted {
@@ -135,7 +141,7 @@ fn connection(gpus: &[DeviceModel], a: usize, b: usize, wanted: Option<&LinkMode
     }
     let bus = |gpu: usize| model::link(gpus[gpu].links.last().map_or("", String::as_str));
     let (first, second) = (bus(a)?, bus(b)?);
-    // the slower one; of two equally fast ones that of the lower GPU, so that both directions are alike
+    // the slower one; if they are equal, that of the lower GPU, so that both directions are alike
     let (first, second) = if a < b { (first, second) } else { (second, first) };
     Ok(if second.cost().bandwidth < first.cost().bandwidth { second } else { first })
 }
@@ -199,7 +205,7 @@ mod tests {
     fn wrong_targets() {
         assert_eq!(error("a40", Some(0), None), "0 GPUs: between 1 and 64 are possible");
         assert_eq!(error("a40", Some(65), None), "65 GPUs: between 1 and 64 are possible");
-        assert_eq!(error("a40,l4", Some(3), None), "device `a40,l4` names 2 GPUs, and 3 are asked for: leave out --gpus");
+        assert_eq!(error("a40,l4", Some(3), None), "device `a40,l4` names 2 GPUs, but 3 are requested: leave out --gpus");
         assert_eq!(error("a40,,l4", None, None), "device `a40,,l4`: a name is missing");
         assert_eq!(
             error("l4,rtx4090", None, Some("nvlink")),

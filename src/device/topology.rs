@@ -9,8 +9,9 @@
 //! link others: pcie4                    # every pair not named
 //! ```
 //!
-//! First the GPUs, counted from 0, by device model; then the links, by name or in figures. Each ordered pair needs exactly one link, so that none is forgotten
-//! or meant twice. `#` begins a remark; the order of links is free.
+//! First the GPUs, counted from 0, by device model; then the links, by name or by latency and
+//! bandwidth. Each ordered pair needs exactly one link, so that none is forgotten or given twice.
+//! `#` begins a remark. The links may be in any order.
 
 use super::model;
 use super::target::{MAX_GPUS, Target};
@@ -18,7 +19,7 @@ use super::{DeviceModel, Link};
 use crate::error::{Error, Result};
 
 impl Target {
-    /// The target that `text` describes; `name` is what messages and cost tables call it, a file's name.
+    /// The target that `text` describes. Messages and cost tables call it `name`, a file's name.
     ///
     /// # Errors
     ///

@@ -1,4 +1,5 @@
-//! The schedule as a picture: a lane a stream, a bar a kernel or copy, from left to right as it is predicted. For `schedule.html`, which any browser shows.
+//! The schedule as a picture, for `schedule.html`, which any browser shows: one row per stream, one
+//! bar per kernel or copy, from left to right as predicted.
 
 use serde::Serialize;
 
@@ -7,9 +8,9 @@ use crate::plan::{Step, StreamKind};
 use crate::program::Program;
 use crate::runtime::tool::Prediction;
 
-/// A stream.
+/// The row of a stream.
 #[derive(Serialize)]
-pub struct Lane {
+pub struct StreamRow {
     name: String,
     bars: Vec<Bar>,
 }
@@ -17,39 +18,40 @@ pub struct Lane {
 /// A kernel or a copy. Texts are escaped for HTML.
 #[derive(Serialize)]
 struct Bar {
-    /// What colour it has: the kind of its (first) operator, or `copy`.
+    /// Its colour: the kind of its (first) operator, or `copy`.
     class: String,
-    /// Its beginning and length, in percent of the latency.
+    /// Its start and length, in percent of the latency.
     left: String,
     width: String,
     label: String,
-    /// What the pointer shows.
+    /// The tooltip.
     title: String,
 }
 
-/// A line across all lanes, with its time.
+/// A vertical line through all rows, with its time.
 #[derive(Serialize)]
 pub struct Tick {
     left: String,
     label: String,
 }
 
-/// The lanes of a plan, by stream.
-pub fn lanes(program: &Program) -> Vec<Lane> {
+/// The rows of a plan, by stream.
+pub fn rows(program: &Program) -> Vec<StreamRow> {
     let plan = program.plan;
     let name = |kind: StreamKind| match kind {
         StreamKind::Compute(0) => String::new(),
-        StreamKind::Compute(lane) => format!(", stream {lane}"),
+        StreamKind::Compute(index) => format!(", stream {index}"),
         StreamKind::Copy { to } => format!(" to {to}"),
     };
-    let mut lanes: Vec<Lane> = plan.streams.iter().map(|s| Lane { name: format!("{}{}", s.gpu, name(s.kind)), bars: Vec::new() }).collect();
+    let mut rows: Vec<StreamRow> =
+        plan.streams.iter().map(|s| StreamRow { name: format!("{}{}", s.gpu, name(s.kind)), bars: Vec::new() }).collect();
     let steps = plan.steps.iter().filter(|step| !step.is_synchronisation());
     for (step, prediction) in steps.zip(&program.predictions) {
         if prediction.end > prediction.start {
-            lanes[prediction.stream].bars.push(bar(program, step, prediction));
+            rows[prediction.stream].bars.push(bar(program, step, prediction));
         }
     }
-    lanes
+    rows
 }
 
 /// Lines at round times from 0 on, eleven at most.
@@ -60,7 +62,7 @@ pub fn ticks(latency: Nanos) -> Vec<Tick> {
 }
 
 fn bar(program: &Program, step: &Step, prediction: &Prediction<String>) -> Bar {
-    let Prediction { work, label, stage, start, end, .. } = prediction;
+    let Prediction { kind, label, stage, start, end, .. } = prediction;
     let graph = program.graph;
     let (class, what) = match step {
         Step::Launch { operators, .. } => {
@@ -71,7 +73,7 @@ fn bar(program: &Program, step: &Step, prediction: &Prediction<String>) -> Bar {
             (graph.operator(operators[0]).kind.name(), what.collect::<Vec<_>>().join("\n"))
         }
         Step::Copy { tensor, .. } => ("copy", format!("copy of {}", graph.tensor(*tensor).shape_text())),
-        _ => ("copy", format!("{work:?}")),
+        _ => ("copy", format!("{kind:?}")),
     };
     let stage = stage.map_or(String::new(), |(_, index)| format!(", stage {index}"));
     let us = |t: Nanos| t as f64 / 1e3;

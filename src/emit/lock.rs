@@ -1,8 +1,11 @@
-//! The Cargo.lock of a generated crate: the part of hiosc's own that the crate needs, so that it builds offline wherever hiosc was built.
+//! The Cargo.lock of a generated crate: the part of hiosc's own that the crate needs. So it builds
+//! offline wherever hiosc was built.
 //!
-//! The packages are found by walking hiosc's lock file from the crate's dependencies. One difference has to be known: hiosc, or what it depends on, asks for
-//! features that the crate does not, and their dependencies are left out ([`WITHOUT`]). Cargo compares lock files as text (`--locked`), so the layout
-//! is Cargo's own: a version follows a dependency's name only where two versions are left.
+//! The packages are found by walking hiosc's lock file from the crate's dependencies. One
+//! difference must be known: hiosc, or its dependencies, enable features that the crate does not,
+//! and the dependencies of these features are left out ([`WITHOUT`]). Cargo compares lock files as
+//! text (`--locked`), so the format is Cargo's own: a version follows a dependency's name only if
+//! two versions remain.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +14,8 @@ use crate::error::{Error, Result};
 /// hiosc's own lock file.
 const OWN: &str = include_str!("../../Cargo.lock");
 
-/// (package, dependency): optional dependencies that hiosc's features switch on and those of a generated crate do not.
+/// (package, dependency): optional dependencies that hiosc's features enable and those of a
+/// generated crate do not.
 const WITHOUT: [(&str, &str); 2] = [("digest", "subtle"), ("safetensors", "tempfile")];
 
 #[derive(Debug)]
@@ -23,7 +27,8 @@ struct Package<'a> {
     dependencies: Vec<&'a str>,
 }
 
-/// The lock file of `package`, which depends on `direct`; `first_line` is its third (Cargo keeps comments at the top).
+/// The lock file of `package`, which depends on `direct`. `first_line` is the third line (Cargo
+/// keeps comments at the top).
 pub(super) fn subset(package: &str, direct: &[&str], first_line: &str) -> Result<String> {
     let all = parse(OWN);
     let mut needed: BTreeMap<(&str, &str), (&Package<'_>, Vec<&Package<'_>>)> = BTreeMap::new();

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeSet;
 
-/// Longest identifier made from a name; longer ones keep their end, which is the telling part of a path.
+/// Longest identifier made from a name. Longer names keep their end, which is the specific part of
+/// a path.
 const LONGEST: usize = 64;
 
 /// Hands out identifiers, each once.
 #[derive(Default)]
-pub struct Names {
+pub struct Identifiers {
     taken: BTreeSet<String>,
 }
 
-impl Names {
-    /// `/features/3/Conv_output_0` as `FEATURES_3_CONV_OUTPUT_0`; a second one of the same spelling gets `_2`.
+impl Identifiers {
+    /// `/features/3/Conv_output_0` as `FEATURES_3_CONV_OUTPUT_0`; a second one of the same spelling
+    /// gets `_2`.
     pub fn constant(&mut self, name: &str) -> String {
         self.unique(words(name).to_uppercase())
     }
@@ -40,7 +42,7 @@ impl Names {
     }
 }
 
-/// Letters and digits, everything between them as one underscore.
+/// Letters and digits, with everything between them as one underscore.
 fn words(name: &str) -> String {
     let mut text = String::new();
     for c in name.chars() {
@@ -55,14 +57,15 @@ fn words(name: &str) -> String {
     text[start..].trim_start_matches('_').to_string()
 }
 
-/// A name as part of one line of a comment: a line break would end the comment, and a change of the writing direction would hide what follows (rustc
-/// refuses it).
+/// A name for a comment of one line. A line break would end the comment, and a change of the
+/// writing direction would hide what follows (rustc rejects it).
 pub fn line(name: &str) -> String {
     let odd = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     name.chars().map(|c| if odd(c) { ' ' } else { c }).collect()
 }
 
-/// A package name: lower case, beginning with a letter, and none that cargo or the crate itself needs.
+/// A package name: lower case, starting with a letter, and not one that cargo or the crate itself
+/// needs.
 pub fn package(model: &str) -> String {
     const RESERVED: [&str; 12] =
         ["core", "std", "alloc", "test", "proc_macro", "cudarc", "libloading", "safetensors", "sha2", "build", "deps", "incremental"];
@@ -81,10 +84,10 @@ mod tests {
 
     #[test]
     fn identifiers_are_valid_and_unique() {
-        let mut names = Names::default();
+        let mut names = Identifiers::default();
         let made: Vec<String> = ["/a/b.c_0", "a b c 0", "7up", "", "日本"].iter().map(|n| names.constant(n)).collect();
         assert_eq!(made, ["A_B_C_0", "A_B_C_0_2", "T_7UP", "T_", "T__2"]);
-        assert_eq!(Names::default().field("type"), "type_");
+        assert_eq!(Identifiers::default().field("type"), "type_");
         assert_eq!(package("type"), "model_type");
         assert_eq!(package("3d-net v2"), "model_3d_net_v2");
     }

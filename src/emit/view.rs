@@ -1,15 +1,16 @@
-//! What the templates show: finished strings, and nothing to decide.
+//! The data of the templates: finished strings, without decisions left.
 //!
-//! One [`View`] serves all templates. `plan.rs` is made of [`Function`]s: one for each section of the plan (a stage, or what comes before and after all
-//! stages), and another wherever one would grow beyond [`LONGEST_FUNCTION`] lines.
+//! One [`View`] serves all templates. `plan.rs` consists of [`Function`]s: one for each section of
+//! the plan (a stage, or what comes before and after all stages). A section is split where its
+//! function would exceed [`LONGEST_FUNCTION`] lines.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::Input;
-use super::chart::{Lane, Tick, lanes, ticks};
-use super::names::{Names, line, package};
+use super::chart::{StreamRow, Tick, rows, ticks};
+use super::names::{Identifiers, line, package};
 use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::graph::{DType, Graph};
@@ -19,13 +20,13 @@ use crate::program::{Call, KernelUse, Program};
 use crate::runtime::tool::Prediction;
 use crate::runtime::{Region, StreamLayout};
 
-/// Lines of a generated function's body; its head and foot come on top.
+/// Lines of a generated function's body, without its head and foot.
 const LONGEST_FUNCTION: usize = 48;
 
-/// Arguments of a launch that get a line each, with a remark; where there are more, several share a line.
+/// Up to this many arguments of a launch get a line each, with a remark. More share lines.
 const MOST_REMARKS: usize = 24;
 
-/// Everything the templates may name.
+/// Everything that the templates may refer to.
 #[derive(Serialize)]
 pub struct View {
     pub header: String,
@@ -45,11 +46,11 @@ pub struct View {
     has_check: bool,
     sources_only: bool,
     devices: Vec<String>,
-    inputs: Vec<Port>,
-    outputs: Vec<Port>,
-    gpus: Vec<Gpu>,
-    streams: Vec<Named>,
-    events: Vec<Named>,
+    inputs: Vec<PortView>,
+    outputs: Vec<PortView>,
+    gpus: Vec<GpuView>,
+    streams: Vec<Definition>,
+    events: Vec<Definition>,
     event_gpus: String,
     origin: String,
     weight_keys: Vec<String>,
@@ -60,29 +61,29 @@ pub struct View {
     predicted_steps: Vec<String>,
     page_header: String,
     page_title: String,
-    lanes: Vec<Lane>,
+    rows: Vec<StreamRow>,
     ticks: Vec<Tick>,
 }
 
 /// A constant: its name, its value, and a remark for the right margin.
 #[derive(Clone, Serialize)]
-struct Named {
+struct Definition {
     name: String,
     value: String,
     remark: String,
 }
 
 #[derive(Serialize)]
-struct Port {
+struct PortView {
     index: usize,
     field: String,
     onnx: String,
-    /// `DType::F32`, and what stands for it in Rust.
+    /// `DType::F32`, and the Rust type of its elements.
     dtype: String,
     rust: &'static str,
-    /// `f32`, or what the Rust type does not say.
+    /// The element type: `f32`. Half precision is `f16`, although its Rust type is `u16`.
     element: &'static str,
-    /// `values`, or what they are.
+    /// `values`, or what the values of a stand-in type mean.
     values: &'static str,
     shape: String,
     extents: String,
@@ -90,13 +91,13 @@ struct Port {
 }
 
 #[derive(Serialize)]
-struct Gpu {
+struct GpuView {
     id: usize,
     arena_bytes: u64,
     weights_bytes: u64,
     memory: String,
-    buffers: Vec<Named>,
-    weights: Vec<Named>,
+    buffers: Vec<Definition>,
+    weights: Vec<Definition>,
     /// `(3, weights0::CONV1_WEIGHT)`
     uploads: Vec<String>,
 }
@@ -178,7 +179,12 @@ impl View {
             outputs: ports(graph, &graph.outputs),
             gpus: writer.gpus()?,
             streams: writer.streams(),
-            events: plan.events.iter().enumerate().map(|(e, gpu)| named(format!("E{e}"), format!("Event({e})"), gpu.to_string())).collect(),
+            events: plan
+                .events
+                .iter()
+                .enumerate()
+                .map(|(e, gpu)| definition(format!("E{e}"), format!("Event({e})"), gpu.to_string()))
+                .collect(),
             event_gpus: plan.events.iter().map(|gpu| gpu.0.to_string()).collect::<Vec<_>>().join(", "),
             origin: writer.stream(plan.origin),
             weight_keys: program.weights.iter().map(|&t| format!("{:?}", super::weight_key(t, graph))).collect(),
@@ -188,7 +194,7 @@ impl View {
             functions,
             predicted_steps: program.predictions.iter().map(prediction).collect(),
             page_title: handlebars::html_escape(&format!("{}, schedule {}", line(&graph.name), program.schedule.algorithm)),
-            lanes: lanes(program),
+            rows: rows(program),
             ticks: ticks(plan.latency),
         })
     }
@@ -196,19 +202,19 @@ impl View {
 
 /// A prediction as Rust. Names are escaped as in any string literal.
 fn prediction(p: &Prediction<String>) -> String {
-    let Prediction { work, label, gpu, stream, stage, start, end } = p;
+    let Prediction { kind, label, gpu, stream, stage, start, end } = p;
     let stage = stage.map_or("None".into(), |(gpu, index)| format!("Some(({gpu}, {index}))"));
     let label = line(label);
     format!(
-        "Prediction {{ work: Work::{work:?}, label: {label:?}, gpu: {gpu}, stream: {stream}, stage: {stage}, start: {start}, end: {end} }}"
+        "Prediction {{ kind: StepKind::{kind:?}, label: {label:?}, gpu: {gpu}, stream: {stream}, stage: {stage}, start: {start}, end: {end} }}"
     )
 }
 
-fn named(name: String, value: String, remark: String) -> Named {
-    Named { name, value, remark }
+fn definition(name: String, value: String, remark: String) -> Definition {
+    Definition { name, value, remark }
 }
 
-/// `8.6` if all GPUs are alike, else one for each: `8.6,8.9`.
+/// `8.6` if all GPUs are alike, otherwise one for each: `8.6,8.9`.
 fn capabilities(of_gpus: Vec<(u32, u32)>) -> String {
     let alike = of_gpus.iter().all(|of| of_gpus.first() == Some(of));
     let shown = if alike { 1 } else { of_gpus.len() };
@@ -217,7 +223,7 @@ fn capabilities(of_gpus: Vec<(u32, u32)>) -> String {
 
 /// A string, or a list of strings, that is both JSON and TOML.
 fn json(value: &(impl Serialize + ?Sized)) -> String {
-    // The one character that JSON takes as it is and TOML does not.
+    // The one character that JSON allows unescaped and TOML does not.
     serde_json::to_string(value).unwrap_or_default().replace('\u{7f}', "\\u007f")
 }
 
@@ -233,11 +239,11 @@ fn kibibytes(bytes: u64) -> String {
     if bytes < 10 << 10 { format!("{bytes} B") } else { format!("{} KiB", bytes.div_ceil(1 << 10)) }
 }
 
-fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<Port> {
-    let mut names = Names::default();
+fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<PortView> {
+    let mut names = Identifiers::default();
     let port = |(index, &id): (usize, &TensorId)| {
         let tensor = graph.tensor(id);
-        Port {
+        PortView {
             index,
             field: names.field(&tensor.name),
             onnx: format!("{:?}", tensor.name),
@@ -253,7 +259,7 @@ fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<Port> {
     ids.iter().enumerate().map(port).collect()
 }
 
-/// `enqueue` calls every function in order, through parts where there are many.
+/// `enqueue` calls every function in order. If there are many, it calls parts that do.
 fn calls(functions: Vec<String>) -> Vec<Calls> {
     let doc = "Enqueues one inference, in host issue order.".to_string();
     if functions.len() <= LONGEST_FUNCTION {
@@ -279,54 +285,62 @@ struct Writer<'a> {
     plan: &'a Plan,
     /// Constant of each buffer, within its GPU's module.
     buffers: Vec<String>,
-    /// For each GPU, what is read there that is not one whole buffer.
-    regions: Vec<BTreeMap<Place, Named>>,
+    /// For each GPU, the regions that are read there and are not one whole buffer.
+    regions: Vec<BTreeMap<RegionKey, Definition>>,
     /// Constant of each weight, within its GPU's module.
     weights: Vec<BTreeMap<Weight, String>>,
-    /// What each event marks: the step before its record.
+    /// For each event, what it marks: the step before its record.
     marks: Vec<String>,
     /// The GPU that launches each operator.
-    home: Vec<Option<GpuId>>,
+    gpu_of: Vec<Option<GpuId>>,
 }
 
 impl<'a> Writer<'a> {
     fn new(program: &'a Program<'a>) -> Result<Writer<'a>> {
         let (graph, plan) = (program.graph, program.plan);
-        let mut names: Vec<Names> = plan.gpus.iter().map(|_| Names::default()).collect();
+        let mut names: Vec<Identifiers> = plan.gpus.iter().map(|_| Identifiers::default()).collect();
         let name = |contents: Contents| match contents {
             Contents::Tensor(tensor) => graph.tensor(tensor).name.clone(),
             Contents::Workspace(op) => format!("{} workspace", graph.operator(op).name),
         };
         let buffers = plan.buffers.iter().map(|b| names[b.gpu.index()].constant(&name(b.contents))).collect();
-        let mut regions: Vec<BTreeMap<Place, Named>> = plan.gpus.iter().map(|_| BTreeMap::new()).collect();
+        let mut regions: Vec<BTreeMap<RegionKey, Definition>> = plan.gpus.iter().map(|_| BTreeMap::new()).collect();
         for step in &plan.steps {
             let Step::Launch { operators, stream, reads, .. } = step else { continue };
             let gpu = plan.streams[stream.index()].gpu.index();
             for (operand, &given) in reads.iter().zip(operators.iter().flat_map(|&op| &graph.operator(op).inputs)) {
-                let Some(place) = place(operand) else { continue };
-                if !regions[gpu].contains_key(&place) {
-                    let region = region(program, &mut names[gpu], &place, program.operand(operand, GpuId::new(gpu))?, given);
-                    regions[gpu].insert(place, region);
+                let Some(key) = region_key(operand) else { continue };
+                if !regions[gpu].contains_key(&key) {
+                    let region = region(program, &mut names[gpu], &key, program.operand(operand, GpuId::new(gpu))?, given);
+                    regions[gpu].insert(key, region);
                 }
             }
         }
         let constants = |gpu: &GpuPlan| {
-            let mut names = Names::default();
+            let mut names = Identifiers::default();
             gpu.weights.iter().map(|&(weight, _)| (weight, names.constant(&graph.tensor(weight.tensor).name))).collect()
         };
-        let mut home = vec![None; graph.operators.len()];
+        let mut gpu_of = vec![None; graph.operators.len()];
         for step in &plan.steps {
             if let Step::Launch { operators, stream, .. } = step {
-                operators.iter().for_each(|op| home[op.index()] = Some(plan.streams[stream.index()].gpu));
+                operators.iter().for_each(|op| gpu_of[op.index()] = Some(plan.streams[stream.index()].gpu));
             }
         }
-        let mut writer =
-            Writer { program, graph, plan, buffers, regions, weights: plan.gpus.iter().map(constants).collect(), marks: Vec::new(), home };
+        let mut writer = Writer {
+            program,
+            graph,
+            plan,
+            buffers,
+            regions,
+            weights: plan.gpus.iter().map(constants).collect(),
+            marks: Vec::new(),
+            gpu_of,
+        };
         writer.marks = writer.marks()?;
         Ok(writer)
     }
 
-    /// For each event, in words, what has happened when it has.
+    /// For each event, in words, what has happened when it completes.
     fn marks(&self) -> Result<Vec<String>> {
         let mut latest: Vec<Option<String>> = vec![None; self.plan.streams.len()];
         let mut marks = vec![String::new(); self.plan.events.len()];
@@ -363,12 +377,12 @@ impl<'a> Writer<'a> {
     fn stream(&self, id: StreamId) -> String {
         let stream = self.plan.streams[id.index()];
         match stream.kind {
-            StreamKind::Compute(lane) => format!("GPU{}_COMPUTE{lane}", stream.gpu.0),
+            StreamKind::Compute(index) => format!("GPU{}_COMPUTE{index}", stream.gpu.0),
             StreamKind::Copy { to } => format!("GPU{}_TO_GPU{}", stream.gpu.0, to.0),
         }
     }
 
-    fn streams(&self) -> Vec<Named> {
+    fn streams(&self) -> Vec<Definition> {
         let one = |(i, stream): (usize, &StreamLayout)| {
             let layout = match stream {
                 StreamLayout::Compute { gpu } => format!("StreamLayout::Compute {{ gpu: {gpu} }}"),
@@ -376,12 +390,12 @@ impl<'a> Writer<'a> {
                     format!("StreamLayout::Copy {{ gpu: {gpu}, to: {to}, largest: {largest} }}")
                 }
             };
-            named(self.stream(StreamId::new(i)), format!("Stream({i})"), layout)
+            definition(self.stream(StreamId::new(i)), format!("Stream({i})"), layout)
         };
         self.program.streams.iter().enumerate().map(one).collect()
     }
 
-    /// `1x64x56x56 `conv1``, or whose workspace it is: for comments.
+    /// `1x64x56x56 `conv1``, or the operator of a workspace: for comments.
     fn contents(&self, contents: Contents) -> String {
         match contents {
             Contents::Tensor(t) => format!("{} `{}`", self.graph.tensor(t).shape_text(), self.name(t)),
@@ -395,16 +409,16 @@ impl<'a> Writer<'a> {
 
     /// What a launch on `gpu` reads.
     fn operand(&self, gpu: GpuId, operand: &Operand) -> Result<String> {
-        let region = |place: Place| {
-            let known = self.regions[gpu.index()].get(&place);
+        let region = |key: RegionKey| {
+            let known = self.regions[gpu.index()].get(&key);
             let region = known.ok_or_else(|| Error::internal("emit", format!("{operand:?} has no name on {gpu}")))?;
             Ok(format!("gpu{}::{}", gpu.0, region.name))
         };
-        match (operand, place(operand)) {
-            (_, Some(place)) => region(place),
+        match (operand, region_key(operand)) {
+            (_, Some(key)) => region(key),
             (Operand::Weight(weight), _) => self.weight(gpu, *weight),
             (Operand::Buffer(b), _) => Ok(self.buffer(*b)),
-            _ => Err(Error::internal("emit", format!("{operand:?} lies nowhere"))),
+            _ => Err(Error::internal("emit", format!("{operand:?} has no region"))),
         }
     }
 
@@ -414,21 +428,21 @@ impl<'a> Writer<'a> {
         Ok(format!("weights{}::{name}", gpu.0))
     }
 
-    fn gpus(&self) -> Result<Vec<Gpu>> {
+    fn gpus(&self) -> Result<Vec<GpuView>> {
         let one = |(g, gpu): (usize, &GpuPlan)| {
             let here = self.plan.buffers.iter().zip(&self.buffers).enumerate().filter(|(_, (b, _))| b.gpu.index() == g);
-            let buffers =
-                here.map(|(i, (b, name))| named(name.clone(), arena(self.program.buffer(BufferId::new(i))), self.contents(b.contents)));
+            let buffers = here
+                .map(|(i, (b, name))| definition(name.clone(), arena(self.program.buffer(BufferId::new(i))), self.contents(b.contents)));
             let regions = self.regions[g].values().cloned();
             let placed = self.program.placed_weights(GpuId::new(g))?;
             let weights = gpu.weights.iter().zip(&placed).map(|(&(weight, _), &(index, Region { offset, bytes, .. }))| {
                 let name = &self.weights[g][&weight];
                 let packed = weight.packing.map_or(String::new(), |packing| format!(", packed {packing}"));
                 let remark = format!("{}{packed}", self.contents(Contents::Tensor(weight.tensor)));
-                (named(name.clone(), format!("weights({offset}, {bytes})"), remark), format!("({index}, weights{g}::{name})"))
+                (definition(name.clone(), format!("weights({offset}, {bytes})"), remark), format!("({index}, weights{g}::{name})"))
             });
             let (weights, uploads) = weights.unzip();
-            Ok(Gpu {
+            Ok(GpuView {
                 id: g,
                 arena_bytes: gpu.arena_bytes,
                 weights_bytes: gpu.weights_bytes,
@@ -469,8 +483,8 @@ impl<'a> Writer<'a> {
         let section = &self.plan.sections[section];
         let steps = &self.plan.steps[section.first..section.end];
         let (name, mut docs) = match section.kind {
-            SectionKind::Begin => ("begin".into(), vec!["Fork from the origin stream, and the model's inputs.".into()]),
-            SectionKind::End => ("end".into(), vec!["The model's outputs, and the join on the origin stream.".into()]),
+            SectionKind::Begin => ("begin".into(), vec!["The fork from the origin stream, and the uploads of the model's inputs.".into()]),
+            SectionKind::End => ("end".into(), vec!["The downloads of the model's outputs, and the join on the origin stream.".into()]),
             SectionKind::Stage { gpu, index } => {
                 let mut title = format!("{gpu}, stage {index}");
                 if let Some((start, finish)) = section.predicted {
@@ -489,7 +503,7 @@ impl<'a> Writer<'a> {
                     }
                 }
                 Step::Copy { tensor, to, .. } => {
-                    docs.push(format!("leaves for {}: `{}`", self.plan.buffers[to.index()].gpu, self.name(*tensor)));
+                    docs.push(format!("copies to {}: `{}`", self.plan.buffers[to.index()].gpu, self.name(*tensor)));
                 }
                 _ => {}
             }
@@ -519,10 +533,10 @@ impl<'a> Writer<'a> {
             let source = match self.graph.producer(t) {
                 Some(producer) => {
                     let name = line(&self.graph.operator(producer).name);
-                    if self.home[producer.index()] == Some(here) {
+                    if self.gpu_of[producer.index()] == Some(here) {
                         format!("`{name}`")
                     } else {
-                        format!("`{name}` on {}", self.home[producer.index()]?)
+                        format!("`{name}` on {}", self.gpu_of[producer.index()]?)
                     }
                 }
                 None if self.graph.constant(t).is_some() => continue,
@@ -580,16 +594,16 @@ impl<'a> Writer<'a> {
                 ];
                 let mut arguments = Vec::new();
                 for (operand, &t) in reads.iter().zip(inputs) {
-                    let place = self.operand(gpu, operand)?;
-                    arguments.push((place, format!("{} `{}`", shape(t), self.name(t))));
+                    let address = self.operand(gpu, operand)?;
+                    arguments.push((address, format!("{} `{}`", shape(t), self.name(t))));
                 }
                 for b in writes {
                     arguments.push((self.buffer(*b), format!("-> {}", self.contents(self.plan.buffers[b.index()].contents))));
                 }
                 if arguments.len() <= MOST_REMARKS {
-                    lines.extend(arguments.iter().map(|(place, remark)| right(format!("        {place},"), remark)));
+                    lines.extend(arguments.iter().map(|(address, remark)| right(format!("        {address},"), remark)));
                 } else {
-                    let group = |group: &[(String, String)]| group.iter().map(|(place, _)| format!(" {place},")).collect::<String>();
+                    let group = |group: &[(String, String)]| group.iter().map(|(address, _)| format!(" {address},")).collect::<String>();
                     lines.extend(arguments.chunks(arguments.len().div_ceil(MOST_REMARKS)).map(|some| format!("       {}", group(some))));
                 }
                 lines.extend(["    ],".into(), ")?;".into()]);
@@ -599,11 +613,11 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Buffers side by side, or one buffer; the first byte that is read, and how many.
-type Place = (Vec<BufferId>, u64, Option<u64>);
+/// Adjacent buffers, or one buffer; the first byte that is read, and how many.
+type RegionKey = (Vec<BufferId>, u64, Option<u64>);
 
-/// Where an operand lies that is not one whole buffer.
-fn place(operand: &Operand) -> Option<Place> {
+/// The region of an operand that is not one whole buffer.
+fn region_key(operand: &Operand) -> Option<RegionKey> {
     match operand {
         Operand::Joined(parts) => Some((parts.clone(), 0, None)),
         Operand::Slice { buffer, begin, bytes } => Some((vec![*buffer], *begin, Some(*bytes))),
@@ -611,8 +625,8 @@ fn place(operand: &Operand) -> Option<Place> {
     }
 }
 
-/// The constant of such an operand, which lies there and holds the tensor `given`.
-fn region(program: &Program, names: &mut Names, (buffers, begin, bytes): &Place, lies: Region, given: TensorId) -> Named {
+/// The constant of the region `key`, whose bytes are `memory` and which holds the tensor `given`.
+fn region(program: &Program, names: &mut Identifiers, (buffers, begin, bytes): &RegionKey, memory: Region, given: TensorId) -> Definition {
     let (graph, first) = (program.graph, &program.plan.buffers[buffers[0].index()]);
     let tensor = graph.tensor(if bytes.is_some() { given } else { graph.root(given) });
     let how = match bytes {
@@ -623,15 +637,15 @@ fn region(program: &Program, names: &mut Names, (buffers, begin, bytes): &Place,
         }
     };
     let remark = format!("{}, {how}: `{}`", tensor.shape_text(), line(&tensor.name));
-    named(names.constant(&tensor.name), arena(lies), remark)
+    definition(names.constant(&tensor.name), arena(memory), remark)
 }
 
-/// A place in the arena, as the generated code says it.
+/// A region of the arena, as the generated code spells it.
 fn arena(Region { offset, bytes, .. }: Region) -> String {
     format!("arena({offset}, {bytes})")
 }
 
-/// `code`, with `remark` behind `//` at the right.
+/// `code`, with `remark` as a comment at the right margin.
 fn right(code: String, remark: &str) -> String {
     format!("{code:<64} // {remark}")
 }

@@ -1,12 +1,16 @@
-//! Putting a crate on disk, whole or not at all.
+//! Writes a crate to disk, whole or not at all.
 //!
-//! 1. The files are written to a temporary folder beside the destination. A file that the destination holds with the same bytes is linked from there, so that
-//!    it keeps its time stamp and Cargo builds nothing anew; where links are impossible it is copied and given the old time.
-//! 2. What an earlier output holds besides hiosc's files (`target/`, notes) moves into the new folder; the earlier output moves aside; the new folder
-//!    takes its place. All of these are renames, and a failure undoes those before it.
+//! 1. The files are written to a temporary folder beside the destination. A file that the
+//!    destination already has with the same bytes is hard-linked, so that it keeps its time stamp
+//!    and Cargo does not rebuild. Where links are impossible, it is copied and given the old time
+//!    stamp.
+//! 2. What an earlier output holds besides hiosc's files (`target/`, notes) moves into the new
+//!    folder. The earlier output moves aside, and the new folder takes its place. All of these are
+//!    renames, and a failure undoes the previous ones.
 //! 3. The earlier output is deleted.
 //!
-//! A failure leaves the destination as it was and removes the temporary folder; should the undoing itself fail, nothing is deleted.
+//! A failure leaves the destination as it was and removes the temporary folder. If undoing fails as
+//! well, nothing is deleted.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -15,7 +19,7 @@ use std::path::{Path, PathBuf};
 use super::{Crate, MARK};
 use crate::error::{Error, Result};
 
-/// What hiosc owns at the top of a crate; everything else there is its user's.
+/// Files of hiosc at the top of a crate. Everything else there is the user's.
 const OWNED: [&str; 10] = [
     "Cargo.lock",
     "Cargo.toml",
@@ -36,13 +40,14 @@ pub struct Written {
     pub path: PathBuf,
     /// Number of its files.
     pub files: usize,
-    /// Those that are new or different.
+    /// Number of files that are new or different.
     pub changed: usize,
     /// Their total size in bytes.
     pub bytes: u64,
 }
 
-/// Fails as [`write()`] would where `out` holds something that hiosc did not make: to be asked before the work rather than after it.
+/// Fails as [`write()`] would if `out` holds something that hiosc did not make. For a check before
+/// any work is done.
 pub fn refuse(out: &Path) -> Result<()> {
     earlier(out).map(|_| ())
 }
@@ -68,22 +73,23 @@ pub fn write(krate: &Crate, out: &Path) -> Result<Written> {
     };
     fs::create_dir_all(parent).map_err(Error::io(parent))?;
     // Removed when dropped, whatever happens.
-    let room = temporary(parent)?;
-    let fresh = room.path().join("new");
+    let scratch = temporary(parent)?;
+    let fresh = scratch.path().join("new");
     fill(&fresh, krate, old.as_deref(), &same)?;
-    if let Err((error, undone)) = exchange(&fresh, &out, &room.path().join("old")) {
+    if let Err((error, undone)) = exchange(&fresh, &out, &scratch.path().join("old")) {
         if !undone {
-            // Somebody's files are in there.
-            let _ = room.keep();
+            // The user's files are in there.
+            let _ = scratch.keep();
         }
         return Err(error);
     }
-    // The rename is what must survive a power cut; not every file system can promise it.
+    // The rename must survive a power failure. Not every file system can guarantee that.
     let _ = File::open(parent).and_then(|folder| folder.sync_all());
     Ok(written)
 }
 
-/// A temporary folder in `parent`. tempfile's own message names its random path, which tells nobody anything.
+/// A temporary folder in `parent`. tempfile's own message names its random path, which does not
+/// help the user.
 fn temporary(parent: &Path) -> Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix(".hiosc-").tempdir_in(parent).map_err(|e| {
         let text = e.to_string();
@@ -118,7 +124,7 @@ fn holds(old: Option<&Path>, path: &str, bytes: &[u8]) -> bool {
     same_size && fs::read(&file).is_ok_and(|found| found == bytes)
 }
 
-/// Number of files in what hiosc owns of `old`.
+/// Number of files in `old` that hiosc owns.
 fn owned_files(old: &Path) -> Result<usize> {
     fn count(path: &Path) -> std::io::Result<usize> {
         match fs::symlink_metadata(path) {
@@ -156,7 +162,7 @@ fn create(file: &Path, bytes: &[u8]) -> Result<()> {
     write().map_err(Error::io(file))
 }
 
-/// The same file under another name, or a copy of the same age.
+/// Hard-links the file, or copies it with its time stamp.
 fn keep(old: &Path, new: &Path) -> Result<()> {
     if fs::hard_link(old, new).is_ok() {
         return Ok(());
@@ -168,8 +174,8 @@ fn keep(old: &Path, new: &Path) -> Result<()> {
     copy().map_err(Error::io(new))
 }
 
-/// Puts `fresh`, with what `out` holds besides hiosc's files, where `out` is; what is left of `out` goes to `aside`. On failure, undoes what
-/// was done, and says whether that worked.
+/// Replaces `out` by `fresh`, and keeps what `out` holds besides hiosc's files. The rest of `out`
+/// goes to `aside`. On failure, undoes what was done, and returns whether that worked.
 fn exchange(fresh: &Path, out: &Path, aside: &Path) -> std::result::Result<(), (Error, bool)> {
     let mut done: Vec<(PathBuf, PathBuf)> = Vec::new();
     for (from, to) in moves(fresh, out, aside).map_err(|error| (error, true))? {

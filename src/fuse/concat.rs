@@ -1,20 +1,24 @@
-//! `concat`: a concatenation of rows that lie one after the other in memory moves no bytes, if each input is computed where it belongs.
+//! `concat`: a concatenation whose inputs are contiguous in the output moves no bytes if each input
+//! is computed where it belongs.
 //!
-//! So it is with one image (batch 1) and channels: the output is the inputs one after the other. The output becomes *joined* ([`Origin::Joined`]), and the plan lays out
-//! the inputs side by side on each GPU where something reads the whole. Not if
+//! This is so for the channels of one image (batch 1). The output becomes *joined*
+//! ([`Origin::Joined`]), and the plan lays out the inputs side by side on each GPU where something
+//! reads the whole. The rule does not apply if
 //!
-//! * something stands before the axis, so that rows of the inputs alternate;
-//! * an input is none that an operator computes (an input of the model, a constant, itself joined), is joined already, or occurs twice;
-//! * an input would begin at an odd place, which kernels cannot write to;
+//! * an axis before the concatenated one has several elements, so that rows of the inputs
+//!   alternate;
+//! * an input is not computed by an operator (an input of the model, a constant, itself joined), is
+//!   already a part of a joined tensor, or occurs twice;
+//! * an input would not begin at a multiple of [`PART_ALIGNMENT`] bytes, which kernels need;
 //! * the result is an output of the model, or nothing reads it.
 
 use super::{Patch, Replacement, Uses};
-use crate::graph::{Graph, OpKind, Origin, PART_ALIGNMENT};
+use crate::graph::{Concat, Graph, OpKind, Origin, PART_ALIGNMENT};
 use crate::ids::{OpId, TensorId};
 
 pub fn in_place(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let operator = graph.operator(op);
-    let OpKind::Concat { axis } = operator.kind else { return None };
+    let OpKind::Concat(Concat { axis }) = operator.kind else { return None };
     let output = operator.outputs[0];
     let outer: usize = graph.tensor(output).shape[..axis].iter().product();
     if outer != 1 || operator.inputs.len() < 2 || uses.outputs.contains(&output) {
@@ -34,7 +38,7 @@ pub fn in_place(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     Some(Patch { at: op, absorbed: Vec::new(), constants: Vec::new(), with: Replacement::Origin(Origin::Joined(parts)) })
 }
 
-/// Whether something is joined from `tensor` already.
+/// Whether `tensor` is already a part of a joined tensor.
 fn is_part(graph: &Graph, tensor: TensorId) -> bool {
     graph.tensors.iter().any(|t| matches!(&t.origin, Origin::Joined(parts) if parts.contains(&tensor)))
 }

@@ -1,7 +1,8 @@
-//! What a convolution or a matrix product can take in: a scale into its weights, a bias, and an epilogue; a resampling takes in an epilogue, too.
+//! What a convolution or a matrix product can absorb: a scale into its weights, a bias, and an
+//! epilogue. A resampling absorbs an epilogue, too.
 //!
-//! The two folds change constants: `(w * x + b) * s + t = (w * s) * x + (b * s + t)`, per output channel. They need an identity epilogue; the
-//! `epilogue` rule comes after them.
+//! The two folds change constants: `(w * x + b) * s + t = (w * s) * x + (b * s + t)`, per output
+//! channel. They need an identity epilogue; the `epilogue` rule comes after them.
 
 use std::sync::Arc;
 
@@ -52,7 +53,8 @@ pub fn bias(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     Some(replaced(graph, op, producer, operator, vec![constant]))
 }
 
-/// `epilogue`: an elementwise operator over the finished sums, and over other tensors of exactly their shape (a residual).
+/// `epilogue`: an elementwise operator over the finished sums, and over other tensors of exactly
+/// their shape (a residual).
 pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let reader = graph.operator(op);
     let OpKind::Elementwise(e) = &reader.kind else { return None };
@@ -95,8 +97,9 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     Some(replaced(graph, op, producer, operator, Vec::new()))
 }
 
-/// `op` as `producer's result (binary) constant`, where the constant varies along the producer's channels alone: the producer, with identity
-/// epilogue and no other reader, and one value a channel.
+/// Matches `op` as `producer's result (binary) constant`, where the constant varies along the
+/// producer's channels alone. Returns the producer, which has an identity epilogue and no other
+/// consumer, and one value per channel.
 fn per_channel(graph: &Graph, uses: &Uses, op: OpId, wanted: Binary) -> Option<(OpId, Arc<[f32]>)> {
     let reader = graph.operator(op);
     let OpKind::Elementwise(Elementwise { expr: Expr::Binary(found, a, b) }) = &reader.kind else { return None };
@@ -137,7 +140,8 @@ fn renewed(graph: &Graph, id: TensorId, values: Vec<f32>) -> Tensor {
     Tensor { origin: Origin::Constant(values.into()), ..graph.tensor(id).clone() }
 }
 
-/// `operator` (the changed `producer`) takes the place of `op`. It writes `op`'s output where that has its own output's shape.
+/// Replaces `op` by `operator`, the changed `producer`. It writes `op`'s output if that has the
+/// shape of its own output.
 fn replaced(graph: &Graph, op: OpId, producer: OpId, mut operator: Operator, constants: Vec<Tensor>) -> Patch {
     let provided = graph.operator(op).outputs[0];
     if graph.tensor(provided).shape == graph.tensor(operator.outputs[0]).shape {

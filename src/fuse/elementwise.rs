@@ -1,12 +1,15 @@
-//! `elementwise-chain`: an elementwise operator takes in the elementwise operator that provides one of its inputs.
+//! `elementwise-chain`: an elementwise operator absorbs the elementwise operator that produces one
+//! of its inputs.
 //!
-//! Only where the absorbed result has the shape of the reader's result: under a broadcast its value would be computed again for each element.
+//! The absorbed result must have the shape of the consumer's result: under a broadcast, its value
+//! would be computed again for each element.
 
 use super::{MAX_OPERATIONS, Patch, Replacement, Uses};
 use crate::graph::{Elementwise, Expr, Graph, OpKind, Operator};
 use crate::ids::OpId;
 
-/// Pointers a kernel should have at most; also bounds the length of names.
+/// The maximum number of inputs of a fused operator: bounds a kernel's pointers and the length of
+/// names.
 const MAX_INPUTS: usize = 8;
 
 pub fn chain(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {

@@ -1,10 +1,13 @@
-//! `pad` and `slices`: a frame around the input of a convolution or a pooling becomes their own padding, and slices of slices one slice.
+//! `pad` and `slices`: a `Pad` before a convolution or a pooling becomes its own padding, and a
+//! slice of a slice becomes one slice.
 //!
-//! What reads the framed tensor reads the smaller one instead. The frame may have other readers; they keep it.
+//! The consumer of the padded tensor reads the smaller one instead. Other consumers keep the padded
+//! one.
 //!
-//! * a convolution, and a mean that counts padding, take in zeros;
-//! * a mean without padding of its own counts the frame as elements, which is to count padding;
-//! * a maximum takes in -inf.
+//! * a convolution, and a mean that counts padding, absorb zeros;
+//! * a mean without padding of its own absorbs zeros as elements, so from then on it counts
+//!   padding;
+//! * a maximum absorbs -inf.
 
 use super::{Patch, Replacement, Uses};
 use crate::graph::{Graph, OpKind, PadMode, PoolKind};
@@ -12,13 +15,13 @@ use crate::ids::OpId;
 
 pub fn into_window(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     let mut operator = graph.operator(op).clone();
-    let framed = operator.inputs[0];
-    let source = graph.operator(graph.producer(framed)?);
+    let padded = operator.inputs[0];
+    let source = graph.operator(graph.producer(padded)?);
     let OpKind::Pad(pad) = &source.kind else { return None };
     let PadMode::Constant(value) = pad.mode else { return None };
     let value = value.f32()?;
     let ([0, 0, top, left], [0, 0, bottom, right]) = (&pad.before[..], &pad.after[..]) else { return None };
-    if graph.root(framed) != framed {
+    if graph.root(padded) != padded {
         return None; // seen under another shape
     }
     let (begin, end) = match &mut operator.kind {
@@ -40,7 +43,7 @@ pub fn into_window(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     Some(Patch { at: op, absorbed: Vec::new(), constants: Vec::new(), with: Replacement::Operator(Box::new(operator)) })
 }
 
-/// A slice of a slice reads the first one's source.
+/// A slice of a slice reads the source of the first one.
 pub fn merge_slices(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     let mut operator = graph.operator(op).clone();
     let sliced = operator.inputs[0];
@@ -50,8 +53,10 @@ pub fn merge_slices(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
         return None;
     }
     for axis in 0..inner.begin.len() {
-        outer.begin[axis] = inner.begin[axis].checked_add_signed(outer.begin[axis] as isize * inner.step[axis])?;
-        outer.step[axis] *= inner.step[axis];
+        // a slice of one element may have any step
+        let skipped = isize::try_from(outer.begin[axis]).ok()?.checked_mul(inner.step[axis])?;
+        outer.begin[axis] = inner.begin[axis].checked_add_signed(skipped)?;
+        outer.step[axis] = outer.step[axis].checked_mul(inner.step[axis])?;
     }
     operator.inputs[0] = source.inputs[0];
     Some(Patch { at: op, absorbed: Vec::new(), constants: Vec::new(), with: Replacement::Operator(Box::new(operator)) })

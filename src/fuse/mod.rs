@@ -1,10 +1,13 @@
 //! Fewer and larger operators: an ordered table of named rules.
 //!
-//! **In** and **out**: a [`Graph`]. A rule looks at one operator and its neighbours and returns a patch, or nothing; it never edits the graph
-//! under the reader's feet. Each rule runs to its fixed point before the next one starts, over operators in topological order; after each rule, what
-//! nobody reads is dropped and the graph is verified. [`RULES`] says why each rule stands where it does; `--no-fuse NAME` leaves one out.
+//! **In** and **out**: a [`Graph`]. A rule looks at one operator and its neighbours and returns a
+//! patch, or nothing; it never edits the graph itself. Each rule runs to its fixed point before the
+//! next one starts, over operators in topological order. After each rule, unused operators and
+//! tensors are dropped and the graph is verified. [`RULES`] says why each rule is at its position;
+//! `--no-fuse NAME` leaves one out.
 //!
-//! An operator is absorbed only if the one that absorbs it is its sole reader and its result is not an output of the model: no value is computed twice.
+//! An operator is absorbed only if the one that absorbs it is its only consumer and its result is
+//! not an output of the model, so no value is computed twice.
 
 mod concat;
 mod conv;
@@ -24,9 +27,9 @@ use crate::ids::{OpId, TensorId};
 
 /// A named rewrite.
 pub struct Rule {
-    /// As `--no-fuse` takes it.
+    /// The name that `--no-fuse` takes.
     pub name: &'static str,
-    /// What it does, and why it stands at its place in the table.
+    /// What it does, and why it is at its position in the table.
     pub why: &'static str,
     find: fn(&Graph, &Uses, OpId) -> Option<Patch>,
 }
@@ -35,27 +38,27 @@ pub struct Rule {
 pub static RULES: &[Rule] = &[
     Rule {
         name: "free-views",
-        why: "reshapes become views, so that every later rule sees producer and reader side by side",
+        why: "reshapes become views, so that every later rule sees producer and consumer side by side",
         find: views::free,
     },
     Rule { name: "slices", why: "a slice of a slice is one slice", find: frame::merge_slices },
     Rule {
         name: "pad",
-        why: "a frame around the input of a convolution or pooling costs nothing as their padding; before the folds, which look at neighbours",
+        why: "padding before a convolution or pooling costs nothing as its own padding; before the folds, which look at neighbours",
         find: frame::into_window,
     },
-    Rule { name: "mean", why: "a sum times 1/n is a mean; before the product could be taken for a scale", find: reduce::mean },
+    Rule { name: "mean", why: "a sum times 1/n is a mean; before another rule takes the product for a scale", find: reduce::mean },
     Rule {
         name: "log-softmax",
-        why: "the logarithm of a softmax is one operator, before another function could take in the logarithm",
+        why: "the logarithm of a softmax is one operator; before another function absorbs the logarithm",
         find: softmax::log,
     },
     Rule {
         name: "rms-norm",
-        why: "squares, mean, root and product are one normalisation; before the product could be taken for a scale",
+        why: "squares, mean, root and product are one normalisation; before another rule takes the product for a scale",
         find: norm::root_mean_square,
     },
-    Rule { name: "layer-norm", why: "a normalisation of x minus its mean takes in the mean", find: norm::layer },
+    Rule { name: "layer-norm", why: "a normalisation of x minus its mean absorbs the mean", find: norm::layer },
     Rule {
         name: "fold-scale",
         why: "a product by a constant per channel goes into the weights: the first half of a BatchNorm",
@@ -68,50 +71,52 @@ pub static RULES: &[Rule] = &[
     },
     Rule {
         name: "epilogue",
-        why: "what follows a convolution, product or resampling element by element is applied to each finished sum; after the folds, which cost nothing at all",
+        why: "an elementwise operator after a convolution, product or resampling is applied to each finished sum; after the folds, which cost nothing at all",
         find: conv::epilogue,
     },
     Rule {
         name: "norm-epilogue",
-        why: "what follows a normalisation element by element, scale and bias first of all, is applied to each normalised number",
+        why: "an elementwise operator after a normalisation, above all scale and bias, is applied to each normalised number",
         find: norm::epilogue,
     },
-    Rule { name: "elementwise-chain", why: "what is left of elementwise neighbours runs as one kernel", find: elementwise::chain },
+    Rule { name: "elementwise-chain", why: "remaining elementwise neighbours run as one kernel", find: elementwise::chain },
     Rule {
         name: "concat",
-        why: "operators write their results where a concatenation would copy them; after all that want a tensor to have one producer",
+        why: "operators write their results where a concatenation would copy them; after all rules that need a tensor to have one producer",
         find: concat::in_place,
     },
     Rule {
         name: "slice-views",
-        why: "a slice of consecutive elements is read where they lie; last, since a slice may be a part of a concatenation, and all others want views to be whole",
+        why: "a slice of consecutive elements is read in place; last, since a slice may be a part of a concatenation, and all other rules need views to be whole",
         find: views::slices,
     },
 ];
 
-/// The most operations of a fused expression: an input that is read twice takes in its whole expression twice.
+/// The maximum number of operations of a fused expression: an input that is read twice adds its
+/// whole expression twice.
 const MAX_OPERATIONS: usize = 48;
 
-/// What a rule wants changed.
+/// A change that a rule asks for.
 struct Patch {
-    /// The operator that is replaced. Its output tensor stays, and is provided by the replacement.
+    /// The operator that is replaced. Its output tensor stays, and the replacement produces it.
     at: OpId,
-    /// Operators that vanish into the replacement.
+    /// Operators that the replacement absorbs.
     absorbed: Vec<OpId>,
     /// New constants: they get the ids that follow the last tensor's.
     constants: Vec<Tensor>,
-    /// What stands there instead.
+    /// The replacement.
     with: Replacement,
 }
 
 enum Replacement {
-    /// This operator; its `outputs` name the tensor it writes. If that is another than the replaced operator's, the latter becomes a view of it.
+    /// This operator; its `outputs` name the tensor it writes. If that is not the output of the
+    /// replaced operator, the latter becomes a view of it.
     Operator(Box<Operator>),
-    /// Nothing: the output has this origin, which is no operator.
+    /// No operator: the output has this origin instead.
     Origin(Origin),
 }
 
-/// Who reads each tensor that owns bytes.
+/// The consumers of each tensor that owns bytes.
 struct Uses {
     consumers: Vec<Vec<OpId>>,
     outputs: BTreeSet<TensorId>,
@@ -122,7 +127,7 @@ impl Uses {
         Uses { consumers: graph.consumers(), outputs: graph.outputs.iter().map(|&t| graph.root(t)).collect() }
     }
 
-    /// The producer of `id`, if `reader` alone reads its result.
+    /// The producer of `id`, if `reader` is the only consumer of its result.
     fn sole_producer(&self, graph: &Graph, id: TensorId, reader: OpId) -> Option<OpId> {
         let root = graph.root(id);
         let producer = graph.producer(root)?;
@@ -130,7 +135,8 @@ impl Uses {
     }
 }
 
-/// Applies every rule that is not in `without`, in order. Unknown names in `without` are [`Error::Usage`].
+/// Applies every rule that is not in `without`, in order. Unknown names in `without` are
+/// [`Error::Usage`].
 pub fn fuse(mut graph: Graph, without: &[String]) -> Result<Graph> {
     if let Some(name) = without.iter().find(|name| !RULES.iter().any(|r| r.name == **name)) {
         let known: Vec<_> = RULES.iter().map(|r| r.name).collect();
@@ -145,7 +151,7 @@ pub fn fuse(mut graph: Graph, without: &[String]) -> Result<Graph> {
     Ok(graph)
 }
 
-/// One rule to its fixed point.
+/// Applies one rule to its fixed point.
 fn apply(mut graph: Graph, rule: &Rule) -> Result<Graph> {
     let mut alive = vec![true; graph.operators.len()];
     loop {
@@ -170,7 +176,8 @@ fn apply(mut graph: Graph, rule: &Rule) -> Result<Graph> {
     Ok(graph)
 }
 
-/// Puts `patch` into the graph. Operators that vanish keep their place in the table, without inputs, until the graph is pruned.
+/// Applies `patch` to the graph. Absorbed operators keep their index in the table, without inputs,
+/// until the graph is pruned.
 fn insert(graph: &mut Graph, patch: Patch, alive: &mut [bool]) {
     graph.tensors.extend(patch.constants);
     let provided = graph.operator(patch.at).outputs[0];
@@ -184,6 +191,8 @@ fn insert(graph: &mut Graph, patch: Patch, alive: &mut [bool]) {
             let written = operator.outputs[0];
             graph.tensors[written.index()].origin = Origin::Operator(patch.at);
             if written != provided {
+                // an epilogue may end in another type than its sums have
+                graph.tensors[written.index()].dtype = graph.tensor(provided).dtype;
                 graph.tensors[provided.index()].origin = Origin::View(written);
             }
             graph.operators[patch.at.index()] = *operator;
@@ -191,7 +200,7 @@ fn insert(graph: &mut Graph, patch: Patch, alive: &mut [bool]) {
     }
 }
 
-/// Nothing stands where `at` stood, and its output has another origin.
+/// Removes the operator `at` and gives its output another origin.
 fn drop_operator(graph: &mut Graph, at: OpId, origin: Origin, alive: &mut [bool]) {
     alive[at.index()] = false;
     let operator = &mut graph.operators[at.index()];

@@ -1,15 +1,20 @@
-//! Normalisations, which arrive in parts: squares, a mean, a root, a product. Exporters and tract spell them in several ways; what is recognised is
+//! Normalisations, which arrive as several operators: squares, a mean, a root, a product. Exporters
+//! and tract write them in several ways. These are recognised:
 //!
-//! * `rms-norm`: `d * f` or `d / f`, where `f` is computed from `mean(d^2) + epsilon` alone and is its root (or the reciprocal of that);
+//! * `rms-norm`: `d * f` or `d / f`, where `f` is computed from `mean(d^2) + epsilon` alone and is
+//!   its root (or the reciprocal of that);
 //! * `layer-norm`: such a normalisation of `d = x - mean(x)` along the same axes;
-//! * `norm-epilogue`: what follows element by element, scale and bias first of all. Its other operands broadcast. A GroupNorm normalises under a shape in which
-//!   its groups are an axis, and is scaled under another, in which they are not: then the operands are seen under the first.
+//! * `norm-epilogue`: an elementwise operator after a normalisation, above all scale and bias. Its
+//!   other operands broadcast. A GroupNorm normalises under a shape in which its groups are an
+//!   axis, and scales under another, in which they are not; the operands are then viewed under the
+//!   first.
 
 use super::{MAX_OPERATIONS, Patch, Replacement, Uses, new_constant};
 use crate::graph::{Binary, DType, Elementwise, Expr, Graph, Norm, OpKind, Operator, Origin, Reduce, ReduceKind, Tensor, Unary};
 use crate::ids::{OpId, TensorId};
 
-/// Pointers a kernel should have at most; also bounds the length of names.
+/// The maximum number of inputs of a fused operator: bounds a kernel's pointers and the length of
+/// names.
 const MAX_INPUTS: usize = 8;
 
 pub fn root_mean_square(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
@@ -88,14 +93,14 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let written = graph.tensor(operator.outputs[0]).shape.clone();
     let (mut more, mut views) = (Vec::new(), Vec::new());
     let first = operator.inputs.len();
-    let mut place = Vec::new(); // of each of the reader's inputs among the epilogue's
+    let mut operands = Vec::new(); // the epilogue's operand for each of the reader's inputs
     for &input in &reader.inputs {
         let tensor = graph.tensor(input);
         if graph.root(input) == normalised {
             if tensor.shape != *shape {
                 return None; // broadcast, or read under two shapes
             }
-            place.push(None);
+            operands.push(None);
             continue;
         }
         let seen = regrouped(&tensor.shape, shape, &written)?;
@@ -105,11 +110,11 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
             views.push(Tensor { shape: seen, origin: Origin::View(input), ..tensor.clone() });
             new_constant(graph, views.len() - 1)
         };
-        place.push(Some(Expr::Input(first + more.len())));
+        operands.push(Some(Expr::Input(first + more.len())));
         more.push(id);
     }
     let before = norm.epilogue.clone();
-    norm.epilogue = e.expr.substitute(&|i| place[i].clone().unwrap_or_else(|| before.clone()));
+    norm.epilogue = e.expr.substitute(&|i| operands[i].clone().unwrap_or_else(|| before.clone()));
     if norm.epilogue.operations() > MAX_OPERATIONS || first + more.len() > MAX_INPUTS {
         return None;
     }
@@ -120,12 +125,13 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     Some(Patch { at: op, absorbed: vec![producer], constants: views, with: Replacement::Operator(Box::new(operator)) })
 }
 
-/// `part`, which broadcasts to `from`, as it broadcasts to `to`: another shape of as many elements. Axes that were split or joined must be whole in it, or
-/// all of one element.
+/// The shape `part`, which broadcasts to `from`, regrouped so that it broadcasts to `to`, another
+/// shape with as many elements. Axes that were split or joined must be whole in it, or all of one
+/// element.
 fn regrouped(part: &[usize], from: &[usize], to: &[usize]) -> Option<Vec<usize>> {
     let (mut result, mut f, mut t) = (Vec::new(), 0, 0);
     while f < from.len() || t < to.len() {
-        // the shortest runs of axes of both with as many elements
+        // the shortest runs of axes of both with equally many elements
         let (f0, t0) = (f, t);
         let (mut of_from, mut of_to) = (1, 1);
         while f == f0 && t == t0 || of_from != of_to {
@@ -150,7 +156,8 @@ fn regrouped(part: &[usize], from: &[usize], to: &[usize]) -> Option<Vec<usize>>
     Some(result)
 }
 
-/// `t` as a function of one tensor that is not elementwise itself, with the operators in between, the last one first.
+/// `t` as a function of one tensor that is not elementwise itself, and the operators in between,
+/// the last one first.
 fn inlined(graph: &Graph, uses: &Uses, t: TensorId, reader: OpId) -> Option<(Expr, TensorId, Vec<OpId>)> {
     let (mut expr, mut at, mut reader, mut absorbed) = (Expr::identity(), t, reader, Vec::new());
     loop {
@@ -184,7 +191,7 @@ fn under_root(root: &Expr) -> Option<&Expr> {
     }
 }
 
-/// `t`, which `reader` alone reads, as a mean: axes, source and operator.
+/// Matches `t`, of which `reader` is the only consumer, as a mean: its axes, source and operator.
 fn mean_of(graph: &Graph, uses: &Uses, t: TensorId, reader: OpId) -> Option<(Vec<usize>, TensorId, OpId)> {
     let producer = uses.sole_producer(graph, t, reader)?;
     let operator = graph.operator(producer);

@@ -1,4 +1,4 @@
-//! `mean`: tract spells a mean as a sum and a product by 1/n.
+//! `mean`: tract writes a mean as a sum and a product by 1/n.
 
 use super::{Patch, Replacement, Uses};
 use crate::graph::{Binary, Expr, Graph, OpKind, Operator, Reduce, ReduceKind};

@@ -1,7 +1,8 @@
-//! `log-softmax`: the logarithm of a softmax as one operator, which does not lose what the softmax rounds to 0.
+//! `log-softmax`: the logarithm of a softmax becomes one operator, which does not lose what the
+//! softmax rounds to 0.
 
 use super::{Patch, Replacement, Uses};
-use crate::graph::{Elementwise, Expr, Graph, OpKind, Unary};
+use crate::graph::{Elementwise, Expr, Graph, OpKind, Softmax, Unary};
 use crate::ids::OpId;
 
 pub fn log(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
@@ -12,11 +13,11 @@ pub fn log(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let provided = logarithm.outputs[0];
     let producer = uses.sole_producer(graph, read, op)?;
     let mut operator = graph.operator(producer).clone();
-    let OpKind::Softmax { axis } = operator.kind else { return None };
+    let OpKind::Softmax(Softmax { axis, log: false }) = operator.kind else { return None };
     if graph.tensor(read).shape != graph.tensor(provided).shape {
         return None; // a broadcast
     }
-    operator.kind = OpKind::LogSoftmax { axis };
+    operator.kind = OpKind::Softmax(Softmax { axis, log: true });
     if graph.tensor(operator.outputs[0]).shape == graph.tensor(provided).shape {
         operator.outputs = vec![provided];
     }

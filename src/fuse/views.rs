@@ -1,16 +1,18 @@
-//! `free-views`: a reshape moves no bytes, so its result is a view of its input. `slice-views`: nor need a slice of consecutive elements, such as some channels of one image.
+//! `free-views`: a reshape moves no bytes, so its result is a view of its input. `slice-views`: the
+//! same holds for a slice of consecutive elements, such as some channels of one image.
 
 use super::{Patch, Replacement, Uses};
-use crate::graph::{Graph, OpKind, Origin, PART_ALIGNMENT};
+use crate::graph::{Graph, OpKind, Origin, PART_ALIGNMENT, Reshape};
 use crate::ids::{OpId, TensorId};
 
 pub fn free(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     let operator = graph.operator(op);
-    (operator.kind == OpKind::Reshape).then(|| patch(op, Origin::View(operator.inputs[0])))
+    (operator.kind == OpKind::Reshape(Reshape)).then(|| patch(op, Origin::View(operator.inputs[0])))
 }
 
-/// A slice whose elements lie one after the other in its source; of a joined source, in one part of it. Not if its result is an output of the model or a part of a joined
-/// tensor, or if it begins where kernels cannot read.
+/// A slice whose elements are consecutive in its source and, if the source is joined, in one part
+/// of it. Not if its result is an output of the model or a part of a joined tensor, or if it begins
+/// where kernels cannot read.
 pub fn slices(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let operator = graph.operator(op);
     let OpKind::Slice(slice) = &operator.kind else { return None };
@@ -19,7 +21,7 @@ pub fn slices(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     if graph.constant(of).is_some() || uses.outputs.contains(&output) || graph.tensor(output).elements() == 0 {
         return None;
     }
-    // One index of each axis in front, a stretch of the next one, all of those behind.
+    // One index of each leading axis, a range of the next one, all of those after it.
     let axis = to.iter().position(|&extent| extent != 1).unwrap_or(0);
     let whole = |a: usize| from[a] == to[a] && slice.begin[a] == 0;
     if slice.step.iter().zip(to).any(|(&step, &extent)| step != 1 && extent > 1) || !(axis + 1..to.len()).all(whole) {
@@ -32,7 +34,8 @@ pub fn slices(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     (aligned && !is_part).then(|| patch(op, Origin::Slice { of, begin }))
 }
 
-/// Where elements of `of` are those of a tensor that is not joined; `None` if they are in several parts.
+/// The tensor that is not joined and holds these elements of `of`, and where they begin in it;
+/// `None` if they are in several parts.
 fn in_one_part(graph: &Graph, of: TensorId, mut begin: u64, elements: u64) -> Option<(TensorId, u64)> {
     let Origin::Joined(parts) = &graph.tensor(graph.root(of)).origin else { return Some((of, begin)) };
     for &part in parts {

@@ -1,21 +1,20 @@
 //! The computation graph: operators, the tensors between them, and nothing about GPUs.
 //!
-//! **In**: what `import` lowered, and what `fuse` rewrites. **Out**: a DAG with static shapes whose ONNX names are kept, for every later
-//! room. The owner of everything is two dense tables, [`Graph::operators`] and [`Graph::tensors`]; [`Graph::dag`] gives the same graph
-//! to petgraph's algorithms.
+//! **In**: what `import` lowers and `fuse` rewrites. **Out**: a DAG with static shapes that keeps
+//! the ONNX names, for every later pass. Two dense tables own everything: [`Graph::operators`] and
+//! [`Graph::tensors`]. [`Graph::dag`] gives the same graph to petgraph's algorithms.
 //!
-//! A tensor is an input, a constant, the result of an operator, or a *view*: the same bytes as another tensor under another shape.
-//! Views cost nothing: they have no operator, and [`Graph::root`] leads to the tensor that owns the bytes. A *slice* is a view of some of them. Or it is *joined*: the bytes of several results one after the
-//! other, which plans lay out side by side wherever the whole is read; [`Graph::parts`] leads to these.
+//! A tensor is an input, a constant, the result of an operator, or a *view*: the same bytes as
+//! another tensor under another shape. Views cost nothing: they have no operator, and
+//! [`Graph::root`] gives the tensor that owns the bytes. A *slice* is a view of some of the bytes.
+//! A tensor may also be *joined*: the bytes of several results, one after the other. Plans lay out
+//! these results side by side wherever the whole is read; [`Graph::parts`] gives them.
 //!
-//! Rules that [`Graph::verify`] holds the graph to are listed in `verify.rs`; the text form is in `text.rs`.
+//! `verify.rs` lists the rules that [`Graph::verify`] checks; `text.rs` has the text form.
 
-mod cell;
-mod dense;
-mod index;
+mod expr;
 mod op;
 mod order;
-mod resample;
 mod text;
 mod value;
 mod verify;
@@ -24,15 +23,13 @@ use std::sync::Arc;
 
 use petgraph::graph::DiGraph;
 
-pub use cell::Cell;
-pub use dense::{Attention, ConvNd, GridSample, Interpolation, Lrn, Norm, Outside, PoolIndices, PoolNd, Trilu, WindowAxis};
-pub use index::{Index, Update};
-pub use op::{Binary, Conv, CumSum, Elementwise, Expr, MatMul, OpKind, Pad, PadMode, Pool, PoolKind, Reduce, ReduceKind, Slice, Unary};
-pub use resample::{Resample, TappedAxis};
+pub use expr::{Binary, Expr, Unary};
+pub use op::*;
 pub use value::{Constant, Scalar};
 
 use crate::ids::{OpId, TensorId};
 pub use crate::runtime::DType;
+use verify::MOST_BYTES;
 
 /// Where a tensor's values come from.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,21 +46,24 @@ pub enum Origin {
     Slice {
         /// The other tensor: an input, or the result of an operator, or a view or slice of one.
         of: TensorId,
-        /// Its element that is the first one here, at a multiple of [`PART_ALIGNMENT`] bytes.
+        /// Index of the first element in the other tensor, at a multiple of [`PART_ALIGNMENT`]
+        /// bytes.
         begin: u64,
     },
-    /// The bytes of these tensors, one after the other: two or more results of operators, each a part of one joined tensor at most. All but the first begin at a
-    /// multiple of [`PART_ALIGNMENT`] bytes.
+    /// The bytes of these tensors, one after the other. They are two or more results of operators,
+    /// each a part of at most one joined tensor. All but the first begin at a multiple of
+    /// [`PART_ALIGNMENT`] bytes.
     Joined(Vec<TensorId>),
 }
 
-/// Where a part of a joined tensor or a slice may begin, in bytes: kernels move 16 bytes at once.
+/// Alignment of a slice and of the parts of a joined tensor, in bytes: kernels move 16 bytes at
+/// once.
 pub const PART_ALIGNMENT: u64 = 16;
 
 /// A tensor with a static shape.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
-    /// The ONNX name, kept to the end.
+    /// The ONNX name, which every pass keeps.
     pub name: String,
     /// Element type.
     pub dtype: DType,
@@ -98,10 +98,10 @@ pub fn shape_text(shape: &[usize]) -> String {
     shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join("x")
 }
 
-/// One computation: what, from which tensors, into which.
+/// One computation: what it computes, from which tensors, and into which.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
-    /// Name of the ONNX node it came from (the first one, where several were fused).
+    /// Name of the ONNX node it came from (the first one, if several were fused).
     pub name: String,
     /// What it computes.
     pub kind: OpKind,
@@ -111,7 +111,8 @@ pub struct Operator {
     pub outputs: Vec<TensorId>,
 }
 
-/// A model as hiosc compiles it. Operators may stand in any order in the table; [`Graph::topological_order`] fixes one.
+/// A model as hiosc compiles it. The table of operators may be in any order;
+/// [`Graph::topological_order`] fixes one.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Graph {
     /// The model's name (the file stem).
@@ -163,7 +164,8 @@ impl Graph {
         id
     }
 
-    /// The tensor that owns the bytes of `id`, or the joined tensor that lists who does: follows views and slices to their end.
+    /// The tensor that owns the bytes of `id`, or the joined tensor whose parts own them. Follows
+    /// views and slices.
     pub fn root(&self, mut id: TensorId) -> TensorId {
         while let Origin::View(of) | Origin::Slice { of, .. } = self.tensor(id).origin {
             id = of;
@@ -171,7 +173,8 @@ impl Graph {
         id
     }
 
-    /// Which element of its root is the first of `id`: 0, unless it is a slice or a view of one.
+    /// The index in its root of the first element of `id`: 0, unless `id` is a slice or a view of
+    /// one.
     pub fn begin(&self, mut id: TensorId) -> u64 {
         let mut elements = 0;
         loop {
@@ -197,7 +200,8 @@ impl Graph {
         self.parts(id).into_iter().filter_map(|part| self.producer(part))
     }
 
-    /// The operator that computes `id`, views followed; `None` for inputs and constants, and for joined tensors.
+    /// The operator that computes `id`, views followed; `None` for inputs and constants, and for
+    /// joined tensors.
     pub fn producer(&self, id: TensorId) -> Option<OpId> {
         match self.tensor(self.root(id)).origin {
             Origin::Operator(op) => Some(op),
@@ -218,7 +222,8 @@ impl Graph {
         self.constant(id)?.f32()
     }
 
-    /// For each tensor that owns bytes, the operators that read it, a view of it, or a tensor of which it is a part, ascending and without repeats. Indexed by tensor.
+    /// For each tensor that owns bytes, the operators that read it, a view of it, or a tensor of
+    /// which it is a part, ascending and without repeats. Indexed by tensor.
     pub fn consumers(&self) -> Vec<Vec<OpId>> {
         let mut consumers = vec![Vec::new(); self.tensors.len()];
         for op in self.op_ids() {
@@ -232,7 +237,8 @@ impl Graph {
         consumers
     }
 
-    /// Operators and the tensors between them for petgraph's algorithms: node index = operator index, edge weight = the tensor that owns the bytes.
+    /// Operators and the tensors between them for petgraph's algorithms: node index = operator
+    /// index, edge weight = the tensor that owns the bytes.
     pub fn dag(&self) -> DiGraph<OpId, TensorId> {
         let mut dag = DiGraph::with_capacity(self.operators.len(), self.tensors.len());
         let nodes: Vec<_> = self.op_ids().map(|op| dag.add_node(op)).collect();

@@ -1,4 +1,5 @@
-//! The one fixed topological order that every room breaks ties by: Kahn's algorithm, always taking the ready operator of lowest id.
+//! The fixed topological order by which every pass breaks ties: Kahn's algorithm, which always
+//! takes the ready operator of lowest id.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,7 +8,8 @@ use super::Graph;
 use crate::ids::OpId;
 
 impl Graph {
-    /// All operators, each after those it depends on; among the ready ones the lowest id first. `None` if the graph has a cycle.
+    /// All operators, each after those it depends on; of the ready ones, the lowest id comes first.
+    /// `None` if the graph has a cycle.
     pub fn topological_order(&self) -> Option<Vec<OpId>> {
         let dag = self.dag();
         let mut waiting: Vec<usize> = dag.node_indices().map(|n| dag.edges_directed(n, petgraph::Incoming).count()).collect();

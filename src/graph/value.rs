@@ -1,12 +1,13 @@
-//! Values known on the host: a [`Scalar`] within an expression, and the [`Constant`] of a whole tensor, which is also what goes into and comes out of
-//! an inference.
+//! Values known on the host: a [`Scalar`] in an expression, and a [`Constant`] for a whole tensor.
+//! The inputs and outputs of an inference are of type [`Constant`], too.
 
 use std::sync::Arc;
 
 use super::DType;
 use crate::runtime::{Element, f16_to_f32, f32_to_f16};
 
-/// A number or truth value with its type, as little-endian bits in the low bytes. Two are equal if type and bits are.
+/// A number or truth value with its type, as little-endian bits in the low bytes. Two are equal if
+/// their types and bits are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scalar {
     dtype: DType,
@@ -14,12 +15,13 @@ pub struct Scalar {
 }
 
 impl Scalar {
-    /// The value of type `dtype` with these bits; those beyond its size are dropped.
+    /// The value of type `dtype` with these bits; bits beyond its size are dropped.
     pub fn from_bits(dtype: DType, bits: u64) -> Scalar {
         Scalar { dtype, bits: bits & (u64::MAX >> (64 - 8 * dtype.bytes())) }
     }
 
-    /// `value` in the type `dtype`: rounded to the nearest, an integer truncated towards zero and kept in its range, a truth value true unless 0.
+    /// `value` in the type `dtype`. A floating-point type takes the nearest value. An integer is
+    /// truncated towards zero and clamped to its range. A truth value is true unless `value` is 0.
     pub fn from_f64(dtype: DType, value: f64) -> Scalar {
         let bits = match dtype {
             DType::Bool => u64::from(value != 0.0),
@@ -77,7 +79,7 @@ impl From<i64> for Scalar {
     }
 }
 
-/// `1.5` of f32 and `true`; others name their type: `7i64`, `1.5f16`.
+/// `1.5` for f32, and `true`; all other types are named: `7i64`, `1.5f16`.
 impl std::fmt::Display for Scalar {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let name = self.dtype.name();
@@ -137,7 +139,7 @@ pub enum Constant {
 }
 
 impl Constant {
-    /// The values of type `dtype` that these bytes are, little-endian.
+    /// The values of type `dtype` in these little-endian bytes.
     pub fn from_bytes(dtype: DType, bytes: &[u8]) -> Constant {
         fn list<T: Element>(bytes: &[u8]) -> Arc<[T]> {
             T::values(bytes).into()
@@ -158,7 +160,7 @@ impl Constant {
         }
     }
 
-    /// `count` times the same value.
+    /// `count` copies of `value`.
     pub fn repeated(value: Scalar, count: usize) -> Constant {
         let bytes = &value.bits.to_le_bytes()[..value.dtype.bytes() as usize];
         Constant::from_bytes(value.dtype, &bytes.repeat(count))
@@ -205,7 +207,7 @@ impl Constant {
         (self.len() == 1).then(|| Scalar::from_bits(self.dtype(), u64::from_le_bytes(bits)))
     }
 
-    /// The values, where they are f32.
+    /// The values, if they are f32.
     pub fn f32(&self) -> Option<&Arc<[f32]>> {
         match self {
             Constant::F32(values) => Some(values),

@@ -1,16 +1,17 @@
 //! From ONNX bytes to a [`Graph`].
 //!
-//! **In**: a `.onnx` file (and the external data beside it). **Out**: a [`Model`]: the graph with static shapes in our few operators, and
-//! the same model in tract, whose optimised pipeline serves as the numeric reference.
+//! **In**: a `.onnx` file (and the external data beside it). **Out**: a [`Model`]: the graph with
+//! static shapes in our few operators, and the same model in tract, whose optimised pipeline serves
+//! as the numeric reference.
 //!
-//! Rooms within, each of which uses only those before it:
-//! 1. `onnx/`: the file itself, decoded, checked, with the caller's constants in it and its calls
-//!    written out; and the table of ONNX's operators.
-//! 2. `tract/`: tract types the model and folds what is constant; what it cannot read, type or run
-//!    is read, mended or refused there. It computes the reference.
-//! 3. `lower/`: tract's core operators become ours, or all that cannot be are listed.
+//! Steps, each of which uses only those before it:
+//! 1. `onnx/`: the file itself: decoded, checked, with the caller's constants inserted and calls
+//!    inlined. Also the table of ONNX's operators.
+//! 2. `tract/`: tract types the model and folds constants. What tract cannot read, type or run is
+//!    read, rewritten or refused here. tract also computes the reference.
+//! 3. `lower/`: tract's core operators are lowered to ours, or all that cannot be are listed.
 //!
-//! `survey.rs` takes stock of a model on the way through them. tract appears in this room only.
+//! `survey.rs` uses the same steps to report what a model consists of. Only this pass uses tract.
 
 mod lower;
 mod onnx;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::TypedModel;
 
-pub use onnx::{Literal, Options, operators};
+pub use onnx::{ImportOptions, Literal, operators};
 pub use survey::{OperatorCount, Survey, survey};
 
 use crate::error::Result;
@@ -41,7 +42,7 @@ pub struct Model {
 }
 
 /// Reads, checks, types and lowers the model at `path`.
-pub fn import(path: &Path, options: &Options) -> Result<Model> {
+pub fn import(path: &Path, options: &ImportOptions) -> Result<Model> {
     let (mut proto, hash) = onnx::read(path, options)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
     let (typed, kept) = tract::typed_models(path, &mut proto, options)?;
@@ -58,7 +59,8 @@ fn lowered(path: &Path, proto: &ModelProto, kept: &TypedModel) -> Result<Graph> 
 }
 
 impl Model {
-    /// Outputs of the model for `inputs` (in the order of [`Graph::inputs`]), computed by tract's optimised pipeline on the CPU.
+    /// Outputs of the model for `inputs` (in the order of [`Graph::inputs`]), computed by tract's
+    /// optimised pipeline on the CPU.
     pub fn reference(&self, inputs: &[Constant]) -> Result<Vec<Constant>> {
         let shapes = self.graph.inputs.iter().map(|&id| self.graph.tensor(id).shape.as_slice());
         tract::reference::outputs(&self.path, &self.typed, inputs.iter().zip(shapes))

@@ -1,7 +1,10 @@
-//! What a model is made of, before anything is compiled; as much of it as can be found out, whatever is wrong with the rest.
+//! What a model consists of, before anything is compiled. An error in one part of a model does not
+//! hide what can be found out about the rest.
 //!
-//! Multiply-adds are tract's count for each of its typed nodes: convolutions, matrix products, recurrent layers with all their steps. The critical path is the chain of
-//! dependent nodes with the most of them; all of them divided by those of the chain is how many could be computed at the same time, on average.
+//! Multiply-adds are tract's count for each of its typed nodes: convolutions, matrix products,
+//! recurrent layers with all their steps. The critical path is the chain of dependent nodes with
+//! the most multiply-adds. All multiply-adds divided by those of the critical path is how many
+//! could be computed at the same time, on average.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -15,19 +18,19 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::onnx::operators::{self, Row, Support};
-use super::onnx::{self, Options, decode, dtype};
+use super::onnx::{self, ImportOptions, decode, dtype};
 use super::tract::{self, typed};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 
-/// How often a model has an operator.
+/// How often a model uses an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OperatorCount {
     /// With its domain, unless that is ONNX itself: `Conv`, `com.example.Op`.
     pub name: String,
-    /// Nodes, those of subgraphs included, and of functions at each call.
+    /// Number of nodes, including those of subgraphs, and those of functions at each call.
     pub nodes: usize,
-    /// Why it is refused where something of it is left to compute; `None` if it is lowered.
+    /// Why it is refused unless it is folded away; `None` if it is lowered.
     pub refusal: Option<String>,
 }
 
@@ -38,27 +41,29 @@ pub struct Survey {
     pub opsets: Vec<(String, i64)>,
     /// Name and type, `f32 batchx3x224x224`, of each input that is given at run time.
     pub inputs: Vec<(String, String)>,
-    /// Name and type of each output, as the file says.
+    /// Name and type of each output, as the file declares them.
     pub outputs: Vec<(String, String)>,
-    /// By name.
+    /// The operators, by name.
     pub operators: Vec<OperatorCount>,
-    /// Floating-point numbers that the file stores.
+    /// Number of floating-point numbers that the file stores.
     pub parameters: u64,
-    /// Nodes that are left after typing and folding, by tract's operator; empty if the model cannot be typed.
+    /// Nodes that are left after typing and folding, by tract's operator; empty if the model cannot
+    /// be typed.
     pub typed: BTreeMap<String, usize>,
     /// Multiply-adds of one inference.
     pub macs: u64,
-    /// Those of the critical path.
+    /// Multiply-adds of the critical path.
     pub critical_path_macs: u64,
 }
 
-/// Takes stock of the model at `path`, and imports it: its graph, or why there is none.
+/// Surveys the model at `path` and imports it. The second result is its graph, or why there is
+/// none.
 ///
 /// # Errors
 ///
-/// If the file is no sound ONNX model. What cannot be typed is no error of this kind: the second
-/// result says it.
-pub fn survey(path: &Path, options: &Options) -> Result<(Survey, Result<Graph>)> {
+/// If the file is not a sound ONNX model. A model that cannot be typed is not an error of this
+/// kind: the second result reports it.
+pub fn survey(path: &Path, options: &ImportOptions) -> Result<(Survey, Result<Graph>)> {
     let (mut proto, _) = onnx::read(path, options)?;
     let mut survey = Survey {
         opsets: proto.opset_import.iter().map(|set| (set.domain.clone(), set.version)).collect(),
@@ -108,7 +113,8 @@ fn count_operators(proto: &pb::ModelProto) -> Vec<OperatorCount> {
     counts.into_iter().map(entry).collect()
 }
 
-/// As text forms name them: `f32`, `i64`; `FLOAT8E4M3FN` and other strangers as ONNX does.
+/// The name in text forms, `f32` or `i64`. A type that hiosc does not have gets its name in ONNX,
+/// such as `FLOAT8E4M3FN`.
 fn type_name(of: DataType) -> String {
     let known = dtype::dtype_of(of).map(|dtype| dtype.name().to_string());
     known.unwrap_or_else(|| of.as_str_name().to_string())
@@ -150,7 +156,7 @@ fn macs(model: &TypedModel) -> TractResult<(u64, u64)> {
                 own = own.saturating_add(count.to_i64().unwrap_or(0).max(0) as u64);
             }
         }
-        // a scaling or an addition is counted as one, too, and is none
+        // tract counts a scaling or an addition as a multiply-add, too
         let own = if elementwise(node) { 0 } else { own };
         let before = node.inputs.iter().filter_map(|input| until.get(&input.node)).copied().max().unwrap_or(0);
         until.insert(id, before + own);

@@ -1,35 +1,37 @@
-//! Convolution: implicit GEMM in tiles, or one thread a few outputs for groups of few filters and for element types other than f32.
+//! Convolution: implicit GEMM in tiles, or one thread for a few outputs, for groups of few filters
+//! and for element types other than f32.
 
-use super::draft::{Draft, Needs, block_size, blocks, joined, shape_struct};
 use super::expr::Epilogue;
 use super::loops::{counted, trips};
-use super::{Site, tile};
+use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, shape_struct};
+use super::{OpContext, tile, window};
 use crate::Result;
-use crate::graph::{Conv, DType};
+use crate::graph::{Conv, ConvNd, DType};
 
-/// Groups of at most so many filters are computed directly: a tile would be mostly empty.
+/// Groups of at most this many filters are computed directly: a tile would be mostly empty.
 const DIRECT: usize = 4;
 
-/// Groups of at most so many filters may be.
+/// Groups of at most this many filters may be computed directly.
 const MAYBE_DIRECT: usize = 16;
 
-pub(super) fn drafts(site: &Site, conv: &Conv) -> Result<Vec<Draft>> {
-    let shape = Shape::new(site, conv)?;
-    let epilogue = Epilogue::new(site, ["x", "w"], conv.bias, shape.k, &conv.epilogue)?;
+/// Convolution over two axes.
+pub(super) fn specs(ctx: &OpContext, conv: &Conv) -> Result<Vec<KernelSpec>> {
+    let shape = Shape::new(ctx, conv)?;
+    let epilogue = Epilogue::new(ctx, ["x", "w"], conv.bias, shape.k, &conv.epilogue)?;
     let filters = shape.k / conv.groups;
-    if site.inputs[0].dtype != DType::F32 {
+    if ctx.inputs[0].dtype != DType::F32 {
         return Ok(vec![direct(&shape, conv, &epilogue)]);
     }
 
-    let mut drafts: Vec<Draft> =
+    let mut specs: Vec<KernelSpec> =
         tile::ranked(filters, shape.n * shape.p * shape.q, conv.groups).iter().map(|tile| tiled(&shape, conv, &epilogue, tile)).collect();
     if filters <= DIRECT {
-        drafts.insert(0, direct(&shape, conv, &epilogue));
-        drafts.truncate(2);
+        specs.insert(0, direct(&shape, conv, &epilogue));
+        specs.truncate(2);
     } else if filters <= MAYBE_DIRECT {
-        drafts.push(direct(&shape, conv, &epilogue));
+        specs.push(direct(&shape, conv, &epilogue));
     }
-    Ok(drafts)
+    Ok(specs)
 }
 
 struct Shape {
@@ -43,17 +45,17 @@ struct Shape {
 }
 
 impl Shape {
-    fn new(site: &Site, conv: &Conv) -> Result<Shape> {
-        site.require(site.inputs.len() >= 2, "an operand is missing")?;
+    fn new(ctx: &OpContext, conv: &Conv) -> Result<Shape> {
+        ctx.require(ctx.inputs.len() >= 2, "an operand is missing")?;
         let (&[n, c, h, w], &[k, per_group, r, s], &[n_out, k_out, p, q]) =
-            (&site.inputs[0].shape[..], &site.inputs[1].shape[..], &site.output.shape[..])
+            (&ctx.inputs[0].shape[..], &ctx.inputs[1].shape[..], &ctx.output.shape[..])
         else {
-            return Err(site.wrong("input, weights and output must have four axes"));
+            return Err(ctx.wrong("input, weights and output must have four axes"));
         };
         let out = |size: usize, axis: usize| {
             let reach = conv.dilations[axis].checked_mul(conv.kernel[axis].checked_sub(1)?)?.checked_add(1)?;
-            let room = (size + conv.pads_begin[axis] + conv.pads_end[axis]).checked_sub(reach)?;
-            Some(room.checked_div(conv.strides[axis])? + 1)
+            let slack = (size + conv.pads_begin[axis] + conv.pads_end[axis]).checked_sub(reach)?;
+            Some(slack.checked_div(conv.strides[axis])? + 1)
         };
         let sound = conv.groups > 0
             && [r, s] == conv.kernel
@@ -61,7 +63,7 @@ impl Shape {
             && per_group.checked_mul(conv.groups) == Some(c)
             && k % conv.groups == 0
             && [out(h, 0), out(w, 1)] == [Some(p), Some(q)];
-        site.require(sound, "its attributes and shapes contradict each other")?;
+        ctx.require(sound, "its attributes and shapes contradict each other")?;
         Ok(Shape { n, c, h, w, k, p, q })
     }
 
@@ -108,16 +110,16 @@ impl Shape {
 
 /// `2`, or `2x1` where the numbers differ.
 fn short(values: &[usize]) -> String {
-    if values.iter().all(|v| *v == values[0]) { values[0].to_string() } else { joined(values) }
+    if values.iter().all(|v| *v == values[0]) { values[0].to_string() } else { by_x(values) }
 }
 
-fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft {
+fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape) -> KernelSpec {
     let (signature, words, mut body) = shape.texts(conv, epilogue);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     body.push(format!("conv_tiled<Shape, {}, {}>(x, w, {bias}, y{more});", tile.cpp(), epilogue.cpp));
     let [columns, rows] = tile.grid(shape.k / conv.groups, shape.n * shape.p * shape.q);
     let steps = tile.steps(shape.c / conv.groups * conv.kernel.iter().product::<usize>());
-    Draft {
+    KernelSpec {
         signature,
         candidate: tile.name(),
         comment: vec![words, format!("A block of {} threads computes {} channels of {} pixels.", tile.threads(), tile.bm, tile.bn)],
@@ -134,7 +136,7 @@ fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape
     }
 }
 
-fn direct(shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> Draft {
+fn direct(shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> KernelSpec {
     let (signature, words, mut body) = shape.texts(conv, epilogue);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     let filters = shape.k / conv.groups;
@@ -147,7 +149,7 @@ fn direct(shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> Draft {
         (channels, taps) => counted(channels, 72 / (taps * per_thread), 1),
     };
     body.push(format!("conv_direct<Shape, {per_thread}, {threads}, {}>(x, w, {bias}, y{more});", epilogue.cpp));
-    Draft {
+    KernelSpec {
         signature,
         candidate: format!("direct{per_thread}t{threads}"),
         comment: vec![words, format!("A thread computes {per_thread} channels of one pixel.")],
@@ -161,5 +163,87 @@ fn direct(shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> Draft {
         trips: trips(&[channels]),
         needs: Needs::default(),
         body,
+    }
+}
+
+/// Convolution over any number of axes, or its transpose.
+pub(super) fn specs_nd(ctx: &OpContext, conv: &ConvNd) -> Result<Vec<KernelSpec>> {
+    ctx.require(ctx.inputs.len() >= 2, "an operand is missing")?;
+    let (x, w, y) = (&ctx.inputs[0].shape, &ctx.inputs[1].shape, &ctx.output.shape);
+    let rank = conv.axes.len() + 2;
+    let sound = [x.len(), w.len(), y.len()] == [rank; 3]
+        && conv.groups > 0
+        && w[1] * conv.groups == x[1]
+        && w[0].is_multiple_of(conv.groups)
+        && y[..2] == [x[0], w[0]]
+        && conv.axes.iter().zip(&w[2..]).all(|(axis, &taps)| axis.kernel == taps && axis.stride > 0 && axis.dilation > 0);
+    ctx.require(sound, "its attributes and shapes contradict each other")?;
+    let (n, c, k) = (x[0], x[1], w[0]);
+    let epilogue = Epilogue::new(ctx, ["x", "w"], conv.bias, k, &conv.epilogue)?;
+    let filters = k / conv.groups;
+    let points = (n * y[2..].iter().product::<usize>()) as u64;
+    let kind = if conv.transposed { "convt" } else { "conv" };
+
+    let spec = |per_thread: usize| {
+        let rows = (k / per_thread) as u64;
+        let threads = block_size(points * rows).min((points as u32).next_multiple_of(32).min(256));
+        let mut body = shape_struct(&[&[("N", n), ("C", c), ("K", k), ("GROUPS", conv.groups), ("BIAS", usize::from(conv.bias))]]);
+        body.push(window::axes_type(&conv.axes, &x[2..], &y[2..], conv.transposed));
+        let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
+        let trips = loops_nd(w[1], w[2..].iter().product(), per_thread);
+        body.push(format!("conv_nd<Shape, Axes, {per_thread}, {threads}, {}>(x, w, {bias}, y{more});", epilogue.cpp));
+        KernelSpec {
+            signature: format!("{kind}_n{n}c{c}_k{k}g{}_{}{}", conv.groups, window::name(&conv.axes, &x[2..], &y[2..]), epilogue.suffix),
+            candidate: format!("direct{per_thread}t{threads}"),
+            comment: vec![
+                format!(
+                    "{} over {} axes: x {} with {k} filters of {} gives y {}{}.",
+                    if conv.transposed { "Transposed convolution" } else { "Convolution" },
+                    conv.axes.len(),
+                    ctx.inputs[0].shape_text(),
+                    by_x(&w[2..]),
+                    ctx.output.shape_text(),
+                    epilogue.words
+                ),
+                format!("A thread computes {per_thread} channels of one point."),
+            ],
+            header: "conv.cuh",
+            params: epilogue.params.clone(),
+            sync: false,
+            threads,
+            grid: [blocks(points, threads), rows, 1],
+            static_shared_bytes: 0,
+            registers: 40,
+            trips,
+            needs: Needs::default(),
+            body,
+        }
+    };
+    // the channels of a thread share its reads of x; fewer channels per thread make more threads
+    Ok([8, 4, 2, 1].into_iter().filter(|&n| filters.is_multiple_of(n)).map(spec).take(3).collect())
+}
+
+/// Iterations of the loop over taps, if it multiplies outside its inner loop over channels, and of
+/// that inner loop. All taps count: a point of a transposed convolution reads only some, but a warp
+/// whose points are in several rows reads nearly all.
+fn loops_nd(channels: usize, taps: usize, per_thread: usize) -> Vec<u64> {
+    let (all, part) = if per_thread < 8 { (32, 8) } else { (8, 4) };
+    let inner = counted(channels, all, part);
+    let outer = counted(taps, 72 / (channels * per_thread), 1);
+    let alone = inner == 0 || 10 * (channels % part) >= part;
+    trips(&[if alone { outer } else { 0 }, outer.max(1) * inner])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loops_over_channels_and_taps() {
+        assert!(loops_nd(2, 9, 4).is_empty(), "all of it is straight code");
+        assert_eq!(loops_nd(4, 27, 8), [27], "no loop over channels is left");
+        assert_eq!(loops_nd(64, 9, 8), [9 * 16], "what is outside it multiplies nothing");
+        assert_eq!(loops_nd(36, 9, 4), [9, 9 * 4], "four channels are left over");
+        assert_eq!(loops_nd(64, 1, 8), [16]);
     }
 }

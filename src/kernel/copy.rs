@@ -1,57 +1,58 @@
 //! Operators that only move elements: transposition, slice, padding, triangles.
 
-use super::Site;
-use super::draft::{Draft, Needs, block_size, blocks, joined, vector};
+use super::OpContext;
+use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, vector};
 use crate::Result;
-use crate::graph::{Pad, PadMode, Slice, Trilu};
+use crate::graph::{Pad, PadMode, Slice, Transpose, Trilu};
 
-pub(super) fn transpose(site: &Site, permutation: &[usize]) -> Result<Vec<Draft>> {
-    let x = &site.only_input()?.shape;
-    let out = &site.output.shape;
+pub(super) fn transpose(ctx: &OpContext, Transpose { permutation }: &Transpose) -> Result<Vec<KernelSpec>> {
+    let x = &ctx.only_input()?.shape;
+    let out = &ctx.output.shape;
     let fits = permutation.len() == x.len()
         && out.len() == x.len()
         && (0..x.len()).all(|axis| permutation.contains(&axis))
         && permutation.iter().zip(out).all(|(&axis, &size)| x[axis] == size);
-    site.require(fits, "its permutation and its shapes contradict each other")?;
+    ctx.require(fits, "its permutation and its shapes contradict each other")?;
     let own = strides_of(x);
     let strides = permutation.iter().map(|&axis| own[axis]).collect();
-    Ok(vec![strided(site, 0, strides)])
+    Ok(vec![strided(ctx, 0, strides)])
 }
 
-pub(super) fn slice(site: &Site, slice: &Slice) -> Result<Vec<Draft>> {
-    let x = &site.only_input()?.shape;
-    let out = &site.output.shape;
-    site.require([out.len(), slice.begin.len(), slice.step.len()] == [x.len(); 3], "it needs a beginning and a step for each axis")?;
+pub(super) fn slice(ctx: &OpContext, slice: &Slice) -> Result<Vec<KernelSpec>> {
+    let x = &ctx.only_input()?.shape;
+    let out = &ctx.output.shape;
+    ctx.require([out.len(), slice.begin.len(), slice.step.len()] == [x.len(); 3], "it needs one beginning and one step per axis")?;
     let inside = |axis: usize| {
         let last = slice.begin[axis] as i128 + slice.step[axis] as i128 * (out[axis] as i128 - 1);
         slice.begin[axis] < x[axis] && (0..x[axis] as i128).contains(&last)
     };
-    site.require((0..x.len()).all(inside), "it reads outside its input")?;
+    ctx.require((0..x.len()).all(inside), "it reads outside its input")?;
     let own = strides_of(x);
     let first = slice.begin.iter().zip(&own).map(|(&b, s)| b as i64 * s).sum();
     let strides = slice.step.iter().zip(&own).map(|(&step, s)| step as i64 * s).collect();
-    Ok(vec![strided(site, first, strides)])
+    Ok(vec![strided(ctx, first, strides)])
 }
 
-/// A copy of the elements at `first` plus multiples of `strides`, in elements of the input, over the output's axes.
-fn strided(site: &Site, first: i64, strides: Vec<i64>) -> Draft {
-    let (dims, strides) = merge(&site.output.shape, &strides);
+/// Copies the elements at `first` plus multiples of `strides`, in elements of the input, over the
+/// output's axes.
+fn strided(ctx: &OpContext, first: i64, strides: Vec<i64>) -> KernelSpec {
+    let (dims, strides) = merge_strided(&ctx.output.shape, &strides);
     let last = dims.len() - 1;
-    let most = vector(site.output.dtype);
+    let most = vector(ctx.output.dtype);
     let aligned = first % most as i64 == 0 && strides[..last].iter().all(|s| s % most as i64 == 0);
     let width = if dims[last].is_multiple_of(most) && strides[last] == 1 && aligned { most as u64 } else { 1 };
-    let elements = site.output.elements();
+    let elements = ctx.output.elements();
     let threads = block_size(elements / width);
     let name_of_strides = strides.iter().map(|s| s.to_string().replace('-', "m")).collect::<Vec<_>>().join("x");
     let cpp = |values: &[String]| format!("Ints<{}>", values.join(", "));
     let dims_cpp = cpp(&dims.iter().map(|d| d.to_string()).collect::<Vec<_>>());
     let strides_cpp = cpp(&strides.iter().map(|s| s.to_string()).collect::<Vec<_>>());
-    Draft {
-        signature: format!("copy_d{}_s{name_of_strides}_f{first}", joined(&dims)),
+    KernelSpec {
+        signature: format!("copy_d{}_s{name_of_strides}_f{first}", by_x(&dims)),
         candidate: format!("v{width}t{threads}"),
-        comment: vec![format!("y {} from the elements of x at {first}, {strides:?} apart along these axes.", joined(&dims))],
+        comment: vec![format!("y {} from the elements of x, from {first} on, with strides {strides:?} along these axes.", by_x(&dims))],
         header: "copy.cuh",
-        params: site.params(&["x"]),
+        params: ctx.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(elements / width, threads), 1, 1],
@@ -63,32 +64,37 @@ fn strided(site: &Site, first: i64, strides: Vec<i64>) -> Draft {
     }
 }
 
-pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
-    let x = &site.only_input()?.shape;
-    let out = &site.output.shape;
+pub(super) fn pad(ctx: &OpContext, pad: &Pad) -> Result<Vec<KernelSpec>> {
+    let x = &ctx.only_input()?.shape;
+    let out = &ctx.output.shape;
     let fits = [out.len(), pad.before.len(), pad.after.len()] == [x.len(); 3]
         && (0..x.len()).all(|a| pad.before[a] + x[a] + pad.after[a] == out[a])
         && (pad.mode != PadMode::Reflect || (0..x.len()).all(|a| pad.before[a].max(pad.after[a]) < x[a]));
-    site.require(fits, "its padding and its shapes contradict each other")?;
+    ctx.require(fits, "its padding and its shapes contradict each other")?;
     let (mode, bits, words) = match pad.mode {
-        PadMode::Constant(value) => ("PadConstant", value.bits(), format!("framed with {value}")),
-        PadMode::Reflect => ("PadReflect", 0, "framed with its mirror image".into()),
-        PadMode::Edge => ("PadEdge", 0, "framed with its edges".into()),
+        PadMode::Constant(value) => ("PadConstant", value.bits(), format!("padded with {value}")),
+        PadMode::Reflect => ("PadReflect", 0, "padded with its mirror image".into()),
+        PadMode::Edge => ("PadEdge", 0, "padded with its edges".into()),
     };
     let axes = framed_axes(x, pad);
-    let elements = site.output.elements();
+    let elements = ctx.output.elements();
     let threads = block_size(elements);
     let names = axes.iter().map(|a| format!("{}b{}x{}", a[0], a[1], a[2])).collect::<Vec<_>>().join("_");
     let list: String =
         axes.iter().map(|[size, before, extent, stride]| format!(", PadAxis<{size}, {before}, {extent}, {stride}>")).collect();
-    let column = |i: usize| joined(&axes.iter().map(|a| a[i]).collect::<Vec<_>>());
+    let column = |i: usize| by_x(&axes.iter().map(|a| a[i]).collect::<Vec<_>>());
     let kind = mode.to_lowercase();
-    Ok(vec![Draft {
+    Ok(vec![KernelSpec {
         signature: format!("{kind}_{names}_v{bits:08x}"),
         candidate: format!("t{threads}"),
-        comment: vec![format!("x {} {words}, from {:?} in y {}.", column(2), axes.iter().map(|a| a[1]).collect::<Vec<_>>(), column(0))],
+        comment: vec![format!(
+            "x {} {words}, starting at {:?} in y {}.",
+            column(2),
+            axes.iter().map(|a| a[1]).collect::<Vec<_>>(),
+            column(0)
+        )],
         header: "copy.cuh",
-        params: site.params(&["x"]),
+        params: ctx.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(elements, threads), 1, 1],
@@ -100,20 +106,20 @@ pub(super) fn pad(site: &Site, pad: &Pad) -> Result<Vec<Draft>> {
     }])
 }
 
-pub(super) fn trilu(site: &Site, trilu: &Trilu) -> Result<Vec<Draft>> {
-    let x = site.only_input()?;
-    let &[.., rows, columns] = &x.shape[..] else { return Err(site.wrong("it must have two axes or more")) };
-    site.require(x.shape == site.output.shape, "its output does not fit its input")?;
+pub(super) fn trilu(ctx: &OpContext, trilu: &Trilu) -> Result<Vec<KernelSpec>> {
+    let x = ctx.only_input()?;
+    let &[.., rows, columns] = &x.shape[..] else { return Err(ctx.wrong("it must have at least two axes")) };
+    ctx.require(x.shape == ctx.output.shape, "its output does not fit its input")?;
     let elements = x.elements();
     let threads = block_size(elements);
     let triangle = if trilu.upper { "upper" } else { "lower" };
     let diagonal = trilu.diagonal;
-    Ok(vec![Draft {
+    Ok(vec![KernelSpec {
         signature: format!("trilu_{triangle}_e{elements}r{rows}c{columns}_k{}", diagonal.to_string().replace('-', "m")),
         candidate: format!("t{threads}"),
-        comment: vec![format!("The {triangle} triangle of matrices of {rows}x{columns}, from diagonal {diagonal} on, and 0 beyond.")],
+        comment: vec![format!("The {triangle} triangle of {rows}x{columns} matrices, from diagonal {diagonal} on, and 0 elsewhere.")],
         header: "copy.cuh",
-        params: site.params(&["x"]),
+        params: ctx.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(elements, threads), 1, 1],
@@ -134,8 +140,9 @@ fn strides_of(shape: &[usize]) -> Vec<i64> {
     strides
 }
 
-/// The axes of a box and their strides: axes of size 1 dropped, neighbours merged where they step as one. Never empty.
-fn merge(shape: &[usize], strides: &[i64]) -> (Vec<usize>, Vec<i64>) {
+/// The axes of a box and their strides. Axes of size 1 are dropped, and neighbours are merged where
+/// they step as one axis. Never empty.
+fn merge_strided(shape: &[usize], strides: &[i64]) -> (Vec<usize>, Vec<i64>) {
     let mut merged: Vec<(usize, i64)> = Vec::new(); // innermost first
     for (&size, &stride) in shape.iter().zip(strides).rev().filter(|(size, _)| **size > 1) {
         match merged.last_mut() {
@@ -149,8 +156,9 @@ fn merge(shape: &[usize], strides: &[i64]) -> (Vec<usize>, Vec<i64>) {
     merged.into_iter().rev().unzip()
 }
 
-/// Size in y, padding before, extent in x and stride in x of each axis, outermost first. Axes without padding merge with their outer neighbours:
-/// with any if the padding is a constant, else with those that have none either.
+/// Size in y, padding before, extent in x and stride in x of each axis, outermost first. Axes
+/// without padding merge with their outer neighbours: with any of them if the padding is a
+/// constant, else only with those that have no padding either.
 fn framed_axes(x: &[usize], pad: &Pad) -> Vec<[usize; 4]> {
     let mut axes: Vec<[usize; 4]> = Vec::new(); // innermost first
     let mut stride = 1;
@@ -178,10 +186,10 @@ mod tests {
 
     #[test]
     fn neighbours_merge_where_they_step_as_one() {
-        assert_eq!(merge(&[2, 3, 4, 5], &[60, 20, 5, 1]), (vec![120], vec![1]));
-        assert_eq!(merge(&[2, 4, 5, 3], &[60, 5, 1, 20]), (vec![2, 20, 3], vec![60, 1, 20]));
-        assert_eq!(merge(&[1, 6], &[0, -1]), (vec![6], vec![-1]));
-        assert_eq!(merge(&[1, 1], &[7, 1]), (vec![1], vec![1]));
+        assert_eq!(merge_strided(&[2, 3, 4, 5], &[60, 20, 5, 1]), (vec![120], vec![1]));
+        assert_eq!(merge_strided(&[2, 4, 5, 3], &[60, 5, 1, 20]), (vec![2, 20, 3], vec![60, 1, 20]));
+        assert_eq!(merge_strided(&[1, 6], &[0, -1]), (vec![6], vec![-1]));
+        assert_eq!(merge_strided(&[1, 1], &[7, 1]), (vec![1], vec![1]));
     }
 
     #[test]

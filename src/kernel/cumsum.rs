@@ -1,26 +1,26 @@
-//! Running sums: a thread or a warp a row.
+//! Running sums: one thread or one warp per row.
 
-use super::draft::{Draft, Needs, block_size, blocks};
 use super::loops::{counted, trips};
-use super::{MULTIPROCESSORS, Site};
+use super::spec::{KernelSpec, Needs, block_size, blocks};
+use super::{MULTIPROCESSORS, OpContext};
 use crate::Result;
 use crate::graph::CumSum;
 
-pub(super) fn drafts(site: &Site, sum: &CumSum) -> Result<Vec<Draft>> {
-    let x = site.only_input()?;
-    site.require(sum.axis < x.shape.len() && x.shape == site.output.shape, "its axis or its output does not fit its input")?;
+pub(super) fn specs(ctx: &OpContext, sum: &CumSum) -> Result<Vec<KernelSpec>> {
+    let x = ctx.only_input()?;
+    ctx.require(sum.axis < x.shape.len() && x.shape == ctx.output.shape, "its axis or its output does not fit its input")?;
     let outer: usize = x.shape[..sum.axis].iter().product();
     let length = x.shape[sum.axis];
     let inner: usize = x.shape[sum.axis + 1..].iter().product();
     let rows = (outer * inner) as u64;
     let CumSum { exclusive, reverse, .. } = *sum;
     let words = format!("{}{}", if exclusive { ", each without its own element" } else { "" }, if reverse { ", from the end" } else { "" });
-    let draft = |how: &str, threads: u32, per_block: u32, left: u64| Draft {
+    let spec = |how: &str, threads: u32, per_block: u32, left: u64| KernelSpec {
         signature: format!("cumsum_o{outer}l{length}i{inner}_e{}r{}", u8::from(exclusive), u8::from(reverse)),
         candidate: format!("{how}{threads}"),
-        comment: vec![format!("Running sums along the middle axis of x {outer}x{length}x{inner}{words}: a {how} a row.")],
+        comment: vec![format!("Running sums along the middle axis of x {outer}x{length}x{inner}{words}: one {how} per row.")],
         header: "cumsum.cuh",
-        params: site.params(&["x"]),
+        params: ctx.params(&["x"]),
         sync: how == "warp",
         threads,
         grid: [blocks(rows, per_block), 1, 1],
@@ -32,8 +32,8 @@ pub(super) fn drafts(site: &Site, sum: &CumSum) -> Result<Vec<Draft>> {
     };
     let threads = block_size(rows);
     let (by_thread, by_warp) =
-        (draft("thread", threads, threads, counted(length, 64, 16)), draft("warp", 128, 4, counted(length.div_ceil(32), 8, 2)));
-    // neighbouring rows are neighbours in memory: threads side by side use whole cache lines
+        (spec("thread", threads, threads, counted(length, 64, 16)), spec("warp", 128, 4, counted(length.div_ceil(32), 8, 2)));
+    // neighbouring rows are neighbours in memory: neighbouring threads use whole cache lines
     let side_by_side = inner >= 32 && rows >= 32 * MULTIPROCESSORS;
     Ok(if length <= 8 || side_by_side { vec![by_thread, by_warp] } else { vec![by_warp, by_thread] })
 }

@@ -1,33 +1,34 @@
-//! Elementwise operators: merges axes, finds each input's strides, and reads four neighbours at once where it may.
+//! Elementwise operators: merges axes, finds each input's strides, and reads four neighbours at
+//! once where possible.
 
-use super::draft::{Draft, Needs, block_size, blocks, ints, joined, numbered};
-use super::{Site, expr};
+use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, ints, numbered};
+use super::{OpContext, expr};
 use crate::Result;
 use crate::graph::Elementwise;
 
-pub(super) fn drafts(site: &Site, elementwise: &Elementwise) -> Result<Vec<Draft>> {
-    let out = &site.output.shape;
+pub(super) fn specs(ctx: &OpContext, elementwise: &Elementwise) -> Result<Vec<KernelSpec>> {
+    let out = &ctx.output.shape;
     let fits = |shape: &[usize]| shape.len() == out.len() && shape.iter().zip(out).all(|(&d, &o)| d == o || d == 1);
-    site.require(site.inputs.iter().all(|t| fits(&t.shape)), "an input does not broadcast to the output")?;
-    site.require(elementwise.expr.inputs() <= site.inputs.len(), "the expression reads an input that the operator does not have")?;
+    ctx.require(ctx.inputs.iter().all(|t| fits(&t.shape)), "an input does not broadcast to the output")?;
+    ctx.require(elementwise.expr.inputs() <= ctx.inputs.len(), "the expression reads an input that the operator does not have")?;
 
-    let shapes: Vec<&[usize]> = site.inputs.iter().map(|t| &t.shape[..]).collect();
-    let (dims, strides) = merge(out, &shapes);
+    let shapes: Vec<&[usize]> = ctx.inputs.iter().map(|t| &t.shape[..]).collect();
+    let (dims, strides) = merge_broadcast(out, &shapes);
     let width = if quads(&dims, &strides) { 4 } else { 1 };
-    let elements = site.output.elements();
+    let elements = ctx.output.elements();
     let threads = block_size(elements / width);
     let lists: String = strides.iter().map(|s| format!(", {}", ints(s))).collect();
     let arguments: String = numbered(shapes.len()).iter().map(|x| format!(", {x}")).collect();
-    let name_of_strides: String = strides.iter().map(|s| format!("_s{}", joined(s))).collect();
-    Ok(vec![Draft {
-        signature: format!("elementwise_{}_d{}{name_of_strides}", expr::name(&elementwise.expr), joined(&dims)),
+    let name_of_strides: String = strides.iter().map(|s| format!("_s{}", by_x(s))).collect();
+    Ok(vec![KernelSpec {
+        signature: format!("elementwise_{}_d{}{name_of_strides}", expr::name(&elementwise.expr), by_x(&dims)),
         candidate: format!("v{width}t{threads}"),
         comment: vec![
             format!("y = {} for each of {elements} elements.", elementwise.expr),
-            "The first list is the output's axes, merged where possible; then the inputs' strides over them.".into(),
+            "The first list is the output's axes, merged where possible; the others are the inputs' strides over them.".into(),
         ],
         header: "elementwise.cuh",
-        params: site.params(&numbered(shapes.len())),
+        params: ctx.params(&numbered(shapes.len())),
         sync: false,
         threads,
         grid: [blocks(elements / width, threads), 1, 1],
@@ -43,12 +44,12 @@ pub(super) fn drafts(site: &Site, elementwise: &Elementwise) -> Result<Vec<Draft
     }])
 }
 
-/// The output's axes and, for each input, its strides over them: axes of size 1 dropped, neighbours merged wherever every input
-/// steps through both as through one. Never empty.
-pub(super) fn merge(out: &[usize], inputs: &[&[usize]]) -> (Vec<usize>, Vec<Vec<usize>>) {
+/// The output's axes and, for each input, its strides over them. Axes of size 1 are dropped, and
+/// neighbours are merged wherever every input steps through both as through one axis. Never empty.
+pub(super) fn merge_broadcast(out: &[usize], inputs: &[&[usize]]) -> (Vec<usize>, Vec<Vec<usize>>) {
     let mut dims: Vec<usize> = Vec::new(); // innermost first
     let mut strides: Vec<Vec<usize>> = vec![Vec::new(); inputs.len()];
-    let mut next: Vec<usize> = vec![1; inputs.len()]; // the stride of the axis at hand in each input
+    let mut next: Vec<usize> = vec![1; inputs.len()]; // the stride of the current axis in each input
     for axis in (0..out.len()).rev() {
         if out[axis] > 1 {
             let own: Vec<usize> = inputs.iter().zip(&next).map(|(shape, &n)| if shape[axis] == 1 { 0 } else { n }).collect();
@@ -71,7 +72,8 @@ pub(super) fn merge(out: &[usize], inputs: &[&[usize]]) -> (Vec<usize>, Vec<Vec<
     (dims, strides)
 }
 
-/// Whether four neighbours of the output are four neighbours, aligned, or one element of every input.
+/// Whether, in every input, four neighbours of the output are four aligned neighbours or a single
+/// element.
 fn quads(dims: &[usize], strides: &[Vec<usize>]) -> bool {
     let last = dims.len() - 1;
     dims[last].is_multiple_of(4) && strides.iter().all(|s| s[last] == 0 || (s[last] == 1 && s[..last].iter().all(|o| o.is_multiple_of(4))))
@@ -83,11 +85,11 @@ mod tests {
 
     #[test]
     fn axes_merge_where_all_inputs_allow_it() {
-        assert_eq!(merge(&[2, 3, 4], &[&[2, 3, 4], &[2, 3, 4]]), (vec![24], vec![vec![1], vec![1]]));
-        assert_eq!(merge(&[1, 8, 5, 5], &[&[1, 8, 5, 5], &[1, 8, 1, 1]]), (vec![8, 25], vec![vec![25, 1], vec![1, 0]]));
-        assert_eq!(merge(&[2, 3, 4], &[&[2, 1, 4]]), (vec![2, 3, 4], vec![vec![4, 0, 1]]));
-        assert_eq!(merge(&[], &[&[]]), (vec![1], vec![vec![0]]));
-        assert_eq!(merge(&[6], &[&[1]]), (vec![6], vec![vec![0]]));
+        assert_eq!(merge_broadcast(&[2, 3, 4], &[&[2, 3, 4], &[2, 3, 4]]), (vec![24], vec![vec![1], vec![1]]));
+        assert_eq!(merge_broadcast(&[1, 8, 5, 5], &[&[1, 8, 5, 5], &[1, 8, 1, 1]]), (vec![8, 25], vec![vec![25, 1], vec![1, 0]]));
+        assert_eq!(merge_broadcast(&[2, 3, 4], &[&[2, 1, 4]]), (vec![2, 3, 4], vec![vec![4, 0, 1]]));
+        assert_eq!(merge_broadcast(&[], &[&[]]), (vec![1], vec![vec![0]]));
+        assert_eq!(merge_broadcast(&[6], &[&[1]]), (vec![6], vec![vec![0]]));
     }
 
     #[test]

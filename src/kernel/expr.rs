@@ -1,7 +1,7 @@
 //! Scalar expressions as C++ types and as parts of names.
 
-use super::Site;
-use super::draft::{Param, cpp_type};
+use super::OpContext;
+use super::spec::{Param, cpp_type};
 use crate::Result;
 use crate::graph::{Binary, DType, Expr, Unary};
 
@@ -32,7 +32,8 @@ pub(super) fn name(expr: &Expr) -> String {
     }
 }
 
-/// Whether it becomes multiply-adds: a product that is added to something, or a function that needs some. Of floating-point numbers.
+/// Whether the expression becomes multiply-adds of floating-point numbers: a product that is added
+/// to something, or a function that needs some.
 pub(super) fn multiplies(expr: &Expr) -> bool {
     match expr {
         Expr::Input(_) | Expr::Const(_) => false,
@@ -52,7 +53,7 @@ pub(super) fn multiplies(expr: &Expr) -> bool {
 
 /// What a fused operator does to its sum: the names and words for its bias and epilogue.
 pub(super) struct Epilogue {
-    /// The type.
+    /// The C++ type.
     pub cpp: String,
     /// Appended to the signature: `_b_relu`; empty if there is neither bias nor epilogue.
     pub suffix: String,
@@ -60,24 +61,25 @@ pub(super) struct Epilogue {
     pub words: String,
     /// The kernel's parameters: the two operands, `bias`, `x1`, ..., `y`.
     pub params: Vec<Param>,
-    /// What the template is called with in the place of the bias.
+    /// The template's argument for the bias.
     pub bias_argument: &'static str,
     /// `, x1, x2`: the template's last arguments.
     pub more_arguments: String,
 }
 
 impl Epilogue {
-    /// The epilogue of `site`, whose first two inputs are the `operands`, by name; checks the further inputs against the output.
-    pub fn new(site: &Site, operands: [&str; 2], bias: bool, channels: usize, expr: &Expr) -> Result<Epilogue> {
+    /// The epilogue of `ctx`. `operands` are the names of the first two inputs. Checks the further
+    /// inputs against the output.
+    pub fn new(ctx: &OpContext, operands: [&str; 2], bias: bool, channels: usize, expr: &Expr) -> Result<Epilogue> {
         let first = 2 + usize::from(bias);
-        site.require(site.inputs.len() >= first, "an operand or the bias is missing")?;
+        ctx.require(ctx.inputs.len() >= first, "an operand or the bias is missing")?;
         if bias {
-            site.require(site.inputs[2].elements() == channels as u64, "the bias must have one number a channel")?;
+            ctx.require(ctx.inputs[2].elements() == channels as u64, "the bias must have one number per channel")?;
         }
-        let more: Vec<String> = (1..=site.inputs.len() - first).map(|i| format!("x{i}")).collect();
-        site.require(expr.inputs() <= more.len() + 1, "the epilogue reads an input that the operator does not have")?;
-        site.require(
-            site.inputs[first..].iter().all(|t| t.elements() == site.output.elements()),
+        let more: Vec<String> = (1..=ctx.inputs.len() - first).map(|i| format!("x{i}")).collect();
+        ctx.require(expr.inputs() <= more.len() + 1, "the epilogue reads an input that the operator does not have")?;
+        ctx.require(
+            ctx.inputs[first..].iter().all(|t| t.elements() == ctx.output.elements()),
             "an input of the epilogue differs from the output in size",
         )?;
 
@@ -107,7 +109,7 @@ impl Epilogue {
             words,
             bias_argument: if bias { "bias" } else { "nullptr" },
             more_arguments: more.iter().map(|x| format!(", {x}")).collect(),
-            params: site
+            params: ctx
                 .params(&operands.into_iter().chain(bias.then_some("bias")).chain(more.iter().map(String::as_str)).collect::<Vec<_>>()),
         })
     }

@@ -1,37 +1,41 @@
-//! Iterations of the compiled main loop: what a family's file writes into `Kernel::trips`.
+//! Iterations of the compiled main loop, which a family's file writes into `Kernel::trips`.
 //!
-//! The headers say before each loop that stays a loop how far a GPU unrolls it (`HIOSC_UNROLL_BY`), and by which rule. These
-//! are the same rules: a change there is a change here. What a compiler makes of them, as ptxas shows for sm_80 to sm_90:
+//! Before each loop that may stay a loop, the headers give the factor by which a GPU unrolls it
+//! (`HIOSC_UNROLL_BY`), and its rule. This file has the same rules: a change there needs a change
+//! here. What the compiler does with such loops, as ptxas shows for sm_80 to sm_90:
 //!
-//! * A loop whose number of iterations is known is unrolled whole, or has its left-over iterations behind it as straight code.
-//! * Else a short loop before it takes these, one at a time. It counts as a loop of its own where it has a tenth of the other's
-//!   multiply-adds: where that is unrolled by 10 or less.
+//! * A loop with a known number of iterations is completely unrolled, or followed by its left-over
+//!   iterations as straight-line code.
+//! * Otherwise these run in a short loop before it, one at a time. The short loop counts as a loop
+//!   of its own if it has a tenth of the other's multiply-adds, that is, if the other is unrolled
+//!   by 10 or less.
 
-/// Iterations that are left of `count` where a loop is unrolled whole up to `all`, else by `part`: `unrolled` of `hiosc.cuh`.
-/// 0 where no loop is left.
+/// Iterations that are left of `count` if a loop is completely unrolled up to `all` iterations,
+/// else by `part`: `unrolled` of `hiosc.cuh`. 0 if no loop is left.
 pub(super) fn counted(count: usize, all: usize, part: usize) -> u64 {
     if count <= all || count == part { 0 } else { (count / part) as u64 }
 }
 
-/// [`Kernel::trips`](super::Kernel::trips) of loops of which some may be gone.
+/// [`Kernel::trips`](super::Kernel::trips) of loops, some of which may be completely unrolled (0).
 pub(super) fn trips(loops: &[u64]) -> Vec<u64> {
     loops.iter().copied().filter(|&iterations| iterations > 0).collect()
 }
 
-/// A loop over elements of which a thread takes every so many-th. Iterations of two compiled loops, if they are there.
+/// A loop over elements in which each thread has a fixed stride: the iterations of its two compiled
+/// loops, if they exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Strided {
-    /// Of the loop that takes what is left over, one at a time.
+    /// Those of the loop that runs the left-over iterations, one at a time.
     rest: Option<u64>,
-    /// Of the unrolled loop.
+    /// Those of the unrolled loop.
     main: Option<u64>,
-    /// How far that is unrolled.
+    /// The unroll factor of that loop.
     by: usize,
 }
 
 impl Strided {
-    /// A warp shares `count` elements and goes on by `step`, unrolled as `unrolled_strided` says. The compiler knows that there
-    /// are 32 lanes.
+    /// A warp shares `count` elements in steps of `step`, unrolled by `unrolled_strided`. The
+    /// compiler knows that there are 32 lanes.
     pub fn warp(count: usize, step: usize) -> Strided {
         let (most, by, even) = (count.div_ceil(step), unrolled_strided(count, step), count.is_multiple_of(step));
         let (rest, main) = (Some((most % by) as u64), Some((most / by) as u64));
@@ -39,40 +43,40 @@ impl Strided {
             _ if most == 1 || (even && most <= by) => (None, None),
             // the number of iterations is known
             _ if even => (None, main),
-            // no lane gets as far as the unrolled loop
+            // no lane reaches the unrolled loop
             _ if most < by => (Some(most as u64), None),
-            // lanes of one iteration less take all of these here
+            // lanes with one iteration less have the most left-over iterations
             Some(0) => (Some(by as u64 - 1), main),
             _ => (rest, main),
         };
         Strided { rest, main, by }
     }
 
-    /// A block of `threads` shares `count` elements, unrolled as `unrolled_strided` says. The compiler does not know how many
-    /// threads there are, so that both loops stay.
+    /// A block of `threads` shares `count` elements, unrolled by `unrolled_strided`. The compiler
+    /// does not know how many threads there are, so both loops stay.
     pub fn block(count: usize, threads: u32) -> Strided {
         Strided::split(count.div_ceil(threads as usize), unrolled_strided(count, threads as usize))
     }
 
-    /// `most` iterations of which `by` become one.
+    /// `most` iterations, unrolled by `by`.
     pub fn split(most: usize, by: usize) -> Strided {
-        // of one iteration at most there is no loop
+        // a remainder of at most one iteration is no loop
         Strided { rest: (by > 2).then_some((most % by) as u64), main: Some((most / by) as u64), by }
     }
 
-    /// Where these loops multiply: what counts of them, in the order of the machine code.
+    /// For loops that multiply: the iterations that count, in the order of the machine code.
     pub fn both(self) -> Vec<u64> {
         let rest = self.rest.filter(|_| self.main.is_none() || self.by <= 10);
         rest.into_iter().chain(self.main).collect()
     }
 
-    /// Where they do not: the one with most memory operations.
+    /// For loops that do not: the iterations of the one with the most memory operations.
     pub fn main(self) -> Vec<u64> {
         self.main.or(self.rest).into_iter().collect()
     }
 }
 
-/// How many iterations become one: `unrolled_strided` of `hiosc.cuh`.
+/// The unroll factor: `unrolled_strided` of `hiosc.cuh`.
 fn unrolled_strided(count: usize, step: usize) -> usize {
     match count.div_ceil(step) {
         most if count.is_multiple_of(step) => most.min(16),

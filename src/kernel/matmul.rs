@@ -1,47 +1,48 @@
-//! Matrix product: tiles, or for one or a few vectors kernels that read the matrix once; of other element types than f32, a thread an output.
+//! Matrix product: tiles, or, for one or a few vectors, kernels that read the matrix once; for
+//! element types other than f32, one thread per output.
 
-use super::draft::{Draft, Needs, block_size, blocks, shape_struct};
 use super::expr::Epilogue;
 use super::loops::{Strided, counted, trips};
-use super::{Site, tile};
+use super::spec::{KernelSpec, Needs, block_size, blocks, shape_struct};
+use super::{OpContext, tile};
 use crate::Result;
 use crate::graph::{DType, MatMul};
 
-/// Up to so many vectors the matrix is read once for each.
+/// With at most this many vectors, the matrix is read once for each.
 const MAX_VECTORS: usize = 4;
 
-pub(super) fn drafts(site: &Site, matmul: &MatMul) -> Result<Vec<Draft>> {
-    check(site, matmul)?;
-    let epilogue = Epilogue::new(site, ["a", "b"], matmul.bias, matmul.n, &matmul.epilogue)?;
-    if site.inputs[0].dtype != DType::F32 {
+pub(super) fn specs(ctx: &OpContext, matmul: &MatMul) -> Result<Vec<KernelSpec>> {
+    check(ctx, matmul)?;
+    let epilogue = Epilogue::new(ctx, ["a", "b"], matmul.bias, matmul.n, &matmul.epilogue)?;
+    if ctx.inputs[0].dtype != DType::F32 {
         return Ok(vec![by_thread(matmul, &epilogue)]);
     }
-    let mut drafts = Vec::new();
+    let mut specs = Vec::new();
     if matmul.m.min(matmul.n) <= MAX_VECTORS {
-        drafts.push(gemv(matmul, &epilogue));
+        specs.push(gemv(matmul, &epilogue));
     }
     let tiles = tile::ranked(matmul.m, matmul.n, matmul.batch);
-    drafts.extend(tiles.iter().take(4 - 2 * drafts.len()).map(|tile| tiled(matmul, &epilogue, tile)));
-    Ok(drafts)
+    specs.extend(tiles.iter().take(4 - 2 * specs.len()).map(|tile| tiled(matmul, &epilogue, tile)));
+    Ok(specs)
 }
 
-/// Every offset that the kernel forms lies inside its tensor.
-fn check(site: &Site, matmul: &MatMul) -> Result<()> {
-    site.require(site.inputs.len() >= 2, "an operand is missing")?;
+/// Checks that every offset that the kernel computes is inside its tensor.
+fn check(ctx: &OpContext, matmul: &MatMul) -> Result<()> {
+    ctx.require(ctx.inputs.len() >= 2, "an operand is missing")?;
     let MatMul { batch, m, n, k, .. } = *matmul;
     let inside = |extents: [usize; 3], strides: [usize; 3], elements: u64| {
         let last =
             extents.iter().zip(strides).try_fold(0u64, |sum, (&e, s)| sum.checked_add((e as u64).checked_sub(1)?.checked_mul(s as u64)?));
         last.is_some_and(|last| last < elements)
     };
-    let sound = inside([batch, m, k], matmul.a_strides, site.inputs[0].elements())
-        && inside([batch, k, n], matmul.b_strides, site.inputs[1].elements())
-        && inside([batch, m, n], matmul.c_strides, site.output.elements())
-        && (batch as u64).saturating_mul(m as u64).saturating_mul(n as u64) == site.output.elements();
-    site.require(sound, "its extents and strides do not fit its operands")
+    let sound = inside([batch, m, k], matmul.a_strides, ctx.inputs[0].elements())
+        && inside([batch, k, n], matmul.b_strides, ctx.inputs[1].elements())
+        && inside([batch, m, n], matmul.c_strides, ctx.output.elements())
+        && (batch as u64).saturating_mul(m as u64).saturating_mul(n as u64) == ctx.output.elements();
+    ctx.require(sound, "its extents and strides do not fit its operands")
 }
 
-/// A stride as the kernel knows it: 0 where its axis has one element, since it is never taken.
+/// A stride as the kernel gets it: 0 if its axis has one element, since it is never used.
 fn stride(extent: usize, stride: usize) -> usize {
     if extent == 1 { 0 } else { stride }
 }
@@ -77,14 +78,14 @@ fn shape(matmul: &MatMul, sizes: &[(&str, usize)]) -> Vec<String> {
     ])
 }
 
-fn by_thread(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
+fn by_thread(matmul: &MatMul, epilogue: &Epilogue) -> KernelSpec {
     let MatMul { batch, m, n, k, .. } = *matmul;
     let mut body = shape(matmul, &[("BATCH", batch), ("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))]);
     let outputs = (batch * m * n) as u64;
     let threads = block_size(outputs);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     body.push(format!("matmul_thread<Shape, {threads}, {}>(a, b, {bias}, y{more});", epilogue.cpp));
-    Draft {
+    KernelSpec {
         signature: signature(matmul, epilogue),
         candidate: format!("thread{threads}"),
         comment: vec![words(matmul, epilogue), "A thread computes one output.".into()],
@@ -101,13 +102,13 @@ fn by_thread(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
     }
 }
 
-fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft {
+fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> KernelSpec {
     let MatMul { batch, m, n, k, .. } = *matmul;
     let mut body = shape(matmul, &[("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))]);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     body.push(format!("matmul_tiled<Shape, {}, {}>(a, b, {bias}, y{more});", tile.cpp(), epilogue.cpp));
     let [columns, rows] = tile.grid(m, n);
-    Draft {
+    KernelSpec {
         signature: signature(matmul, epilogue),
         candidate: tile.name(),
         comment: vec![words(matmul, epilogue), format!("A block of {} threads computes {} x {}.", tile.threads(), tile.bm, tile.bn)],
@@ -124,9 +125,10 @@ fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Draft 
     }
 }
 
-fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
+fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> KernelSpec {
     let MatMul { batch, m, n, k, a_strides: a, b_strides: b, c_strides: c, .. } = *matmul;
-    // Strides along (batch, line, k) of the matrix, (batch, vector, k) of the vectors, (line, vector) of the output.
+    // Strides along (batch, line, k) of the matrix, (batch, vector, k) of the vectors, (line,
+    // vector) of the output.
     let b_is_matrix = m <= n;
     let (lines, vectors, matrix, vector, out) =
         if b_is_matrix { (n, m, [b[0], b[2], b[1]], a, [c[2], c[1]]) } else { (m, n, a, [b[0], b[2], b[1]], [c[1], c[2]]) };
@@ -142,9 +144,10 @@ fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
         stride(k, of_k) == 1 && stride(lines, of_line).is_multiple_of(4) && stride(batch, of_batch).is_multiple_of(4)
     };
     let width = if k.is_multiple_of(4) && quads(matrix, lines) && quads(vector, vectors) { 4 } else { 1 };
-    // the 8 warps of a block share the sums: unrolled whole, for any of them, up to 64 iterations
+    // the 8 warps of a block share the sums: each warp's loop is unrolled completely up to 64
+    // iterations
     let of_lines = if k.div_ceil(8) <= 64 { vec![] } else { Strided::split(k.div_ceil(8), 4).both() };
-    let (how, threads, per_block, shared, trips, words_of_it) = if by_lines {
+    let (how, threads, per_block, shared, trips, description) = if by_lines {
         ("gemv_lines", 256, 32, 1024, of_lines, "A block computes 32 neighbouring outputs; its warps share the sums.")
     } else {
         ("gemv_warp", 128, 4, 0, Strided::warp(k, 32 * width).both(), "A warp computes one output.")
@@ -152,10 +155,10 @@ fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> Draft {
     let operands = if b_is_matrix { "b, a" } else { "a, b" };
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     body.push(format!("{how}<Shape, {threads}, {}>({operands}, {bias}, y{more});", epilogue.cpp));
-    Draft {
+    KernelSpec {
         signature: signature(matmul, epilogue),
         candidate: how.into(),
-        comment: vec![words(matmul, epilogue), words_of_it.into()],
+        comment: vec![words(matmul, epilogue), description.into()],
         header: "matmul.cuh",
         params: epilogue.params.clone(),
         sync: true,

@@ -1,29 +1,32 @@
-//! How a constant lies in memory where a kernel wants another order than the model's. Packing is done once, when the crate is made.
+//! Layouts of constants that a kernel reads in another order than the model's. Packing is done
+//! once, when the crate is generated.
 //!
-//! A layout is said in its own figures, not in those of a tensor: a kernel may read its weights under another shape than the constant was stored with. Padding is
-//! zeros.
+//! A layout has its own dimensions, not those of a tensor: a kernel may read its weights under
+//! another shape than the constant's. Padding is zeros.
 
 use std::fmt::{self, Display, Formatter};
 
-/// Terms of a step of the main loop that reads packed weights.
+/// Terms per step of the main loop that reads packed weights.
 const STEP: usize = 16;
-/// Rows are padded to a multiple of this, the largest tile: so that one layout serves all tiles.
+/// Rows are padded to a multiple of this, the largest tile, so that one layout serves all tiles.
 const ROWS: usize = 128;
 
 /// A layout of the weights of a convolution or a matrix product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Packing {
-    /// Group by group, `[step][16][rows, padded to 128]`: the terms of a sum in steps of 16, tap by tap, and within a tap channel by channel.
+    /// Group by group, `[step][16][rows, padded to 128]`: the terms of a sum in steps of 16, tap by
+    /// tap, and within a tap channel by channel.
     TapMajor {
-        /// Groups of a grouped convolution; 1 else.
+        /// Groups of a grouped convolution; 1 otherwise.
         groups: usize,
-        /// Output channels of a group.
+        /// Output channels per group.
         rows: usize,
-        /// Input channels of a group.
+        /// Input channels per group.
         channels: usize,
         /// Elements of the filter's window; 1 for a matrix product.
         taps: usize,
-        /// Whether the model has it as `[group][channel][tap][row]` instead of `[group][row][channel][tap]`.
+        /// Whether the model stores the weights as `[group][channel][tap][row]` instead of
+        /// `[group][row][channel][tap]`.
         transposed: bool,
     },
 }
@@ -40,7 +43,8 @@ impl Packing {
         self.shape().iter().map(|&extent| extent as u64).product()
     }
 
-    /// The packed bytes of `values`, elements of `size` bytes each; `None` if they are not as many as the layout says.
+    /// The packed bytes of `values`, whose elements have `size` bytes each; `None` if their number
+    /// does not match the layout.
     pub fn pack(&self, values: &[u8], size: usize) -> Option<Vec<u8>> {
         let Packing::TapMajor { groups, rows, channels, taps, transposed } = *self;
         if values.len() != groups * rows * channels * taps * size {

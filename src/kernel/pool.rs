@@ -1,19 +1,20 @@
-//! Pooling: one output a thread.
+//! Pooling: one thread per output.
 
-use super::Site;
-use super::draft::{Draft, Needs, block_size, blocks, joined, shape_struct};
 use super::loops::{counted, trips};
+use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, shape_struct};
+use super::{OpContext, window};
 use crate::Result;
-use crate::graph::{Pool, PoolKind};
+use crate::graph::{Pool, PoolIndices, PoolKind, PoolNd, WindowAxis};
 
-pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
-    let x = site.only_input()?;
-    let (&[n, c, h, w], &[n_out, c_out, p, q]) = (&x.shape[..], &site.output.shape[..]) else {
-        return Err(site.wrong("input and output must have four axes"));
+/// Pooling over two axes.
+pub(super) fn specs(ctx: &OpContext, pool: &Pool) -> Result<Vec<KernelSpec>> {
+    let x = ctx.only_input()?;
+    let (&[n, c, h, w], &[n_out, c_out, p, q]) = (&x.shape[..], &ctx.output.shape[..]) else {
+        return Err(ctx.wrong("input and output must have four axes"));
     };
     let positive = |v: [usize; 2]| v[0] > 0 && v[1] > 0;
     let sound = [n, c] == [n_out, c_out] && positive(pool.kernel) && positive(pool.strides) && positive(pool.dilations);
-    site.require(sound, "its attributes and shapes contradict each other")?;
+    ctx.require(sound, "its attributes and shapes contradict each other")?;
 
     let (kind, name, words) = match pool.kind {
         PoolKind::Max => ("PoolMax", "max", "Maximum"),
@@ -23,7 +24,7 @@ pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
     };
     let ([r, s], [top, left], [bottom, right]) = (pool.kernel, pool.pads_begin, pool.pads_end);
     let pads = [top, left, bottom, right];
-    let outputs = site.output.elements();
+    let outputs = ctx.output.elements();
     let threads = block_size(outputs);
     let mut body = shape_struct(&[
         &[("PLANES", n * c), ("H", h), ("W", w), ("P", p), ("Q", q)],
@@ -32,24 +33,24 @@ pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
         &[("PAD_H", top), ("PAD_W", left), ("PAD_BOTTOM", bottom), ("PAD_RIGHT", right)],
     ]);
     body.push(format!("pool<Shape, {kind}, {threads}>(x, y);"));
-    Ok(vec![Draft {
+    Ok(vec![KernelSpec {
         signature: format!(
             "pool_{name}_n{n}c{c}h{h}w{w}_p{p}q{q}_r{r}s{s}_st{}p{}d{}",
-            joined(&pool.strides),
-            joined(&pads),
-            joined(&pool.dilations)
+            by_x(&pool.strides),
+            by_x(&pads),
+            by_x(&pool.dilations)
         ),
         candidate: format!("t{threads}"),
         comment: vec![format!(
             "{words} over windows of {r}x{s}, stride {}, dilation {}, padding {}: x {} gives y {}.",
-            joined(&pool.strides),
-            joined(&pool.dilations),
-            joined(&pads),
+            by_x(&pool.strides),
+            by_x(&pool.dilations),
+            by_x(&pads),
             x.shape_text(),
-            site.output.shape_text()
+            ctx.output.shape_text()
         )],
         header: "pool.cuh",
-        params: site.params(&["x"]),
+        params: ctx.params(&["x"]),
         sync: false,
         threads,
         grid: [blocks(outputs, threads), 1, 1],
@@ -58,5 +59,71 @@ pub(super) fn drafts(site: &Site, pool: &Pool) -> Result<Vec<Draft>> {
         trips: trips(&[counted(r, 64 / s, 32usize.div_ceil(s))]),
         needs: Needs::default(),
         body,
+    }])
+}
+
+/// Pooling over any number of axes.
+pub(super) fn specs_nd(ctx: &OpContext, pool: &PoolNd) -> Result<Vec<KernelSpec>> {
+    let x = ctx.only_input()?;
+    let (from, to) = (&x.shape, &ctx.output.shape);
+    let positive = |axis: &WindowAxis| axis.kernel > 0 && axis.stride > 0 && axis.dilation > 0;
+    let sound = from.len() == pool.axes.len() + 2 && to.len() == from.len() && from[..2] == to[..2] && pool.axes.iter().all(positive);
+    ctx.require(sound, "its attributes and shapes contradict each other")?;
+    let (kind, short, words) = match pool.kind {
+        PoolKind::Max => ("WindowMax", "max", "Maximum"),
+        PoolKind::Average { count_include_pad: false } => ("WindowAverage", "avg", "Mean"),
+        PoolKind::Average { count_include_pad: true } => ("WindowAveragePadded", "avgpad", "Mean (padding counts)"),
+        PoolKind::Sum => ("WindowSum", "sum", "Sum"),
+    };
+    let planes = from[0] * from[1];
+    let outputs = ctx.output.elements();
+    let threads = block_size(outputs);
+    let taps: Vec<usize> = pool.axes.iter().map(|a| a.kernel).collect();
+    Ok(vec![KernelSpec {
+        signature: format!("pool_{short}_n{planes}_{}", window::name(&pool.axes, &from[2..], &to[2..])),
+        candidate: format!("t{threads}"),
+        comment: vec![format!("{words} over windows of {}: {planes} planes of {} give {}.", by_x(&taps), by_x(&from[2..]), by_x(&to[2..]))],
+        header: "pool.cuh",
+        params: ctx.params(&["x"]),
+        sync: false,
+        threads,
+        grid: [blocks(outputs, threads), 1, 1],
+        static_shared_bytes: 0,
+        registers: 32,
+        trips: trips(&[counted(window::taps_of(&pool.axes), 64, 16)]),
+        needs: Needs::default(),
+        body: vec![
+            window::axes_type(&pool.axes, &from[2..], &to[2..], false),
+            format!("pool_nd<Axes, {kind}, {planes}, {threads}>(x, y);"),
+        ],
+    }])
+}
+
+/// The positions of the maxima of windows.
+pub(super) fn indices(ctx: &OpContext, pool: &PoolIndices) -> Result<Vec<KernelSpec>> {
+    let x = ctx.only_input()?;
+    let (from, to) = (&x.shape, &ctx.output.shape);
+    ctx.require(from.len() == pool.axes.len() + 2 && to.len() == from.len() && from[..2] == to[..2], "its shapes contradict each other")?;
+    let planes = from[0] * from[1];
+    let outputs = ctx.output.elements();
+    let threads = block_size(outputs);
+    let order = if pool.column_major { "column" } else { "row" };
+    Ok(vec![KernelSpec {
+        signature: format!("pool_{order}indices_n{planes}_{}", window::name(&pool.axes, &from[2..], &to[2..])),
+        candidate: format!("t{threads}"),
+        comment: vec![format!("Positions of the maxima of windows: {planes} planes of {} give {}.", by_x(&from[2..]), by_x(&to[2..]))],
+        header: "pool.cuh",
+        params: ctx.params(&["x"]),
+        sync: false,
+        threads,
+        grid: [blocks(outputs, threads), 1, 1],
+        static_shared_bytes: 0,
+        registers: 32,
+        trips: trips(&[counted(window::taps_of(&pool.axes), 64, 16)]),
+        needs: Needs::default(),
+        body: vec![
+            window::axes_type(&pool.axes, &from[2..], &to[2..], false),
+            format!("pool_indices<Axes, {}, {planes}, {threads}>(x, y);", pool.column_major),
+        ],
     }])
 }

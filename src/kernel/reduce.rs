@@ -1,25 +1,25 @@
-//! Reductions: a thread, a warp or a block an output.
+//! Reductions: one thread, warp or block per output.
 
-use super::draft::{Draft, Needs, block_size, blocks, ints, joined};
 use super::loops::{Strided, counted, trips};
-use super::{MULTIPROCESSORS, Site};
+use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, ints};
+use super::{MULTIPROCESSORS, OpContext};
 use crate::Result;
 use crate::graph::{Reduce, ReduceKind};
 
-pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
-    let x = site.only_input()?;
-    let out = &site.output.shape;
+pub(super) fn specs(ctx: &OpContext, reduce: &Reduce) -> Result<Vec<KernelSpec>> {
+    let x = ctx.only_input()?;
+    let out = &ctx.output.shape;
     let reduced = |axis: usize| reduce.axes.contains(&axis);
     let fits = out.len() == x.shape.len()
         && reduce.axes.iter().all(|&a| a < out.len())
         && (0..out.len()).all(|a| out[a] == if reduced(a) { 1 } else { x.shape[a] });
-    site.require(fits, "its axes or its output do not fit its input")?;
+    ctx.require(fits, "its axes or its output do not fit its input")?;
 
-    let kept_axes = merge(&x.shape, |a| !reduced(a));
-    let reduced_axes = merge(&x.shape, reduced);
-    let (outputs, count) = (site.output.elements(), x.elements() / site.output.elements());
+    let kept_axes = picked_axes(&x.shape, |a| !reduced(a));
+    let reduced_axes = picked_axes(&x.shape, reduced);
+    let (outputs, count) = (ctx.output.elements(), x.elements() / ctx.output.elements());
     if let ReduceKind::ArgMax { last } | ReduceKind::ArgMin { last } = reduce.kind {
-        return Ok(places(site, reduce.kind, last, &kept_axes, &reduced_axes, [outputs, count]));
+        return Ok(positions(ctx, reduce.kind, last, &kept_axes, &reduced_axes, [outputs, count]));
     }
     let (kind, name, words) = match reduce.kind {
         ReduceKind::Sum => ("ReduceSum", "sum", "Sum"),
@@ -27,30 +27,30 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
         ReduceKind::Max => ("ReduceMax", "max", "Maximum"),
         ReduceKind::Min => ("ReduceMin", "min", "Minimum"),
         ReduceKind::Product => ("ReduceProduct", "product", "Product"),
-        ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. } => return Err(site.wrong("a place is not a value")),
+        ReduceKind::ArgMax { .. } | ReduceKind::ArgMin { .. } => return Err(ctx.wrong("a position is not a value")),
     };
-    let draft = |how: &str, threads: u32, per_block: u32, shared: u32| {
+    let spec = |how: &str, threads: u32, per_block: u32, shared: u32| {
         let size = if how == "block" { count.to_string() } else { format!("{outputs}, {count}") };
         let trips = match how {
             "thread" => trips(&[counted(count as usize, 256, 64)]),
             "warp" => Strided::warp(count as usize, 32).main(),
             _ => Strided::block(count as usize, threads).main(),
         };
-        Draft {
+        KernelSpec {
             signature: format!(
                 "reduce_{name}_k{}s{}_r{}s{}",
-                joined(&kept_axes.dims),
-                joined(&kept_axes.strides),
-                joined(&reduced_axes.dims),
-                joined(&reduced_axes.strides)
+                by_x(&kept_axes.dims),
+                by_x(&kept_axes.strides),
+                by_x(&reduced_axes.dims),
+                by_x(&reduced_axes.strides)
             ),
             candidate: format!("{how}{threads}"),
             comment: vec![
-                format!("{words}: {outputs} outputs, each of {count} elements, a {how} an output."),
-                "Kept and Reduced are the axes that stay and those that go, merged where possible, and their strides.".into(),
+                format!("{words}: {outputs} outputs, each of {count} elements, one {how} per output."),
+                "Kept and Reduced are the kept and the reduced axes, merged where possible, with their strides.".into(),
             ],
             header: "reduce.cuh",
-            params: site.params(&["x"]),
+            params: ctx.params(&["x"]),
             sync: how != "thread",
             threads,
             grid: [blocks(outputs, per_block), 1, 1],
@@ -66,11 +66,11 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
         }
     };
     let threads = block_size(outputs);
-    let by_thread = || draft("thread", threads, threads, 0);
-    let by_warp = || draft("warp", 128, 4, 0);
-    let by_block = || draft("block", 256, 1, 8 * x.dtype.bytes().max(4) as u32);
+    let by_thread = || spec("thread", threads, threads, 0);
+    let by_warp = || spec("warp", 128, 4, 0);
+    let by_block = || spec("block", 256, 1, 8 * x.dtype.bytes().max(4) as u32);
 
-    // Neighbouring outputs read neighbours: threads side by side use whole cache lines.
+    // Neighbouring outputs read neighbouring elements: neighbouring threads use whole cache lines.
     let side_by_side = reduced_axes.strides.last() != Some(&1);
     let many = outputs >= 32 * MULTIPROCESSORS;
     Ok(if count <= 8 || (side_by_side && (many || count <= 128)) {
@@ -82,27 +82,28 @@ pub(super) fn drafts(site: &Site, reduce: &Reduce) -> Result<Vec<Draft>> {
     })
 }
 
-/// Where the largest or smallest element is: by a block where few look at many, else by a thread.
-fn places(site: &Site, kind: ReduceKind, last: bool, kept: &Axes, reduced: &Axes, [outputs, count]: [u64; 2]) -> Vec<Draft> {
+/// Positions of the largest or smallest elements: one block per output if there are few outputs of
+/// many elements, else one thread.
+fn positions(ctx: &OpContext, kind: ReduceKind, last: bool, kept: &Axes, reduced: &Axes, [outputs, count]: [u64; 2]) -> Vec<KernelSpec> {
     let (cpp, name, words) = match kind {
         ReduceKind::ArgMin { .. } => ("ArgMin", "argmin", "smallest"),
         _ => ("ArgMax", "argmax", "largest"),
     };
     let (suffix, which) = if last { ("last", "last") } else { ("", "first") };
-    let draft = |how: &str, threads: u32, per_block: u32, shared: u32, size: String, trips: Vec<u64>| Draft {
+    let spec = |how: &str, threads: u32, per_block: u32, shared: u32, size: String, trips: Vec<u64>| KernelSpec {
         signature: format!(
             "{name}{suffix}_k{}s{}_r{}s{}",
-            joined(&kept.dims),
-            joined(&kept.strides),
-            joined(&reduced.dims),
-            joined(&reduced.strides)
+            by_x(&kept.dims),
+            by_x(&kept.strides),
+            by_x(&reduced.dims),
+            by_x(&reduced.strides)
         ),
         candidate: format!("{how}{threads}"),
         comment: vec![format!(
-            "Place of the {words} element, the {which} of several: {outputs} outputs, each of {count} elements, a {how} an output."
+            "Position of the {words} element, the {which} of equal ones: {outputs} outputs, each of {count} elements, one {how} per output."
         )],
         header: "reduce.cuh",
-        params: site.params(&["x"]),
+        params: ctx.params(&["x"]),
         sync: how != "thread",
         threads,
         grid: [blocks(outputs, per_block), 1, 1],
@@ -117,8 +118,8 @@ fn places(site: &Site, kind: ReduceKind, last: bool, kept: &Axes, reduced: &Axes
         ],
     };
     let threads = block_size(outputs);
-    let by_thread = draft("thread", threads, threads, 0, format!("{outputs}, {count}"), trips(&[counted(count as usize, 32, 4)]));
-    let by_block = draft("block", 128, 1, 128 * 16, count.to_string(), Strided::split(count.div_ceil(128) as usize, 4).main());
+    let by_thread = spec("thread", threads, threads, 0, format!("{outputs}, {count}"), trips(&[counted(count as usize, 32, 4)]));
+    let by_block = spec("block", 128, 1, 128 * 16, count.to_string(), Strided::split(count.div_ceil(128) as usize, 4).main());
     if count > 64 && outputs < 32 * MULTIPROCESSORS { vec![by_block, by_thread] } else { vec![by_thread, by_block] }
 }
 
@@ -134,8 +135,9 @@ impl Axes {
     }
 }
 
-/// The axes of a contiguous `shape` that `wanted` picks: those of size 1 dropped, neighbours merged.
-pub(super) fn merge(shape: &[usize], wanted: impl Fn(usize) -> bool) -> Axes {
+/// The axes of a contiguous `shape` that `wanted` picks. Axes of size 1 are dropped, and neighbours
+/// are merged.
+pub(super) fn picked_axes(shape: &[usize], wanted: impl Fn(usize) -> bool) -> Axes {
     let mut axes = Axes { dims: Vec::new(), strides: Vec::new() }; // innermost first
     let mut stride = 1;
     for axis in (0..shape.len()).rev() {
@@ -162,7 +164,7 @@ mod tests {
     #[test]
     fn neighbouring_axes_merge() {
         let both = |shape: &[usize], reduced: &[usize]| {
-            let (k, r) = (merge(shape, |a| !reduced.contains(&a)), merge(shape, |a| reduced.contains(&a)));
+            let (k, r) = (picked_axes(shape, |a| !reduced.contains(&a)), picked_axes(shape, |a| reduced.contains(&a)));
             ((k.dims, k.strides), (r.dims, r.strides))
         };
         assert_eq!(both(&[2, 3, 4, 5], &[2, 3]), ((vec![6], vec![20]), (vec![20], vec![1])));

@@ -1,12 +1,13 @@
-//! Resampling by tables: a thread a point and a few planes.
+//! Resampling by tables: one thread computes one point in a few planes.
 
-use super::draft::{Draft, Needs, block_size, blocks, joined};
 use super::loops::counted;
-use super::{Site, expr};
+use super::spec::{KernelSpec, Needs, block_size, blocks, by_x};
+use super::{OpContext, expr};
 use crate::Result;
 use crate::graph::{Resample, TappedAxis};
 
-/// An axis as the kernel sees it, neighbours that stay merged. `taps` is 0 for one that stays.
+/// An axis as the kernel sees it. Neighbouring axes that are not resampled are merged; their `taps`
+/// is 0.
 struct Axis {
     from: usize,
     size: usize,
@@ -14,23 +15,23 @@ struct Axis {
     taps: usize,
 }
 
-pub(super) fn drafts(site: &Site, resample: &Resample) -> Result<Vec<Draft>> {
+pub(super) fn specs(ctx: &OpContext, resample: &Resample) -> Result<Vec<KernelSpec>> {
     let fixed = resample.fixed_inputs();
-    site.require(!resample.axes.is_empty() && site.inputs.len() >= fixed, "an axis or a table is missing")?;
-    let (x, more) = (&site.inputs[0].shape, &site.inputs[fixed..]);
-    let out = &site.output.shape;
+    ctx.require(!resample.axes.is_empty() && ctx.inputs.len() >= fixed, "an axis or a table is missing")?;
+    let (x, more) = (&ctx.inputs[0].shape, &ctx.inputs[fixed..]);
+    let out = &ctx.output.shape;
     let taps = |axis: usize| resample.axes.iter().find(|a| a.axis == axis).map_or(0, |a| a.taps);
     let tables = (0..resample.axes.len()).all(|i| {
         let tapped = resample.axes[i];
-        let shape = &site.inputs[resample.places(i)].shape;
+        let shape = &ctx.inputs[resample.positions(i)].shape;
         tapped.axis < out.len() && *shape == [out[tapped.axis], tapped.taps]
     });
     let sound = x.len() == out.len()
         && (0..x.len()).all(|axis| taps(axis) > 0 || x[axis] == out[axis])
         && resample.axes.iter().all(|a| resample.weighted || a.taps == 1)
-        && more.iter().all(|t| t.elements() == site.output.elements())
+        && more.iter().all(|t| t.elements() == ctx.output.elements())
         && resample.epilogue.inputs() <= more.len() + 1;
-    site.require(tables && sound, "its tables, its shapes or the epilogue's inputs contradict each other")?;
+    ctx.require(tables && sound, "its tables, its shapes or the epilogue's inputs contradict each other")?;
 
     let mut axes: Vec<Axis> = Vec::new();
     let mut planes = 1;
@@ -53,7 +54,7 @@ pub(super) fn drafts(site: &Site, resample: &Resample) -> Result<Vec<Draft>> {
     let count = resample.axes.len();
     let mut names = vec!["x".to_string()];
     for k in 0..count {
-        names.push(format!("places{k}"));
+        names.push(format!("positions{k}"));
         if resample.weighted {
             names.push(format!("weights{k}"));
         }
@@ -79,13 +80,13 @@ pub(super) fn drafts(site: &Site, resample: &Resample) -> Result<Vec<Draft>> {
         suffix += &format!("_i{}", more.len()); // inputs that nothing reads are still parameters
     }
     let how = if resample.weighted { "resample" } else { "pick" };
-    let column = |value: fn(&Axis) -> usize| joined(&axes.iter().map(value).collect::<Vec<_>>());
+    let column = |value: fn(&Axis) -> usize| by_x(&axes.iter().map(value).collect::<Vec<_>>());
 
-    let draft = |neighbours: usize| {
+    let spec = |neighbours: usize| {
         let work = (planes / neighbours * points) as u64;
         let threads = block_size(work);
         let trips = if resample.weighted { loops(&resample.axes, neighbours) } else { vec![] };
-        Draft {
+        KernelSpec {
             signature: format!("{how}_n{planes}{suffix}"),
             candidate: format!("p{neighbours}t{threads}"),
             comment: vec![
@@ -98,7 +99,7 @@ pub(super) fn drafts(site: &Site, resample: &Resample) -> Result<Vec<Draft>> {
                 format!("A thread computes one point of {neighbours} planes."),
             ],
             header: "resample.cuh",
-            params: site.params(&names),
+            params: ctx.params(&names),
             sync: false,
             threads,
             grid: [blocks(work, threads), 1, 1],
@@ -109,10 +110,10 @@ pub(super) fn drafts(site: &Site, resample: &Resample) -> Result<Vec<Draft>> {
             body: vec![
                 format!("using Axes = Resampled<{}>;", types.join(", ")),
                 format!("using Epilogue = {};", expr::cpp(&resample.epilogue)),
-                format!("const int *const places[] = {{{}}};", listed("places")),
+                format!("const int *const positions[] = {{{}}};", listed("positions")),
                 format!("const float *const weights[] = {{{weights}}};"),
                 format!(
-                    "resample<Axes, {}, 0x{:x}u, {planes}, {plane}, {neighbours}, {threads}, Epilogue>(x, places, weights, y{});",
+                    "resample<Axes, {}, 0x{:x}u, {planes}, {plane}, {neighbours}, {threads}, Epilogue>(x, positions, weights, y{});",
                     resample.weighted,
                     resample.outside.map_or(0, |outside| outside.bits()),
                     arguments.iter().map(|x| format!(", {x}")).collect::<String>()
@@ -120,17 +121,19 @@ pub(super) fn drafts(site: &Site, resample: &Resample) -> Result<Vec<Draft>> {
             ],
         }
     };
-    // planes of one thread share what it reads of the tables; fewer of them make more threads
+    // the planes of a thread share its reads of the tables; fewer planes per thread make more
+    // threads
     let mut widths: Vec<usize> = [8, 4, 2, 1].into_iter().filter(|w| planes.is_multiple_of(*w)).take(2).collect();
     if !widths.contains(&1) {
         widths.push(1);
     }
-    Ok(widths.into_iter().map(draft).collect())
+    Ok(widths.into_iter().map(spec).collect())
 }
 
-/// Iterations of the loops over taps, outermost first, that multiply outside the loops within them. Taps of weight 0, which are left out, count.
+/// Iterations of the loops over taps that multiply outside their inner loops, outermost first. Taps
+/// of weight 0 count, although they are skipped.
 fn loops(axes: &[TappedAxis], neighbours: usize) -> Vec<u64> {
-    // multiply-adds of an iteration: all of them, and those outside the loops within it
+    // multiply-adds per iteration: all of them, and those outside the inner loops
     let (mut work, mut own) = (neighbours, neighbours);
     let mut found: Vec<(usize, u64)> = Vec::new(); // multiply-adds and iterations, innermost first
     for &TappedAxis { taps, .. } in axes.iter().rev() {

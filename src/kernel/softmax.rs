@@ -1,37 +1,38 @@
-//! Softmax: a thread, a warp or a block a row.
+//! Softmax: one thread, warp or block per row.
 
-use super::draft::{Draft, Needs, block_size, blocks};
 use super::loops::{Strided, counted, trips};
-use super::{MULTIPROCESSORS, Site};
+use super::spec::{KernelSpec, Needs, block_size, blocks};
+use super::{MULTIPROCESSORS, OpContext};
 use crate::Result;
+use crate::graph::Softmax;
 
 /// The longest row that a warp holds in registers.
 const WARP_ROW: usize = 1024;
 
-/// Rows so short are left to one thread each.
+/// Rows of at most this length are left to one thread each.
 const THREAD_ROW: usize = 8;
 
-pub(super) fn drafts(site: &Site, axis: usize, log: bool) -> Result<Vec<Draft>> {
-    let x = site.only_input()?;
-    site.require(axis < x.shape.len() && x.shape == site.output.shape, "its axis or its output does not fit its input")?;
+pub(super) fn specs(ctx: &OpContext, &Softmax { axis, log }: &Softmax) -> Result<Vec<KernelSpec>> {
+    let x = ctx.only_input()?;
+    ctx.require(axis < x.shape.len() && x.shape == ctx.output.shape, "its axis or its output does not fit its input")?;
     if !x.dtype.is_float() {
-        return Err(site.unsupported(&format!("a softmax of {} is not defined", x.dtype.name())));
+        return Err(ctx.unsupported(&format!("softmax is not defined for {}", x.dtype.name())));
     }
     let outer: usize = x.shape[..axis].iter().product();
     let length = x.shape[axis];
     let inner: usize = x.shape[axis + 1..].iter().product();
     let rows = (outer * inner) as u64;
 
-    // the template's last argument, where it is not the softmax itself
+    // the template's last argument; none for the softmax itself
     let (name, words, kind) = if log { ("logsoftmax", "Logarithm of the softmax", ", LogSoftmax") } else { ("softmax", "Softmax", "") };
-    // two loops take exponentials, or divide, and so multiply; of a logarithm only the first
+    // two loops compute exponentials or divide, and so multiply; for the logarithm, only the first
     let loops = if log { 1 } else { 2 };
-    let draft = |how: &str, threads: u32, per_block: u32, shared: u32, registers: u32, trips: Vec<u64>, call: String| Draft {
+    let spec = |how: &str, threads: u32, per_block: u32, shared: u32, registers: u32, trips: Vec<u64>, call: String| KernelSpec {
         signature: format!("{name}_o{outer}l{length}i{inner}"),
         candidate: format!("{how}{threads}"),
-        comment: vec![format!("{words} along the middle axis of x {outer}x{length}x{inner}: a {how} a row of {length}.")],
+        comment: vec![format!("{words} along the middle axis of x {outer}x{length}x{inner}: one {how} per row of {length}.")],
         header: "softmax.cuh",
-        params: site.params(&["x"]),
+        params: ctx.params(&["x"]),
         sync: how != "thread",
         threads,
         grid: [blocks(rows, per_block), 1, 1],
@@ -43,7 +44,7 @@ pub(super) fn drafts(site: &Site, axis: usize, log: bool) -> Result<Vec<Draft>> 
     };
     let threads = block_size(rows);
     let by_thread = || {
-        draft(
+        spec(
             "thread",
             threads,
             threads,
@@ -54,10 +55,10 @@ pub(super) fn drafts(site: &Site, axis: usize, log: bool) -> Result<Vec<Draft>> 
         )
     };
     let by_warp =
-        || draft("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, vec![], format!("softmax_warp<{outer}, {length}, 128{kind}>(x, y);"));
+        || spec("warp", 128, 4, 0, 24 + length.div_ceil(32) as u32, vec![], format!("softmax_warp<{outer}, {length}, 128{kind}>(x, y);"));
     let shared = 16 * x.dtype.bytes().max(4) as u32;
     let by_block = || {
-        draft(
+        spec(
             "block",
             256,
             1,

@@ -1,24 +1,25 @@
 //! Tile shapes of `tile.cuh`, and which of them a product of a given size suggests.
 //!
-//! Large tiles load less per multiplication; small tiles make more blocks. [`ranked`] orders the shapes by a rough time: the busiest
-//! multiprocessor's blocks, times the work of a block, times the shape's inefficiency, over how well its threads hide latency.
+//! Large tiles load less per multiplication; small tiles make more blocks. [`ranked`] orders the
+//! shapes by a rough time: the busiest multiprocessor's blocks, times the work per block, times the
+//! shape's inefficiency, over how well its threads hide latency.
 
 use super::MULTIPROCESSORS;
 
 /// One shape: `Tile<bm, bn, bk, tm, tn>`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TileShape {
-    /// Rows of a block.
+    /// Rows per block.
     pub bm: u32,
-    /// Columns of a block.
+    /// Columns per block.
     pub bn: u32,
-    /// Terms of the sum a step.
+    /// Terms of the sum per step.
     pub bk: u32,
-    /// Rows of a thread.
+    /// Rows per thread.
     pub tm: u32,
-    /// Columns of a thread.
+    /// Columns per thread.
     pub tn: u32,
-    /// Registers a thread: what ptxas 12.9 needs on sm_86 for a 3x3 convolution.
+    /// Registers per thread: what ptxas 12.9 needs on sm_86 for a 3x3 convolution.
     pub registers: u32,
     /// Time per multiplication on a full GPU, in percent of the largest shape's.
     inefficiency: u64,
@@ -29,7 +30,7 @@ const fn tile(bm: u32, bn: u32, bk: u32, tm: u32, tn: u32, registers: u32, ineff
 }
 
 /// All shapes, large to small.
-const TILES: [TileShape; 8] = [
+const TILES: &[TileShape] = &[
     tile(128, 128, 8, 8, 8, 128, 100),
     tile(128, 64, 8, 8, 8, 128, 105),
     tile(64, 128, 8, 8, 8, 128, 105),
@@ -40,16 +41,16 @@ const TILES: [TileShape; 8] = [
     tile(16, 64, 16, 4, 4, 91, 170),
 ];
 
-/// How many shapes are worth a candidate.
+/// The number of shapes that become candidates.
 const CANDIDATES: usize = 4;
 
 impl TileShape {
-    /// Threads of a block.
+    /// Threads per block.
     pub fn threads(&self) -> u32 {
         (self.bm / self.tm) * (self.bn / self.tn)
     }
 
-    /// Static shared memory of a block: two tiles of each operand, rows padded by four floats.
+    /// Static shared memory per block: two tiles of each operand, rows padded by four floats.
     pub fn shared_bytes(&self) -> u32 {
         2 * self.bk * (self.bm + self.bn + 8) * 4
     }
@@ -59,8 +60,8 @@ impl TileShape {
         [(columns as u64).div_ceil(u64::from(self.bn)), (rows as u64).div_ceil(u64::from(self.bm))]
     }
 
-    /// Iterations of the main loop for sums of `terms`: a step takes `bk` of them, and one step is none. The compiler peels the
-    /// last one off, which counts all the same.
+    /// Iterations of the main loop for sums of `terms` terms. A step takes `bk` of them, and a
+    /// single step is no loop. The compiler peels off the last iteration, which still counts.
     pub fn steps(&self, terms: usize) -> u64 {
         match terms.div_ceil(self.bk as usize) {
             1 => 0,
@@ -87,7 +88,8 @@ impl TileShape {
     }
 }
 
-/// The shapes worth trying for `products` products of `rows` by `columns`, most promising first; ties go to the larger.
+/// The shapes worth trying for `products` products of `rows` by `columns`, most promising first;
+/// ties go to the larger.
 pub(super) fn ranked(rows: usize, columns: usize, products: usize) -> Vec<TileShape> {
     let mut tiles = TILES.to_vec();
     tiles.sort_by_key(|tile| tile.rough_time(rows, columns, products));

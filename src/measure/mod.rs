@@ -1,4 +1,5 @@
-//! Measuring on the GPUs of this machine: what operators, stages and transfers cost ([`profile`]), and plans against one another ([`mod@bench`]).
+//! Measurements on the GPUs of this machine: costs of operators, stages and transfers
+//! ([`profile`]), and benchmarks of plans against one another ([`mod@bench`]).
 
 pub mod bench;
 pub mod profile;

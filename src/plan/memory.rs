@@ -1,14 +1,17 @@
-//! One arena a GPU: which buffers may share bytes, and where each one lies.
+//! One arena per GPU: which buffers may share bytes, and the offset of each.
 //!
-//! Two buffers *conflict* unless every access of one is ordered before the write that opens the other. The order is the one that data, program order
-//! and (where asked for) barriers give: sharing bytes never adds a wait between streams, which would cost latency to save memory.
+//! Two buffers *conflict* unless every access of one is ordered before the write of the other. The
+//! order is the one that data, program order and (if requested) barriers give. Sharing bytes never
+//! adds a wait between streams: that would cost latency to save memory.
 //!
-//! Buffers of the parts of a joined tensor are placed as one, side by side without a gap, if something on their GPU reads the whole: what conflicts with one of them
-//! conflicts with all.
+//! If something on a GPU reads the whole of a joined tensor, the buffers of its parts there are
+//! placed as one, adjacent and in order. What conflicts with one of them conflicts with all.
 //!
-//! Placement is greedy by size: largest first (ties: lowest id), each at the lowest offset where it meets nothing conflicting that is already
-//! placed. Offsets are multiples of 256, and for placement sizes are rounded up to 256. An arena is never smaller than the largest sum of sizes
-//! alive at once; greedy-by-size stays near that bound on networks, and costs a few milliseconds for thousands of buffers.
+//! Placement is greedy by size: largest first (ties: lowest id), each at the lowest offset where it
+//! overlaps no conflicting buffer that is already placed. Offsets are multiples of 256, and for
+//! placement sizes are rounded up to 256. An arena is never smaller than the largest sum of sizes
+//! alive at once. Greedy-by-size stays near that bound on networks, and takes a few milliseconds
+//! for thousands of buffers.
 
 use super::Buffer;
 use super::sync::Ancestors;
@@ -17,24 +20,26 @@ use crate::ids::BufferId;
 /// Alignment of every buffer and constant.
 pub(super) const ALIGNMENT: u64 = 256;
 
-/// `bytes`, rounded up to whole units of [`ALIGNMENT`]; at least one. A size near the end of the number range stays there and fits no GPU.
+/// `bytes`, rounded up to whole units of [`ALIGNMENT`], and at least one. A size near the maximum
+/// stays there and fits no GPU.
 pub(super) fn padded(bytes: u64) -> u64 {
     bytes.max(1).saturating_add(ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT
 }
 
-/// Buffers of one GPU that lie one right behind the other, in this order.
+/// Buffers of one GPU that must be adjacent, in this order.
 pub(super) type Neighbours = Vec<BufferId>;
 
-/// Sets the offset of each buffer; gives the size of the arena of each of `gpus` GPUs. `accesses[b]` are the operations that touch buffer `b`, the
-/// one that writes it first. No buffer is among two `neighbours`.
-pub(super) fn place(
+/// Sets the offset of each buffer; returns the size of the arena of each of `gpus` GPUs.
+/// `accesses[b]` are the operations that access buffer `b`; its writer is the first. No buffer is
+/// in two `neighbours`.
+pub(super) fn assign_offsets(
     buffers: &mut [Buffer],
     accesses: &[Vec<usize>],
     neighbours: &[Neighbours],
     ancestors: &Ancestors,
     gpus: usize,
 ) -> Vec<u64> {
-    // What is placed as one: neighbours, or a buffer alone. By its first buffer.
+    // Blocks that are placed as one: neighbours, or a single buffer.
     let mut alone = vec![true; buffers.len()];
     neighbours.iter().flatten().for_each(|b| alone[b.index()] = false);
     let singles = (0..buffers.len()).filter(|&b| alone[b]).map(|b| vec![b]);
@@ -84,13 +89,14 @@ mod tests {
         let buffer = |i| Buffer { contents: Contents::Tensor(TensorId(i)), gpu: GpuId(0), offset: 0, bytes: 1000 };
         let mut buffers: Vec<Buffer> = (0..5).map(buffer).collect();
         let accesses: Vec<Vec<usize>> = (0..5).map(|i| vec![i, i + 1]).collect();
-        assert_eq!(place(&mut buffers, &accesses, &[], &ancestors, 1), [2048]);
+        assert_eq!(assign_offsets(&mut buffers, &accesses, &[], &ancestors, 1), [2048]);
         assert_eq!(buffers.iter().map(|b| b.offset).collect::<Vec<_>>(), [0, 1024, 0, 1024, 0]);
     }
 
     #[test]
-    fn neighbours_lie_side_by_side() {
-        // Buffers 1 and 3 are read together at the end; the others live until the next one is written.
+    fn neighbours_are_adjacent() {
+        // Buffers 1 and 3 are read together at the end; the others live until the next one is
+        // written.
         let streams = vec![StreamId(0); 6];
         let (ancestors, _) = synchronise(&streams, StreamId(0), &vec![Vec::new(); 6]);
         let buffer = |i| Buffer { contents: Contents::Tensor(TensorId(i)), gpu: GpuId(0), offset: 0, bytes: 1008 };
@@ -98,7 +104,7 @@ mod tests {
         let mut accesses: Vec<Vec<usize>> = (0..5).map(|i| vec![i, i + 1]).collect();
         (accesses[1], accesses[3]) = (vec![1, 2, 5], vec![3, 4, 5]);
         let neighbours = [vec![BufferId(3), BufferId(1)]];
-        assert_eq!(place(&mut buffers, &accesses, &neighbours, &ancestors, 1), [2048 + 1024]);
+        assert_eq!(assign_offsets(&mut buffers, &accesses, &neighbours, &ancestors, 1), [2048 + 1024]);
         assert_eq!(buffers.iter().map(|b| b.offset).collect::<Vec<_>>(), [2048, 1008, 2048, 0, 2048]);
     }
 

@@ -1,25 +1,35 @@
-//! From a schedule to the exact sequence of CUDA calls of one inference: streams, events, copies, memory.
+//! From a schedule to the exact sequence of CUDA calls of one inference: streams, events, copies,
+//! memory.
 //!
-//! **In**: the graph, its costs, a schedule with its timeline. **Out**: a [`Plan`], made by [`plan()`]. `stages.rs` orders the stages and picks
-//! streams, `build.rs` lists the operations in host issue order, `sync.rs` places the fewest events and waits, `memory.rs` packs one arena a
-//! GPU, and [`verify()`] proves the result without knowing how it was made. The text form is in `text.rs`.
+//! **In**: the graph, its costs, a schedule with its timeline. **Out**: a [`Plan`], made by
+//! [`plan()`]. `stages.rs` orders the stages and picks streams. `build.rs` lists the operations in
+//! host issue order. `sync.rs` places the fewest events and waits. `memory.rs` packs one arena per
+//! GPU. [`verify()`] proves the result without knowing how it was made. The text form is in
+//! `text.rs`.
 //!
 //! ## Terms and rules
 //!
-//! * Steps are in *host issue order*; the steps of one stream run in that order, and streams are ordered only by events.
-//! * The *origin* stream is [`Plan::origin`], the first compute stream of the first GPU. Every stream's first step is ordered after the origin's
-//!   first step (**fork**), and all steps are ordered before the end of the origin stream (**join**): the host waits for the origin alone, and the
-//!   whole plan can be captured into one CUDA graph.
-//! * An event is recorded once an inference, on a stream of its own GPU, and may be waited for by any stream.
-//! * A [`Step::Copy`] runs on the copy stream of its ordered GPU pair, which lives on the source GPU.
-//! * A root tensor has at most one buffer a GPU; it is copied at most once per (tensor, GPU). Constants live in the weights region of each GPU that reads them,
-//!   once for each layout that its kernels want.
+//! * Steps are in *host issue order*. The steps of one stream run in that order; only events order
+//!   different streams.
+//! * The *origin* stream is [`Plan::origin`], the first compute stream of the first GPU. The first
+//!   step of every stream comes after the first step of the origin (**fork**), and all steps come
+//!   before the end of the origin (**join**). So the host waits for the origin alone, and the whole
+//!   plan can be captured into one CUDA graph.
+//! * An event is recorded once per inference, on a stream of its own GPU. Any stream may wait for
+//!   it.
+//! * A [`Step::Copy`] runs on the copy stream of its ordered GPU pair, which belongs to the source
+//!   GPU.
+//! * A root tensor has at most one buffer per GPU, and is copied to a GPU at most once. Constants
+//!   are in the weights region of each GPU that reads them, once for each layout that its kernels
+//!   read.
 //! * One launch computes one operator, or several that the cost table has as a group
 //!   ([`cost::GroupedLaunch`](crate::cost::GroupedLaunch)): those of a stage whose time is the
 //!   group's.
-//! * A kernel's workspace is a buffer that its launch writes and nobody reads: so it shares bytes by the same rule as all others.
-//! * Where a launch reads a joined tensor, the buffers of its parts on that GPU lie one right behind the other.
-//! * Two buffers of one arena share bytes only where happens-before orders every access of one before the first access of the other.
+//! * A kernel's workspace is a buffer that its launch writes and nothing else reads. So it shares
+//!   bytes by the same rule as all others.
+//! * If a launch reads a joined tensor, the buffers of its parts on that GPU are adjacent.
+//! * Two buffers of one arena share bytes only if happens-before orders every access of one before
+//!   the first access of the other.
 
 mod build;
 mod memory;
@@ -38,16 +48,17 @@ use crate::graph::Graph;
 use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
 use crate::kernel::Packing;
 
-/// Choices of the planner.
+/// Options of the planner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Every launch of a stage waits for all launches of its GPU's previous stage, as the evaluator's model has it. Without it, a stage waits
-    /// only for the data it reads.
+pub struct PlanOptions {
+    /// Every launch of a stage waits for all launches of the previous stage of its GPU, as in the
+    /// evaluator's model. Without it, a launch waits only for the data it reads.
     pub stage_barriers: bool,
 }
 
 /// What a stream is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StreamKind {
     /// Runs kernels; the number counts the compute streams of its GPU.
     Compute(usize),
@@ -60,8 +71,8 @@ pub enum StreamKind {
 
 /// A stream of one GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stream {
-    /// The GPU it lives on.
+pub struct StreamPlan {
+    /// The GPU it runs on.
     pub gpu: GpuId,
     /// What it is for.
     pub kind: StreamKind,
@@ -72,7 +83,8 @@ pub struct Stream {
 pub struct GpuPlan {
     /// Size of the arena that holds all its buffers.
     pub arena_bytes: u64,
-    /// Constants it reads: ascending, each with its offset in the weights region (multiples of 256).
+    /// Constants it reads, ascending, each with its offset in the weights region (a multiple of
+    /// 256).
     pub weights: Vec<(Weight, u64)>,
     /// Size of the weights region.
     pub weights_bytes: u64,
@@ -83,7 +95,7 @@ pub struct GpuPlan {
 pub struct Weight {
     /// The root tensor.
     pub tensor: TensorId,
-    /// Its layout; `None` as the model has it.
+    /// Its layout; `None` is that of the model.
     pub packing: Option<Packing>,
 }
 
@@ -97,11 +109,12 @@ impl Weight {
 
 /// What a buffer is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Contents {
     /// A root tensor.
     Tensor(TensorId),
-    /// What the launch whose first operator this is writes and reads again itself, such as partial
-    /// sums.
+    /// Scratch memory, such as partial sums, that one launch writes and reads. The operator is the
+    /// first of that launch.
     Workspace(OpId),
 }
 
@@ -112,9 +125,9 @@ pub struct Buffer {
     pub contents: Contents,
     /// The GPU.
     pub gpu: GpuId,
-    /// Offset in the arena: a multiple of 256, or right behind the part before, if it is one of a joined tensor.
+    /// Offset in the arena: a multiple of 256, or adjacent to the previous part of a joined tensor.
     pub offset: u64,
-    /// Size: the tensor's, or what the kernel wants.
+    /// Size: the tensor's, or what the kernel needs.
     pub bytes: u64,
 }
 
@@ -133,15 +146,15 @@ impl Buffer {
 pub enum Operand {
     /// A planned buffer.
     Buffer(BufferId),
-    /// The buffers of the parts of a joined tensor, which lie one right behind the other.
+    /// The buffers of the parts of a joined tensor, which are adjacent.
     Joined(Vec<BufferId>),
     /// A slice: some bytes of a planned buffer.
     Slice {
         /// The buffer.
         buffer: BufferId,
-        /// Its first byte that is read.
+        /// The first byte that is read.
         begin: u64,
-        /// How many are read.
+        /// Number of bytes that are read.
         bytes: u64,
     },
     /// A constant in the weights region of the launching GPU.
@@ -149,7 +162,7 @@ pub enum Operand {
 }
 
 impl Operand {
-    /// The buffers in which it lies, in order; none for a constant.
+    /// The buffers that hold it, in order; none for a constant.
     pub fn buffers(&self) -> &[BufferId] {
         match self {
             Operand::Buffer(buffer) | Operand::Slice { buffer, .. } => std::slice::from_ref(buffer),
@@ -164,18 +177,18 @@ impl Operand {
 pub enum Step {
     /// Copies an input of the model from pinned host memory.
     Upload {
-        /// Position in [`Graph::inputs`](crate::graph::Graph::inputs).
+        /// Index into [`Graph::inputs`](crate::graph::Graph::inputs).
         input: usize,
-        /// Where to.
+        /// Destination.
         to: BufferId,
-        /// On which stream.
+        /// The stream.
         stream: StreamId,
     },
     /// Launches the kernel of one operator, or of a group.
     Launch {
         /// The operators: one, or those of the group, ascending.
         operators: Vec<OpId>,
-        /// On which stream.
+        /// The stream.
         stream: StreamId,
         /// Arguments read: the inputs of the operators, one operator after the other.
         reads: Vec<Operand>,
@@ -187,30 +200,30 @@ pub enum Step {
     Copy {
         /// The tensor.
         tensor: TensorId,
-        /// From where.
+        /// Source.
         from: BufferId,
-        /// Where to.
+        /// Destination.
         to: BufferId,
-        /// On which stream.
+        /// The stream.
         stream: StreamId,
     },
     /// Copies an output of the model to pinned host memory.
     Download {
-        /// Position in [`Graph::outputs`](crate::graph::Graph::outputs).
+        /// Index into [`Graph::outputs`](crate::graph::Graph::outputs).
         output: usize,
-        /// From where.
+        /// Source.
         from: BufferId,
-        /// On which stream.
+        /// The stream.
         stream: StreamId,
     },
-    /// Marks the work issued on `stream` so far.
+    /// Records `event` after the work issued on `stream` so far.
     Record {
         /// The event.
         event: EventId,
-        /// On which stream.
+        /// The stream.
         stream: StreamId,
     },
-    /// Holds `stream` until `event` has happened.
+    /// Makes `stream` wait for `event`.
     Wait {
         /// The event.
         event: EventId,
@@ -238,10 +251,11 @@ impl Step {
     }
 }
 
-/// One readable piece of the plan: consecutive steps that become one short function of the generated crate.
+/// A readable part of the plan: consecutive steps that become one short function of the generated
+/// crate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// What it is.
+    /// Its kind.
     pub kind: SectionKind,
     /// Its steps: `steps[first..end]`.
     pub first: usize,
@@ -251,8 +265,9 @@ pub struct Section {
     pub predicted: Option<(Nanos, Nanos)>,
 }
 
-/// What a [`Section`] is.
+/// The kinds of sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum SectionKind {
     /// Fork and uploads.
     Begin,
@@ -270,13 +285,13 @@ pub enum SectionKind {
 /// Everything one inference does. The sections cover all steps, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// GPUs used. Plans number them densely: a schedule that leaves a GPU empty has fewer here.
+    /// The GPUs in use, numbered densely: a GPU that the schedule leaves empty is missing here.
     pub gpus: Vec<GpuPlan>,
-    /// For each GPU of the plan, the target's GPU whose costs and kernels it has.
+    /// For each GPU of the plan, the GPU of the target whose costs and kernels it has.
     pub targets: Vec<GpuId>,
-    /// All streams, those of one GPU together.
-    pub streams: Vec<Stream>,
-    /// The stream that everything forks from and joins.
+    /// All streams, grouped by GPU.
+    pub streams: Vec<StreamPlan>,
+    /// The stream that all others fork from and join.
     pub origin: StreamId,
     /// All buffers.
     pub buffers: Vec<Buffer>,
@@ -284,7 +299,7 @@ pub struct Plan {
     pub events: Vec<GpuId>,
     /// All steps, in host issue order.
     pub steps: Vec<Step>,
-    /// The steps in readable pieces.
+    /// The steps in readable parts.
     pub sections: Vec<Section>,
     /// Predicted latency.
     pub latency: Nanos,

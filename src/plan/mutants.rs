@@ -1,8 +1,9 @@
-//! Plans with one step missing, for tests: a plan is minimal if the verifier rejects each of them.
+//! Plans with one step missing, for tests. A plan is minimal if the verifier rejects each of them.
 
 use super::{Plan, Step};
 
-/// Every plan that lacks exactly one wait, record or copy of `plan`, with the position of the missing step. The sections still cover all steps.
+/// Every plan that lacks exactly one wait, record or copy of `plan`, with the index of the missing
+/// step. The sections still cover all steps.
 pub fn mutants(plan: &Plan) -> impl Iterator<Item = (usize, Plan)> + '_ {
     let removable = |step: &Step| step.is_synchronisation() || matches!(step, Step::Copy { .. });
     (0..plan.steps.len()).filter(move |&i| removable(&plan.steps[i])).map(|i| (i, without(plan, i)))

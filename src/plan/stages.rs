@@ -1,18 +1,20 @@
 //! The order in which the host issues stages, the launches of each, and the compute stream of each
 //! operator.
 //!
-//! * **GPUs**: those without a stage are dropped, the others renumbered densely in their old order. A graph without operators keeps the first
-//!   GPU, for inputs that are outputs.
-//! * **Issue order**: always the ready stage of earliest predicted start (ties: lowest GPU, then lowest index). A stage is ready when the
-//!   previous stage of its GPU and all stages that compute its inputs have been issued. On a sound timeline that is plainly the order of
-//!   predicted starts; readiness decides only between stages that start together because something takes no time.
-//! * **Launches**: one for each operator of a stage; or one for all, where the cost table has them
-//!   as a group and the timeline gives the stage no less than the group's time.
+//! * **GPUs**: those without a stage are dropped, the others renumbered densely in their old order.
+//!   A graph without operators keeps the first GPU, for inputs that are outputs.
+//! * **Issue order**: always the ready stage of earliest predicted start (ties: lowest GPU, then
+//!   lowest index). A stage is ready when the previous stage of its GPU and all stages that compute
+//!   its inputs have been issued. On a sound timeline this is the order of predicted starts.
+//!   Readiness only decides between stages that start at the same time because something takes no
+//!   time.
+//! * **Launches**: one for each operator of a stage; or one for all, if the cost table has them as
+//!   a group and the timeline gives the stage at least the group's time.
 //! * **Streams**: the launches of a stage take different compute streams, and a GPU has as many as
 //!   its widest stage has launches. A launch prefers the stream whose latest launch computed one of
 //!   its inputs, then a stream that wrote one earlier, then the lowest free one: data that stays in
-//!   its stream needs no event. Preferences are served in that order over the whole stage, ties go
-//!   to the launch that stands first in the stage, then to the lowest stream.
+//!   its stream needs no event. The preferences are served in that order over the whole stage. Ties
+//!   go to the launch that is first in the stage, then to the lowest stream.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -30,26 +32,26 @@ pub(super) struct PlannedStage<'a> {
     pub gpu: GpuId,
     pub index: usize,
     pub operators: &'a [OpId],
-    /// The same operators, those of one launch together.
+    /// The same operators, grouped by launch.
     pub launches: Vec<&'a [OpId]>,
     pub predicted: (Nanos, Nanos),
 }
 
-/// Where and in which order everything runs.
-pub(super) struct Layout<'a> {
+/// The GPU and the compute stream of each operator, and the issue order.
+pub(super) struct Assignment<'a> {
     /// For each GPU of the plan, the schedule's GPU.
     pub targets: Vec<GpuId>,
     /// In host issue order.
     pub stages: Vec<PlannedStage<'a>>,
     /// The GPU of each operator, in the plan's numbering.
-    pub gpu: Vec<GpuId>,
+    pub gpu_of: Vec<GpuId>,
     /// The compute stream of each operator, counted on its GPU.
-    pub lane: Vec<usize>,
+    pub stream_index: Vec<usize>,
     /// Number of compute streams of each GPU.
-    pub lanes: Vec<usize>,
+    pub stream_count: Vec<usize>,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> Assignment<'a> {
     pub fn new(graph: &Graph, costs: &'a CostTable, schedule: &'a Schedule, timeline: &Timeline) -> Result<Self> {
         let mut targets: Vec<GpuId> = (0..schedule.gpus.len()).filter(|&g| !schedule.gpus[g].is_empty()).map(GpuId::new).collect();
         if targets.is_empty() {
@@ -70,20 +72,20 @@ impl<'a> Layout<'a> {
             }
         }
         let stage_of = stage_of_each(graph, &stages)?;
-        let gpu: Vec<GpuId> = stage_of.iter().map(|&s| stages[s].gpu).collect();
+        let gpu_of: Vec<GpuId> = stage_of.iter().map(|&s| stages[s].gpu).collect();
         let stages = issue_order(graph, stages, &stage_of)?;
         check_dependencies(graph, &stages)?;
-        let mut lanes = vec![1; targets.len()];
+        let mut stream_count = vec![1; targets.len()];
         for stage in &stages {
-            let widest = &mut lanes[stage.gpu.index()];
+            let widest = &mut stream_count[stage.gpu.index()];
             *widest = stage.launches.len().max(*widest);
         }
-        let lane = choose_lanes(graph, &stages, &gpu, &lanes);
-        Ok(Layout { targets, stages, gpu, lane, lanes })
+        let stream_index = choose_streams(graph, &stages, &gpu_of, &stream_count);
+        Ok(Assignment { targets, stages, gpu_of, stream_index, stream_count })
     }
 }
 
-/// The operators of a stage as a group that takes no longer than the stage, if they are one.
+/// The operators of a stage as a group that takes no longer than the stage, if they form one.
 fn group<'a>(costs: &'a CostTable, operators: &[OpId], target: GpuId, time: &StageTime) -> Option<&'a [OpId]> {
     let mut sorted = operators.to_vec();
     sorted.sort_unstable();
@@ -92,12 +94,12 @@ fn group<'a>(costs: &'a CostTable, operators: &[OpId], target: GpuId, time: &Sta
     (cost.time <= time.finish.saturating_sub(time.start)).then_some(&group.operators[..])
 }
 
-/// The schedule broke a rule of its own verifier.
+/// The schedule breaks a rule of its own verifier.
 fn unsound(message: String) -> Error {
     Error::internal("schedule", message)
 }
 
-/// The stage of each operator: each operator must have exactly one.
+/// The stage of each operator, of which there must be exactly one.
 fn stage_of_each(graph: &Graph, stages: &[PlannedStage]) -> Result<Vec<usize>> {
     let mut stage_of = vec![None; graph.operators.len()];
     for (i, stage) in stages.iter().enumerate() {
@@ -152,14 +154,14 @@ fn issue_order<'a>(graph: &Graph, stages: Vec<PlannedStage<'a>>, stage_of: &[usi
     }
 }
 
-/// Producers before consumers, also inside a stage.
+/// Producers must come before consumers, also inside a stage.
 fn check_dependencies(graph: &Graph, stages: &[PlannedStage]) -> Result<()> {
     let mut issued = vec![false; graph.operators.len()];
     for &op in stages.iter().flat_map(|stage| stage.operators) {
         for producer in graph.operator(op).inputs.iter().flat_map(|&t| graph.producers(t)) {
             if !issued[producer.index()] {
                 let (name, of) = (&graph.operator(op).name, &graph.operator(producer).name);
-                return Err(unsound(format!("operator {op} {name:?} stands before {producer} {of:?}, whose result it reads")));
+                return Err(unsound(format!("operator {op} {name:?} comes before {producer} {of:?}, whose result it reads")));
             }
         }
         issued[op.index()] = true;
@@ -168,17 +170,18 @@ fn check_dependencies(graph: &Graph, stages: &[PlannedStage]) -> Result<()> {
 }
 
 /// The compute stream of each operator, counted on its GPU.
-fn choose_lanes(graph: &Graph, stages: &[PlannedStage], gpu: &[GpuId], lanes: &[usize]) -> Vec<usize> {
+fn choose_streams(graph: &Graph, stages: &[PlannedStage], gpu_of: &[GpuId], stream_count: &[usize]) -> Vec<usize> {
     const NONE: usize = usize::MAX;
-    let mut lane = vec![NONE; graph.operators.len()];
-    let mut latest: Vec<Vec<&[OpId]>> = lanes.iter().map(|&n| vec![&[][..]; n]).collect();
+    let mut stream_index = vec![NONE; graph.operators.len()];
+    let mut latest: Vec<Vec<&[OpId]>> = stream_count.iter().map(|&n| vec![&[][..]; n]).collect();
     for stage in stages {
         let g = stage.gpu.index();
-        let mut free = vec![true; lanes[g]];
-        // 2: the stream's latest launch computed an input; 1: an input was written on the stream; 0: nothing speaks for it.
-        let preference = |launch: &[OpId], stream: usize, lane: &[usize]| {
+        let mut free = vec![true; stream_count[g]];
+        // 2: the stream's latest launch computed an input; 1: an input was written on the stream;
+        // 0: no preference.
+        let preference = |launch: &[OpId], stream: usize, stream_index: &[usize]| {
             let wrote = |t| match graph.tensor(t).origin {
-                Origin::Operator(p) if gpu[p.index()] != stage.gpu || lane[p.index()] != stream => 0,
+                Origin::Operator(p) if gpu_of[p.index()] != stage.gpu || stream_index[p.index()] != stream => 0,
                 Origin::Operator(p) if latest[g][stream].contains(&p) => 2,
                 Origin::Operator(_) => 1,
                 Origin::Input => usize::from(stream == 0),
@@ -189,17 +192,17 @@ fn choose_lanes(graph: &Graph, stages: &[PlannedStage], gpu: &[GpuId], lanes: &[
         };
         for wanted in [2, 1, 0] {
             for launch in &stage.launches {
-                if lane[launch[0].index()] == NONE
-                    && let Some(stream) = (0..free.len()).find(|&s| free[s] && preference(launch, s, &lane) >= wanted)
+                if stream_index[launch[0].index()] == NONE
+                    && let Some(stream) = (0..free.len()).find(|&s| free[s] && preference(launch, s, &stream_index) >= wanted)
                 {
-                    launch.iter().for_each(|op| lane[op.index()] = stream);
+                    launch.iter().for_each(|op| stream_index[op.index()] = stream);
                     free[stream] = false;
                 }
             }
         }
         for launch in &stage.launches {
-            latest[g][lane[launch[0].index()]] = launch;
+            latest[g][stream_index[launch[0].index()]] = launch;
         }
     }
-    lane
+    stream_index
 }

@@ -1,27 +1,33 @@
 //! The fewest events and waits that keep every order a plan needs.
 //!
-//! Operations (uploads, launches, copies, downloads) are numbered in host issue order. Two kinds of edges order them:
+//! Operations (uploads, launches, copies, downloads) are numbered in host issue order. Two kinds of
+//! edges order them:
 //!
-//! * *program order*: each operation after the previous one of its stream. Free.
-//! * *required*: a read after the write of its data, a stage after the previous one where barriers are asked for; the **fork**, from the start of
-//!   the origin stream to the first operation of each other stream; the **join**, from the last operation of each stream to the end of the
-//!   origin. Across streams, such an edge costs an event.
+//! * *program order*: each operation after the previous one of its stream. It costs nothing.
+//! * *required*: a read after the write of its data; with barriers, a stage after the previous one;
+//!   the **fork**, from the start of the origin stream to the first operation of each other stream;
+//!   the **join**, from the last operation of each stream to the end of the origin. Across streams,
+//!   such an edge costs an event.
 //!
-//! Memory reuse needs no edges: `memory.rs` lets buffers share bytes only where the edges above already order them.
+//! Memory reuse needs no edges: `memory.rs` lets buffers share bytes only if the edges above
+//! already order them.
 //!
-//! The rule is the transitive reduction: a required edge is kept only if no other path orders its ends. It becomes a record right after its
-//! source (one event a source, shared by all that wait for it) and a wait right before its target. The reduction of a DAG is unique and every kept
-//! edge is required for its own sake, so taking away any wait makes the plan wrong.
+//! The rule is the transitive reduction: a required edge is kept only if no other path orders its
+//! ends. It becomes a record right after its source (one event per source, shared by all waits) and
+//! a wait right before its target. The reduction of a DAG is unique and every kept edge is
+//! required, so removing any wait makes the plan wrong.
 //!
-//! With `u -> v` required, every other path into `v` comes through another direct predecessor `p` of `v`: the edge goes iff `u` is an ancestor of
-//! such a `p`. For the fork that means: kept iff the first operation of the stream waits for nothing else; all others follow, through whatever
-//! they wait for, something on the origin stream. For the join: kept iff nothing waits for the last operation of the stream.
+//! With `u -> v` required, every other path into `v` comes through another direct predecessor `p`
+//! of `v`. So the edge is dropped iff `u` is an ancestor of such a `p`. The fork edge is kept iff
+//! the first operation of the stream waits for nothing else; whatever else it waits for comes after
+//! the start of the origin. The join edge is kept iff nothing waits for the last operation of the
+//! stream.
 //!
-//! Cost: one bit for each pair of operations, and for each edge one row of bits.
+//! Cost: one bit for each pair of operations, and one row of bits for each edge.
 
 use crate::ids::StreamId;
 
-/// Which operations are ordered before which: a row of bits for each operation.
+/// Which operations are ordered before which, as one row of bits per operation.
 pub(super) struct Ancestors {
     words: usize,
     bits: Vec<u64>,
@@ -38,7 +44,7 @@ impl Ancestors {
         self.bits[after * self.words + before / 64] >> (before % 64) & 1 == 1
     }
 
-    /// Orders `before`, and all that comes before it, before `after`.
+    /// Orders `before`, and all its ancestors, before `after`.
     fn add(&mut self, before: usize, after: usize) {
         let (low, high) = self.bits.split_at_mut(after * self.words);
         let from = &low[before * self.words..(before + 1) * self.words];
@@ -49,17 +55,18 @@ impl Ancestors {
     }
 }
 
-/// What must wait for what.
+/// The waits of a plan.
 pub(super) struct Synchronisation {
     /// `waits[v]`: the operations that the stream of `v` waits for right before `v`, ascending.
     pub waits: Vec<Vec<usize>>,
     /// `fork[v]`: the stream of `v` waits right before `v` for the start of the origin stream.
     pub fork: Vec<bool>,
-    /// What the origin waits for at its end, ascending.
+    /// The operations that the origin waits for at its end, ascending.
     pub join: Vec<usize>,
 }
 
-/// Orders all operations: `streams[v]` is the stream of operation `v`, `required[v]` what must come before it (smaller numbers, any order).
+/// Orders all operations: `streams[v]` is the stream of operation `v`, `required[v]` what must come
+/// before it (smaller numbers, any order).
 pub(super) fn synchronise(streams: &[StreamId], origin: StreamId, required: &[Vec<usize>]) -> (Ancestors, Synchronisation) {
     let count = streams.len();
     let mut ancestors = Ancestors::new(count);

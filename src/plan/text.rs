@@ -1,6 +1,7 @@
 //! The stable text form of a plan: `--emit plan`.
 //!
-//! GPUs with their memory, streams, buffers with ONNX names and shapes, then one step a line under the section it belongs to.
+//! GPUs with their memory, streams, buffers with ONNX names and shapes, then one step per line
+//! under its section.
 
 use std::fmt::{self, Write as _};
 
@@ -16,7 +17,8 @@ impl Plan {
         out
     }
 
-    /// What the buffers of `gpu` would take without sharing bytes: the yardstick of its arena.
+    /// The size that the buffers of `gpu` would have without sharing bytes, to compare its arena
+    /// with.
     pub fn buffer_bytes(&self, gpu: GpuId) -> u64 {
         self.buffers.iter().filter(|b| b.gpu == gpu).map(|b| super::memory::padded(b.bytes)).fold(0, u64::saturating_add)
     }
@@ -36,7 +38,7 @@ fn write(out: &mut String, plan: &Plan, graph: &Graph) -> fmt::Result {
         for (s, stream) in plan.streams.iter().enumerate().filter(|(_, stream)| stream.gpu == id) {
             let origin = if s == plan.origin.index() { ", origin" } else { "" };
             match stream.kind {
-                StreamKind::Compute(lane) => writeln!(out, "    s{s} compute {lane}{origin}")?,
+                StreamKind::Compute(index) => writeln!(out, "    s{s} compute {index}{origin}")?,
                 StreamKind::Copy { to } => writeln!(out, "    s{s} copy to {to}{origin}")?,
             }
         }
@@ -68,7 +70,7 @@ fn tensor_text(graph: &Graph, id: TensorId) -> String {
     format!("{id} {:?} {} {}", tensor.name, tensor.shape_text(), tensor.dtype.name())
 }
 
-/// Nothing, or `, packed tap-major 1x64x64x9`.
+/// Empty, or `, packed tap-major 1x64x64x9`.
 fn packing_text(weight: Weight) -> String {
     weight.packing.map_or(String::new(), |packing| format!(", packed {packing}"))
 }

@@ -1,70 +1,85 @@
 //! Proves a plan right, from its steps alone. Nothing here knows how plans are made.
 //!
-//! The course of a plan is a partial order, *happens-before*: the steps of one stream in host issue order, and each wait after the record it takes,
-//! which is the one issued most recently before it. The plan is right if every execution that keeps this order computes the graph.
+//! Happens-before is a partial order of the steps: the steps of one stream in host issue order, and
+//! each wait after its record, which is the one issued most recently before it. The plan is right
+//! if every execution that keeps this order computes the graph.
 //!
 //! Well-formed (`shape.rs`):
 //!
-//!  1. Every number of a GPU, stream, buffer, event, operator, tensor, input or output is in range. The GPUs stand for different GPUs of the
-//!     target. The streams of one GPU stand together, in the order of the GPUs: compute streams counted from 0, then at most one copy stream to
-//!     each other GPU. The origin is the first compute stream of the first GPU.
-//!  2. The sections cover all steps in order: first `Begin`, last `End`, between them stages, those of one GPU in order and each once. With a
-//!     schedule given, they are its stages: each launches exactly its operators, on its GPU.
-//!  3. A buffer holds a tensor that owns its bytes and is no constant, in its size, inside the arena, at a multiple of 256 unless it lies right behind another part
-//!     of a joined tensor that is read; one a (tensor, GPU). Or it is the workspace of a launch, inside the arena, at a multiple of 256.
-//!  4. The weights of a GPU are exactly the constants its launches read, in the layouts in which they read them, ascending, at multiples of 256, inside the region,
-//!     not overlapping; a packed one is no smaller than its tensor.
+//!  1. Every number of a GPU, stream, buffer, event, operator, tensor, input or output is in range.
+//!     The GPUs stand for different GPUs of the target. Streams are grouped by GPU, in the order of
+//!     the GPUs: compute streams counted from 0, then at most one copy stream to each other GPU.
+//!     The origin is the first compute stream of the first GPU.
+//!  2. The sections cover all steps in order: first `Begin`, last `End`, between them stages, those
+//!     of one GPU in order and each once. If a schedule is given, they are its stages: each
+//!     launches exactly its operators, on its GPU.
+//!  3. A buffer holds a tensor that owns its bytes and is no constant, with its size, inside the
+//!     arena, at a multiple of 256 unless it is adjacent to the previous part of a joined tensor
+//!     that is read; there is one per (tensor, GPU). Or it is the workspace of a launch, inside the
+//!     arena, at a multiple of 256.
+//!  4. The weights of a GPU are exactly the constants its launches read, in the layouts in which
+//!     they read them, ascending, at multiples of 256, inside the region, not overlapping. A packed
+//!     one is no smaller than its tensor.
 //!  5. Every operator is launched exactly once, on a compute stream, alone or with others. The
 //!     operands of a launch are of its GPU and hold exactly the inputs and outputs of its
-//!     operators, one operator after the other; the parts of a joined input one right behind the
-//!     other, and of a slice the right bytes, from a multiple of 16 on. It may write a workspace of
-//!     its own besides.
-//!  6. Uploads and downloads run on compute streams of their buffer's GPU and name the right tensor; each output is downloaded exactly once, unless it has no elements.
-//!  7. A copy moves a tensor from its buffer on one GPU to its buffer on another, on the copy stream of that pair.
+//!     operators, one operator after the other. The parts of a joined input are adjacent. A slice
+//!     has the right bytes, from a multiple of 16 on. A launch may also write a workspace of its
+//!     own.
+//!  6. Uploads and downloads run on compute streams of their buffer's GPU and name the right
+//!     tensor. Each output is downloaded exactly once, unless it has no elements.
+//!  7. A copy moves a tensor from its buffer on one GPU to its buffer on another, on the copy
+//!     stream of that pair.
 //!  8. Every buffer is written by exactly one step.
-//!  9. Every event is recorded exactly once, on a stream of its own GPU; every wait is issued after the record.
+//!  9. Every event is recorded exactly once, on a stream of its own GPU. Every wait is issued after
+//!     the record.
 //!
 //! Ordered (`order.rs`):
 //!
 //! 10. Fork: the first step of every stream comes after the first step of the origin.
-//! 11. Join: the last operation of every stream comes before the end of the origin. (With rule 15, so do its records and waits.)
+//! 11. Join: the last operation of every stream comes before the end of the origin. (With rule 15,
+//!     so do its records and waits.)
 //! 12. Every read comes after the write of its buffer.
-//! 13. Of two buffers that share bytes, one is opened (written) after every access of the other.
-//! 14. With `stage_barriers`: every launch comes after all launches of the previous stage of its GPU.
+//! 13. Of two buffers that share bytes, one is written after every access of the other.
+//! 14. With `stage_barriers`: every launch comes after all launches of the previous stage of its
+//!     GPU.
 //!
-//! Economical (`economy.rs`):
+//! Minimal (`minimality.rs`):
 //!
-//! 15. No wait is redundant: without it, some order that rules 10 to 14 ask for would be lost.
+//! 15. No wait is redundant: without it, some order that rules 10 to 14 require would be lost.
 //! 16. Every record has a wait.
 //! 17. Every buffer that an upload or a copy writes is read.
 //!
-//! In a plan that keeps rules 1 to 14, a record with a necessary wait is itself necessary, and so is a copy that something reads. Rules 15 to 17
-//! therefore say: take away any wait, record or copy, and the plan is wrong.
+//! In a plan that keeps rules 1 to 14, a record with a necessary wait is itself necessary, and so
+//! is a copy that something reads. So rules 15 to 17 say: without any one wait, record or copy, the
+//! plan is wrong.
 //!
-//! Happens-before is kept as one vector clock a step. All that must come before a step is one vector too, so each test is a comparison of
-//! vectors; cost: steps times streams, plus pairs of buffers that share bytes, plus for each wait the few steps until its absence shows.
+//! Happens-before is kept as one vector clock per step. All that must come before a step is one
+//! vector too, so each test compares two vectors. Cost: steps times streams, plus pairs of buffers
+//! that share bytes, plus for each wait the few steps until its absence shows.
 
-mod economy;
+mod minimality;
 mod order;
 mod shape;
 
-use super::{Buffer, Contents, Options, Plan, Step};
+use super::{Buffer, Contents, Plan, PlanOptions, Step};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::{BufferId, OpId, StreamId, TensorId};
 use crate::schedule::Schedule;
 
-/// Checks all rules; `schedule`, if given, is the one that `plan` must follow, and `options` are those it was made with.
+/// Checks all rules. `schedule`, if given, is the one that `plan` must follow, and `options` are
+/// those it was made with.
 ///
-/// The first violation comes back as [`Error::Internal`], with the rule's number and the steps concerned. The graph must be sound.
-pub fn verify(graph: &Graph, schedule: Option<&Schedule>, options: &Options, plan: &Plan) -> Result<()> {
+/// Returns the first violation as [`Error::Internal`], with the rule's number and the steps
+/// concerned. The graph must be sound.
+pub fn verify(graph: &Graph, schedule: Option<&Schedule>, options: &PlanOptions, plan: &Plan) -> Result<()> {
     let subject = Subject { graph, plan };
     let accesses = shape::check(&subject, schedule)?;
-    let (course, needs) = order::check(&subject, &accesses, options)?;
-    economy::check(&subject, &accesses, &course, &needs)
+    let (order, needs) = order::check(&subject, &accesses, options)?;
+    minimality::check(&subject, &accesses, &order, &needs)
 }
 
-/// The steps that touch each buffer.
+/// The steps that access each buffer and event.
 struct Accesses {
     /// `writer[b]`: the one step that writes buffer `b`.
     writer: Vec<usize>,
@@ -76,7 +91,7 @@ struct Accesses {
     record: Vec<usize>,
 }
 
-/// What is judged, and how messages speak of it.
+/// The plan under verification, and how messages describe it.
 struct Subject<'a> {
     graph: &'a Graph,
     plan: &'a Plan,

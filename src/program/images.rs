@@ -1,4 +1,5 @@
-//! Kernels compiled for GPUs: many at once, in parallel, and kept in the [cache](crate::cache) under a hash of everything they depend on.
+//! Compiles kernels for GPUs, many in parallel, and keeps the images in the [cache](crate::cache)
+//! under a hash of everything they depend on.
 
 use std::fs;
 use std::io::Write as _;
@@ -13,7 +14,7 @@ use crate::kernel::{Kernel, headers};
 use crate::runtime::nvrtc::Nvrtc;
 use crate::{Error, Result, cache};
 
-/// Changes when what this file writes changes its meaning.
+/// Changes when the format of cached images changes.
 const FORMAT: &str = "hiosc image 1";
 
 /// One kernel compiled for one architecture.
@@ -21,7 +22,8 @@ const FORMAT: &str = "hiosc image 1";
 pub struct Image {
     /// [`Kernel::name`].
     pub kernel: String,
-    /// What it runs on: `sm_86` (then it is a cubin) or `compute_75` (then it is PTX, text without a closing zero byte).
+    /// Its target: `sm_86` for a cubin, or `compute_75` for PTX (text without a terminating zero
+    /// byte).
     pub arch: String,
     /// The image.
     pub data: Vec<u8>,
@@ -42,8 +44,8 @@ impl Image {
     }
 }
 
-/// Compiles every kernel for every architecture, on all processors; what the cache has is not compiled again. The images come in the
-/// order of `kernels`, and of `archs` within one kernel.
+/// Compiles every kernel for every architecture, on all processors, except what the cache has. The
+/// images are in the order of `kernels`, and of `archs` within one kernel.
 pub fn compile_images(kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> Result<Vec<Image>> {
     compile_images_in(&cache::dir().join("images"), kernels, archs, nvrtc)
 }
@@ -101,7 +103,7 @@ fn image(folder: &Path, kernel: &Kernel, arch: &str, headers: &[(&str, &str)], n
     Ok(data)
 }
 
-/// Whether `data` looks like what `arch` asks for.
+/// Whether `data` looks like an image for `arch`.
 fn genuine(data: &[u8], arch: &str) -> bool {
     if is_cubin(arch) { data.starts_with(b"\x7fELF") } else { data.windows(8).any(|w| w == b".version") }
 }

@@ -1,5 +1,6 @@
-//! What is launched, for tools to read: JSON lines, an object a launch in host issue order, and a summary in the last line. `--emit kernels` prints it, and every
-//! crate carries it as `launches.jsonl`.
+//! The table of launches, for tools: JSON lines, one object per launch in host issue order, and a
+//! summary in the last line. `--emit kernels` prints it, and every crate carries it as
+//! `launches.jsonl`.
 //!
 //! | key | meaning |
 //! |---|---|
@@ -7,17 +8,23 @@
 //! | `operators` | ONNX names of what it computes |
 //! | `gpu`, `stream` | where it runs |
 //! | `file`, `entry` | the source, relative to the crate, and its `extern "C"` name there |
-//! | `grid`, `block`, `static_shared`, `dynamic_shared` | launch geometry, and bytes of shared memory |
-//! | `trips` | [`Kernel::trips`]: a number, or a list where several loops multiply |
+//! | `grid`, `block` | launch geometry |
+//! | `static_shared`, `dynamic_shared` | bytes of shared memory |
+//! | `trips` | [`Kernel::trips`]: a number, or a list if several loops multiply |
 //! | `split`, `members` | [`Kernel::split`]; [`Kernel::members`] with the operator of each |
 //! | `macs` | useful multiply-adds: [`macs`](crate::kernel::macs) |
-//! | `weight_bytes`, `read_bytes`, `write_bytes` | constants and activations, each once: [`traffic`](crate::kernel::traffic) |
+//! | `weight_bytes` | constants, each once: [`traffic`](crate::kernel::traffic) |
+//! | `read_bytes`, `write_bytes` | activations, each once |
 //! | `workspace_bytes` | [`Kernel::workspace_bytes`] |
-//! | `early` | whether it may start before the one before it in its stream has ended |
-//! | `waits` | launches of other streams that it waits for, itself or through copies: not those that come before them anyway on their own stream |
+//! | `early` | whether it may start before its predecessor in the stream has ended |
+//! | `waits` | launches of other streams that it waits for, see below |
 //! | `predicted_ns` | its time alone |
 //!
-//! The summary has the sums of `macs`, the bytes of all constants that launches read, each once, the number of launches, and of the model's ONNX nodes.
+//! `waits` lists launches that it waits for itself or through copies, without those that come
+//! before them anyway on their own stream.
+//!
+//! The summary has the sum of `macs`, the bytes of all constants that launches read (each once),
+//! the number of launches, and the number of ONNX nodes of the model.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +51,7 @@ struct Launch<'a> {
     dynamic_shared: u32,
     trips: Trips<'a>,
     split: u32,
-    members: Vec<Member<'a>>,
+    members: Vec<LaunchMember<'a>>,
     macs: u64,
     weight_bytes: u64,
     read_bytes: u64,
@@ -55,7 +62,7 @@ struct Launch<'a> {
     predicted_ns: u64,
 }
 
-/// A number, or a list where several loops multiply.
+/// A number, or a list if several loops multiply.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Trips<'a> {
@@ -64,7 +71,7 @@ enum Trips<'a> {
 }
 
 #[derive(Serialize)]
-struct Member<'a> {
+struct LaunchMember<'a> {
     operator: &'a str,
     blocks: u64,
     trips: u64,
@@ -85,7 +92,7 @@ struct Summary {
 }
 
 impl Program<'_> {
-    /// The table of launches; the model has `onnx_nodes` operators.
+    /// The table of launches. The model has `onnx_nodes` operators.
     pub fn launches(&self, onnx_nodes: usize) -> Result<String> {
         let mut text = String::new();
         let mut summary = Summary { macs: 0, weights_bytes: 0, launches: 0, operators: onnx_nodes };
@@ -97,7 +104,7 @@ impl Program<'_> {
             let Kernel { name, grid, block, shared_bytes, static_shared_bytes, trips, split, members, workspace_bytes, .. } =
                 self.kernels[kernel].kernel;
             let names = self.graph.names(operators);
-            let macs = operators.iter().map(|&op| kernel::macs(self.graph, op)).sum();
+            let macs = operators.iter().map(|&op| self.graph.operator(op).macs(self.graph)).sum();
             let traffic = kernel::traffic(self.graph, operators);
             text += &line(&Launch {
                 launch: summary.launches,
@@ -115,7 +122,11 @@ impl Program<'_> {
                     ref several => Trips::Several(several),
                 },
                 split: *split,
-                members: names.iter().zip(members).map(|(operator, m)| Member { operator, blocks: m.blocks, trips: m.trips }).collect(),
+                members: names
+                    .iter()
+                    .zip(members)
+                    .map(|(operator, m)| LaunchMember { operator, blocks: m.blocks, trips: m.trips })
+                    .collect(),
                 operators: names,
                 macs,
                 weight_bytes: traffic.weight_bytes(),
@@ -141,7 +152,8 @@ impl Program<'_> {
     /// before an event, followed through steps that launch nothing.
     fn waits(&self) -> Vec<BTreeSet<usize>> {
         let mut all = Vec::new();
-        // What the next step of a stream, and the waits for an event, come after.
+        // The launches that come before the next step of a stream, and before the waits for an
+        // event.
         let mut after: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.streams.len()];
         let mut marks: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.plan.events.len()];
         let mut stream_of: Vec<usize> = Vec::new();
@@ -149,7 +161,7 @@ impl Program<'_> {
             match *call {
                 Call::Launch(stream, ..) => {
                     let before = std::mem::replace(&mut after[stream.0], BTreeSet::from([all.len()]));
-                    // of each stream its latest launch: the others come before that anyway
+                    // only the latest launch of each stream: the others come before it anyway
                     let latest: BTreeMap<usize, usize> = before.into_iter().map(|launch| (stream_of[launch], launch)).collect();
                     all.push(latest.into_iter().filter(|&(of, _)| of != stream.0).map(|(_, launch)| launch).collect());
                     stream_of.push(stream.0);

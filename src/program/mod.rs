@@ -1,14 +1,17 @@
-//! A plan with everything looked up, once, for all who execute it or write it down.
+//! A plan with everything looked up, once, for all that execute it or write it down.
 //!
-//! **In**: the graph, its costs, a schedule with its timeline, a verified plan, its kernels. **Out**: a [`Program`]. [`emit`](crate::emit) turns it into source, and
-//! [`run`](crate::run) executes it in this process; neither looks up anything again.
+//! **In**: the graph, its costs, a schedule with its timeline, a verified plan, its kernels.
+//! **Out**: a [`Program`]. [`emit`](crate::emit) turns it into source, and [`run`](crate::run)
+//! executes it in this process. Neither looks up anything again.
 //!
-//! * *Kernels*: each one once, sorted by name, with the GPUs that launch it and its images (`ship.rs`, `images.rs`).
+//! * *Kernels*: each once, sorted by name, with the GPUs that launch it and its images (`ship.rs`,
+//!   `images.rs`).
 //! * *Weights*: each constant once for every layout in which kernels read it, in the order of
 //!   tensor ids.
-//! * *Calls*: one for each step of the plan, with the memory that it touches.
+//! * *Calls*: one for each step of the plan, with the memory regions that it accesses.
 //! * *Launches* as a table for tools (`launches.rs`).
-//! * *Streams*, with the largest tensor that each carries; *predictions* for each call (`predicted.rs`).
+//! * *Streams*, with the largest tensor that each copies.
+//! * *Predictions* for each call (`predicted.rs`).
 
 mod images;
 mod launches;
@@ -38,20 +41,21 @@ pub struct KernelUse<'a> {
     pub kernel: &'a Kernel,
     /// GPUs of the plan that launch it, ascending.
     pub gpus: Vec<usize>,
-    /// Its images; none if it is compiled at load.
+    /// Its images; empty if it is compiled at load.
     pub images: &'a [Image],
 }
 
 /// A step of the plan in the runtime's terms.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub enum Call {
-    /// Copies an input of the model, by position, to the GPU.
+    /// Copies an input of the model, by index, to the GPU.
     Upload(Stream, usize, Region),
-    /// Launches a kernel, by position in [`Program::kernels`], with these arguments.
+    /// Launches a kernel, by index into [`Program::kernels`], with these arguments.
     Launch(Stream, usize, Vec<Region>),
     /// Copies from one GPU to another.
     Copy(Stream, Region, Region),
-    /// Copies an output of the model, by position, to the host.
+    /// Copies an output of the model, by index, to the host.
     Download(Stream, usize, Region),
     /// Records an event.
     Record(Event, Stream),
@@ -60,6 +64,7 @@ pub enum Call {
 }
 
 /// See the module's text.
+#[derive(Debug)]
 pub struct Program<'a> {
     /// The graph.
     pub graph: &'a Graph,
@@ -67,15 +72,15 @@ pub struct Program<'a> {
     pub costs: &'a CostTable,
     /// The schedule that the plan follows.
     pub schedule: &'a Schedule,
-    /// Its predicted course.
+    /// Its predicted times.
     pub timeline: &'a Timeline,
     /// The plan.
     pub plan: &'a Plan,
-    /// What became of the kernels.
+    /// The kernels, compiled or not.
     pub shipped: &'a Shipped,
     /// All kernels, sorted by name.
     pub kernels: Vec<KernelUse<'a>>,
-    /// All constants that any GPU reads, each layout once, ascending.
+    /// All constants that any GPU reads, once per layout, ascending.
     pub weights: Vec<Weight>,
     /// All streams.
     pub streams: Vec<StreamLayout>,
@@ -90,7 +95,7 @@ impl<'a> Program<'a> {
     ///
     /// # Errors
     ///
-    /// [`Error::Internal`] where the parts do not belong together.
+    /// [`Error::Internal`] if the parts do not belong together.
     pub fn new(
         graph: &'a Graph,
         costs: &'a CostTable,
@@ -138,9 +143,9 @@ impl<'a> Program<'a> {
         })
     }
 
-    /// Checks that a launch gives `kernel` its weights packed as it wants them, the workspace that
-    /// it needs, and an operator for each of its members, whose blocks are its grid: a plan's
-    /// verifier knows no kernels.
+    /// Checks that a launch gives `kernel` its weights in the packing that it needs, its workspace,
+    /// and an operator for each of its members, whose blocks make up its grid. The plan's verifier
+    /// does not know kernels.
     fn takes(&self, kernel: &Kernel, operators: &[OpId], reads: &[Operand], writes: &[BufferId]) -> Result<()> {
         let wrong = |what: String| Err(Error::internal("program", format!("kernel {} {what}", kernel.name)));
         let members = if operators.len() == 1 { 0 } else { operators.len() };
@@ -163,17 +168,17 @@ impl<'a> Program<'a> {
         wrong(format!("wants {} of workspace and {:?}, and is given {bytes} and {reads:?}", kernel.workspace_bytes, kernel.packings))
     }
 
-    /// Where a buffer lies.
+    /// The region of a buffer.
     pub fn buffer(&self, buffer: BufferId) -> Region {
         let b = &self.plan.buffers[buffer.index()];
         Region::arena(b.gpu.index(), b.offset, b.bytes)
     }
 
-    /// Where a kernel's argument lies on `gpu`.
+    /// The region of a kernel's argument on `gpu`.
     pub fn operand(&self, operand: &Operand, gpu: GpuId) -> Result<Region> {
         match *operand {
             Operand::Buffer(buffer) => Ok(self.buffer(buffer)),
-            // one right behind the other
+            // adjacent
             Operand::Joined(ref parts) => {
                 let bytes = parts.iter().map(|part| self.plan.buffers[part.index()].bytes).sum();
                 Ok(Region { bytes, ..self.buffer(parts[0]) })
@@ -191,12 +196,12 @@ impl<'a> Program<'a> {
         }
     }
 
-    /// The constants of a GPU: position in [`Program::weights`], and where they go.
+    /// The constants of a GPU: index into [`Program::weights`], and region.
     pub fn placed_weights(&self, gpu: GpuId) -> Result<Vec<(usize, Region)>> {
         let region = |&(weight, offset): &(Weight, u64)| {
-            let place = self.weights.binary_search(&weight);
-            let place = place.map_err(|_| Error::internal("program", format!("{weight:?} is on no GPU")))?;
-            Ok((place, Region::weights(gpu.index(), offset, weight.bytes(self.graph))))
+            let index = self.weights.binary_search(&weight);
+            let index = index.map_err(|_| Error::internal("program", format!("{weight:?} is on no GPU")))?;
+            Ok((index, Region::weights(gpu.index(), offset, weight.bytes(self.graph))))
         };
         self.plan.gpus[gpu.index()].weights.iter().map(region).collect()
     }
@@ -212,14 +217,14 @@ impl<'a> Program<'a> {
     }
 }
 
-/// What a launch of `operators` on `stream` costs, and its kernel.
+/// The cost and the kernel of a launch of `operators` on `stream`.
 fn launched<'a>(costs: &'a CostTable, plan: &Plan, operators: &[OpId], stream: StreamId) -> Result<&'a OperatorCost> {
     let gpu = plan.streams[stream.index()].gpu;
     let cost = costs.launch(operators, plan.targets[gpu.index()]);
     cost.ok_or_else(|| Error::internal("program", format!("no kernel computes {operators:?} on {gpu}")))
 }
 
-/// Each kernel that the plan launches, sorted by name. Two of one name must be one kernel.
+/// Each kernel that the plan launches, sorted by name. Two of one name must be the same kernel.
 fn kernels<'a>(costs: &'a CostTable, plan: &Plan, shipped: &'a Shipped) -> Result<Vec<KernelUse<'a>>> {
     let mut found: BTreeMap<&'a str, KernelUse<'a>> = BTreeMap::new();
     for step in &plan.steps {
@@ -231,14 +236,14 @@ fn kernels<'a>(costs: &'a CostTable, plan: &Plan, shipped: &'a Shipped) -> Resul
         if entry.kernel != kernel {
             return Err(Error::internal("program", format!("two different kernels are named {}", kernel.name)));
         }
-        if let Err(place) = entry.gpus.binary_search(&gpu.index()) {
-            entry.gpus.insert(place, gpu.index());
+        if let Err(index) = entry.gpus.binary_search(&gpu.index()) {
+            entry.gpus.insert(index, gpu.index());
         }
     }
     Ok(found.into_values().collect())
 }
 
-/// All streams, as the runtime wants them.
+/// All streams, in the runtime's form.
 fn streams(plan: &Plan) -> Vec<StreamLayout> {
     let mut largest = vec![0; plan.streams.len()];
     for step in &plan.steps {
@@ -247,7 +252,7 @@ fn streams(plan: &Plan) -> Vec<StreamLayout> {
             largest[stream.index()] = bytes.max(largest[stream.index()]);
         }
     }
-    let layout = |(stream, largest): (&crate::plan::Stream, u64)| match stream.kind {
+    let layout = |(stream, largest): (&crate::plan::StreamPlan, u64)| match stream.kind {
         StreamKind::Compute(_) => StreamLayout::Compute { gpu: stream.gpu.index() },
         StreamKind::Copy { to } => StreamLayout::Copy { gpu: stream.gpu.index(), to: to.index(), largest },
     };

@@ -1,4 +1,4 @@
-//! When each step of a plan is predicted to run: what a trace sets beside the measured times.
+//! When each step of a plan is predicted to run: a trace shows it beside the measured times.
 
 use super::launched;
 use crate::cost::CostTable;
@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::ids::{GpuId, TensorId};
 use crate::plan::{Plan, SectionKind, Step};
-use crate::runtime::Work;
+use crate::runtime::StepKind;
 use crate::runtime::tool::Prediction;
 use crate::schedule::Timeline;
 
@@ -30,26 +30,26 @@ pub(super) fn predicted(graph: &Graph, costs: &CostTable, timeline: &Timeline, p
             let stream = step.stream().index();
             let gpu = plan.streams[stream].gpu;
             let name = |t: TensorId| graph.tensor(t).name.clone();
-            let (work, label, start, end) = match step {
+            let (kind, label, start, end) = match step {
                 Step::Record { .. } | Step::Wait { .. } => continue,
-                Step::Upload { input, .. } => (Work::Upload, format!("input {}", name(graph.inputs[*input])), 0, 0),
+                Step::Upload { input, .. } => (StepKind::Upload, format!("input {}", name(graph.inputs[*input])), 0, 0),
                 Step::Download { output, .. } => {
-                    (Work::Download, format!("output {}", name(graph.outputs[*output])), plan.latency, plan.latency)
+                    (StepKind::Download, format!("output {}", name(graph.outputs[*output])), plan.latency, plan.latency)
                 }
                 Step::Launch { operators, stream, .. } => {
                     let alone: Nanos = launched(costs, plan, operators, *stream)?.time;
-                    (Work::Launch, graph.names(operators).join(" + "), begin, end.min(begin + alone))
+                    (StepKind::Launch, graph.names(operators).join(" + "), begin, end.min(begin + alone))
                 }
                 Step::Copy { tensor, to, .. } => {
                     let target = |gpu: GpuId| plan.targets[gpu.index()];
                     let (from, to) = (target(gpu), target(plan.buffers[to.index()].gpu));
                     let found = timeline.transfers.iter().find(|t| (t.tensor, t.from, t.to) == (*tensor, from, to));
                     let (start, finish) = found.map_or((end, end), |t| (t.start, t.finish));
-                    (Work::Copy, name(*tensor), start, finish)
+                    (StepKind::Copy, name(*tensor), start, finish)
                 }
             };
-            let stage = if work == Work::Launch { stage.map(|(gpu, index)| (gpu.index(), index)) } else { None };
-            all.push(Prediction { work, label, gpu: gpu.index(), stream, stage, start, end });
+            let stage = if kind == StepKind::Launch { stage.map(|(gpu, index)| (gpu.index(), index)) } else { None };
+            all.push(Prediction { kind, label, gpu: gpu.index(), stream, stage, start, end });
         }
     }
     Ok(all)

@@ -1,7 +1,8 @@
-//! From kernels to what the crate ships: compiled images where NVRTC is found, sources where it is not.
+//! From kernels to what the crate ships: compiled images if NVRTC is found, otherwise sources.
 //!
-//! **In**: the kernels that a plan launches. **Out**: [`Shipped`]. Each kernel is compiled to a cubin for every architecture of the target and to PTX for
-//! [`PTX_ARCHITECTURE`], which any newer GPU can load (see `images.rs`).
+//! **In**: the kernels that a plan launches. **Out**: [`Shipped`]. Each kernel is compiled to a
+//! cubin for every architecture of the target and to PTX for [`PTX_ARCHITECTURE`], which any newer
+//! GPU can load (see `images.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,17 +13,18 @@ use crate::kernel::Kernel;
 use crate::plan::{Plan, Step};
 use crate::runtime::nvrtc::Nvrtc;
 
-/// The oldest architecture that PTX is made for: the oldest one that NVRTC 13 knows.
+/// The architecture that PTX is made for: the oldest one that NVRTC 13 knows.
 pub const PTX_ARCHITECTURE: &str = "compute_75";
 
 /// How kernels are shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum KernelMode {
-    /// Compiled where NVRTC is found, else as sources.
+    /// Compiled if NVRTC is found, otherwise as sources.
     Auto,
-    /// Compiled; without NVRTC an error.
+    /// Compiled. Without NVRTC this is an error.
     Binary,
-    /// As sources: the crate compiles them when it is loaded, and needs NVRTC then.
+    /// As sources. The crate compiles them at load, and needs NVRTC then.
     Source,
 }
 
@@ -33,14 +35,15 @@ pub struct Shipped {
     pub kernels: Vec<Kernel>,
     /// Images of each kernel, by name; empty if only sources are shipped.
     pub images: BTreeMap<String, Vec<Image>>,
-    /// Version of the NVRTC that made them.
+    /// Version of the NVRTC that compiled them.
     pub nvrtc: Option<(i32, i32)>,
-    /// Why there are no images, if there are none.
+    /// The reason if there are no images.
     pub note: Option<String>,
 }
 
 impl Shipped {
-    /// The oldest CUDA version whose driver can load them, as drivers count: 12000 is 12.0. A cubin runs on every driver of NVRTC's major version.
+    /// The oldest CUDA version whose driver can load them, as drivers count: 12000 is 12.0. A cubin
+    /// runs on every driver of NVRTC's major version.
     pub fn driver(&self) -> i32 {
         self.nvrtc.map_or(12, |(major, _)| major).max(12) * 1000
     }
@@ -58,7 +61,7 @@ pub fn ship(costs: &CostTable, plan: &Plan, mode: KernelMode) -> Result<Shipped>
     let kernels: Vec<Kernel> = kernels.into_values().cloned().collect();
     let sources = |kernels, note: String| Shipped { kernels, images: BTreeMap::new(), nvrtc: None, note: Some(note) };
     if mode == KernelMode::Source {
-        return Ok(sources(kernels, "as asked for".into()));
+        return Ok(sources(kernels, "as requested".into()));
     }
     let nvrtc = match Nvrtc::load() {
         Ok(nvrtc) => nvrtc,
@@ -73,7 +76,8 @@ pub fn ship(costs: &CostTable, plan: &Plan, mode: KernelMode) -> Result<Shipped>
     Ok(Shipped { kernels, images, nvrtc: Some(nvrtc.version()), note: None })
 }
 
-/// What every kernel is compiled for: machine code for each kind of GPU, assembly for newer ones. All kernels for all kinds, since logical GPUs may be folded.
+/// The targets of every kernel: machine code for each kind of GPU, PTX for newer ones. All kernels
+/// for all kinds, since logical GPUs may be folded.
 fn architectures(capabilities: impl Iterator<Item = (u32, u32)>) -> Vec<String> {
     let kinds: BTreeSet<(u32, u32)> = capabilities.collect();
     let machine_code = kinds.into_iter().map(|(major, minor)| format!("sm_{major}{minor}"));

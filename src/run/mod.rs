@@ -1,21 +1,25 @@
-//! Running plans in-process, on real or virtual GPUs.
+//! Runs plans in-process, on real or virtual GPUs.
 //!
-//! **In**: a [`Program`]: a verified plan with everything looked up. **Out**: the outputs of one or more inferences. Its calls are made with the
-//! primitives of [`runtime`], the very source that generated crates carry; so what a crate will do can be seen without compiling it.
+//! **In**: a [`Program`]: a verified plan with everything looked up. **Out**: the outputs of one or
+//! more inferences. Its calls use the primitives of [`runtime`], the very source that generated
+//! crates carry. So what a crate will do can be tested without compiling it.
 
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 use crate::ids::{GpuId, TensorId};
-use crate::kernel::headers;
+use crate::kernel::{Kernel, headers};
 use crate::plan::GpuPlan;
 use crate::program::{self, Call, KernelUse, Program};
-use crate::runtime::{self, DevicePointer, Exec, GpuLayout, Image, ImageKind, Kernel, Layout, Port, Region, Span, Stream, Timing};
+use crate::runtime::{
+    self, DevicePointer, Exec, GpuLayout, ImageKind, KernelEntry, KernelImage, Layout, Port, Region, RuntimeOptions, Span, Stream, Timing,
+};
 
 /// A plan loaded on GPUs.
+#[derive(Debug)]
 pub struct Session {
     calls: Vec<Call>,
-    /// Launch geometry, by position in the program.
-    kernels: Vec<Kernel<'static>>,
+    /// Launch geometry, by index into the kernels of the program.
+    kernels: Vec<KernelEntry<'static>>,
     /// Names and types.
     inputs: Vec<(String, DType)>,
     outputs: Vec<(String, DType)>,
@@ -24,24 +28,25 @@ pub struct Session {
 
 impl Session {
     /// Loads a program, whose plan must have passed [`plan::verify`](crate::plan::verify()).
-    pub fn load(program: &Program<'_>, options: &runtime::Options) -> Result<Self> {
+    pub fn load(program: &Program<'_>, options: &RuntimeOptions) -> Result<Self> {
         let graph = program.graph;
         let types = |ids: &[TensorId]| ids.iter().map(|&t| (graph.tensor(t).name.clone(), graph.tensor(t).dtype)).collect();
         let geometry = |(index, used): (usize, &KernelUse<'_>)| {
-            let crate::kernel::Kernel { grid, block, shared_bytes, .. } = *used.kernel;
-            Kernel { index, name: "", grid, block, shared_bytes, gpus: &[], images: &[] }
+            let Kernel { grid, block, shared_bytes, .. } = *used.kernel;
+            KernelEntry { index, name: "", grid, block, shared_bytes, gpus: &[], images: &[] }
         };
-        let kernels: Vec<Kernel<'static>> = program.kernels.iter().enumerate().map(geometry).collect();
+        let kernels: Vec<KernelEntry<'static>> = program.kernels.iter().enumerate().map(geometry).collect();
         let calls = program.calls.clone();
         let exec = load(program, options, |exec| issue(&calls, &kernels, exec))?;
         Ok(Session { calls, kernels, inputs: types(&graph.inputs), outputs: types(&graph.outputs), exec })
     }
 
-    /// One inference: values of each input in, values of each output out, in the graph's order.
+    /// One inference: from the values of each input to those of each output, in the graph's order.
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if an input has another type than the model's, [`Error::Device`] if their number or a length is wrong or a GPU fails.
+    /// [`Error::Usage`] if an input has another type than the model's. [`Error::Device`] if their
+    /// number or a length is wrong, or a GPU fails.
     pub fn run(&mut self, inputs: &[Constant]) -> Result<Vec<Constant>> {
         let bytes = self.bytes(inputs)?;
         let (calls, kernels) = (&self.calls, &self.kernels);
@@ -62,14 +67,16 @@ impl Session {
     ///
     /// # Safety
     ///
-    /// As there: each address must be of memory of the plan's first GPU that holds the tensor, and nothing else may use it meanwhile.
+    /// As there: each address must point to memory of the plan's first GPU that holds the whole
+    /// tensor, and nothing else may use it meanwhile.
     pub unsafe fn run_device(&mut self, inputs: &[DevicePointer], outputs: &[DevicePointer]) -> Result<()> {
         let (calls, kernels) = (&self.calls, &self.kernels);
         // SAFETY: the caller's promise.
         unsafe { self.exec.run_device(inputs, outputs, |exec| issue(calls, kernels, exec)) }.map_err(device)
     }
 
-    /// Whether inferences replay the captured graph from now on (as they do after loading, where there is one), or use plain streams.
+    /// Whether inferences replay the captured graph from now on (the default after loading, if
+    /// there is one), or use plain streams.
     pub fn use_graph(&mut self, replay: bool) {
         self.exec.use_graph(replay);
     }
@@ -97,26 +104,27 @@ impl Session {
         self.exec.time_resident(|exec| issue(calls, kernels, exec)).map_err(device)
     }
 
-    /// One inference on plain streams: when each upload, launch, copy and download ran, in the order of the plan's steps.
+    /// One inference on plain streams. Returns when each upload, launch, copy and download ran, in
+    /// the order of the plan's steps.
     pub fn trace(&mut self, inputs: &[Constant]) -> Result<Vec<Span>> {
         let bytes = self.bytes(inputs)?;
         let (calls, kernels) = (&self.calls, &self.kernels);
         self.exec.trace(&bytes, |exec| issue(calls, kernels, exec)).map_err(device)
     }
 
-    /// Which logical GPU is where, how tensors travel, and whether a graph is replayed.
+    /// The GPU of each logical GPU, how tensors are copied, and whether a graph is replayed.
     pub fn summary(&self) -> String {
         self.exec.summary()
     }
 }
 
 /// Loads a program and runs one inference.
-pub fn run(program: &Program<'_>, options: &runtime::Options, inputs: &[Constant]) -> Result<Vec<Constant>> {
+pub fn run(program: &Program<'_>, options: &RuntimeOptions, inputs: &[Constant]) -> Result<Vec<Constant>> {
     Session::load(program, options)?.run(inputs)
 }
 
 /// Enqueues one inference.
-fn issue(calls: &[Call], kernels: &[Kernel<'_>], exec: &mut Exec) -> runtime::Result<()> {
+fn issue(calls: &[Call], kernels: &[KernelEntry<'_>], exec: &mut Exec) -> runtime::Result<()> {
     calls.iter().try_for_each(|call| match *call {
         Call::Upload(stream, input, to) => exec.upload(stream, input, to),
         Call::Launch(stream, kernel, ref regions) => exec.launch(stream, &kernels[kernel], regions),
@@ -127,12 +135,12 @@ fn issue(calls: &[Call], kernels: &[Kernel<'_>], exec: &mut Exec) -> runtime::Re
     })
 }
 
-fn load(program: &Program<'_>, options: &runtime::Options, enqueue: impl FnMut(&mut Exec) -> runtime::Result<()>) -> Result<Exec> {
+fn load(program: &Program<'_>, options: &RuntimeOptions, enqueue: impl FnMut(&mut Exec) -> runtime::Result<()>) -> Result<Exec> {
     let (graph, plan) = (program.graph, program.plan);
     let port = |&t: &TensorId| Port { name: &graph.tensor(t).name, dtype: graph.tensor(t).dtype, shape: &graph.tensor(t).shape };
     let placed = (0..plan.gpus.len()).map(|gpu| program.placed_weights(GpuId::new(gpu))).collect::<Result<Vec<_>>>()?;
     let gpus: Vec<_> = plan.gpus.iter().zip(&placed).map(|(gpu, weights)| memory(gpu, weights)).collect();
-    let images: Vec<Vec<Image>> = program.kernels.iter().map(|used| used.images.iter().map(image).collect()).collect();
+    let images: Vec<Vec<KernelImage>> = program.kernels.iter().map(|used| used.images.iter().map(image).collect()).collect();
     let kernels: Vec<_> = program.kernels.iter().zip(&images).enumerate().map(|(i, (used, images))| kernel(i, used, images)).collect();
     let sources: Vec<(&str, &str)> = program.kernels.iter().map(|used| (&*used.kernel.name, &*used.kernel.source)).collect();
     let headers = headers();
@@ -159,17 +167,17 @@ fn memory<'a>(gpu: &GpuPlan, weights: &'a [(usize, Region)]) -> GpuLayout<'a> {
     GpuLayout { arena_bytes: gpu.arena_bytes, weights_bytes: gpu.weights_bytes, weights }
 }
 
-fn image(image: &program::Image) -> Image<'_> {
+fn image(image: &program::Image) -> KernelImage<'_> {
     let (kind, arch) = image.target();
-    Image { kind: if kind == "sm" { ImageKind::Cubin } else { ImageKind::Ptx }, arch, bytes: &image.data }
+    KernelImage { kind: if kind == "sm" { ImageKind::Cubin } else { ImageKind::Ptx }, arch, bytes: &image.data }
 }
 
-fn kernel<'a>(index: usize, used: &'a KernelUse<'_>, images: &'a [Image<'a>]) -> Kernel<'a> {
-    let crate::kernel::Kernel { ref name, grid, block, shared_bytes, .. } = *used.kernel;
-    Kernel { index, name, grid, block, shared_bytes, gpus: &used.gpus, images }
+fn kernel<'a>(index: usize, used: &'a KernelUse<'_>, images: &'a [KernelImage<'a>]) -> KernelEntry<'a> {
+    let Kernel { ref name, grid, block, shared_bytes, .. } = *used.kernel;
+    KernelEntry { index, name, grid, block, shared_bytes, gpus: &used.gpus, images }
 }
 
-/// A failure of the runtime, as an error of the library.
+/// Converts an error of the runtime to one of the library.
 pub(crate) fn device(error: runtime::Error) -> Error {
     match error {
         runtime::Error::Plan(message) => Error::internal("run", message),

@@ -1,23 +1,24 @@
-//! Compiling kernels when a model is loaded, with the NVRTC of the machine.
+//! Compiles kernels when a model is loaded, with the machine's NVRTC.
 
 use std::sync::OnceLock;
 
 use super::nvrtc::Nvrtc;
 
-/// Compiles the kernel `name` for a GPU of compute capability `device`. `sources` are (kernel, text), `headers` (file, text) of what they include.
-/// NVRTC is looked for once in a process; the error says where.
+/// Compiles the kernel `name` for a GPU of compute capability `device`. `sources` are pairs of
+/// kernel name and text, `headers` pairs of file name and text. NVRTC is searched for once per
+/// process; the error says where.
 pub fn compile(sources: &[(&str, &str)], headers: &[(&str, &str)], name: &str, device: (u32, u32)) -> Result<Vec<u8>, String> {
     static NVRTC: OnceLock<Result<Nvrtc, String>> = OnceLock::new();
     let nvrtc = NVRTC.get_or_init(Nvrtc::load).as_ref().map_err(String::clone)?;
     let (_, source) = sources.iter().find(|(known, _)| *known == name).ok_or("it has no source")?;
     let mut code = nvrtc.compile(name, source, headers, &target(&nvrtc.supported_archs()?, device)?)?;
-    // The driver reads assembly up to a zero byte.
+    // The driver reads PTX up to a zero byte.
     code.push(0);
     Ok(code)
 }
 
-/// Machine code for the GPU itself or for an older one of its major version; assembly for the newest older one else, which the driver translates.
-/// `supported` ascends.
+/// Machine code for the GPU itself or for an older one of its major version. Otherwise PTX for the
+/// newest older GPU, which the driver compiles. `supported` is ascending.
 fn target(supported: &[i32], (major, minor): (u32, u32)) -> Result<String, String> {
     let device = (major * 10 + minor) as i32;
     match supported.iter().rev().find(|&&arch| arch <= device) {

@@ -1,12 +1,12 @@
-//! From the plan's logical GPUs to those of the machine.
+//! Maps the plan's logical GPUs to those of the machine.
 
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, sys};
 
 use super::error::{Error, Result};
-use super::memory::Doing;
-use super::options::Options;
+use super::memory::ErrorContext;
+use super::options::RuntimeOptions;
 
 /// A context on a GPU of the machine that the plan uses.
 pub(super) struct Device {
@@ -21,15 +21,16 @@ pub fn is_virtual(name: &str) -> bool {
     name.starts_with("hiosc virtual GPU")
 }
 
-/// The devices in use, and for each logical GPU the one it has.
+/// The devices in use, and the device of each logical GPU.
 pub(super) struct Placement {
     pub(super) devices: Vec<Device>,
-    pub(super) of_gpu: Vec<usize>,
+    pub(super) device_of: Vec<usize>,
     /// GPUs of the machine.
     pub(super) found: usize,
 }
 
-/// Asks for a driver and checks its version, before any other call: cudarc panics where there is none.
+/// Finds the driver and checks its version. Must come before any other call: cudarc panics without
+/// a driver.
 pub(super) fn check_driver(needed: i32) -> Result<()> {
     // SAFETY: loads libcuda and nothing else.
     if !unsafe { sys::is_culib_present() } {
@@ -37,19 +38,19 @@ pub(super) fn check_driver(needed: i32) -> Result<()> {
     }
     let mut found = 0;
     // SAFETY: writes one integer; needs no initialisation.
-    unsafe { sys::cuDriverGetVersion(&mut found) }.result().doing(|| "tell its version".into())?;
+    unsafe { sys::cuDriverGetVersion(&mut found) }.result().context(|| "tell its version".into())?;
     if found < needed { Err(Error::DriverTooOld { needed, found }) } else { Ok(()) }
 }
 
-/// Chooses GPUs for `planned` logical ones, and makes their contexts.
-pub(super) fn place(planned: usize, options: &Options) -> Result<Placement> {
+/// Chooses GPUs for `planned` logical ones, and creates their contexts.
+pub(super) fn placement(planned: usize, options: &RuntimeOptions) -> Result<Placement> {
     let found = match CudaContext::device_count() {
         Ok(count) => count.max(0) as usize,
         Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => 0,
-        Err(error) => return Err(error).doing(|| "count the GPUs".into()),
+        Err(error) => return Err(error).context(|| "count the GPUs".into()),
     };
     let ordinals = choose(planned, found, options)?;
-    let mut placement = Placement { devices: Vec::new(), of_gpu: Vec::new(), found };
+    let mut placement = Placement { devices: Vec::new(), device_of: Vec::new(), found };
     for ordinal in ordinals {
         let known = placement.devices.iter().position(|d| d.ordinal == ordinal);
         let device = match known {
@@ -59,13 +60,13 @@ pub(super) fn place(planned: usize, options: &Options) -> Result<Placement> {
                 placement.devices.len() - 1
             }
         };
-        placement.of_gpu.push(device);
+        placement.device_of.push(device);
     }
     Ok(placement)
 }
 
 /// The machine's GPU for each of `planned` logical ones.
-fn choose(planned: usize, found: usize, options: &Options) -> Result<Vec<usize>> {
+fn choose(planned: usize, found: usize, options: &RuntimeOptions) -> Result<Vec<usize>> {
     if found == 0 {
         return Err(Error::NotEnoughGpus { planned, found });
     }
@@ -87,13 +88,15 @@ fn choose(planned: usize, found: usize, options: &Options) -> Result<Vec<usize>>
 /// The primary context of a GPU, which the whole process shares, or another one.
 pub(super) fn open(ordinal: usize, primary: bool) -> Result<Device> {
     let context = if primary { CudaContext::new(ordinal) } else { CudaContext::new_non_primary(ordinal, 0) };
-    let context = context.doing(|| format!("open GPU {ordinal}"))?;
-    // SAFETY: cudarc's tracking would add hidden waits. It asks for three promises in exchange: that no slice is freed while another stream uses it, that
-    // none is used before its allocation has finished, and that no two streams write one at the same time. The runtime has no cudarc slices: its memory
-    // is allocated synchronously, lives until all streams are idle, and hiosc has proved that the plan orders every two conflicting accesses.
+    let context = context.context(|| format!("open GPU {ordinal}"))?;
+    // SAFETY: cudarc's event tracking would add hidden waits. Without it, the caller must guarantee
+    // that no slice is freed while another stream uses it, that none is used before its allocation
+    // has finished, and that no two streams write one at the same time. The runtime has no cudarc
+    // slices. It allocates memory synchronously and keeps it until all streams are idle, and hiosc
+    // has proved that the plan orders every two conflicting accesses.
     unsafe { context.disable_event_tracking() };
-    let name = context.name().doing(|| format!("name GPU {ordinal}"))?;
-    let (major, minor) = context.compute_capability().doing(|| format!("tell the compute capability of GPU {ordinal}"))?;
+    let name = context.name().context(|| format!("name GPU {ordinal}"))?;
+    let (major, minor) = context.compute_capability().context(|| format!("tell the compute capability of GPU {ordinal}"))?;
     Ok(Device { ordinal, name, capability: (major as u32, minor as u32), context })
 }
 
@@ -103,7 +106,7 @@ mod tests {
 
     #[test]
     fn logical_gpus_are_placed_or_refused() {
-        let plain = Options::default();
+        let plain = RuntimeOptions::default();
         assert_eq!(choose(2, 4, &plain), Ok(vec![0, 1]));
         assert_eq!(choose(2, 1, &plain), Err(Error::NotEnoughGpus { planned: 2, found: 1 }));
         assert_eq!(choose(2, 0, &plain.clone().fold(true)), Err(Error::NotEnoughGpus { planned: 2, found: 0 }));

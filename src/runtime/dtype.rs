@@ -1,11 +1,11 @@
-//! Element types, and values of them as bytes: little-endian, as a GPU has them.
+//! Element types, and values of them as little-endian bytes, as on a GPU.
 
 use safetensors::Dtype;
 
 /// Element types of tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DType {
-    /// Truth value: one byte, 0 or 1.
+    /// Boolean: one byte, 0 or 1.
     Bool,
     /// 8-bit signed integer.
     I8,
@@ -58,7 +58,7 @@ impl DType {
         }
     }
 
-    /// As in text forms: `f32`.
+    /// Its name in text forms: `f32`.
     pub const fn name(self) -> &'static str {
         match self {
             DType::Bool => "bool",
@@ -81,12 +81,12 @@ impl DType {
         matches!(self, DType::F16 | DType::F32 | DType::F64)
     }
 
-    /// Whether its values are integers; truth values are not.
+    /// Whether its values are integers. Booleans are not.
     pub const fn is_integer(self) -> bool {
         !self.is_float() && !matches!(self, DType::Bool)
     }
 
-    /// The same in safetensors files.
+    /// The same type in safetensors files.
     pub const fn stored(self) -> Dtype {
         match self {
             DType::Bool => Dtype::BOOL,
@@ -104,12 +104,13 @@ impl DType {
         }
     }
 
-    /// The type that a safetensors file means, if it is one of these.
+    /// The type of a safetensors tensor, if it is one of these.
     pub fn of_stored(stored: Dtype) -> Option<DType> {
         DType::ALL.into_iter().find(|dtype| dtype.stored() == stored)
     }
 
-    /// The elements in `bytes` as numbers, for comparisons and summaries; integers beyond 2^53 are rounded.
+    /// The elements in `bytes` as numbers, for comparisons and summaries; integers beyond 2^53 are
+    /// rounded.
     pub fn numbers(self, bytes: &[u8]) -> Vec<f64> {
         fn list<T: Element>(bytes: &[u8], number: impl Fn(T) -> f64) -> Vec<f64> {
             T::values(bytes).into_iter().map(number).collect()
@@ -130,15 +131,16 @@ impl DType {
         }
     }
 
-    /// How far the elements in `bytes` are from those in `reference`, at most: (difference, largest finite magnitude of the reference). Equal values (also
-    /// two NaN, or two equal infinities) differ by nothing; NaN or infinity on one side only, or another number of elements, by infinity; unequal integers
-    /// by at least 1.
+    /// The largest difference between the elements in `bytes` and those in `reference`, and the
+    /// largest finite magnitude of the reference. Equal values differ by 0, also two NaNs or two
+    /// equal infinities. NaN or infinity on one side only, or another number of elements, differ by
+    /// infinity. Unequal integers differ by at least 1.
     pub fn difference(self, bytes: &[u8], reference: &[u8]) -> (f64, f64) {
         let (values, expected) = (self.numbers(bytes), self.numbers(reference));
         let size = self.bytes() as usize;
         let apart = |(i, (&value, &expected)): (usize, (&f64, &f64))| {
-            let place = i * size..(i + 1) * size;
-            let same = if self.is_float() { value == expected } else { bytes[place.clone()] == reference[place] };
+            let range = i * size..(i + 1) * size;
+            let same = if self.is_float() { value == expected } else { bytes[range.clone()] == reference[range] };
             if same || value.is_nan() && expected.is_nan() {
                 return 0.0;
             }
@@ -182,21 +184,22 @@ pub fn f32_to_f16(value: f32) -> u16 {
     if size >= 65520.0 {
         return sign | 0x7c00;
     }
-    // steps between neighbours: 2^-24 below 2^-14, else 2^(exponent - 10); scaling by a power of two is exact
+    // steps between neighbours: 2^-24 below 2^-14, else 2^(exponent - 10); scaling by a power of
+    // two is exact
     let exponent = ((size.to_bits() >> 23) as i32 - 127).max(-14);
     let steps = (size * 2f32.powi(10 - exponent)).round_ties_even() as i32;
     sign | ((exponent + 14) * 1024 + steps) as u16
 }
 
-/// A type of Rust whose values lie in memory as a GPU has them.
+/// A Rust type with the same memory layout as on a GPU.
 pub trait Element: Copy {
-    /// The bytes of `values`, where they are.
+    /// The bytes of `values`, in place.
     fn bytes(values: &[Self]) -> &[u8];
-    /// The values of as many bytes as make whole ones.
+    /// The values that `bytes` holds; an incomplete one at the end is dropped.
     fn values(bytes: &[u8]) -> Vec<Self>;
 }
 
-/// The bytes of `values`, where they are.
+/// The bytes of `values`, in place.
 pub fn bytes<T: Element>(values: &[T]) -> &[u8] {
     T::bytes(values)
 }
@@ -221,7 +224,7 @@ elements!(i8 i16 i32 i64 u8 u16 u32 u64 f32 f64);
 
 impl Element for bool {
     fn bytes(values: &[Self]) -> &[u8] {
-        // SAFETY: a truth value is one byte.
+        // SAFETY: a boolean is one byte.
         unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
     }
 

@@ -9,7 +9,8 @@ use std::path::PathBuf;
 pub enum Error {
     /// The CUDA driver is not installed.
     NoDriver,
-    /// The driver is older than the kernels need; versions of CUDA as the driver counts them (12040 is 12.4).
+    /// The driver is older than the kernels need. CUDA versions as the driver counts them (12040 is
+    /// 12.4).
     DriverTooOld {
         /// What the kernels need.
         needed: i32,
@@ -23,14 +24,14 @@ pub enum Error {
         /// GPUs present.
         found: usize,
     },
-    /// `Options::gpus` does not name one GPU for each of the plan.
+    /// `RuntimeOptions::gpus` does not name one GPU for each logical GPU of the plan.
     GpuList {
         /// GPUs of the plan.
         planned: usize,
         /// Length of the list.
         listed: usize,
     },
-    /// `Options::gpus` names a GPU that is not there.
+    /// `RuntimeOptions::gpus` names a GPU that does not exist.
     NoSuchGpu {
         /// The number given.
         gpu: usize,
@@ -57,7 +58,7 @@ pub enum Error {
         /// Bytes free.
         free: u64,
     },
-    /// Page-locked host memory could not be had.
+    /// Page-locked host memory could not be allocated.
     OutOfHostMemory {
         /// Bytes needed.
         needed: u64,
@@ -87,9 +88,9 @@ pub enum Error {
         /// Outputs given.
         found: usize,
     },
-    /// The weights are nowhere to be found.
+    /// No weights file was found.
     WeightsMissing {
-        /// Where they were looked for.
+        /// Where the runtime looked.
         looked: Vec<PathBuf>,
     },
     /// A weights file is not the one that belongs to this model.
@@ -106,7 +107,7 @@ pub enum Error {
         /// What the compiler or the driver said.
         message: String,
     },
-    /// Data does not arrive from one GPU at another.
+    /// Data sent from one GPU does not arrive at another.
     Link {
         /// The machine's GPU that it starts from.
         from: usize,
@@ -122,7 +123,7 @@ pub enum Error {
         /// What the driver said.
         message: String,
     },
-    /// The plan asks for something impossible: a bug in the tool that made it.
+    /// The plan is inconsistent: a bug in the tool that made it.
     Plan(String),
 }
 
@@ -148,18 +149,18 @@ impl fmt::Display for Error {
             }
             Error::NotEnoughGpus { planned, found } => write!(
                 f,
-                "the plan uses {}, and the machine has {found}: put several on one with Options::gpus(&{:?}) (--gpus {}), or let it fold them with Options::fold(true) (--fold)",
+                "the plan uses {}, and the machine has {found}: put several on one with RuntimeOptions::gpus(&{:?}) (--gpus {}), or let it fold them with RuntimeOptions::fold(true) (--fold)",
                 gpus(*planned),
                 folded(*planned, *found),
                 folded(*planned, *found).iter().map(|g| g.to_string()).collect::<Vec<_>>().join(",")
             ),
             Error::GpuList { planned, listed } => write!(
                 f,
-                "Options::gpus names {}, and the plan uses {planned}: name one for each, in order (repeats are allowed), or add Options::fold(true)",
+                "RuntimeOptions::gpus names {}, and the plan uses {planned}: name one for each, in order (repeats are allowed), or add RuntimeOptions::fold(true)",
                 gpus(*listed)
             ),
             Error::NoSuchGpu { gpu, found } => {
-                write!(f, "Options::gpus names GPU {gpu}, and the machine has {}, counted from 0", gpus(*found))
+                write!(f, "RuntimeOptions::gpus names GPU {gpu}, and the machine has {}, counted from 0", gpus(*found))
             }
             Error::WrongArchitecture { gpu, name, found, images } => write!(
                 f,
@@ -172,31 +173,31 @@ impl fmt::Display for Error {
             ),
             Error::OutOfMemory { gpu, needed, free } => write!(
                 f,
-                "GPU {gpu} has {} bytes of free memory, and the plan needs {needed}: free memory on it, or choose another with Options::gpus",
+                "GPU {gpu} has {} bytes of free memory, and the plan needs {needed}: free memory on it, or choose another with RuntimeOptions::gpus",
                 free
             ),
-            Error::OutOfHostMemory { needed } => write!(f, "no {needed} bytes of page-locked host memory could be had"),
+            Error::OutOfHostMemory { needed } => write!(f, "cannot allocate {needed} bytes of page-locked host memory"),
             Error::InputLength { name, shape, expected, found } => {
                 write!(f, "input `{name}` has shape {shape}: expected {expected} elements, found {found}")
             }
             Error::InputCount { expected, found } => write!(f, "expected {expected} inputs, found {found}"),
             Error::OutputCount { expected, found } => write!(f, "expected {expected} outputs, found {found}"),
             Error::WeightsMissing { looked } => {
-                write!(f, "the weights were not found; looked at ")?;
+                write!(f, "the weights were not found; looked for ")?;
                 for (i, path) in looked.iter().enumerate() {
                     write!(f, "{}{}", if i == 0 { "" } else { ", " }, path.display())?;
                 }
-                write!(f, ": say where they are with Options::weights")
+                write!(f, ": say where they are with RuntimeOptions::weights")
             }
             Error::WeightsMismatch { path, message } => write!(
                 f,
-                "{} is not the weights file of this model ({message}): restore the one made with the crate, or say where it is with Options::weights",
+                "{} is not the weights file of this model ({message}): restore the one made with the crate, or say where it is with RuntimeOptions::weights",
                 path.display()
             ),
             Error::Kernel { name, message } => write!(f, "kernel {name}: {message}"),
             Error::Link { from, to, message } => write!(f, "data does not arrive from GPU {from} at GPU {to}: {message}"),
             Error::Driver { call, message } => write!(f, "the CUDA driver refused to {call}: {message}"),
-            Error::Plan(message) => write!(f, "the plan is impossible: {message}"),
+            Error::Plan(message) => write!(f, "the plan is inconsistent: {message}"),
         }
     }
 }

@@ -1,50 +1,57 @@
-//! A plan's resources on its GPUs, and the primitives that its steps are made of.
+//! Resources of a plan on its GPUs, and the primitives that its steps consist of.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaStream, LaunchConfig, PushKernelArg, result, sys};
 
+use super::copy_path::CopyPath;
 use super::device::{self, Placement};
 use super::dtype::Element;
 use super::error::{Error, Result};
-use super::graph::Graph;
+use super::graph::ExecutableGraph;
 use super::kernel;
-use super::layout::{Area, Event, Kernel, Layout, Port, Region, Stream, StreamLayout};
-use super::link::Link;
-use super::memory::{DeviceMemory, Doing, Pinned};
-use super::options::Options;
+use super::layout::{Area, Event, KernelEntry, Layout, Port, Region, Stream, StreamLayout};
+use super::memory::{DeviceMemory, ErrorContext, Pinned};
+use super::options::RuntimeOptions;
 use super::resident::Resident;
-use super::timing::{Recorder, Work};
+use super::timing::{Recorder, StepKind};
 
-/// Everything one model holds on its GPUs. Fields are dropped in this order, after all work has ended.
+/// Everything that one model holds on its GPUs. Fields are dropped in this order, after all work
+/// has ended.
 pub struct Exec {
     /// The captured plan, or why there is none.
-    pub(super) graph: std::result::Result<Graph, String>,
+    pub(super) graph: std::result::Result<ExecutableGraph, String>,
     pub(super) resident: Option<Resident>,
-    /// Whether the graph is replayed; else the plan is enqueued afresh.
+    /// Whether the graph is replayed; otherwise the plan is enqueued afresh.
     pub(super) replay: bool,
     pub(super) recorder: Option<Recorder>,
     /// Recorded on the origin stream at the end of an inference.
     pub(super) end: Option<CudaEvent>,
-    /// (input, GPU) and (output, GPU) of all uploads and downloads enqueued so far.
+    /// `(input, GPU)` and `(output, GPU)` of all uploads and downloads enqueued so far.
     pub(super) uploads: BTreeSet<(usize, usize)>,
     pub(super) downloads: BTreeSet<(usize, usize)>,
     functions: Vec<Vec<Option<CudaFunction>>>,
-    /// For each copy stream, its destination and the way there.
-    links: Vec<Option<(usize, Link)>>,
+    /// For each copy stream, its destination and the path there.
+    copy_paths: Vec<Option<(usize, CopyPath)>>,
     events: Vec<CudaEvent>,
     pub(super) streams: Vec<Arc<CudaStream>>,
     pub(super) gpu_of_stream: Vec<usize>,
     origin: Stream,
-    gpus: Vec<Gpu>,
+    gpus: Vec<GpuMemory>,
     pub(super) inputs: Vec<HostTensor>,
     pub(super) outputs: Vec<HostTensor>,
     placement: Placement,
 }
 
+impl std::fmt::Debug for Exec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Exec").field("summary", &self.summary()).finish_non_exhaustive()
+    }
+}
+
 /// Memory of one logical GPU.
-struct Gpu {
+struct GpuMemory {
     arena: DeviceMemory,
     weights: DeviceMemory,
 }
@@ -59,32 +66,33 @@ pub(super) struct HostTensor {
 }
 
 impl Exec {
-    /// Claims all that `layout` asks for and uploads `weights` (the bytes of each constant). Memory is asked for after everything else has been checked.
-    /// `enqueue` issues one inference; it is run on zeros, captured, and run again as a graph.
+    /// Allocates what `layout` lists and uploads `weights` (the bytes of each constant). It
+    /// allocates memory after all other checks. `enqueue` issues one inference; it is run on zeros,
+    /// captured, and run again as a graph.
     pub fn load(
         layout: &Layout<'_>,
-        options: &Options,
+        options: &RuntimeOptions,
         weights: &[&[u8]],
         mut enqueue: impl FnMut(&mut Exec) -> Result<()>,
     ) -> Result<Exec> {
         device::check_driver(layout.driver)?;
-        let placement = device::place(layout.gpus.len(), options)?;
+        let placement = device::placement(layout.gpus.len(), options)?;
         let functions = kernel::load(layout, &placement)?;
         let gpus = allocate(layout, &placement)?;
-        let context = |gpu: usize| &placement.devices[placement.of_gpu[gpu]].context;
+        let context = |gpu: usize| &placement.devices[placement.device_of[gpu]].context;
         let mut streams = Vec::new();
-        let mut links = Vec::new();
+        let mut copy_paths = Vec::new();
         for stream in layout.streams {
-            let cuda = context(stream.gpu()).new_stream().doing(|| "create a stream".into())?;
-            links.push(match *stream {
+            let cuda = context(stream.gpu()).new_stream().context(|| "create a stream".into())?;
+            copy_paths.push(match *stream {
                 StreamLayout::Compute { .. } => None,
                 StreamLayout::Copy { gpu, to, largest } => {
-                    Some((to, Link::choose(&cuda, context(to), &gpus[gpu].arena, &gpus[to].arena, largest)?))
+                    Some((to, CopyPath::choose(&cuda, context(to), &gpus[gpu].arena, &gpus[to].arena, largest)?))
                 }
             });
             streams.push(cuda);
         }
-        let event = |&gpu: &usize| context(gpu).new_event(None).doing(|| "create an event".into());
+        let event = |&gpu: &usize| context(gpu).new_event(None).context(|| "create an event".into());
         let events = layout.events.iter().map(event).collect::<Result<Vec<_>>>()?;
         let host = |port: &Port<'_>| {
             let memory = Pinned::allocate(context(0), port.bytes())?;
@@ -94,7 +102,7 @@ impl Exec {
         let outputs = layout.outputs.iter().map(host).collect::<Result<Vec<_>>>()?;
         let gpu_of_stream = layout.streams.iter().map(StreamLayout::gpu).collect();
         let mut exec = Exec {
-            graph: Err("as asked for".into()),
+            graph: Err("as requested".into()),
             resident: None,
             replay: true,
             recorder: None,
@@ -102,7 +110,7 @@ impl Exec {
             uploads: BTreeSet::new(),
             downloads: BTreeSet::new(),
             functions,
-            links,
+            copy_paths,
             events,
             streams,
             gpu_of_stream,
@@ -113,13 +121,13 @@ impl Exec {
             placement,
         };
         exec.upload_weights(layout, weights)?;
-        // The driver may load a kernel at its first launch, and that may be more than a capture allows.
+        // The driver may load a kernel at its first launch, which a capture may not allow.
         if !options.cold {
             exec.finish(&mut enqueue)?;
         }
         if !options.streams {
             let origin = exec.origin_stream();
-            exec.graph = Graph::capture(&origin, || enqueue(&mut exec));
+            exec.graph = ExecutableGraph::capture(&origin, || enqueue(&mut exec));
         }
         if !options.cold && exec.graph.is_ok() {
             exec.run_again(enqueue)?;
@@ -136,15 +144,17 @@ impl Exec {
             let address = self.address(region)?;
             let stream = self.stream_of(region.gpu)?;
             self.bind(region.gpu)?;
-            // SAFETY: `address` checked that the region lies within its allocation; both sides live until the copy has ended, below.
-            unsafe { result::memcpy_htod_async(address, bytes, stream.cu_stream()) }.doing(|| "upload weights".into())?;
+            // SAFETY: `address` checked that the region is within its allocation; both sides live
+            // until the copy has ended, below.
+            unsafe { result::memcpy_htod_async(address, bytes, stream.cu_stream()) }.context(|| "upload weights".into())?;
         }
         self.synchronise()
     }
 
-    /// Waits for all work of all streams. Not for the contexts: another model may be capturing in them.
+    /// Waits for all work of all streams. Not for the contexts: another model may be capturing in
+    /// them.
     pub(super) fn synchronise(&self) -> Result<()> {
-        self.streams.iter().try_for_each(|stream| stream.synchronize().doing(|| "finish all work".into()))
+        self.streams.iter().try_for_each(|stream| stream.synchronize().context(|| "finish all work".into()))
     }
 
     /// Some stream of a logical GPU.
@@ -153,8 +163,9 @@ impl Exec {
         stream.ok_or_else(|| Error::Plan(format!("GPU {gpu} has no stream")))
     }
 
-    /// Runs one inference: copies the bytes of `inputs` to page-locked memory, replays the graph or calls `enqueue`, waits. On failure nothing is in flight any more when it
-    /// returns. `enqueue` is the one of [`Exec::load`].
+    /// Runs one inference: copies the bytes of `inputs` to page-locked memory, replays the graph or
+    /// calls `enqueue`, and waits. After a failure nothing is in flight. `enqueue` is the one of
+    /// [`Exec::load`].
     pub fn run(&mut self, inputs: &[&[u8]], enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
         self.put_inputs(inputs)?;
         self.run_again(enqueue)
@@ -183,7 +194,7 @@ impl Exec {
         })
     }
 
-    /// Whether inferences replay the graph from now on, where there is one.
+    /// Whether inferences replay the graph from now on, if there is one.
     pub fn use_graph(&mut self, replay: bool) {
         self.replay = replay;
     }
@@ -192,11 +203,11 @@ impl Exec {
     pub(super) fn finish(&mut self, enqueue: impl FnOnce(&mut Exec) -> Result<()>) -> Result<()> {
         let mut done = enqueue(self);
         if let (Ok(()), Some(end)) = (&done, &self.end) {
-            done = end.record(&self.streams[self.origin.0]).doing(|| "record an event".into());
+            done = end.record(&self.streams[self.origin.0]).context(|| "record an event".into());
         }
-        let done = done.and_then(|()| self.streams[self.origin.0].synchronize().doing(|| "finish an inference".into()));
+        let done = done.and_then(|()| self.streams[self.origin.0].synchronize().context(|| "finish an inference".into()));
         if done.is_err() {
-            self.settle();
+            self.drain();
         }
         done
     }
@@ -207,16 +218,16 @@ impl Exec {
     }
 
     /// Enqueues a kernel; `regions` are its arguments.
-    pub fn launch(&mut self, stream: Stream, kernel: &Kernel<'_>, regions: &[Region]) -> Result<()> {
-        self.step(Work::Launch, stream, |exec| exec.issue_launch(stream, kernel, regions))
+    pub fn launch(&mut self, stream: Stream, kernel: &KernelEntry<'_>, regions: &[Region]) -> Result<()> {
+        self.step(StepKind::Launch, stream, |exec| exec.issue_launch(stream, kernel, regions))
     }
 
-    fn issue_launch(&self, stream: Stream, kernel: &Kernel<'_>, regions: &[Region]) -> Result<()> {
+    fn issue_launch(&self, stream: Stream, kernel: &KernelEntry<'_>, regions: &[Region]) -> Result<()> {
         let gpu = self.gpu_of(stream)?;
         if let Some(stray) = regions.iter().find(|region| region.gpu != gpu) {
             return Err(Error::Plan(format!("kernel {} on GPU {gpu} reads memory of GPU {}", kernel.name, stray.gpu)));
         }
-        let function = self.functions[self.placement.of_gpu[gpu]].get(kernel.index).and_then(Option::as_ref);
+        let function = self.functions[self.placement.device_of[gpu]].get(kernel.index).and_then(Option::as_ref);
         let function = function.ok_or_else(|| Error::Plan(format!("kernel {} is not loaded on GPU {gpu}", kernel.name)))?;
         let addresses = regions.iter().map(|&region| self.address(region)).collect::<Result<Vec<_>>>()?;
         let mut call = self.streams[stream.0].launch_builder(function);
@@ -225,84 +236,87 @@ impl Exec {
         }
         let ([x, y, z], [bx, by, bz]) = (kernel.grid, kernel.block);
         let config = LaunchConfig { grid_dim: (x, y, z), block_dim: (bx, by, bz), shared_mem_bytes: kernel.shared_bytes };
-        // SAFETY: every kernel of hiosc takes one pointer a tensor, in this order; the regions lie within live allocations, and the plan orders all accesses.
-        unsafe { call.launch(config) }.doing(|| format!("launch kernel {}", kernel.name))?;
+        // SAFETY: every kernel of hiosc takes one pointer per tensor, in this order. The regions
+        // are within live allocations, and the plan orders all accesses.
+        unsafe { call.launch(config) }.context(|| format!("launch kernel {}", kernel.name))?;
         Ok(())
     }
 
     /// Enqueues a copy between GPUs, on a copy stream.
     pub fn copy(&mut self, stream: Stream, from: Region, to: Region) -> Result<()> {
-        self.step(Work::Copy, stream, |exec| exec.issue_copy(stream, from, to))
+        self.step(StepKind::Copy, stream, |exec| exec.issue_copy(stream, from, to))
     }
 
     fn issue_copy(&self, stream: Stream, from: Region, to: Region) -> Result<()> {
-        if from.bytes != to.bytes || self.gpu_of(stream)? != from.gpu || self.links[stream.0].as_ref().is_none_or(|&(gpu, _)| gpu != to.gpu)
+        if from.bytes != to.bytes
+            || self.gpu_of(stream)? != from.gpu
+            || self.copy_paths[stream.0].as_ref().is_none_or(|&(gpu, _)| gpu != to.gpu)
         {
             return Err(Error::Plan(format!("a copy from {from:?} to {to:?} on stream {}", stream.0)));
         }
-        let (_, link) = self.links[stream.0].as_ref().ok_or_else(|| Error::Plan(format!("a copy on compute stream {}", stream.0)))?;
-        link.copy(&self.streams[stream.0], self.address(to)?, self.address(from)?, from.bytes as usize)
+        let (_, path) = self.copy_paths[stream.0].as_ref().ok_or_else(|| Error::Plan(format!("a copy on compute stream {}", stream.0)))?;
+        path.copy(&self.streams[stream.0], self.address(to)?, self.address(from)?, from.bytes as usize)
     }
 
-    /// Enqueues the copy of an input from page-locked host memory, or from its landing.
+    /// Enqueues the copy of an input from page-locked host memory, or from its staging buffer.
     pub fn upload(&mut self, stream: Stream, input: usize, to: Region) -> Result<()> {
         self.uploads.insert((input, to.gpu));
-        self.step(Work::Upload, stream, |exec| {
+        self.step(StepKind::Upload, stream, |exec| {
             let memory = exec.inputs.get(input).map(|host| &host.memory).filter(|memory| memory.bytes() as u64 == to.bytes);
             let memory = memory.ok_or_else(|| Error::Plan(format!("input {input} does not fit {to:?}")))?;
             let (address, bytes) = (exec.address(to)?, to.bytes as usize);
             exec.bind(exec.gpu_of(stream)?)?;
             let cuda = exec.streams[stream.0].cu_stream();
-            let landing = exec.input_landing(input, to.gpu);
+            let staging = exec.staged_input(input, to.gpu);
             // SAFETY: both sides hold `to.bytes` and live until all streams are idle.
-            let copied = match landing {
-                Some(landing) => unsafe { result::memcpy_dtod_async(address, landing, bytes, cuda) },
+            let copied = match staging {
+                Some(staging) => unsafe { result::memcpy_dtod_async(address, staging, bytes, cuda) },
                 None => unsafe { sys::cuMemcpyHtoDAsync_v2(address, memory.address() as *const _, bytes, cuda) }.result(),
             };
-            copied.doing(|| format!("upload input {input}"))
+            copied.context(|| format!("upload input {input}"))
         })
     }
 
-    /// Enqueues the copy of an output to page-locked host memory, or to its landing.
+    /// Enqueues the copy of an output to page-locked host memory, or to its staging buffer.
     pub fn download(&mut self, stream: Stream, output: usize, from: Region) -> Result<()> {
         self.downloads.insert((output, from.gpu));
-        self.step(Work::Download, stream, |exec| {
+        self.step(StepKind::Download, stream, |exec| {
             let memory = exec.outputs.get(output).map(|host| &host.memory).filter(|memory| memory.bytes() as u64 == from.bytes);
             let memory = memory.ok_or_else(|| Error::Plan(format!("output {output} does not fit {from:?}")))?;
             let (address, bytes) = (exec.address(from)?, from.bytes as usize);
             exec.bind(exec.gpu_of(stream)?)?;
             let cuda = exec.streams[stream.0].cu_stream();
-            let landing = exec.output_landing(output, from.gpu);
+            let staging = exec.staged_output(output, from.gpu);
             // SAFETY: both sides hold `from.bytes` and live until all streams are idle.
-            let copied = match landing {
-                Some(landing) => unsafe { result::memcpy_dtod_async(landing, address, bytes, cuda) },
+            let copied = match staging {
+                Some(staging) => unsafe { result::memcpy_dtod_async(staging, address, bytes, cuda) },
                 None => unsafe { sys::cuMemcpyDtoHAsync_v2(memory.address() as *mut _, address, bytes, cuda) }.result(),
             };
-            copied.doing(|| format!("download output {output}"))
+            copied.context(|| format!("download output {output}"))
         })
     }
 
-    /// Marks the work enqueued on `stream` so far.
+    /// Records `event` after the work enqueued on `stream` so far.
     pub fn record(&mut self, event: Event, stream: Stream) -> Result<()> {
         self.gpu_of(stream)?;
-        self.event(event)?.record(&self.streams[stream.0]).doing(|| format!("record event {}", event.0))
+        self.event(event)?.record(&self.streams[stream.0]).context(|| format!("record event {}", event.0))
     }
 
-    /// Holds `stream` until `event` has happened.
+    /// Makes `stream` wait for `event`.
     pub fn wait(&mut self, stream: Stream, event: Event) -> Result<()> {
         self.gpu_of(stream)?;
-        self.streams[stream.0].wait(self.event(event)?).doing(|| format!("wait for event {}", event.0))
+        self.streams[stream.0].wait(self.event(event)?).context(|| format!("wait for event {}", event.0))
     }
 
     /// The machine's GPU of each logical GPU.
     pub fn placement(&self) -> Vec<usize> {
-        self.placement.of_gpu.iter().map(|&d| self.placement.devices[d].ordinal).collect()
+        self.placement.device_of.iter().map(|&d| self.placement.devices[d].ordinal).collect()
     }
 
-    /// In words: which logical GPU is where, and how tensors travel.
+    /// In words: the GPU of each logical GPU, and how tensors are copied.
     pub fn summary(&self) -> String {
         let mut text = String::new();
-        for (gpu, &d) in self.placement.of_gpu.iter().enumerate() {
+        for (gpu, &d) in self.placement.device_of.iter().enumerate() {
             let device = &self.placement.devices[d];
             let (major, minor) = device.capability;
             text += &format!("gpu{gpu}: GPU {} of {}, {} (sm_{major}{minor})\n", device.ordinal, self.placement.found, device.name);
@@ -314,9 +328,9 @@ impl Exec {
         if used < self.gpus.len() {
             text += &format!("folded: {} logical GPUs share {used} of the machine\n", self.gpus.len());
         }
-        for (stream, link) in self.links.iter().enumerate() {
-            if let Some((to, link)) = link {
-                text += &format!("gpu{} to gpu{to}: {}\n", self.gpu_of_stream[stream], link.name());
+        for (stream, path) in self.copy_paths.iter().enumerate() {
+            if let Some((to, path)) = path {
+                text += &format!("gpu{} to gpu{to}: {}\n", self.gpu_of_stream[stream], path.name());
             }
         }
         let (count, plural) = (self.streams.len(), if self.streams.len() == 1 { "" } else { "s" });
@@ -345,26 +359,26 @@ impl Exec {
         self.events.get(event.0).ok_or_else(|| Error::Plan(format!("no event {}", event.0)))
     }
 
-    /// The stream where everything starts and ends.
+    /// The stream that all others fork from and join.
     pub(super) fn origin_stream(&self) -> Arc<CudaStream> {
         self.streams[self.origin.0].clone()
     }
 
     /// The context of a logical GPU.
     pub(super) fn context(&self, gpu: usize) -> &Arc<CudaContext> {
-        &self.placement.devices[self.placement.of_gpu[gpu]].context
+        &self.placement.devices[self.placement.device_of[gpu]].context
     }
 
-    /// More memory of a logical GPU.
+    /// Allocates memory of a logical GPU.
     pub(super) fn allocate(&self, gpu: usize, bytes: u64) -> Result<DeviceMemory> {
         memory(&self.placement, gpu, bytes)
     }
 
     fn bind(&self, gpu: usize) -> Result<()> {
-        self.context(gpu).bind_to_thread().doing(|| "bind a context".into())
+        self.context(gpu).bind_to_thread().context(|| "bind a context".into())
     }
 
-    /// The address of a region, which must lie within its memory.
+    /// The address of a region, which must be within its allocation.
     fn address(&self, region: Region) -> Result<sys::CUdeviceptr> {
         let gpu = self.gpus.get(region.gpu).ok_or_else(|| Error::Plan(format!("no GPU {}", region.gpu)))?;
         let memory = if region.area == Area::Arena { &gpu.arena } else { &gpu.weights };
@@ -374,9 +388,11 @@ impl Exec {
         }
     }
 
-    /// Waits until nothing is in flight; errors have been reported already, or will be by the next call.
-    fn settle(&self) {
-        for stream in self.streams.iter().map(|s| s.as_ref()).chain(self.links.iter().flatten().filter_map(|(_, link)| link.helper())) {
+    /// Waits until nothing is in flight. Errors have been reported already, or the next call will
+    /// report them.
+    fn drain(&self) {
+        for stream in self.streams.iter().map(|s| s.as_ref()).chain(self.copy_paths.iter().flatten().filter_map(|(_, path)| path.helper()))
+        {
             let _ = stream.synchronize();
         }
     }
@@ -384,33 +400,34 @@ impl Exec {
 
 impl Drop for Exec {
     fn drop(&mut self) {
-        self.settle();
+        self.drain();
     }
 }
 
-/// Allocates arenas and weights of all logical GPUs, after checking that each device has room for all of its own.
-fn allocate(layout: &Layout<'_>, placement: &Placement) -> Result<Vec<Gpu>> {
+/// Allocates arenas and weights of all logical GPUs, after checking that each device has enough
+/// free memory for all of its own.
+fn allocate(layout: &Layout<'_>, placement: &Placement) -> Result<Vec<GpuMemory>> {
     for (d, device) in placement.devices.iter().enumerate() {
-        let own = layout.gpus.iter().zip(&placement.of_gpu).filter(|&(_, &of)| of == d);
+        let own = layout.gpus.iter().zip(&placement.device_of).filter(|&(_, &of)| of == d);
         let needed: u64 = own.map(|(gpu, _)| gpu.arena_bytes + gpu.weights_bytes).sum();
-        let (free, _) = device.context.mem_get_info().doing(|| "tell its free memory".into())?;
+        let (free, _) = device.context.mem_get_info().context(|| "tell its free memory".into())?;
         if needed > free as u64 {
             return Err(Error::OutOfMemory { gpu: device.ordinal, needed, free: free as u64 });
         }
     }
     let gpu = |(g, gpu): (usize, &super::layout::GpuLayout<'_>)| {
-        Ok(Gpu { arena: memory(placement, g, gpu.arena_bytes)?, weights: memory(placement, g, gpu.weights_bytes)? })
+        Ok(GpuMemory { arena: memory(placement, g, gpu.arena_bytes)?, weights: memory(placement, g, gpu.weights_bytes)? })
     };
     layout.gpus.iter().enumerate().map(gpu).collect()
 }
 
 /// Memory of a logical GPU.
 fn memory(placement: &Placement, gpu: usize, bytes: u64) -> Result<DeviceMemory> {
-    let device = &placement.devices[placement.of_gpu[gpu]];
+    let device = &placement.devices[placement.device_of[gpu]];
     match DeviceMemory::allocate(&device.context, bytes)? {
         Some(memory) => Ok(memory),
         None => {
-            let (free, _) = device.context.mem_get_info().doing(|| "tell its free memory".into())?;
+            let (free, _) = device.context.mem_get_info().context(|| "tell its free memory".into())?;
             Err(Error::OutOfMemory { gpu: device.ordinal, needed: bytes, free: free as u64 })
         }
     }

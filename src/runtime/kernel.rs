@@ -1,4 +1,4 @@
-//! Kernels on their GPUs: the right image for each, or one compiled at load.
+//! Loads kernels on their GPUs: the best image of each, or one compiled at load.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,20 +9,20 @@ use cudarc::nvrtc::Ptx;
 
 use super::device::{Device, Placement};
 use super::error::{Error, Result};
-use super::layout::{Compile, Image, ImageKind, Kernel, Layout};
-use super::memory::{Doing, describe};
+use super::layout::{Compile, ImageKind, KernelEntry, KernelImage, Layout};
+use super::memory::{ErrorContext, describe};
 
-/// Above this, a kernel has to ask for its dynamic shared memory.
-const SHARED_BYTES_WITHOUT_ASKING: u32 = 48 * 1024;
+/// A kernel with more dynamic shared memory needs an attribute for it.
+const DEFAULT_MAX_SHARED_BYTES: u32 = 48 * 1024;
 
-/// `functions[device][kernel]`: the loaded kernels; `None` where a device does not launch one.
+/// `functions[device][kernel]`: the loaded kernels; `None` if the device does not launch one.
 pub(super) fn load(layout: &Layout<'_>, placement: &Placement) -> Result<Vec<Vec<Option<CudaFunction>>>> {
     let mut functions = Vec::new();
     for (d, device) in placement.devices.iter().enumerate() {
-        let used = |kernel: &&Kernel<'_>| kernel.gpus.iter().any(|&gpu| placement.of_gpu[gpu] == d);
-        let wanted: Vec<&Kernel<'_>> = layout.kernels.iter().filter(used).collect();
+        let used = |kernel: &&KernelEntry<'_>| kernel.gpus.iter().any(|&gpu| placement.device_of[gpu] == d);
+        let wanted: Vec<&KernelEntry<'_>> = layout.kernels.iter().filter(used).collect();
         let mut loaded = vec![None; layout.kernels.len()];
-        let missing: Vec<&Kernel<'_>> = wanted.iter().copied().filter(|k| k.images.is_empty()).collect();
+        let missing: Vec<&KernelEntry<'_>> = wanted.iter().copied().filter(|k| k.images.is_empty()).collect();
         let compiled = compile_all(&missing, layout.compile, device)?;
         for (kernel, code) in missing.iter().zip(compiled) {
             loaded[kernel.index] = Some(function(kernel, code, &device.context)?);
@@ -40,32 +40,34 @@ pub(super) fn load(layout: &Layout<'_>, placement: &Placement) -> Result<Vec<Vec
     Ok(functions)
 }
 
-/// The machine code of the GPU's own major version with the highest minor not above it; else the newest assembly that it can run.
-fn choose<'a>(images: &'a [Image<'a>], found: (u32, u32)) -> Option<&'a Image<'a>> {
+/// The machine code of the GPU's own major version with the highest minor version not above the
+/// GPU's; otherwise the newest PTX that the GPU can run.
+fn choose<'a>(images: &'a [KernelImage<'a>], found: (u32, u32)) -> Option<&'a KernelImage<'a>> {
     let newest = |kind, fits: &dyn Fn((u32, u32)) -> bool| images.iter().filter(|i| i.kind == kind && fits(i.arch)).max_by_key(|i| i.arch);
     newest(ImageKind::Cubin, &|arch| arch.0 == found.0 && arch.1 <= found.1).or_else(|| newest(ImageKind::Ptx, &|arch| arch <= found))
 }
 
-fn wrong_architecture(device: &Device, images: &[Image<'_>]) -> Error {
-    let images = images.iter().map(Image::target).collect();
+fn wrong_architecture(device: &Device, images: &[KernelImage<'_>]) -> Error {
+    let images = images.iter().map(KernelImage::target).collect();
     Error::WrongArchitecture { gpu: device.ordinal, name: device.name.clone(), found: device.capability, images }
 }
 
-fn function(kernel: &Kernel<'_>, code: Vec<u8>, context: &Arc<CudaContext>) -> Result<CudaFunction> {
+fn function(kernel: &KernelEntry<'_>, code: Vec<u8>, context: &Arc<CudaContext>) -> Result<CudaFunction> {
     let refused = |error| Error::Kernel { name: kernel.name.to_owned(), message: format!("the driver refused it: {}", describe(error)) };
     let module = context.load_module(Ptx::from_binary(code)).map_err(refused)?;
     let function = module.load_function(kernel.name).map_err(refused)?;
-    if kernel.shared_bytes > SHARED_BYTES_WITHOUT_ASKING {
+    if kernel.shared_bytes > DEFAULT_MAX_SHARED_BYTES {
         let attribute = sys::CUfunction_attribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
         function
             .set_attribute(attribute, kernel.shared_bytes as i32)
-            .doing(|| format!("give kernel {} {} bytes of shared memory", kernel.name, kernel.shared_bytes))?;
+            .context(|| format!("give kernel {} {} bytes of shared memory", kernel.name, kernel.shared_bytes))?;
     }
     Ok(function)
 }
 
-/// Compiles on all cores; results in the order of `kernels`, the first failure in that order wins.
-fn compile_all(kernels: &[&Kernel<'_>], compile: Option<Compile<'_>>, device: &Device) -> Result<Vec<Vec<u8>>> {
+/// Compiles on all cores. The results are in the order of `kernels`; so is the failure that is
+/// reported.
+fn compile_all(kernels: &[&KernelEntry<'_>], compile: Option<Compile<'_>>, device: &Device) -> Result<Vec<Vec<u8>>> {
     if kernels.is_empty() {
         return Ok(Vec::new());
     }
@@ -101,10 +103,10 @@ mod tests {
 
     #[test]
     fn the_closest_image_is_chosen() {
-        let image = |kind, major, minor| Image { kind, arch: (major, minor), bytes: &[] };
+        let image = |kind, major, minor| KernelImage { kind, arch: (major, minor), bytes: &[] };
         let images =
             [image(ImageKind::Cubin, 8, 0), image(ImageKind::Cubin, 8, 6), image(ImageKind::Cubin, 9, 0), image(ImageKind::Ptx, 7, 5)];
-        let target = |found| choose(&images, found).map(Image::target);
+        let target = |found| choose(&images, found).map(KernelImage::target);
         assert_eq!(target((8, 6)).as_deref(), Some("sm_86"));
         assert_eq!(target((8, 9)).as_deref(), Some("sm_86"));
         assert_eq!(target((8, 5)).as_deref(), Some("sm_80"));

@@ -39,10 +39,11 @@ pub struct Stream(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event(pub usize);
 
-/// The two regions of memory that a GPU has.
+/// The two memory regions of a GPU.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Area {
-    /// Holds what the kernels compute; its bytes are reused as the plan proceeds.
+    /// Holds activations; its bytes are reused as the plan proceeds.
     Arena,
     /// Holds the constants; written once, at load.
     Weights,
@@ -53,11 +54,11 @@ pub enum Area {
 pub struct Region {
     /// The logical GPU.
     pub gpu: usize,
-    /// Which of its two regions.
+    /// The memory region it is in.
     pub area: Area,
-    /// Where it starts.
+    /// Its first byte.
     pub offset: u64,
-    /// How long it is.
+    /// Its size.
     pub bytes: u64,
 }
 
@@ -80,21 +81,22 @@ pub struct GpuLayout<'a> {
     pub arena_bytes: u64,
     /// Size of its weights region.
     pub weights_bytes: u64,
-    /// Its constants: position in the list of weights, and where they go.
+    /// Its constants: index into the list of weights, and destination.
     pub weights: &'a [(usize, Region)],
 }
 
 /// What a stream is for.
 #[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
 pub enum StreamLayout {
     /// Runs kernels.
     Compute {
-        /// The GPU it lives on.
+        /// The GPU it runs on.
         gpu: usize,
     },
     /// Carries tensors to another GPU.
     Copy {
-        /// The GPU it lives on.
+        /// The GPU it runs on.
         gpu: usize,
         /// Destination.
         to: usize,
@@ -104,7 +106,7 @@ pub enum StreamLayout {
 }
 
 impl StreamLayout {
-    /// The GPU it lives on.
+    /// The GPU it runs on.
     pub fn gpu(&self) -> usize {
         match *self {
             StreamLayout::Compute { gpu } | StreamLayout::Copy { gpu, .. } => gpu,
@@ -114,25 +116,27 @@ impl StreamLayout {
 
 /// Forms of compiled kernels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ImageKind {
-    /// Machine code: runs on GPUs of the same major and the same or a higher minor version.
+    /// Machine code. Runs on GPUs of the same major version and of the same or a higher minor
+    /// version.
     Cubin,
-    /// Assembly that the driver translates: runs on GPUs of the same or a higher version.
+    /// Assembly that the driver compiles. Runs on GPUs of the same or a higher version.
     Ptx,
 }
 
 /// A kernel compiled for one architecture.
 #[derive(Clone, Copy, Debug)]
-pub struct Image<'a> {
+pub struct KernelImage<'a> {
     /// Its form.
     pub kind: ImageKind,
-    /// Compute capability (major, minor) that it was made for.
+    /// The compute capability (major, minor) that it was compiled for.
     pub arch: (u32, u32),
     /// The code.
     pub bytes: &'a [u8],
 }
 
-impl Image<'_> {
+impl KernelImage<'_> {
     /// `sm_86` or `compute_75`.
     pub fn target(&self) -> String {
         let prefix = if self.kind == ImageKind::Cubin { "sm" } else { "compute" };
@@ -140,26 +144,27 @@ impl Image<'_> {
     }
 }
 
-/// A kernel with its launch geometry.
+/// A kernel: its launch geometry, its users and its compiled forms.
 #[derive(Clone, Copy, Debug)]
-pub struct Kernel<'a> {
-    /// Position in [`Layout::kernels`].
+pub struct KernelEntry<'a> {
+    /// Index into [`Layout::kernels`].
     pub index: usize,
     /// Name of the function.
     pub name: &'a str,
     /// Blocks along x, y, z.
     pub grid: [u32; 3],
-    /// Threads of a block along x, y, z.
+    /// Threads per block along x, y, z.
     pub block: [u32; 3],
-    /// Dynamic shared memory a block, in bytes.
+    /// Dynamic shared memory per block, in bytes.
     pub shared_bytes: u32,
     /// Logical GPUs that launch it.
     pub gpus: &'a [usize],
     /// Compiled forms; empty if it is compiled at load.
-    pub images: &'a [Image<'a>],
+    pub images: &'a [KernelImage<'a>],
 }
 
-/// Compiles the kernel of this name for a compute capability, at load: machine code, or what went wrong.
+/// Compiles the kernel of this name for a compute capability, at load. Returns machine code, or
+/// what went wrong.
 pub type Compile<'a> = &'a (dyn Fn(&str, (u32, u32)) -> std::result::Result<Vec<u8>, String> + Sync);
 
 /// Everything a plan needs.
@@ -173,14 +178,30 @@ pub struct Layout<'a> {
     pub gpus: &'a [GpuLayout<'a>],
     /// All streams.
     pub streams: &'a [StreamLayout],
-    /// The stream where everything starts and ends.
+    /// The stream that all others fork from and join.
     pub origin: Stream,
     /// For each event, the GPU that owns it.
     pub events: &'a [usize],
     /// All kernels.
-    pub kernels: &'a [Kernel<'a>],
-    /// Version of CUDA that the driver must support at least, as the driver counts: 12040 is 12.4.
+    pub kernels: &'a [KernelEntry<'a>],
+    /// The oldest CUDA version that the driver must support, as the driver counts: 12040 is 12.4.
     pub driver: i32,
     /// How kernels without images are compiled.
     pub compile: Option<Compile<'a>>,
+}
+
+impl std::fmt::Debug for Layout<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Layout { inputs, outputs, gpus, streams, origin, events, kernels, driver, compile: _ } = self;
+        f.debug_struct("Layout")
+            .field("inputs", inputs)
+            .field("outputs", outputs)
+            .field("gpus", gpus)
+            .field("streams", streams)
+            .field("origin", origin)
+            .field("events", events)
+            .field("kernels", kernels)
+            .field("driver", driver)
+            .finish_non_exhaustive()
+    }
 }

@@ -1,6 +1,7 @@
-//! Memory that is given back when dropped: plain device allocations and page-locked host memory.
+//! Memory that is freed on drop: plain device allocations, and page-locked host memory.
 //!
-//! The arena is one plain `cuMemAlloc` a GPU: memory from cudarc's stream-ordered pools is not reachable by peers without further calls.
+//! The arena is one plain `cuMemAlloc` per GPU: peers cannot reach memory from cudarc's
+//! stream-ordered pools without further calls.
 
 use std::ffi::c_void;
 use std::sync::Arc;
@@ -9,13 +10,13 @@ use cudarc::driver::{CudaContext, result, sys};
 
 use super::error::{Error, Result};
 
-/// Says what was being done when the driver refused.
-pub(super) trait Doing<T> {
-    fn doing(self, call: impl FnOnce() -> String) -> Result<T>;
+/// Adds to a driver error the operation that failed.
+pub(super) trait ErrorContext<T> {
+    fn context(self, call: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T> Doing<T> for std::result::Result<T, result::DriverError> {
-    fn doing(self, call: impl FnOnce() -> String) -> Result<T> {
+impl<T> ErrorContext<T> for std::result::Result<T, result::DriverError> {
+    fn context(self, call: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|error| Error::Driver { call: call(), message: describe(error) })
     }
 }
@@ -37,14 +38,16 @@ pub(super) struct DeviceMemory {
 }
 
 impl DeviceMemory {
-    /// Allocates at least one byte, uninitialised. `Ok(None)` where the GPU has too little.
+    /// Allocates at least one byte, uninitialised. `Ok(None)` if the GPU has too little free
+    /// memory.
     pub(super) fn allocate(context: &Arc<CudaContext>, bytes: u64) -> Result<Option<DeviceMemory>> {
-        context.bind_to_thread().doing(|| "bind a context".into())?;
-        // SAFETY: the context is bound, the size is not zero, and the address is freed in `drop` only.
+        context.bind_to_thread().context(|| "bind a context".into())?;
+        // SAFETY: the context is bound, the size is not zero, and the address is freed in `drop`
+        // only.
         match unsafe { result::malloc_sync(bytes.max(1) as usize) } {
             Ok(address) => Ok(Some(DeviceMemory { context: context.clone(), address, bytes })),
             Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => Ok(None),
-            Err(error) => Err(error).doing(|| format!("allocate {bytes} bytes")),
+            Err(error) => Err(error).context(|| format!("allocate {bytes} bytes")),
         }
     }
 
@@ -61,34 +64,36 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        // Nobody is left to tell about a failure; the driver frees what remains when the process ends.
+        // Nobody is left to handle a failure. The driver frees what remains when the process ends.
         let _ = self.context.bind_to_thread();
-        // SAFETY: allocated in `allocate`, freed once; `Exec` waits for its streams before it drops any memory.
+        // SAFETY: allocated in `allocate`, freed once; `Exec` waits for its streams before it drops
+        // any memory.
         let _ = unsafe { result::free_sync(self.address) };
     }
 }
 
-/// Page-locked host memory, page-locked for every GPU. Not write-combined: that would make reading it slow.
+/// Host memory, page-locked for every GPU. Not write-combined: the host reads it, and that would be
+/// slow.
 pub(super) struct Pinned {
     context: Arc<CudaContext>,
     address: *mut u8,
     bytes: usize,
 }
 
-// SAFETY: the memory belongs to this value alone and has no thread affinity.
+// SAFETY: only this value owns the memory, and it has no thread affinity.
 unsafe impl Send for Pinned {}
 
 impl Pinned {
     /// Allocates zeroed memory.
     pub(super) fn allocate(context: &Arc<CudaContext>, bytes: usize) -> Result<Pinned> {
-        context.bind_to_thread().doing(|| "bind a context".into())?;
+        context.bind_to_thread().context(|| "bind a context".into())?;
         // SAFETY: the context is bound and the size is not zero; freed in `drop` only.
         let address = match unsafe { result::malloc_host(bytes.max(1), sys::CU_MEMHOSTALLOC_PORTABLE) } {
             Ok(address) => address as *mut u8,
             Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 return Err(Error::OutOfHostMemory { needed: bytes as u64 });
             }
-            Err(error) => return Err(error).doing(|| format!("allocate {bytes} bytes of page-locked memory")),
+            Err(error) => return Err(error).context(|| format!("allocate {bytes} bytes of page-locked memory")),
         };
         // SAFETY: just allocated with at least this size.
         unsafe { address.write_bytes(0, bytes) };
@@ -105,13 +110,13 @@ impl Pinned {
         self.bytes
     }
 
-    /// Its contents. Only while no work that uses it is in flight.
+    /// Its contents. No work that uses it may be in flight.
     pub(super) fn contents(&self) -> &[u8] {
         // SAFETY: initialised at allocation, with this size.
         unsafe { std::slice::from_raw_parts(self.address, self.bytes) }
     }
 
-    /// Its contents. Only while no work that uses it is in flight.
+    /// Its contents. No work that uses it may be in flight.
     pub(super) fn contents_mut(&mut self) -> &mut [u8] {
         // SAFETY: as above, and `self` is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.address, self.bytes) }

@@ -1,16 +1,18 @@
-//! NumPy's .npy files, as far as a model needs them: little-endian numbers and truth values in C order.
+//! NumPy's .npy files, as far as a model needs them: little-endian numbers and booleans in C order.
 //!
-//! A file is a magic number, a version, the length of a header (two bytes in version 1, four in versions 2 and 3), the header, and the values. The header is a Python
-//! dictionary: `{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 224, 224), }`. Anything else is refused, with what to do about it.
+//! A file is a magic number, a version, the length of a header (two bytes in version 1, four in
+//! versions 2 and 3), the header, and the values. The header is a Python dictionary:
+//! `{'descr': '<f4', 'fortran_order': False, 'shape': (1, 3, 224, 224), }`. Anything else is an
+//! error that says what to do.
 
 use super::dtype::DType;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// The values of a file, as bytes; it must hold this type and shape.
+/// The values of a file, as bytes. It must have this type and shape.
 pub fn read(file: &[u8], dtype: DType, shape: &[usize]) -> Result<Vec<u8>, String> {
     let (header, values) = split(file)?;
-    let Header { descr, fortran, shape: found } = understood(header)?;
+    let Header { descr, fortran, shape: found } = parsed(header)?;
     if dtype_of(&descr) != Some(dtype) {
         let wanted = descr_of(dtype);
         return Err(format!("it holds {}, and {} is needed: save x.astype('{wanted}')", type_name(&descr), type_name(wanted)));
@@ -24,11 +26,11 @@ pub fn read(file: &[u8], dtype: DType, shape: &[usize]) -> Result<Vec<u8>, Strin
     whole(values, dtype, shape)
 }
 
-/// Type, shape and values of a file, whatever they are.
+/// Type, shape and values of a file.
 pub fn open(file: &[u8]) -> Result<(DType, Vec<usize>, Vec<u8>), String> {
     let (header, values) = split(file)?;
-    let Header { descr, fortran, shape } = understood(header)?;
-    let dtype = dtype_of(&descr).ok_or_else(|| format!("it holds {}, which no tensor of a model can be", type_name(&descr)))?;
+    let Header { descr, fortran, shape } = parsed(header)?;
+    let dtype = dtype_of(&descr).ok_or_else(|| format!("it holds {}, which is no tensor type", type_name(&descr)))?;
     if fortran {
         return Err(FORTRAN.into());
     }
@@ -38,7 +40,7 @@ pub fn open(file: &[u8]) -> Result<(DType, Vec<usize>, Vec<u8>), String> {
 
 const FORTRAN: &str = "it is in Fortran order, and C order is needed: save numpy.ascontiguousarray(x)";
 
-/// `values`, if there are as many as the shape asks for. Truth values become 0 and 1.
+/// `values`, if there are as many as the shape needs. Booleans become 0 and 1.
 fn whole(values: &[u8], dtype: DType, shape: &[usize]) -> Result<Vec<u8>, String> {
     let bytes = shape.iter().product::<usize>() * dtype.bytes() as usize;
     if values.len() != bytes {
@@ -60,14 +62,14 @@ pub fn write(values: &[u8], dtype: DType, shape: &[usize]) -> Vec<u8> {
     header.push('\n');
     let mut file = MAGIC.to_vec();
     file.extend([1, 0]);
-    // A header takes 2 + 4 bytes a dimension and some more: far below 65536.
+    // A header takes a few bytes per dimension and some more: far below 65536.
     file.extend((header.len() as u16).to_le_bytes());
     file.extend(header.as_bytes());
     file.extend(values);
     file
 }
 
-/// What NumPy calls a type.
+/// NumPy's name of a type.
 fn descr_of(dtype: DType) -> &'static str {
     match dtype {
         DType::Bool => "|b1",
@@ -85,7 +87,8 @@ fn descr_of(dtype: DType) -> &'static str {
     }
 }
 
-/// The type that NumPy calls so, if it is one of a model. The order of bytes of a single byte says nothing.
+/// The type with this NumPy name, if a model's tensor can have it. The byte order of a single byte
+/// does not matter.
 fn dtype_of(descr: &str) -> Option<DType> {
     let plain = |descr: &str| descr.trim_start_matches(['<', '=', '|']).to_string();
     let single = matches!(descr.trim_start_matches('>'), "b1" | "i1" | "u1");
@@ -110,8 +113,8 @@ fn split(file: &[u8]) -> Result<(&str, &[u8]), String> {
     Ok((header, values))
 }
 
-fn understood(header: &str) -> Result<Header, String> {
-    parse(header).ok_or_else(|| format!("its header is not understood: {}", header.trim()))
+fn parsed(header: &str) -> Result<Header, String> {
+    parse(header).ok_or_else(|| format!("its header is malformed: {}", header.trim()))
 }
 
 struct Header {
@@ -120,7 +123,7 @@ struct Header {
     shape: Vec<usize>,
 }
 
-/// The three entries, which NumPy writes in any order. `descr` of a structured type comes back as its text.
+/// The three entries, in any order. `descr` of a structured type is returned as its text.
 fn parse(header: &str) -> Option<Header> {
     let after = |key: &str| {
         let quoted = [format!("'{key}'"), format!("\"{key}\"")];
@@ -215,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn truth_values_and_single_bytes() {
+    fn booleans_and_single_bytes() {
         let header = |descr: &str| format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': (3,), }}");
         assert_eq!(read(&file(1, &header("|b1"), &[0, 1, 255]), DType::Bool, &[3]).unwrap(), [0, 1, 1]);
         for descr in ["|u1", "<u1", ">u1", "u1"] {
@@ -223,10 +226,7 @@ mod tests {
         }
         let message = read(&file(1, &header("<f4"), &[0; 12]), DType::I64, &[3]).unwrap_err();
         assert_eq!(message, "it holds float32 ('<f4'), and int64 ('<i8') is needed: save x.astype('<i8')");
-        assert_eq!(
-            open(&file(1, &header("<U4"), &[0; 12])).unwrap_err(),
-            "it holds another type ('<U4'), which no tensor of a model can be"
-        );
+        assert_eq!(open(&file(1, &header("<U4"), &[0; 12])).unwrap_err(), "it holds another type ('<U4'), which is no tensor type");
     }
 
     #[test]
@@ -239,8 +239,8 @@ mod tests {
             (b"\x93NUMPY\x01".to_vec(), "it ends within its header: the file is damaged"),
             (file(1, &good, &TWO)[..30].to_vec(), "it ends within its header: the file is damaged"),
             (file(4, &good, &TWO), "it has format version 4.0, and 1 to 3 are known"),
-            (file(1, "{'descr': '<f4'}", &TWO), "its header is not understood: {'descr': '<f4'}"),
-            (file(1, &header("'<f4'", "False", "(2, x)"), &TWO), "its header is not understood: "),
+            (file(1, "{'descr': '<f4'}", &TWO), "its header is malformed: {'descr': '<f4'}"),
+            (file(1, &header("'<f4'", "False", "(2, x)"), &TWO), "its header is malformed: "),
             (
                 file(1, &header("'<f8'", "False", "(2,)"), &TWO),
                 "it holds float64 ('<f8'), and float32 ('<f4') is needed: save x.astype('<f4')",

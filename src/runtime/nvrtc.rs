@@ -1,15 +1,19 @@
-//! NVRTC, NVIDIA's run-time compiler, found and loaded without a CUDA toolkit, GPU or driver.
+//! Finds and loads NVRTC, NVIDIA's run-time compiler, without a CUDA toolkit, GPU or driver.
 //!
-//! Only std and libloading are used, and nothing else of hiosc: generated crates that ship their kernels as sources contain this very file.
+//! This file uses std and libloading, and nothing else of hiosc: generated crates that ship their
+//! kernels as sources contain it unchanged.
 //!
-//! Where it is looked for, first hit wins:
-//! 1. the file `$HIOSC_NVRTC`, and then nothing else;
-//! 2. version 12, then whatever is called `libnvrtc.so`, then version 13; each first by name (the dynamic linker's own search), then in
-//!    `$CUDA_HOME`, `$CUDA_PATH`, `$CONDA_PREFIX`, `/usr/local/cuda*` and among the Python packages of `$VIRTUAL_ENV`, the user and the system.
+//! The search order, first hit wins:
 //!
-//! Version 12 comes before 13 because PTX made by 13 fails on the widespread 12.x drivers.
+//! 1. the file `$HIOSC_NVRTC`; if it is set, nothing else is tried;
+//! 2. version 12, then a plain `libnvrtc.so`, then version 13. Each first by name (the dynamic
+//!    linker's own search), then in `$CUDA_HOME`, `$CUDA_PATH`, `$CONDA_PREFIX`, `/usr/local/cuda*`
+//!    and among the Python packages of `$VIRTUAL_ENV`, the user and the system.
 //!
-//! Kernels are compiled as strict IEEE single precision, except that a product and a sum may fuse into one rounding (the compiler's default).
+//! Version 12 comes before 13 because the widespread 12.x drivers reject PTX from version 13.
+//!
+//! Kernels are compiled as strict IEEE single precision, except that a multiplication and an
+//! addition may fuse into one rounding (the compiler's default).
 
 use std::env;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -19,28 +23,29 @@ use std::ptr;
 
 use libloading::Library;
 
-type Program = *mut c_void;
+type NvrtcProgram = *mut c_void;
 type Status = c_int;
-type SizeOf = unsafe extern "C" fn(Program, *mut usize) -> Status;
-type TextOf = unsafe extern "C" fn(Program, *mut c_char) -> Status;
+type SizeOf = unsafe extern "C" fn(NvrtcProgram, *mut usize) -> Status;
+type TextOf = unsafe extern "C" fn(NvrtcProgram, *mut c_char) -> Status;
 
 /// Names of the library, by preference.
 const NAMES: [&str; 3] = ["libnvrtc.so.12", "libnvrtc.so", "libnvrtc.so.13"];
 
-/// A loaded NVRTC. May be shared between threads, which then compile in parallel.
+/// A loaded NVRTC. Threads may share it, and then compile in parallel.
 pub struct Nvrtc {
     version: (i32, i32),
     location: String,
-    create: unsafe extern "C" fn(*mut Program, *const c_char, *const c_char, c_int, *const *const c_char, *const *const c_char) -> Status,
-    compile: unsafe extern "C" fn(Program, c_int, *const *const c_char) -> Status,
-    destroy: unsafe extern "C" fn(*mut Program) -> Status,
+    create:
+        unsafe extern "C" fn(*mut NvrtcProgram, *const c_char, *const c_char, c_int, *const *const c_char, *const *const c_char) -> Status,
+    compile: unsafe extern "C" fn(NvrtcProgram, c_int, *const *const c_char) -> Status,
+    destroy: unsafe extern "C" fn(*mut NvrtcProgram) -> Status,
     error_string: unsafe extern "C" fn(Status) -> *const c_char,
     arch_count: unsafe extern "C" fn(*mut c_int) -> Status,
     archs: unsafe extern "C" fn(*mut c_int) -> Status,
     log: (SizeOf, TextOf),
     ptx: (SizeOf, TextOf),
     cubin: (SizeOf, TextOf),
-    _library: Library, // the functions above live as long as it does
+    _library: Library, // owns the functions above
 }
 
 impl std::fmt::Debug for Nvrtc {
@@ -81,14 +86,16 @@ impl Nvrtc {
     /// Loads the library `file`: a path, or a name for the dynamic linker.
     pub fn open(file: &Path) -> Result<Nvrtc, String> {
         let location = file.display().to_string();
-        // SAFETY: NVRTC's initialisers have no preconditions; a file of this name that is not NVRTC is the user's own choice.
+        // SAFETY: NVRTC's initialisers have no preconditions. Another library under this name is
+        // the user's responsibility.
         let library = unsafe { Library::new(file) }.map_err(|e| match reason(&e) {
-            said if said.starts_with(&location) => said, // the linker mostly begins with the file's name itself
+            said if said.starts_with(&location) => said, // the linker's text mostly starts with the file name
             said => format!("{location}: {said}"),
         })?;
         macro_rules! function {
             ($name:literal) => {
-                // SAFETY: the field's type is the function's signature in nvrtc.h, which has been the same since CUDA 11.
+                // SAFETY: the field's type is the function's signature in nvrtc.h, unchanged since
+                // CUDA 11.
                 *unsafe { library.get(concat!($name, "\0").as_bytes()) }
                     .map_err(|e| format!("{location} is not NVRTC, it has no {}: {}", $name, reason(&e)))?
             };
@@ -138,8 +145,10 @@ impl Nvrtc {
         Ok(archs)
     }
 
-    /// Compiles `source`, called `name` in messages. `headers` are (name, text) of what it may include. `arch` chooses the result: `sm_86` gives a
-    /// cubin for that GPU, `compute_75` gives PTX, which newer GPUs accept too (text, without a closing zero byte). The error holds the compiler's log.
+    /// Compiles `source`, called `name` in messages. `headers` are pairs of name and text that it
+    /// may include. `arch` determines the result: `sm_86` gives a cubin for that GPU; `compute_75`
+    /// gives PTX, which newer GPUs also accept (text, without a terminating zero byte). The error
+    /// contains the compiler's log.
     pub fn compile(&self, name: &str, source: &str, headers: &[(&str, &str)], arch: &str) -> Result<Vec<u8>, String> {
         let text = |what: &str| CString::new(what).map_err(|_| format!("{name}: a zero byte in a source, name or option"));
         let list = |texts: &[CString]| texts.iter().map(|t| t.as_ptr()).collect::<Vec<_>>();
@@ -150,7 +159,8 @@ impl Nvrtc {
         let (header_texts_list, header_names_list, options_list) = (list(&header_texts), list(&header_names), list(&options));
 
         let mut program = OwnedProgram { nvrtc: self, program: ptr::null_mut() };
-        // SAFETY: all strings end with a zero byte and outlive the program; the lists have the lengths given.
+        // SAFETY: all strings end with a zero byte and outlive the program; the lists have the
+        // lengths given.
         let status = unsafe {
             (self.create)(
                 &mut program.program,
@@ -184,7 +194,7 @@ impl Nvrtc {
         // SAFETY: the program is alive and the pointer valid.
         self.check(unsafe { size_of(program.program, &mut size) }, what)?;
         let mut bytes = vec![0u8; size];
-        // SAFETY: the buffer has the size that NVRTC asked for.
+        // SAFETY: the buffer has the size that NVRTC reported.
         self.check(unsafe { text_of(program.program, bytes.as_mut_ptr().cast()) }, what)?;
         Ok(bytes)
     }
@@ -207,7 +217,7 @@ impl Nvrtc {
 /// A program that is destroyed when dropped.
 struct OwnedProgram<'a> {
     nvrtc: &'a Nvrtc,
-    program: Program,
+    program: NvrtcProgram,
 }
 
 impl Drop for OwnedProgram<'_> {
@@ -219,7 +229,7 @@ impl Drop for OwnedProgram<'_> {
     }
 }
 
-/// Folders in which CUDA toolkits and Python packages keep NVRTC and that exist on this machine.
+/// The existing folders in which CUDA toolkits and Python packages keep NVRTC.
 fn folders() -> Vec<PathBuf> {
     let var = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let mut folders = Vec::new();
@@ -240,7 +250,7 @@ fn folders() -> Vec<PathBuf> {
     folders
 }
 
-/// Folders in `parent` whose names start with `prefix`, the plain name first, then the latest.
+/// Folders in `parent` whose names start with `prefix`: the plain name first, then the latest.
 fn matching(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(parent).into_iter().flatten().flatten();
     let mut names: Vec<String> =
@@ -249,7 +259,7 @@ fn matching(parent: &Path, prefix: &str) -> Vec<PathBuf> {
     names.into_iter().map(|name| parent.join(name)).collect()
 }
 
-/// What the dynamic linker said: libloading keeps it behind its own words.
+/// The dynamic linker's text, which libloading keeps as the source of its error.
 fn reason(error: &libloading::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), |source| source.to_string())
 }

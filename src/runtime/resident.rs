@@ -1,50 +1,59 @@
-//! Inputs and outputs that live on the GPU.
+//! Inferences on inputs and outputs that stay on the GPU.
 //!
-//! A graph has its addresses baked in, and a plan reuses the memory of an input as soon as it has been read; so a caller's buffers are neither read nor
-//! written by the plan itself. Each input and output has a *landing* buffer on every GPU that uploads or downloads it. [`Exec::run_device`] copies from the
-//! caller's memory to the landings, runs the plan with uploads and downloads between landings and arena, and copies the outputs to the caller's
-//! memory: from device to device, all on the origin stream. A landing on another GPU than the caller's is reached by `cuMemcpyPeerAsync`, which works with and without peer access;
-//! it cannot be captured, and is not: these copies stand before and after the graph.
+//! A graph contains fixed addresses, and a plan reuses the memory of an input as soon as it has
+//! been read. So the plan itself neither reads nor writes a caller's buffers. Instead, each input
+//! and output has a *staging buffer* in the memory of every GPU that uploads or downloads it.
+//! [`Exec::run_device`] copies the caller's inputs to the staging buffers, runs the plan with
+//! uploads and downloads between staging buffers and arena, and copies the outputs to the caller's
+//! memory. The copies from and to the caller's memory run on the origin stream, from device to
+//! device.
+//!
+//! A staging buffer on another GPU than the caller's is reached by `cuMemcpyPeerAsync`, with or
+//! without peer access. That call cannot be captured, and is not: these copies run before and after
+//! the graph.
 
 use cudarc::driver::{result, sys};
 
 use super::error::{Error, Result};
 use super::exec::Exec;
-use super::graph::Graph;
-use super::memory::{DeviceMemory, Doing};
+use super::graph::ExecutableGraph;
+use super::memory::{DeviceMemory, ErrorContext};
 
 /// An address in the memory of a GPU, as the driver counts them.
 pub type DevicePointer = sys::CUdeviceptr;
 
 /// What [`Exec::run_device`] needs, made by its first call.
 pub(super) struct Resident {
-    graph: Option<Graph>,
-    inputs: Vec<Landing>,
-    outputs: Vec<Landing>,
-    /// While the plan is enqueued for them.
+    graph: Option<ExecutableGraph>,
+    inputs: Vec<StagingBuffer>,
+    outputs: Vec<StagingBuffer>,
+    /// Set while the plan is enqueued with staging buffers.
     active: bool,
 }
 
-struct Landing {
+struct StagingBuffer {
     port: usize,
     gpu: usize,
     memory: DeviceMemory,
 }
 
-/// A landing: port, logical GPU, address, bytes.
-type Place = (usize, usize, DevicePointer, usize);
+/// A staging buffer: port, logical GPU, address, bytes.
+type StagingSlot = (usize, usize, DevicePointer, usize);
 
-fn find(landings: &[Landing], port: usize, gpu: usize) -> Option<DevicePointer> {
-    landings.iter().find(|landing| (landing.port, landing.gpu) == (port, gpu)).map(|landing| landing.memory.address())
+fn find(buffers: &[StagingBuffer], port: usize, gpu: usize) -> Option<DevicePointer> {
+    buffers.iter().find(|buffer| (buffer.port, buffer.gpu) == (port, gpu)).map(|buffer| buffer.memory.address())
 }
 
 impl Exec {
-    /// Runs one inference from and to memory of the plan's first GPU: one address for each input and each output, in order. Whatever the caller enqueued on
-    /// these buffers must be complete; the outputs are there when the call returns. Inputs and outputs are copied, from device to device.
+    /// Runs one inference from and to memory of the plan's first GPU, given one address for each
+    /// input and each output, in order. What the caller enqueued on these buffers must be complete.
+    /// When the call returns, the outputs are complete. Inputs and outputs are copied, from device
+    /// to device.
     ///
     /// # Safety
     ///
-    /// Each address must be of memory of the GPU `placement()[0]` that holds the tensor, and nothing else may use it meanwhile.
+    /// Each address must point to memory of the GPU `placement()[0]` that holds the whole tensor,
+    /// and nothing else may use that memory meanwhile.
     pub unsafe fn run_device(
         &mut self,
         inputs: &[DevicePointer],
@@ -59,34 +68,36 @@ impl Exec {
         }
         self.make_resident(&mut enqueue)?;
         self.finish(|exec| {
-            let landings = |exec: &Exec, out: bool| -> Vec<Place> {
+            let slots = |exec: &Exec, out: bool| -> Vec<StagingSlot> {
                 let all = exec.resident.iter().flat_map(|r| if out { &r.outputs } else { &r.inputs });
                 all.map(|l| (l.port, l.gpu, l.memory.address(), l.memory.bytes() as usize)).collect()
             };
-            for (port, gpu, landing, bytes) in landings(exec, false) {
-                exec.copy_across((landing, gpu), (inputs[port], 0), bytes)?;
+            for (port, gpu, staging, bytes) in slots(exec, false) {
+                exec.copy_across((staging, gpu), (inputs[port], 0), bytes)?;
             }
             exec.issue_resident(&mut enqueue)?;
-            for (port, gpu, landing, bytes) in landings(exec, true) {
-                exec.copy_across((outputs[port], 0), (landing, gpu), bytes)?;
+            for (port, gpu, staging, bytes) in slots(exec, true) {
+                exec.copy_across((outputs[port], 0), (staging, gpu), bytes)?;
             }
             Ok(())
         })
     }
 
-    /// Runs one inference on what the landings hold: no copies from and to the caller's memory.
+    /// Runs one inference on what the staging buffers hold, without copies from and to the caller's
+    /// memory.
     pub(super) fn run_resident(&mut self, mut enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
         self.make_resident(&mut enqueue)?;
         self.finish(|exec| exec.issue_resident(&mut enqueue))
     }
 
-    /// Where uploads of this input come from, while the plan is to use its landings.
-    pub(super) fn input_landing(&self, port: usize, gpu: usize) -> Option<DevicePointer> {
+    /// The source of uploads of this input, while the plan is enqueued with staging buffers.
+    pub(super) fn staged_input(&self, port: usize, gpu: usize) -> Option<DevicePointer> {
         self.resident.as_ref().filter(|r| r.active).and_then(|r| find(&r.inputs, port, gpu))
     }
 
-    /// Where downloads of this output go, while the plan is to use its landings.
-    pub(super) fn output_landing(&self, port: usize, gpu: usize) -> Option<DevicePointer> {
+    /// The destination of downloads of this output, while the plan is enqueued with staging
+    /// buffers.
+    pub(super) fn staged_output(&self, port: usize, gpu: usize) -> Option<DevicePointer> {
         self.resident.as_ref().filter(|r| r.active).and_then(|r| find(&r.outputs, port, gpu))
     }
 
@@ -94,12 +105,12 @@ impl Exec {
         let graph = self.resident.as_ref().and_then(|r| r.graph.as_ref()).filter(|_| self.replay);
         match graph {
             Some(graph) => graph.launch(),
-            None => self.on_landings(enqueue),
+            None => self.enqueue_staged(enqueue),
         }
     }
 
-    /// Enqueues the plan with uploads from and downloads to the landings.
-    fn on_landings(&mut self, enqueue: &mut impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
+    /// Enqueues the plan with uploads from and downloads to the staging buffers.
+    fn enqueue_staged(&mut self, enqueue: &mut impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
         let active = |exec: &mut Exec, active| exec.resident.iter_mut().for_each(|r| r.active = active);
         active(self, true);
         let issued = enqueue(self);
@@ -107,29 +118,30 @@ impl Exec {
         issued
     }
 
-    /// Makes landings and graph, once.
+    /// Allocates the staging buffers and captures their graph, once.
     fn make_resident(&mut self, enqueue: &mut impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
         if self.resident.is_some() {
             return Ok(());
         }
         if self.uploads.is_empty() && self.downloads.is_empty() {
-            // Nothing has been enqueued so far: which GPU has which input becomes known by doing so.
+            // Nothing has been enqueued so far. A first run shows which GPU takes which input.
             self.finish(&mut *enqueue)?;
         }
-        let landing = |&(port, gpu): &(usize, usize), bytes: usize| {
+        let staging_buffer = |&(port, gpu): &(usize, usize), bytes: usize| {
             let memory = self.allocate(gpu, bytes as u64)?;
             let stream = self.stream_of(gpu)?.cu_stream();
-            // SAFETY: the memory holds `bytes`, and lives until the end of this, below. Its first contents are zeros.
-            unsafe { result::memset_d8_async(memory.address(), 0, bytes, stream) }.doing(|| "clear memory".into())?;
-            Ok(Landing { port, gpu, memory })
+            // SAFETY: the memory holds `bytes`, and outlives the synchronisation below. It starts
+            // as zeros.
+            unsafe { result::memset_d8_async(memory.address(), 0, bytes, stream) }.context(|| "clear memory".into())?;
+            Ok(StagingBuffer { port, gpu, memory })
         };
-        let inputs = self.uploads.iter().map(|at| landing(at, self.inputs[at.0].memory.bytes())).collect::<Result<_>>()?;
-        let outputs = self.downloads.iter().map(|at| landing(at, self.outputs[at.0].memory.bytes())).collect::<Result<_>>()?;
+        let inputs = self.uploads.iter().map(|at| staging_buffer(at, self.inputs[at.0].memory.bytes())).collect::<Result<_>>()?;
+        let outputs = self.downloads.iter().map(|at| staging_buffer(at, self.outputs[at.0].memory.bytes())).collect::<Result<_>>()?;
         self.synchronise()?;
         self.resident = Some(Resident { graph: None, inputs, outputs, active: false });
         if self.graph.is_ok() {
-            // Where the first capture worked this one should; if not, plain streams do.
-            let graph = Graph::capture(&self.origin_stream(), || self.on_landings(enqueue)).ok();
+            // The first capture worked, so this one should. If it fails, plain streams are used.
+            let graph = ExecutableGraph::capture(&self.origin_stream(), || self.enqueue_staged(enqueue)).ok();
             if let Some(resident) = &mut self.resident {
                 resident.graph = graph;
             }
@@ -140,9 +152,10 @@ impl Exec {
     /// Enqueues a copy on the origin stream: (address, logical GPU) to and from.
     fn copy_across(&self, to: (DevicePointer, usize), from: (DevicePointer, usize), bytes: usize) -> Result<()> {
         let origin = self.origin_stream();
-        origin.context().bind_to_thread().doing(|| "bind a context".into())?;
+        origin.context().bind_to_thread().context(|| "bind a context".into())?;
         let [to_context, from_context] = [to.1, from.1].map(|gpu| self.context(gpu).cu_ctx());
-        // SAFETY: the landing holds `bytes`; the caller of `run_device` vouches for the other side.
+        // SAFETY: the staging buffer holds `bytes`; the caller of `run_device` guarantees the other
+        // side.
         unsafe {
             if to_context == from_context {
                 result::memcpy_dtod_async(to.0, from.0, bytes, origin.cu_stream())
@@ -150,6 +163,6 @@ impl Exec {
                 result::memcpy_peer_async(to_context, to.0, from_context, from.0, bytes, origin.cu_stream())
             }
         }
-        .doing(|| "copy between a caller's memory and the model's".into())
+        .context(|| "copy between a caller's memory and the model's".into())
     }
 }

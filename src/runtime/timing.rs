@@ -1,11 +1,13 @@
-//! How long an inference takes: as the host sees it, as the device sees it, and step by step.
+//! How long an inference takes: for the host, for the device, and step by step.
 //!
 //! * *Host*: from the call to its return.
-//! * *Device*: between two events on the origin stream, the first before all work, the second after it. The inference is followed by nothing else, so it
-//!   differs from the host's view by what the host does before and after.
-//! * *Steps*: in a run on plain streams, an event before and after each launch and copy, on its stream. Events of different GPUs cannot be compared; so each GPU has a base
-//!   event, whose time the host takes when it has happened. Steps of different GPUs are aligned to within that wait, a few microseconds; those of one GPU
-//!   are exact. The events themselves take time: a step-by-step run is slower than one without.
+//! * *Device*: between two events on the origin stream, the first before all work, the second after
+//!   it. It differs from the host's time by what the host does before and after.
+//! * *Steps*: in a run on plain streams, between two events around each upload, launch, copy and
+//!   download, on its stream. Events of different GPUs cannot be compared. So each GPU has a base
+//!   event, and the host takes the time when it has waited for it. Steps of one GPU are exact;
+//!   steps of different GPUs are aligned to within that wait, a few microseconds. The events take
+//!   time themselves: a run with them is slower than one without.
 
 use std::time::Instant;
 
@@ -14,7 +16,7 @@ use cudarc::driver::{CudaEvent, sys};
 use super::error::{Error, Result};
 use super::exec::Exec;
 use super::layout::Stream;
-use super::memory::Doing;
+use super::memory::ErrorContext;
 
 /// Duration of one inference, in nanoseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +27,10 @@ pub struct Timing {
     pub device: u64,
 }
 
-/// What a step of a plan does.
+/// What a step of a plan does, records and waits aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
+#[non_exhaustive]
+pub enum StepKind {
     /// Copies an input from the host.
     Upload,
     /// Runs a kernel.
@@ -42,7 +45,7 @@ pub enum Work {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// What it did.
-    pub work: Work,
+    pub kind: StepKind,
     /// The logical GPU.
     pub gpu: usize,
     /// The stream, by number.
@@ -56,10 +59,10 @@ pub struct Span {
 /// The events around the steps of one inference.
 #[derive(Default)]
 pub(super) struct Recorder {
-    steps: Vec<(Work, Stream, CudaEvent, CudaEvent)>,
+    steps: Vec<(StepKind, Stream, CudaEvent, CudaEvent)>,
 }
 
-/// An event that knows when it happened.
+/// The flags of an event with a timestamp.
 fn timed() -> Option<sys::CUevent_flags> {
     Some(sys::CUevent_flags::CU_EVENT_DEFAULT)
 }
@@ -90,16 +93,17 @@ impl Exec {
         })
     }
 
-    /// `run` calls what it is given when it is about to enqueue, and returns when all is done.
+    /// Times `run` between two events. `run` must call its second argument just before it enqueues,
+    /// return when all is done, and give the host's time.
     fn between_events(&mut self, run: impl FnOnce(&mut Exec, &dyn Fn(&mut Exec) -> Result<()>) -> Result<u64>) -> Result<Timing> {
         let origin = self.origin_stream();
-        let event = || origin.context().new_event(timed()).doing(|| "create an event".into());
+        let event = || origin.context().new_event(timed()).context(|| "create an event".into());
         let (first, last) = (event()?, event()?);
-        let start = |_: &mut Exec| first.record(&origin).doing(|| "record an event".into());
+        let start = |_: &mut Exec| first.record(&origin).context(|| "record an event".into());
         self.end = Some(last);
         let host = run(self, &start);
-        let last = self.end.take().ok_or_else(|| Error::Plan("an event is gone".into()))?;
-        Ok(Timing { host: host?, device: nanos(first.elapsed_ms(&last).doing(|| "tell the time between two events".into())?) })
+        let last = self.end.take().ok_or_else(|| Error::Plan("the end event is missing".into()))?;
+        Ok(Timing { host: host?, device: nanos(first.elapsed_ms(&last).context(|| "tell the time between two events".into())?) })
     }
 
     /// One inference on plain streams, step by step, in the order in which the steps are enqueued.
@@ -107,12 +111,12 @@ impl Exec {
         self.put_inputs(inputs)?;
         self.synchronise()?;
         let begin = Instant::now();
-        let mut bases = Vec::new(); // of each logical GPU: its event, and when it happened
+        let mut bases = Vec::new(); // per logical GPU: its event, and when it completed
         for gpu in 0..self.placement().len() {
             let stream = self.stream_of(gpu)?;
-            let event = stream.context().new_event(timed()).doing(|| "create an event".into())?;
-            event.record(stream).doing(|| "record an event".into())?;
-            event.synchronize().doing(|| "wait for an event".into())?;
+            let event = stream.context().new_event(timed()).context(|| "create an event".into())?;
+            event.record(stream).context(|| "record an event".into())?;
+            event.synchronize().context(|| "wait for an event".into())?;
             bases.push((event, begin.elapsed().as_nanos() as u64));
         }
         self.recorder = Some(Recorder::default());
@@ -120,11 +124,11 @@ impl Exec {
         let recorder = self.recorder.take();
         done?;
         let mut spans = Vec::new();
-        for (work, stream, first, last) in recorder.map(|r| r.steps).unwrap_or_default() {
+        for (kind, stream, first, last) in recorder.map(|r| r.steps).unwrap_or_default() {
             let gpu = self.gpu_of(stream)?;
             let (base, offset) = &bases[gpu];
-            let since = |event: &CudaEvent| base.elapsed_ms(event).map(nanos).doing(|| "tell the time between two events".into());
-            spans.push(Span { work, gpu, stream: stream.0, start: offset + since(&first)?, end: offset + since(&last)? });
+            let since = |event: &CudaEvent| base.elapsed_ms(event).map(nanos).context(|| "tell the time between two events".into());
+            spans.push(Span { kind, gpu, stream: stream.0, start: offset + since(&first)?, end: offset + since(&last)? });
         }
         let zero = spans.iter().map(|span| span.start).min().unwrap_or(0);
         spans.iter_mut().for_each(|span| (span.start, span.end) = (span.start - zero, span.end - zero));
@@ -132,22 +136,22 @@ impl Exec {
     }
 
     /// Issues a step, between two events if steps are being recorded.
-    pub(super) fn step(&mut self, work: Work, stream: Stream, issue: impl FnOnce(&mut Exec) -> Result<()>) -> Result<()> {
+    pub(super) fn step(&mut self, kind: StepKind, stream: Stream, issue: impl FnOnce(&mut Exec) -> Result<()>) -> Result<()> {
         if self.recorder.is_none() {
             return issue(self);
         }
         self.gpu_of(stream)?;
         let cuda = self.streams[stream.0].clone();
         let mark = || {
-            let event = cuda.context().new_event(timed()).doing(|| "create an event".into())?;
-            event.record(&cuda).doing(|| "record an event".into())?;
+            let event = cuda.context().new_event(timed()).context(|| "create an event".into())?;
+            event.record(&cuda).context(|| "record an event".into())?;
             Ok(event)
         };
         let first = mark()?;
         issue(self)?;
         let last = mark()?;
         if let Some(recorder) = &mut self.recorder {
-            recorder.steps.push((work, stream, first, last));
+            recorder.steps.push((kind, stream, first, last));
         }
         Ok(())
     }

@@ -8,11 +8,12 @@ use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 
 use super::error::{Error, Result};
-use super::options::Options;
+use super::options::RuntimeOptions;
 
-/// Reads the weights: from the file that `options` names, else from the first of these that has the right hash: `weights.safetensors` in `folder` (the crate's), `<package>.safetensors` and
+/// Reads the weights: from the file that `options` names, otherwise from the first of these that
+/// has the right hash: `weights.safetensors` in `folder` (the crate's), `<package>.safetensors` and
 /// `weights.safetensors` beside the executable.
-pub fn read(options: &Options, folder: &str, package: &str, sha256: &str) -> Result<Vec<u8>> {
+pub fn read(options: &RuntimeOptions, folder: &str, package: &str, sha256: &str) -> Result<Vec<u8>> {
     let mut looked = Vec::new();
     let mut mismatch = None;
     for path in candidates(options, folder, package) {
@@ -33,7 +34,7 @@ pub fn read(options: &Options, folder: &str, package: &str, sha256: &str) -> Res
     Err(mismatch.unwrap_or(Error::WeightsMissing { looked }))
 }
 
-fn candidates(options: &Options, folder: &str, package: &str) -> Vec<PathBuf> {
+fn candidates(options: &RuntimeOptions, folder: &str, package: &str) -> Vec<PathBuf> {
     if let Some(path) = &options.weights {
         return vec![path.clone()];
     }

@@ -1,41 +1,44 @@
-//! Latencies that no schedule of a problem can go below.
+//! Lower bounds on the latency of any schedule.
 
 use std::collections::BTreeMap;
 
 use super::{MergeCost, Problem, StageCost};
 use crate::device::Nanos;
 
-/// A latency that no schedule can go below, whatever its stages: the larger of
+/// A lower bound on the latency of any schedule, with any stages. The larger of
 ///
-/// * the critical path: the longest chain of dependent operators, each on its fastest GPU, without transfers;
-/// * the work, spread evenly over all GPUs. Operators that share a stage share its time, but never below
-///   `0.5 * w * (1 + utilisation)` for each of them, so that is the work of an operator, on the GPU where it is least.
+/// * the critical path: the longest path of dependent operators, each on its fastest GPU, without
+///   transfers;
+/// * the work, spread evenly over all GPUs. Operators share the time of their stage, but each adds
+///   at least `0.5 * w * (1 + utilisation)` to it. So that is an operator's work, on the GPU where
+///   it is least.
 ///
-/// A stage whose latency is known takes that; its operators share it in proportion to their times alone, and none of them is done sooner.
+/// A stage of known latency may be faster. Then its operators share that latency in proportion to
+/// their times alone, and none of them finishes sooner.
 pub fn lower_bound(problem: &Problem) -> Nanos {
     let mut work: Vec<Vec<Nanos>> = Vec::new();
     for (times, utilisations) in problem.time.iter().zip(&problem.utilisation) {
         work.push(times.iter().zip(utilisations).map(|(&t, u)| (0.5 * t as f64 * (1.0 + u)).floor() as Nanos).collect());
     }
     let mut shortest = problem.time.clone();
-    let mut share = |gpu: usize, stage: &[usize], mates: &[Vec<usize>], t: Nanos| {
+    let mut share = |gpu: usize, stage: &[usize], same_kind: &[Vec<usize>], t: Nanos| {
         let alone: Nanos = stage.iter().map(|&op| problem.time[op][gpu]).sum();
-        for &op in stage.iter().flat_map(|&op| &mates[op]) {
+        for &op in stage.iter().flat_map(|&op| &same_kind[op]) {
             let share = (u128::from(t) * u128::from(problem.time[op][gpu]) / u128::from(alone)) as Nanos;
             work[op][gpu] = work[op][gpu].min(share);
             shortest[op][gpu] = shortest[op][gpu].min(t);
         }
     };
-    // Operators of one kind have the same time, so any of them stands for all.
+    // Operators of one kind take the same time, so any of them stands for all.
     let itself: Vec<Vec<usize>> = (0..problem.operators()).map(|op| vec![op]).collect();
     let kind = |op: usize| problem.kinds.get(op).map_or(op as u32, |&k| k);
     let mut of_kind: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
     (0..problem.operators()).for_each(|op| of_kind.entry(kind(op)).or_default().push(op));
-    let mates: Vec<Vec<usize>> = (0..problem.operators()).map(|op| of_kind[&kind(op)].clone()).collect();
+    let same_kind: Vec<Vec<usize>> = (0..problem.operators()).map(|op| of_kind[&kind(op)].clone()).collect();
     for StageCost { kinds, times } in &problem.stages {
         let stage: Vec<usize> = kinds.iter().filter_map(|kind| of_kind.get(kind)).map(|ops| ops[0]).collect();
         if stage.len() == kinds.len() {
-            times.iter().enumerate().filter_map(|(gpu, t)| Some((gpu, (*t)?))).for_each(|(gpu, t)| share(gpu, &stage, &mates, t));
+            times.iter().enumerate().filter_map(|(gpu, t)| Some((gpu, (*t)?))).for_each(|(gpu, t)| share(gpu, &stage, &same_kind, t));
         }
     }
     for MergeCost { operators, times } in &problem.merges {
@@ -45,8 +48,8 @@ pub fn lower_bound(problem: &Problem) -> Nanos {
     critical_path(problem, &shortest).max(even_share(problem, |op, gpu| work[op][gpu]))
 }
 
-/// A latency that no schedule of one operator a stage can go below: as [`lower_bound`], but the work of an operator is all its time. This is the
-/// bound that published comparisons use.
+/// A lower bound on the latency of any schedule with one operator per stage: like [`lower_bound`],
+/// but an operator's work is all of its time. Published comparisons use this bound.
 pub fn lower_bound_ungrouped(problem: &Problem) -> Nanos {
     critical_path(problem, &problem.time).max(even_share(problem, |op, gpu| problem.time[op][gpu]))
 }

@@ -1,18 +1,24 @@
 //! The exact execution model: when every stage and every transfer of a schedule starts and ends.
 //!
-//! * A GPU runs its stages in order. A stage starts when the previous stage of its GPU has finished and all inputs of all its operators are
-//!   there; it lasts [`stage_time`].
-//! * A tensor is there on its own GPU when its producer's stage finishes. On another GPU it arrives by one transfer, made once per (tensor, GPU).
-//! * With [`LinkMode::Free`] a transfer starts when the producer's stage finishes. With [`LinkMode::Serial`] an ordered pair of GPUs carries one
-//!   transfer at a time, taken in the order (time at which the tensor became ready, place of its producer in the topological order, tensor id).
-//! * Inputs and constants of the model are everywhere at time 0.
+//! * A GPU runs its stages in order. A stage starts when the previous stage of its GPU has finished
+//!   and all inputs of all its operators are there. It lasts [`stage_time`].
+//! * On its own GPU, a tensor is there when its producer's stage finishes. On another GPU, it
+//!   arrives by one transfer, made once per (tensor, GPU).
+//! * With [`LinkMode::Free`], a transfer starts when the producer's stage finishes. With
+//!   [`LinkMode::Serial`], an ordered pair of GPUs carries one transfer at a time. The order is by
+//!   time at which the tensor became ready, then position of its producer in the topological order,
+//!   then tensor id.
+//! * Inputs and constants of the model are on every GPU at time 0.
 //!
-//! It is a simulation in time order. A heap holds the finish of each GPU's running stage. All finishes of one instant are taken together,
-//! their tensors sorted as above, and their transfers given to the links; then every GPU whose next stage has all inputs starts it, which may be in
-//! the future: the arrival of an input is known as soon as its transfer is. Taking one instant together is right because no stage lasts less
-//! than 1 ns ([`Problem::check`]), so whatever finishes at this instant started at an earlier one.
+//! The evaluator simulates events in time order. A heap holds the finish of each GPU's running
+//! stage. All finishes of one instant are handled together: their tensors are sorted as above and
+//! their transfers handed to the links. Then every GPU whose next stage has all its inputs starts
+//! it. That start may lie in the future, since the arrival of an input is known as soon as its
+//! transfer is. Handling an instant at once is right because no stage takes less than 1 ns
+//! ([`Problem::check`]): whatever finishes now has started earlier.
 //!
-//! O((V + E) log V + E·G): each stage enters the heap once, each tensor is handed to each GPU at most once.
+//! Complexity: O((V + E) log V + E·G). Each stage enters the heap once, and each tensor is handed
+//! to each GPU at most once.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -22,24 +28,31 @@ use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::ids::{GpuId, OpId};
 
-/// t(S), the duration of a stage of independent operators on GPU `gpu`: t(v) of its only operator, or, for several that run concurrently, the published model
-/// `0.5 * sum(w) + 0.5 * max(sum(w * utilisation), max(w))`, rounded half up (w is an operator's time alone), unless it is measured
-/// ([`StageCost`](super::StageCost)); or, if that is lower, what it takes to run them merged ([`MergeCost`](super::MergeCost)).
+/// t(S), the duration of a stage of independent operators on GPU `gpu`.
+///
+/// * For a single operator, t(v).
+/// * For several, the measured time if there is one ([`StageCost`](super::StageCost)). Otherwise
+///   the published model: `0.5 * sum(w) + 0.5 * max(sum(w * utilisation), max(w))`, rounded half
+///   up, where w is an operator's time alone.
+/// * If the operators may be merged and that is faster, the time of the merged operator
+///   ([`MergeCost`](super::MergeCost)).
 pub fn stage_time(problem: &Problem, gpu: GpuId, operators: &[OpId]) -> Nanos {
     if let [only] = operators {
         return problem.time[only.index()][gpu.index()];
     }
-    let modelled = || groups_time(problem, gpu, operators.iter().map(std::slice::from_ref));
-    let concurrent = problem.measured(operators, gpu.index()).unwrap_or_else(modelled);
-    problem.merged(operators, gpu.index()).map_or(concurrent, |merged| merged.min(concurrent))
+    let modelled = || chains_time(problem, gpu, operators.iter().map(std::slice::from_ref));
+    let concurrent = problem.measured_time(operators, gpu.index()).unwrap_or_else(modelled);
+    problem.merged_time(operators, gpu.index()).map_or(concurrent, |merged| merged.min(concurrent))
 }
 
-/// t(S) by the model for *groups* that run concurrently, each of operators that run one after the other: a group counts as one operator, with the sum of its times.
-pub(super) fn groups_time<'a>(problem: &Problem, gpu: GpuId, groups: impl Iterator<Item = &'a [OpId]>) -> Nanos {
+/// t(S) by the model for *chains* that run concurrently, where the operators of a chain run one
+/// after the other. A chain counts as one operator that takes the sum of their times. (IOS calls a
+/// chain a *group*.)
+pub(super) fn chains_time<'a>(problem: &Problem, gpu: GpuId, chains: impl Iterator<Item = &'a [OpId]>) -> Nanos {
     let (mut sum, mut busy, mut longest) = (0.0, 0.0, 0.0_f64);
-    for group in groups {
+    for chain in chains {
         let mut time = 0.0;
-        for op in group {
+        for op in chain {
             let alone = problem.time[op.index()][gpu.index()] as f64;
             time += alone;
             busy += alone * problem.utilisation[op.index()][gpu.index()];
@@ -50,60 +63,62 @@ pub(super) fn groups_time<'a>(problem: &Problem, gpu: GpuId, groups: impl Iterat
     (0.5 * sum + 0.5 * f64::max(busy, longest) + 0.5).floor() as Nanos
 }
 
-/// The operators of a stage in groups: those that depend on each other, directly or through others, are one group. `pairs`: its (producer, reader) pairs.
-fn groups(operators: &[OpId], pairs: &[(OpId, OpId)]) -> Vec<Vec<OpId>> {
-    let mut groups: Vec<Vec<OpId>> = operators.iter().map(|&op| vec![op]).collect();
+/// The chains of a stage: operators that depend on each other, directly or through others of the
+/// stage, are one chain. `pairs` are its (producer, reader) pairs.
+fn chains(operators: &[OpId], pairs: &[(OpId, OpId)]) -> Vec<Vec<OpId>> {
+    let mut chains: Vec<Vec<OpId>> = operators.iter().map(|&op| vec![op]).collect();
     for (a, b) in pairs {
-        let at = |op| groups.iter().position(|group: &Vec<OpId>| group.contains(op));
+        let at = |op| chains.iter().position(|chain: &Vec<OpId>| chain.contains(op));
         if let (Some(a), Some(b)) = (at(a), at(b))
             && a != b
         {
-            let moved = groups.swap_remove(a.max(b));
-            groups[a.min(b)].extend(moved);
+            let moved = chains.swap_remove(a.max(b));
+            chains[a.min(b)].extend(moved);
         }
     }
-    groups
+    chains
 }
 
 /// Where an operator runs.
 #[derive(Clone, Copy, PartialEq)]
-struct Place {
+struct Slot {
     gpu: usize,
     stage: usize,
 }
 
-/// What a stage still waits for.
+/// The inputs that a stage still waits for.
 #[derive(Clone, Default)]
-struct Waiting {
-    /// (tensor, operator) pairs whose tensor is not there, or whose arrival is not known yet.
+struct PendingInputs {
+    /// The number of (tensor, operator) pairs whose arrival is not known yet.
     inputs: usize,
     /// The latest arrival known so far.
     ready: Nanos,
 }
 
-/// The exact course of `schedule`.
+/// The exact timing of `schedule`.
 ///
 /// # Errors
 ///
-/// [`Error::Internal`] if the schedule is none: an operator is missing, doubled or unknown, a stage is empty, a transfer has no link, or the stages wait for
-/// each other. An unsound problem is [`Error::Usage`].
+/// [`Error::Internal`] if the schedule is not valid: an operator is missing, scheduled twice or
+/// unknown, a stage is empty, a transfer has no link, or the stages deadlock. An unsound problem is
+/// [`Error::Usage`].
 pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
     problem.check()?;
-    let places = places(problem, schedule)?;
+    let slots = slots(problem, schedule)?;
     let position = problem.positions();
 
     let mut outgoing: Vec<Vec<usize>> = vec![Vec::new(); problem.operators()];
-    let mut waiting: Vec<Vec<Waiting>> = schedule.gpus.iter().map(|stages| vec![Waiting::default(); stages.len()]).collect();
+    let mut pending: Vec<Vec<PendingInputs>> = schedule.gpus.iter().map(|stages| vec![PendingInputs::default(); stages.len()]).collect();
     // Dependencies inside a stage, for the few stages that have any.
     let mut inner: BTreeMap<(usize, usize), Vec<(OpId, OpId)>> = BTreeMap::new();
     for (index, edge) in problem.edges.iter().enumerate() {
         outgoing[edge.producer.index()].push(index);
         for consumer in &edge.consumers {
-            let at = places[consumer.index()];
-            if at == places[edge.producer.index()] {
+            let at = slots[consumer.index()];
+            if at == slots[edge.producer.index()] {
                 inner.entry((at.gpu, at.stage)).or_default().push((edge.producer, *consumer));
             } else {
-                waiting[at.gpu][at.stage].inputs += 1;
+                pending[at.gpu][at.stage].inputs += 1;
             }
         }
     }
@@ -113,21 +128,21 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
     let mut running = BinaryHeap::new();
     let mut busy = vec![false; schedule.gpus.len()];
     let mut link_free = vec![vec![0; problem.gpus]; problem.gpus];
-    // `carried[gpu]`: the last edge that was handed to this GPU, and its arrival there.
-    let mut carried: Vec<(usize, Nanos)> = vec![(usize::MAX, 0); problem.gpus];
+    // `delivered[gpu]`: the edge that was handed to this GPU last, and its arrival there.
+    let mut delivered: Vec<(usize, Nanos)> = vec![(usize::MAX, 0); problem.gpus];
     let mut ready_edges: Vec<usize> = Vec::new();
 
     loop {
         for gpu in 0..schedule.gpus.len() {
             let next = stages[gpu].len();
-            if busy[gpu] || next == schedule.gpus[gpu].len() || waiting[gpu][next].inputs > 0 {
+            if busy[gpu] || next == schedule.gpus[gpu].len() || pending[gpu][next].inputs > 0 {
                 continue;
             }
-            let start = waiting[gpu][next].ready.max(stages[gpu].last().map_or(0, |s: &StageTime| s.finish));
+            let start = pending[gpu][next].ready.max(stages[gpu].last().map_or(0, |s: &StageTime| s.finish));
             let operators = &schedule.gpus[gpu][next].operators;
             let duration = match inner.get(&(gpu, next)) {
                 None => stage_time(problem, GpuId::new(gpu), operators),
-                Some(pairs) => groups_time(problem, GpuId::new(gpu), groups(operators, pairs).iter().map(Vec::as_slice)),
+                Some(pairs) => chains_time(problem, GpuId::new(gpu), chains(operators, pairs).iter().map(Vec::as_slice)),
             };
             let finish = start + duration;
             stages[gpu].push(StageTime { start, finish });
@@ -151,13 +166,13 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
 
         for &index in &ready_edges {
             let edge = &problem.edges[index];
-            let from = places[edge.producer.index()].gpu;
+            let from = slots[edge.producer.index()].gpu;
             for consumer in &edge.consumers {
-                let at = places[consumer.index()];
-                if at == places[edge.producer.index()] {
+                let at = slots[consumer.index()];
+                if at == slots[edge.producer.index()] {
                     continue;
                 }
-                if carried[at.gpu].0 != index {
+                if delivered[at.gpu].0 != index {
                     let arrival = if at.gpu == from {
                         now
                     } else {
@@ -175,11 +190,11 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
                         transfers.push(Transfer { tensor: edge.tensor, from, to, start, finish: start + duration });
                         start + duration
                     };
-                    carried[at.gpu] = (index, arrival);
+                    delivered[at.gpu] = (index, arrival);
                 }
-                let stage = &mut waiting[at.gpu][at.stage];
+                let stage = &mut pending[at.gpu][at.stage];
                 stage.inputs -= 1;
-                stage.ready = stage.ready.max(carried[at.gpu].1);
+                stage.ready = stage.ready.max(delivered[at.gpu].1);
             }
         }
     }
@@ -200,30 +215,30 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
     Ok(Timeline { stages, transfers, latency })
 }
 
-/// Where each operator runs; an error unless each runs exactly once.
-fn places(problem: &Problem, schedule: &Schedule) -> Result<Vec<Place>> {
+/// Where each operator runs. An error unless each operator runs exactly once.
+fn slots(problem: &Problem, schedule: &Schedule) -> Result<Vec<Slot>> {
     let fail = |message: String| Err(Error::internal("schedule", format!("{}: {message}", schedule.algorithm)));
     if schedule.gpus.len() > problem.gpus {
         return fail(format!("{} GPUs used, {} offered", schedule.gpus.len(), problem.gpus));
     }
-    let mut places: Vec<Option<Place>> = vec![None; problem.operators()];
+    let mut slots: Vec<Option<Slot>> = vec![None; problem.operators()];
     for (gpu, stages) in schedule.gpus.iter().enumerate() {
         for (stage, members) in stages.iter().enumerate() {
             if members.operators.is_empty() {
                 return fail(format!("stage {stage} of gpu{gpu} is empty"));
             }
             for op in &members.operators {
-                match places.get_mut(op.index()) {
+                match slots.get_mut(op.index()) {
                     None => return fail(format!("operator {op} does not exist")),
                     Some(Some(_)) => return fail(format!("operator {op} is scheduled twice")),
-                    Some(place) => *place = Some(Place { gpu, stage }),
+                    Some(slot) => *slot = Some(Slot { gpu, stage }),
                 }
             }
         }
     }
-    match places.iter().position(|place| place.is_none()) {
+    match slots.iter().position(|slot| slot.is_none()) {
         Some(op) => fail(format!("operator {} is not scheduled", OpId::new(op))),
-        None => Ok(places.into_iter().flatten().collect()),
+        None => Ok(slots.into_iter().flatten().collect()),
     }
 }
 
@@ -233,7 +248,8 @@ mod tests {
     use crate::ids::TensorId;
     use crate::schedule::{Edge, MergeCost, Stage, StageCost};
 
-    /// Operators with one time on all of `gpus`, and edges (producer, consumers, transfer time).
+    /// Operators with the same time on all of `gpus`, and edges (producer, consumers, transfer
+    /// time).
     fn problem(gpus: usize, links: LinkMode, times: &[Nanos], edges: &[(u32, &[u32], Nanos)]) -> Problem {
         let table = |time| (0..gpus).map(|a| (0..gpus).map(|b| (a != b).then_some(time)).collect()).collect();
         let edge = |(index, &(producer, consumers, time)): (usize, &(u32, &[u32], Nanos))| Edge {
@@ -258,7 +274,7 @@ mod tests {
 
     fn schedule(gpus: &[&[&[u32]]]) -> Schedule {
         let stage = |ops: &&[u32]| Stage { operators: ops.iter().map(|&op| OpId(op)).collect() };
-        Schedule { algorithm: "drawn".into(), gpus: gpus.iter().map(|stages| stages.iter().map(stage).collect()).collect() }
+        Schedule { algorithm: "test".into(), gpus: gpus.iter().map(|stages| stages.iter().map(stage).collect()).collect() }
     }
 
     fn times(timeline: &Timeline) -> Vec<Vec<(Nanos, Nanos)>> {
@@ -322,7 +338,7 @@ mod tests {
 
     #[test]
     fn operators_that_depend_on_each_other_are_one_group_of_a_stage() {
-        // {0 then 1} beside 2: 0.5 * 60 + 0.5 * max(30, 30) = 45
+        // {0, then 1} beside 2: 0.5 * 60 + 0.5 * max(30, 30) = 45
         let p = problem(1, LinkMode::Free, &[10, 20, 30, 5], &[(0, &[1], 5), (1, &[3], 5), (2, &[3], 5)]);
         let t = evaluate(&p, &schedule(&[&[&[0, 1, 2], &[3]]])).unwrap();
         assert_eq!(times(&t), [[(0, 45), (45, 50)]]);
@@ -338,7 +354,7 @@ mod tests {
         let time = |p: &Problem, operators: [u32; 2]| stage_time(p, GpuId(0), &operators.map(OpId));
         assert_eq!([time(&p, [0, 1]), time(&p, [2, 0]), time(&p, [1, 2])], [27, 33, 39]);
         assert_eq!(stage_time(&p, GpuId(0), &[OpId(0), OpId(1), OpId(2)]), 45);
-        // Operators of one kind have their stages in common.
+        // Operators of one kind share their measured stages.
         (p.kinds, p.merges) = (vec![5, 3, 5], Vec::new());
         p.stages = [([3, 5], 21), ([5, 5], 31)].map(|(kinds, t)| StageCost { kinds: kinds.to_vec(), times: vec![Some(t)] }).to_vec();
         assert_eq!([time(&p, [0, 1]), time(&p, [1, 2]), time(&p, [0, 2])], [21, 21, 31]);
@@ -346,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_serial_link_carries_one_transfer_at_a_time() {
-        // 0 and 1 are on GPUs 0; both results go to GPU 1. 2 reads the second, 3 the first.
+        // 0 and 1 are on GPU 0, and both results go to GPU 1. 2 reads the second one, 3 the first.
         let edges: [(u32, &[u32], Nanos); 2] = [(0, &[3], 50), (1, &[2], 5)];
         let s = schedule(&[&[&[0], &[1]], &[&[2], &[3]]]);
         let free = evaluate(&problem(2, LinkMode::Free, &[10, 10, 1, 1], &edges), &s).unwrap();
@@ -359,7 +375,8 @@ mod tests {
 
     #[test]
     fn equally_ready_tensors_go_by_topological_place_then_id() {
-        // One stage makes three tensors at once; in the fixed order operator 1 comes before operator 0.
+        // One stage computes three tensors at once. In the topological order, operator 1 comes
+        // before operator 0.
         let mut p = problem(2, LinkMode::Serial, &[10, 10, 1, 1, 1], &[(0, &[2], 5), (1, &[3], 5), (1, &[4], 5)]);
         p.order = [1, 0, 2, 3, 4].map(OpId).to_vec();
         let t = evaluate(&p, &schedule(&[&[&[1, 0]], &[&[2], &[3], &[4]]])).unwrap();
@@ -387,7 +404,7 @@ mod tests {
         ];
         for (schedule, expected) in cases {
             let error = evaluate(&p, &schedule).unwrap_err();
-            assert!(matches!(error, Error::Internal { room: "schedule", .. }));
+            assert!(matches!(error, Error::Internal { pass: "schedule", .. }));
             assert!(error.to_string().contains(expected), "{expected}: {error}");
         }
         p.edges[0].transfer[0][1] = None;

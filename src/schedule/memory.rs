@@ -1,40 +1,49 @@
-//! Memory as a constraint: which operators may share a GPU.
+//! Memory as a constraint: which operators fit on a GPU together.
 //!
 //! ## What counts
 //!
-//! *Weights*: a GPU holds each constant that one of its operators reads, once for each layout that
-//! their kernels want. (Of a grouped launch that wants another layout nothing is known here; the
-//! planner counts it.) *Activations* are not known before streams and the arena are; so the room
-//! that is left for weights on each GPU is the caller's to say ([`Memory::room`]). The compiler
-//! begins with all of a GPU's memory; where the plan then finds that weights and arena together do
-//! not fit, it takes the arena off that GPU's room and schedules again. So weights are a hard
-//! constraint of every algorithm, and activations are exact in the end.
+//! * *Weights.* A GPU holds each constant that one of its operators reads, once for each layout
+//!   that their kernels want. (A grouped launch may want yet another layout. The scheduler does not
+//!   know it; the planner counts it.)
+//! * *Activations* are unknown until streams and the arena are planned. So the caller sets the
+//!   capacity for weights of each GPU ([`Memory::capacity`]). The compiler starts with all of a
+//!   GPU's memory. Where the plan then shows that weights and arena do not fit together, it
+//!   subtracts the arena from that GPU's capacity and schedules again.
 //!
-//! ## How the algorithms keep to it
+//! So weights are a hard constraint of every algorithm, and the final plan counts activations
+//! exactly.
 //!
-//! Each asks a [`Ledger`] before it puts operators on a GPU. Those of one GPU take the fastest one that holds everything, and fail where none does. The list
-//! schedulers, HIOS-LP and HEFT among them, choose among the GPUs where an operator fits (HIOS-LP: a path; where no GPU holds the whole path, its operators one by
-//! one). Whoever comes to an operator that fits nowhere falls back on a plain packing
-//! (`algorithms/placing.rs`): the operators with the largest weights first, each where most room is left, which
-//! finds a placement in all but contrived cases. If it finds none either, the error says what is missing where.
+//! ## How the algorithms respect it
+//!
+//! Each asks a [`WeightBudget`] before it places operators on a GPU.
+//!
+//! * Algorithms for one GPU take the fastest GPU that holds everything, and fail if none does.
+//! * List schedulers, HIOS-LP and HEFT among them, choose among the GPUs where the operator fits.
+//!   HIOS-LP asks for a whole path. If it fits nowhere, it maps the path's operators one by one.
+//! * An algorithm that reaches an operator that fits nowhere falls back on a plain packing
+//!   (`algorithms/placement.rs`): operators with the largest weights first, each on the GPU with
+//!   the most capacity left. This finds a placement in all but contrived cases. If it finds none,
+//!   the error says how many bytes are missing on which GPU.
 
 use super::Problem;
 use crate::error::{Error, Result};
 use crate::ids::OpId;
 
-/// The weights of a problem, and the room for them. The default has no weights, and so no limit.
+/// The weights of a problem, and each GPU's capacity for them. The default has no weights, and so
+/// no limit.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// Bytes of each constant.
     pub constants: Vec<u64>,
-    /// `reads[op]`: the constants that an operator reads, ascending, no repeats. Empty, or one list an operator.
+    /// `reads[op]`: the constants that an operator reads, ascending, no repeats. Either empty or
+    /// one list per operator.
     pub reads: Vec<Vec<u32>>,
-    /// Bytes of weights that each GPU has room for. Empty, or one number a GPU.
-    pub room: Vec<u64>,
+    /// Bytes of weights that fit on each GPU. Either empty or one number per GPU.
+    pub capacity: Vec<u64>,
 }
 
 impl Memory {
-    /// The bytes of weights that each of `gpus` GPUs holds when `gpu_of` says where each operator runs.
+    /// The bytes of weights on each of `gpus` GPUs, where `gpu_of` gives the GPU of each operator.
     pub fn used(&self, gpus: usize, gpu_of: impl Fn(OpId) -> usize) -> Vec<u64> {
         let mut there = vec![vec![false; self.constants.len()]; gpus];
         for (op, constants) in self.reads.iter().enumerate() {
@@ -49,47 +58,47 @@ impl Memory {
         self.constants.iter().sum()
     }
 
-    /// Whether every GPU has room for everything: then there is nothing to watch.
-    fn ample(&self) -> bool {
-        self.room.iter().all(|&room| room >= self.total())
+    /// Whether all weights fit on every GPU. Then there is nothing to check.
+    fn unlimited(&self) -> bool {
+        self.capacity.iter().all(|&capacity| capacity >= self.total())
     }
 }
 
-/// The weights on each GPU while operators are placed.
+/// The weights that the operators placed so far need on each GPU, checked against its capacity.
 #[derive(Clone)]
-pub(super) struct Ledger<'p> {
-    /// `None`: every GPU has room for everything.
+pub(super) struct WeightBudget<'p> {
+    /// `None` if all weights fit on every GPU.
     memory: Option<&'p Memory>,
-    /// Bytes of weights on each GPU, as far as `memory` counts them.
+    /// Bytes of weights on each GPU. All 0 if `memory` is `None`.
     pub used: Vec<u64>,
-    /// `readers[gpu * constants + constant]`: how many operators of the GPU read the constant.
+    /// `readers[gpu * constants + constant]`: how many operators on the GPU read the constant.
     readers: Vec<u32>,
 }
 
-impl<'p> Ledger<'p> {
-    /// Nothing placed yet.
-    pub fn new(problem: &'p Problem) -> Ledger<'p> {
-        let memory = Some(&problem.memory).filter(|m| !m.ample());
+impl<'p> WeightBudget<'p> {
+    /// A budget with no operator placed.
+    pub fn new(problem: &'p Problem) -> WeightBudget<'p> {
+        let memory = Some(&problem.memory).filter(|m| !m.unlimited());
         let constants = memory.map_or(0, |m| m.constants.len());
-        Ledger { memory, used: vec![0; problem.gpus], readers: vec![0; problem.gpus * constants] }
+        WeightBudget { memory, used: vec![0; problem.gpus], readers: vec![0; problem.gpus * constants] }
     }
 
-    /// Whether `gpu` has room for `ops` too.
+    /// Whether `ops` fit on `gpu` in addition to what it holds.
     pub fn fits(&self, ops: &[usize], gpu: usize) -> bool {
         let Some(memory) = self.memory else { return true };
         let readers = &self.readers[gpu * memory.constants.len()..];
         let mut new: Vec<u32> = ops.iter().flat_map(|&op| &memory.reads[op]).copied().filter(|&c| readers[c as usize] == 0).collect();
         new.sort_unstable();
         new.dedup();
-        self.used[gpu] + new.iter().map(|&c| memory.constants[c as usize]).sum::<u64>() <= memory.room[gpu]
+        self.used[gpu] + new.iter().map(|&c| memory.constants[c as usize]).sum::<u64>() <= memory.capacity[gpu]
     }
 
-    /// Those of `gpus` that have room for `ops` too.
-    pub fn fitting(&self, ops: &[usize], gpus: &[usize]) -> Vec<usize> {
+    /// Those of `gpus` on which `ops` fit.
+    pub fn fitting_gpus(&self, ops: &[usize], gpus: &[usize]) -> Vec<usize> {
         gpus.iter().copied().filter(|&gpu| self.fits(ops, gpu)).collect()
     }
 
-    /// Puts `op` on `gpu`.
+    /// Places `op` on `gpu`.
     pub fn add(&mut self, op: usize, gpu: usize) {
         let Some(memory) = self.memory else { return };
         for &constant in &memory.reads[op] {
@@ -101,7 +110,7 @@ impl<'p> Ledger<'p> {
         }
     }
 
-    /// Takes `op` off `gpu`.
+    /// Removes `op` from `gpu`.
     pub fn remove(&mut self, op: usize, gpu: usize) {
         let Some(memory) = self.memory else { return };
         for &constant in &memory.reads[op] {
@@ -113,8 +122,8 @@ impl<'p> Ledger<'p> {
         }
     }
 
-    /// Moves `op` if `to` has room for it; whether it did.
-    pub fn moves(&mut self, op: usize, from: usize, to: usize) -> bool {
+    /// Moves `op` if it fits on `to`. Returns whether it did.
+    pub fn try_move(&mut self, op: usize, from: usize, to: usize) -> bool {
         if self.memory.is_none() {
             return true;
         }
@@ -126,8 +135,9 @@ impl<'p> Ledger<'p> {
         true
     }
 
-    /// Exchanges two operators, each with its GPU, if each GPU has room for the other one in the place of its own; whether it did.
-    pub fn exchanges(&mut self, one: (usize, usize), other: (usize, usize)) -> bool {
+    /// Exchanges two (operator, GPU) pairs if each operator fits on the other's GPU in its place.
+    /// Returns whether it did.
+    pub fn try_exchange(&mut self, one: (usize, usize), other: (usize, usize)) -> bool {
         if self.memory.is_none() {
             return true;
         }
@@ -141,18 +151,23 @@ impl<'p> Ledger<'p> {
     }
 }
 
-/// The GPU that holds everything and on which all operators together take the least time (ties: the lowest).
+/// The fastest GPU that holds all weights: the one on which all operators together take the least
+/// time (ties: the lowest).
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] if no GPU holds everything, with what is missing on each.
-pub(super) fn one_gpu(problem: &Problem) -> Result<usize> {
+/// [`Error::Usage`] if the weights fit on no GPU, with the bytes missing on each.
+pub(super) fn fastest_fitting_gpu(problem: &Problem) -> Result<usize> {
     let memory = &problem.memory;
     let total = memory.total();
-    let fits = |gpu: &usize| memory.room.get(*gpu).is_none_or(|&room| total <= room);
+    let fits = |gpu: &usize| memory.capacity.get(*gpu).is_none_or(|&capacity| total <= capacity);
     let time = |gpu: usize| problem.time.iter().map(|row| row[gpu]).sum::<u64>();
     (0..problem.gpus).filter(fits).min_by_key(|&gpu| time(gpu)).ok_or_else(|| {
-        let lacking = memory.room.iter().enumerate().map(|(gpu, room)| format!("gpu{gpu} has room for {room}, {} too few", total - room));
+        let lacking = memory
+            .capacity
+            .iter()
+            .enumerate()
+            .map(|(gpu, capacity)| format!("gpu{gpu} has capacity for {capacity}, {} too few", total - capacity));
         Error::Usage(format!(
             "the model does not fit on one GPU: its weights take {total} bytes; {}",
             lacking.collect::<Vec<_>>().join("; ")
@@ -165,10 +180,11 @@ mod tests {
     use super::*;
     use crate::schedule::LinkMode;
 
-    /// Three operators; the first two share a constant of 100 bytes, the third reads one of 50 bytes.
-    fn problem(room: &[u64]) -> Problem {
-        let mut problem = Problem::from_dag_text("3\n0 1 1\n1 1 1\n2 1 1\n0\n", room.len(), LinkMode::Free).unwrap();
-        problem.memory = Memory { constants: vec![100, 50], reads: vec![vec![0], vec![0], vec![1]], room: room.to_vec() };
+    /// Three operators; the first two share a constant of 100 bytes, the third reads one of 50
+    /// bytes.
+    fn problem(capacity: &[u64]) -> Problem {
+        let mut problem = Problem::from_dag_text("3\n0 1 1\n1 1 1\n2 1 1\n0\n", capacity.len(), LinkMode::Free).unwrap();
+        problem.memory = Memory { constants: vec![100, 50], reads: vec![vec![0], vec![0], vec![1]], capacity: capacity.to_vec() };
         problem.check().unwrap();
         problem
     }
@@ -176,23 +192,23 @@ mod tests {
     #[test]
     fn a_shared_constant_counts_once() {
         let problem = problem(&[120, 60]);
-        let mut ledger = Ledger::new(&problem);
-        assert!(ledger.fits(&[0, 1], 0) && !ledger.fits(&[0, 2], 0) && !ledger.fits(&[0], 1) && ledger.fits(&[2], 1));
-        ledger.add(0, 0);
-        ledger.add(1, 0);
-        assert_eq!(ledger.used, [100, 0]);
-        ledger.remove(0, 0);
-        assert_eq!(ledger.used, [100, 0]);
-        ledger.remove(1, 0);
-        assert_eq!(ledger.used, [0, 0]);
+        let mut budget = WeightBudget::new(&problem);
+        assert!(budget.fits(&[0, 1], 0) && !budget.fits(&[0, 2], 0) && !budget.fits(&[0], 1) && budget.fits(&[2], 1));
+        budget.add(0, 0);
+        budget.add(1, 0);
+        assert_eq!(budget.used, [100, 0]);
+        budget.remove(0, 0);
+        assert_eq!(budget.used, [100, 0]);
+        budget.remove(1, 0);
+        assert_eq!(budget.used, [0, 0]);
         assert_eq!(problem.memory.used(2, |op| usize::from(op.0 == 2)), [100, 50]);
     }
 
     #[test]
     fn what_does_not_fit_says_what_is_missing() {
-        assert_eq!(one_gpu(&problem(&[149, 150])).unwrap(), 1);
-        let error = one_gpu(&problem(&[149, 60])).unwrap_err().to_string();
-        let expected = "the model does not fit on one GPU: its weights take 150 bytes; gpu0 has room for 149, 1 too few; gpu1 has room for 60, 90 too few";
+        assert_eq!(fastest_fitting_gpu(&problem(&[149, 150])).unwrap(), 1);
+        let error = fastest_fitting_gpu(&problem(&[149, 60])).unwrap_err().to_string();
+        let expected = "the model does not fit on one GPU: its weights take 150 bytes; gpu0 has capacity for 149, 1 too few; gpu1 has capacity for 60, 90 too few";
         assert_eq!(error, expected);
     }
 }

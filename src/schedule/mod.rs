@@ -1,18 +1,19 @@
-//! Which operator runs on which GPU, in which stage, in which order.
+//! Schedules: which operator runs on which GPU, in which stage, in which order.
 //!
-//! **In**: a [`Problem`] (the graph's dependencies and its costs, and nothing else). **Out**: a [`Schedule`]. All algorithms share one
-//! exact evaluator (`evaluate.rs`), and one independent verifier (`verify.rs`) judges what they make.
+//! **In**: a [`Problem`] (the graph's dependencies and its costs, and nothing else). **Out**: a
+//! [`Schedule`]. All algorithms share one exact evaluator (`evaluate.rs`). One independent verifier
+//! (`verify.rs`) checks every result.
 //!
 //! | where | what it does |
 //! |---|---|
-//! | `problem.rs` | builds a [`Problem`] from a graph and its costs, or from a scheduling graph in text form |
-//! | `memory.rs` | weights as a constraint |
-//! | `evaluate.rs` | the execution model: when everything starts and ends |
-//! | `bounds.rs` | latencies that no schedule can go below |
-//! | `verify.rs` | the same model once more, as rules that a timeline must obey |
-//! | `text.rs` | schedules in text form, and back |
-//! | `incremental/` | the same model for searches: what a change does to the latency |
-//! | `algorithms/` | a table with a row an algorithm, and a file for each: [`schedule()`], [`compare`] |
+//! | `problem.rs` | builds a [`Problem`] from a graph and its costs, or from a text |
+//! | `memory.rs` | weights as a constraint: GPU capacities and weight budgets |
+//! | `evaluate.rs` | the execution model: when every stage and transfer starts and ends |
+//! | `bounds.rs` | lower bounds on the latency of any schedule |
+//! | `verify.rs` | the execution model again, as rules that a timeline must obey |
+//! | `text.rs` | schedules in text form: writer and parser |
+//! | `incremental/` | the execution model for searches: how a change affects the latency |
+//! | `algorithms/` | a table with one row per algorithm: [`schedule()`], [`compare`] |
 //!
 //! Each folder of the table uses only what stands above it.
 
@@ -25,7 +26,7 @@ mod problem;
 mod text;
 mod verify;
 
-pub use algorithms::{Algorithm, Effort, Found, Options, compare, compare_with, schedule, schedule_with};
+pub use algorithms::{Algorithm, Effort, ScheduleOptions, Solution, compare, compare_with, schedule, schedule_with};
 pub use bounds::{lower_bound, lower_bound_ungrouped};
 pub use evaluate::{evaluate, stage_time};
 pub use memory::Memory;
@@ -47,39 +48,42 @@ pub struct Stage {
 pub struct Schedule {
     /// Name of the algorithm, as `--algorithm` takes it.
     pub algorithm: String,
-    /// `gpus[g]`: the stages of GPU `g`, in order. May hold empty lists: fewer GPUs than offered is a valid answer.
+    /// `gpus[g]`: the stages of GPU `g`, in order. Lists may be empty: a schedule need not use
+    /// every GPU offered.
     pub gpus: Vec<Vec<Stage>>,
 }
 
-/// One tensor between operators, as scheduling sees it.
+/// A tensor that one operator computes and others read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Edge {
     /// The tensor (a root, never a view).
     pub tensor: TensorId,
-    /// Who computes it.
+    /// The operator that computes it.
     pub producer: OpId,
-    /// Who reads it: ascending, no repeats, never empty.
+    /// The operators that read it: ascending, no repeats, never empty.
     pub consumers: Vec<OpId>,
-    /// `transfer[from][to]`: time of a copy between these GPUs; `None` where there is no link (and on the diagonal).
+    /// `transfer[from][to]`: the time of a copy between these GPUs. `None` where there is no link,
+    /// and on the diagonal.
     pub transfer: Vec<Vec<Option<Nanos>>>,
 }
 
 /// How transfers share a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LinkMode {
-    /// Every transfer starts as soon as its tensor is there (the published model).
+    /// Every transfer starts as soon as its tensor is ready (the published model).
     Free,
-    /// One transfer at a time per ordered GPU pair, in the order in which their tensors become ready (ties: the producer that comes first in
-    /// topological order, then the lowest tensor id).
+    /// One transfer at a time per ordered GPU pair, in the order in which the tensors become ready.
+    /// Ties go to the producer that comes first in topological order, then to the lowest tensor id.
     Serial,
 }
 
-/// What a scheduling algorithm may know: times, dependencies, transfers.
+/// Everything a scheduling algorithm may know: times, dependencies, transfers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Problem {
     /// `time[op][gpu]`: t(v).
     pub time: Vec<Vec<Nanos>>,
-    /// `utilisation[op][gpu]`: share of the GPU kept busy, in (0, 1].
+    /// `utilisation[op][gpu]`: the share of the GPU that the operator keeps busy, in (0, 1].
     pub utilisation: Vec<Vec<f64>>,
     /// All tensors between operators.
     pub edges: Vec<Edge>,
@@ -89,17 +93,21 @@ pub struct Problem {
     pub order: Vec<OpId>,
     /// Number of GPUs offered.
     pub gpus: usize,
-    /// The weights that operators need where they run, and the room for them.
+    /// The weights that each operator needs on its GPU, and the capacity of each GPU.
     pub memory: Memory,
-    /// `kinds[op]`: operators of one kind run the same kernels, and cost the same in any stage. Empty: each operator is a kind of its own, its id.
+    /// `kinds[op]`: operators of one kind run the same kernels and cost the same in any stage. If
+    /// empty, each operator is a kind of its own, numbered by its id.
     pub kinds: Vec<u32>,
-    /// Stages whose latency is measured, by ascending kinds. A stage that is not here takes what the model says.
+    /// Stages whose latency is measured, by ascending kinds. All other stages take what the model
+    /// says.
     pub stages: Vec<StageCost>,
-    /// Sets of operators that may be merged into one, by ascending operators.
+    /// Sets of operators that may be merged into one, by ascending operators (IOS's *operator
+    /// merge*).
     pub merges: Vec<MergeCost>,
 }
 
-/// IOS's first strategy, *concurrent execution*: t(S) of independent operators side by side, measured.
+/// IOS's first strategy, *concurrent execution*: the measured t(S) of independent operators that
+/// run side by side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageCost {
     /// The kinds of its operators: ascending, with repeats, at least two.
@@ -108,17 +116,18 @@ pub struct StageCost {
     pub times: Vec<Option<Nanos>>,
 }
 
-/// IOS's second strategy, *operator merge*: t(S) of operators that are merged into one, which is the stage's if it is lower than that of running them side by side.
+/// IOS's second strategy, *operator merge*: t(S) of operators that are merged into one. It applies
+/// where it is lower than that of concurrent execution.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergeCost {
     /// Operators: ascending, no repeats, at least two, independent of each other.
     pub operators: Vec<OpId>,
-    /// On each GPU, the time of one operator that computes what all of them compute, and of taking
-    /// its result apart; or of one launch that computes them all.
+    /// On each GPU, the time of one operator that computes what all of them compute, including
+    /// splitting its result; or of one launch that computes them all.
     pub times: Vec<Nanos>,
 }
 
-/// One copy of one tensor between two GPUs, as the evaluator timed it.
+/// A copy of one tensor from one GPU to another, as timed by the evaluator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// The tensor.
@@ -127,13 +136,13 @@ pub struct Transfer {
     pub from: GpuId,
     /// Destination GPU.
     pub to: GpuId,
-    /// When the link takes it up.
+    /// When the link starts it.
     pub start: Nanos,
-    /// When it has arrived.
+    /// When the tensor has arrived.
     pub finish: Nanos,
 }
 
-/// A stage with its times.
+/// When a stage starts and finishes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StageTime {
     /// When it starts.
@@ -142,7 +151,7 @@ pub struct StageTime {
     pub finish: Nanos,
 }
 
-/// The exact course of a schedule under the execution model.
+/// The exact timing of a schedule under the execution model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeline {
     /// `stages[gpu][stage]`.
@@ -153,11 +162,12 @@ pub struct Timeline {
     pub latency: Nanos,
 }
 
-/// A schedule with its exact course.
+/// A schedule with its timeline.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Candidate {
     /// The schedule.
     pub schedule: Schedule,
-    /// Its course, from the evaluator.
+    /// Its timeline, from the evaluator.
     pub timeline: Timeline,
 }

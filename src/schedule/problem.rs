@@ -1,15 +1,19 @@
 //! Where a [`Problem`] comes from, and what makes one sound.
 //!
-//! Two sources: a graph with its costs ([`Problem::new`]), and the plain text form of published scheduling graphs
-//! ([`Problem::from_dag_text`]). Both end in [`Problem::check`], so that the algorithms need not doubt their input:
+//! A problem is built from a graph with its costs ([`Problem::new`]), or from the text form of
+//! published scheduling graphs ([`Problem::from_dag_text`]). Both end in [`Problem::check`], so the
+//! algorithms can rely on their input:
 //!
-//! 1. every table has one row an operator and one column a GPU; every id is in range;
-//! 2. an operator takes at least 1 ns. (An operator that takes no time could finish in the instant in which it starts, and "transfers in the
-//!    order in which their tensors become ready" would not be an order any more.) A transfer may take no time;
-//! 3. utilisations are in (0, 1];
-//! 4. [`Problem::order`] is a topological order of all operators, so there is no cycle;
-//! 5. memory, kinds, measured stages and merges are of the same operators and GPUs; operators of one kind take the same time; no merge holds a dependency;
-//! 6. the sum of all times, each taken at its worst, is below 2^62 ns: no sum of times overflows.
+//! 1. Every table has one row per operator and one column per GPU, and every id is in range.
+//! 2. An operator takes at least 1 ns. (An operator that took no time could finish at the instant
+//!    at which it starts. Then "the order in which tensors become ready" would not be an order.) A
+//!    transfer may take no time.
+//! 3. Utilisations are in (0, 1].
+//! 4. [`Problem::order`] is a topological order of all operators, so there is no cycle.
+//! 5. Memory, kinds, measured stages and merges match these operators and GPUs. Operators of one
+//!    kind take the same time. No operator of a merge depends on another one of it.
+//! 6. The sum of all times, each taken at its worst, is below 2^62 ns, so no sum of times
+//!    overflows.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -21,14 +25,15 @@ use crate::error::{Error, Result};
 use crate::graph::{Graph, Origin};
 use crate::ids::{OpId, TensorId};
 
-/// The most GPUs that a problem may offer: transfer tables grow with the square.
+/// The most GPUs that a problem may offer: transfer tables grow with the square of their number.
 const MAX_GPUS: usize = 64;
 
-/// All sums of times stay below this.
+/// An upper limit on all sums of times.
 const MAX_TOTAL: u128 = 1 << 62;
 
 impl Problem {
-    /// The scheduling problem of `graph` with these costs: one edge for each root tensor that an operator computes and another one reads.
+    /// The scheduling problem of `graph` with these costs. It has one edge for each root tensor
+    /// that one operator computes and another one reads.
     pub fn new(graph: &Graph, costs: &CostTable, links: LinkMode) -> Result<Problem> {
         let gpus = costs.gpus.len();
         let operators = graph.operators.len();
@@ -41,7 +46,7 @@ impl Problem {
             || costs.links.len() != gpus
             || costs.links.iter().any(|row| row.len() != gpus)
         {
-            return Err(Error::Usage(format!("the cost table is not one of {gpus} GPUs throughout")));
+            return Err(Error::Usage(format!("the cost table does not have {gpus} GPUs throughout")));
         }
         if let Some(link) = costs.links.iter().flatten().flatten().find(|l| !(l.bandwidth.is_finite() && l.bandwidth > 0.0)) {
             return Err(Error::Usage(format!("a link has a bandwidth of {} bytes/s", link.bandwidth)));
@@ -78,9 +83,11 @@ impl Problem {
 
     /// A problem on `gpus` equal GPUs, from the text form of published scheduling graphs.
     ///
-    /// The number of operators; a line for each, `id weight utilisation`; the number of edges; a line for each, `from to weight`. Weights are
-    /// milliseconds, rounded half up to nanoseconds. Ids are 0, 1, 2, ... in any order of lines, and need not be topological. Each edge is a tensor of
-    /// its own (`t0` is the first edge), which takes its weight to any other GPU.
+    /// The text has the number of operators; one line per operator, `id weight utilisation`; the
+    /// number of edges; and one line per edge, `from to weight`. Weights are milliseconds, rounded
+    /// half up to nanoseconds. Ids are 0, 1, 2, ..., with lines in any order, and need not be
+    /// topological. Each edge is a tensor of its own (`t0` is the first edge). Its weight is the
+    /// transfer time to any other GPU.
     pub fn from_dag_text(text: &str, gpus: usize, links: LinkMode) -> Result<Problem> {
         if !(1..=MAX_GPUS).contains(&gpus) {
             return Err(Error::Usage(format!("{gpus} GPUs: between 1 and {MAX_GPUS} are possible")));
@@ -151,12 +158,13 @@ impl Problem {
         self.time[op.index()][gpu]
     }
 
-    /// Whether some GPU has room for all weights.
+    /// Whether all weights fit on one GPU.
     pub fn fits_one_gpu(&self) -> bool {
-        super::memory::one_gpu(self).is_ok()
+        super::memory::fastest_fitting_gpu(self).is_ok()
     }
 
-    /// The latency of one operator after the other on the fastest GPU, whether or not that has room for all weights: what speed-ups refer to.
+    /// The latency of running one operator after the other on the fastest GPU, whether or not all
+    /// weights fit there. Speed-ups are relative to this.
     pub fn sequential_latency(&self) -> Nanos {
         (0..self.gpus).map(|gpu| self.time.iter().map(|row| row[gpu]).sum()).min().unwrap_or(0)
     }
@@ -171,8 +179,8 @@ impl Problem {
         self.kinds.get(op.index()).map_or(op.0, |&kind| kind)
     }
 
-    /// The measured t(S) of independent operators side by side, in any order.
-    pub(super) fn measured(&self, operators: &[OpId], gpu: usize) -> Option<Nanos> {
+    /// The measured t(S) of independent operators side by side, which may be listed in any order.
+    pub(super) fn measured_time(&self, operators: &[OpId], gpu: usize) -> Option<Nanos> {
         if self.stages.is_empty() {
             return None;
         }
@@ -182,8 +190,9 @@ impl Problem {
         self.stages[at].times[gpu]
     }
 
-    /// The time of these operators, in any order, merged into one; `None` if they cannot be.
-    pub(super) fn merged(&self, operators: &[OpId], gpu: usize) -> Option<Nanos> {
+    /// The time of these operators merged into one, listed in any order. `None` if they cannot be
+    /// merged.
+    pub(super) fn merged_time(&self, operators: &[OpId], gpu: usize) -> Option<Nanos> {
         if self.merges.is_empty() {
             return None;
         }
@@ -193,16 +202,16 @@ impl Problem {
         Some(self.merges[at].times[gpu])
     }
 
-    /// `position[op]`: the place of each operator in [`Problem::order`].
+    /// `positions[op]`: the index of each operator in [`Problem::order`].
     pub fn positions(&self) -> Vec<usize> {
-        let mut position = vec![0; self.operators()];
-        for (place, op) in self.order.iter().enumerate() {
-            position[op.index()] = place;
+        let mut positions = vec![0; self.operators()];
+        for (index, op) in self.order.iter().enumerate() {
+            positions[op.index()] = index;
         }
-        position
+        positions
     }
 
-    /// Whether the tables are sound: the list at the top of this file.
+    /// Checks that the tables are sound: the list at the top of `schedule/problem.rs`.
     pub fn check(&self) -> Result<()> {
         let (operators, gpus) = (self.operators(), self.gpus);
         let fail = |message: String| Err(Error::Usage(format!("not a scheduling problem: {message}")));
@@ -215,7 +224,7 @@ impl Problem {
         let mut total: u128 = 0;
         for (op, (times, utilisations)) in self.time.iter().zip(&self.utilisation).enumerate() {
             if times.len() != gpus || utilisations.len() != gpus {
-                return fail(format!("operator {op} does not have one time a GPU"));
+                return fail(format!("operator {op} does not have one time per GPU"));
             }
             if times.contains(&0) {
                 return fail(format!("operator {op} takes no time"));
@@ -226,16 +235,16 @@ impl Problem {
             total += u128::from(times.iter().copied().max().unwrap_or(0));
         }
         let mut position = vec![usize::MAX; operators];
-        for (place, op) in self.order.iter().enumerate() {
+        for (index, op) in self.order.iter().enumerate() {
             match position.get_mut(op.index()) {
-                Some(slot) if *slot == usize::MAX => *slot = place,
+                Some(slot) if *slot == usize::MAX => *slot = index,
                 _ => return fail(format!("the order names operator {op} twice, or it does not exist")),
             }
         }
         for edge in &self.edges {
             let tensor = edge.tensor;
             if edge.transfer.len() != gpus || edge.transfer.iter().any(|row| row.len() != gpus) {
-                return fail(format!("tensor {tensor} does not have one transfer time a GPU pair"));
+                return fail(format!("tensor {tensor} does not have one transfer time per GPU pair"));
             }
             if edge.consumers.is_empty() || edge.consumers.windows(2).any(|w| w[0] >= w[1]) {
                 return fail(format!("the consumers of tensor {tensor} are not ascending"));
@@ -264,9 +273,9 @@ impl Problem {
 
     fn check_memory(&self) -> Result<(), String> {
         let memory = &self.memory;
-        let (operators, rooms) = (memory.reads.len(), memory.room.len());
-        if *memory != Memory::default() && (operators != self.operators() || rooms != self.gpus) {
-            return Err(format!("memory of {operators} operators and {rooms} GPUs"));
+        let (operators, gpus) = (memory.reads.len(), memory.capacity.len());
+        if *memory != Memory::default() && (operators != self.operators() || gpus != self.gpus) {
+            return Err(format!("memory of {operators} operators and {gpus} GPUs"));
         }
         if memory.constants.iter().map(|&c| u128::from(c)).sum::<u128>() >= MAX_TOTAL {
             return Err("the weights add up to more than 2^62 bytes".into());
@@ -301,7 +310,7 @@ impl Problem {
                 return Err(format!("the kinds of the measured stage {kinds:?} are not two or more, ascending"));
             }
             if times.len() != self.gpus || times.contains(&Some(0)) {
-                return Err(format!("the measured stage {kinds:?} does not have one time a GPU, or takes none"));
+                return Err(format!("the measured stage {kinds:?} does not have one time per GPU, or takes none"));
             }
         }
         Ok(())
@@ -317,7 +326,7 @@ impl Problem {
                 return Err(format!("the operators of the merge {operators:?} are not two or more, ascending, of the graph"));
             }
             if times.len() != self.gpus || times.contains(&0) {
-                return Err(format!("the merge {operators:?} does not have one time a GPU, or takes none"));
+                return Err(format!("the merge {operators:?} does not have one time per GPU, or takes none"));
             }
             let inside = |op: &OpId| operators.binary_search(op).is_ok();
             if self.edges.iter().any(|e| inside(&e.producer) && e.consumers.iter().any(inside)) {
@@ -328,7 +337,8 @@ impl Problem {
     }
 }
 
-/// The kind of each operator: those that run the same kernel in the same time on each GPU are of one kind, numbered as they first occur.
+/// The kind of each operator. Operators that run the same kernel in the same time on each GPU are
+/// of one kind. Kinds are numbered in order of first occurrence.
 fn kinds(costs: &CostTable) -> Vec<u32> {
     let mut numbers: BTreeMap<Vec<(&str, Nanos)>, u32> = BTreeMap::new();
     let kind = |row| {
@@ -338,7 +348,7 @@ fn kinds(costs: &CostTable) -> Vec<u32> {
     costs.operators.iter().map(|row| row.iter().map(|cost| (cost.kernel.name.as_str(), cost.time)).collect()).map(kind).collect()
 }
 
-/// What one launch can compute together.
+/// The operators that one launch can compute together.
 fn merges(costs: &CostTable) -> Vec<MergeCost> {
     let merge = |launch: &GroupedLaunch| {
         let times = launch.costs.iter().map(|cost| cost.time).collect();
@@ -347,7 +357,8 @@ fn merges(costs: &CostTable) -> Vec<MergeCost> {
     costs.grouped_launches.iter().map(merge).collect()
 }
 
-/// The measured stages, by kinds instead of kernels: a stage of some kernels on a GPU is one of all kinds that run these kernels there.
+/// The measured stages, by kinds instead of kernels. A stage measured for some kernels on a GPU
+/// stands for every combination of kinds that run these kernels there.
 fn measured_stages(costs: &CostTable, kinds: &[u32]) -> Vec<StageCost> {
     let gpus = costs.gpus.len();
     // `running[gpu]`: the kinds that run each kernel there.
@@ -378,9 +389,9 @@ fn measured_stages(costs: &CostTable, kinds: &[u32]) -> Vec<StageCost> {
     stages.into_iter().map(|(kinds, times)| StageCost { kinds, times }).collect()
 }
 
-/// The constants that operators read, each once for every layout that their kernels want, and the
-/// memory of each GPU as room for them. A constant takes whole blocks of 256 bytes, as plans place
-/// them. Where GPUs want different layouts, the largest counts.
+/// The constants that operators read, each counted once for every layout that their kernels want,
+/// and each GPU's memory as its capacity. A constant occupies whole blocks of 256 bytes, as in the
+/// plan. Where GPUs want different layouts, the largest counts.
 fn weights(graph: &Graph, costs: &CostTable) -> Memory {
     let mut number = BTreeMap::new();
     let mut constants = Vec::new();
@@ -405,10 +416,10 @@ fn weights(graph: &Graph, costs: &CostTable) -> Memory {
         }
         reads.push(read.into_iter().collect());
     }
-    Memory { constants, reads, room: costs.gpus.iter().map(|gpu| gpu.memory).collect() }
+    Memory { constants, reads, capacity: costs.gpus.iter().map(|gpu| gpu.memory).collect() }
 }
 
-/// Kahn's algorithm, the ready operator of lowest id first. `Err`: an edge on a cycle.
+/// Kahn's algorithm, taking the ready operator of lowest id first. `Err`: an edge on a cycle.
 fn topological_order(operators: usize, edges: &[Edge]) -> Result<Vec<OpId>, usize> {
     let mut waiting = vec![0usize; operators];
     let mut outgoing = vec![Vec::new(); operators];
@@ -430,7 +441,8 @@ fn topological_order(operators: usize, edges: &[Edge]) -> Result<Vec<OpId>, usiz
         }
     }
     let Some(stuck) = waiting.iter().position(|&w| w > 0) else { return Ok(order) };
-    // Each operator left has a producer that is left too; going back far enough ends on a cycle, whose edge into the operator is the answer.
+    // Each remaining operator has a remaining producer. Going back far enough ends on a cycle, and
+    // the edge that enters the operator there is the answer.
     let mut at = OpId::new(stuck);
     let mut edge_into = vec![0; operators];
     for (index, edge) in edges.iter().enumerate().rev().filter(|(_, edge)| waiting[edge.producer.index()] > 0) {
@@ -442,7 +454,7 @@ fn topological_order(operators: usize, edges: &[Edge]) -> Result<Vec<OpId>, usiz
     Err(edge_into[at.index()])
 }
 
-/// The lines of a scheduling graph, taken one by one.
+/// The lines of a scheduling graph, read one by one.
 struct Lines<'t> {
     lines: Vec<(usize, &'t str)>,
     next: usize,
@@ -477,7 +489,8 @@ impl<'t> Lines<'t> {
         }
     }
 
-    /// A line that announces how many lines of `what` follow. A number larger than the rest of the text is an error at once.
+    /// A line with the number of lines of `what` that follow. A number larger than the rest of the
+    /// text is an error at once.
     fn count(&mut self, what: &str) -> Result<usize> {
         let line = self.fields(["count"])?;
         let count: u64 =
@@ -522,7 +535,7 @@ impl<const N: usize> Line<'_, N> {
         if number < 0.0 {
             return Err(self.error(format!("{} {number} is negative", self.names[field])));
         }
-        // Above 2^62 the sum check would refuse it anyway; the cast saturates.
+        // Anything above 2^62 is refused later by the check of the sum. The cast saturates.
         Ok((number * 1e6 + 0.5).floor() as Nanos)
     }
 }
@@ -594,7 +607,7 @@ mod tests {
         let good = Problem::from_dag_text(DIAMOND, 2, LinkMode::Free).unwrap();
         let broken: [(&str, Change); 9] = [
             ("takes no time", |p| p.time[1][0] = 0),
-            ("one time a GPU", |p| p.time[1] = vec![1]),
+            ("one time per GPU", |p| p.time[1] = vec![1]),
             ("different lengths", |p| p.utilisation.truncate(3)),
             ("outside (0, 1]", |p| p.utilisation[0][1] = f64::NAN),
             ("before its producer", |p| p.order.swap(0, 1)),
@@ -612,7 +625,8 @@ mod tests {
         good.check().unwrap();
     }
 
-    /// `x ─▶ 0 ─▶ a ─▶ 1 ─▶ b`, and `2` reads `b` and a view of `a`: its output is the model's, and nobody reads it.
+    /// `x ─▶ 0 ─▶ a ─▶ 1 ─▶ b`, and `2` reads `b` and a view of `a`. Its output is the model's, and
+    /// no operator reads it.
     fn graph_with_a_view() -> Graph {
         let mut graph = Graph::default();
         let mut tensor = |name: &str, origin| {
@@ -633,7 +647,7 @@ mod tests {
         let kernel = Kernel { name: "k".into(), ..Kernel::default() };
         let link = Some(Link { latency: 100, bandwidth: 1e9 });
         CostTable {
-            source: "drawn".into(),
+            source: "test".into(),
             gpus: vec![TargetGpu { device: "a40".into(), compute_capability: (8, 6), memory: 1 }; 2],
             operators: vec![vec![OperatorCost { time: 5, utilisation: 0.5, kernel }; 2]; operators],
             links: vec![vec![None, link], vec![link, None]],
@@ -642,7 +656,8 @@ mod tests {
         }
     }
 
-    /// Operators 0 and 1 run kernel `k`, 2 runs `l` on the second GPU only: what is measured of `k + k` and `k + l` is known of each set of operators that runs these.
+    /// Operators 0 and 1 run kernel `k`; 2 runs `l` on the second GPU only. What is measured of
+    /// `k + k` and `k + l` is known of each set of operators that runs these kernels.
     #[test]
     fn measured_stages_are_known_by_kind() {
         let mut costs = costs(3);
@@ -654,8 +669,8 @@ mod tests {
         assert_eq!(p.kinds, [0, 0, 1]);
         let stage = |kinds: [u32; 2], times: [Option<Nanos>; 2]| StageCost { kinds: kinds.to_vec(), times: times.to_vec() };
         assert_eq!(p.stages, [stage([0, 0], [Some(7), Some(8)]), stage([0, 1], [Some(7), Some(9)]), stage([1, 1], [Some(7), None])]);
-        assert_eq!(p.measured(&[OpId(2), OpId(1)], 1), Some(9));
-        assert_eq!(p.measured(&[OpId(2), OpId(1), OpId(0)], 1), None);
+        assert_eq!(p.measured_time(&[OpId(2), OpId(1)], 1), Some(9));
+        assert_eq!(p.measured_time(&[OpId(2), OpId(1), OpId(0)], 1), None);
     }
 
     #[test]
@@ -664,7 +679,7 @@ mod tests {
         let edges: Vec<_> =
             p.edges.iter().map(|e| (e.tensor.0, e.producer.0, e.consumers.iter().map(|c| c.0).collect::<Vec<_>>())).collect();
         assert_eq!(edges, [(1, 0, vec![1, 2]), (2, 1, vec![2])]);
-        // 100 ns, and 1000 bytes at 1 byte a nanosecond.
+        // 100 ns latency, and 1000 bytes at 1 byte per nanosecond.
         assert_eq!(p.edges[0].transfer, [[None, Some(1100)], [Some(1100), None]]);
         assert_eq!(p.order, [OpId(0), OpId(1), OpId(2)]);
     }

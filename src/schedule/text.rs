@@ -1,4 +1,4 @@
-//! Schedules in text form (`--emit schedule`), and back.
+//! Schedules in text form (`--emit schedule`): writer and parser.
 //!
 //! ```text
 //! schedule hios-lp
@@ -16,9 +16,11 @@
 //!   t4 "conv1_out" gpu0 -> gpu1: 4000..5000
 //! ```
 //!
-//! Names are quoted as Rust writes strings, and left out where there is no graph. [`parse`] reads the mapping: algorithm, GPUs, stages,
-//! operators; times and transfers are there for people, and are computed anew. Where there is a graph, names must agree with it, so that a schedule of
-//! another model, or of an older version of this one, is not taken by mistake. Empty lines and lines that begin with `#` may be added.
+//! Names are quoted as Rust strings, and left out where there is no graph. [`parse`] reads the
+//! algorithm, GPUs, stages and operators. It ignores times and transfers, which are for people and
+//! are computed anew. Where there is a graph, the names must match it. So a schedule of another
+//! model, or of an older version of this one, is not used by mistake. Empty lines and lines that
+//! begin with `#` are allowed.
 
 use std::fmt::Write;
 
@@ -27,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::ids::{OpId, TensorId};
 
-/// `schedule` with its times; with names, if there is a graph.
+/// The text of `schedule` with its times, and with names if there is a graph.
 pub fn to_text(graph: Option<&Graph>, schedule: &Schedule, timeline: &Timeline) -> String {
     let operator = |op: OpId| operator_text(graph, op);
     let tensor = |t: TensorId| match graph {
@@ -64,11 +66,11 @@ fn operator_text(graph: Option<&Graph>, op: OpId) -> String {
     }
 }
 
-/// The schedule in `text`, which must be one of `problem`.
+/// The schedule in `text`, which must be a schedule of `problem`.
 ///
 /// # Errors
 ///
-/// [`Error::Usage`], with the line where there is one: the text may come from anybody.
+/// [`Error::Usage`], with the line number where there is one. The text may come from anywhere.
 pub fn parse(text: &str, problem: &Problem, graph: Option<&Graph>) -> Result<Schedule> {
     let mut lines =
         text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));

@@ -1,22 +1,29 @@
-//! Judges a schedule and its timeline, knowing nothing of how either was made.
+//! Checks a schedule and its timeline, knowing nothing of how either was made.
 //!
 //! ## Rules
 //!
-//! 1. *Once.* Every operator is in exactly one stage; no stage is empty; no more GPUs are used than offered; the timeline has one time for each stage.
+//! 1. *Once.* Every operator is in exactly one stage. No stage is empty. No more GPUs are used than
+//!    offered. The timeline has one time per stage.
 //! 2. *Order in a stage.* A stage lists its operators in topological order.
-//! 3. *Independence.* The stages of all GPUs can be put into one order that respects each GPU's order and all dependencies between stages. So no operator
-//!    of a stage depends on another one of it through operators outside. Operators of a stage that depend on each other directly are one *group* of it, run in the
-//!    order in which they are listed; groups run concurrently.
-//! 4. *Transfers.* There is a transfer for each (tensor, GPU) where an operator on that GPU reads a tensor made on another, exactly one, from the GPU that made it, over
-//!    a link that exists; and no other. They are listed by (start, from, to, tensor).
-//! 5. *Transfer times.* A transfer ends its link's transfer time after its start. With free links it starts when its tensor is ready (when the stage
-//!    that makes it finishes). With serial links the transfers of one ordered GPU pair, taken in the order (tensor ready, place of its producer in the topological order,
-//!    tensor id), each start when the tensor is ready and the one before has ended, whichever is later.
-//! 6. *Stage times.* A stage starts at the latest of: the finish of the stage before it on its GPU, and for each tensor that one of its
-//!    operators reads, the time at which it is ready if it was made on this GPU, and else the end of its transfer to this GPU; or at 0. Not earlier, and not later. It ends
-//!    t(S) after its start.
+//! 3. *Independence.* The stages of all GPUs have a common order that respects each GPU's order and
+//!    all dependencies between stages. So no operator of a stage depends on another one of it
+//!    through operators outside. Operators of a stage that depend on each other directly form a
+//!    *chain*, run in the order in which they are listed. Chains run concurrently.
+//! 4. *Transfers.* Where an operator reads a tensor made on another GPU, there is exactly one
+//!    transfer for this (tensor, GPU). It starts from the GPU that made the tensor and uses a link
+//!    that exists. There are no other transfers. Transfers are listed by (start, from, to, tensor).
+//! 5. *Transfer times.* A transfer ends its link's transfer time after its start. With free links,
+//!    it starts when its tensor is ready (when the stage that makes it finishes). With serial
+//!    links, the transfers of one ordered GPU pair are taken in the order (tensor ready, position
+//!    of its producer in the topological order, tensor id). Each starts when its tensor is ready or
+//!    when the previous transfer has ended, whichever is later.
+//! 6. *Stage times.* A stage starts at the latest of: 0; the finish of the previous stage on its
+//!    GPU; and, for each tensor that one of its operators reads, the time at which that tensor is
+//!    there. That is when it is ready if it was made on this GPU, and else the end of its transfer
+//!    to this GPU. The stage ends t(S) after its start.
 //! 7. *Latency.* It is the latest finish of a stage, and not below [`lower_bound`].
-//! 8. *Memory.* The constants that the operators of a GPU read, each counted once, fit into the room that the GPU has for weights.
+//! 8. *Memory.* The constants that the operators of a GPU read, each counted once, fit in the GPU's
+//!    capacity for weights.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,18 +44,18 @@ fn violated<T>(rule: u32, message: String) -> Result<T> {
 /// [`Error::Internal`] with the rule that is broken, and where.
 pub fn verify(problem: &Problem, schedule: &Schedule, timeline: &Timeline) -> Result<()> {
     problem.check()?;
-    let judge = Judge { problem, schedule, timeline, home: home(problem, schedule, timeline)? };
-    judge.order_in_stages()?;
-    judge.independence()?;
-    judge.transfers()?;
-    judge.transfer_times()?;
-    judge.stage_times()?;
-    judge.latency()?;
-    judge.memory()
+    let verifier = Verifier { problem, schedule, timeline, stage_of: stages_of(problem, schedule, timeline)? };
+    verifier.order_in_stages()?;
+    verifier.independence()?;
+    verifier.transfers()?;
+    verifier.transfer_times()?;
+    verifier.stage_times()?;
+    verifier.latency()?;
+    verifier.memory()
 }
 
 /// Rule 1. Returns the (GPU, stage) of each operator.
-fn home(problem: &Problem, schedule: &Schedule, timeline: &Timeline) -> Result<Vec<(usize, usize)>> {
+fn stages_of(problem: &Problem, schedule: &Schedule, timeline: &Timeline) -> Result<Vec<(usize, usize)>> {
     if schedule.gpus.len() > problem.gpus {
         return violated(1, format!("{} GPUs are used, {} offered", schedule.gpus.len(), problem.gpus));
     }
@@ -82,34 +89,35 @@ fn home(problem: &Problem, schedule: &Schedule, timeline: &Timeline) -> Result<V
     Ok(listed.into_iter().map(|(_, gpu, stage)| (gpu, stage)).collect())
 }
 
-/// A transfer of one link: when its tensor is ready, its producer's place in the topological order, itself.
+/// A transfer of one link: when its tensor is ready, its producer's position in the topological
+/// order, and the transfer.
 type Queued<'a> = (Nanos, usize, &'a Transfer);
 
-struct Judge<'a> {
+struct Verifier<'a> {
     problem: &'a Problem,
     schedule: &'a Schedule,
     timeline: &'a Timeline,
     /// (GPU, stage) of each operator.
-    home: Vec<(usize, usize)>,
+    stage_of: Vec<(usize, usize)>,
 }
 
-impl Judge<'_> {
+impl Verifier<'_> {
     /// When the stage that computes `op` finishes.
     fn ready(&self, op: OpId) -> Nanos {
-        let (gpu, stage) = self.home[op.index()];
+        let (gpu, stage) = self.stage_of[op.index()];
         self.timeline.stages[gpu][stage].finish
     }
 
-    /// Place of each operator in the topological order.
-    fn places(&self) -> BTreeMap<OpId, usize> {
-        self.problem.order.iter().enumerate().map(|(place, &op)| (op, place)).collect()
+    /// Position of each operator in the topological order.
+    fn positions(&self) -> BTreeMap<OpId, usize> {
+        self.problem.order.iter().enumerate().map(|(position, &op)| (op, position)).collect()
     }
 
     fn order_in_stages(&self) -> Result<()> {
-        let places = self.places();
+        let positions = self.positions();
         for (gpu, stages) in self.schedule.gpus.iter().enumerate() {
             for (index, stage) in stages.iter().enumerate() {
-                if !stage.operators.is_sorted_by_key(|op| places[op]) {
+                if !stage.operators.is_sorted_by_key(|op| positions[op]) {
                     return violated(2, format!("the operators of stage {index} of gpu{gpu} are not in topological order"));
                 }
             }
@@ -117,8 +125,9 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// Rule 3. A dependency between two operators of a stage, through others or not, is a cycle once each stage is one node; so is a deadlock.
-    /// Stages are removed as long as one has nothing before it; what remains is a cycle or behind one.
+    /// Rule 3. If each stage is one node of a graph, a dependency between two operators of a stage
+    /// through others is a cycle, and so is a deadlock. Stages without predecessors are removed
+    /// until none is left. What remains is on a cycle or behind one.
     fn independence(&self) -> Result<()> {
         let mut first = vec![0];
         for stages in &self.schedule.gpus {
@@ -135,7 +144,7 @@ impl Judge<'_> {
         }
         for edge in &self.problem.edges {
             for &reader in &edge.consumers {
-                let (from, to) = (self.home[edge.producer.index()], self.home[reader.index()]);
+                let (from, to) = (self.stage_of[edge.producer.index()], self.stage_of[reader.index()]);
                 if from != to {
                     after[node(from)].push(node(to));
                 }
@@ -157,7 +166,7 @@ impl Judge<'_> {
         }
         match before.iter().position(|&b| b > 0) {
             None if removed == count => Ok(()),
-            stuck => violated(3, format!("the stages wait for each other in a circle ({} of {count} can run; stuck: {stuck:?})", removed)),
+            stuck => violated(3, format!("the stages wait for each other in a cycle ({} of {count} can run; stuck: {stuck:?})", removed)),
         }
     }
 
@@ -165,8 +174,9 @@ impl Judge<'_> {
     fn transfers(&self) -> Result<()> {
         let mut needed: Vec<(TensorId, GpuId, GpuId)> = Vec::new();
         for edge in &self.problem.edges {
-            let from = self.home[edge.producer.index()].0;
-            let mut to: Vec<usize> = edge.consumers.iter().map(|reader| self.home[reader.index()].0).filter(|&gpu| gpu != from).collect();
+            let from = self.stage_of[edge.producer.index()].0;
+            let mut to: Vec<usize> =
+                edge.consumers.iter().map(|reader| self.stage_of[reader.index()].0).filter(|&gpu| gpu != from).collect();
             to.sort_unstable();
             to.dedup();
             for gpu in to {
@@ -197,7 +207,7 @@ impl Judge<'_> {
 
     /// Rule 5.
     fn transfer_times(&self) -> Result<()> {
-        let places = self.places();
+        let positions = self.positions();
         let edges: BTreeMap<TensorId, &super::Edge> = self.problem.edges.iter().map(|e| (e.tensor, e)).collect();
         let mut queues: BTreeMap<(GpuId, GpuId), Vec<Queued>> = BTreeMap::new();
         for transfer in &self.timeline.transfers {
@@ -208,13 +218,13 @@ impl Judge<'_> {
                 return violated(5, format!("{transfer:?} does not take {duration} ns"));
             }
             if self.problem.links == LinkMode::Free && transfer.start != ready {
-                return violated(5, format!("{transfer:?} starts at another time than its tensor is ready, {ready}"));
+                return violated(5, format!("{transfer:?} does not start when its tensor is ready, at {ready}"));
             }
-            queues.entry((transfer.from, transfer.to)).or_default().push((ready, places[&edge.producer], transfer));
+            queues.entry((transfer.from, transfer.to)).or_default().push((ready, positions[&edge.producer], transfer));
         }
         if self.problem.links == LinkMode::Serial {
             for queue in queues.values_mut() {
-                queue.sort_by_key(|&(ready, place, transfer)| (ready, place, transfer.tensor));
+                queue.sort_by_key(|&(ready, position, transfer)| (ready, position, transfer.tensor));
                 let mut link_free = 0;
                 for &(ready, _, transfer) in queue.iter() {
                     if transfer.start != Nanos::max(ready, link_free) {
@@ -233,11 +243,11 @@ impl Judge<'_> {
         let mut earliest: Vec<Vec<Nanos>> = self.schedule.gpus.iter().map(|stages| vec![0; stages.len()]).collect();
         for edge in &self.problem.edges {
             for reader in &edge.consumers {
-                let (gpu, stage) = self.home[reader.index()];
-                if self.home[edge.producer.index()] == (gpu, stage) {
+                let (gpu, stage) = self.stage_of[reader.index()];
+                if self.stage_of[edge.producer.index()] == (gpu, stage) {
                     continue;
                 }
-                let local = self.home[edge.producer.index()].0 == gpu;
+                let local = self.stage_of[edge.producer.index()].0 == gpu;
                 let there = if local { self.ready(edge.producer) } else { arrival[&(edge.tensor, GpuId::new(gpu))] };
                 earliest[gpu][stage] = earliest[gpu][stage].max(there);
             }
@@ -247,7 +257,7 @@ impl Judge<'_> {
             for (stage, &StageTime { start, finish }) in times.iter().enumerate() {
                 let due = earliest[gpu][stage].max(previous);
                 if start != due {
-                    return violated(6, format!("stage {stage} of gpu{gpu} starts at {start}; it can at {due}, and must"));
+                    return violated(6, format!("stage {stage} of gpu{gpu} starts at {start} instead of {due}"));
                 }
                 let duration = self.duration(gpu, &self.schedule.gpus[gpu][stage].operators);
                 if start.checked_add(duration) != Some(finish) {
@@ -259,7 +269,8 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// t(S): half the work one after the other, half of it side by side, as far as the GPU has room; or what is known of this set.
+    /// t(S): half the work one after the other, and half of it side by side as far as the GPU is
+    /// not saturated. A measured time or a faster merge takes precedence.
     fn duration(&self, gpu: usize, operators: &[OpId]) -> Nanos {
         let alone: Vec<Nanos> = operators.iter().map(|op| self.problem.time[op.index()][gpu]).collect();
         if alone.len() == 1 {
@@ -285,8 +296,8 @@ impl Judge<'_> {
 
     fn modelled(&self, gpu: usize, operators: &[OpId], alone: &[Nanos]) -> Nanos {
         let one_by_one = alone.iter().map(|&t| t as f64).sum::<f64>();
-        let room = operators.iter().zip(alone).map(|(op, &t)| t as f64 * self.problem.utilisation[op.index()][gpu]).sum::<f64>();
-        // Each operator carries the label of its group; a dependency makes two labels one.
+        let busy = operators.iter().zip(alone).map(|(op, &t)| t as f64 * self.problem.utilisation[op.index()][gpu]).sum::<f64>();
+        // Each operator carries the label of its chain. A dependency makes two labels one.
         let mut label: BTreeMap<OpId, OpId> = operators.iter().map(|&op| (op, op)).collect();
         for edge in &self.problem.edges {
             for reader in &edge.consumers {
@@ -298,19 +309,19 @@ impl Judge<'_> {
         let mut length: BTreeMap<OpId, Nanos> = BTreeMap::new();
         operators.iter().zip(alone).for_each(|(op, &t)| *length.entry(label[op]).or_default() += t);
         let longest = length.into_values().max().unwrap_or(0) as f64;
-        let side_by_side = if room > longest { room } else { longest };
+        let side_by_side = if busy > longest { busy } else { longest };
         ((one_by_one + side_by_side) / 2.0).round() as Nanos
     }
 
     /// Rule 8.
     fn memory(&self) -> Result<()> {
         let memory = &self.problem.memory;
-        for (gpu, &room) in memory.room.iter().enumerate() {
-            let here = self.home.iter().zip(&memory.reads).filter(|((home, _), _)| *home == gpu);
+        for (gpu, &capacity) in memory.capacity.iter().enumerate() {
+            let here = self.stage_of.iter().zip(&memory.reads).filter(|((on, _), _)| *on == gpu);
             let constants: BTreeSet<u32> = here.flat_map(|(_, reads)| reads).copied().collect();
             let bytes: u64 = constants.into_iter().map(|c| memory.constants[c as usize]).sum();
-            if bytes > room {
-                return violated(8, format!("gpu{gpu} would hold {bytes} bytes of weights, and has room for {room}"));
+            if bytes > capacity {
+                return violated(8, format!("gpu{gpu} would hold {bytes} bytes of weights, but its capacity is {capacity}"));
             }
         }
         Ok(())
@@ -358,7 +369,7 @@ mod tests {
             finish: (start + 1) * ms,
         };
         let p = diamond();
-        let schedule = Schedule { algorithm: "drawn".into(), gpus: vec![vec![stage(&[0]), stage(&[1]), stage(&[3])], vec![stage(&[2])]] };
+        let schedule = Schedule { algorithm: "test".into(), gpus: vec![vec![stage(&[0]), stage(&[1]), stage(&[3])], vec![stage(&[2])]] };
         let good = Timeline {
             stages: vec![vec![at(0, 4), at(4, 8), at(10, 14)], vec![at(5, 9)]],
             transfers: vec![moved(1, 0, 1, 4), moved(3, 1, 0, 9)],
@@ -415,10 +426,10 @@ mod tests {
         };
         let says = |gpus: Vec<Vec<crate::schedule::Stage>>, expected: &str| {
             let lengths: Vec<usize> = gpus.iter().map(Vec::len).collect();
-            let error = verify(&p, &Schedule { algorithm: "drawn".into(), gpus }, &none(&lengths)).unwrap_err().to_string();
+            let error = verify(&p, &Schedule { algorithm: "test".into(), gpus }, &none(&lengths)).unwrap_err().to_string();
             assert!(error.contains(expected), "{expected}: {error}");
         };
-        // A group runs in order: 4 + 4 ms.
+        // A chain runs in order: 4 + 4 ms.
         says(vec![vec![stage(&[0, 1]), stage(&[2]), stage(&[3])]], "rule 6: stage 0 of gpu0 runs from 0 to 0, but takes 8000000 ns");
         says(vec![vec![stage(&[0, 3])], vec![stage(&[1]), stage(&[2])]], "rule 3: the stages wait");
         says(vec![vec![stage(&[0]), stage(&[2, 1]), stage(&[3])]], "rule 2");

@@ -1,8 +1,9 @@
-//! The C++ compiler and the cache of what it made.
+//! The C++ compiler and the cache of its outputs.
 //!
-//! A cached folder is named by a hash of everything that went into it. It is built beside its place and renamed there, so it is complete if it
-//! is there at all. Whoever else wants the same one meanwhile waits for a lock on a file beside it; where files cannot be locked, both build it and the
-//! second finds the place taken.
+//! A cached folder is named by a hash of everything that went into it. It is built beside its
+//! destination and renamed, so if it exists it is complete. Another process that needs the same
+//! folder meanwhile waits for a lock on a file beside it. Where files cannot be locked, both build
+//! it, and the second finds the destination taken.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,29 +17,29 @@ use crate::cache;
 use crate::error::{Error, Result};
 
 /// The C++ compiler of this machine.
-pub(super) struct Compiler {
+pub(super) struct CxxCompiler {
     /// `$CXX` may hold arguments: `ccache g++`.
     words: Vec<OsString>,
-    /// What `--version` prints.
+    /// The output of `--version`.
     version: String,
 }
 
-impl Compiler {
-    /// `$CXX`, else the first of `c++`, `g++`, `clang++` that runs.
-    pub(super) fn find() -> Result<Compiler> {
+impl CxxCompiler {
+    /// `$CXX`, otherwise the first of `c++`, `g++`, `clang++` that runs.
+    pub(super) fn find() -> Result<CxxCompiler> {
         let chosen = env::var("CXX").ok().filter(|words| !words.trim().is_empty());
         match &chosen {
-            Some(words) => Compiler::first_of(&[words]),
-            None => Compiler::first_of(&["c++", "g++", "clang++"]),
+            Some(words) => CxxCompiler::first_of(&[words]),
+            None => CxxCompiler::first_of(&["c++", "g++", "clang++"]),
         }
     }
 
-    fn first_of(candidates: &[&str]) -> Result<Compiler> {
+    fn first_of(candidates: &[&str]) -> Result<CxxCompiler> {
         for candidate in candidates {
             let words: Vec<OsString> = candidate.split_whitespace().map(OsString::from).collect();
             let output = Command::new(&words[0]).args(&words[1..]).arg("--version").stdin(Stdio::null()).output();
             if let Some(output) = output.ok().filter(|output| output.status.success()) {
-                return Ok(Compiler { words, version: String::from_utf8_lossy(&output.stdout).into_owned() });
+                return Ok(CxxCompiler { words, version: String::from_utf8_lossy(&output.stdout).into_owned() });
             }
         }
         Err(Error::Tool {
@@ -57,7 +58,8 @@ impl Compiler {
         command
     }
 
-    /// A key that starts with the compiler, its flags, and the processor that `-march=native` stands for.
+    /// A key that starts with the compiler, its flags, and the processor that `-march=native`
+    /// means.
     pub(super) fn key(&self, flags: &[&str]) -> Key {
         let mut key = Key(Sha256::new());
         key.part(&format!("{:?} {flags:?}", self.words)).part(&self.version).part(&processor());
@@ -65,7 +67,7 @@ impl Compiler {
     }
 }
 
-/// What Linux says the processor can do.
+/// The capabilities of the processor, as Linux reports them.
 fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let capabilities = text.lines().filter(|line| line.starts_with("flags") || line.starts_with("Features"));
@@ -90,44 +92,44 @@ impl Key {
         self.part("end of files")
     }
 
-    /// Enough hexadecimal digits that no two will be equal by chance.
+    /// Enough hexadecimal digits to avoid collisions.
     pub(super) fn finish(self) -> String {
         self.0.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// The folder `name` of the cache, made by `build` if it is not there.
+/// The folder `name` of the cache, made by `build` if it does not exist.
 pub(super) fn cached_folder(name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = std::path::absolute(cache::dir()).map_err(Error::io(cache::dir()))?;
     fs::create_dir_all(&cache).map_err(Error::io(&cache))?;
-    let place = cache.join(name);
-    if place.is_dir() {
-        return Ok(place);
+    let folder = cache.join(name);
+    if folder.is_dir() {
+        return Ok(folder);
     }
     let lock_path = cache.join(format!(".{name}.lock"));
     let lock = fs::File::create(&lock_path).map_err(Error::io(&lock_path))?;
     let _ = lock.lock(); // held until `lock` is dropped
-    if place.is_dir() {
-        return Ok(place);
+    if folder.is_dir() {
+        return Ok(folder);
     }
-    let made = make_folder(&cache, &place, build);
-    let _ = fs::remove_file(&lock_path); // those who wait for it look whether the place is taken
-    made.map(|()| place)
+    let made = make_folder(&cache, &folder, build);
+    let _ = fs::remove_file(&lock_path); // those who wait for it check whether the folder exists
+    made.map(|()| folder)
 }
 
-fn make_folder(cache: &Path, place: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+fn make_folder(cache: &Path, folder: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let building = tempfile::Builder::new().prefix(".building-").tempdir_in(cache).map_err(Error::io(cache))?;
-    // A folder for temporary files is private; the finished one is like any other.
+    // A temporary folder is private; the finished one has ordinary permissions.
     let content = building.path().join("content");
     fs::create_dir(&content).map_err(Error::io(&content))?;
     build(&content)?;
-    match fs::rename(&content, place) {
-        Err(_) if place.is_dir() => Ok(()), // another process was faster
-        result => result.map_err(Error::io(place)),
+    match fs::rename(&content, folder) {
+        Err(_) if folder.is_dir() => Ok(()), // another process was faster
+        result => result.map_err(Error::io(folder)),
     }
 }
 
-/// Writes files (name, text) into `folder`, which is made.
+/// Writes files (name, text) into `folder`, which is created.
 pub(super) fn write_all(folder: &Path, files: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>) -> Result<()> {
     fs::create_dir_all(folder).map_err(Error::io(folder))?;
     for (name, text) in files {
@@ -144,7 +146,8 @@ pub(super) fn processors() -> usize {
     thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// Runs the commands, as many at a time as there are processors. The error is that of the first, in order, that failed; each has a name for it.
+/// Runs the commands, as many at a time as there are processors. The error is that of the first
+/// one, in order, that failed, with its name.
 pub(super) fn run_all(jobs: Vec<(String, Command)>) -> Result<()> {
     let next = AtomicUsize::new(0);
     let jobs: Vec<_> = jobs.into_iter().map(std::sync::Mutex::new).collect();
@@ -199,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_missing_compiler_comes_with_the_remedy() {
-        let text = Compiler::first_of(&["hiosc-no-such-program -x"]).map(drop).expect_err("it does not exist").to_string();
+        let text = CxxCompiler::first_of(&["hiosc-no-such-program -x"]).map(drop).expect_err("it does not exist").to_string();
         let expected = "C++ compiler: virtual GPUs need one and hiosc-no-such-program -x does not run: install g++ or clang++";
         assert!(text.starts_with(expected), "{text}");
     }

@@ -1,26 +1,29 @@
-//! Kernels for the CPU: CUDA C++ in, shared objects out.
+//! Compiles kernels for the CPU: CUDA C++ in, shared objects out.
 //!
-//! Parsing the headers costs far more than one kernel, so kernels are compiled in batches: one translation unit that includes the headers once and
-//! then holds the kernels one after another. There are as many batches as processors, and more where one would hold over 50 kernels.
+//! Parsing the headers takes far longer than one kernel. So kernels are compiled in batches: one
+//! translation unit that includes the headers once and then holds the kernels one after another.
+//! There are as many batches as processors, and more if one would hold over 50 kernels.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::cxx::{self, Compiler};
+use super::cxx::{self, CxxCompiler};
 use crate::embedded;
 use crate::error::{Error, Result};
 
-/// One that holds more takes the compiler too long.
+/// The most kernels of a batch. A larger one takes the compiler too long.
 const BATCH: usize = 50;
 
-/// How kernels are compiled. `-ftls-model` must stay at its default: with another, objects whose shared memory is large cannot be loaded.
+/// How kernels are compiled. `-ftls-model` must keep its default: with another, objects with much
+/// shared memory cannot be loaded.
 const FLAGS: [&str; 7] = ["-std=c++17", "-O2", "-fPIC", "-march=native", "-shared", "-pthread", "-w"];
 
-/// Compiles `kernels` (name and text of each `.cu`) for the CPU, unless the cache has them, and returns a folder of shared objects for
-/// `HIOSC_VGPU_KERNELS`. `headers` is the folder with the `.cuh` files they include; without it, those of this hiosc are taken.
+/// Compiles `kernels` (name and text of each `.cu`) for the CPU, unless the cache has them. Returns
+/// a folder of shared objects for `HIOSC_VGPU_KERNELS`. `headers` is the folder with the `.cuh`
+/// files they include; the default is those of this hiosc.
 pub fn compile_kernels(kernels: &[(&str, &str)], headers: Option<&Path>) -> Result<PathBuf> {
-    let compiler = Compiler::find()?;
+    let compiler = CxxCompiler::find()?;
     let headers = headers_of(headers)?;
     let kernels = distinct(kernels)?;
     let mut key = compiler.key(&FLAGS);
@@ -41,7 +44,7 @@ pub fn compile_kernels(kernels: &[(&str, &str)], headers: Option<&Path>) -> Resu
     })
 }
 
-/// The headers kernels include, and those of the CPU side, sorted by name.
+/// The headers that kernels include, and those of the CPU side, sorted by name.
 fn headers_of(folder: Option<&Path>) -> Result<BTreeMap<String, String>> {
     let is_header = |name: &str| name.ends_with(".cuh") || name.ends_with(".h");
     let owned = |(name, text): (&str, &str)| (name.to_string(), text.to_string());
@@ -58,7 +61,7 @@ fn headers_of(folder: Option<&Path>) -> Result<BTreeMap<String, String>> {
             }
         }
     }
-    // Not what a crate has: the CPU side is always that of this hiosc, which the virtual driver agrees with.
+    // Not the crate's own: the CPU side is always that of this hiosc, to match the virtual driver.
     headers.extend(
         embedded::folder("vgpu").filter(|(name, _)| is_header(name) && (name.starts_with("cpu_") || *name == "kernel_abi.h")).map(owned),
     );
@@ -81,7 +84,8 @@ struct Batch {
     text: String,
 }
 
-/// Deals the kernels out in turn: neighbours by name cost about the same, so every batch gets its share of the expensive ones.
+/// Deals the kernels out in turn. Neighbours by name cost about the same, so every batch gets its
+/// share of the expensive ones.
 fn batches(kernels: &BTreeMap<&str, &str>) -> Vec<Batch> {
     let count = cxx::processors().max(kernels.len().div_ceil(BATCH)).min(kernels.len());
     let mut batches: Vec<Batch> = (0..count).map(|i| Batch { name: format!("batch_{i:03}"), text: String::new() }).collect();

@@ -1,38 +1,47 @@
-//! Virtual GPUs: running CUDA programs where there is no GPU.
+//! Virtual GPUs: they run CUDA programs on a machine without a GPU.
 //!
-//! **The problem.** A generated crate calls the CUDA driver and launches kernels. It must run, unchanged, on a machine with neither, and there it must
-//! be judged more strictly than a GPU would: a missing event should give wrong numbers, not luck.
+//! **The problem.** A generated crate calls the CUDA driver and launches kernels. It must run,
+//! unchanged, on a machine with neither. There it must be tested more strictly than a GPU would: a
+//! missing event should give wrong numbers, not go unnoticed by luck.
 //!
-//! **What there is.** `vgpu/` holds C++ sources, embedded in this library, of a `libcuda.so.1` of our own (N devices, streams, events,
-//! peer copies) and a stand-in for NVRTC. Kernels are the same CUDA C++ as on a GPU, compiled for the CPU. The host only enqueues; work runs when it
-//! synchronises, one operation at a time, in an order that `HIOSC_VGPU_SEED` draws from those that streams and events allow.
+//! **The solution.** `vgpu/` holds C++ sources, embedded in this library, of a `libcuda.so.1` of
+//! our own (N devices, streams, events, peer copies) and a stand-in for NVRTC. Kernels are the same
+//! CUDA C++ as on a GPU, compiled for the CPU. The host only enqueues. Work runs when the host
+//! synchronises, one operation at a time, in an order that `HIOSC_VGPU_SEED` draws from those that
+//! streams and events allow.
 //!
-//! **How it is used.**
+//! **How to use it.**
 //! 1. [`install`] compiles the libraries, once, into a cache folder.
-//! 2. [`compile_kernels`] compiles a crate's kernels, once for each set of kernels, into a folder of shared objects.
+//! 2. [`compile_kernels`] compiles a crate's kernels, once for each set of kernels, into a folder
+//!    of shared objects.
 //! 3. [`command_env`] makes another program run on virtual GPUs; [`load`] makes this one.
 //!
-//! Both folders are content-addressed (sources, compiler, flags, processor) and appear whole or not at all, so that several processes may build
-//! at the same time. They live in the [cache](crate::cache). The compiler is `$CXX`, else `c++`, `g++` or `clang++`.
+//! Both folders are content-addressed (sources, compiler, flags, processor) and appear whole or not
+//! at all, so that several processes may build at the same time. They are in the
+//! [cache](crate::cache). The compiler is `$CXX`, otherwise `c++`, `g++` or `clang++`.
 //!
-//! **Variables** that the virtual driver reads when it is initialised; a bad value is a line on stderr and an error of `cuInit`:
+//! **Variables** that the virtual driver reads when it is initialised. A bad value gives a line on
+//! stderr and an error of `cuInit`.
 //!
-//! | variable | meaning | default |
-//! |---|---|---|
-//! | `HIOSC_VGPU_COUNT` | number of devices, 0 to 64 | 2 |
-//! | `HIOSC_VGPU_MEMORY` | bytes of each | 8 GiB |
-//! | `HIOSC_VGPU_ARCH` | compute capability of each: `8.6`, or `8.6,8.9` one by one (the last stands for all further ones) | 8.6 |
-//! | `HIOSC_VGPU_PEER` | who can reach whose memory: `all`, `none`, or ordered pairs `0-1,1-0` | `all` |
-//! | `HIOSC_VGPU_SEED` | draws the order of execution | 0 |
-//! | `HIOSC_VGPU_THREADS` | threads that share the blocks of a launch | processors |
-//! | `HIOSC_VGPU_STRICT` | 1: waiting for an event never recorded is an error, not a warning | 0 |
-//! | `HIOSC_VGPU_REFUSE` | refuse `capture`, `capture-across` (contexts), `capture-cold` (a kernel's first launch) or `instantiate`, though possible | |
-//! | `HIOSC_VGPU_TRACE` | file that gets a line for each operation executed | |
-//! | `HIOSC_VGPU_KERNELS` | folders of compiled kernels, separated by `:` | |
+//! * `HIOSC_VGPU_COUNT`: number of devices, 0 to 64 (default 2).
+//! * `HIOSC_VGPU_MEMORY`: bytes of each (default 8 GiB).
+//! * `HIOSC_VGPU_ARCH`: compute capability of each: `8.6`, or `8.6,8.9` one by one; the last holds
+//!   for all further ones (default 8.6).
+//! * `HIOSC_VGPU_PEER`: which devices can access whose memory: `all`, `none`, or ordered pairs
+//!   `0-1,1-0` (default `all`).
+//! * `HIOSC_VGPU_SEED`: draws the order of execution (default 0).
+//! * `HIOSC_VGPU_THREADS`: threads that share the blocks of a launch (default: processors).
+//! * `HIOSC_VGPU_STRICT`: 1 makes waiting for an event never recorded an error instead of a warning
+//!   (default 0).
+//! * `HIOSC_VGPU_REFUSE`: refuse `capture`, `capture-across` (contexts), `capture-cold` (a kernel's
+//!   first launch) or `instantiate`, though possible.
+//! * `HIOSC_VGPU_TRACE`: file that gets a line for each operation executed.
+//! * `HIOSC_VGPU_KERNELS`: folders of compiled kernels, separated by `:`.
 //!
-//! **Limits.** Linux with glibc. Managed memory and cooperative launches answer `CUDA_ERROR_NOT_SUPPORTED`. Pointers among a kernel's
-//! arguments are not checked, though an access past the end of the last buffer of an allocation usually stops the program. A call to the driver
-//! from a host function is refused.
+//! **Limits.** Linux with glibc. Managed memory and cooperative launches return
+//! `CUDA_ERROR_NOT_SUPPORTED`. Pointers among a kernel's arguments are not checked, though an
+//! access past the end of the last buffer of an allocation usually stops the program. A call to the
+//! driver from a host function is refused.
 
 use std::env;
 use std::ffi::OsString;
@@ -49,17 +58,19 @@ mod kernels;
 
 pub use kernels::compile_kernels;
 
-use cxx::Compiler;
+use cxx::CxxCompiler;
 
-/// Is there a C++ compiler? Without one there are no virtual GPUs; tests that need them say so and pass.
+/// Whether there is a C++ compiler. Without one there are no virtual GPUs; tests that need them say
+/// so and pass.
 pub fn compiler_present() -> bool {
-    Compiler::find().is_ok()
+    CxxCompiler::find().is_ok()
 }
 
-/// Builds the virtual driver, unless the cache has it; returns the folder with `libcuda.so.1`, `libcuda.so` and `libnvrtc.so.12`.
+/// Builds the virtual driver, unless the cache has it. Returns the folder with `libcuda.so.1`,
+/// `libcuda.so` and `libnvrtc.so.12`.
 pub fn install() -> Result<PathBuf> {
     let flags = ["-std=c++17", "-O2", "-fPIC", "-pthread", "-fvisibility=hidden"];
-    let compiler = Compiler::find()?;
+    let compiler = CxxCompiler::find()?;
     let sources: Vec<(&str, &str)> = embedded::folder("vgpu").filter(|(name, _)| *name != "cpu_cuda.h").collect();
     let mut key = compiler.key(&flags);
     key.files(sources.iter().copied());
@@ -80,8 +91,9 @@ pub fn install() -> Result<PathBuf> {
         link_driver.args(driver).arg("-ldl");
         let link_nvrtc = command(&["-shared", "-Wl,-soname,libnvrtc.so.12", "-o", "../libnvrtc.so.12", "libnvrtc.o"]);
         cxx::run_all(vec![("libcuda.so.1".into(), link_driver), ("libnvrtc.so.12".into(), link_nvrtc)])?;
-        // The name cudarc tries first. It holds nothing but needs libcuda.so.1: both names lead to one machine, also when both are loaded
-        // by path and later asked for by name (the dynamic linker then goes by the name stored inside).
+        // The name that cudarc tries first. It is empty but depends on libcuda.so.1. So both names
+        // lead to one machine, also if both are loaded by path and later requested by name (the
+        // dynamic linker then uses the name stored inside).
         let needs = ["-Wl,--no-as-needed", "-L..", "-l:libcuda.so.1", "-Wl,-rpath,$ORIGIN"];
         let mut link_alias = command(&["-shared", "-Wl,-soname,libcuda.so", "-o", "../libcuda.so"]);
         link_alias.args(needs);
@@ -90,8 +102,9 @@ pub fn install() -> Result<PathBuf> {
     })
 }
 
-/// Makes `command` run on virtual GPUs, with the kernels that [`compile_kernels`] put into `kernels`: sets `LD_LIBRARY_PATH`, `HIOSC_VGPU_KERNELS`, and
-/// `HIOSC_NVRTC` to the stand-in: a real NVRTC (12.9) dies in a process that holds a virtual driver.
+/// Makes `command` run on virtual GPUs, with the kernels that [`compile_kernels`] put into
+/// `kernels`. Sets `LD_LIBRARY_PATH`, `HIOSC_VGPU_KERNELS`, and `HIOSC_NVRTC` to the stand-in: a
+/// real NVRTC (12.9) crashes in a process with a virtual driver.
 pub fn command_env(command: &mut Command, kernels: &Path) -> Result<()> {
     let own = command.get_envs().find(|(name, _)| *name == "LD_LIBRARY_PATH").map(|(_, value)| value.map(OsString::from));
     let before = own.unwrap_or_else(|| env::var_os("LD_LIBRARY_PATH")).filter(|value| !value.is_empty());
@@ -106,12 +119,15 @@ pub fn command_env(command: &mut Command, kernels: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes this process run on virtual GPUs: loads the virtual driver and NVRTC, so that whoever asks for `libcuda` by name gets them, and adds the
-/// kernels in `kernels`. May be called again, with more kernels.
+/// Makes this process run on virtual GPUs: loads the virtual driver and NVRTC under the names by
+/// which programs load them, and adds the kernels in `kernels`. May be called again, with more
+/// kernels.
 ///
-/// `settings` stand for environment variables (`("HIOSC_VGPU_COUNT", "4")`); they take effect if the driver is not initialised yet.
+/// `settings` replace environment variables (`("HIOSC_VGPU_COUNT", "4")`). They take effect if the
+/// driver is not initialised yet.
 ///
-/// Call it before anything touches CUDA: a process that has loaded a real driver keeps it, and this is then an [`Error::Device`].
+/// Call this before anything uses CUDA: a process that has loaded a real driver keeps it, and this
+/// is then an [`Error::Device`].
 pub fn load(kernels: &Path, settings: &[(&str, &str)]) -> Result<()> {
     static LOADED: Mutex<Option<libloading::Library>> = Mutex::new(None);
     let text = |value: &str| std::ffi::CString::new(value).map_err(|_| Error::Usage(format!("a zero byte in {value:?}")));
@@ -128,13 +144,14 @@ pub fn load(kernels: &Path, settings: &[(&str, &str)]) -> Result<()> {
             unsafe { libloading::Library::new(folder.join(name)) }.map_err(|e| Error::Device(format!("virtual GPUs: {e}")))
         };
         let driver = open("libcuda.so.1")?;
-        // Never unloaded: whoever found them by name may hold addresses into them.
+        // Never unloaded: others may hold addresses into them.
         std::mem::forget(open("libcuda.so")?);
         std::mem::forget(open("libnvrtc.so.12")?);
-        // SAFETY: as documented, nothing else may be at work on CUDA yet; the lock keeps other callers of this function out. A real NVRTC must not
-        // be loaded beside a virtual driver (see `command_env`).
+        // SAFETY: as documented, nothing else may use CUDA yet, and the lock excludes other callers
+        // of this function. A real NVRTC must not be loaded beside a virtual driver (see
+        // `command_env`).
         unsafe { env::set_var("HIOSC_NVRTC", folder.join("libnvrtc.so.12")) };
-        // SAFETY: as above, now by the name a client asks for.
+        // SAFETY: as above, now by the name that a client uses.
         let by_name = unsafe { libloading::Library::new("libcuda.so") }.map_err(|e| Error::Device(format!("virtual GPUs: {e}")))?;
         if address(&by_name)? != address(&driver)? {
             return Err(Error::Device("this process has already loaded another CUDA driver; virtual GPUs must be loaded first".into()));
@@ -152,7 +169,7 @@ pub fn load(kernels: &Path, settings: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Where a loaded driver has its first function.
+/// The address of a loaded driver's `cuInit`.
 fn address(driver: &libloading::Library) -> Result<usize> {
     // SAFETY: only the address is used.
     let function = unsafe { driver.get::<unsafe extern "C" fn(u32) -> i32>(b"cuInit") };

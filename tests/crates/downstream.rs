@@ -1,11 +1,11 @@
-//! The example of a project whose `build.rs` calls hiosc: copied, built and tested, with this
+//! The example of a project whose `build.rs` calls hiosc: copied, built and tested with this
 //! checkout as its dependency.
 //!
-//! hiosc is a build dependency there. In this checkout's own target folder Cargo finds tract
-//! compiled, as long as the copy has hiosc's resolver and profile, which a user's project has not.
-//! hiosc itself is compiled again, and that takes a minute or two. So that test runs only where
-//! `HIOSC_TEST_DOWNSTREAM=1` is set, and says so elsewhere. The other one always runs: it stands in
-//! for the build script, and builds the same program around the module.
+//! hiosc is a build dependency there. In this checkout's target folder Cargo finds tract compiled,
+//! if the copy has hiosc's resolver and profile (a user's project does not). hiosc itself is
+//! compiled again, which takes a minute or two. So that test only runs if `HIOSC_TEST_DOWNSTREAM=1`
+//! is set, and prints a line otherwise. The other test always runs: it replaces the build script,
+//! and builds the same program around the module.
 
 use std::fs;
 use std::path::Path;
@@ -13,6 +13,7 @@ use std::process::Command;
 
 use crate::support::{skipped, target_folder};
 use hiosc::acceptance;
+use hiosc::schedule::Algorithm;
 use hiosc::{Compiler, vgpu};
 
 /// What a build script's `OUT_DIR` is to the example.
@@ -37,8 +38,11 @@ fn a_program_includes_the_model_as_a_module() {
     let (project, out) = (scratch.path().join("project"), scratch.path().join("out dir"));
     fs::create_dir_all(project.join("src")).expect("a folder");
     fs::create_dir_all(&out).expect("a folder");
-    let compilation =
-        Compiler::new(root.join("testdata/squeezenet1_1.onnx")).algorithm("scatter").check(false).compile().expect("a sound model");
+    let compilation = Compiler::new(root.join("testdata/squeezenet1_1.onnx"))
+        .algorithm(Algorithm::Scatter)
+        .check(false)
+        .compile()
+        .expect("a sound model");
     compilation.write_module("squeezenet", &out).expect("a writable folder");
     let module = fs::read_to_string(out.join("squeezenet.rs")).expect("a module");
     let time = |file: &str| fs::metadata(out.join(file)).and_then(|m| m.modified()).expect("a time");
@@ -51,7 +55,8 @@ fn a_program_includes_the_model_as_a_module() {
         assert_eq!(error, format!("`{name}` cannot be the name of a module: use lower-case letters, digits and _"));
     }
 
-    // the example's library, its OUT_DIR spelled out, without the build script that would need all of hiosc
+    // the example's library with a literal OUT_DIR, without the build script, which would need all
+    // of hiosc
     let library = fs::read_to_string(root.join("examples/downstream/src/lib.rs")).expect("the example");
     fs::write(project.join("src/lib.rs"), library.replace("env!(\"OUT_DIR\")", &format!("{out:?}"))).expect("written");
     fs::write(project.join("src/main.rs"), MAIN).expect("written");
@@ -83,8 +88,9 @@ fn a_project_with_a_build_script_runs_the_model() {
         skipped!("SKIPPED: examples/downstream takes a minute or two to build; set HIOSC_TEST_DOWNSTREAM=1 to run it");
         return;
     }
-    // A copy, so that Cargo writes nothing into the checkout. The same lock file, so that nothing has to be fetched. The same resolver and profile as hiosc's, so that
-    // what hiosc depends on is the same to Cargo.
+    // A copy, so that Cargo writes nothing into the checkout. The same lock file, so that nothing
+    // has to be fetched. hiosc's resolver and profile, so that Cargo reuses the compiled
+    // dependencies.
     let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join("downstream");
     fs::create_dir_all(copy.join("src")).expect("a folder");
     fs::create_dir_all(copy.join("tests")).expect("a folder");

@@ -1,8 +1,8 @@
-//! Generated crates: their bytes, how they get to disk, and that they really build and run on virtual GPUs, from their own command line and from a program
-//! that depends on them.
+//! Generated crates: their bytes, how they are written to disk, and that they build and run on
+//! virtual GPUs, from their own command line and from a program that depends on them.
 //!
-//! All of them are built in the target folder of this checkout, where cudarc is compiled already. Without a C++ compiler there are no virtual GPUs: the tests say so and
-//! pass.
+//! All of them are built in the target folder of this checkout, where cudarc is compiled already.
+//! Without a C++ compiler there are no virtual GPUs: the tests say so and pass.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -66,7 +66,8 @@ fn the_same_input_gives_the_same_bytes_and_says_where_they_come_from() {
     }
 }
 
-/// `launches.jsonl` by itself: numbered launches, each with its source in the crate; waits point back; the last line sums up.
+/// `launches.jsonl`: numbered launches, each with its source in the crate. Waits refer to earlier
+/// launches. The last line is the summary.
 #[test]
 fn what_is_launched_is_a_table() {
     let [plain, demanding] = [compiled(Algorithm::Scatter, 2), small::demanding(Algorithm::Scatter, 2)];
@@ -86,7 +87,7 @@ fn what_is_launched_is_a_table() {
                 "{line}"
             );
         }
-        // Of each other stream the latest that it waits for, and no more.
+        // Only the latest launch of each other stream that it waits for.
         for line in &lines {
             let waits = line["waits"].as_array().expect("a list").iter();
             let mut streams: Vec<u64> =
@@ -162,7 +163,8 @@ fn a_launch_of_many_arguments_stays_short() {
     assert!(functions.iter().all(|name| lines(&format!("{name}(x: &mut Exec)")) <= 60), "{plan}");
 }
 
-/// Names are whatever the model's author wrote. None may leave its comment or its string and become code.
+/// Names are whatever the model's author wrote. None may escape from its comment or string and
+/// become code.
 #[test]
 fn names_cannot_become_code() {
     let mut c = compiled(Algorithm::Scatter, 2);
@@ -250,7 +252,8 @@ fn cargo(manifest: &Path, arguments: &[&str]) -> Output {
     command.output().expect("cargo starts")
 }
 
-/// Writes and builds a crate under a package name of its own, as its Cargo.lock says; nothing without a C++ compiler.
+/// Writes and builds a crate under its own package name, as its Cargo.lock says; nothing without a
+/// C++ compiler.
 fn build(krate: &Crate, package: &str) -> Option<(Built, MutexGuard<'static, ()>)> {
     if !vgpu::compiler_present() {
         skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
@@ -282,7 +285,7 @@ impl Built {
         self.folder.path().join("out")
     }
 
-    /// Runs a program on virtual GPUs: whether it succeeded, and all it said.
+    /// Runs a program on virtual GPUs. Returns whether it succeeded, and its output.
     fn run(&self, program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
         let mut command = Command::new(program);
         command.args(arguments).envs(variables.iter().copied()).env("HIOSC_VGPU_STRICT", "1");
@@ -323,13 +326,17 @@ fn a_crate_runs_on_virtual_gpus() {
     for seed in ["1", "2", "3", "4", "5"] {
         passes(&[], &[("HIOSC_VGPU_SEED", seed)], &[]);
     }
-    fails(&[], &[("HIOSC_VGPU_COUNT", "1")], "the plan uses 2 GPUs, and the machine has 1: put several on one with Options::gpus(&[0, 0])");
-    fails(&["--gpus", "0,7"], &[], "Options::gpus names GPU 7, and the machine has 2 GPUs, counted from 0");
-    fails(&["--gpus", "0"], &[], "Options::gpus names 1 GPU, and the plan uses 2");
+    fails(
+        &[],
+        &[("HIOSC_VGPU_COUNT", "1")],
+        "the plan uses 2 GPUs, and the machine has 1: put several on one with RuntimeOptions::gpus(&[0, 0])",
+    );
+    fails(&["--gpus", "0,7"], &[], "RuntimeOptions::gpus names GPU 7, and the machine has 2 GPUs, counted from 0");
+    fails(&["--gpus", "0"], &[], "RuntimeOptions::gpus names 1 GPU, and the plan uses 2");
     fails(&[], &[("HIOSC_VGPU_COUNT", "0")], "the plan uses 2 GPUs, and the driver reports none");
     fails(&[], &[("HIOSC_VGPU_MEMORY", "50000")], "bytes of free memory, and the plan needs");
 
-    passes(&["--streams", "--no-warm-up"], &[], &["enqueued on 4 plain streams (as asked for)"]);
+    passes(&["--streams", "--no-warm-up"], &[], &["enqueued on 4 plain streams (as requested)"]);
     passes(
         &[],
         &[("HIOSC_VGPU_REFUSE", "capture")],
@@ -341,7 +348,7 @@ fn a_crate_runs_on_virtual_gpus() {
     fs::write(built.out().join("weights.safetensors"), "something else").expect("overwritten");
     fails(&[], &[], "is not the weights file of this model (its sha256 is ");
     fs::remove_file(built.out().join("weights.safetensors")).expect("removed");
-    fails(&[], &[], "the weights were not found; looked at ");
+    fails(&[], &[], "the weights were not found; looked for ");
 }
 
 /// `bench` and `trace`, with and without a graph. Times mean nothing here, and the output says so.
@@ -393,7 +400,7 @@ fn a_wrong_reference_fails_the_check() {
 #[test]
 fn compiled_kernels_are_refused_on_a_gpu_they_are_not_for() {
     let c = compiled(Algorithm::Scatter, 2);
-    // The virtual driver takes any text for assembly and looks the kernel up by name.
+    // The virtual driver accepts any text as PTX and looks the kernel up by name.
     let image =
         |kernel: &Kernel, arch: &str| program::Image { kernel: kernel.name.clone(), arch: arch.into(), data: b"// virtual".to_vec() };
     let images = c.shipped.kernels.iter().map(|k| (k.name.clone(), vec![image(k, "compute_80"), image(k, "compute_90")])).collect();
@@ -407,7 +414,7 @@ fn compiled_kernels_are_refused_on_a_gpu_they_are_not_for() {
     assert!(!passed && said.contains(expected), "{said}");
 }
 
-/// Values as NumPy writes them, by a writer that is not the crate's own.
+/// Values as NumPy writes them, written by a library instead of the crate.
 fn npy(path: &Path, shape: &[u64], values: &[f32]) {
     use npyz::WriterBuilder;
     let mut bytes = Vec::new();
@@ -467,10 +474,10 @@ fn a_crate_runs_on_the_users_data() {
 
 /// Uses inputs and outputs of several types.
 const TYPED_PROGRAM: &str = r#"
-use typed::{Error, Inputs, Model, Options};
+use typed::{Error, Inputs, Model, RuntimeOptions};
 
 fn main() -> Result<(), Error> {
-    let mut model = Model::load(Options::default())?;
+    let mut model = Model::load(RuntimeOptions::default())?;
     let (ids, mask, x) = ([0i64, 1, -2, 1 << 40, 7, i64::MAX], [true, false, true, true, false, true], [0.25f32, 1.0, 2.0, -3.0, 0.0, 0.75]);
     let outputs = model.run(&Inputs { ids: &ids, mask: &mask, x: &x, nothing: &[] })?;
     assert_eq!(outputs.kept_output_0, [0.25, 0.5, 2.0, -3.0, 0.5, 0.75]);
@@ -523,12 +530,12 @@ fn a_crate_has_the_types_of_its_model() {
     assert!(!passed && said.contains("it holds float32 ('<f4'), and int64 ('<i8') is needed: save x.astype('<i8')"), "{said}");
 }
 
-/// A program whose author has never heard of hiosc.
+/// A program that knows nothing of hiosc.
 const PROGRAM: &str = r#"
-use small_net::{Error, Inputs, Model, Options};
+use small_net::{Error, Inputs, Model, RuntimeOptions};
 
 fn main() -> Result<(), Error> {
-    let mut model = Model::load(Options::default())?;
+    let mut model = Model::load(RuntimeOptions::default())?;
     let (data_0, type_) = (vec![0.5; 3 * 16 * 16], vec![1.0; 24 * 8 * 8]);
     let outputs = model.run(&Inputs { data_0: &data_0, type_: &type_ })?;
     println!("{}", outputs.out_1_output_0.iter().take(24 * 64).sum::<f32>());

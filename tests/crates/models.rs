@@ -1,7 +1,9 @@
-//! Whole models, end to end: compiled by `hiosc::Compiler`, their generated crates built and run unmodified on two virtual GPUs, compared with
-//! onnxruntime's reference outputs. `scatter` puts each operator on the next GPU, so that copies and events between GPUs run in earnest.
+//! Whole models, end to end: compiled by `hiosc::Compiler`, their generated crates built and run
+//! unmodified on two virtual GPUs, compared with onnxruntime's reference outputs. `scatter` puts
+//! each operator on the next GPU, so that there are many copies and events between GPUs.
 //!
-//! The model in `testdata` is always there. The shared ones are used where they are, and a line says what was skipped.
+//! The model in `testdata` always exists. The shared ones are used if present; a line says what was
+//! skipped.
 
 use std::path::Path;
 
@@ -11,26 +13,27 @@ use crate::support::{side_by_side, skipped};
 use hiosc::acceptance::{self, verify};
 use hiosc::compiler::Planned;
 use hiosc::plan::{self, mutants};
+use hiosc::schedule::Algorithm;
 use hiosc::{Compiler, vgpu};
 
-const ALGORITHMS: [&str; 2] = ["hios-lp", "scatter"];
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::HiosLp, Algorithm::Scatter];
 
 fn own_model() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/squeezenet1_1.onnx")
 }
 
 /// Compiles `model`, and runs its crate on virtual GPUs in `seeds` orders of execution.
-fn check(model: &Path, algorithm: &str, reference: Option<&Path>, seeds: u32) {
+fn check(model: &Path, algorithm: Algorithm, reference: Option<&Path>, seeds: u32) {
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let out = scratch.path().join("out");
     let compilation = Compiler::new(model).algorithm(algorithm).compile().unwrap_or_else(|e| panic!("{}: {e}", model.display()));
     compilation.write(&out).expect("a writable folder");
-    let options = acceptance::Options { reference: reference.map(Path::to_path_buf), on_virtual: true, seeds, ..Default::default() };
+    let options = acceptance::VerifyOptions { reference: reference.map(Path::to_path_buf), on_virtual: true, seeds, ..Default::default() };
     let report = verify(&out, &options).unwrap_or_else(|e| panic!("{} with {algorithm}: {e}", model.display()));
     println!("{} with {algorithm}:\n{report}", model.file_name().unwrap_or_default().display());
 }
 
-/// Whether crates can be run here; a line says so if not.
+/// Whether crates can be run here; if not, prints a line.
 fn can_run() -> bool {
     let can = vgpu::compiler_present();
     if !can {
@@ -42,26 +45,27 @@ fn can_run() -> bool {
 #[test]
 fn the_model_in_testdata_runs_in_every_order() {
     if can_run() {
-        ALGORITHMS.iter().for_each(|algorithm| check(&own_model(), algorithm, None, 5));
+        ALGORITHMS.into_iter().for_each(|algorithm| check(&own_model(), algorithm, None, 5));
     }
 }
 
-/// In the target folder that they share, crates of one name are one to cargo, and the one built last is newer than the files of all others. What runs must be the
-/// program of the folder that was asked for.
+/// In a shared target folder, cargo takes crates of one name for the same, and the one built last
+/// is newer than the files of all others. The program that runs must be that of the requested
+/// folder.
 #[test]
 fn the_crate_that_is_verified_is_the_one_that_runs() {
     if !can_run() {
         return;
     }
     let scratch = tempfile::tempdir().expect("a temporary folder");
-    let folders = ["sequential", "scatter"].map(|algorithm| {
-        let out = scratch.path().join(algorithm);
+    let folders = [Algorithm::Sequential, Algorithm::Scatter].map(|algorithm| {
+        let out = scratch.path().join(algorithm.name());
         let compilation = Compiler::new(own_model()).algorithm(algorithm).compile().expect("a sound model");
         compilation.write(&out).expect("a writable folder");
         out
     });
     let ran = |folder: &Path| {
-        let report = verify(folder, &acceptance::Options { on_virtual: true, ..Default::default() }).expect("the right numbers");
+        let report = verify(folder, &acceptance::VerifyOptions { on_virtual: true, ..Default::default() }).expect("the right numbers");
         report.notes.join("; ")
     };
     let [sequential, scatter] = [ran(&folders[0]), ran(&folders[1])];
@@ -69,7 +73,8 @@ fn the_crate_that_is_verified_is_the_one_that_runs() {
     assert_eq!(ran(&folders[0]), sequential);
 }
 
-/// Every model of the shared folder whose input is stored beside its outputs. `HIOSC_TEST_MODELS` picks those whose names contain it.
+/// Every model of the shared folder whose input is stored beside its outputs. `HIOSC_TEST_MODELS`
+/// picks those whose names contain it.
 #[test]
 fn shared_models_agree_with_onnxruntime() {
     if !can_run() {
@@ -85,7 +90,7 @@ fn shared_models_agree_with_onnxruntime() {
             return;
         }
         if name.starts_with("nasnet") && !slow {
-            skipped!("SKIPPED {name}: half a minute a run; set HIOSC_SLOW_TESTS=1");
+            skipped!("SKIPPED {name}: half a minute per run; set HIOSC_SLOW_TESTS=1");
             return;
         }
         let seeds = match name.as_str() {
@@ -93,11 +98,12 @@ fn shared_models_agree_with_onnxruntime() {
             "silero_vad_16k_sequence" => 5,
             _ => 1,
         };
-        ALGORITHMS.iter().for_each(|algorithm| check(&shared.model, algorithm, Some(&shared.reference), seeds));
+        ALGORITHMS.into_iter().for_each(|algorithm| check(&shared.model, algorithm, Some(&shared.reference), seeds));
     });
 }
 
-/// Every operator of the compiler in one small model: two branches, a gate, a residual, both averages, a softmax.
+/// Every operator of the compiler in one small model: two branches, a gate, a residual, both
+/// averages, a softmax.
 fn every_operator() -> Model {
     let model = Model::new().input("x", &[2, 3, 17, 15]).input("gate", &[1, 8, 1, 1]).output("y", &[2, 10]).output("mid", &[2, 8, 9, 8]);
     let model =
@@ -129,16 +135,16 @@ fn every_operator_runs_in_a_generated_crate_on_four_gpus() {
     }
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let (model, out) = (every_operator().save(scratch.path(), "every_operator"), scratch.path().join("out"));
-    let compilation = Compiler::new(model).gpus(4).algorithm("scatter").compile().expect("a sound model");
+    let compilation = Compiler::new(model).gpus(4).algorithm(Algorithm::Scatter).compile().expect("a sound model");
     assert_eq!(compilation.planned.plan.gpus.len(), 4);
     compilation.write(&out).expect("a writable folder");
-    let report = verify(&out, &acceptance::Options { on_virtual: true, seeds: 20, ..Default::default() }).expect("the right numbers");
+    let report = verify(&out, &acceptance::VerifyOptions { on_virtual: true, seeds: 20, ..Default::default() }).expect("the right numbers");
     assert_eq!(report.outputs.len(), 2);
     assert!(report.outputs.iter().all(|o| o.difference <= 1e-5 * o.scale), "{report}");
 }
 
 /// The plan of `model`, which the compiler has verified.
-fn planned(model: &Path, algorithm: &str) -> Planned {
+fn planned(model: &Path, algorithm: Algorithm) -> Planned {
     Compiler::new(model).algorithm(algorithm).plan().unwrap_or_else(|e| panic!("{}: {e}", model.display()))
 }
 
@@ -146,7 +152,7 @@ fn every_mutant_is_rejected(model: &Path) {
     for algorithm in ALGORITHMS {
         let planned = planned(model, algorithm);
         let schedule = &planned.chosen().schedule;
-        let verify = |plan: &plan::Plan| plan::verify(&planned.graph, Some(schedule), &plan::Options::default(), plan);
+        let verify = |plan: &plan::Plan| plan::verify(&planned.graph, Some(schedule), &plan::PlanOptions::default(), plan);
         verify(&planned.plan).expect("the plan itself is right");
         let mut count = 0;
         for (step, mutant) in mutants(&planned.plan) {
@@ -173,15 +179,15 @@ fn no_synchronisation_and_no_copy_is_redundant() {
     }
 }
 
-/// With the device model as its sources give it, HIOS-LP must not lose to running one operator after another; where a model has branches worth it, it
-/// must use both GPUs and beat the grouped plan of one GPU.
+/// With the unmodified device model, HIOS-LP must not be slower than one operator after another. If
+/// the branches of a model pay off, it must use both GPUs and beat the grouped plan of one GPU.
 #[test]
 fn hios_lp_is_never_above_sequential() {
     let models =
         ["squeezenet1_1", "inception_v3", "inception_v3_dynamo", "inception_v3_1024", "resnet50", "resnext50_32x4d", "mobilenet_v3_small"];
     for name in [&models[..], &["dpn68", "convnext_nano", "randwire_ws32", "nasnetalarge.folded"]].concat() {
         let Some(shared) = shared_model(name) else { continue };
-        let planned = planned(&shared.model, "hios-lp");
+        let planned = planned(&shared.model, Algorithm::HiosLp);
         let latency = |algorithm: &str| {
             let candidate = planned.candidates.iter().find(|c| c.schedule.algorithm == algorithm);
             candidate.unwrap_or_else(|| panic!("{algorithm} was not compared")).timeline.latency
@@ -220,7 +226,7 @@ fn compiling_twice_gives_the_same_bytes() {
 fn no_generated_function_is_long() {
     for name in ["inception_v3", "randwire_ws32", "nasnetalarge.folded"] {
         let Some(shared) = shared_model(name) else { continue };
-        let output = Compiler::new(&shared.model).check(false).algorithm("scatter").compile().expect("a sound model").output;
+        let output = Compiler::new(&shared.model).check(false).algorithm(Algorithm::Scatter).compile().expect("a sound model").output;
         let plan = String::from_utf8(output.files["src/plan.rs"].clone()).expect("text");
         let mut start = 0;
         for (i, line) in plan.lines().enumerate() {

@@ -1,4 +1,5 @@
-//! What a model is compiled for: unequal GPUs, topologies, cost tables read back; through the library, the command line, and generated crates.
+//! Targets: unequal GPUs, topologies, cost tables read back; through the library, the command line,
+//! and generated crates.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,6 +9,7 @@ use std::process::{Command, Output};
 use crate::support::skipped;
 use hiosc::acceptance::{self, verify};
 use hiosc::plan::Step;
+use hiosc::schedule::Algorithm;
 use hiosc::{Compiler, vgpu};
 
 fn model() -> PathBuf {
@@ -18,7 +20,7 @@ fn hiosc(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_hiosc")).arg(model()).args(arguments).output().expect("hiosc starts")
 }
 
-/// What hiosc printed, which must have succeeded.
+/// The output of hiosc, which must succeed.
 fn printed(arguments: &[&str]) -> String {
     let output = hiosc(arguments);
     assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -34,7 +36,7 @@ fn refused(arguments: &[&str], code: i32) -> String {
     said
 }
 
-/// A file in a folder that lasts as long as the test.
+/// A file in a folder that exists as long as the test.
 fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
     let path = folder.path().join(name);
     fs::write(&path, text).expect("a writable folder");
@@ -43,12 +45,13 @@ fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
 
 #[test]
 fn unequal_gpus_run_their_own_kernels() {
-    let compilation = Compiler::new(model()).device("a40,a40,l4").algorithm("scatter").compile().expect("a sound model");
+    let compilation = Compiler::new(model()).device("a40,a40,l4").algorithm(Algorithm::Scatter).compile().expect("a sound model");
     let planned = &compilation.planned;
     let (costs, plan) = (&planned.costs, &planned.plan);
     assert_eq!(plan.gpus.len(), 3);
     assert_eq!(costs.gpus.iter().map(|g| g.device.as_str()).collect::<Vec<_>>(), ["a40", "a40", "l4"]);
-    // Where the devices want different kernels for an operator, the plan launches the one of the GPU that it runs on, and the crate has both.
+    // If the devices have different kernels for an operator, the plan launches that of the GPU that
+    // it runs on, and the crate has both.
     let mut differing = 0;
     let mut wanted = BTreeSet::new();
     for step in &plan.steps {
@@ -72,7 +75,7 @@ fn unequal_gpus_run_their_own_kernels() {
         return;
     }
     for gpus in [3, 1] {
-        let options = acceptance::Options { on_virtual: true, gpus: Some(gpus), seeds: 3, ..Default::default() };
+        let options = acceptance::VerifyOptions { on_virtual: true, gpus: Some(gpus), seeds: 3, ..Default::default() };
         verify(&out, &options).unwrap_or_else(|e| panic!("on {gpus} virtual GPUs: {e}"));
     }
 }
@@ -87,7 +90,7 @@ fn a_cost_table_comes_back() {
     assert_eq!(printed(&["--costs", &costs, "--algorithm", "scatter", "--emit", "costs,schedule,plan"]), first);
     assert_eq!(printed(&[&target[..], &["--costs", &costs, "--emit", "costs,schedule,plan"]].concat()), first);
 
-    // times may be edited, and count: with slow kernels everywhere, and free links, two GPUs are worth while
+    // edited times count: with slow kernels everywhere, and free links, two GPUs pay off
     let slower: Vec<String> = table.lines().map(|line| line.replace(" ns, busy", "0000 ns, busy").replace(": 6000 ns", ": 1 ns")).collect();
     let slower = file(&folder, "slower.txt", &slower.join("\n"));
     let schedule = printed(&["--costs", &slower, "--emit", "schedule"]);
@@ -157,7 +160,7 @@ fn a_topology_names_gpus_links_and_memory() {
 fn targets_that_make_no_sense() {
     let cases: [(&[&str], &str); 4] = [
         (&["--device", "a41"], "hiosc: unknown device `a41`; known: a40, a100, a100-40gb, h100, h200, l4, rtx4090, v100\n"),
-        (&["--device", "a40,l4", "--gpus", "3"], "hiosc: device `a40,l4` names 2 GPUs, and 3 are asked for: leave out --gpus\n"),
+        (&["--device", "a40,l4", "--gpus", "3"], "hiosc: device `a40,l4` names 2 GPUs, but 3 are requested: leave out --gpus\n"),
         (
             &["--device", "l4", "--link", "nvlink"],
             "hiosc: link `nvlink` is on none of the devices: l4 (pcie4); other connections go into a --topology file\n",
@@ -180,18 +183,18 @@ fn every_device_compiles_and_is_never_slower_than_sequential() {
 
 #[test]
 fn barriers_and_timings() {
-    let planned = |barriers| Compiler::new(model()).algorithm("hios-lp").stage_barriers(barriers).plan().expect("a plan").plan;
+    let planned = |barriers| Compiler::new(model()).algorithm(Algorithm::HiosLp).stage_barriers(barriers).plan().expect("a plan").plan;
     let waits = |plan: &hiosc::plan::Plan| plan.steps.iter().filter(|s| matches!(s, Step::Wait { .. })).count();
     let (without, with) = (planned(false), planned(true));
     assert!(waits(&with) >= waits(&without), "{} {}", waits(&with), waits(&without));
     assert_eq!(printed(&["--algorithm", "hios-lp", "--stage-barriers", "--emit", "plan"]), {
-        let planned = Compiler::new(model()).algorithm("hios-lp").stage_barriers(true).plan().expect("a plan");
+        let planned = Compiler::new(model()).algorithm(Algorithm::HiosLp).stage_barriers(true).plan().expect("a plan");
         planned.plan.text(&planned.graph)
     });
 
     let output = hiosc(&["--emit", "plan", "--timings"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    let rooms: Vec<&str> = said.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
-    assert_eq!(rooms, ["import", "fuse", "cost", "schedule", "plan", "all"], "{said}");
+    let passes: Vec<&str> = said.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert_eq!(passes, ["import", "fuse", "cost", "schedule", "plan", "all"], "{said}");
     assert!(said.lines().all(|line| line.starts_with("time ") && line.ends_with(" s")), "{said}");
 }

@@ -1,6 +1,7 @@
-//! Virtual GPUs, as programs of one process see them: the driver itself, and plans that run in-process.
+//! Virtual GPUs: the driver itself, and plans that run in-process.
 //!
-//! One test loads the virtual driver into this process, for good. So no test here may look for a GPU, or use `hiosc::Compiler`, which does.
+//! One test loads the virtual driver into this process, permanently. So no test here may look for a
+//! GPU, or use `hiosc::Compiler`, which does.
 
 mod run;
 #[path = "../support/mod.rs"]

@@ -1,6 +1,7 @@
 //! Plans run in-process, on virtual GPUs.
 //!
-//! Every scenario runs in a process of its own. Without a C++ compiler there are no virtual GPUs: the tests say so and pass.
+//! Every scenario runs in a separate process. Without a C++ compiler there are no virtual GPUs: the
+//! tests say so and pass.
 
 use crate::support::interpret::interpret;
 use crate::support::relative_error;
@@ -11,7 +12,7 @@ use hiosc::graph::Constant;
 use hiosc::kernel::{Kernel, Member};
 use hiosc::program::Program;
 use hiosc::run::{Session, run};
-use hiosc::runtime::Options;
+use hiosc::runtime::RuntimeOptions;
 use hiosc::schedule::Algorithm;
 
 const SCENARIOS: [Scenario<()>; 11] = [
@@ -33,7 +34,7 @@ fn scenario() {
     scenario::play(&SCENARIOS);
 }
 
-/// Runs a scenario in a process of its own; its output, or nothing without a compiler.
+/// Runs a scenario in a separate process. Returns its output, or nothing without a compiler.
 fn child(scenario: &str, variables: &[(&str, &str)]) -> Option<String> {
     child_with(&compiled(Algorithm::Scatter, 2), scenario, variables)
 }
@@ -52,7 +53,8 @@ fn outputs_are_right_in_every_order_of_execution() {
     }
 }
 
-/// Their weights are packed when the program is made, their workspaces are planned, and no order of execution mixes them up with anything else.
+/// Their weights are packed when the program is made, their workspaces are planned, and no order of
+/// execution lets anything else overwrite them.
 #[test]
 fn kernels_may_want_workspaces_packed_weights_and_shared_memory() {
     for seed in 0..10 {
@@ -63,21 +65,21 @@ fn kernels_may_want_workspaces_packed_weights_and_shared_memory() {
 fn demanding() {
     let compiled = small::demanding(Algorithm::Scatter, 2);
     let inputs = inputs(&compiled.graph);
-    let found = run(&compiled.program(), &Options::default(), &inputs).expect("it runs");
+    let found = run(&compiled.program(), &RuntimeOptions::default(), &inputs).expect("it runs");
     let expected = interpret(&compiled.graph, &inputs);
     assert!(found.iter().zip(&expected).all(|(a, b)| relative_error(a, b) < 1e-5));
-    // What a kernel wants must be what the plan gives it.
+    // The plan must give a kernel what it needs.
     let Compiled { graph, schedule, timeline, plan, shipped, .. } = &compiled;
     for damage in [|kernel: &mut Kernel| kernel.workspace_bytes += 4, |kernel: &mut Kernel| kernel.packings.clear()] {
         let mut costs = compiled.costs.clone();
         let kernels = costs.operators.iter_mut().flatten().map(|cost| &mut cost.kernel);
         kernels.filter(|kernel| kernel.workspace_bytes > 0).for_each(damage);
-        let error = Program::new(graph, &costs, schedule, timeline, plan, shipped).err().expect("another kernel").to_string();
+        let error = Program::new(graph, &costs, schedule, timeline, plan, shipped).expect_err("another kernel").to_string();
         assert!(error.starts_with("internal error in program: kernel demanding_"), "{error}");
     }
 }
 
-/// Two convolutions in one launch, each of which wants packed weights and a part of the workspace.
+/// Two convolutions in one launch, each of which needs packed weights and a part of the workspace.
 #[test]
 fn one_launch_may_compute_several_operators() {
     for seed in 0..10 {
@@ -88,7 +90,7 @@ fn one_launch_may_compute_several_operators() {
 fn grouped() {
     let compiled = small::grouped(2, 1, small::by_hand);
     let inputs = inputs(&compiled.graph);
-    let found = run(&compiled.program(), &Options::default(), &inputs).expect("it runs");
+    let found = run(&compiled.program(), &RuntimeOptions::default(), &inputs).expect("it runs");
     let expected = interpret(&compiled.graph, &inputs);
     assert!(found.iter().zip(&expected).all(|(a, b)| relative_error(a, b) < 1e-5));
     let Compiled { graph, schedule, timeline, plan, shipped, .. } = &compiled;
@@ -96,11 +98,11 @@ fn grouped() {
     for damage in [|members: &mut Vec<Member>| members.truncate(1), |members: &mut Vec<Member>| members[0].blocks += 1] {
         let mut costs = costs.clone();
         costs.grouped_launches[0].costs.iter_mut().for_each(|cost| damage(&mut cost.kernel.members));
-        let error = Program::new(graph, &costs, schedule, timeline, plan, shipped).err().expect("other members").to_string();
+        let error = Program::new(graph, &costs, schedule, timeline, plan, shipped).expect_err("other members").to_string();
         assert!(error.starts_with("internal error in program: kernel grouped_c8k8w1_c8k8w3 of members"), "{error}");
     }
     costs.grouped_launches.clear();
-    let error = Program::new(graph, &costs, schedule, timeline, plan, shipped).err().expect("no kernel").to_string();
+    let error = Program::new(graph, &costs, schedule, timeline, plan, shipped).expect_err("no kernel").to_string();
     assert!(error.contains("no kernel computes [%1, %2] on gpu0"), "{error}");
 }
 
@@ -186,7 +188,7 @@ fn right() {
     let compiled = compiled(Algorithm::Scatter, 2);
     let (graph, program) = (&compiled.graph, compiled.program());
     let inputs = inputs(graph);
-    let mut session = Session::load(&program, &Options::default()).expect("it loads");
+    let mut session = Session::load(&program, &RuntimeOptions::default()).expect("it loads");
     println!("{}", session.summary());
     let found = session.run(&inputs).expect("it runs");
     for (found, expected) in found.iter().zip(interpret(graph, &inputs)) {
@@ -198,15 +200,15 @@ fn right() {
     assert_eq!(session.run(&inputs).expect("and again"), found);
 }
 
-/// As a graph and on plain streams, before and after one another, the bits are the same, and right.
+/// As a graph and on plain streams, in any sequence, the bits are the same, and right.
 fn graph_and_streams() {
     let gpus = std::env::var("HIOSC_VGPU_COUNT").map_or(2, |n| n.parse().expect("a number"));
     let compiled = compiled(Algorithm::Scatter, gpus);
     let (graph, program) = (&compiled.graph, compiled.program());
     assert_eq!(compiled.plan.gpus.len(), gpus);
     let inputs = inputs(graph);
-    let load = |options: Options| Session::load(&program, &options).expect("it loads");
-    let mut session = load(Options::default());
+    let load = |options: RuntimeOptions| Session::load(&program, &options).expect("it loads");
+    let mut session = load(RuntimeOptions::default());
     println!("{}", session.summary());
     let refused = std::env::var("HIOSC_VGPU_REFUSE").unwrap_or_default();
     assert_eq!(session.replays(), refused.is_empty() || refused == "capture-cold");
@@ -218,19 +220,19 @@ fn graph_and_streams() {
     assert_eq!(session.run(&inputs).expect("it runs on streams"), first);
     session.use_graph(true);
     assert_eq!(session.run(&inputs).expect("and again as before"), first);
-    let mut plain = load(Options::default().graph(false).warm_up(false));
-    assert!(plain.summary().contains("plain streams (as asked for)") && !plain.replays());
+    let mut plain = load(RuntimeOptions::default().graph(false).warm_up(false));
+    assert!(plain.summary().contains("plain streams (as requested)") && !plain.replays());
     assert_eq!(plain.run(&inputs).expect("it runs"), first);
 }
 
-/// The same from and to device memory, in any order with the other way.
+/// The same from and to device memory, mixed with runs from and to host memory.
 fn on_device() {
     let compiled = compiled(Algorithm::Scatter, 2);
     let (graph, program) = (&compiled.graph, compiled.program());
     let inputs = inputs(graph);
-    let mut session = Session::load(&program, &Options::default()).expect("it loads");
+    let mut session = Session::load(&program, &RuntimeOptions::default()).expect("it loads");
     let context = cudarc::driver::CudaContext::new(0).expect("a context");
-    // SAFETY: one stream, which is waited for.
+    // SAFETY: one stream, which is synchronised.
     unsafe { context.disable_event_tracking() };
     let stream = context.new_stream().expect("a stream");
     let outputs = session.run(&inputs).expect("it runs");
@@ -254,13 +256,13 @@ fn on_device() {
     }
 }
 
-/// Models are loaded (which captures) and run on threads of their own, at the same time.
+/// Models are loaded (which captures) and run on separate threads, at the same time.
 fn threads() {
     let compiled = compiled(Algorithm::Scatter, 2);
     let (graph, program) = (&compiled.graph, compiled.program());
     let inputs = inputs(graph);
     let work = || {
-        let mut session = Session::load(&program, &Options::default()).expect("it loads");
+        let mut session = Session::load(&program, &RuntimeOptions::default()).expect("it loads");
         assert!(session.replays(), "{}", session.summary());
         (0..3).map(|_| session.run(&inputs).expect("it runs")).collect::<Vec<_>>()
     };
@@ -276,7 +278,7 @@ fn contexts() {
     let (graph, program) = (&compiled.graph, compiled.program());
     let inputs = inputs(graph);
     let run = |separate: bool| {
-        let options = Options::default().gpus(&[0, 0]).separate_contexts(separate);
+        let options = RuntimeOptions::default().gpus(&[0, 0]).separate_contexts(separate);
         let mut session = Session::load(&program, &options).expect("it loads");
         println!("{}", session.summary());
         assert!(session.replays());
@@ -292,7 +294,7 @@ fn timed() {
     let compiled = compiled(Algorithm::Scatter, 2);
     let (graph, program) = (&compiled.graph, compiled.program());
     let inputs = inputs(graph);
-    let mut session = Session::load(&program, &Options::default()).expect("it loads");
+    let mut session = Session::load(&program, &RuntimeOptions::default()).expect("it loads");
     for replay in [true, false] {
         session.use_graph(replay);
         let timing = session.time(&inputs).expect("it runs");
@@ -303,10 +305,10 @@ fn timed() {
     let spans = session.trace(&inputs).expect("it runs");
     let predicted = &program.predictions;
     assert_eq!(spans.len(), predicted.len());
-    assert!(spans.iter().zip(predicted).all(|(s, p)| (s.work, s.gpu, s.stream) == (p.work, p.gpu, p.stream) && s.end >= s.start));
+    assert!(spans.iter().zip(predicted).all(|(s, p)| (s.kind, s.gpu, s.stream) == (p.kind, p.gpu, p.stream) && s.end >= s.start));
     assert!(predicted.iter().all(|p| p.start <= p.end && p.end <= compiled.plan.latency));
     assert_eq!(predicted.iter().filter(|p| p.stage.is_some()).count(), graph.operators.len());
-    // What a step reads was there before it began, also on the clock.
+    // What a step reads was complete before it started, also by the clock.
     let launches: Vec<_> = predicted.iter().zip(&spans).filter(|(p, _)| p.stage.is_some()).collect();
     let end_of = |name: &str| launches.iter().find(|(p, _)| p.label == name).expect("launched").1.end;
     let start_of = |name: &str| launches.iter().find(|(p, _)| p.label == name).expect("launched").1.start;
@@ -317,11 +319,11 @@ fn sessions() {
     let compiled = compiled(Algorithm::Scatter, 2);
     let (graph, program) = (&compiled.graph, compiled.program());
     let inputs = inputs(graph);
-    let load = |options: Options| Session::load(&program, &options).expect("it loads");
+    let load = |options: RuntimeOptions| Session::load(&program, &options).expect("it loads");
     let free = || cudarc::driver::CudaContext::new(0).and_then(|context| context.mem_get_info()).expect("its free memory").0;
     let before = free();
     let (mut one, mut two, mut folded) =
-        (load(Options::default()), load(Options::default().gpus(&[1, 0])), load(Options::default().gpus(&[0, 0])));
+        (load(RuntimeOptions::default()), load(RuntimeOptions::default().gpus(&[1, 0])), load(RuntimeOptions::default().gpus(&[0, 0])));
     assert!(free() < before);
     let expected = one.run(&inputs).expect("it runs");
     assert_eq!(two.run(&inputs).expect("it runs"), expected);
@@ -340,13 +342,13 @@ fn too_few_gpus() {
     let compiled = compiled(Algorithm::Scatter, 2);
     let (graph, program) = (&compiled.graph, compiled.program());
     let inputs = inputs(graph);
-    let refused = run(&program, &Options::default(), &inputs).expect_err("one GPU is not two");
+    let refused = run(&program, &RuntimeOptions::default(), &inputs).expect_err("one GPU is not two");
     assert!(matches!(refused, Error::Device(_)));
     assert_eq!(
         refused.to_string(),
-        "GPU: the plan uses 2 GPUs, and the machine has 1: put several on one with Options::gpus(&[0, 0]) (--gpus 0,0), or let it fold them with Options::fold(true) (--fold)"
+        "GPU: the plan uses 2 GPUs, and the machine has 1: put several on one with RuntimeOptions::gpus(&[0, 0]) (--gpus 0,0), or let it fold them with RuntimeOptions::fold(true) (--fold)"
     );
-    let folded = run(&program, &Options::default().fold(true), &inputs).expect("folded, it runs");
+    let folded = run(&program, &RuntimeOptions::default().fold(true), &inputs).expect("folded, it runs");
     let expected = interpret(graph, &inputs);
     assert!(folded.iter().zip(&expected).all(|(a, b)| relative_error(a, b) < 1e-5));
 }

@@ -1,6 +1,7 @@
 //! The virtual GPUs, as an unmodified cudarc program sees them.
 //!
-//! Every scenario below runs in a process of its own. Without a C++ compiler there are no virtual GPUs: the tests say so.
+//! Every scenario below runs in a separate process. Without a C++ compiler there are no virtual
+//! GPUs: the tests say so.
 
 use std::process::Output;
 use std::sync::Arc;
@@ -53,7 +54,7 @@ const KERNELS: [(&str, &str); 3] = [
     ),
 ];
 
-/// What runs in the child processes.
+/// The scenarios of the child processes.
 const SCENARIOS: [Scenario<Result<(), DriverError>>; 14] = [
     ("devices", devices),
     ("pipeline", || pipeline(true)),
@@ -87,7 +88,7 @@ fn run(scenario: &str, variables: &[(&str, &str)]) -> Option<(String, String)> {
 
 fn context(gpu: usize) -> Result<Arc<CudaContext>, DriverError> {
     let context = CudaContext::new(gpu)?;
-    // SAFETY: the scenarios order their streams themselves, or leave it out on purpose.
+    // SAFETY: the scenarios order their streams themselves, or omit it on purpose.
     unsafe { context.disable_event_tracking() };
     Ok(context)
 }
@@ -119,7 +120,7 @@ fn copy_to_peer(stream: &CudaStream, from: &CudaSlice<f32>, to: &mut CudaSlice<f
     let (from_context, to_context, bytes) = (from.context().cu_ctx(), to.context().cu_ctx(), from.num_bytes());
     let (source, _a) = from.device_ptr(stream);
     let (destination, _b) = to.device_ptr_mut(stream);
-    // SAFETY: both buffers are alive until the stream has been waited for.
+    // SAFETY: both buffers are alive until the stream has been synchronised.
     unsafe { result::memcpy_peer_async(to_context, destination, from_context, source, bytes, stream.cu_stream()) }
 }
 
@@ -173,7 +174,7 @@ fn defaults() -> Result<(), DriverError> {
     Ok(())
 }
 
-/// Three devices, of which only the first two are described; a cubin loads where it fits.
+/// Three devices, with settings for the first two. A cubin loads on devices of its architecture.
 fn unequal() -> Result<(), DriverError> {
     let shared = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
     let mut found = Vec::new();
@@ -218,7 +219,8 @@ fn bad_settings_are_named() {
 
 // --- asynchrony
 
-/// Three hops: a kernel on GPU 0, a copy to GPU 1 on a stream of its own, a kernel there; some unrelated work beside it. Prints the bits of the result.
+/// Three steps: a kernel on GPU 0, a copy to GPU 1 on a separate stream, a kernel there; and some
+/// unrelated work. Prints the bits of the result.
 fn pipeline(with_wait: bool) -> Result<(), DriverError> {
     let (c0, c1) = (context(0)?, context(1)?);
     let (f0, f1) = (function(&c0, "test_scale")?, function(&c1, "test_scale")?);
@@ -308,7 +310,8 @@ fn the_same_seed_gives_the_same_order() {
     assert!(first.lines().any(|line| line.contains("copy gpu0 -> gpu1, 4000 bytes")), "{first}");
 }
 
-/// Streams that block take turns with the NULL stream of their context, in both directions, without any event.
+/// Blocking streams are ordered with the NULL stream of their context, in both directions, without
+/// any event.
 fn null_stream() -> Result<(), DriverError> {
     let c = context(0)?;
     let f = function(&c, "test_scale")?;
@@ -324,7 +327,7 @@ fn null_stream() -> Result<(), DriverError> {
     for round in 0..10 {
         let value = f32::from_bits(0x0101_0101 * (round + 1));
         null.memset_zeros(&mut y)?;
-        // SAFETY: 256 bytes are the whole of each buffer.
+        // SAFETY: each buffer has 256 bytes.
         unsafe { result::memset_d8_async(x.device_ptr_mut(&null).0, round as u8 + 1, 256, blocking)? };
         scale(&null, &f, &x, &mut y, 1.0, 0.0)?;
         // SAFETY: as above.
@@ -345,7 +348,7 @@ static ANSWER: std::sync::atomic::AtomicI32 = std::sync::atomic::AtomicI32::new(
 
 unsafe extern "C" fn ask_the_driver(_: *mut std::ffi::c_void) {
     let mut count = 0;
-    // SAFETY: a plain call; what it answers is the point.
+    // SAFETY: a plain call, for its result.
     let answer = unsafe { sys::cuDeviceGetCount(&mut count) };
     ANSWER.store(answer as i32, std::sync::atomic::Ordering::SeqCst);
 }
@@ -365,7 +368,8 @@ fn a_host_function_runs_in_order_and_may_not_call_the_driver() {
     run("host-function", &[]);
 }
 
-/// Several host threads, each with streams of its own; whoever synchronises also runs the others' work.
+/// Several host threads, each with its own streams. A thread that synchronises also runs the work
+/// of the others.
 fn threads() -> Result<(), DriverError> {
     let work = |gpu: usize| -> Result<(), DriverError> {
         let c = context(gpu % 2)?;
@@ -410,9 +414,10 @@ fn waiting_for_an_event_never_recorded_is_reported() {
     assert!(printed(&out, "waited").contains("CUDA_ERROR_INVALID_VALUE"), "{out}");
 }
 
-// --- what is refused
+// --- refusals
 
-/// The header of a cubin: `abi` 7 has the architecture in the low byte of the flags, 8 (NVRTC 12.9 from sm_100 on) in the next.
+/// The header of a cubin: `abi` 7 has the architecture in the low byte of the flags, 8 (NVRTC 12.9
+/// from sm_100 on) in the next.
 fn cubin(abi: u8, flags: u32) -> Vec<u8> {
     let mut elf = vec![0u8; 64];
     elf[..9].copy_from_slice(&[0x7f, b'E', b'L', b'F', 2, 1, 1, 0x33, abi]);
@@ -492,7 +497,7 @@ fn handles() -> Result<(), DriverError> {
     let event = c0.new_event(None)?;
     event.record(&s0)?;
     s1.wait(&event)?;
-    // SAFETY: handles that are wrong on purpose; nothing is dereferenced.
+    // SAFETY: the handles are invalid on purpose; nothing is dereferenced.
     unsafe {
         let foreign = result::event::record(event.cu_event(), s1.cu_stream());
         assert_eq!(failure(foreign), CUresult::CUDA_ERROR_INVALID_HANDLE, "an event of another context");
@@ -518,7 +523,7 @@ fn copies() -> Result<(), DriverError> {
     let (a, mut b) = (s0.clone_htod(&[1.0f32, 2.0, 3.0, 4.0])?, s1.alloc_zeros::<f32>(4)?);
     [&c0, &c1].iter().try_for_each(|c| c.synchronize())?;
     let (pa, pb) = (a.device_ptr(&s0).0, b.device_ptr_mut(&s1).0);
-    // SAFETY: ranges that are wrong on purpose must be refused; the others are the buffers above.
+    // SAFETY: ranges that are invalid on purpose must be refused; the others are the buffers above.
     unsafe {
         c0.bind_to_thread()?;
         let copy = |bytes: usize| result::memcpy_dtod_async(pb, pa, bytes, s0.cu_stream());
@@ -573,7 +578,8 @@ fn copies_are_checked() {
     assert!(err.contains("hiosc-vgpu: warning: a copy on GPU 0 reaches memory of GPU 1 without peer access"), "{err}");
 }
 
-/// In this process, without LD_LIBRARY_PATH: the driver and NVRTC that a client finds by name are ours.
+/// In this process, without LD_LIBRARY_PATH: a client that loads the driver and NVRTC by name gets
+/// hiosc's.
 #[test]
 fn this_process_can_use_virtual_gpus_too() {
     if !vgpu::compiler_present() {
@@ -588,7 +594,7 @@ fn this_process_can_use_virtual_gpus_too() {
     c.load_module(image).and_then(|m| m.load_function("test_scale")).expect("a kernel");
     let nothing = cudarc::nvrtc::compile_ptx("int main() {}").expect_err("no kernel of ours");
     assert!(format!("{nothing:?}").contains("no HIOSC_KERNEL in the source"), "{nothing:?}");
-    // More kernels may come later.
+    // More kernels may be added later.
     let more = vgpu::compile_kernels(&KERNELS[1..], None).expect("the kernels compile");
     vgpu::load(&more, &[]).expect("loads again");
     function(&c, "test_block_sum").expect("a kernel added later");

@@ -1,6 +1,8 @@
-//! Stream capture and graphs on virtual GPUs, as an unmodified cudarc program sees them: what a real driver does, and what it refuses.
+//! Stream capture and graphs on virtual GPUs, as an unmodified cudarc program sees them: what a
+//! real driver does, and what it refuses.
 //!
-//! Every scenario runs in a process of its own. Without a C++ compiler there are no virtual GPUs: the tests say so.
+//! Every scenario runs in a separate process. Without a C++ compiler there are no virtual GPUs: the
+//! tests say so.
 
 use std::sync::Arc;
 
@@ -38,7 +40,7 @@ fn scenario() {
     scenario::play(&SCENARIOS);
 }
 
-/// Runs a scenario that must succeed; its output, or nothing without a compiler.
+/// Runs a scenario that must succeed. Returns its output, or nothing without a compiler.
 fn run(scenario: &str, variables: &[(&str, &str)]) -> Option<String> {
     scenario::run(module_path!(), scenario, &KERNELS, variables).map(|(out, err)| out + &err)
 }
@@ -48,7 +50,7 @@ fn context(gpu: usize) -> Result<Arc<CudaContext>, DriverError> {
 }
 
 fn prepared(context: Arc<CudaContext>) -> Result<Arc<CudaContext>, DriverError> {
-    // SAFETY: the scenarios order their streams themselves, or leave it out on purpose.
+    // SAFETY: the scenarios order their streams themselves, or omit it on purpose.
     unsafe { context.disable_event_tracking() };
     Ok(context)
 }
@@ -112,7 +114,8 @@ fn event(stream: &CudaStream) -> Result<CudaEvent, DriverError> {
     Ok(event)
 }
 
-/// Two branches, one on a second GPU behind two copies, are joined and read back; replayed with other inputs. `with_wait`: the copy waits for the kernel before it.
+/// Two branches, one on a second GPU behind two copies, are joined and read back; replayed with
+/// other inputs. `with_wait`: the copy waits for the kernel before it.
 fn replay(with_wait: bool) -> Result<(), DriverError> {
     let (c0, c1) = (context(0)?, context(1)?);
     let (f0, f1) = (function(&c0)?, function(&c1)?);
@@ -152,7 +155,7 @@ fn replay(with_wait: bool) -> Result<(), DriverError> {
     let graph = end(&origin)?;
     assert_eq!(copy.capture_status()?, sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE);
     let mut nodes = 0;
-    // SAFETY: only asks for their number.
+    // SAFETY: only returns their number.
     unsafe { sys::cuGraphGetNodes(graph.cu_graph(), std::ptr::null_mut(), &mut nodes) }.result()?;
     assert_eq!(nodes, 8);
     let mut wrong = 0;
@@ -201,7 +204,7 @@ fn unjoined() -> Result<(), DriverError> {
     // The streams are free again, and what was captured did not run.
     scale(&other, &f, x, y, 1.0, 0.0)?;
     [&origin, &other].iter().try_for_each(|s| s.synchronize())?;
-    // Forked without work of its own, a stream need not join.
+    // A stream that is forked but has no work need not join.
     begin(&origin)?;
     scale(&origin, &f, x, y, 1.0, 0.0)?;
     other.wait(&event(&origin)?)?;
@@ -237,10 +240,11 @@ fn streams() -> Result<(), DriverError> {
     assert_eq!(failure(end(&other)), CUDA_ERROR_STREAM_CAPTURE_UNMATCHED);
     assert_eq!(failure(end(&origin)), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
 
-    // A blocking stream in capture keeps everybody from the NULL stream; another one does not.
+    // While a blocking stream is in capture, the NULL stream cannot be used; a non-blocking one
+    // does not matter.
     c.bind_to_thread()?;
     let blocking = result::stream::create(result::stream::StreamKind::Default)?;
-    // SAFETY: the stream is alive, and what is refused does not run.
+    // SAFETY: the stream is alive, and refused work does not run.
     unsafe {
         result::stream::begin_capture(blocking, Mode::CU_STREAM_CAPTURE_MODE_RELAXED)?;
         assert_eq!(failure(scale(&c.default_stream(), &f, x, y, 1.0, 0.0)), CUDA_ERROR_STREAM_CAPTURE_IMPLICIT);
@@ -279,7 +283,7 @@ fn events() -> Result<(), DriverError> {
     assert_eq!(failure(end(&origin)), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
     assert_eq!(failure(end(&other)), CUDA_ERROR_STREAM_CAPTURE_INVALIDATED);
 
-    // Recorded as a node, an event happens at each launch.
+    // An event that is recorded as a node completes at each launch.
     let timed = || c.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT));
     let (first, last) = (timed()?, timed()?);
     let f = function(&c)?;
@@ -341,7 +345,7 @@ fn what_cannot_be_captured_is_refused() {
     assert!(text.contains("a graph was launched after something it uses was freed: copy pinned -> gpu0"), "{text}");
 }
 
-/// Captures of two threads do not disturb one another, unless one is global.
+/// Captures of two threads do not affect one another, unless one is global.
 fn threads() -> Result<(), DriverError> {
     let c = context(0)?;
     let (here, there) = (c.new_stream()?, c.new_stream()?);
@@ -362,11 +366,11 @@ fn threads() -> Result<(), DriverError> {
 }
 
 #[test]
-fn capture_is_a_matter_of_its_thread() {
+fn captures_of_two_threads_are_independent() {
     run("threads", &[]);
 }
 
-/// Prints which step is refused when a stream of another context joins in.
+/// Prints which step is refused when a stream of another context joins the capture.
 fn refused() -> Result<(), DriverError> {
     let (c0, c1) = (context(0)?, context(1)?);
     let (origin, other) = (c0.new_stream()?, c1.new_stream()?);

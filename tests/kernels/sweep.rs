@@ -1,10 +1,13 @@
-//! Every kind of ONNX operator over generated shapes, strides, pads, axes, broadcasts and element types, axes of size 0 and 1 among them, and NaN and infinities among
-//! the values: the kernels that hiosc chooses, run one after the other on the CPU, against tract.
+//! Every kind of ONNX operator over generated shapes, strides, pads, axes, broadcasts and element
+//! types. Axes of size 0 and 1 are among them, and NaN and infinities among the values. The kernels
+//! that hiosc chooses run one after the other on the CPU, and tract says what must come out.
 //!
-//! Each model has one node. It goes through import and fuse, so that lowering is swept as well; what hiosc refuses fails the test, since all of these are
-//! promised. Where tract itself cannot run a model there is nothing to compare with; those are counted, and may be few.
+//! Each model has one node. It goes through import and fuse, so that lowering is swept as well.
+//! What hiosc refuses fails the test, since all of these are promised. Where tract itself cannot
+//! run a model there is nothing to compare with. Those are counted, and may be few.
 //!
-//! `sweep/families.rs` draws the models, each from a seed of its own, so that adding one changes no other.
+//! `sweep/families.rs` draws the models. Each family has a seed of its own, so that a new one
+//! changes no other.
 
 mod families;
 
@@ -12,10 +15,10 @@ use std::collections::BTreeMap;
 
 use crate::support::harness::{Objects, Random, run_graph};
 use crate::support::number::numbers;
-use crate::support::{a40, sanitized, skipped};
+use crate::support::{a40, sanitized, scenario, skipped};
 use families::{Draw, Swept};
 use hiosc::graph::{Constant, DType, Graph};
-use hiosc::import::{Model, Options, import};
+use hiosc::import::{ImportOptions, Model, import};
 use hiosc::kernel::Kernel;
 use hiosc::{fuse, kernel, vgpu};
 
@@ -38,7 +41,7 @@ enum Outcome {
 fn prepare(swept: Swept, folder: &std::path::Path, index: usize) -> Outcome {
     let Swept { name, model, shapes, draws } = swept;
     let path = model.save(folder, &format!("m{index}"));
-    let model: Model = match import(&path, &Options { shapes, ..Options::default() }) {
+    let model: Model = match import(&path, &ImportOptions { shapes, ..ImportOptions::default() }) {
         Ok(model) => model,
         Err(error) => return Outcome::Refused(format!("{name}: {error}")),
     };
@@ -64,7 +67,8 @@ fn prepare(swept: Swept, folder: &std::path::Path, index: usize) -> Outcome {
     }
 }
 
-/// Integers and truth values must agree exactly, others to 1e-4 of the largest finite value (f16: 2e-3); infinities and NaN must stand in the same places.
+/// Integers and truth values must agree exactly, others to 1e-4 of the largest finite value (f16:
+/// 2e-3). Infinities and NaN must stand at the same positions.
 fn difference(found: &Constant, expected: &Constant) -> Option<String> {
     if (found.dtype(), found.len()) != (expected.dtype(), expected.len()) {
         return Some(format!("{} x {} instead of {} x {}", found.len(), found.dtype().name(), expected.len(), expected.dtype().name()));
@@ -121,5 +125,5 @@ fn every_operator_agrees_with_tract() {
 
 #[test]
 fn and_holds_under_sanitizers() {
-    sanitized::run_all_but(module_path!(), &[]);
+    sanitized::run_all_but(&scenario::prefix(module_path!()), &[]);
 }

@@ -15,9 +15,10 @@ pub struct Run {
 }
 
 /// Longer than any call in these tests takes, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// A folder for one test, removed at its end. hiosc runs in it, so that messages name files as the test does.
+/// A folder for one test, removed at its end. hiosc runs in it, so that messages name files as the
+/// test does.
 pub struct Bench {
     folder: tempfile::TempDir,
 }
@@ -84,7 +85,8 @@ impl Bench {
         run.stdout
     }
 
-    /// Runs hiosc, which must fail with `code` and exactly this line on standard error, and leave the folder as it was.
+    /// Runs hiosc, which must fail with `code`, say exactly this line on standard error, and leave
+    /// the folder as it was.
     pub fn refused(&self, args: &[impl AsRef<OsStr>], code: i32, message: &str) {
         assert_eq!(self.failure(args, code), format!("hiosc: {message}\n"));
     }
@@ -96,7 +98,8 @@ impl Bench {
         run
     }
 
-    /// Runs hiosc, which must fail with `code` and leave the folder as it was; gives what it says on standard error.
+    /// Runs hiosc, which must fail with `code` and leave the folder as it was. Gives what it says
+    /// on standard error.
     pub fn usage(&self, args: &[impl AsRef<OsStr>], code: i32) -> String {
         let before = self.listing();
         let run = self.run(args);
@@ -121,10 +124,10 @@ fn wait(child: &mut Child) -> Option<i32> {
         if let Some(status) = child.try_wait().expect("a child") {
             return status.code();
         }
-        if start.elapsed() > PATIENCE {
+        if start.elapsed() > TIMEOUT {
             child.kill().expect("a child that can be stopped");
             child.wait().expect("a child");
-            panic!("hiosc did not end within {} s", PATIENCE.as_secs());
+            panic!("hiosc did not end within {} s", TIMEOUT.as_secs());
         }
         std::thread::sleep(Duration::from_millis(2));
     }

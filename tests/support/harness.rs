@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Mutex;
 
-use hiosc::graph::{Constant, DType, Expr, Graph, Index, OpKind, Operator, Origin, Reduce, ReduceKind, Scalar, Tensor as GraphTensor};
+use hiosc::graph::{Constant, DType, Expr, Graph, OpKind, Operator, Origin, Reduce, ReduceKind, Scalar, Tensor as GraphTensor, TopK};
 use hiosc::ids::{OpId, TensorId};
 use hiosc::kernel::{self, Kernel};
 use hiosc::vgpu;
@@ -33,7 +33,8 @@ impl Random {
         Tensor { shape: shape.to_vec(), values: Constant::F32(values) }
     }
 
-    /// A tensor of any type: small numbers, and now and then an extreme one of the type, an infinity or a NaN.
+    /// A tensor of any type: small numbers, and now and then an extreme one of the type, an
+    /// infinity or a NaN.
     pub fn typed(&mut self, dtype: DType, shape: &[usize]) -> Tensor {
         let one = |r: &mut Random| {
             let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1.0, 1e300, -1e300];
@@ -89,7 +90,8 @@ pub struct Case {
     pub expected: Expected,
 }
 
-/// A graph of nothing but the case's operator. Its first input is a view, so that kernels are seen to read views under their own shape.
+/// A graph of nothing but the case's operator. Its first input is a view, so that kernels are seen
+/// to read views under their own shape.
 pub fn graph_of(case: &Case) -> (Graph, OpId) {
     let mut graph = Graph { name: "case".into(), ..Graph::default() };
     let mut tensor =
@@ -112,7 +114,7 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
     let product = |bias: bool, epilogue: &Expr| epilogue.dtype(&[&inputs[..1], &inputs[2 + usize::from(bias)..]].concat());
     let result = match kind {
         OpKind::Elementwise(e) => e.expr.dtype(inputs),
-        OpKind::Index(Index::TopK { places: true, .. }) => Ok(DType::I64),
+        OpKind::TopK(TopK { positions: true, .. }) => Ok(DType::I64),
         OpKind::Conv(conv) => product(conv.bias, &conv.epilogue),
         OpKind::ConvNd(conv) => product(conv.bias, &conv.epilogue),
         OpKind::MatMul(matmul) => product(matmul.bias, &matmul.epilogue),
@@ -125,7 +127,8 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
     result.unwrap_or(DType::F32)
 }
 
-/// Runs every candidate of every case; fails with all differences at once. Returns the kernels' names; none without a C++ compiler.
+/// Runs every candidate of every case. Fails with all differences at once. Returns the names of the
+/// kernels: none without a C++ compiler.
 pub fn check(test: &str, cases: Vec<Case>) -> Vec<String> {
     if !vgpu::compiler_present() {
         skipped!("SKIPPED {test}: no C++ compiler");
@@ -199,7 +202,8 @@ impl Objects {
         let folder = vgpu::compile_kernels(sources, None).unwrap_or_else(|e| panic!("{e}"));
         let mut objects = Objects { entries: BTreeMap::new(), _libraries: Vec::new() };
         for file in std::fs::read_dir(folder).expect("a folder of objects") {
-            // SAFETY: an object we just compiled; `hiosc_vgpu_kernels` has the type that kernel_abi.h gives it.
+            // SAFETY: an object we just compiled; `hiosc_vgpu_kernels` has the type that
+            // kernel_abi.h gives it.
             unsafe {
                 let library = Library::new(file.expect("a file").path()).expect("an object loads");
                 let table: libloading::Symbol<unsafe extern "C" fn(*mut usize) -> *const Entry> =
@@ -269,7 +273,8 @@ impl Guarded {
     }
 
     fn memory(&self) -> &[u8] {
-        // SAFETY: `new` allocated and wrote it; kernels write through a pointer only while no reference is held.
+        // SAFETY: `new` allocated and wrote it; kernels write through a pointer only while no
+        // reference is held.
         unsafe { std::slice::from_raw_parts(self.start, self.layout.size()) }
     }
 
@@ -310,7 +315,8 @@ fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
                     let arguments: Vec<*const c_void> = pointers.iter().map(|p| std::ptr::from_ref(p).cast()).collect();
                     loop {
                         let Some(&range) = next.lock().expect("no thread panics").next() else { break };
-                        // SAFETY: the pointers lead to tensors of the shapes that the kernel was made for.
+                        // SAFETY: the pointers lead to tensors of the shapes that the kernel was
+                        // made for.
                         unsafe { objects.run(&kernel.name, kernel.grid, kernel.block, kernel.shared_bytes, &arguments, range) };
                     }
                 });
@@ -369,11 +375,11 @@ pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &
                 memory[root.index()] = Some(Guarded::new(&parts.iter().flat_map(bytes).collect::<Vec<u8>>(), INPUT_GUARD));
             }
         }
-        let place = |&t: &TensorId| {
+        let address = |&t: &TensorId| {
             let whole = memory[graph.root(t).index()].as_ref().expect("computed before");
             whole.address() + (graph.begin(t) * graph.tensor(t).dtype.bytes()) as usize
         };
-        let pointers: Vec<usize> = operator.inputs.iter().map(place).chain([y.address()]).collect();
+        let pointers: Vec<usize> = operator.inputs.iter().map(address).chain([y.address()]).collect();
         let arguments: Vec<*const c_void> = pointers.iter().map(|p| std::ptr::from_ref(p).cast()).collect();
         let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product();
         // SAFETY: the pointers lead to tensors of the shapes that the kernel was made for.

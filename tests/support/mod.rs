@@ -1,5 +1,6 @@
-//! What the test programs share: ONNX models made in the test, a plain interpreter of graphs, kernels run on the CPU, the shared models where they are there, and this
-//! program started once more. Each program takes all of it by `#[path = "../support/mod.rs"] mod support;`.
+//! What the test programs share: ONNX models made in the test, a plain interpreter of graphs,
+//! kernels run on the CPU, the shared models where they are there, and this program started once
+//! more. Each program takes all of it by `#[path = "../support/mod.rs"] mod support;`.
 #![allow(dead_code)] // each test program uses a part
 
 use std::path::{Path, PathBuf};
@@ -7,10 +8,11 @@ use std::sync::Mutex;
 
 use hiosc::device::{DeviceModel, device};
 use hiosc::graph::Constant;
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 pub mod cli;
 pub mod harness;
-pub mod indexed;
 pub mod interpret;
 pub mod networks;
 pub mod number;
@@ -35,7 +37,8 @@ pub fn target_folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo makes it inside the target folder").to_path_buf()
 }
 
-/// Does `work` for each item, in their order, as many at a time as there are processors. Fails where one of them does.
+/// Does `work` for each item, in their order, as many at a time as there are processors. Fails
+/// where one of them does.
 pub fn side_by_side<T: Send>(items: impl IntoIterator<Item = T, IntoIter: Send>, work: impl Fn(T) + Sync) {
     let waiting = Mutex::new(items.into_iter());
     let next = || waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
@@ -52,17 +55,13 @@ pub fn side_by_side<T: Send>(items: impl IntoIterator<Item = T, IntoIter: Send>,
 
 /// `n` values in [-1, 1), the same for the same seed.
 pub fn random(seed: u64, n: usize) -> Vec<f32> {
-    let mut state = seed;
-    let next = || {
-        state = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = (state ^ (state >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
-    };
+    let mut rng = SplitMix64::seed_from_u64(seed);
+    let next = || (rng.next_u64() >> 40) as f32 / (1u64 << 23) as f32 - 1.0;
     std::iter::repeat_with(next).take(n).collect()
 }
 
-/// The largest difference, as a share of the largest expected value; infinite where types or lengths differ, or values that are not floating-point numbers.
+/// The largest difference, as a share of the largest expected value. Infinite where values differ
+/// that are not floating-point numbers. Types and lengths must be the same.
 pub fn relative_error(found: &Constant, expected: &Constant) -> f64 {
     assert_eq!((found.dtype(), found.len()), (expected.dtype(), expected.len()));
     let (difference, scale) = found.dtype().difference(found.bytes(), expected.bytes());

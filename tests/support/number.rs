@@ -1,5 +1,6 @@
-//! Typed scalars and what expressions make of them, from the definitions in `graph::op`: integers are computed in 128 bits and then wrapped, floating-point
-//! numbers in double precision and then rounded.
+//! Typed scalars and what expressions make of them, from the definitions in `graph::expr`. Integers
+//! are computed in 128 bits and then wrapped, floating-point numbers in double precision and then
+//! rounded.
 
 use hiosc::graph::{Binary, Constant, DType, Expr, Scalar, Unary};
 use hiosc::runtime::{f16_to_f32, f32_to_f16};

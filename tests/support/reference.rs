@@ -1,4 +1,6 @@
-//! What each operator computes, as plainly as can be: in double precision, one output after the other, from the definition in `graph::op`.
+//! What some operators compute in single precision, as plainly as can be: in double precision, one
+//! output after the other, from the definition in `graph::op`. Beside each value it says how far
+//! off a kernel may be, which follows from the magnitudes that were added.
 
 use hiosc::graph::{Conv, Elementwise, Expr, MatMul, Pool, PoolKind, Reduce, ReduceKind};
 
@@ -96,10 +98,10 @@ pub fn matmul(matmul: &MatMul, inputs: &[Tensor], out: &[usize]) -> Expected {
         if matmul.bias {
             sum += f64::from(inputs[2].floats()[j]);
         }
-        let place = offset([b, i, j], matmul.c_strides);
+        let at = offset([b, i, j], matmul.c_strides);
         let mut one = Expected::default();
-        finished(&mut one, &matmul.epilogue, sum, scale, inputs[first_more..].iter().map(|t| f64::from(t.floats()[place])));
-        results[place] = Some((one.values[0], one.tolerances[0]));
+        finished(&mut one, &matmul.epilogue, sum, scale, inputs[first_more..].iter().map(|t| f64::from(t.floats()[at])));
+        results[at] = Some((one.values[0], one.tolerances[0]));
     }
     let mut expected = Expected::default();
     for result in results {
@@ -117,11 +119,11 @@ pub fn pool(pool: &Pool, x: &Tensor, out: &[usize]) -> Expected {
         for r in 0..pool.kernel[0] {
             for s in 0..pool.kernel[1] {
                 // Counted from the beginning of the padding.
-                let place = [index[2] * pool.strides[0] + r * pool.dilations[0], index[3] * pool.strides[1] + s * pool.dilations[1]];
-                let inside = |a: usize| place[a] >= pool.pads_begin[a] && place[a] < pool.pads_begin[a] + size[a];
-                let padded = |a: usize| place[a] < pool.pads_begin[a] + size[a] + pool.pads_end[a];
+                let position = [index[2] * pool.strides[0] + r * pool.dilations[0], index[3] * pool.strides[1] + s * pool.dilations[1]];
+                let inside = |a: usize| position[a] >= pool.pads_begin[a] && position[a] < pool.pads_begin[a] + size[a];
+                let padded = |a: usize| position[a] < pool.pads_begin[a] + size[a] + pool.pads_end[a];
                 if inside(0) && inside(1) {
-                    elements.push(at(x, &[index[0], index[1], place[0] - pool.pads_begin[0], place[1] - pool.pads_begin[1]]));
+                    elements.push(at(x, &[index[0], index[1], position[0] - pool.pads_begin[0], position[1] - pool.pads_begin[1]]));
                 } else if padded(0) && padded(1) {
                     padding += 1;
                 }

@@ -1,4 +1,5 @@
-//! Running a test program once more with its kernels compiled under the address and undefined-behaviour sanitizers of the C++ compiler.
+//! A test program once more, with its kernels compiled under the address and undefined-behaviour
+//! sanitizers of the C++ compiler.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,7 +9,8 @@ use std::process::Command;
 
 use super::{scenario, skipped};
 
-/// Set in the second run: buffers end exactly where their last element does, so that the address sanitizer sees a read beyond it.
+/// Set in the second run. Buffers end exactly where their last element does then, so that the
+/// address sanitizer sees a read beyond it.
 pub const VARIABLE: &str = "HIOSC_TEST_SANITIZED";
 
 /// The compiler of the second run, a script. It is not itself under the sanitizer, which would
@@ -24,9 +26,10 @@ pub fn is_on() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }
 
-/// Runs all tests of a module, given by its `module_path!()`, but those that match `left_out` in a second process, whose kernels are sanitized; fails with what it
-/// said. Minutes: only where `HIOSC_SLOW_TESTS=1` asks for it, and where the compiler brings the sanitizers' libraries.
-pub fn run_all_but(module: &str, left_out: &[&str]) {
+/// Runs the tests whose names have `part` in them, but those that match `left_out`, in a second
+/// process, whose kernels are sanitized. Fails with what it said. Minutes: only where
+/// `HIOSC_SLOW_TESTS=1` asks for it, and where the compiler brings the sanitizers' libraries.
+pub fn run_all_but(part: &str, left_out: &[&str]) {
     if is_on() {
         return;
     }
@@ -39,9 +42,10 @@ pub fn run_all_but(module: &str, left_out: &[&str]) {
         return;
     };
     let mut again = scenario::again();
-    again.arg(scenario::prefix(module)).args(left_out.iter().flat_map(|name| ["--skip", name]));
+    again.arg(part).args(left_out.iter().flat_map(|name| ["--skip", name]));
     again.env(VARIABLE, "1").env("LD_PRELOAD", library).env("CXX", "sanitized-g++").env("PATH", path_to_compiler());
-    // the stacks of fibers are not those that the first option means; Rust's test program keeps some memory to its end
+    // the stacks of fibers are not those that the first option means, and Rust's test program keeps
+    // some memory to its end
     again.env("ASAN_OPTIONS", "detect_stack_use_after_return=0:detect_leaks=0").env("UBSAN_OPTIONS", "print_stacktrace=1");
     let output = again.output().expect("it starts");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));

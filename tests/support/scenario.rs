@@ -1,8 +1,10 @@
-//! This test program once more, in a process of its own: a virtual driver is found when a program first asks for CUDA, and reads its settings then.
+//! This test program once more, in a process of its own. A virtual driver is found when a program
+//! first asks for CUDA, and reads its settings then.
 //!
-//! A module with scenarios has a table of them and a test called `scenario` that hands it to [`play`]. In an ordinary run that test does
-//! nothing. In the process that [`child`] starts it is the only test, and plays the scenario that `HIOSC_TEST_SCENARIO` names.
-//! Without a C++ compiler there are no virtual GPUs: the tests say so and pass.
+//! A module with scenarios has a table of them and a test called `scenario` that hands it to
+//! [`play`]. In an ordinary run that test does nothing. In the process that [`child`] starts it is
+//! the only test, and plays the scenario that `HIOSC_TEST_SCENARIO` names. Without a C++ compiler
+//! there are no virtual GPUs: the tests say so and pass.
 
 use std::process::{Command, ExitCode, Output, Termination};
 
@@ -40,7 +42,8 @@ pub fn prefix(module: &str) -> String {
     format!("{}::", module.split_once("::").expect("a module of a test program").1)
 }
 
-/// Starts a scenario of `module` on virtual GPUs that have `kernels`, with these variables and no others of the driver's.
+/// Starts a scenario of `module` on virtual GPUs that have `kernels`, with these variables and no
+/// others of the driver's.
 pub fn child(module: &str, scenario: &str, kernels: &[(&str, &str)], variables: &[(&str, &str)]) -> Option<Output> {
     if !vgpu::compiler_present() {
         skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
@@ -56,7 +59,8 @@ pub fn child(module: &str, scenario: &str, kernels: &[(&str, &str)], variables: 
     Some(command.output().expect("the child starts"))
 }
 
-/// The same for a scenario that must succeed; gives what it wrote to standard output and to standard error.
+/// The same for a scenario that must succeed. Gives what it wrote to standard output and to
+/// standard error.
 pub fn run(module: &str, scenario: &str, kernels: &[(&str, &str)], variables: &[(&str, &str)]) -> Option<(String, String)> {
     let output = child(module, scenario, kernels, variables)?;
     let (out, err) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr).into_owned());

@@ -1,10 +1,14 @@
-//! The shared models: real architectures with onnxruntime references, in a folder beside the checkout. A clone without them skips, visibly.
+//! The shared models: real architectures with onnxruntime references, in a folder beside the
+//! checkout. A clone without them skips, visibly.
 //!
-//! Their weights are external data made from a recipe: element `i` of a tensor is splitmix64 of its seed, as a 24-bit integer, times a scale.
+//! Their weights are external data made from a recipe: element `i` of a tensor is the `i`th output
+//! of SplitMix64 with the tensor's seed, as a 24-bit integer, times a scale.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{Rng, SeedableRng};
 use sha2::{Digest, Sha256};
 
 use super::skipped;
@@ -27,7 +31,8 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models")
 }
 
-/// The names of all shared models, in order; none, and a line that says so, where the folder is missing.
+/// The names of all shared models, in order. None, and a line that says so, where the folder is
+/// missing.
 pub fn shared_models() -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder()) else {
         skipped!("SKIPPED: no {}", folder().display());
@@ -39,7 +44,8 @@ pub fn shared_models() -> Vec<String> {
     names
 }
 
-/// The shared model `name`, its weights made where they are not there yet; or `None`, and a line that says so.
+/// The shared model `name`, its weights made where they are not there yet. Or `None`, and a line
+/// that says so.
 pub fn shared_model(name: &str) -> Option<SharedModel> {
     let source = folder();
     let original = source.join(format!("{name}.onnx"));
@@ -61,7 +67,8 @@ pub fn shared_model(name: &str) -> Option<SharedModel> {
     Some(SharedModel { model, reference })
 }
 
-/// Copies a file so that a test beside this one, which may read the copy already, never sees it half written.
+/// Copies a file so that a test beside this one, which may read the copy already, never sees it
+/// half written.
 fn copy_whole(from: &Path, to: &Path) {
     let part = to.with_extension("part");
     fs::copy(from, &part).and_then(|_| fs::rename(&part, to)).expect("copying the model");
@@ -78,20 +85,14 @@ fn make_weights(recipe: &Path, folder: &Path) {
     for tensor in recipe["tensors"].as_array().expect("tensors") {
         let field = |name: &str| tensor[name].as_u64().expect("a number");
         let (offset, seed, scale) = (field("offset") as usize, field("seed"), tensor["scale"].as_f64().expect("a scale") as f32);
-        for i in 0..field("length") / 4 {
-            let at = offset + 4 * i as usize;
-            bytes[at..at + 4].copy_from_slice(&weight(seed, i, scale).to_le_bytes());
+        let mut rng = SplitMix64::seed_from_u64(seed);
+        for weight in bytes[offset..][..field("length") as usize].chunks_exact_mut(4) {
+            let value = ((rng.next_u64() >> 40) as i32 - 8_388_608) as f32 * scale;
+            weight.copy_from_slice(&value.to_le_bytes());
         }
     }
     let hash: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     assert_eq!(Some(hash.as_str()), recipe["sha256"].as_str(), "the weights of {} are not what the recipe says", path.display());
     let part = path.with_extension("part");
     fs::write(&part, bytes).and_then(|()| fs::rename(&part, &path)).expect("writing the weights");
-}
-
-fn weight(seed: u64, i: u64, scale: f32) -> f32 {
-    let mut z = seed.wrapping_add((i + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-    ((((z ^ (z >> 31)) >> 40) as i32) - 8_388_608) as f32 * scale
 }

@@ -1,4 +1,5 @@
-//! A small model with everything that the rooms after `schedule` care about: branches, a join, two inputs and two outputs, awkward names; and its way to a plan.
+//! A small model with everything that the passes after `schedule` care about: branches, a join, two
+//! inputs and two outputs, awkward names. And its way to a plan.
 
 use std::sync::Arc;
 
@@ -6,7 +7,9 @@ use super::number::{Number, Rounding, constant};
 
 use hiosc::cost::{CostTable, GroupedLaunch, OperatorCost, estimate};
 use hiosc::device::{Nanos, Target};
-use hiosc::graph::{Binary, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Tensor, Unary};
+use hiosc::graph::{
+    Binary, Concat, Constant, Conv, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Pool, PoolKind, Softmax, Tensor, Unary,
+};
 use hiosc::ids::{OpId, TensorId};
 use hiosc::kernel::{Kernel, Member, Packing};
 use hiosc::plan::{self, Plan};
@@ -46,7 +49,8 @@ pub fn plan_of(graph: Graph, algorithm: Algorithm, gpus: usize) -> Compiled {
     plan_with(graph, gpus, |_, _| (), |problem| schedule::schedule(problem, algorithm).expect("a schedule"))
 }
 
-/// The small model with other kernels for its convolutions: they want packed weights, a workspace and dynamic shared memory, which hiosc's own do not.
+/// The small model with other kernels for its convolutions. They want packed weights, a workspace
+/// and dynamic shared memory, which hiosc's own do not.
 pub fn demanding(algorithm: Algorithm, gpus: usize) -> Compiled {
     plan_with(graph(), gpus, demand, |problem| schedule::schedule(problem, algorithm).expect("a schedule"))
 }
@@ -80,7 +84,7 @@ fn demand(graph: &Graph, costs: &mut CostTable) {
     }
 }
 
-/// What a demanding kernel does for each of its operators, a thread an output: weights are
+/// What a demanding kernel does for each of its operators, a thread per output: weights are
 /// tap-major, sums go through the workspace, factors through shared memory. The function has a
 /// kernel's name in its own: kernels may be compiled together.
 const DEMANDING: &str = "#include \"hiosc.cuh\"
@@ -207,7 +211,7 @@ fn plan_with(graph: Graph, gpus: usize, change: impl Fn(&Graph, &mut CostTable),
     let problem = Problem::new(&graph, &costs, LinkMode::Serial).expect("a problem");
     let schedule = schedule(&problem);
     let timeline = schedule::evaluate(&problem, &schedule).expect("a timeline");
-    let options = plan::Options::default();
+    let options = plan::PlanOptions::default();
     let plan = plan::plan(&graph, &costs, &schedule, &timeline, &options).expect("a plan");
     plan::verify(&graph, Some(&schedule), &options, &plan).expect("a sound plan");
     let shipped = program::ship(&costs, &plan, KernelMode::Source).expect("kernels");
@@ -244,12 +248,12 @@ pub fn graph() -> Graph {
     let right = make.conv("/fire/right", stem, 8, 3);
     let deep = make.conv("/fire/deep", stem, 8, 3);
     let deeper = make.conv("/fire/deeper", deep, 8, 1);
-    let join = make.operator("/fire/`join`", OpKind::Concat { axis: 1 }, vec![left, right, deeper], &[1, 24, 16, 16]);
+    let join = make.operator("/fire/`join`", OpKind::Concat(Concat { axis: 1 }), vec![left, right, deeper], &[1, 24, 16, 16]);
     let window = Pool { kind: PoolKind::Max, kernel: [2, 2], strides: [2, 2], dilations: [1, 1], pads_begin: [0, 0], pads_end: [0, 0] };
     let pool = make.operator("/pool", OpKind::Pool(window), vec![join], &[1, 24, 8, 8]);
     let times = Elementwise { expr: Expr::binary(Binary::Mul, Expr::Input(0), Expr::Input(1)) };
     let scaled = make.operator("/scaled", OpKind::Elementwise(times), vec![pool, scale], &[1, 24, 8, 8]);
-    let soft = make.operator("/out/1", OpKind::Softmax { axis: 1 }, vec![scaled], &[1, 24, 8, 8]);
+    let soft = make.operator("/out/1", OpKind::Softmax(Softmax { axis: 1, log: false }), vec![scaled], &[1, 24, 8, 8]);
     let squared = Elementwise { expr: Expr::identity().then(Unary::Square) };
     let square = make.operator("Type", OpKind::Elementwise(squared), vec![scaled], &[1, 24, 8, 8]);
     graph.inputs = vec![data, scale];
@@ -300,7 +304,7 @@ pub fn fan(width: usize) -> Graph {
     let x = make.tensor("x", &[1, 4], Origin::Input);
     let square = || OpKind::Elementwise(Elementwise { expr: Expr::identity().then(Unary::Square) });
     let squares = (0..width).map(|i| make.operator(&format!("square{i}"), square(), vec![x], &[1, 4])).collect();
-    let all = make.operator("all", OpKind::Concat { axis: 1 }, squares, &[1, 4 * width]);
+    let all = make.operator("all", OpKind::Concat(Concat { axis: 1 }), squares, &[1, 4 * width]);
     graph.inputs = vec![x];
     graph.outputs = vec![all];
     graph.verify().expect("a sound graph");
@@ -324,7 +328,7 @@ impl Maker<'_> {
     }
 
     fn operator(&mut self, name: &str, kind: OpKind, inputs: Vec<TensorId>, shape: &[usize]) -> TensorId {
-        // The operator's id follows from its place; `add_operator` sets the origin.
+        // The operator's id follows from its position; `add_operator` sets the origin.
         let output = self.tensor(&format!("{name}_output_0"), shape, Origin::Input);
         self.graph.add_operator(Operator { name: name.into(), kind, inputs, outputs: vec![output] });
         output

@@ -1,4 +1,5 @@
-//! The command line, through the real binary: what it prints, its exit codes (0 done, 1 failed, 2 bad usage), and that a failure writes nothing.
+//! The command line, through the real binary: what it prints, its exit codes (0 done, 1 failed, 2
+//! bad usage), and that a failure writes nothing.
 
 use std::fs;
 use std::process::Stdio;
@@ -14,7 +15,7 @@ fn bench() -> Bench {
     bench
 }
 
-/// `model.onnx -o out` and more.
+/// `model.onnx -o out`, and `more`.
 fn compile<'a>(more: &[&'a str]) -> Vec<&'a str> {
     ["model.onnx", "-o", "out"].into_iter().chain(more.iter().copied()).collect()
 }
@@ -23,15 +24,15 @@ fn compile<'a>(more: &[&'a str]) -> Vec<&'a str> {
 fn a_compilation_says_what_it_did() {
     let bench = bench();
     let said = bench.done(&compile(&[]));
-    let rooms: Vec<&str> = said.lines().map(|line| line.get(..10).unwrap_or(line).trim_end()).filter(|room| !room.is_empty()).collect();
-    assert_eq!(rooms, ["model", "fuse", "target", "schedule", "plan", "kernels", "wrote"], "{said}");
+    let passes: Vec<&str> = said.lines().map(|line| line.get(..10).unwrap_or(line).trim_end()).filter(|pass| !pass.is_empty()).collect();
+    assert_eq!(passes, ["model", "fuse", "target", "schedule", "plan", "kernels", "wrote"], "{said}");
     assert!(said.ends_with("\nwrote      out\n"), "{said}");
     for file in
         ["Cargo.toml", "Cargo.lock", "README.md", "src/lib.rs", "src/plan.rs", "kernels", "weights.safetensors", "check.safetensors"]
     {
         assert!(bench.at("out").join(file).exists(), "no {file}");
     }
-    // again, over it: the same, and nothing else beside it
+    // again, over the first output: the same, and nothing else beside it
     assert_eq!(bench.done(&compile(&[])), said);
     assert_eq!(fs::read_dir(bench.path()).expect("a folder").count(), 2);
 }
@@ -118,17 +119,17 @@ fn unknown_names_list_the_known_ones() {
 }
 
 #[test]
-fn emit_prints_each_room_and_writes_nothing() {
+fn emit_prints_each_result_and_writes_nothing() {
     let bench = bench();
     let before = bench.listing();
     let first_words = [("graph", "graph model: "), ("costs", "costs"), ("schedule", "schedule "), ("plan", "plan of model: ")];
     let mut all = String::new();
-    for (room, begin) in first_words {
-        let text = bench.done(&["model.onnx", "--emit", room]);
+    for (pass, begin) in first_words {
+        let text = bench.done(&["model.onnx", "--emit", pass]);
         assert!(text.starts_with(begin), "{text}");
         all += &text;
     }
-    // in the order of the rooms, however they are asked for
+    // in the order of the passes, not of the arguments
     assert_eq!(bench.done(&["model.onnx", "--emit", "plan,schedule", "--emit", "graph,costs"]), all);
     assert_eq!(bench.listing(), before);
     // with an output, before the summary
@@ -163,7 +164,7 @@ fn algorithms_and_rules_can_be_chosen() {
     );
     let one = bench.done(&["model.onnx", "--emit", "plan", "--gpus", "1", "--algorithm", "scatter"]);
     assert!(one.starts_with("plan of model: gpus 1, "), "{one}");
-    // What algorithms may do: without grouping, no stage has two operators.
+    // Options of the algorithms: without grouping, no stage has two operators.
     let widest = |more: &[&str]| {
         let mut args = vec!["model.onnx", "--emit", "schedule", "--algorithm", "greedy"];
         args.extend(more);
@@ -182,18 +183,18 @@ fn shapes_replace_what_the_model_says() {
 }
 
 #[test]
-fn timings_name_every_room() {
+fn timings_name_every_pass() {
     let bench = bench();
-    let rooms = |said: &str| -> Vec<String> {
+    let passes = |said: &str| -> Vec<String> {
         said.lines().filter_map(|l| l.strip_prefix("time ")).filter_map(|l| Some(l.split_whitespace().next()?.to_string())).collect()
     };
     let planned = ["import", "fuse", "cost", "schedule", "plan"];
-    // standard output has the text form, perhaps for a file
+    // standard output holds the text form, and may go to a file
     let run = bench.run(&["model.onnx", "--emit", "graph", "--timings"]);
     assert_eq!(run.stdout, bench.done(&["model.onnx", "--emit", "graph"]));
-    assert_eq!(rooms(&run.stderr), [&planned[..], &["all"]].concat());
+    assert_eq!(passes(&run.stderr), [&planned[..], &["all"]].concat());
     let all = [&planned[..], &["kernels", "reference", "emit", "all"]].concat();
-    assert_eq!(rooms(&bench.done(&compile(&["--timings"]))), all);
+    assert_eq!(passes(&bench.done(&compile(&["--timings"]))), all);
 }
 
 #[test]
@@ -208,18 +209,18 @@ fn no_check_leaves_the_reference_out() {
 fn kernels_without_nvrtc() {
     let bench = bench();
     let missing = bench.at("no-nvrtc.so").display().to_string();
-    // after the file's name the words are the dynamic linker's
+    // after the file's name comes the dynamic linker's text
     let said = bench.failure(&compile(&["--kernels", "binary"]), 1);
     let begin = format!("hiosc: NVRTC: HIOSC_NVRTC is set, but that file cannot be used: {missing}: ");
     assert!(said.starts_with(&begin) && said.matches(&missing).count() == 1, "{said}");
     bench.write("no-nvrtc.so", "this is no library");
     let said = bench.failure(&compile(&["--kernels", "binary"]), 1);
     assert!(said.starts_with(&begin), "{said}");
-    // the default does without, and says why
+    // the default does not need NVRTC, and says why there is none
     let said = bench.done(&compile(&[]));
     assert!(said.contains("shipped as sources") && said.contains("HIOSC_NVRTC is set, but that file cannot be used"), "{said}");
     let said = bench.done(&compile(&["--kernels", "source"]));
-    assert!(said.contains("shipped as sources") && said.contains("as asked for"), "{said}");
+    assert!(said.contains("shipped as sources") && said.contains("as requested"), "{said}");
 }
 
 #[test]
@@ -229,18 +230,18 @@ fn other_peoples_folders_are_refused() {
     bench.write("theirs/precious.txt", "data");
     bench.refused(&["model.onnx", "-o", "theirs"], 2, "theirs is not empty and hiosc did not write it: choose another folder");
     bench.refused(&["model.onnx", "-o", "."], 2, ". is not empty and hiosc did not write it: choose another folder");
-    // a Cargo.toml alone is not a mark of ours
+    // a Cargo.toml alone does not make it hiosc's
     bench.write("theirs/Cargo.toml", "[package]\nname = \"theirs\"\n");
     bench.refused(&["model.onnx", "-o", "theirs"], 2, "theirs is not empty and hiosc did not write it: choose another folder");
-    // the folder is judged before the model is even read
+    // the folder is checked before the model is read
     bench.refused(&["nothing.onnx", "-o", "theirs"], 2, "theirs is not empty and hiosc did not write it: choose another folder");
-    // an empty one is taken
+    // an empty one is accepted
     fs::create_dir(bench.at("empty")).expect("a folder");
     bench.done(&["model.onnx", "-o", "empty"]);
     assert!(bench.at("empty/Cargo.toml").exists());
 }
 
-/// Where nobody can write, root included.
+/// Outputs where nobody can write, not even root.
 #[test]
 fn unwritable_outputs() {
     let bench = bench();
@@ -253,7 +254,7 @@ fn unwritable_outputs() {
 }
 
 #[test]
-fn verify_wants_a_folder_of_ours() {
+fn verify_needs_a_folder_that_hiosc_wrote() {
     let bench = bench();
     bench.refused(&["verify", "nowhere"], 2, "nowhere is not a folder that hiosc wrote: it has no Cargo.toml");
     fs::create_dir(bench.at("theirs")).expect("a folder");
@@ -304,7 +305,7 @@ fn files_with_costs_and_topologies() {
     assert_eq!(bench.done(&["model.onnx", "--emit", "schedule", "--costs", "costs.txt"]), schedule);
 }
 
-/// What says how a model is planned is the same for a crate and for plans that run in this process.
+/// The planning arguments are the same for a crate and for plans that run in this process.
 #[test]
 fn plans_in_this_process_take_what_a_compilation_takes() {
     let bench = bench();

@@ -1,5 +1,5 @@
-//! Every way in which a model can be wrong: one clear line, exit code 1, nothing half written, never a panic. The wording is pinned here, so that
-//! a change of it is seen.
+//! Every way in which a model can be wrong: one clear line, exit code 1, no partial output, never a
+//! panic. The wording is pinned here, so that a change is noticed.
 
 use crate::support::cli::Bench;
 use crate::support::networks;
@@ -62,7 +62,7 @@ fn names_that_nothing_provides() {
     refuses(model.bytes(), "model.onnx: node \"/y/Add\" (Add) reads \"lost\", which nothing provides");
     let model = Model::new().input("x", &[1, 4]).output("lost", &[1, 4]).node("Relu", &["x"], "y", &[]);
     let twice = Model::new().input("x", &[2]).output("y", &[2]).node("Relu", &["x"], "y", &[]).node("Neg", &["x"], "y", &[]);
-    refuses(twice.bytes(), "model.onnx: node \"/y/Neg\" (Neg) provides \"y\", which something else provides already");
+    refuses(twice.bytes(), "model.onnx: node \"/y/Neg\" (Neg) provides \"y\", which something else already provides");
     refuses(model.bytes(), "model.onnx: nothing provides the output \"lost\": the file is truncated, or was exported wrongly");
 }
 
@@ -105,7 +105,7 @@ fn operators_of_other_domains_are_named_with_them() {
     refuses(proto.encode_to_vec(), "unsupported: operator com.example.Relu is not known (node \"/y/Relu\")");
 }
 
-/// Random numbers: tract makes them, hiosc never will.
+/// Random numbers: tract supports them, hiosc does not.
 #[test]
 fn operators_that_only_tract_knows_are_named_all_at_once() {
     let model = Model::new()
@@ -171,7 +171,7 @@ fn weights_that_do_not_fill_their_shape() {
     refuses(proto.encode_to_vec(), "model.onnx: tensor \"w\" has 36 bytes, but its shape 5x2 takes 40: the model is damaged");
 }
 
-/// A product with a matrix whose 40 bytes lie in another file.
+/// A product with a matrix whose 40 bytes are in another file.
 fn external(location: &str) -> Model {
     Model::new().input("x", &[1, 5]).output("y", &[1, 2]).external_weight("w", &[5, 2], location).node("MatMul", &["x", "w"], "y", &[])
 }
@@ -204,13 +204,13 @@ fn external_data_is_a_folder() {
     let bench = Bench::new();
     external("weights.bin").save(bench.path(), "model");
     std::fs::create_dir(bench.at("weights.bin")).expect("a folder");
-    bench.refused(&COMPILE, 1, "model.onnx: tensor \"w\" lies at \"weights.bin\", which is no file");
+    bench.refused(&COMPILE, 1, "model.onnx: tensor \"w\" is at \"weights.bin\", which is not a file");
 }
 
 #[test]
 fn external_data_outside_the_folder_is_refused() {
     for location in ["../weights.bin", "/etc/passwd", "a/../../weights.bin"] {
-        let message = format!("model.onnx: tensor \"w\" lies at {location:?}, outside the model's folder: refused");
+        let message = format!("model.onnx: tensor \"w\" is at {location:?}, outside the model's folder: refused");
         refuses(external(location).bytes(), &message);
     }
 }
@@ -226,8 +226,8 @@ fn external_data_that_is_described_wrongly() {
         }
         proto.encode_to_vec()
     };
-    refuses(describe("location", None), "model.onnx: tensor \"w\" lies in another file, but does not say which");
-    refuses(describe("offset", Some("-1")), "model.onnx: tensor \"w\" has the offset \"-1\", which is no number");
+    refuses(describe("location", None), "model.onnx: tensor \"w\" is in another file, but does not say which");
+    refuses(describe("offset", Some("-1")), "model.onnx: tensor \"w\" has the offset \"-1\", which is not a number");
     refuses(describe("length", Some("44")), "model.onnx: tensor \"w\" has 44 bytes, but its shape 5x2 takes 40: the model is damaged");
     let bench = Bench::new();
     bench.write("weights.bin", [0; 39]);
@@ -235,7 +235,8 @@ fn external_data_that_is_described_wrongly() {
     bench.refused(&COMPILE, 1, "model.onnx: tensor \"w\" ends at byte 40 of \"weights.bin\", which has 39: the file is truncated");
 }
 
-/// Runs hiosc on damaged copies of a model: it must end with exit code 0 or 1 and one line, and write all or nothing.
+/// Runs hiosc on damaged copies of a model: it must end with exit code 0 or 1 and one line, and
+/// write all or nothing.
 fn damaged(bench: &Bench, name: &str, bytes: &[u8]) -> bool {
     bench.write("model.onnx", bytes);
     let run = bench.run(&["model.onnx", "-o", "out", "--no-check"]);
@@ -259,7 +260,7 @@ fn a_model_cut_anywhere() {
     }
 }
 
-/// One bit of every fifth byte that is no weight.
+/// One bit of every fifth byte that belongs to no weight.
 #[test]
 fn a_model_with_flipped_bits() {
     let (total, still_sound) = flipped(|i, at| if i % 5 == 0 { vec![at * 5 % 8] } else { vec![] });
@@ -274,7 +275,8 @@ fn a_model_with_any_flipped_bit() {
     println!("{total} flips, {still_sound} of which left a model");
 }
 
-/// Flips the bits that `bits` names for the `i`-th structural byte, which is at `at`; how many flips, and how many left a model.
+/// Flips the bits that `bits` returns for the `i`-th structural byte, which is at `at`. Returns the
+/// number of flips, and how many of them left a valid model.
 fn flipped(bits: fn(usize, usize) -> Vec<usize>) -> (usize, usize) {
     let bench = Bench::new();
     let (mut total, mut still_sound) = (0, 0);

@@ -1,4 +1,4 @@
-//! The table of operators, its page in docs/, and `hiosc inspect`, which reads it.
+//! The table of operators, its page in docs/, and `hiosc inspect`, which uses it.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! `hiosc profile`, measured costs, and `hiosc bench`, on virtual GPUs: the paths are real, the times mean nothing.
+//! `hiosc profile`, measured costs, and `hiosc bench`, on virtual GPUs: the code paths are real,
+//! the times mean nothing.
 //!
 //! Without a C++ compiler there are no virtual GPUs: the tests say so and pass.
 
@@ -20,7 +21,7 @@ fn bench() -> Option<Bench> {
     Some(bench)
 }
 
-/// Runs hiosc; (standard output, standard error). `code` is what it must end with.
+/// Runs hiosc, which must exit with `code`. Returns standard output and standard error.
 fn hiosc(bench: &Bench, arguments: &str, code: i32) -> (String, String) {
     let run = bench.run(&arguments.split_whitespace().collect::<Vec<_>>());
     assert_eq!(run.code, Some(code), "{arguments}: {run:?}");
@@ -73,7 +74,7 @@ fn costs_are_measured_merged_and_compiled_with() {
     let (out, _) = hiosc(&bench, "profile model.onnx -o again.txt --merge left.txt --quick --virtual 2", 0);
     assert!(out.contains(&format!("{} kernels", kernels.len())), "{out}");
 
-    // Of other GPUs, tables do not merge; of other kernels, they are stale.
+    // Tables of other GPUs do not merge; tables of other kernels are stale.
     bench.write("other.txt", costs.replace("driver 12.8", "driver 12.4"));
     let (_, err) = hiosc(&bench, "model.onnx -o four --costs costs.txt --costs other.txt", 2);
     assert!(err.contains("other.txt: costs: these tables do not merge: one has") && err.contains("driver 12.4"), "{err}");
@@ -90,7 +91,8 @@ fn costs_are_measured_merged_and_compiled_with() {
     assert!(!bench.at("five").exists());
 }
 
-/// Stages are measured as the schedulers ask for them, with or without graphs, and what is measured decides.
+/// Stages are measured when the schedulers need them, with or without graphs, and the measured
+/// times are used.
 #[test]
 fn stages_are_measured_and_decide() {
     let Some(bench) = bench() else { return };
@@ -108,7 +110,8 @@ fn stages_are_measured_and_decide() {
         };
         line["stage ".len()..].split_once(": ").expect("a stage").0.split(" + ").map(time).sum()
     };
-    // The same table twice, but for the time of all stages: a tenth of what their kernels take alone, and ten times that.
+    // The same table twice, except for the time of all stages: a tenth of the sum of their kernels
+    // alone, and ten times that.
     let with = |change: &dyn Fn(u64) -> u64| -> String {
         let line = |line: &str| match line.split_once(": ") {
             Some((stage, _)) if stage.starts_with("stage ") => format!("{stage}: {} ns\n", change(sum(line)).max(1)),
@@ -145,7 +148,7 @@ fn plans_are_measured_against_one_another() {
     let trace: serde_json::Value = serde_json::from_str(&read(&bench, "trace.json")).expect("JSON");
     assert!(trace["traceEvents"].as_array().is_some_and(|events| events.iter().any(|e| e["name"] == "stem" || e["cat"] == "operator")));
 
-    // The table lists the GPUs the other way round, which is not this machine.
+    // The table lists the GPUs in reverse order, unlike this machine.
     let (_, err) = hiosc(&bench, "bench model.onnx --costs costs.txt --virtual 2 --repeat 2", 2);
     assert!(
         err.contains("costs: foreign: the table has `gpu0: hiosc virtual GPU 1, ")
@@ -155,7 +158,8 @@ fn plans_are_measured_against_one_another() {
     hiosc(&bench, "bench model.onnx --costs costs.txt --virtual 2 --repeat 2 --allow-foreign-costs --stage-barriers", 0);
 }
 
-/// Where a driver is, and nothing is said of the target, the costs are measured and the choice is re-checked: here the driver is the virtual one.
+/// With a driver and without a named target, the costs are measured and the choice is re-checked.
+/// Here the driver is the virtual one.
 #[test]
 fn a_machine_with_gpus_is_measured_without_being_asked() {
     let Some(bench) = bench() else { return };
@@ -169,14 +173,15 @@ fn a_machine_with_gpus_is_measured_without_being_asked() {
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{said}");
     assert!(said.contains("measured by hiosc") && said.contains("on the GPU: ") && said.contains("meaningless"), "{said}");
-    // Named, a device is not measured.
+    // A named device is not measured.
     let mut command = bench.command(&["model.onnx", "-o", "named", "--kernels", "source", "--device", "a40"]);
     vgpu::command_env(&mut command, &kernels).expect("the virtual driver builds");
     let output = command.output().expect("hiosc starts");
     assert!(String::from_utf8_lossy(&output.stdout).contains("estimated from device model a40"), "{output:?}");
 }
 
-/// What the script for a machine with one GPU does, as far as virtual GPUs go: they have no PyTorch, and it says so.
+/// The script for a machine with one GPU, on a virtual GPU. There is no PyTorch, and the script
+/// says so.
 #[test]
 fn the_script_for_one_gpu_runs_to_its_end() {
     let Some(bench) = bench() else { return };

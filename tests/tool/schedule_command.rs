@@ -1,11 +1,11 @@
-//! `hiosc schedule`, as its users call it.
+//! `hiosc schedule`, as users call it.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
-use hiosc::schedule::{LinkMode, Problem};
+use hiosc::schedule::{Algorithm, LinkMode, Problem};
 
-/// Two chains that meet, 1 ms an operator.
+/// Two chains that meet, 1 ms per operator.
 const GRAPH: &str = "5\n0 1 0.5\n1 1 0.5\n2 1 0.5\n3 1 0.5\n4 1 0.5\n4\n0 1 0.1\n2 3 0.1\n1 4 0.1\n3 4 0.1\n";
 
 fn hiosc(arguments: &[&str]) -> Output {
@@ -39,11 +39,11 @@ fn rows_in_json() {
     assert_eq!(best["note"], "optimal");
     assert!(best["scheduling_ms"].as_f64().unwrap() > 0.0);
 
-    // Without the rule for paths, too.
+    // Without the valid-path rule, too.
     let output = hiosc(&[&graph, "--json", "--relaxed-paths", "--algorithm", "hios-lp"]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
-    // Several files, several numbers of GPUs, one algorithm: a row each, with its graph.
+    // Several files, several numbers of GPUs, one algorithm: one row each, with its graph.
     let output = hiosc(&[&graph, &graph, "--json", "--gpus", "1,2", "--algorithm", "heft"]);
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let gpus: Vec<u64> = rows.as_array().unwrap().iter().map(|r| r["gpus"].as_u64().unwrap()).collect();
@@ -57,7 +57,7 @@ fn a_table_for_people() {
     let graph = file(&folder, "two.txt", GRAPH.as_bytes());
     let output = hiosc(&[&graph, "--algorithm", "sequential,best", "--effort", "low", "--seed", "3", "--window", "2", "--print"]);
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(text.contains("5 operators, 2 GPUs, window 2, at most 2 operators a stage"), "{text}");
+    assert!(text.contains("5 operators, 2 GPUs, window 2, at most 2 operators per stage"), "{text}");
     assert!(text.contains("algorithm     latency ms  speed-up     gap  GPUs  transfers  scheduling ms"), "{text}");
     assert!(text.contains("schedule best\nlatency "), "{text}");
 }
@@ -81,7 +81,8 @@ fn bad_arguments_are_usage() {
     assert_eq!(output.status.code(), Some(1));
 }
 
-/// Models: GPUs that are not all of one kind, links and memory from a file, costs from a file; and what contradicts itself is refused.
+/// Models on GPUs of different kinds, links and memory from a file, costs from a file.
+/// Contradictory arguments are refused.
 #[test]
 fn models_on_unequal_gpus() {
     let folder = tempfile::tempdir().unwrap();
@@ -93,22 +94,24 @@ fn models_on_unequal_gpus() {
     };
     let mixed = rows(&["--device", "a40,a40,l4", "--algorithm", "sequential,best"]);
     assert_eq!((&mixed[0]["gpus"], &mixed[0]["algorithm"]), (&3.into(), &"sequential".into()));
-    // One number of GPUs after the other.
+    // Several numbers of GPUs.
     let numbers = rows(&["--device", "a40", "--gpus", "1,2", "--algorithm", "hios-lp"]);
     assert_eq!((&numbers[0]["gpus"], &numbers[1]["gpus"]), (&1.into(), &2.into()));
 
-    // The fast GPU has no room for all weights: the schedule is that of the slow one, or of both, and slower than without the limit.
-    let text = |room: u64| format!("gpu0: a40, {room} bytes\ngpu1: l4, 20000000 bytes\nlink others: pcie4\n");
-    let topology = |room: u64| rows(&["--algorithm", "sequential", "--topology", &file(&folder, "topology.txt", text(room).as_bytes())]);
+    // Not all weights fit on the fast GPU. The schedule uses the slow one or both, and is slower
+    // than without the limit.
+    let text = |capacity: u64| format!("gpu0: a40, {capacity} bytes\ngpu1: l4, 20000000 bytes\nlink others: pcie4\n");
+    let topology =
+        |capacity: u64| rows(&["--algorithm", "sequential", "--topology", &file(&folder, "topology.txt", text(capacity).as_bytes())]);
     let (tight, ample) = (topology(3_000_000), topology(20_000_000));
     assert_eq!(ample[0]["latency_ms"], ample[0]["sequential_ms"]);
     assert!(tight[0]["latency_ms"].as_f64() > ample[0]["latency_ms"].as_f64());
 
-    // Costs from a file say what the GPUs are.
+    // Costs from a file determine the GPUs.
     let mut compiler = hiosc::Compiler::new(model).device("l4,a40,l4");
     let imported = compiler.import().unwrap();
     let problem = compiler.problem(&imported).unwrap();
-    let planned = compiler.check(false).algorithm("sequential").plan().unwrap();
+    let planned = compiler.check(false).algorithm(Algorithm::Sequential).plan().unwrap();
     assert_eq!(problem, planned.problem);
     let costs = file(&folder, "costs.txt", planned.costs.to_text(&planned.graph).as_bytes());
     assert_eq!(rows(&["--costs", &costs, "--algorithm", "hios-lp"])[0]["gpus"], 3);
@@ -118,7 +121,7 @@ fn models_on_unequal_gpus() {
 
     let graph = file(&folder, "two.txt", GRAPH.as_bytes());
     for (arguments, expected) in [
-        (vec![model, "--device", "a40,l4", "--gpus", "3"], "names 2 GPUs, and 3 are asked for"),
+        (vec![model, "--device", "a40,l4", "--gpus", "3"], "names 2 GPUs, but 3 are requested"),
         (vec![model, "--topology", &graph, "--gpus", "2"], "cannot be used with"),
         (vec![&graph[..], "--device", "a40"], "device, link, topology and costs are for models"),
     ] {
@@ -164,7 +167,7 @@ fn malformed_graphs_name_the_line() {
     assert!(error.contains("neither a model"), "{error}");
 }
 
-/// Every text cut off anywhere, and every byte of it changed, is a graph or an error, never a panic.
+/// A text that is cut off anywhere, or has any byte changed, is a graph or an error, never a panic.
 #[test]
 fn damaged_graphs_do_not_panic() {
     for cut in 0..GRAPH.len() {
@@ -177,7 +180,8 @@ fn damaged_graphs_do_not_panic() {
     }
 }
 
-/// GPUs of unequal and of too little memory: the plan fits, on both GPUs where none holds everything, or the error says what is missing where.
+/// GPUs of different or too little memory. The plan fits, on both GPUs where none holds everything;
+/// or the error says how many bytes are missing where.
 #[test]
 fn memory_decides_where_a_model_runs() {
     let folder = tempfile::tempdir().unwrap();

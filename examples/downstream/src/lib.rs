@@ -1,11 +1,12 @@
-//! An image classifier over a model that hiosc compiled: what a project that uses hiosc from its `build.rs` looks like.
+//! An image classifier over a model that hiosc compiled: what a project that uses hiosc from its
+//! `build.rs` looks like.
 
 include!(concat!(env!("OUT_DIR"), "/squeezenet.rs"));
 
-use squeezenet::{Error, Inputs, Model, Options};
+use squeezenet::{Error, Inputs, Model, RuntimeOptions};
 
-/// The folder with the weights and the stored check. A program that leaves this machine brings `weights.safetensors` along, beside its executable or
-/// wherever [`Options::weights`] says.
+/// The folder with the weights and the stored check. A program that leaves this machine brings
+/// `weights.safetensors` along, beside its executable or wherever [`RuntimeOptions::weights`] says.
 pub const MODEL_FOLDER: &str = concat!(env!("OUT_DIR"), "/squeezenet");
 
 /// SqueezeNet 1.1, loaded on the GPUs.
@@ -17,7 +18,7 @@ impl Classifier {
     /// Loads the model; fewer GPUs than planned share its work.
     pub fn load() -> Result<Classifier, Error> {
         let weights = format!("{MODEL_FOLDER}/weights.safetensors");
-        Ok(Classifier { model: Model::load(Options::default().weights(weights).fold(true))? })
+        Ok(Classifier { model: Model::load(RuntimeOptions::default().weights(weights).fold(true))? })
     }
 
     /// The score of each class, for a normalised image of 3 x 224 x 224.

@@ -1,4 +1,5 @@
-//! The classifier on two virtual GPUs, in this process, against the reference that hiosc stored with the model. No GPU is needed.
+//! The classifier on two virtual GPUs, in this process, against the reference that hiosc stored
+//! with the model. No GPU is needed.
 
 use std::error::Error;
 use std::path::Path;

@@ -1,6 +1,8 @@
-//! Scaled dot product attention: one operator, or for rows that are too long for it a product, a softmax and a product.
+//! Scaled dot-product attention: one operator or, if rows are too long for it, a product, a softmax
+//! and a product.
 //!
-//! Queries are `[batch, heads, rows, depth]` (or without heads); keys and values may have fewer heads, which neighbouring heads of the queries share.
+//! Queries are `[batch, heads, rows, depth]` (or without heads); keys and values may have fewer
+//! heads, which neighbouring heads of the queries share.
 
 use std::sync::Arc;
 
@@ -8,14 +10,17 @@ use tract_onnx::prelude::*;
 use tract_transformers::ops::sdpa::Sdpa;
 
 use super::{Lowering, Reason};
-use crate::graph::{Attention, Binary, Constant, DType, Elementwise, Expr, MatMul, OpKind, Origin, Tensor};
+use crate::graph::{Attention, Binary, Constant, DType, Elementwise, Expr, MatMul, OpKind, Origin, Softmax, Tensor};
 use crate::ids::TensorId;
 
 /// What tract adds to a score that a causal mask hides.
 const HIDDEN: f32 = f32::MIN;
 
 impl Lowering<'_> {
-    pub(super) fn attention(&mut self, node: &TypedNode, op: &Sdpa, inputs: &[TensorId], output: &Tensor) -> Result<(), Reason> {
+    /// Lowers `node` if it is scaled dot-product attention; returns whether it was.
+    pub(super) fn attention(&mut self, node: &TypedNode) -> Result<bool, Reason> {
+        let Some(op) = node.op_as::<Sdpa>() else { return Ok(false) };
+        let (inputs, output) = (&self.inputs(node)[..], &self.output(node)?);
         for (&outlet, &id) in node.inputs.iter().zip(inputs) {
             let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
             if fact.datum_type != DatumType::F32 || self.graph.tensor(id).dtype != DType::F32 {
@@ -57,14 +62,14 @@ impl Lowering<'_> {
             y_strides: contiguous([batch, heads, rows, value_depth]),
         };
         if depth.max(value_depth) <= Attention::MAX_DEPTH {
-            self.finish(node, OpKind::Attention(Box::new(attention)), inputs.to_vec(), output.clone());
+            self.finish(node, OpKind::Attention(attention), inputs.to_vec(), output.clone());
         } else {
             self.products(node, &attention, inputs, mask, output);
         }
-        Ok(())
+        Ok(true)
     }
 
-    /// The same in parts. Heads that share keys and values are rows of one product.
+    /// The same as separate operators. Heads that share keys and values are rows of one product.
     fn products(&mut self, node: &TypedNode, a: &Attention, inputs: &[TensorId], mask: Option<[usize; 4]>, output: &Tensor) {
         let part =
             |what: &str, shape: [usize; 4]| Tensor { name: format!("{}.{what}", output.name), shape: shape.into(), ..output.clone() };
@@ -87,13 +92,14 @@ impl Lowering<'_> {
             expr = Expr::binary(Binary::Add, expr, Expr::Input(operands.len() - 1));
         }
         let scores = self.step(node, OpKind::Elementwise(Elementwise { expr }), operands, part("scores", square));
-        let weights = self.step(node, OpKind::Softmax { axis: 3 }, vec![scores], part("weights", square));
+        let weights = self.step(node, OpKind::Softmax(Softmax { axis: 3, log: false }), vec![scores], part("weights", square));
         let result = product(products, tall, a.value_depth, a.columns, [a.columns * a.value_depth, a.value_depth, 1]);
         self.finish(node, OpKind::MatMul(result), vec![weights, inputs[2]], output.clone());
     }
 }
 
-/// `batch` products of contiguous rows `[m, k]` by a matrix of the given strides along (batch, k, n).
+/// `batch` products of contiguous rows `[m, k]` by a matrix of the given strides along (batch, k,
+/// n).
 fn product(batch: usize, m: usize, n: usize, k: usize, b_strides: [usize; 3]) -> MatMul {
     MatMul { batch, m, n, k, a_strides: [m * k, k, 1], b_strides, c_strides: [m * n, n, 1], bias: false, epilogue: Expr::identity() }
 }

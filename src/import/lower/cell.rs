@@ -1,4 +1,5 @@
-//! Recurrent cells, which tract keeps whole, and the GRU, whose loop tract keeps whole.
+//! Recurrent cells and the GRU. tract keeps each cell, and the whole loop of a GRU, as one
+//! operator.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::gru_cell::GruEpilogue;
@@ -12,9 +13,9 @@ use crate::graph::{Cell, Expr, MatMul, OpKind, Origin, Slice, Tensor};
 use crate::ids::TensorId;
 
 impl Lowering<'_> {
-    /// Lowers `node` if it is one of this module's; tells whether it was.
+    /// Lowers `node` if it is a recurrent cell or a GRU; returns whether it was.
     pub(super) fn cell(&mut self, node: &TypedNode) -> Result<bool, Reason> {
-        let inputs: Vec<TensorId> = node.inputs.iter().map(|i| self.tensors[i]).collect();
+        let inputs = self.inputs(node);
         if let (Some(op), &[gates, state]) = (node.op_as::<LstmEpilogue>(), &inputs[..]) {
             let (gates, state) = (self.rows(gates, 4 * op.hidden), self.rows(state, op.hidden));
             let next = self.unit(node, Cell::LstmState, "C", vec![gates, state]);
@@ -39,15 +40,16 @@ impl Lowering<'_> {
         self.reshaped(id, vec![elements / width, width])
     }
 
-    /// The cell `cell`; the last of `inputs` is a state.
+    /// Adds the cell `cell`; the last of `inputs` is a state.
     fn unit(&mut self, node: &TypedNode, cell: Cell, what: &str, inputs: Vec<TensorId>) -> TensorId {
         let name = format!("{}.{what}", self.operator_name(node));
         let state = self.graph.tensor(inputs[inputs.len() - 1]).clone();
         self.add(name.clone(), OpKind::Cell(cell), inputs, Tensor { name, ..state })
     }
 
-    /// A whole GRU whose reset gate acts after the product. Inputs: `x [batch, steps, in]` and `W`, or their product with its bias; then `R`, the
-    /// biases of both sides if it has them, and the first state.
+    /// A whole GRU whose reset gate acts after the product. Inputs: `x [batch, steps, in]` and `W`,
+    /// or their product with its bias; then `R`, the biases of both sides if it has them, and the
+    /// initial state.
     fn gru(&mut self, node: &TypedNode, op: &GruSeq, inputs: Vec<TensorId>) -> Result<(), Reason> {
         let short = || Reason::from("an input of the GRU is missing");
         let mut inputs = inputs.into_iter();
@@ -79,13 +81,13 @@ impl Lowering<'_> {
             if op.chunk < 0 {
                 all.reverse();
             }
-            let all = self.joined(&name, all, 1);
+            let all = self.concatenated(&name, all, 1);
             self.provide(node, 0, all)?;
         }
         Ok(())
     }
 
-    /// The biases of one side of `b`, all of the first side and then all of the second.
+    /// The biases of one side. `b` has all of the first side and then all of the second.
     fn biases(&mut self, name: &str, b: TensorId, side: usize, count: usize) -> TensorId {
         let output = Tensor { name: format!("{name}.bias-{side}"), shape: vec![count], ..self.graph.tensor(b).clone() };
         if let Some(values) = self.graph.constant_f32(b) {
@@ -97,7 +99,7 @@ impl Lowering<'_> {
         self.add(output.name.clone(), OpKind::Slice(slice), vec![b], output)
     }
 
-    /// `x W^T + bias` into a tensor of `shape`, of `x` and `W` row by row.
+    /// `x W^T + bias` into a tensor of `shape`; `x` and `W` are read row by row.
     fn product(&mut self, name: &str, x: TensorId, w: TensorId, bias: Option<TensorId>, shape: Vec<usize>) -> TensorId {
         let n = shape[shape.len() - 1];
         let m = shape.iter().product::<usize>() / n;

@@ -1,23 +1,26 @@
-//! Tensors of no elements: they have no bytes, and nothing computes them.
+//! Tensors without elements: they have no bytes, and nothing computes them.
 //!
-//! An operator whose result is empty becomes an empty constant. One that makes something of nothing becomes what its definition says: a reduction its
-//! neutral element (a mean NaN, or 0 of integers), a padding its value, a matrix product with sums of no terms its bias; a concatenation leaves its empty
-//! inputs out; a scatter of no updates changes nothing. So the graph that leaves this room has operators over elements alone; only inputs, outputs and constants may be empty.
+//! An operator with an empty result becomes an empty constant. An operator with an empty input and
+//! a non-empty result becomes what its definition says: a reduction its neutral element (a mean
+//! NaN, or 0 for integers), a padding its value, a matrix product whose sums have no terms its
+//! bias. A concatenation drops its empty inputs; a scatter without updates changes nothing. So the
+//! lowered graph has operators over non-empty tensors alone; only inputs, outputs and constants may
+//! be empty.
 
 use super::Lowering;
-use crate::graph::{Constant, DType, Index, MatMul, OpKind, Origin, PadMode, ReduceKind, Scalar, Tensor};
+use crate::graph::{Constant, DType, MatMul, OpKind, Origin, PadMode, ReduceKind, Scalar, Tensor};
 use crate::ids::TensorId;
 
 /// What is left of an operator.
 pub(super) enum Remains {
     /// This operator over these inputs.
     Operator(Box<OpKind>, Vec<TensorId>),
-    /// A tensor that is there.
+    /// An existing tensor.
     Tensor(TensorId),
 }
 
 impl Lowering<'_> {
-    /// Nothing of `kind` over `inputs` is computed on, or into, an empty tensor.
+    /// What is left of `kind` over `inputs` when nothing is computed from or into an empty tensor.
     pub(super) fn without_empty(&mut self, kind: OpKind, inputs: Vec<TensorId>, output: &Tensor) -> Remains {
         if output.elements() == 0 {
             return Remains::Tensor(self.filled(output, Scalar::from_f64(output.dtype, 0.0)));
@@ -27,7 +30,7 @@ impl Lowering<'_> {
             return Remains::Operator(Box::new(kind), inputs);
         }
         match kind {
-            OpKind::Concat { .. } => match inputs.iter().copied().filter(|t| !empty(t)).collect::<Vec<_>>()[..] {
+            OpKind::Concat(_) => match inputs.iter().copied().filter(|t| !empty(t)).collect::<Vec<_>>()[..] {
                 [only] => Remains::Tensor(only),
                 ref kept => Remains::Operator(Box::new(kind), kept.to_vec()),
             },
@@ -45,19 +48,19 @@ impl Lowering<'_> {
                 Remains::Operator(Box::new(OpKind::MatMul(product)), [&[zero, zero], &inputs[2..]].concat())
             }
             // no updates
-            OpKind::Index(Index::ScatterElements { .. } | Index::ScatterNd { .. }) if empty(&inputs[2]) => Remains::Tensor(inputs[0]),
+            OpKind::Scatter(_) if empty(&inputs[2]) => Remains::Tensor(inputs[0]),
             other => Remains::Operator(Box::new(other), inputs),
         }
     }
 
-    /// A constant like `tensor` with one value throughout.
+    /// A constant like `tensor` whose elements all have one value.
     pub(super) fn filled(&mut self, tensor: &Tensor, value: Scalar) -> TensorId {
         let values = Constant::repeated(value, tensor.elements() as usize);
         self.graph.add_tensor(Tensor { origin: Origin::Constant(values), ..tensor.clone() })
     }
 }
 
-/// What a reduction of nothing gives. Nothing has no place; 0 is as good as any.
+/// The result of a reduction over no elements. No position is right; 0 is as good as any.
 fn neutral(kind: ReduceKind, dtype: DType) -> Scalar {
     let number = |value: f64| Scalar::from_f64(dtype, value);
     match kind {

@@ -1,9 +1,10 @@
 //! Fourier transforms as matrix products.
 //!
-//! A complex axis of `n` points, each a pair of floats, is `2n` floats, and its transform a product with a constant matrix of `2n` by `2n` floats. That
-//! is `O(n^2)`: right for the few hundred points of speech models, where a product keeps a GPU busier than the passes of a fast transform; beyond
-//! [`LONGEST`] points it is refused. A short-time transform is *one* product: its frames are rows that overlap in memory, and its window is part of
-//! the matrix.
+//! A complex axis of `n` points, each a pair of floats, is `2n` floats, and its transform is a
+//! product with a constant matrix of `2n` by `2n` floats. That is `O(n^2)`. It suits the few
+//! hundred points of speech models, where a product keeps a GPU busier than the passes of a fast
+//! transform. More than [`LONGEST`] points are refused. A short-time transform is *one* product:
+//! its frames are rows that overlap in memory, and its window is part of the matrix.
 
 use std::f64::consts::TAU;
 
@@ -11,17 +12,18 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::fft::{Fft, Stft};
 
 use super::{Lowering, Reason};
-use crate::graph::{DType, Expr, MatMul, OpKind, Origin, Tensor};
+use crate::graph::{DType, Expr, MatMul, OpKind, Origin, Tensor, Transpose};
 use crate::ids::TensorId;
 use crate::import::tract::typed;
 
-/// The most points of a transform: its matrix is 16 MiB then.
+/// The maximum number of points of a transform; its matrix then has 16 MiB.
 const LONGEST: usize = 1024;
 
 impl Lowering<'_> {
-    /// Lowers `node` if it is one of this module's; tells whether it was.
-    pub(super) fn fourier(&mut self, node: &TypedNode, inputs: &[TensorId], output: &Tensor) -> Result<bool, Reason> {
-        let Some(&x) = inputs.first() else { return Ok(false) };
+    /// Lowers `node` if it is a Fourier transform; returns whether it was.
+    pub(super) fn fourier(&mut self, node: &TypedNode) -> Result<bool, Reason> {
+        let Some(&x) = self.inputs(node).first() else { return Ok(false) };
+        let output = &self.output(node)?;
         let shape = self.graph.tensor(x).shape.clone();
         if let Some(op) = node.op_as::<Fft>() {
             let matrix = self.transform(node, shape[op.axis], op.inverse, &[])?;
@@ -35,7 +37,8 @@ impl Lowering<'_> {
         Ok(true)
     }
 
-    /// The matrix of a transform of `n` points, not normalised, `[2n, 2n]`, behind a window that stands in the middle of the points (none: all ones).
+    /// The matrix `[2n, 2n]` of a transform of `n` points, not normalised, after a window in the
+    /// middle of the points. An empty window is all ones.
     fn transform(&mut self, node: &TypedNode, n: usize, inverse: bool, window: &[f32]) -> Result<TensorId, Reason> {
         if n > LONGEST {
             return Err(format!(
@@ -63,7 +66,8 @@ impl Lowering<'_> {
         Ok(self.graph.add_tensor(Tensor { name, dtype: DType::F32, shape: vec![2 * n, 2 * n], origin }))
     }
 
-    /// The transform of `x` along `axis` by `matrix`; axes between it and the pairs are moved out of the way and back.
+    /// The transform of `x` along `axis` by `matrix`; axes between it and the pairs are transposed
+    /// out of the way and back.
     fn transformed(&mut self, node: &TypedNode, x: TensorId, axis: usize, matrix: TensorId, output: &Tensor) {
         let shape = output.shape.clone();
         let rank = shape.len();
@@ -76,13 +80,13 @@ impl Lowering<'_> {
         let mut value = x;
         let tensor = |what: &str| Tensor { name: format!("{}.{what}", output.name), shape: moved.clone(), ..output.clone() };
         if aside {
-            value = self.add(name.clone(), OpKind::Transpose { permutation: there }, vec![value], tensor("moved"));
+            value = self.add(name.clone(), OpKind::Transpose(Transpose { permutation: there }), vec![value], tensor("moved"));
         }
         let product = frames(1, output.shape.iter().product::<usize>() / k, k, [0, k]);
         let result = if aside { tensor("transformed") } else { output.clone() };
         value = self.add(name.clone(), OpKind::MatMul(product), vec![value, matrix], result);
         if aside {
-            value = self.add(name, OpKind::Transpose { permutation: back }, vec![value], output.clone());
+            value = self.add(name, OpKind::Transpose(Transpose { permutation: back }), vec![value], output.clone());
         }
         self.tensors.insert(node.id.into(), value);
     }

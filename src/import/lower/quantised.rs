@@ -1,9 +1,11 @@
-//! Quantised arithmetic: integers that stand for `scale * (integer - zero point)`.
+//! Quantised arithmetic: integers that represent `scale * (integer - zero point)`.
 //!
-//! A quantised convolution or product has nine inputs: the two operands, a bias (i32), and zero point and scale of first operand, second operand and result.
-//! The zero points are taken away first, in i32; then it is the operator on integers, exact; then, unless the sums themselves are wanted, each
-//! is scaled, rounded (of two equally near integers to the even one), moved by the result's zero point and kept in its type's range, which is how ONNX
-//! defines it. A parameter is one number, or one for each element of an axis.
+//! A quantised convolution or product has nine inputs: the two operands, a bias (i32), and the zero
+//! point and scale of the first operand, the second operand and the result. First, the zero points
+//! are subtracted, in i32. Then the operator is computed on integers, exactly. Then, unless the
+//! sums themselves are the result, each is scaled, rounded (of two equally near integers to the
+//! even one), shifted by the result's zero point and clamped to the range of its type. This is how
+//! ONNX defines it. A parameter is one number, or one per element of an axis.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::Conv;
@@ -18,7 +20,7 @@ use crate::ids::TensorId;
 /// A zero point or a scale, and the axis it varies along if it is more than one number.
 type Parameter = (TensorId, usize);
 
-/// What brings sums back: zero point of the result last.
+/// The parameters that convert sums to the result; the zero point is the result's.
 struct Scales {
     first: Parameter,
     second: Parameter,
@@ -27,8 +29,10 @@ struct Scales {
 }
 
 impl Lowering<'_> {
-    /// Lowers `node` if it is one of this module's; tells whether it was.
-    pub(super) fn quantised(&mut self, node: &TypedNode, inputs: &[TensorId], output: &Tensor) -> Result<bool, Reason> {
+    /// Lowers `node` if it is a convolution or a product of quantised numbers, or converts to or
+    /// from them; returns whether it did so.
+    pub(super) fn quantised(&mut self, node: &TypedNode) -> Result<bool, Reason> {
+        let (inputs, output) = (&self.inputs(node)[..], &self.output(node)?);
         if let Some(op) = node.op_as::<Conv>().filter(|op| op.q_params.is_some()) {
             self.quantised_conv(node, op, inputs, output)?;
         } else if let Some(op) = node.op_as::<EinSum>().filter(|op| op.q_params.is_some()) {
@@ -39,7 +43,7 @@ impl Lowering<'_> {
             let expr = Expr::binary(Binary::Mul, difference, Expr::number(op.scale));
             self.finish(node, OpKind::Elementwise(Elementwise { expr }), inputs.to_vec(), output.clone());
         } else if let Some((factor, zero)) = quantisation(node) {
-            // tract keeps the reciprocal of the scale
+            // tract stores the reciprocal of the scale
             let quotient = Expr::binary(Binary::Div, Expr::identity().cast(DType::F32), Expr::number(factor.recip()));
             let expr = Expr::binary(Binary::Add, quotient.then(Unary::Round), Expr::number(zero)).cast(output.dtype);
             self.finish(node, OpKind::Elementwise(Elementwise { expr }), inputs.to_vec(), output.clone());
@@ -79,9 +83,9 @@ impl Lowering<'_> {
             let axis = op.axes.iter_all_axes().find(|axis| axis.inputs[slot].first() == Some(&0))?;
             of_input.map_or_else(|| axis.outputs[0].first(), |input| axis.inputs[input].first()).copied()
         };
-        let place = |slot: usize, of_input: Option<usize>| axis(slot, of_input).unwrap_or(0);
-        let a = self.without_zero(node, a, (a_zero, place(3, Some(0))), "a")?;
-        let b = self.without_zero(node, b, (b_zero, place(5, Some(1))), "b")?;
+        let axis_of = |slot: usize, of_input: Option<usize>| axis(slot, of_input).unwrap_or(0);
+        let a = self.without_zero(node, a, (a_zero, axis_of(3, Some(0))), "a")?;
+        let b = self.without_zero(node, b, (b_zero, axis_of(5, Some(1))), "b")?;
         let sums = Tensor { name: format!("{}.sums", output.name), dtype: DType::I32, ..output.clone() };
         if output.dtype == DType::I32 {
             return self.contraction(node, &op.axes, &[a, b], output);
@@ -89,10 +93,10 @@ impl Lowering<'_> {
         self.contraction(node, &op.axes, &[a, b], &sums)?;
         let sums = self.tensors[&node.id.into()];
         let scales = Scales {
-            first: (a_scale, place(4, None)),
-            second: (b_scale, place(6, None)),
-            result: (y_scale, place(8, None)),
-            zero: (y_zero, place(7, None)),
+            first: (a_scale, axis_of(4, None)),
+            second: (b_scale, axis_of(6, None)),
+            result: (y_scale, axis_of(8, None)),
+            zero: (y_zero, axis_of(7, None)),
         };
         self.rescaled(node, sums, scales, output)
     }
@@ -101,8 +105,8 @@ impl Lowering<'_> {
     fn without_zero(&mut self, node: &TypedNode, x: TensorId, zero: Parameter, what: &str) -> Result<TensorId, Reason> {
         let shape = self.graph.tensor(x).shape.clone();
         let zero = self.along(zero, &shape)?;
-        let (operands, kept) = self.operands(&[x, zero])?;
-        let [value, zero] = <[Expr; 2]>::try_from(operands).map_err(|_| "two operands")?;
+        let (operands, kept) = self.operands(&[x, zero]);
+        let [value, zero] = <[Expr; 2]>::try_from(operands).map_err(|_| "it must have two operands")?;
         let expr = Expr::binary(Binary::Sub, value.cast(DType::I32), zero.cast(DType::I32));
         let name = format!("{}.{what}", node.name);
         let tensor = Tensor { name, dtype: DType::I32, shape, origin: Origin::Input };
@@ -115,8 +119,8 @@ impl Lowering<'_> {
         for parameter in [scales.first, scales.second, scales.result, scales.zero] {
             all.push(self.along(parameter, &output.shape)?);
         }
-        let (operands, kept) = self.operands(&all)?;
-        let [sum, first, second, result, zero] = <[Expr; 5]>::try_from(operands).map_err(|_| "five operands")?;
+        let (operands, kept) = self.operands(&all);
+        let [sum, first, second, result, zero] = <[Expr; 5]>::try_from(operands).map_err(|_| "it must have five operands")?;
         let scale = Expr::binary(Binary::Div, Expr::binary(Binary::Mul, first, second), result);
         let scaled = Expr::binary(Binary::Mul, sum.cast(DType::F32), scale).then(Unary::Round);
         let expr = Expr::binary(Binary::Add, scaled, zero.cast(DType::F32)).cast(output.dtype);
@@ -137,8 +141,14 @@ impl Lowering<'_> {
         Ok(self.reshaped(id, narrow))
     }
 
-    /// `DynamicQuantizeLinear`: scale and zero point follow from the least and the largest element, 0 among them. Three results.
-    pub(super) fn dynamic_quantisation(&mut self, node: &TypedNode, x: TensorId) -> Result<(), Reason> {
+    /// `DynamicQuantizeLinear`: scale and zero point follow from the smallest and the largest
+    /// element, with 0 counted among them. It has three results.
+    pub(super) fn dynamic_quantisation(&mut self, node: &TypedNode) -> Result<bool, Reason> {
+        // this type is private to tract: only its name is visible
+        if node.op.name() != "DynamicQuantizeLinearU8" {
+            return Ok(false);
+        }
+        let x = self.inputs(node)[0];
         let shape = self.graph.tensor(x).shape.clone();
         let axes: Vec<usize> = (0..shape.len()).collect();
         let of = |slot: usize| OutletId::new(node.id, slot);
@@ -162,7 +172,7 @@ impl Lowering<'_> {
         let y = self.step(node, elementwise(expr), vec![x, width, point], y);
         let (scale, zero) = (self.reshaped(width, scale.shape), self.reshaped(point, zero.shape));
         self.tensors.extend([(of(0), y), (of(1), scale), (of(2), zero)]);
-        Ok(())
+        Ok(true)
     }
 }
 

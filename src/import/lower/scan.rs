@@ -1,18 +1,22 @@
-//! Loops with a known number of turns, unrolled: LSTM, GRU, RNN and ONNX's Scan.
+//! Loops with a known number of iterations, unrolled: LSTM, GRU, RNN and ONNX's Scan.
 //!
-//! tract turns a recurrent layer into a `Scan`: a body that is run once a *step*. Each of its inputs is *full* (the same in every step), *scanned* (step
-//! `i` sees the `i`-th chunk along an axis, counted from the end where the chunk is negative) or a *state* (what the step before gave). Each of its outputs is any of:
-//! the next state, the last value, and all values joined along an axis. tract also takes products of scanned inputs and constants out of the body: the
-//! projection of a whole sequence is one matrix product.
+//! tract turns a recurrent layer into a `Scan`: a body that runs once per *step*. Each of its
+//! inputs is *full* (the same in every step), *scanned* (step `i` reads the `i`-th chunk along an
+//! axis, counted from the end if the chunk is negative) or a *state* (the result of the previous
+//! step). Each of its outputs is one or more of these: the next state, the last value, and all
+//! values concatenated along an axis. tract also hoists products of scanned inputs and constants
+//! out of the body: the projection of a whole sequence is one matrix product.
 //!
 //! Steps:
 //! 1. What depends on full inputs and constants alone is lowered once, before the loop.
-//! 2. Scanned inputs are brought into the order of their steps, if they are not, so that a chunk is one piece of memory.
-//! 3. The rest of the body is lowered step by step. All steps share their constants and, having the same shapes, their kernels. Names say the step:
-//!    `LSTM_0.step-3.Ht_1_RT`.
-//! 4. What is wanted of all steps is joined.
+//! 2. Scanned inputs are transposed into the order of their steps, if they are in another, so that
+//!    a chunk is contiguous in memory.
+//! 3. The rest of the body is lowered step by step. All steps share their constants and, since
+//!    their shapes are the same, their kernels. Names include the step: `LSTM_0.step-3.Ht_1_RT`.
+//! 4. Outputs of all steps are concatenated.
 //!
-//! A step is a handful of launches, and steps cannot overlap: a loop is as slow as it is long. [`LIMIT`] bounds what is unrolled.
+//! A step is a handful of launches, and steps cannot overlap, so a loop is as slow as it is long.
+//! [`LIMIT`] bounds what is unrolled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,17 +27,19 @@ use tract_onnx::tract_core::ops::scan::{InputMapping, Scan, ScanInfo};
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::{Lowering, Reason, Scope};
-use crate::graph::{Constant, DType, Index, OpKind, Origin, Slice, Tensor};
+use crate::graph::{Concat, Constant, DType, Gather, OpKind, Origin, Slice, Tensor, Transpose};
 use crate::ids::TensorId;
 
-/// The most operators (steps times what is computed in each) that a loop may become. A GPU takes microseconds for each, so that more would
-/// be tens of milliseconds of tiny kernels, one after the other; and schedule, plan and generated code grow with it.
+/// The maximum number of operators (steps times operators of a step) that a loop may become. A GPU
+/// takes microseconds for each, so more would be tens of milliseconds of tiny kernels, one after
+/// the other. Schedule, plan and generated code grow with the number, too.
 const LIMIT: usize = 10_000;
 
-/// The slices of a sequence of at most so many steps are a kernel each. Of a longer one all steps share a kernel, which reads at a constant index.
+/// In a sequence of at most this many steps, each slice has a kernel of its own. In a longer one,
+/// all steps share a kernel, which reads at a constant index.
 const SLICED_STEPS: usize = 8;
 
-/// The most tensors that are joined at once; more are joined in groups first.
+/// The maximum number of tensors that are joined at once; more are first joined in groups.
 const JOINED_AT_ONCE: usize = 64;
 
 /// Refuses a loop that is too long.
@@ -43,16 +49,17 @@ pub(super) fn steps_are_few(steps: usize, operators: usize) -> Result<(), Reason
     }
     Err(format!(
         "its {steps} steps of {operators} operators are more than the {LIMIT} operators that a loop may become: each step is launched on its own, and \
-         no two overlap. Give a shorter sequence with --shapes, or run the model on parts of it, handing on its state"
+         no two overlap. Give a shorter sequence with --shapes, or run the model on parts of it, passing on its state"
     ))
 }
 
-/// What a body's outlets are in the graph, and why some are nothing.
+/// The tensors of a body's outlets in the graph, and why some outlets have none.
 type Values = (BTreeMap<OutletId, TensorId>, BTreeMap<OutletId, Reason>);
 
 impl<'a> Lowering<'a> {
-    /// The loop `op` as the operators of all its steps.
-    pub(super) fn scan(&mut self, node: &'a TypedNode, op: &'a Scan) -> Result<(), Reason> {
+    /// Lowers `node` if it is a loop, to the operators of all its steps; returns whether it was.
+    pub(super) fn scan(&mut self, node: &'a TypedNode) -> Result<bool, Reason> {
+        let Some(op) = node.op_as::<Scan>() else { return Ok(false) };
         let text = |e: TractError| format!("{e:#}");
         let steps = self.steps(node, op)?;
         let order = op.body.eval_order().map_err(text)?;
@@ -104,11 +111,11 @@ impl<'a> Lowering<'a> {
                 if length != output.shape[info.axis] || info.chunk < -1 {
                     return Err(format!("the chunks of its output {slot} do not fill it evenly: not supported"));
                 }
-                let all = self.joined(&name, list, info.axis);
+                let all = self.concatenated(&name, list, info.axis);
                 self.provide(node, slot, all)?;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The number of steps, the same for all scanned inputs.
@@ -135,7 +142,8 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Lowers `nodes` of the body of `op`, reading and extending `values`. Names begin with `prefix`.
+    /// Lowers `nodes` of the body of `op`, reading and extending `values`. Names begin with
+    /// `prefix`.
     fn body<'n>(
         &mut self,
         op: &'a Scan,
@@ -145,7 +153,7 @@ impl<'a> Lowering<'a> {
         nodes: impl Iterator<Item = &'n usize>,
     ) -> Result<(), Reason> {
         let model = std::mem::replace(&mut self.model, &op.body);
-        let scope = self.scope.replace(Scope { prefix, known: format!("{}.", node.name) });
+        let scope = self.scope.replace(Scope { prefix, tract_prefix: format!("{}.", node.name) });
         std::mem::swap(&mut self.tensors, &mut values.0);
         std::mem::swap(&mut self.unusable, &mut values.1);
         let mut refused = BTreeSet::new();
@@ -166,7 +174,7 @@ impl<'a> Lowering<'a> {
         if refused.is_empty() { Ok(()) } else { Err(refused.into_iter().collect::<Vec<_>>().join("; ")) }
     }
 
-    /// `id` as a sequence that is cut into the chunks of `steps` steps.
+    /// `id` as a sequence of the chunks of `steps` steps.
     pub(super) fn in_steps(&mut self, name: &str, id: TensorId, info: ScanInfo, steps: usize) -> Sequence {
         let shape = self.graph.tensor(id).shape.clone();
         let mut chunk = shape.clone();
@@ -181,11 +189,11 @@ impl<'a> Lowering<'a> {
         let ordered = permutation.iter().map(|&axis| shape[axis]).collect();
         let tensor = self.graph.tensor(id);
         let output = Tensor { name: format!("{}.in-steps", tensor.name), shape: ordered, ..tensor.clone() };
-        let tensor = self.add(format!("{name}.in-steps"), OpKind::Transpose { permutation }, vec![id], output);
+        let tensor = self.add(format!("{name}.in-steps"), OpKind::Transpose(Transpose { permutation }), vec![id], output);
         Sequence { tensor, axis: 0, ..whole }
     }
 
-    /// What step `step` sees of `sequence`.
+    /// The chunk of `sequence` that step `step` reads.
     pub(super) fn chunk(&mut self, name: &str, sequence: &Sequence, step: usize) -> TensorId {
         let Sequence { tensor, axis, chunk, backward, steps } = sequence;
         if *steps == 1 {
@@ -193,28 +201,28 @@ impl<'a> Lowering<'a> {
         }
         let whole = self.graph.tensor(*tensor).clone();
         let length = whole.shape[*axis] / steps;
-        let place = if *backward { steps - 1 - step } else { step };
+        let index = if *backward { steps - 1 - step } else { step };
         let mut shape = whole.shape.clone();
         shape[*axis] = length;
         let output = Tensor { name: format!("{}.step-{step}", whole.name), shape, ..whole.clone() };
         if length == 1 && *steps > SLICED_STEPS {
-            let place = self.graph.add_tensor(Tensor {
-                name: format!("{name}.place"),
+            let index = self.graph.add_tensor(Tensor {
+                name: format!("{name}.index"),
                 dtype: DType::I64,
                 shape: vec![1],
-                origin: Origin::Constant(Constant::I64([place as i64].into())),
+                origin: Origin::Constant(Constant::I64([index as i64].into())),
             });
-            let part = self.add(format!("{name}.x"), OpKind::Index(Index::Gather { axis: *axis }), vec![*tensor, place], output);
+            let part = self.add(format!("{name}.x"), OpKind::Gather(Gather::Slices { axis: *axis }), vec![*tensor, index], output);
             return self.reshaped(part, chunk.clone());
         }
         let mut slice = Slice { begin: vec![0; whole.shape.len()], step: vec![1; whole.shape.len()] };
-        slice.begin[*axis] = length * place;
+        slice.begin[*axis] = length * index;
         let part = self.add(format!("{name}.x"), OpKind::Slice(slice), vec![*tensor], output);
         self.reshaped(part, chunk.clone())
     }
 
-    /// All of `list`, side by side along `axis`.
-    pub(super) fn joined(&mut self, name: &str, mut list: Vec<TensorId>, axis: usize) -> TensorId {
+    /// The concatenation of `list` along `axis`.
+    pub(super) fn concatenated(&mut self, name: &str, mut list: Vec<TensorId>, axis: usize) -> TensorId {
         while list.len() > 1 {
             let groups: Vec<Vec<TensorId>> = list.chunks(JOINED_AT_ONCE).map(<[_]>::to_vec).collect();
             list = groups.into_iter().map(|group| self.join(name, group, axis)).collect();
@@ -228,15 +236,15 @@ impl<'a> Lowering<'a> {
         }
         let mut output = self.graph.tensor(group[0]).clone();
         output.shape[axis] = group.iter().map(|&t| self.graph.tensor(t).shape[axis]).sum();
-        self.add(format!("{name}.joined"), OpKind::Concat { axis }, group, output)
+        self.add(format!("{name}.joined"), OpKind::Concat(Concat { axis }), group, output)
     }
 }
 
-/// A scanned input, its chunks one behind the other along `axis`.
+/// A scanned input, with its chunks one after the other along `axis`.
 pub(super) struct Sequence {
     tensor: TensorId,
     axis: usize,
-    /// The shape in which the body sees a chunk.
+    /// The shape in which the body reads a chunk.
     chunk: Vec<usize>,
     backward: bool,
     steps: usize,

@@ -1,106 +1,46 @@
-//! Windows over three axes or more, and transposed convolutions over any number.
+//! Windows as tract has them: what convolution and pooling share.
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::ops::cnn::{Conv, Deconv, KernelFormat, MaxPool, PaddingSpec, PoolSpec};
+use tract_onnx::tract_core::ops::cnn::{PaddingSpec, PoolSpec};
 use tract_onnx::tract_core::ops::nn::DataFormat;
 
 use super::{Lowering, Reason};
-use crate::graph::{Constant, ConvNd, DType, Expr, OpKind, Origin, PoolIndices, PoolKind, PoolNd, Tensor, WindowAxis};
+use crate::graph::{OpKind, Tensor, WindowAxis};
 use crate::ids::TensorId;
+use crate::import::tract::typed;
 
 impl Lowering<'_> {
-    pub(super) fn conv_nd(&mut self, node: &TypedNode, conv: &Conv, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
-        if conv.kernel_fmt != KernelFormat::OIHW {
-            return Err(format!("weights in layout {:?} are not supported yet", conv.kernel_fmt));
-        }
-        let axes = axes(&conv.pool_spec, &self.graph.tensor(inputs[0]).shape)?;
-        self.any_conv(node, axes, false, &conv.pool_spec, conv.group, inputs, output)
-    }
-
-    pub(super) fn deconv(&mut self, node: &TypedNode, op: &Deconv, inputs: Vec<TensorId>, output: Tensor) -> Result<(), Reason> {
-        if op.kernel_format != KernelFormat::OIHW {
-            return Err(format!("weights in layout {:?} are not supported yet", op.kernel_format));
-        }
-        let spec = &op.pool_spec;
-        let extents = extents(spec, &self.graph.tensor(inputs[0]).shape)?;
-        let (strides, dilations) = (spec.strides(), spec.dilations());
-        let padding = spec.padding.compute_for_deconv(extents, &spec.kernel_shape, &dilations, &strides, &op.adjustments);
-        let padding = padding.map_err(|e| format!("{e:#}"))?;
-        let axis = |i: usize| WindowAxis {
-            kernel: spec.kernel_shape[i],
-            stride: strides[i],
-            dilation: dilations[i],
-            pad_begin: padding[i].pad_before,
-            pad_end: padding[i].pad_after,
-        };
-        let axes = (0..spec.rank()).map(axis).collect();
-        self.any_conv(node, axes, true, spec, op.group, inputs, output)
-    }
-
-    #[allow(clippy::too_many_arguments)] // the parts of one operator
-    fn any_conv(
+    /// Adds a windowed operator of rank 4. Views add an axis of size 1 to 1-D input and output, and
+    /// to those without a batch axis.
+    pub(super) fn windowed(
         &mut self,
         node: &TypedNode,
-        axes: Vec<WindowAxis>,
-        transposed: bool,
-        spec: &PoolSpec,
-        groups: usize,
+        kind: OpKind,
         mut inputs: Vec<TensorId>,
         output: Tensor,
+        spec: &PoolSpec,
     ) -> Result<(), Reason> {
-        self.bias(node, &mut inputs, spec.output_channels)?;
-        let kind = OpKind::ConvNd(ConvNd { transposed, axes, groups, bias: inputs.len() == 3, epilogue: Expr::identity() });
-        self.batched(node, kind, inputs, output, spec);
-        Ok(())
-    }
-
-    pub(super) fn pool_nd(&mut self, node: &TypedNode, spec: &PoolSpec, kind: PoolKind, x: TensorId, output: Tensor) -> Result<(), Reason> {
-        let axes = axes(spec, &self.graph.tensor(x).shape)?;
-        self.batched(node, OpKind::PoolNd(PoolNd { kind, axes }), vec![x], output, spec);
-        Ok(())
-    }
-
-    /// A maximum pooling that says where its maxima are, too. tract counts within planes, and another operator turns that into ONNX's way of counting; ours
-    /// counts that way at once, and the other operator has nothing left to do.
-    pub(super) fn max_pool_with_indices(&mut self, node: &TypedNode, op: &MaxPool, x: TensorId) -> Result<(), Reason> {
-        let (values, indices) = (OutletId::new(node.id, 0), OutletId::new(node.id, 1));
-        let output = self.describe(values, Origin::Input)?;
-        let places = self.describe(indices, Origin::Input)?;
-        if matches!(op.pool_spec.data_format, DataFormat::CHW) || places.dtype != DType::I64 {
-            return Err("indices of such a max pooling are not supported".into());
-        }
-        // tract keeps the other operator's type to itself: what it prints is all there is
-        let readers = &self.model.node(node.id).outputs[1].successors;
-        let reader = readers.first().map(|reader| format!("{:?}", self.model.node(reader.node).op)).unwrap_or_default();
-        let axes = axes(&op.pool_spec, &self.graph.tensor(x).shape)?;
-        let column_major = reader.contains("column_major: true");
-        let kind = OpKind::PoolIndices(PoolIndices { axes, column_major });
-        let places = self.step(node, kind, vec![x], places);
-        self.tensors.insert(indices, places);
-        self.pool(node, &op.pool_spec, PoolKind::Max, vec![x], output)
-    }
-
-    /// The third of a convolution's `inputs` as one value a channel; dropped where it is zero.
-    pub(super) fn bias(&mut self, node: &TypedNode, inputs: &mut Vec<TensorId>, channels: usize) -> Result<(), Reason> {
-        inputs.truncate(3);
-        let Some(&bias) = inputs.get(2) else { return Ok(()) };
-        let dtype = self.graph.tensor(bias).dtype;
-        match self.graph.constant(bias) {
-            // tract gives every convolution a bias, often one zero
-            Some(values) if values.bytes().iter().all(|&byte| byte == 0) => inputs.truncate(2),
-            Some(values) if values.len() == 1 && channels != 1 => {
-                let values = values.only().map(|value| Constant::repeated(value, channels)).ok_or("a bias without a value")?;
-                let name = format!("{}.bias", node.name);
-                inputs[2] = self.graph.add_tensor(Tensor { name, dtype, shape: vec![channels], origin: Origin::Constant(values) });
+        let wide = |shape: &[usize]| -> Vec<usize> {
+            let mut shape = shape.to_vec();
+            if matches!(spec.data_format, DataFormat::CHW) {
+                shape.insert(0, 1);
             }
-            _ if self.graph.tensor(bias).elements() != channels as u64 => return Err("a bias must have one value a channel".into()),
-            _ => inputs[2] = self.reshaped(bias, vec![channels]),
-        }
+            if spec.rank() == 1 {
+                shape.insert(2, 1);
+            }
+            shape
+        };
+        let input = self.graph.tensor(inputs[0]).shape.clone();
+        inputs[0] = self.reshaped(inputs[0], wide(&input));
+        let shape = output.shape.clone();
+        let result = self.step(node, kind, inputs, Tensor { shape: wide(&shape), ..output });
+        let seen = self.reshaped(result, shape);
+        self.tensors.insert(node.id.into(), seen);
         Ok(())
     }
 
-    /// A windowed operator; input and output without a batch axis are seen through views that have one.
-    fn batched(&mut self, node: &TypedNode, kind: OpKind, mut inputs: Vec<TensorId>, output: Tensor, spec: &PoolSpec) {
+    /// Adds a windowed operator. Views add a batch axis to input and output that have none.
+    pub(super) fn batched(&mut self, node: &TypedNode, kind: OpKind, mut inputs: Vec<TensorId>, output: Tensor, spec: &PoolSpec) {
         if !matches!(spec.data_format, DataFormat::CHW) {
             return self.finish(node, kind, inputs, output);
         }
@@ -113,21 +53,66 @@ impl Lowering<'_> {
     }
 }
 
-/// The extents behind the channels.
-fn extents<'a>(spec: &PoolSpec, input: &'a [usize]) -> Result<&'a [usize], Reason> {
-    match spec.data_format {
-        DataFormat::NCHW => Ok(&input[2..]),
-        DataFormat::CHW => Ok(&input[1..]),
-        other => Err(format!("layout {other:?} is not supported")),
+/// The geometry of a 1-D or 2-D window, widened to 2-D, padding resolved.
+pub(super) struct Window {
+    pub kernel: [usize; 2],
+    pub strides: [usize; 2],
+    pub dilations: [usize; 2],
+    pub pads_begin: [usize; 2],
+    pub pads_end: [usize; 2],
+}
+
+impl Window {
+    pub fn new(spec: &PoolSpec, input: &[usize]) -> Result<Window, Reason> {
+        let extents = extents(spec, input)?;
+        let (before, after): (Vec<usize>, Vec<usize>) = match &spec.padding {
+            PaddingSpec::ExplicitOnnxPool(before, after, _ceil) => (before.to_vec(), after.to_vec()),
+            _ => typed::caught(|| spec.computed_padding(extents))?.iter().map(|d| (d.pad_before, d.pad_after)).unzip(),
+        };
+        let wide = |values: &[usize], neutral: usize| match *values {
+            [w] => Ok([neutral, w]),
+            [h, w] => Ok([h, w]),
+            _ => Err(format!("windows over {} axes are not supported yet", values.len())),
+        };
+        Ok(Window {
+            kernel: wide(&spec.kernel_shape, 1)?,
+            strides: wide(&spec.strides(), 1)?,
+            dilations: wide(&spec.dilations(), 1)?,
+            pads_begin: wide(&before, 0)?,
+            pads_end: wide(&after, 0)?,
+        })
     }
 }
 
+/// The extents after the channels. tract does not check that every list of the window has one entry
+/// per axis, and that windows have taps and move; so it is checked here.
+pub(super) fn extents<'a>(spec: &PoolSpec, input: &'a [usize]) -> Result<&'a [usize], Reason> {
+    let channels = match spec.data_format {
+        DataFormat::NCHW => 1,
+        DataFormat::CHW => 0,
+        other => return Err(format!("layout {other:?} is not supported")),
+    };
+    let extents = input.get(channels + 1..).unwrap_or_default();
+    let (strides, dilations) = (spec.strides(), spec.dilations());
+    let pads = match &spec.padding {
+        PaddingSpec::Explicit(before, after) | PaddingSpec::ExplicitOnnxPool(before, after, _) => [before.len(), after.len()],
+        _ => [extents.len(); 2],
+    };
+    if [spec.rank(), strides.len(), dilations.len(), pads[0], pads[1]] != [extents.len(); 5] {
+        return Err(format!("its window does not have the {} axes that its input has after the channels", extents.len()));
+    }
+    if spec.kernel_shape.iter().chain(strides.iter()).chain(dilations.iter()).any(|&n| n == 0) {
+        return Err("its window has no taps, or does not move".into());
+    }
+    Ok(extents)
+}
+
 /// The window, padding resolved.
-fn axes(spec: &PoolSpec, input: &[usize]) -> Result<Vec<WindowAxis>, Reason> {
+pub(super) fn axes(spec: &PoolSpec, input: &[usize]) -> Result<Vec<WindowAxis>, Reason> {
     let extents = extents(spec, input)?;
     let (before, after): (Vec<usize>, Vec<usize>) = match &spec.padding {
         PaddingSpec::ExplicitOnnxPool(before, after, _ceil) => (before.to_vec(), after.to_vec()),
-        _ => spec.computed_padding(extents).iter().map(|d| (d.pad_before, d.pad_after)).unzip(),
+        _ => typed::caught(|| spec.computed_padding(extents))?.iter().map(|d| (d.pad_before, d.pad_after)).unzip(),
     };
     let (strides, dilations) = (spec.strides(), spec.dilations());
     let axis = |i: usize| WindowAxis {

@@ -1,6 +1,8 @@
-//! Inputs that the caller fixes: each becomes an initialiser, before anything is typed, so that whatever hangs on it is folded away.
+//! Inputs that the caller fixes: each becomes an initialiser before anything is typed, so that
+//! whatever depends on it is folded away.
 //!
-//! Axes, bounds, scales and flags are what people fix: an operator whose result's shape depends on one of them has a static shape only then.
+//! Typical inputs to fix are axes, bounds, scales and flags: an operator whose output shape depends
+//! on one of them has a static shape only then.
 
 use std::path::Path;
 
@@ -11,12 +13,14 @@ use crate::error::{Error, Result};
 use crate::graph::{Constant, shape_text};
 use crate::runtime::npy;
 
-/// A tensor with its values: what an input is fixed to.
+/// The shape and values to which an input is fixed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Literal {
     /// Extent of each axis; empty for a scalar.
+    #[doc(hidden)]
     pub shape: Vec<usize>,
     /// The elements, of the input's type.
+    #[doc(hidden)]
     pub values: Constant,
 }
 
@@ -25,7 +29,8 @@ impl Literal {
     ///
     /// # Errors
     ///
-    /// [`Error::Io`], or [`Error::Usage`] for a file that is no array of one of hiosc's types in C order.
+    /// [`Error::Io`], or [`Error::Usage`] for a file that is not an array of one of hiosc's types
+    /// in C order.
     pub fn from_npy(path: &Path) -> Result<Literal> {
         let file = std::fs::read(path).map_err(Error::io(path))?;
         let (dtype, shape, bytes) = npy::open(&file).map_err(|why| Error::Usage(format!("{}: {why}", path.display())))?;
@@ -33,15 +38,16 @@ impl Literal {
     }
 }
 
-/// Makes initialisers of the inputs that `constants` names.
+/// Turns the inputs that `constants` names into initialisers.
 ///
 /// # Errors
 ///
-/// [`Error::Usage`] for a name that is no input, another type or rank than the input's, or a number of values that does not fit the shape.
+/// [`Error::Usage`] for a name that is not an input, a type or rank other than the input's, or a
+/// number of values that does not fit the shape.
 pub fn fix<'a>(graph: &mut pb::GraphProto, constants: impl IntoIterator<Item = (&'a String, &'a Literal)>) -> Result<()> {
     for (name, literal) in constants {
         let wrong = |what: String| Err(Error::Usage(format!("--constant {name}: {what}")));
-        let Some(place) = graph.input.iter().position(|v| v.name == *name) else {
+        let Some(position) = graph.input.iter().position(|v| v.name == *name) else {
             let names: Vec<_> = graph.input.iter().map(|v| v.name.as_str()).collect();
             return wrong(format!("the model's inputs are {names:?}"));
         };
@@ -50,7 +56,7 @@ pub fn fix<'a>(graph: &mut pb::GraphProto, constants: impl IntoIterator<Item = (
             return wrong(format!("{} values do not fill the shape {}", literal.values.len(), shape_text(&literal.shape)));
         }
         let dtype = literal.values.dtype();
-        if let Some(pb::type_proto::Value::TensorType(tensor)) = graph.input[place].r#type.as_ref().and_then(|t| t.value.as_ref()) {
+        if let Some(pb::type_proto::Value::TensorType(tensor)) = graph.input[position].r#type.as_ref().and_then(|t| t.value.as_ref()) {
             if tensor.elem_type != onnx_type(dtype) as i32 {
                 let wanted = DataType::try_from(tensor.elem_type).map_or_else(|_| tensor.elem_type.to_string(), |t| format!("{t:?}"));
                 return wrong(format!("the input has type {wanted}, the constant {}", dtype.name()));
@@ -59,7 +65,7 @@ pub fn fix<'a>(graph: &mut pb::GraphProto, constants: impl IntoIterator<Item = (
                 return wrong(format!("the input has {} axes, the constant {}", shape.dim.len(), literal.shape.len()));
             }
         }
-        graph.input.remove(place);
+        graph.input.remove(position);
         graph.initializer.retain(|t| t.name != *name); // its default value
         graph.initializer.push(pb::TensorProto {
             name: name.clone(),

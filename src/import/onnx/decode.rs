@@ -1,4 +1,5 @@
-//! The file itself: is it ONNX, is it whole, does it use only operators that exist, and are its input shapes known?
+//! The file itself: is it ONNX, is it complete, are its names defined, and are its input shapes
+//! known?
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
@@ -46,7 +47,7 @@ pub fn stored_tensors<'a>(graph: &'a pb::GraphProto, all: &mut Vec<&'a pb::Tenso
     }
 }
 
-/// Bytes that the elements of `tensor` take, where its type has a fixed size.
+/// Bytes that the elements of `tensor` take, if its type has a fixed size.
 fn bytes_needed(tensor: &pb::TensorProto) -> Option<u64> {
     let element = match DataType::try_from(tensor.data_type).ok()? {
         DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
@@ -58,7 +59,8 @@ fn bytes_needed(tensor: &pb::TensorProto) -> Option<u64> {
     tensor.dims.iter().try_fold(element, |bytes: u64, &d| bytes.checked_mul(u64::try_from(d).ok()?))
 }
 
-/// Every stored tensor must have as many bytes as its shape asks for. Those of an external one must lie in a file beside the model.
+/// Every stored tensor must have as many bytes as its shape requires. Those of an external tensor
+/// must be in a file beside the model.
 fn check_tensors(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut missing: BTreeMap<&str, usize> = BTreeMap::new();
@@ -76,26 +78,26 @@ fn check_tensors(path: &Path, graph: &pb::GraphProto) -> Result<()> {
         };
         if tensor.data_location != Some(DataLocation::External as i32) {
             if !tensor.raw_data.is_empty() {
-                check(tensor.raw_data.len() as u64)?; // else the elements are numbers of their own
+                check(tensor.raw_data.len() as u64)?; // else the elements are in the field for their type
             }
             continue;
         }
         let entry = |key: &str| tensor.external_data.iter().find(|e| e.key == key).map(|e| e.value.as_str());
-        let Some(location) = entry("location") else { return Err(wrong("lies in another file, but does not say which".into())) };
+        let Some(location) = entry("location") else { return Err(wrong("is in another file, but does not say which".into())) };
         if !Path::new(location).components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir)) {
-            return Err(wrong(format!("lies at {location:?}, outside the model's folder: refused")));
+            return Err(wrong(format!("is at {location:?}, outside the model's folder: refused")));
         }
         let number = |key| match entry(key).map(|text| (text, text.parse::<u64>())) {
             None => Ok(None),
             Some((_, Ok(number))) => Ok(Some(number)),
-            Some((text, Err(_))) => Err(wrong(format!("has the {key} {text:?}, which is no number"))),
+            Some((text, Err(_))) => Err(wrong(format!("has the {key} {text:?}, which is not a number"))),
         };
         let (offset, length) = (number("offset")?.unwrap_or(0), number("length")?);
         length.map_or(Ok(()), check)?;
         let end = offset.saturating_add(length.or(needed).unwrap_or(0));
         match std::fs::metadata(folder.join(location)) {
             Err(_) => *missing.entry(location).or_default() += 1,
-            Ok(file) if !file.is_file() => return Err(wrong(format!("lies at {location:?}, which is no file"))),
+            Ok(file) if !file.is_file() => return Err(wrong(format!("is at {location:?}, which is not a file"))),
             Ok(file) if file.len() < end => {
                 return Err(wrong(format!("ends at byte {end} of {location:?}, which has {}: the file is truncated", file.len())));
             }
@@ -110,7 +112,7 @@ fn check_tensors(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     Err(broken(path, format!("external data missing: {}; put it beside the model, under that name", missing.join(", "))))
 }
 
-/// Every name that is read must be written somewhere, and none twice.
+/// Every name that is read must be defined, and no name twice.
 fn check_names(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
         let mut seen = BTreeSet::new();
@@ -128,7 +130,7 @@ fn check_names(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     for node in &graph.node {
         if let Some(name) = node.output.iter().find(|name| !name.is_empty() && !known.insert(name)) {
             let op = node.op_type.escape_debug();
-            return Err(broken(path, format!("node {:?} ({op}) provides {name:?}, which something else provides already", node.name)));
+            return Err(broken(path, format!("node {:?} ({op}) provides {name:?}, which something else already provides", node.name)));
         }
     }
     let lost = |name: &str| !name.is_empty() && !known.contains(name);
@@ -222,11 +224,11 @@ pub fn input_shapes(path: &Path, proto: &pb::ModelProto, given: &BTreeMap<String
 }
 
 /// hiosc's kernels index with 32 bits.
-fn too_large(shape: &[usize]) -> bool {
-    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n >= 1 << 31)
+pub fn too_large(shape: &[usize]) -> bool {
+    !shape.contains(&0) && shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n >= 1 << 31)
 }
 
-/// `batchx3x224x224`; `name_of` gives what stands for a dimension without a value.
+/// `batchx3x224x224`; `name_of` gives the text for a dimension without a value.
 fn shape_words(dims: &[pb::tensor_shape_proto::Dimension], name_of: fn(&str) -> &str) -> String {
     let words = dims.iter().map(|d| match &d.value {
         Some(Dim::DimValue(n)) if *n > 0 => n.to_string(),

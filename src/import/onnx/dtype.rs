@@ -1,10 +1,10 @@
-//! Element types as an ONNX file says them: its codes, and which of our types each is.
+//! ONNX's codes of element types, and our type for each.
 
 use tract_onnx::pb;
 
 use crate::graph::DType;
 
-/// ONNX's code of an element type of ours.
+/// ONNX's code for one of our element types.
 pub fn onnx_type(dtype: DType) -> pb::tensor_proto::DataType {
     use pb::tensor_proto::DataType;
     match dtype {
@@ -23,7 +23,7 @@ pub fn onnx_type(dtype: DType) -> pb::tensor_proto::DataType {
     }
 }
 
-/// The element type of ours that one of ONNX's is.
+/// Our element type for one of ONNX's.
 pub fn dtype_of(code: pb::tensor_proto::DataType) -> Option<DType> {
     DType::ALL.into_iter().find(|&dtype| onnx_type(dtype) == code)
 }

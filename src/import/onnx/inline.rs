@@ -1,13 +1,16 @@
-//! Calls and branches, written out before tract sees the model.
+//! Inlining of calls and branches, before tract sees the model.
 //!
-//! * A node that calls a *function* of the model becomes the function's nodes. What is inside gets the caller's name in front, attributes that the function
-//!   refers to get the caller's values; one that the caller leaves out is left out inside, too, where the operator's default stands.
-//! * An `If` whose condition is known becomes the nodes of the branch that it takes. Known means: what the condition depends on can be typed and folded alone, once
-//!   the shapes of the inputs are known. The other branch is gone, whatever is in it; tract would want to type both, to equal types.
+//! * A node that calls a *function* of the model becomes the function's nodes. Names inside get the
+//!   caller's name as a prefix. Attributes that the function refers to get the caller's values; one
+//!   that the caller leaves out is left out inside, too, and the operator's default applies.
+//! * An `If` whose condition is known becomes the nodes of the branch that it takes. A condition is
+//!   known if what it depends on can be typed and folded on its own, once the shapes of the inputs
+//!   are known. The other branch is dropped, whatever it contains; tract would have to type both,
+//!   to equal types.
 //!
-//! An `If` that is not known stays, and is refused with all the rest.
+//! An `If` whose condition is not known stays, and is refused together with all other refusals.
 //!
-//! Who calls says how a condition is computed: nothing here computes.
+//! The caller says how a condition is computed; nothing is computed here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -16,11 +19,12 @@ use tract_onnx::pb;
 
 use crate::error::{Error, Result};
 
-/// More calls in all, or one in another, than this are a function that calls itself.
+/// With more calls than this in total, a function calls itself.
 const MOST_CALLS: usize = 100_000;
+/// With calls nested deeper than this, a function calls itself.
 const DEEPEST_CALL: usize = 100;
 
-/// Writes out all calls of the model's own functions.
+/// Inlines all calls of the model's own functions.
 pub fn functions(path: &Path, proto: &mut pb::ModelProto) -> Result<()> {
     let functions: BTreeMap<(String, String), pb::FunctionProto> =
         std::mem::take(&mut proto.functions).into_iter().map(|f| ((f.domain().to_string(), f.name().to_string()), f)).collect();
@@ -34,7 +38,7 @@ pub fn functions(path: &Path, proto: &mut pb::ModelProto) -> Result<()> {
         let message = "its functions call each other without end: does one call itself?".to_string();
         return Err(Error::Model { path: path.to_path_buf(), message });
     }
-    // a model of functions only may say its opset there
+    // a model that consists of function calls may state its opset only there
     for import in functions.values().flat_map(|f| &f.opset_import) {
         if proto.opset_import.iter().all(|known| known.domain != import.domain) {
             proto.opset_import.push(import.clone());
@@ -66,7 +70,7 @@ fn expand(nodes: &mut Vec<pb::NodeProto>, functions: &BTreeMap<(String, String),
     *nodes = done;
 }
 
-/// The nodes of `function`, as `call` calls it.
+/// The nodes of `function` for the call `call`.
 fn body(function: &pb::FunctionProto, call: &pb::NodeProto) -> Vec<pb::NodeProto> {
     let prefix = label(call);
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
@@ -86,17 +90,17 @@ fn body(function: &pb::FunctionProto, call: &pb::NodeProto) -> Vec<pb::NodeProto
         renamed(node, &rename);
         filled(node, call);
     }
-    // an input that is handed on as an output has no node
-    let made: BTreeSet<&str> = function.node.iter().flat_map(|n| &n.output).map(String::as_str).collect();
+    // an input that is passed through as an output has no node
+    let defined: BTreeSet<&str> = function.node.iter().flat_map(|n| &n.output).map(String::as_str).collect();
     for (formal, actual) in function.output.iter().zip(&call.output) {
-        if let (false, Some(place)) = (made.contains(formal.as_str()), function.input.iter().position(|input| input == formal)) {
-            nodes.push(identity(call.input.get(place).map_or("", String::as_str), actual));
+        if let (false, Some(position)) = (defined.contains(formal.as_str()), function.input.iter().position(|input| input == formal)) {
+            nodes.push(identity(call.input.get(position).map_or("", String::as_str), actual));
         }
     }
     nodes
 }
 
-/// The attributes of `node` that refer to the call's, as it gives them.
+/// Replaces the attributes of `node` that refer to attributes of `call` by these.
 fn filled(node: &mut pb::NodeProto, call: &pb::NodeProto) {
     let attributes = std::mem::take(&mut node.attribute).into_iter().filter_map(|mut attribute| {
         if attribute.ref_attr_name.is_empty() {
@@ -109,7 +113,7 @@ fn filled(node: &mut pb::NodeProto, call: &pb::NodeProto) {
     node.attribute = attributes.collect();
 }
 
-/// Renames all that `node` reads and writes, subgraphs included.
+/// Renames everything that `node` reads and writes, subgraphs included.
 fn renamed(node: &mut pb::NodeProto, rename: &dyn Fn(&str) -> String) {
     for name in node.input.iter_mut().chain(&mut node.output).filter(|name| !name.is_empty()) {
         *name = rename(name);
@@ -136,24 +140,25 @@ fn label(node: &pb::NodeProto) -> &str {
     if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name }
 }
 
-/// Writes out the branch that is taken of every `If` whose condition is known.
+/// Inlines the taken branch of every `If` whose condition is known.
 ///
-/// `truth` computes it: it gets a model whose only output is the condition, with the nodes that it
-/// depends on, and gives its value, or `None` where that is known only when the model runs.
+/// `truth` computes the condition. It gets a model whose only output is the condition, with the
+/// nodes that it depends on, and returns its value, or `None` if that is known only when the model
+/// runs.
 pub fn branches(proto: &mut pb::ModelProto, truth: impl Fn(&pb::ModelProto) -> Option<bool>) {
     let mut given_up: BTreeSet<String> = BTreeSet::new();
     loop {
         let Some(graph) = &proto.graph else { return };
         let next = graph.node.iter().position(|node| node.op_type == "If" && node.domain.is_empty() && !given_up.contains(label(node)));
-        let Some(place) = next else { return };
-        let node = graph.node[place].clone();
-        let taken = node.input.first().and_then(|condition| truth(&alone(proto, condition)?));
+        let Some(position) = next else { return };
+        let node = graph.node[position].clone();
+        let taken = node.input.first().and_then(|condition| truth(&extracted(proto, condition)?));
         let wanted = taken.map(|taken| if taken { "then_branch" } else { "else_branch" });
         let branch = node.attribute.iter().find(|a| Some(a.name.as_str()) == wanted).and_then(|a| a.g.clone());
         match (branch, &mut proto.graph) {
             (Some(branch), Some(graph)) if branch.output.len() == node.output.len() => {
-                let (nodes, initialisers) = written_out(branch, &node);
-                graph.node.splice(place..=place, nodes);
+                let (nodes, initialisers) = inlined(branch, &node);
+                graph.node.splice(position..=position, nodes);
                 graph.initializer.extend(initialisers);
             }
             _ => drop(given_up.insert(label(&node).to_string())),
@@ -161,11 +166,12 @@ pub fn branches(proto: &mut pb::ModelProto, truth: impl Fn(&pb::ModelProto) -> O
     }
 }
 
-/// Nodes and initialisers of the branch that `node` takes. What is defined in it gets the name of `node` in front; other names are those of the graph around it.
-fn written_out(branch: pb::GraphProto, node: &pb::NodeProto) -> (Vec<pb::NodeProto>, Vec<pb::TensorProto>) {
+/// The nodes and initialisers of the branch that `node` takes. Names defined in it get the name of
+/// `node` as a prefix; other names are those of the surrounding graph.
+fn inlined(branch: pb::GraphProto, node: &pb::NodeProto) -> (Vec<pb::NodeProto>, Vec<pb::TensorProto>) {
     let prefix = label(node);
-    let made = branch.node.iter().flat_map(|n| &n.output).chain(branch.initializer.iter().map(|t| &t.name));
-    let made: BTreeSet<String> = made.cloned().collect();
+    let defined = branch.node.iter().flat_map(|n| &n.output).chain(branch.initializer.iter().map(|t| &t.name));
+    let defined: BTreeSet<String> = defined.cloned().collect();
     let mut results: BTreeMap<&str, &str> = BTreeMap::new();
     let mut copies = Vec::new();
     for (inner, outer) in branch.output.iter().zip(&node.output) {
@@ -178,7 +184,7 @@ fn written_out(branch: pb::GraphProto, node: &pb::NodeProto) -> (Vec<pb::NodePro
     }
     let rename = |name: &str| match results.get(name) {
         Some(outer) => outer.to_string(),
-        None if made.contains(name) => format!("{prefix}/{name}"),
+        None if defined.contains(name) => format!("{prefix}/{name}"),
         None => name.to_string(),
     };
     let mut nodes = branch.node.clone();
@@ -193,14 +199,14 @@ fn written_out(branch: pb::GraphProto, node: &pb::NodeProto) -> (Vec<pb::NodePro
 }
 
 /// The part of the model that computes the value called `name`, as a model of its own.
-fn alone(proto: &pb::ModelProto, name: &str) -> Option<pb::ModelProto> {
+fn extracted(proto: &pb::ModelProto, name: &str) -> Option<pb::ModelProto> {
     let graph = proto.graph.as_ref()?;
-    let makers: BTreeMap<&str, usize> =
+    let producers: BTreeMap<&str, usize> =
         graph.node.iter().zip(0..).flat_map(|(node, i)| node.output.iter().map(move |output| (output.as_str(), i))).collect();
     let (mut needed, mut queue) = (BTreeSet::new(), vec![name]);
     while let Some(name) = queue.pop() {
-        if let Some(&maker) = makers.get(name).filter(|&&maker| needed.insert(maker)) {
-            queue.extend(read_by(&graph.node[maker]));
+        if let Some(&producer) = producers.get(name).filter(|&&producer| needed.insert(producer)) {
+            queue.extend(read_by(&graph.node[producer]));
         }
     }
     let node: Vec<_> = needed.into_iter().map(|i| graph.node[i].clone()).collect();

@@ -1,7 +1,9 @@
-//! ONNX's operators, and what hiosc makes of each: the one table behind refusals, `hiosc inspect` and `docs/operators.md`.
+//! ONNX's operators, and what each becomes: the one table behind refusals, `hiosc inspect` and
+//! `docs/operators.md`.
 //!
-//! What a node becomes is decided in `import/lower/`, after tract has typed the model and folded what is constant. So an operator of any row is
-//! fine where nothing of it is left; and one that is lowered may still be refused for its types, its attributes or a shape that is not static.
+//! `import/lower/` decides what a node becomes, after tract has typed the model and folded
+//! constants. So an operator of any row is accepted if it is folded away. An operator that is
+//! lowered may still be refused for its types, its attributes or a shape that is not static.
 
 use std::fmt::Write as _;
 
@@ -12,12 +14,12 @@ pub enum Support {
     Lowered {
         /// Element types of what is computed.
         types: &'static str,
-        /// Into which of hiosc's operators.
+        /// The operators of hiosc that it becomes.
         how: &'static str,
-        /// What is refused; empty for nothing.
+        /// What is refused; empty if nothing is.
         limits: &'static str,
     },
-    /// It has a value only where that is known when the model is compiled.
+    /// It is supported only if its value is known when the model is compiled.
     Folded {
         /// Why.
         why: &'static str,
@@ -105,7 +107,7 @@ pub static ROWS: &[Row] = &[
     scalar("BitwiseXor", 18, INTEGERS),
     folded("BlackmanWindow", 17, FIXED),
     row("Cast", 1, ALL, "elementwise", "no strings, bf16, 8-bit floats or 4-bit integers"),
-    row("CastLike", 15, ALL, "elementwise", "as Cast"),
+    row("CastLike", 15, ALL, "elementwise", "as for Cast"),
     scalar("Ceil", 1, FLOATS),
     scalar("Celu", 12, FLOATS),
     refused("CenterCropPad", 18, UNKNOWN),
@@ -183,7 +185,7 @@ pub static ROWS: &[Row] = &[
     scalar("LessOrEqual", 12, NUMBERS),
     scalar("Log", 1, FLOATS),
     row("LogSoftmax", 1, FLOATS, "log_softmax", ""),
-    refused("Loop", 1, "how often it runs may depend on values (a Scan is written out)"),
+    refused("Loop", 1, "how often it runs may depend on values (a Scan is unrolled)"),
     row("LpNormalization", 1, FLOATS, "reduce, elementwise", ""),
     refused("LpPool", 1, UNKNOWN),
     row("MatMul", 1, NUMBERS, "matmul", ""),
@@ -241,7 +243,7 @@ pub static ROWS: &[Row] = &[
     refused("ReverseSequence", 10, UNKNOWN),
     refused("RoiAlign", 10, UNKNOWN),
     scalar("Round", 11, FLOATS),
-    row("STFT", 17, F32, "matrix product", "at most 1024 points a frame; frame step, length and window must be constant"),
+    row("STFT", 17, F32, "matrix product", "at most 1024 points per frame; frame step, length and window must be constant"),
     row("Scan", 9, ALL, "its body, step by step", "steps times operators at most 10000"),
     row("Scatter", 9, ALL, "scatter", "an index outside the axis writes nothing"),
     row("ScatterElements", 11, ALL, "scatter", "an index outside the axis writes nothing"),
@@ -317,12 +319,12 @@ pub static ROWS: &[Row] = &[
 /// The row of an operator; `ai.onnx` is ONNX itself.
 pub fn find(domain: &str, name: &str) -> Option<&'static Row> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
-    let place = ROWS.binary_search_by(|row| (row.domain, row.name).cmp(&(domain, name))).ok()?;
-    ROWS.get(place)
+    let index = ROWS.binary_search_by(|row| (row.domain, row.name).cmp(&(domain, name))).ok()?;
+    ROWS.get(index)
 }
 
 impl Row {
-    /// Why it is refused where something of it is left to compute; `None` if it is lowered.
+    /// Why it is refused unless it is folded away; `None` if it is lowered.
     pub fn refusal(&self) -> Option<&'static str> {
         match self.support {
             Support::Lowered { .. } => None,
@@ -337,15 +339,21 @@ pub fn page() -> String {
     let mut text = format!(
         "# Operators
 
-Generated from the table in [`src/import/onnx/operators.rs`](../src/import/onnx/operators.rs), which refusals and `hiosc inspect` use, too;
-`HIOSC_BLESS=1 cargo test --release --test tool operators` rewrites it.
+Generated from the table in [`src/import/onnx/operators.rs`](../src/import/onnx/operators.rs), which
+refusals and `hiosc inspect` use, too. `HIOSC_BLESS=1 cargo test --release --test tool operators`
+rewrites this page.
 
-Shapes are static: whatever a shape depends on must be a constant once the shapes of the inputs are known; `--shapes` and `--constant` give what the file does
-not say. What can be computed when the model is compiled is folded away, whatever its operator. *Opsets* is the first opset that has the operator; models of
-opset 7 and newer are read. *Types* are the element types of what is left to compute: *numbers* are integers and floating-point numbers, *integers* are i8 to
-i64 and u8 to u64, *all* are numbers and bool. bf16, 8-bit floats, 4-bit integers, complex numbers and strings are refused everywhere.
+Shapes are static: whatever a shape depends on must be a constant once the shapes of the inputs are
+known. `--shapes` and `--constant` give what the file does not say. What can be computed when the
+model is compiled is folded away, whatever its operator.
 
-{lowered} of {} operators are lowered. What is refused in a model is reported all at once, with each operator, node and reason.
+*Opsets* is the first opset that has the operator; hiosc reads models of opset 7 and newer. *Types*
+are the element types of what is left to compute: *numbers* are integers and floating-point numbers,
+*integers* are i8 to i64 and u8 to u64, *all* are numbers and bool. bf16, 8-bit floats, 4-bit
+integers, complex numbers and strings are refused everywhere.
+
+{lowered} of {} operators are lowered. All refusals in a model are reported at once, each with its
+operator, node and reason.
 
 ## Lowered
 

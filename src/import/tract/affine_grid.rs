@@ -1,7 +1,9 @@
-//! `AffineGrid`: the places at which a spatial transformer samples, `theta` applied to the middles of the elements of an image of a known size.
+//! `AffineGrid`: the positions at which a spatial transformer samples: `theta` applied to the
+//! middles of the elements of an image of known size.
 //!
-//! Coordinates run from -1 to 1, between the middles of the first and the last element of an axis (`align_corners`) or between its edges. They are constants, so a matrix
-//! product is left: `[N, k, k + 1]` by `[points, k + 1]`, where the last coordinate of each point is 1.
+//! Coordinates run from -1 to 1, between the middles of the first and the last element of an axis
+//! (`align_corners`) or between its edges. They are constants, so only a matrix product is left:
+//! `[N, k, k + 1]` by `[points, k + 1]`, where the last coordinate of each point is 1.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb;
@@ -30,7 +32,8 @@ impl AffineGrid {
         }
     }
 
-    /// All points of an image of `extents`, the last axis first and fastest, each with a 1 behind its coordinates.
+    /// All points of an image of `extents`, the last axis first and fastest, each with a 1 after
+    /// its coordinates.
     fn points(&self, extents: &[usize]) -> TractResult<Tensor> {
         let count: usize = extents.iter().product();
         let mut values = Vec::with_capacity(count * (extents.len() + 1));
@@ -79,9 +82,9 @@ impl Expansion for AffineGrid {
         let datum = model.outlet_fact(inputs[0])?.datum_type;
         let points = model.add_const(format!("{prefix}.points"), self.points(&sizes[2..])?.cast_to_dt(datum)?.into_owned())?;
         let product = EinSum::new("nij,pj->npi".parse()?, datum);
-        let places = model.wire_node(format!("{prefix}.places"), product, &[inputs[0], points])?[0];
+        let positions = model.wire_node(format!("{prefix}.positions"), product, &[inputs[0], points])?[0];
         let count: usize = sizes[2..].iter().product();
         let to: TVec<TDim> = sizes[2..].iter().map(|&size| size.to_dim()).collect();
-        model.wire_node(prefix, AxisOp::Reshape(1, tvec![count.to_dim()], to), &[places])
+        model.wire_node(prefix, AxisOp::Reshape(1, tvec![count.to_dim()], to), &[positions])
     }
 }

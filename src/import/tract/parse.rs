@@ -1,7 +1,8 @@
 //! From an ONNX node to tract's: which nodes cannot be parsed, and why.
 //!
-//! tract stops at the first node that it cannot parse, and takes an operator that it does not know for one that cannot be typed. Here each node is
-//! parsed alone first, those of subgraphs included, so that one error has them all.
+//! tract stops at the first node that it cannot parse, and reports an unknown operator as one that
+//! cannot be typed. Here each node, including those of subgraphs, is first parsed on its own, so
+//! that one error lists them all.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::import::onnx::decode::some;
 use crate::import::onnx::operators::{self, Row, Support};
 
-/// All nodes and inputs that cannot be parsed, in one error.
+/// Reports all nodes and inputs that cannot be parsed, in one error.
 pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {
     let Some(graph) = &proto.graph else { return Ok(()) };
     let onnx = onnx();
@@ -43,7 +44,10 @@ pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {
     Err(Error::Unsupported(lines.collect()))
 }
 
-/// Stands for the nodes in the text of a problem.
+/// No tensor has more axes.
+const MOST_AXES: u64 = 64;
+
+/// Placeholder for the nodes in the text of a problem.
 const NODES: &str = "\0";
 
 /// Each problem, with the nodes that have it.
@@ -51,12 +55,12 @@ const NODES: &str = "\0";
 struct Problems<'a>(BTreeMap<String, Vec<&'a str>>);
 
 impl<'a> Problems<'a> {
-    /// Inputs and outputs that are no tensors of numbers.
+    /// Inputs and outputs that are not tensors of numbers.
     fn types(&mut self, graph: &'a pb::GraphProto) {
         let inputs = graph.input.iter().map(|value| ("input", value));
         for (kind, value) in inputs.chain(graph.output.iter().map(|value| ("output", value))) {
             let problem = match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
-                // an output's type need not be said
+                // an output's type may be left out
                 None if kind == "output" && value.r#type.is_none() => continue,
                 None => format!("{kind} {:?} is not a tensor: sequences, optional values and maps are not supported", value.name),
                 Some(type_proto::Value::TensorType(tensor)) => match element_type(tensor.elem_type) {
@@ -76,7 +80,7 @@ impl<'a> Problems<'a> {
             for subgraph in node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs)) {
                 self.nodes(context, subgraph);
             }
-            // one whose subgraph cannot be parsed is not at fault
+            // not reported if its subgraph cannot be parsed
             if let Some(problem) = problem(context, node).filter(|_| self.0.len() == before) {
                 self.0.entry(problem).or_default().push(name);
             }
@@ -87,7 +91,8 @@ impl<'a> Problems<'a> {
 /// Why `node` cannot be parsed.
 fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     let operator = node.op_type.escape_debug();
-    // tract's table has no domains: it holds those of ONNX, and some of its traditional machine learning
+    // tract's table has no domains: it holds those of ONNX, and some of its traditional machine
+    // learning
     let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
     let known = standard || node.domain == "ai.onnx.ml";
     let Some(builder) = context.framework.op_register.0.get(&node.op_type).filter(|_| known) else {
@@ -97,22 +102,52 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
             None => format!("operator {full} is not known ({NODES})"),
         });
     };
-    // a stored element type that is not known is said clearer here
+    // an unknown stored element type is reported more clearly here
     let stored = node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors)).find_map(|tensor| element_type(tensor.data_type));
     let cast = node.attribute.iter().filter(|a| a.name == "to" && node.op_type == "Cast").find_map(|a| element_type(a.i as i32));
-    let reason = stored.or(cast).or_else(|| match silently(|| catch_unwind(AssertUnwindSafe(|| builder(context, node)))) {
-        Ok(Ok(_)) => None,
-        Ok(Err(error)) => Some(match operators::find(&node.domain, &node.op_type).map(|row| row.support) {
-            Some(Support::Refused { why }) => why.to_string(),
-            // tract often names the operator itself
-            _ => typed::plain(one_line(&format!("{error:#}")).trim_start_matches(&format!("{operator}: "))),
-        }),
-        Err(panic) => Some(format!("tract panicked: {}", panic_text(&panic))),
+    // tract does not terminate on an order that names an axis twice
+    let order = node.attribute.iter().filter(|a| a.name == "perm" && node.op_type == "Transpose").find_map(|a| axis_order(&a.ints));
+    let scan = if node.op_type == "Scan" { scan_body(node) } else { None };
+    let axis = node.attribute.iter().filter(|a| matches!(a.name.as_str(), "axis" | "axes")).find_map(axis_range);
+    let reason = stored.or(cast).or(order).or(scan).or(axis).or_else(|| {
+        match silently(|| catch_unwind(AssertUnwindSafe(|| builder(context, node)))) {
+            Ok(Ok(_)) => None,
+            Ok(Err(error)) => Some(match operators::find(&node.domain, &node.op_type).map(|row| row.support) {
+                Some(Support::Refused { why }) => why.to_string(),
+                // tract often names the operator itself
+                _ => typed::plain(one_line(&format!("{error:#}")).trim_start_matches(&format!("{operator}: "))),
+            }),
+            Err(panic) => Some(format!("tract panicked: {}", panic_text(&panic))),
+        }
     });
     reason.map(|reason| format!("{operator} ({NODES}): {reason}"))
 }
 
-/// What is wrong with an element type.
+/// Why an axis, or a list of them, is refused. tract counts up to some.
+fn axis_range(attribute: &pb::AttributeProto) -> Option<String> {
+    let beyond = attribute.ints.iter().chain([&attribute.i]).find(|axis| axis.unsigned_abs() > MOST_AXES)?;
+    Some(format!("{} {beyond} is beyond the axes of any tensor", attribute.name))
+}
+
+/// Why the number of a Scan's sequences is refused. tract counts up to whatever it is.
+fn scan_body(node: &pb::NodeProto) -> Option<String> {
+    let body = node.attribute.iter().find(|a| a.name == "body")?.g.as_ref()?;
+    let sequences = node.attribute.iter().find(|a| a.name == "num_scan_inputs")?.i;
+    let states = usize::try_from(sequences).ok().and_then(|n| body.input.len().checked_sub(n));
+    if states.is_some_and(|states| states <= body.output.len()) {
+        return None;
+    }
+    Some(format!("{sequences} sequences do not fit a body of {} inputs and {} outputs", body.input.len(), body.output.len()))
+}
+
+/// Why an order of axes is refused.
+fn axis_order(axes: &[i64]) -> Option<String> {
+    let mut sorted = axes.to_vec();
+    sorted.sort_unstable();
+    if sorted.iter().copied().eq(0..axes.len() as i64) { None } else { Some(format!("perm {axes:?} does not name each axis once")) }
+}
+
+/// Why an element type is refused.
 fn element_type(code: i32) -> Option<String> {
     use DataType as T;
     match T::try_from(code) {

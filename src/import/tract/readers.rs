@@ -1,11 +1,16 @@
-//! What tract's reader of ONNX does not know, or not in every form, said in what it knows.
+//! Operators that tract's reader of ONNX does not know, or not in every form, in terms of those
+//! that it knows.
 //!
 //! * `Squeeze` without axes, below opset 13, drops every axis of size 1.
-//! * `Upsample`, which opset 10 renamed, is a `Resize` as it was there; its scales are an attribute up to opset 8.
-//! * `Resize` of opset 10 has no attribute for the nearest element: it is the one below, or above where something shrinks, as ONNX Runtime has it.
-//! * `Range` of lists of one number, which exporters that cut shapes apart write, takes the numbers.
+//! * `Upsample`, which opset 10 renamed, is read as a `Resize` of that opset; its scales are an
+//!   attribute up to opset 8.
+//! * `Resize` of opset 10 has no attribute for the nearest element: it is the one below, or the one
+//!   above if something shrinks, as in ONNX Runtime.
+//! * `Range` of lists of one number, which exporters that take shapes apart write, reads the
+//!   numbers.
 //! * `PRelu` below opset 7 has a slope for each channel, not one that broadcasts to the last axis.
-//! * `BatchNormalization` in training mode is refused: it has other outputs, and takes its mean from the batch.
+//! * `BatchNormalization` in training mode is refused: it has other outputs, and takes its mean
+//!   from the batch.
 
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
@@ -36,7 +41,7 @@ pub fn onnx() -> Onnx {
 
 type Parsed = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 
-/// `node` as tract reads an operator `name` at opset `version`.
+/// Reads `node` as tract reads an operator `name` at opset `version`.
 fn usual(name: &str, context: &ParsingContext, version: i64, node: &pb::NodeProto) -> Parsed {
     let reader = tract_onnx::onnx().op_register.0.get(name).copied().ok_or_else(|| TractError::msg(format!("tract has no {name}")))?;
     reader(&ParsingContext { onnx_operator_set_version: version, ..context.clone() }, node)
@@ -65,7 +70,7 @@ fn resize(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
     usual("Resize", context, 10, &node)
 }
 
-/// The attribute that says of a `Resize` without one which element is the nearest.
+/// The attribute `nearest_mode` for a `Resize` without one.
 fn nearest(context: &ParsingContext, scales: Option<&String>) -> pb::AttributeProto {
     let initialisers = context.model.graph.iter().flat_map(|graph| &graph.initializer);
     let given = initialisers.into_iter().find(|tensor| Some(&tensor.name) == scales);
@@ -195,7 +200,7 @@ impl Expansion for PreluOfChannels {
         let &[x, mut slope] = inputs else { return Err(TractError::msg("a PRelu has two inputs")) };
         let (rank, datum) = (model.outlet_fact(x)?.rank(), model.outlet_fact(x)?.datum_type);
         for axis in model.outlet_fact(slope)?.rank()..rank {
-            // the first axis that is missing is that of images, before the channels; all others stand behind them
+            // one missing axis is that of images, before the channels; all others come after them
             let at = if axis + 1 == rank { 0 } else { axis };
             slope = model.wire_node(format!("{prefix}.slope-{axis}"), AxisOp::Add(at), &[slope])?[0];
         }
@@ -212,7 +217,8 @@ mod tests {
     use super::onnx;
     use crate::import::onnx::operators::ROWS;
 
-    /// Whatever tract can read has a row, and a row that is lowered can be read. The names without one are of domains that are not read.
+    /// Every operator that tract can read has a row, and every row that is lowered can be read. The
+    /// names without a row are of domains that are not read.
     #[test]
     fn the_table_and_the_reader_agree() {
         let register = onnx().op_register;

@@ -1,7 +1,8 @@
 //! Typing with tract, up to a graph of core operators in which convolutions are still convolutions.
 //!
-//! tract's own `into_declutter` rewrites for its CPU kernels: a 1x1 convolution becomes an EinSum, a strided one a Downsample, a Concat
-//! before it a handful of Slices. What works for us is its constant propagation plus one pass that declutters every node *except* convolutions.
+//! tract's own `into_declutter` rewrites for its CPU kernels: a 1x1 convolution becomes an EinSum,
+//! a strided one a Downsample, a Concat before it a handful of Slices. We use its constant
+//! propagation, and one pass that declutters every node *except* convolutions.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -19,12 +20,13 @@ use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
 use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 use tract_onnx::tract_hir::infer::Factoid;
 
-use super::{mend, readers};
+use super::{readers, rewrite};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 use crate::import::onnx::operators::{self, Row};
 
-/// Declutters every node that is not a convolution, or a dequantisation (which would become a table). The number is where the next search starts.
+/// Declutters every node except convolutions and dequantisations (which would become tables). The
+/// number is the node at which the next search starts.
 #[derive(Clone, Debug)]
 struct KeepConvolutions(usize);
 
@@ -61,8 +63,8 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
             }
         }
         let mut typed = model.into_typed()?;
-        mend::negative_pads(&mut typed)?;
-        mend::extremes_of_nothing(&mut typed, proto)?;
+        rewrite::negative_pads(&mut typed)?;
+        rewrite::extremes_of_empty(&mut typed, proto)?;
         let mut kept = typed.clone();
         let mut optimizer = Optimizer::prop_consts();
         optimizer.passes.push(Box::new(KeepConvolutions(0)));
@@ -71,7 +73,7 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
     })
 }
 
-/// The first output of a model, if it is a truth value that is known under these shapes.
+/// The first output of a model, if it is a truth value that is known for these shapes.
 pub fn truth(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<bool> {
     let (_, folded) = type_model(path, proto, shapes).ok()?;
     let outlet = *folded.outputs.first()?;
@@ -79,7 +81,8 @@ pub fn truth(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)
     value.cast_to_scalar::<bool>().ok()
 }
 
-/// The element type of ours that stands for one of tract's: symbolic dimensions, which are constants by now or results of casts to i64, are i64.
+/// Our element type for one of tract's. Symbolic dimensions, which are constants by now or results
+/// of casts to i64, are i64.
 pub fn dtype(datum: DatumType) -> Option<DType> {
     Some(match datum.unquantized() {
         DatumType::Bool => DType::Bool,
@@ -122,7 +125,8 @@ pub fn tensor(values: &Constant, shape: &[usize]) -> TractResult<Tensor> {
         DType::F32 => DatumType::F32,
         DType::F64 => DatumType::F64,
     };
-    // SAFETY: each type of ours has the size and layout of tract's; truth values are 0 or 1, since they come from `bool`.
+    // SAFETY: each type of ours has the size and layout of tract's; truth values are 0 or 1, since
+    // they come from `bool`.
     unsafe { Tensor::from_raw_dt(datum, shape, values.bytes()) }
 }
 
@@ -136,20 +140,26 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f`, turning tract's errors and panics into [`Error::Model`], and what tract has no typed form for into [`Error::Unsupported`], without a panic message on the terminal.
-pub fn quietly<T>(path: &Path, doing: &str, f: impl FnOnce() -> TractResult<T>) -> Result<T> {
+/// Runs `f`, turning tract's errors and panics into [`Error::Model`], and what tract has no typed
+/// form for into [`Error::Unsupported`], without a panic message on the terminal.
+pub fn quietly<T>(path: &Path, action: &str, f: impl FnOnce() -> TractResult<T>) -> Result<T> {
     let message = match silently(|| catch_unwind(AssertUnwindSafe(f))) {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => {
             let text = format!("{error:#}").split_whitespace().collect::<Vec<_>>().join(" ");
-            match blamed(&text, "Translating node #") {
+            match failed_node(&text, "Translating node #") {
                 Some(line) => return Err(Error::Unsupported(vec![one_line(&line)])),
-                None => plain(&one_line(&blamed(&text, "Failed analyse for node #").unwrap_or(text))),
+                None => plain(&one_line(&failed_node(&text, "Failed analyse for node #").unwrap_or(text))),
             }
         }
         Err(panic) => format!("tract panicked: {}", panic_text(&panic)),
     };
-    Err(Error::Model { path: path.to_path_buf(), message: format!("{doing}: {message}") })
+    Err(Error::Model { path: path.to_path_buf(), message: format!("{action}: {message}") })
+}
+
+/// What `f`, a function of tract's, computes, or what it panics with.
+pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    silently(|| catch_unwind(AssertUnwindSafe(f))).map_err(|panic| format!("tract panicked: {}", panic_text(&panic)))
 }
 
 /// Runs `f` with no panic message on the terminal.
@@ -169,14 +179,15 @@ pub fn silently<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
-/// What a panic says.
+/// The message of a panic.
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     one_line(text.unwrap_or("no message"))
 }
 
-/// tract's `PHRASE3 "name" Conv: why` as `Conv (node "name"): why`, the innermost where one stands in another.
-fn blamed(text: &str, phrase: &str) -> Option<String> {
+/// tract's `PHRASE3 "name" Conv: why` as `Conv (node "name"): why`, and the innermost one if they
+/// are nested.
+fn failed_node(text: &str, phrase: &str) -> Option<String> {
     let (_, rest) = text.rsplit_once(phrase)?;
     let (_, rest) = rest.split_once(" \"")?;
     let (name, rest) = rest.split_once("\" ")?;
@@ -189,7 +200,8 @@ fn blamed(text: &str, phrase: &str) -> Option<String> {
     Some(format!("{operator} (node {name:?}): {why}"))
 }
 
-/// What tract says about types, ranks and shapes that do not fit, as a sentence; anything else as it is.
+/// tract's messages about types, ranks and shapes that do not fit, in plain words; any other text
+/// stays as it is.
 pub fn plain(text: &str) -> String {
     let unlike = || {
         let (before, rest) = text.split_once("Applying rule inputs[")?;
@@ -199,7 +211,7 @@ pub fn plain(text: &str) -> String {
         let (found, wanted) = rest.trim_end_matches('.').split_once(" with ")?;
         let what = what.replace("datum_type", "type");
         let input: usize = input.parse().ok()?;
-        Some(format!("{before}its input {input} has {what} {}, and {} is wanted", found.to_lowercase(), wanted.to_lowercase()))
+        Some(format!("{before}its input {input} has {what} {}, but {} is expected", found.to_lowercase(), wanted.to_lowercase()))
     };
     let other_type = || {
         let (before, rest) = text

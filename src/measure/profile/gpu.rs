@@ -1,4 +1,4 @@
-//! One GPU while it is measured: its kernels loaded, memory for their arguments, streams.
+//! A GPU under measurement: its loaded kernels, memory for their arguments, streams.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,67 +7,68 @@ use cudarc::driver::sys::{CUdevice_attribute as Attribute, CUevent_flags, CUfunc
 use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaStream, DriverError, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 
-use super::pool::Pool;
-use super::{Argument, Clock, Group, Options, device};
+use super::pool::ArgumentPool;
+use super::{Argument, ProfileOptions, ProgressClock, SignatureGroup, device};
 use crate::cost::{self, Conditions, Measured};
 use crate::device::{TargetGpu, closest};
 use crate::error::{Error, Result};
 use crate::kernel::{self, Kernel};
 use crate::program::compile_images;
 use crate::runtime::nvrtc::Nvrtc;
-use crate::runtime::{self, BEHIND_A_GATE, Gate, Graph, is_virtual};
+use crate::runtime::{self, ExecutableGraph, MAX_BLOCKED_OPERATIONS, StreamBlocker, is_virtual};
 
-/// A kernel that is ready to be launched.
-struct Loaded {
+/// A kernel that is ready for launches.
+struct LoadedKernel {
     kernel: Kernel,
     function: CudaFunction,
     arguments: Vec<Argument>,
 }
 
-/// See the top of this file.
-pub(super) struct Gpu {
+/// See the module's text.
+pub(super) struct ProfiledGpu {
     gpu: TargetGpu,
     context: Arc<CudaContext>,
-    /// Operators run on the first.
+    /// Operators run on the first one.
     streams: Vec<Arc<CudaStream>>,
-    pool: Pool,
-    kernels: BTreeMap<String, Loaded>,
+    pool: ArgumentPool,
+    kernels: BTreeMap<String, LoadedKernel>,
     quick: bool,
 }
 
-impl Gpu {
+impl ProfiledGpu {
     /// Compiles and loads all candidates of `groups` for the machine's GPU `ordinal`.
-    pub fn new(ordinal: usize, gpu: &(TargetGpu, Conditions), groups: &[Group], options: &Options) -> Result<Gpu> {
+    pub fn new(ordinal: usize, gpu: &(TargetGpu, Conditions), groups: &[SignatureGroup], options: &ProfileOptions) -> Result<ProfiledGpu> {
         let context = CudaContext::new(ordinal).map_err(device)?;
-        // SAFETY: whatever uses several streams orders them by events, and all are waited for before memory is freed.
+        // SAFETY: code that uses several streams orders them with events, and memory is freed only
+        // after all of them have been synchronised.
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(device)?;
         let cache = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE).map_err(device)?.max(0) as u64;
         let lists: Vec<&[Argument]> = groups.iter().map(|group| &*group.arguments).collect();
-        let pool = Pool::new(&stream, &lists, options.schedule.max_streams, cache)?;
+        let pool = ArgumentPool::new(&stream, &lists, options.schedule.max_streams, cache)?;
         let model = closest(&gpu.0.device)?;
-        // One that asks for more than the GPU has is no candidate there.
-        let runs = |kernel: &&Kernel, group: &Group| cost::kernel_time(kernel, group.work, &model).is_some();
-        let all: Vec<(&Kernel, &Group)> =
+        // A kernel that needs more than the GPU has is no candidate there.
+        let runs = |kernel: &&Kernel, group: &SignatureGroup| cost::kernel_time(kernel, group.work, &model).is_some();
+        let all: Vec<(&Kernel, &SignatureGroup)> =
             groups.iter().flat_map(|group| group.candidates.iter().filter(|k| runs(k, group)).map(move |k| (k, group))).collect();
         let mut code = compile(&all.iter().map(|(kernel, _)| *kernel).collect::<Vec<_>>(), gpu)?;
         let mut kernels = BTreeMap::new();
         for (kernel, group) in all {
             let function = load(&context, kernel, code.remove(kernel.name.as_str()).unwrap_or_default())?;
             let arguments = group.of(kernel).to_vec();
-            kernels.insert(kernel.name.clone(), Loaded { kernel: kernel.clone(), function, arguments });
+            kernels.insert(kernel.name.clone(), LoadedKernel { kernel: kernel.clone(), function, arguments });
         }
-        Ok(Gpu { gpu: gpu.0.clone(), context, streams: vec![stream], pool, kernels, quick: options.quick })
+        Ok(ProfiledGpu { gpu: gpu.0.clone(), context, streams: vec![stream], pool, kernels, quick: options.quick })
     }
 
     /// Measures all candidates of all groups, each alone.
-    pub fn operators(&mut self, groups: &[Group], clock: &mut Clock<'_>) -> Result<BTreeMap<String, Measured>> {
+    pub fn operators(&mut self, groups: &[SignatureGroup], clock: &mut ProgressClock<'_>) -> Result<BTreeMap<String, Measured>> {
         let model = closest(&self.gpu.device)?;
         let mut measured = BTreeMap::new();
         for group in groups {
-            let contestants: Vec<&Loaded> = group.candidates.iter().filter_map(|k| self.kernels.get(&k.name)).collect();
-            let places = self.pool.places(&group.arguments)?;
-            for (Loaded { kernel, .. }, times) in contestants.iter().zip(self.take_turns(&contestants, &places)?) {
+            let candidates: Vec<&LoadedKernel> = group.candidates.iter().filter_map(|k| self.kernels.get(&k.name)).collect();
+            let slots = self.pool.slots(&group.arguments)?;
+            for (LoadedKernel { kernel, .. }, times) in candidates.iter().zip(self.take_turns(&candidates, &slots)?) {
                 let at = |share: usize| times[(times.len() - 1) * share / 4];
                 let time = at(2).max(1);
                 let spread = ((at(3) - at(1)) as f64 / time as f64 * 1e4).round() / 1e4;
@@ -80,39 +81,40 @@ impl Gpu {
         Ok(measured)
     }
 
-    /// Rounds of a measurement, and about how long each should take, in nanoseconds.
+    /// Rounds of a measurement, and how long each should take, in nanoseconds.
     fn effort(&self) -> (usize, u64) {
         if self.quick { (3, 100_000) } else { (11, 500_000) }
     }
 
-    /// Sorted times of one launch of each contestant, in nanoseconds, one a round.
-    fn take_turns(&self, contestants: &[&Loaded], places: &[Vec<u64>]) -> Result<Vec<Vec<u64>>> {
+    /// Sorted times of one launch of each candidate, in nanoseconds, one per round.
+    fn take_turns(&self, candidates: &[&LoadedKernel], slots: &[Vec<u64>]) -> Result<Vec<Vec<u64>>> {
         let (rounds, long) = self.effort();
         let stream = &self.streams[0];
         let mut turn = 0;
-        let mut run = |loaded: &Loaded, count: usize| -> Result<u64> {
+        let mut run = |loaded: &LoadedKernel, count: usize| -> Result<u64> {
             let all = self.between_events(|| {
                 (0..count).try_for_each(|_| {
                     turn += 1;
-                    launch(stream, loaded, &places[turn % places.len()])
+                    launch(stream, loaded, &slots[turn % slots.len()])
                 })
             })?;
             Ok((all / count as f64).round() as u64)
         };
-        // The driver may load a kernel at its first launch, and wait for all work before it does: for ever, behind a gate.
-        for loaded in contestants {
-            launch(stream, loaded, &places[0])?;
+        // The driver may load a kernel at its first launch, and wait for all earlier work first: on
+        // a blocked stream, for ever.
+        for loaded in candidates {
+            launch(stream, loaded, &slots[0])?;
         }
         stream.synchronize().map_err(device)?;
         let mut counts = Vec::new();
-        for loaded in contestants {
+        for loaded in candidates {
             counts.push((long / run(loaded, 1)?.max(1)).clamp(1, 100) as usize);
         }
-        let mut times = vec![Vec::new(); contestants.len()];
+        let mut times = vec![Vec::new(); candidates.len()];
         for round in 0..=rounds {
-            for step in 0..contestants.len() {
-                let who = (round + step) % contestants.len();
-                let time = run(contestants[who], counts[who].min(BEHIND_A_GATE))?;
+            for step in 0..candidates.len() {
+                let who = (round + step) % candidates.len();
+                let time = run(candidates[who], counts[who].min(MAX_BLOCKED_OPERATIONS))?;
                 if round > 0 {
                     times[who].push(time);
                 }
@@ -122,26 +124,28 @@ impl Gpu {
         Ok(times)
     }
 
-    /// The median time of these kernels side by side, each on a stream of its own, in nanoseconds: from the fork of the streams to their join. `None` where one of them does
-    /// not run on this GPU. `alone` is the sum of their times.
+    /// The median time of these kernels when they run concurrently, each on a stream of its own, in
+    /// nanoseconds: from the fork of the streams to their join. `None` if one of them does not run
+    /// on this GPU. `alone` is the sum of their times.
     ///
-    /// Forks and joins follow each other in one CUDA graph, as in a plan; where the driver refuses the graph, they do on plain streams, as in a plan.
+    /// Forks and joins follow each other in one CUDA graph, as in a plan. If the driver refuses the
+    /// graph, plain streams are used.
     pub fn stage(&mut self, names: &[String], alone: u64) -> Result<Option<u64>> {
         while self.streams.len() < names.len() {
             self.streams.push(self.context.new_stream().map_err(device)?);
         }
         let Some(members) = names.iter().map(|name| self.kernels.get(name)).collect::<Option<Vec<_>>>() else { return Ok(None) };
         let arguments: Vec<Argument> = members.iter().flat_map(|m| m.arguments.iter().copied()).collect();
-        let places = self.pool.places(&arguments)?;
+        let slots = self.pool.slots(&arguments)?;
         let (rounds, long) = self.effort();
-        // A launch, a record and a wait for each member.
-        let count = (long / alone.max(1)).clamp(4, (BEHIND_A_GATE / (3 * members.len())).max(4) as u64) as usize;
+        // Each member takes a launch, a record and a wait.
+        let count = (long / alone.max(1)).clamp(4, (MAX_BLOCKED_OPERATIONS / (3 * members.len())).max(4) as u64) as usize;
         let event = || self.context.new_event(None).map_err(device);
         let (fork, joins) = (event()?, members.iter().map(|_| event()).collect::<Result<Vec<CudaEvent>>>()?);
         let origin = &self.streams[0];
         let enqueue = || -> Result<(), DriverError> {
             for turn in 0..count {
-                let mut addresses = places[turn % places.len()].as_slice();
+                let mut addresses = slots[turn % slots.len()].as_slice();
                 fork.record(origin)?;
                 for (stream, (member, join)) in self.streams.iter().zip(members.iter().zip(&joins)) {
                     let (mine, rest) = addresses.split_at(member.arguments.len());
@@ -156,7 +160,7 @@ impl Gpu {
             }
             Ok(())
         };
-        let graph = Graph::capture(origin, || enqueue().map_err(|e| runtime::Error::Plan(e.to_string()))).ok();
+        let graph = ExecutableGraph::capture(origin, || enqueue().map_err(|e| runtime::Error::Plan(e.to_string()))).ok();
         let mut times = Vec::new();
         for round in 0..=rounds {
             let time = self.between_events(|| match &graph {
@@ -171,34 +175,35 @@ impl Gpu {
         Ok(Some(times[times.len() / 2].max(1)))
     }
 
-    /// Nanoseconds that what `enqueue` puts on the first stream takes, launching not counted.
+    /// Nanoseconds that the work enqueued on the first stream takes, launching not counted.
     fn between_events(&self, enqueue: impl FnOnce() -> Result<()>) -> Result<f64> {
         let stream = &self.streams[0];
         let event = || self.context.new_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(device);
         let (first, last) = (event()?, event()?);
-        let gate = Gate::close(stream).map_err(crate::run::device)?;
+        let blocker = StreamBlocker::block(stream).map_err(crate::run::device)?;
         first.record(stream).map_err(device)?;
         enqueue()?;
         last.record(stream).map_err(device)?;
-        gate.open().map_err(crate::run::device)?;
+        blocker.unblock().map_err(crate::run::device)?;
         stream.synchronize().map_err(device)?;
         Ok(f64::from(first.elapsed_ms(&last).map_err(device)?.max(0.0)) * 1e6)
     }
 }
 
-fn launch(stream: &Arc<CudaStream>, loaded: &Loaded, addresses: &[u64]) -> Result<()> {
+fn launch(stream: &Arc<CudaStream>, loaded: &LoadedKernel, addresses: &[u64]) -> Result<()> {
     launch_raw(stream, loaded, addresses).map_err(device)
 }
 
-fn launch_raw(stream: &Arc<CudaStream>, loaded: &Loaded, addresses: &[u64]) -> Result<(), DriverError> {
-    let Loaded { kernel, function, arguments } = loaded;
+fn launch_raw(stream: &Arc<CudaStream>, loaded: &LoadedKernel, addresses: &[u64]) -> Result<(), DriverError> {
+    let LoadedKernel { kernel, function, arguments } = loaded;
     let mut call = stream.launch_builder(function);
     for address in &addresses[..arguments.len()] {
         call.arg(address);
     }
     let ([x, y, z], [bx, by, bz]) = (kernel.grid, kernel.block);
     let config = LaunchConfig { grid_dim: (x, y, z), block_dim: (bx, by, bz), shared_mem_bytes: kernel.shared_bytes };
-    // SAFETY: a kernel takes one pointer an input, one for its output and one for its workspace, if any, in this order; each place holds all of them.
+    // SAFETY: a kernel takes one pointer per input, one for its output and one for its workspace,
+    // if any, in this order. Each slot holds all of them.
     unsafe { call.launch(config) }.map(|_| ())
 }
 
@@ -206,7 +211,7 @@ fn launch_raw(stream: &Arc<CudaStream>, loaded: &Loaded, addresses: &[u64]) -> R
 fn compile<'a>(kernels: &[&'a Kernel], gpu: &(TargetGpu, Conditions)) -> Result<BTreeMap<&'a str, Vec<u8>>> {
     let (major, minor) = gpu.0.compute_capability;
     if is_virtual(&gpu.0.device) {
-        // Their NVRTC is a stand-in, whose output must not get into the cache of images.
+        // Their NVRTC is a stand-in, whose output must not enter the image cache.
         let sources: Vec<(&str, &str)> = kernels.iter().map(|k| (k.name.as_str(), k.source.as_str())).collect();
         let headers = kernel::headers();
         let one = |k: &&'a Kernel| Ok((k.name.as_str(), runtime::compile(&sources, &headers, &k.name, (major, minor)).map_err(nvrtc)?));

@@ -1,18 +1,25 @@
-//! Measuring what the operators of a model cost on the GPUs of this machine, and what transfers between them cost.
+//! Measures what the operators of a model cost on the GPUs of this machine, and what transfers
+//! between them cost.
 //!
-//! **In**: graphs, GPUs. **Out**: a [`Profile`]. On virtual GPUs all paths are real and all times meaningless.
+//! **In**: graphs, GPUs. **Out**: a [`Profile`]. On virtual GPUs all code paths are real and all
+//! times meaningless.
 //!
 //! 1. GPUs of one kind (name, multiprocessors, memory, clocks, driver) are measured once.
-//! 2. Every *distinct* kernel is measured once: all candidates of all operators, by name. Candidates of one operator take turns, round by round, so that a clock that falls
-//!    meets them alike.
-//! 3. A round enqueues several launches behind a [gate](crate::runtime::Gate) and takes the time between two events around them: launching from the host does
-//!    not count, the gap between kernels does. The first round warms up; of the others the median counts, and the distance of the quartiles is recorded.
-//! 4. Each launch uses another copy of its inputs, weights and output, in turn, over twice the memory that the L2 cache holds: in a model the cache has seen
-//!    other operators before this one.
-//! 5. Transfers are measured by the runtime (`runtime/tool/links.rs`), over sizes, and checked with data.
-//! 6. *Stages* are measured when the schedulers ask for them: see `stages.rs`.
+//! 2. Every *distinct* kernel is measured once: all candidates of all operators, by name.
+//!    Candidates of one operator take turns, round by round, so that falling clocks affect all of
+//!    them alike.
+//! 3. A round enqueues several launches on a [blocked stream](crate::runtime::StreamBlocker) and
+//!    takes the time between two events around them. So launching from the host does not count, but
+//!    the gap between kernels does. The first round warms up. The median of the others counts, and
+//!    the interquartile range is recorded.
+//! 4. Each launch uses another copy of its inputs, weights and output, in turn, over twice the size
+//!    of the L2 cache: in a model, other operators have used the cache before this one.
+//! 5. Transfers are measured by the runtime (`runtime/tool/links.rs`), over several sizes, and
+//!    tested with data.
+//! 6. *Stages* are measured when the schedulers need them: see `stages.rs`.
 //!
-//! The share of the GPU that a kernel keeps busy is estimated: no event measures it. It counts only for stages that are not measured.
+//! The fraction of the GPU that a kernel keeps busy is estimated: no event measures it. It only
+//! matters for stages that are not measured.
 
 mod gpu;
 mod pool;
@@ -31,42 +38,42 @@ use crate::graph::{DType, Graph};
 use crate::ids::{OpId, TensorId};
 use crate::kernel::{self, Kernel};
 use crate::runtime::tool::links;
-use crate::schedule;
-use gpu::Gpu;
+use crate::schedule::ScheduleOptions;
+use gpu::ProfiledGpu;
 
-/// How to measure.
+/// Options of a measurement.
 #[derive(Clone, Debug, Default)]
-pub struct Options {
+pub struct ProfileOptions {
     /// The machine's GPUs; by default all of them.
     pub gpus: Option<Vec<usize>>,
-    /// Fewer rounds and shorter ones.
+    /// Fewer and shorter rounds.
     pub quick: bool,
-    /// What the schedulers may do that ask for stages.
-    pub schedule: schedule::Options,
+    /// Options of the schedulers that determine the stages to measure.
+    pub schedule: ScheduleOptions,
 }
 
-/// How far it is.
+/// The progress of a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
     /// What is being measured.
     pub what: &'static str,
-    /// How many of them are measured.
+    /// Number of items that are measured.
     pub done: usize,
-    /// Of how many, as far as is known.
+    /// Number of all items, as far as is known.
     pub of: usize,
-    /// Time left, by the pace so far.
+    /// Estimated time left, at the pace so far.
     pub left: Duration,
 }
 
 /// The GPUs of this machine; none without a driver.
 pub fn present() -> Result<Vec<(TargetGpu, Conditions)>> {
-    // SAFETY: only asks whether the library can be opened; cudarc panics without it.
+    // SAFETY: only tests whether the library can be opened; cudarc panics without it.
     if !unsafe { cudarc::driver::sys::is_culib_present() } {
         return Ok(Vec::new());
     }
     let count = match CudaContext::device_count() {
         Ok(count) => count.max(0) as usize,
-        // A driver without a GPU says so, or that it cannot be initialised.
+        // A driver without a GPU reports that, or that it cannot be initialised.
         Err(_) => 0,
     };
     (0..count).map(describe).collect()
@@ -103,8 +110,8 @@ fn device(error: DriverError) -> Error {
 ///
 /// # Errors
 ///
-/// [`Error::Device`] where there is no such GPU or it fails; [`Error::Tool`] without NVRTC.
-pub fn profile(graphs: &[&Graph], options: &Options, progress: &mut dyn FnMut(Progress)) -> Result<Profile> {
+/// [`Error::Device`] if there is no such GPU or it fails; [`Error::Tool`] without NVRTC.
+pub fn profile(graphs: &[&Graph], options: &ProfileOptions, progress: &mut dyn FnMut(Progress)) -> Result<Profile> {
     let all = present()?;
     if all.is_empty() {
         return Err(Error::Device("there is no GPU to measure: run this where one is, or name a device model with --device".into()));
@@ -120,10 +127,10 @@ pub fn profile(graphs: &[&Graph], options: &Options, progress: &mut dyn FnMut(Pr
         }
     }
     let groups = kinds.iter().map(|&kind| groups(graphs, &all[kind].0.model()?)).collect::<Result<Vec<_>>>()?;
-    let mut clock = Clock::new("operators", groups.iter().map(Vec::len).sum(), progress);
+    let mut clock = ProgressClock::new("operators", groups.iter().map(Vec::len).sum(), progress);
     let (mut machines, mut measured) = (Vec::new(), Vec::new());
     for (&kind, groups) in kinds.iter().zip(&groups) {
-        let mut gpu = Gpu::new(kind, &all[kind], groups, options)?;
+        let mut gpu = ProfiledGpu::new(kind, &all[kind], groups, options)?;
         measured.push(gpu.operators(groups, &mut clock)?);
         machines.push(gpu);
     }
@@ -135,12 +142,13 @@ pub fn profile(graphs: &[&Graph], options: &Options, progress: &mut dyn FnMut(Pr
     let mut links = vec![vec![None; ordinals.len()]; ordinals.len()];
     let rounds = if options.quick { 3 } else { 11 };
     for report in links::measure(&ordinals, rounds).map_err(crate::run::device)? {
-        let place = |gpu: usize| ordinals.iter().position(|&o| o == gpu).unwrap_or(0);
-        links[place(report.from)][place(report.to)] = Some(Link { latency: report.latency, bandwidth: report.bandwidth.max(1.0).round() });
+        let position = |gpu: usize| ordinals.iter().position(|&o| o == gpu).unwrap_or(0);
+        links[position(report.from)][position(report.to)] =
+            Some(Link { latency: report.latency, bandwidth: report.bandwidth.max(1.0).round() });
     }
     let (gpus, conditions) = ordinals.iter().map(|&ordinal| all[ordinal].clone()).unzip();
     let mut profile = Profile { version: env!("CARGO_PKG_VERSION").into(), gpus, conditions, links, kernels, stages: Stages::new() };
-    let machines = stages::Machines { gpus: machines, kind_of };
+    let machines = stages::MeasuredKinds { gpus: machines, kind_of };
     stages::measure(&mut profile, graphs, machines, &options.schedule, clock.progress)?;
     Ok(profile)
 }
@@ -150,7 +158,7 @@ pub fn kernels(graphs: &[&Graph], device: &DeviceModel) -> Result<Vec<Kernel>> {
     Ok(groups(graphs, device)?.into_iter().flat_map(|group| group.candidates).collect())
 }
 
-/// What an argument of a kernel holds.
+/// The contents of a kernel's argument.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Holds {
     /// f32, read or written: any numbers.
@@ -161,34 +169,35 @@ enum Holds {
     Result,
 }
 
-/// An argument of a kernel: its bytes, and what they hold.
+/// An argument of a kernel: its bytes, and its contents.
 type Argument = (u64, Holds);
 
-/// The candidates of operators of one signature, and what they are given.
-struct Group {
+/// The candidates of operators of one signature, and their arguments.
+struct SignatureGroup {
     candidates: Vec<Kernel>,
-    /// Each input, in order, the output, and a workspace if a candidate needs one: as large as the candidate needs that needs most.
+    /// Each input in order, the output, and a workspace if a candidate needs one. Each is as large
+    /// as the most demanding candidate needs.
     arguments: Vec<Argument>,
     work: Work,
 }
 
-impl Group {
-    /// The arguments that `kernel`, one of its candidates, takes.
+impl SignatureGroup {
+    /// The arguments of `kernel`, one of its candidates.
     fn of(&self, kernel: &Kernel) -> &[Argument] {
         let workspace = self.candidates.iter().any(|k| k.workspace_bytes > 0);
         &self.arguments[..self.arguments.len() - usize::from(workspace && kernel.workspace_bytes == 0)]
     }
 }
 
-fn groups(graphs: &[&Graph], device: &DeviceModel) -> Result<Vec<Group>> {
-    let mut groups: BTreeMap<Vec<String>, Group> = BTreeMap::new();
+fn groups(graphs: &[&Graph], device: &DeviceModel) -> Result<Vec<SignatureGroup>> {
+    let mut groups: BTreeMap<Vec<String>, SignatureGroup> = BTreeMap::new();
     for graph in graphs {
         for op in graph.op_ids() {
             let candidates = kernel::candidates(graph, op, device)?;
             let names = candidates.iter().map(|k| k.name.clone()).collect();
             groups.entry(names).or_insert_with(|| {
                 let arguments = arguments(graph, op, &candidates);
-                Group { candidates, arguments, work: cost::work(graph, op) }
+                SignatureGroup { candidates, arguments, work: cost::work(graph, op) }
             });
         }
     }
@@ -210,16 +219,16 @@ fn arguments(graph: &Graph, op: OpId, candidates: &[Kernel]) -> Vec<Argument> {
     inputs.chain(outputs).chain(workspace.map(|bytes| (bytes, Holds::Floats))).collect()
 }
 
-/// Tells how far it is.
-struct Clock<'a> {
+/// Reports the progress.
+struct ProgressClock<'a> {
     since: Instant,
     now: Progress,
     progress: &'a mut dyn FnMut(Progress),
 }
 
-impl<'a> Clock<'a> {
-    fn new(what: &'static str, of: usize, progress: &'a mut dyn FnMut(Progress)) -> Clock<'a> {
-        Clock { since: Instant::now(), now: Progress { what, done: 0, of, left: Duration::ZERO }, progress }
+impl<'a> ProgressClock<'a> {
+    fn new(what: &'static str, of: usize, progress: &'a mut dyn FnMut(Progress)) -> ProgressClock<'a> {
+        ProgressClock { since: Instant::now(), now: Progress { what, done: 0, of, left: Duration::ZERO }, progress }
     }
 
     fn tick(&mut self) {

@@ -1,4 +1,4 @@
-//! Memory that kernels are given while they are measured, in many places.
+//! Memory for the arguments of kernels under measurement, in many slots.
 
 use std::sync::Arc;
 
@@ -7,8 +7,8 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, result};
 use super::{Argument, Holds, device};
 use crate::error::{Error, Result};
 
-/// Three regions: numbers, zeros, and what nobody reads.
-pub(super) struct Pool {
+/// Three allocations: numbers, zeros, and results that nothing reads.
+pub(super) struct ArgumentPool {
     floats: CudaSlice<f32>,
     zeros: CudaSlice<u8>,
     results: CudaSlice<u8>,
@@ -20,21 +20,21 @@ pub(super) struct Pool {
 
 const ALIGNMENT: u64 = 256;
 
-/// The most places.
-const MAX_PLACES: u64 = 64;
+/// The most slots.
+const MAX_SLOTS: u64 = 64;
 
-/// Bytes of one place.
-fn place_bytes(arguments: &[Argument]) -> u64 {
+/// Bytes of one slot.
+fn slot_bytes(arguments: &[Argument]) -> u64 {
     let floats = arguments.iter().filter(|(_, holds)| *holds == Holds::Floats);
     floats.map(|(bytes, _)| bytes.next_multiple_of(ALIGNMENT)).sum::<u64>().max(ALIGNMENT)
 }
 
-impl Pool {
+impl ArgumentPool {
     /// Memory for each of these lists of arguments, and for `together` of them at once.
-    pub fn new(stream: &Arc<CudaStream>, lists: &[&[Argument]], together: usize, cache: u64) -> Result<Pool> {
-        // Together, the places are twice the cache, and at least two.
-        let alone = |list: &&[Argument]| place_bytes(list) * (2 * cache).div_ceil(place_bytes(list)).clamp(2, MAX_PLACES);
-        let largest = lists.iter().map(|list| place_bytes(list)).max().unwrap_or(ALIGNMENT);
+    pub fn new(stream: &Arc<CudaStream>, lists: &[&[Argument]], together: usize, cache: u64) -> Result<ArgumentPool> {
+        // Together, the slots are twice the cache, and at least two.
+        let alone = |list: &&[Argument]| slot_bytes(list) * (2 * cache).div_ceil(slot_bytes(list)).clamp(2, MAX_SLOTS);
+        let largest = lists.iter().map(|list| slot_bytes(list)).max().unwrap_or(ALIGNMENT);
         let bytes = lists.iter().map(alone).max().unwrap_or(ALIGNMENT).max(2 * together as u64 * largest);
         let other = |which: Holds| {
             let arguments = lists.iter().flat_map(|list| list.iter()).filter(|(_, holds)| *holds == which);
@@ -43,7 +43,7 @@ impl Pool {
         let (zeros, results) = (other(Holds::Zeros)?, other(Holds::Result)?);
         // SAFETY: all of it is written below, before anything reads it.
         let mut floats = unsafe { stream.alloc::<f32>(bytes as usize / 4) }.map_err(device)?;
-        // Values in [-1, 1): all zeros would flatter the GPU, which draws less power with them.
+        // Values in [-1, 1). With zeros the GPU would draw less power and look faster.
         let mut state = 1u32;
         let values: Vec<f32> = std::iter::repeat_with(|| {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -56,29 +56,30 @@ impl Pool {
         let base = floats.device_ptr(stream).0;
         while filled < floats.len() {
             let more = filled.min(floats.len() - filled);
-            // SAFETY: both ranges lie within the allocation and do not overlap.
+            // SAFETY: both ranges are within the allocation and do not overlap.
             unsafe { result::memcpy_dtod_async(base + 4 * filled as u64, base, 4 * more, stream.cu_stream()) }.map_err(device)?;
             filled += more;
         }
         stream.synchronize().map_err(device)?;
         let at = [base, zeros.device_ptr(stream).0, results.device_ptr(stream).0];
-        Ok(Pool { floats, zeros, results, at, cache })
+        Ok(ArgumentPool { floats, zeros, results, at, cache })
     }
 
-    /// Addresses of the arguments in each place: places fill twice the cache, as far as there is memory for them.
-    pub fn places(&self, arguments: &[Argument]) -> Result<Vec<Vec<u64>>> {
-        let bytes = place_bytes(arguments);
-        let room = self.floats.num_bytes() as u64 / bytes;
+    /// Addresses of the arguments in each slot. The slots fill twice the cache, as far as there is
+    /// memory for them.
+    pub fn slots(&self, arguments: &[Argument]) -> Result<Vec<Vec<u64>>> {
+        let bytes = slot_bytes(arguments);
+        let capacity = self.floats.num_bytes() as u64 / bytes;
         let fits = |&(bytes, holds): &Argument| match holds {
             Holds::Floats => true,
             Holds::Zeros => bytes <= self.zeros.len() as u64,
             Holds::Result => bytes <= self.results.len() as u64,
         };
-        if room == 0 || !arguments.iter().all(fits) {
+        if capacity == 0 || !arguments.iter().all(fits) {
             return Err(Error::internal("profile", "the pool is too small"));
         }
-        let count = (2 * self.cache).div_ceil(bytes).clamp(2, MAX_PLACES).min(room);
-        let place = |index: u64| {
+        let count = (2 * self.cache).div_ceil(bytes).clamp(2, MAX_SLOTS).min(capacity);
+        let slot = |index: u64| {
             let mut at = self.at[0] + index * bytes;
             let address = |&(bytes, holds): &Argument| match holds {
                 Holds::Zeros => self.at[1],
@@ -91,6 +92,6 @@ impl Pool {
             };
             arguments.iter().map(address).collect()
         };
-        Ok((0..count).map(place).collect())
+        Ok((0..count).map(slot).collect())
     }
 }

@@ -3,26 +3,28 @@
 use super::{Accesses, Subject};
 use crate::error::Result;
 use crate::ids::BufferId;
-use crate::plan::{Options, SectionKind, Step};
+use crate::plan::{PlanOptions, SectionKind, Step};
 
-/// Happens-before of all steps, and of one more at the end of the origin stream: the host's wait for the whole inference.
+/// Happens-before of all steps, and of one more at the end of the origin stream: the host's wait
+/// for the whole inference.
 ///
-/// The clock of a step says how many steps of each stream are certainly done when it starts. A step at `position` of its stream is before another
-/// iff that other's clock counts more than `position` steps of the stream.
-pub(super) struct Course {
+/// The clock of a step says how many steps of each stream are certainly done when it starts. Step
+/// `a` is before step `b` iff `b`'s clock counts more steps of `a`'s stream than `a`'s position in
+/// it.
+pub(super) struct HappensBefore {
     /// The stream of each step.
     pub stream: Vec<usize>,
-    /// Its place in the stream.
+    /// Its position in the stream.
     pub position: Vec<u32>,
     /// The step before it on the stream.
     pub previous: Vec<Option<usize>>,
-    /// For a wait, the record it takes.
+    /// For a wait, its record.
     pub record: Vec<Option<usize>>,
     /// The clock of each step.
     pub clocks: Vectors,
 }
 
-/// One vector a step, with one number a stream.
+/// One vector per step, with one number per stream.
 pub(super) struct Vectors {
     width: usize,
     numbers: Vec<u32>,
@@ -47,10 +49,10 @@ impl Vectors {
     }
 }
 
-impl Course {
+impl HappensBefore {
     fn new(s: &Subject, accesses: &Accesses) -> Self {
         let (steps, streams) = (s.plan.steps.len(), s.plan.streams.len());
-        let mut course = Course {
+        let mut order = HappensBefore {
             stream: s.plan.steps.iter().map(|step| step.stream().index()).chain([s.plan.origin.index()]).collect(),
             position: vec![0; steps + 1],
             previous: vec![None; steps + 1],
@@ -59,18 +61,18 @@ impl Course {
         };
         let mut latest = vec![None; streams];
         for i in 0..=steps {
-            course.previous[i] = latest[course.stream[i]].replace(i);
-            course.position[i] = course.previous[i].map_or(0, |p| course.position[p] + 1);
+            order.previous[i] = latest[order.stream[i]].replace(i);
+            order.position[i] = order.previous[i].map_or(0, |p| order.position[p] + 1);
             if let Some(Step::Wait { event, .. }) = s.plan.steps.get(i) {
-                course.record[i] = Some(accesses.record[event.index()]);
+                order.record[i] = Some(accesses.record[event.index()]);
             }
             let mut clock = vec![0; streams];
-            for before in [course.previous[i], course.record[i]].into_iter().flatten() {
-                course.advance(&mut clock, before, course.clocks.row(before));
+            for before in [order.previous[i], order.record[i]].into_iter().flatten() {
+                order.advance(&mut clock, before, order.clocks.row(before));
             }
-            course.clocks.row_mut(i).copy_from_slice(&clock);
+            order.clocks.row_mut(i).copy_from_slice(&clock);
         }
-        course
+        order
     }
 
     /// Adds to `clock` that step `before`, whose own clock is `its_clock`, is done.
@@ -86,47 +88,48 @@ impl Course {
     }
 }
 
-/// What a clock must count at least.
+/// Whether `clock` counts at least what is `needed`.
 pub(super) fn covers(clock: &[u32], needed: &[u32]) -> bool {
     clock.iter().zip(needed).all(|(have, need)| have >= need)
 }
 
-/// Checks rules 10 to 14; gives the order there is and the order that they need, as the least clock of each step.
-pub(super) fn check(s: &Subject, accesses: &Accesses, options: &Options) -> Result<(Course, Vectors)> {
-    let course = Course::new(s, accesses);
-    let mut judge = Judge { s, course: &course, needs: Vectors::new(s.plan.steps.len() + 1, s.plan.streams.len()) };
-    judge.fork()?;
-    judge.join()?;
-    judge.reads(accesses)?;
-    judge.shared_bytes(accesses)?;
+/// Checks rules 10 to 14. Returns happens-before, and the order that these rules require, as the
+/// least clock of each step.
+pub(super) fn check(s: &Subject, accesses: &Accesses, options: &PlanOptions) -> Result<(HappensBefore, Vectors)> {
+    let order = HappensBefore::new(s, accesses);
+    let mut checker = OrderChecker { s, order: &order, needs: Vectors::new(s.plan.steps.len() + 1, s.plan.streams.len()) };
+    checker.fork()?;
+    checker.join()?;
+    checker.reads(accesses)?;
+    checker.shared_bytes(accesses)?;
     if options.stage_barriers {
-        judge.barriers()?;
+        checker.barriers()?;
     }
-    let needs = judge.needs;
-    Ok((course, needs))
+    let needs = checker.needs;
+    Ok((order, needs))
 }
 
-struct Judge<'a> {
+struct OrderChecker<'a> {
     s: &'a Subject<'a>,
-    course: &'a Course,
+    order: &'a HappensBefore,
     needs: Vectors,
 }
 
-impl Judge<'_> {
-    /// Asks that `a` comes before `b`, and says whether it does.
+impl OrderChecker<'_> {
+    /// Requires that `a` comes before `b`, and returns whether it does.
     fn need(&mut self, a: usize, b: usize) -> bool {
-        let (stream, count) = (self.course.stream[a], self.course.position[a] + 1);
+        let (stream, count) = (self.order.stream[a], self.order.position[a] + 1);
         let need = &mut self.needs.row_mut(b)[stream];
         *need = count.max(*need);
-        self.course.before(a, b)
+        self.order.before(a, b)
     }
 
-    /// Rule 10. It is asked of every step outside the origin: what holds for the first step of a stream holds for all, and still must if the first
-    /// one is taken away.
+    /// Rule 10. It is required of every step outside the origin. What holds for the first step of a
+    /// stream holds for all, and must still hold if the first one is removed.
     fn fork(&mut self) -> Result<()> {
         let origin = self.s.plan.origin.index();
-        let start = (0..self.s.plan.steps.len()).find(|&i| self.course.stream[i] == origin);
-        for i in (0..self.s.plan.steps.len()).filter(|&i| self.course.stream[i] != origin) {
+        let start = (0..self.s.plan.steps.len()).find(|&i| self.order.stream[i] == origin);
+        for i in (0..self.s.plan.steps.len()).filter(|&i| self.order.stream[i] != origin) {
             if !start.is_some_and(|start| self.need(start, i)) {
                 return self
                     .s
@@ -170,17 +173,17 @@ impl Judge<'_> {
         let mut closed = Vectors::new(buffers.len(), self.s.plan.streams.len());
         for b in 0..buffers.len() {
             for &access in accesses.readers[b].iter().chain([&accesses.writer[b]]) {
-                let count = &mut closed.row_mut(b)[self.course.stream[access]];
-                *count = (self.course.position[access] + 1).max(*count);
+                let count = &mut closed.row_mut(b)[self.order.stream[access]];
+                *count = (self.order.position[access] + 1).max(*count);
             }
         }
-        let mut by_place: Vec<usize> = (0..buffers.len()).filter(|&b| buffers[b].bytes > 0).collect();
-        by_place.sort_by_key(|&b| (buffers[b].gpu, buffers[b].offset, b));
-        for (i, &a) in by_place.iter().enumerate() {
+        let mut by_offset: Vec<usize> = (0..buffers.len()).filter(|&b| buffers[b].bytes > 0).collect();
+        by_offset.sort_by_key(|&b| (buffers[b].gpu, buffers[b].offset, b));
+        for (i, &a) in by_offset.iter().enumerate() {
             let end = buffers[a].offset + buffers[a].bytes;
             let sharing = |b: &&usize| buffers[**b].gpu == buffers[a].gpu && buffers[**b].offset < end;
-            for &b in by_place[i + 1..].iter().take_while(sharing) {
-                let opens_after = |first: usize, second: usize| covers(self.course.clocks.row(accesses.writer[second]), closed.row(first));
+            for &b in by_offset[i + 1..].iter().take_while(sharing) {
+                let opens_after = |first: usize, second: usize| covers(self.order.clocks.row(accesses.writer[second]), closed.row(first));
                 let (first, second) = match (opens_after(a, b), opens_after(b, a)) {
                     (true, _) => (a, b),
                     (_, true) => (b, a),
@@ -192,11 +195,11 @@ impl Judge<'_> {
         Ok(())
     }
 
-    /// Says which accesses of two buffers that share bytes are not ordered.
+    /// Reports which accesses of two buffers that share bytes are not ordered.
     fn clash(&self, accesses: &Accesses, a: usize, b: usize) -> Result<()> {
         let late = |a: usize, b: usize| {
             let all = accesses.readers[a].iter().chain([&accesses.writer[a]]);
-            all.copied().find(|&access| !self.course.before(access, accesses.writer[b]))
+            all.copied().find(|&access| !self.order.before(access, accesses.writer[b]))
         };
         let (a, b) = if accesses.writer[a] < accesses.writer[b] { (a, b) } else { (b, a) };
         let access = late(a, b).map_or(String::new(), |access| self.s.step(access));

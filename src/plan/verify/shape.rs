@@ -9,7 +9,7 @@ use crate::ids::{BufferId, EventId, GpuId, StreamId, TensorId};
 use crate::plan::{Contents, Operand, SectionKind, Step, StreamKind, Weight};
 use crate::schedule::Schedule;
 
-/// Checks rules 1 to 9; gives the steps that touch each buffer and event.
+/// Checks rules 1 to 9. Returns the steps that access each buffer and event.
 pub(super) fn check(s: &Subject, schedule: Option<&Schedule>) -> Result<Accesses> {
     gpus_and_streams(s, schedule)?;
     numbers_in_steps(s)?;
@@ -48,25 +48,26 @@ fn gpus_and_streams(s: &Subject, schedule: Option<&Schedule>) -> Result<()> {
     if let Some(gpu) = plan.events.iter().find(|gpu| gpu.index() >= plan.gpus.len()) {
         return s.broken(1, format_args!("an event belongs to {gpu}"));
     }
-    // Streams in order: GPU by GPU, compute streams 0, 1, 2, ..., then copy streams to different GPUs.
+    // Streams in order: GPU by GPU, compute streams 0, 1, 2, ..., then copy streams to different
+    // GPUs.
     let mut at = 0;
     for gpu in (0..plan.gpus.len()).map(GpuId::new) {
-        let (mut lanes, mut destinations) = (0, Vec::new());
+        let (mut compute_streams, mut destinations) = (0, Vec::new());
         while let Some(stream) = plan.streams.get(at).filter(|stream| stream.gpu == gpu) {
             let sound = match stream.kind {
-                StreamKind::Compute(lane) => lane == lanes && destinations.is_empty(),
+                StreamKind::Compute(index) => index == compute_streams && destinations.is_empty(),
                 StreamKind::Copy { to } => to != gpu && to.index() < plan.gpus.len() && !destinations.contains(&to),
             };
             if !sound {
                 return s.broken(1, format_args!("{} of {gpu} is out of order or listed twice", StreamId::new(at)));
             }
             match stream.kind {
-                StreamKind::Compute(_) => lanes += 1,
+                StreamKind::Compute(_) => compute_streams += 1,
                 StreamKind::Copy { to } => destinations.push(to),
             }
             at += 1;
         }
-        if lanes == 0 {
+        if compute_streams == 0 {
             return s.broken(1, format_args!("{gpu} has no compute stream"));
         }
     }
@@ -284,8 +285,8 @@ fn launches(s: &Subject) -> Result<()> {
             }
             Operand::Joined(buffers) => {
                 let Origin::Joined(parts) = &s.graph.tensor(s.graph.root(t)).origin else { return false };
-                let place = |b: &BufferId| &s.plan.buffers[b.index()];
-                let adjacent = buffers.windows(2).all(|pair| place(&pair[0]).offset + place(&pair[0]).bytes == place(&pair[1]).offset);
+                let buffer = |b: &BufferId| &s.plan.buffers[b.index()];
+                let adjacent = buffers.windows(2).all(|pair| buffer(&pair[0]).offset + buffer(&pair[0]).bytes == buffer(&pair[1]).offset);
                 buffers.len() == parts.len() && buffers.iter().zip(parts).all(|(&b, &part)| holds(b, part)) && adjacent
             }
             Operand::Weight(Weight { tensor, .. }) => {
@@ -311,7 +312,7 @@ fn launches(s: &Subject) -> Result<()> {
     }
 }
 
-/// How many elements of its root stand before the first of `t`; `None` for one that comes from nowhere.
+/// How many elements of its root precede the first of `t`; `None` if its origins form a cycle.
 fn elements_before(s: &Subject, t: TensorId) -> Option<u64> {
     let (mut at, mut before) = (t, 0u64);
     for _ in 0..=s.graph.tensors.len() {
@@ -378,7 +379,7 @@ fn copies(s: &Subject) -> Result<()> {
     Ok(())
 }
 
-/// Rule 8; gives the writer and the readers of each buffer.
+/// Rule 8. Returns the writer and the readers of each buffer.
 fn writers_and_readers(s: &Subject) -> Result<(Vec<usize>, Vec<Vec<usize>>)> {
     let mut writer: Vec<Option<usize>> = vec![None; s.plan.buffers.len()];
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); s.plan.buffers.len()];
@@ -414,7 +415,7 @@ fn writers_and_readers(s: &Subject) -> Result<(Vec<usize>, Vec<Vec<usize>>)> {
     }
 }
 
-/// Rule 9; gives the record and the waits of each event.
+/// Rule 9. Returns the record and the waits of each event.
 fn events(s: &Subject) -> Result<(Vec<usize>, Vec<Vec<usize>>)> {
     let mut record: Vec<Option<usize>> = vec![None; s.plan.events.len()];
     let mut waits: Vec<Vec<usize>> = vec![Vec::new(); s.plan.events.len()];

@@ -1,25 +1,27 @@
-//! Measuring honestly: runs taken in turn, their spread, and the noise of the method.
+//! Benchmarks: interleaved runs, their spread, and the noise of the method.
 //!
-//! * *Interleaved*: each round runs every contestant once, in an order that moves on by one, so that clocks that rise and fall meet all of them alike.
-//! * *Noise*: one plan takes part twice (A/A). The medians of both halves of both series would be equal if the method had no noise; how far
-//!   they are apart is the noise. A difference below it is no difference.
+//! * *Interleaved*: each round runs every variant once, in an order that rotates by one each round.
+//!   So rising and falling clocks affect all variants alike.
+//! * *Noise*: one plan takes part twice (A/A). Without noise, the medians of both halves of both
+//!   series would be equal. How far they are apart is the noise. A smaller difference between two
+//!   variants counts as none.
 //! * *Percentiles* are of single inferences, by the nearest rank.
 
 use super::super::error::Result;
-use super::super::timing::{Span, Timing, Work};
+use super::super::timing::{Span, StepKind, Timing};
 
-/// What one contestant took, round by round.
+/// The timings of one variant, round by round.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Series {
     /// Its name.
     pub name: String,
-    /// One timing a round.
+    /// One timing per round.
     pub timings: Vec<Timing>,
 }
 
-/// A series in figures, in nanoseconds.
+/// Statistics of a series, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Figures {
+pub struct Statistics {
     /// Half of the inferences took at most this.
     pub median: u64,
     /// 95 % of them.
@@ -32,14 +34,9 @@ pub struct Figures {
     pub mean: u64,
 }
 
-/// Runs `contestants` in turn: `warm_up` rounds that do not count, then `rounds` that do.
-pub fn interleave(
-    contestants: &[String],
-    warm_up: usize,
-    rounds: usize,
-    mut run: impl FnMut(usize) -> Result<Timing>,
-) -> Result<Vec<Series>> {
-    let mut all: Vec<Series> = contestants.iter().map(|name| Series { name: name.clone(), timings: Vec::new() }).collect();
+/// Runs `variants` in turn: `warm_up` rounds that do not count, then `rounds` that do.
+pub fn interleave(variants: &[String], warm_up: usize, rounds: usize, mut run: impl FnMut(usize) -> Result<Timing>) -> Result<Vec<Series>> {
+    let mut all: Vec<Series> = variants.iter().map(|name| Series { name: name.clone(), timings: Vec::new() }).collect();
     for round in 0..warm_up + rounds {
         for turn in 0..all.len() {
             let who = (turn + round) % all.len();
@@ -52,41 +49,43 @@ pub fn interleave(
     Ok(all)
 }
 
-impl Figures {
-    /// `None` of nothing.
-    pub fn of(mut times: Vec<u64>) -> Option<Figures> {
+impl Statistics {
+    /// `None` if there are no times.
+    pub fn of(mut times: Vec<u64>) -> Option<Statistics> {
         times.sort_unstable();
         let (&min, count) = (times.first()?, times.len());
         let rank = |percent: usize| times[(count * percent).div_ceil(100).clamp(1, count) - 1];
         let mean = (times.iter().map(|&t| u128::from(t)).sum::<u128>() / count as u128) as u64;
-        Some(Figures { median: rank(50), p95: rank(95), p99: rank(99), min, mean })
+        Some(Statistics { median: rank(50), p95: rank(95), p99: rank(99), min, mean })
     }
 }
 
 impl Series {
-    /// As the host sees it.
-    pub fn host(&self) -> Option<Figures> {
-        Figures::of(self.timings.iter().map(|t| t.host).collect())
+    /// The times of the host.
+    pub fn host(&self) -> Option<Statistics> {
+        Statistics::of(self.timings.iter().map(|t| t.host).collect())
     }
 
-    /// As the device sees it.
-    pub fn device(&self) -> Option<Figures> {
-        Figures::of(self.timings.iter().map(|t| t.device).collect())
+    /// The times of the device.
+    pub fn device(&self) -> Option<Statistics> {
+        Statistics::of(self.timings.iter().map(|t| t.device).collect())
     }
 }
 
-/// The noise of the method, as a share: how far the medians of the halves of two series of the same thing are apart.
+/// The noise of the method, as a fraction: how far the medians of the halves of two series of the
+/// same variant are apart.
 pub fn noise(a: &Series, b: &Series) -> f64 {
     let halves = [a, b].into_iter().flat_map(|series| {
         let (first, second) = series.timings.split_at(series.timings.len() / 2);
-        [first, second].map(|half| Figures::of(half.iter().map(|t| t.host).collect()).map(|f| f.median))
+        [first, second].map(|half| Statistics::of(half.iter().map(|t| t.host).collect()).map(|f| f.median))
     });
     let medians: Vec<u64> = halves.flatten().collect();
     let (low, high) = (medians.iter().min().copied().unwrap_or(0), medians.iter().max().copied().unwrap_or(0));
     if low == 0 { 0.0 } else { (high - low) as f64 / low as f64 }
 }
 
-/// A table, and the same as JSON: each series against the first one. `noise` comes from the A/A run.
+/// A table, and the same as JSON: each series relative to the first one. `noise` is that of the A/A
+/// run.
 pub fn report(series: &[Series], noise: f64, remarks: &[String]) -> (String, String) {
     let mut table = format!(
         "{:28} {:>10} {:>10} {:>10} {:>10} {:>11} {:>8}  {}\n",
@@ -135,38 +134,38 @@ pub fn report(series: &[Series], noise: f64, remarks: &[String]) -> (String, Str
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prediction<Name> {
     /// What it does.
-    pub work: Work,
+    pub kind: StepKind,
     /// The operator's or tensor's ONNX name.
     pub label: Name,
     /// The logical GPU.
     pub gpu: usize,
     /// The stream, by number.
     pub stream: usize,
-    /// Of a launch: GPU and number of its stage.
+    /// For a launch: GPU and index of its stage.
     pub stage: Option<(usize, usize)>,
-    /// Its start.
+    /// Predicted start.
     pub start: u64,
-    /// Its end.
+    /// Predicted end.
     pub end: u64,
 }
 
 /// Predicted and measured duration of a stage, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stage {
+pub struct StageTiming {
     /// The logical GPU.
     pub gpu: usize,
     /// Its number on that GPU.
     pub index: usize,
     /// Operators in it.
     pub operators: usize,
-    /// As the schedule has it.
+    /// The predicted duration.
     pub predicted: u64,
     /// From the start of its first launch to the end of its last: the median of several runs.
     pub measured: u64,
 }
 
 /// Durations of the stages, over several traces.
-pub fn stages<Name>(predictions: &[Prediction<Name>], traces: &[Vec<Span>]) -> Vec<Stage> {
+pub fn stages<Name>(predictions: &[Prediction<Name>], traces: &[Vec<Span>]) -> Vec<StageTiming> {
     let mut keys: Vec<(usize, usize)> = predictions.iter().filter_map(|p| p.stage).collect();
     keys.sort();
     keys.dedup();
@@ -181,17 +180,17 @@ pub fn stages<Name>(predictions: &[Prediction<Name>], traces: &[Vec<Span>]) -> V
             let pairs = predictions.iter().zip(trace).filter(|(p, _)| p.stage == Some((gpu, index)));
             within(&mut pairs.map(|(_, span)| (span.start, span.end)))
         };
-        let measured = Figures::of(traces.iter().map(one).collect()).map_or(0, |f| f.median);
-        Stage { gpu, index, operators: predictions.iter().filter(own).count(), predicted, measured }
+        let measured = Statistics::of(traces.iter().map(one).collect()).map_or(0, |f| f.median);
+        StageTiming { gpu, index, operators: predictions.iter().filter(own).count(), predicted, measured }
     };
     keys.into_iter().map(stage).collect()
 }
 
 /// The stages as a table, and as JSON.
-pub fn stage_report(stages: &[Stage]) -> (String, String) {
+pub fn stage_report(stages: &[StageTiming]) -> (String, String) {
     let mut table = format!("{:14} {:>9} {:>12} {:>12} {:>8}\n", "stage, us", "operators", "predicted", "measured", "ratio");
     let mut rows = Vec::new();
-    for Stage { gpu, index, operators, predicted, measured } in stages {
+    for StageTiming { gpu, index, operators, predicted, measured } in stages {
         let ratio = *measured as f64 / (*predicted).max(1) as f64;
         let [p, m] = [predicted, measured].map(|&t| t as f64 / 1e3);
         table += &format!("{:14} {operators:>9} {p:>12.1} {m:>12.1} {ratio:>8.2}\n", format!("gpu{gpu} {index}"));
@@ -202,8 +201,9 @@ pub fn stage_report(stages: &[Stage]) -> (String, String) {
     (table, format!("\"stages\":[{}]", rows.join(",")))
 }
 
-/// Predicted and measured, side by side, in the Trace Event Format that Perfetto and chrome://tracing read: a process for each GPU and side, a thread for each stream.
-/// Times are microseconds.
+/// Predicted and measured, side by side, in the Trace Event Format, which Perfetto and
+/// chrome://tracing read. One process per GPU and side, one thread per stream. Times are
+/// microseconds.
 pub fn chrome_trace<Name: AsRef<str>>(predictions: &[Prediction<Name>], spans: &[Span], remark: &str) -> String {
     let mut events = Vec::new();
     let mut named = Vec::new();
@@ -221,17 +221,17 @@ pub fn chrome_trace<Name: AsRef<str>>(predictions: &[Prediction<Name>], spans: &
                 let name = format!("{{\"name\":\"stream {thread}\"}}");
                 events.push(format!("{{\"ph\":\"M\",\"name\":\"thread_name\",\"pid\":{process},\"tid\":{thread},\"args\":{name}}}"));
             }
-            let kind = match p.work {
-                Work::Upload => "upload",
-                Work::Launch => "operator",
-                Work::Copy => "transfer",
-                Work::Download => "download",
+            let category = match p.kind {
+                StepKind::Upload => "upload",
+                StepKind::Launch => "operator",
+                StepKind::Copy => "transfer",
+                StepKind::Download => "download",
             };
             let stage = p.stage.map_or(String::new(), |(_, stage)| format!("\"stage\":{stage}"));
             let [at, long] = [start, end.saturating_sub(start)].map(|t| t as f64 / 1e3);
             let name = quoted(p.label.as_ref());
             events.push(format!(
-                "{{\"ph\":\"X\",\"name\":{name},\"cat\":\"{kind}\",\"pid\":{process},\"tid\":{thread},\"ts\":{at:.3},\"dur\":{long:.3},\"args\":{{{stage}}}}}"
+                "{{\"ph\":\"X\",\"name\":{name},\"cat\":\"{category}\",\"pid\":{process},\"tid\":{thread},\"ts\":{at:.3},\"dur\":{long:.3},\"args\":{{{stage}}}}}"
             ));
         }
     }
@@ -262,10 +262,10 @@ mod tests {
 
     #[test]
     fn percentiles_are_nearest_ranks() {
-        let f = Figures::of((1..=100).rev().collect()).unwrap();
+        let f = Statistics::of((1..=100).rev().collect()).unwrap();
         assert_eq!((f.median, f.p95, f.p99, f.min, f.mean), (50, 95, 99, 1, 50));
-        assert_eq!(Figures::of(vec![7]).map(|f| (f.median, f.p99)), Some((7, 7)));
-        assert_eq!(Figures::of(Vec::new()), None);
+        assert_eq!(Statistics::of(vec![7]).map(|f| (f.median, f.p99)), Some((7, 7)));
+        assert_eq!(Statistics::of(Vec::new()), None);
     }
 
     #[test]
@@ -292,8 +292,9 @@ mod tests {
 
     #[test]
     fn stages_are_measured_from_first_launch_to_last_end() {
-        let p = |stage, start, end| Prediction { work: Work::Launch, label: "x\"", gpu: 0, stream: 0, stage: Some((0, stage)), start, end };
-        let s = |start, end| Span { work: Work::Launch, gpu: 0, stream: 0, start, end };
+        let p =
+            |stage, start, end| Prediction { kind: StepKind::Launch, label: "x\"", gpu: 0, stream: 0, stage: Some((0, stage)), start, end };
+        let s = |start, end| Span { kind: StepKind::Launch, gpu: 0, stream: 0, start, end };
         let predictions = [p(0, 0, 10), p(0, 0, 20), p(1, 20, 30)];
         let traces = vec![vec![s(0, 12), s(3, 30), s(31, 40)]; 3];
         let found = stages(&predictions, &traces);

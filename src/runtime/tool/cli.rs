@@ -1,8 +1,9 @@
-//! The command line of a generated crate: `check` compares with a stored reference, `bench` measures the latency, `trace` measures each step, `run` computes
-//! with data of one's own.
+//! The command line of a generated crate. `check` compares with a stored reference, `bench`
+//! measures the latency, `trace` measures each step, `run` computes on the user's data.
 //!
-//! For each output, `check` prints a sentence for people and a line for programs: `hiosc-check`, `PASS` or `FAIL`, the largest difference, the largest
-//! reference value, the difference allowed, and the name, separated by tabs.
+//! For each output, `check` prints a sentence for people and a line for programs. That line has
+//! these fields, separated by tabs: `hiosc-check`, `PASS` or `FAIL`, the largest difference, the
+//! largest reference value, the difference allowed, and the name.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -16,18 +17,19 @@ use super::super::error::Result;
 use super::super::exec::Exec;
 use super::super::layout::Port;
 use super::super::npy;
-use super::super::options::Options;
+use super::super::options::RuntimeOptions;
 use super::super::timing::Span;
 use super::bench;
 use super::links;
 
-/// Outputs of floating-point numbers may differ from the reference by this share of its largest value; others must be equal.
+/// Outputs of floating-point numbers may differ from the reference by this fraction of its largest
+/// value. Others must be equal.
 pub const TOLERANCE: f64 = 1e-3;
 
-/// What issues one inference of a model.
+/// The function that enqueues one inference of a model.
 pub type Enqueue = fn(&mut Exec) -> Result<()>;
 
-/// A model, as the command line needs it.
+/// A model, as the command line sees it.
 pub trait Network: Sized {
     /// The package's name.
     const NAME: &'static str;
@@ -42,10 +44,10 @@ pub trait Network: Sized {
     /// When each step should run.
     const STEPS: &'static [bench::Prediction<&'static str>];
     /// Loads the model.
-    fn load(options: Options) -> Result<Self>;
-    /// One inference: the bytes of each input in, those of each output out.
+    fn load(options: RuntimeOptions) -> Result<Self>;
+    /// One inference, from the bytes of each input to those of each output.
     fn infer(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>>;
-    /// What it runs on, and what it runs.
+    /// Its resources, and the function that enqueues it.
     fn exec(&mut self) -> (&mut Exec, Enqueue);
     /// Where it runs.
     fn summary(&self) -> String;
@@ -59,10 +61,10 @@ pub fn main<M: Network>() -> ExitCode {
             Ok(true)
         }
         Some(arguments) => match arguments.command {
-            Command::Check => check::<M>(&arguments),
-            Command::Bench => bench::<M>(&arguments),
-            Command::Trace => trace::<M>(&arguments),
-            Command::Run => run::<M>(&arguments),
+            ToolCommand::Check => check::<M>(&arguments),
+            ToolCommand::Bench => bench::<M>(&arguments),
+            ToolCommand::Trace => trace::<M>(&arguments),
+            ToolCommand::Run => run::<M>(&arguments),
         },
     });
     match outcome {
@@ -81,32 +83,32 @@ fn usage(name: &str) -> String {
        {name} run --input NAME=FILE.npy ... --output-dir DIR [options]
 
   check            run on a stored input and compare with the reference output
-  bench            measure the latency of one inference: as a graph, on plain streams, stage by stage
+  bench            measure the latency of one inference: as a CUDA graph, on plain streams, stage by stage
   trace            measure each step, and write a trace for Perfetto or chrome://tracing, predicted and measured side by side
   run              run on your data: .npy files of the inputs' types in C order
 
   --gpus 0,1       the machine's GPU for each logical GPU of the plan, in order; repeats are allowed
-  --fold           let logical GPUs share the GPUs there are
-  --streams        enqueue the plan on plain streams, instead of replaying it as a CUDA graph
+  --fold           let logical GPUs share GPUs if the machine has too few
+  --streams        enqueue the plan on plain streams instead of replaying a CUDA graph
   --no-warm-up     do not run the model once at load
   --separate-contexts
-                   give logical GPUs that share a device contexts of their own (for tests)
-  --links          check: measure the links between the GPUs in use, and check them with data
+                   give logical GPUs that share a device separate contexts (for tests)
+  --links          check: measure the links between the GPUs in use, and test them with data
   --data FILE      inputs and reference outputs, as tensors in:NAME and out:NAME of a safetensors file (default: check.safetensors)
   --weights FILE   the weights, if they are not in the crate's folder
-  --repeat N       check: run N times and demand the same bits each time; bench: measure N times; trace: the last of N
-  --json FILE      bench: write all figures; trace: where the trace goes (default: trace.json)
+  --repeat N       check: run N times and require the same bits each time; bench: measure N times; trace: keep the last of N
+  --json FILE      bench: write all figures; trace: write the trace there (default: trace.json)
   --save FILE      check: write the outputs, as tensors out:NAME
   --input NAME=FILE.npy
-                   run: the values of an input; once for each, and NAME= may be left out where there is only one
+                   run: the values of an input; once per input; NAME= is optional if there is only one
   --output-dir DIR
-                   run: where each output is written, as NAME.npy (characters that are not safe in file names become _)
+                   run: write each output there, as NAME.npy (characters that are not safe in file names become _)
 "
     )
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-enum Command {
+enum ToolCommand {
     #[default]
     Check,
     Bench,
@@ -116,8 +118,8 @@ enum Command {
 
 #[derive(Debug, Default, PartialEq)]
 struct Arguments {
-    command: Command,
-    options: Options,
+    command: ToolCommand,
+    options: RuntimeOptions,
     data: Option<PathBuf>,
     repeat: Option<usize>,
     save: Option<PathBuf>,
@@ -128,15 +130,15 @@ struct Arguments {
 }
 
 impl Arguments {
-    /// `None` where help is asked for.
+    /// `None` for a request for help.
     fn parse(list: Vec<OsString>) -> std::result::Result<Option<Arguments>, String> {
         let mut arguments = Arguments::default();
         let mut list = list.into_iter();
         match list.next().as_deref().and_then(|command| command.to_str()) {
             Some("check") => {}
-            Some("bench") => arguments.command = Command::Bench,
-            Some("trace") => arguments.command = Command::Trace,
-            Some("run") => arguments.command = Command::Run,
+            Some("bench") => arguments.command = ToolCommand::Bench,
+            Some("trace") => arguments.command = ToolCommand::Trace,
+            Some("run") => arguments.command = ToolCommand::Run,
             Some("help" | "-h" | "--help") => return Ok(None),
             other => return Err(format!("expected `check`, `bench`, `trace` or `run`, found `{}`; see --help", other.unwrap_or(""))),
         }
@@ -166,16 +168,16 @@ impl Arguments {
             }
         }
         let others = [arguments.data.is_some(), arguments.repeat.is_some(), arguments.save.is_some(), arguments.json.is_some()];
-        if arguments.links && arguments.command != Command::Check {
+        if arguments.links && arguments.command != ToolCommand::Check {
             return Err("--links belongs to `check`".into());
         }
-        if arguments.json.is_some() && arguments.command == Command::Check {
+        if arguments.json.is_some() && arguments.command == ToolCommand::Check {
             return Err("--json belongs to `bench` and `trace`".into());
         }
-        if arguments.command != Command::Run && (!arguments.inputs.is_empty() || arguments.output_dir.is_some()) {
+        if arguments.command != ToolCommand::Run && (!arguments.inputs.is_empty() || arguments.output_dir.is_some()) {
             return Err("--input and --output-dir belong to `run`; the others take --data".into());
         }
-        if arguments.command == Command::Run && others.contains(&true) {
+        if arguments.command == ToolCommand::Run && others.contains(&true) {
             return Err("--data, --repeat, --save and --json do not belong to `run`, which takes --input and --output-dir".into());
         }
         Ok(Some(arguments))
@@ -188,7 +190,7 @@ fn gpu_list(text: &str) -> std::result::Result<Vec<usize>, String> {
     text.split(',').map(number).collect()
 }
 
-/// The bytes of inputs and reference outputs of one inference; an output may lack a reference.
+/// The inputs and reference outputs of one inference, as bytes. An output may lack a reference.
 struct Data {
     inputs: Vec<Vec<u8>>,
     outputs: Vec<Option<Vec<u8>>>,
@@ -268,7 +270,7 @@ fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     Ok(sound)
 }
 
-/// Prints a line for each ordered pair of GPUs in use.
+/// Prints one line for each ordered pair of GPUs in use.
 fn measure_links<M: Network>(model: &mut M) -> std::result::Result<(), String> {
     const ROUNDS: usize = 5;
     let mut gpus = model.exec().0.placement();
@@ -278,8 +280,8 @@ fn measure_links<M: Network>(model: &mut M) -> std::result::Result<(), String> {
         println!("link none: all logical GPUs are on one");
     }
     for report in links::measure(&gpus, ROUNDS).map_err(|error| error.to_string())? {
-        let links::LinkReport { from, to, way, latency, bandwidth, .. } = report;
-        println!("link GPU {from} to GPU {to}: {way}, {:.1} us and {:.2} GB/s, data arrives", latency as f64 / 1e3, bandwidth / 1e9);
+        let links::LinkReport { from, to, path, latency, bandwidth, .. } = report;
+        println!("link GPU {from} to GPU {to}: {path}, {:.1} us and {:.2} GB/s, data arrives", latency as f64 / 1e3, bandwidth / 1e9);
     }
     Ok(())
 }
@@ -314,7 +316,7 @@ fn save<M: Network>(path: &Path, outputs: &[Vec<u8>]) -> std::result::Result<(),
     std::fs::write(path, file).map_err(|error| at(error.to_string()))
 }
 
-/// Inputs to measure on: those given or stored, else zeros.
+/// Inputs for measurements: those given or stored, otherwise zeros.
 fn measured_on<M: Network>(arguments: &Arguments) -> std::result::Result<Data, String> {
     match Data::read::<M>(arguments) {
         Ok(data) => Ok(data),
@@ -326,7 +328,7 @@ fn measured_on<M: Network>(arguments: &Arguments) -> std::result::Result<Data, S
     }
 }
 
-/// What is to be said of the figures.
+/// Caveats about the measured times.
 fn remarks(exec: &Exec) -> Vec<String> {
     if exec.is_virtual() { vec!["virtual GPUs: these times mean nothing, only the paths are real".into()] } else { Vec::new() }
 }
@@ -340,7 +342,8 @@ fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     print!("{}", model.summary());
     let (exec, enqueue) = model.exec();
     let rounds = arguments.repeat.unwrap_or(100);
-    // (name, as a graph, inputs and outputs stay on the GPU); the first two are the same
+    // (name, replays the graph, inputs and outputs stay on the GPU); the first two are the same
+    // variant
     let mut contestants = vec![("streams", false, false), ("streams, again", false, false), ("streams, resident", false, true)];
     if exec.replays() {
         let graphs = [("graph", true, false), ("graph, again", true, false), ("graph, resident", true, true)];
@@ -364,8 +367,8 @@ fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     print!("{table}{stage_table}");
     println!("predicted in all, without copies from and to the host: {:.1} us", M::PREDICTED as f64 / 1e3);
     if let Some(path) = &arguments.json {
-        let (name, place) = (bench::quoted(M::NAME), bench::quoted(&model.summary()));
-        let all = format!("{{\"model\":{name},\"placement\":{place},\"predicted_ns\":{},{figures},{stage_figures}}}\n", M::PREDICTED);
+        let (name, placement) = (bench::quoted(M::NAME), bench::quoted(&model.summary()));
+        let all = format!("{{\"model\":{name},\"placement\":{placement},\"predicted_ns\":{},{figures},{stage_figures}}}\n", M::PREDICTED);
         std::fs::write(path, all).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(true)
@@ -411,7 +414,8 @@ fn run<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
     Ok(true)
 }
 
-/// The file of each input, from `NAME=FILE`. A name may contain `=`: the longest one that fits is meant.
+/// The file of each input, from `NAME=FILE`. A name may contain `=`: the longest one that fits
+/// counts.
 fn input_files(given: &[OsString], ports: &[Port<'_>]) -> std::result::Result<Vec<PathBuf>, String> {
     let names = || ports.iter().map(|port| format!("`{}` {}", port.name, port.shape_text())).collect::<Vec<_>>().join(", ");
     let mut files: Vec<Option<PathBuf>> = vec![None; ports.len()];
@@ -421,7 +425,7 @@ fn input_files(given: &[OsString], ports: &[Port<'_>]) -> std::result::Result<Ve
         let named = (0..ports.len()).filter(|&i| fits(ports[i].name)).max_by_key(|&i| ports[i].name.len());
         let (port, file) = match named {
             Some(port) => (port, PathBuf::from(&text[ports[port].name.len() + 1..])),
-            // a file name as it is, which need not be text
+            // a plain file name, which need not be UTF-8
             None if ports.len() == 1 && !text.contains('=') => (0, PathBuf::from(argument)),
             None => return Err(format!("--input {text}: expected NAME=FILE.npy, with one of the inputs {}", names())),
         };
@@ -437,13 +441,13 @@ fn input_files(given: &[OsString], ports: &[Port<'_>]) -> std::result::Result<Ve
     Ok(files.into_iter().flatten().collect())
 }
 
-/// A file name for each output: its own, where that is safe and free.
+/// A file name for each output: its own, if that is safe and not taken.
 fn output_files(ports: &[Port<'_>]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
     for port in ports {
         let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
         let plain: String = port.name.chars().map(safe).collect();
-        // not hidden, not empty, and the same on file systems that ignore case
+        // not hidden, not empty, and unique on file systems that ignore case
         let plain = if plain.starts_with('.') || plain.is_empty() { format!("_{plain}") } else { plain };
         let taken = |name: &String, names: &[String]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
         let mut name = format!("{plain}.npy");
@@ -469,11 +473,11 @@ mod tests {
     #[test]
     fn arguments() {
         let full = parse(&["check", "--gpus", "0,0", "--fold", "--data", "d", "--repeat", "3", "--save", "s"]).unwrap().unwrap();
-        assert_eq!(full.options, Options::default().gpus(&[0, 0]).fold(true));
-        assert_eq!((full.command, full.repeat, full.save), (Command::Check, Some(3), Some("s".into())));
-        assert_eq!(parse(&["bench"]).unwrap().unwrap().command, Command::Bench);
+        assert_eq!(full.options, RuntimeOptions::default().gpus(&[0, 0]).fold(true));
+        assert_eq!((full.command, full.repeat, full.save), (ToolCommand::Check, Some(3), Some("s".into())));
+        assert_eq!(parse(&["bench"]).unwrap().unwrap().command, ToolCommand::Bench);
         let run = parse(&["run", "--input", "a=1", "--output-dir", "o", "--input", "b=2", "--fold"]).unwrap().unwrap();
-        assert_eq!((run.command, run.inputs, run.output_dir), (Command::Run, vec!["a=1".into(), "b=2".into()], Some("o".into())));
+        assert_eq!((run.command, run.inputs, run.output_dir), (ToolCommand::Run, vec!["a=1".into(), "b=2".into()], Some("o".into())));
         assert!(parse(&["check", "--help"]).unwrap().is_none());
         for wrong in [
             &[] as &[&str],

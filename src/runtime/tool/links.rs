@@ -1,31 +1,34 @@
-//! Measuring the ways between GPUs: which way a tensor would take, whether its data arrives, and how long it takes.
+//! Measures the links between GPUs: which path a copy would take, whether its data arrives, and how
+//! long it takes.
 //!
-//! For each ordered pair, the way is chosen as for a plan (`../link.rs`). Copies of several sizes are timed between two events, several in a row behind a gate; the median
-//! of the rounds counts. Latency and bandwidth are the line that fits the medians best (least squares of the relative error, so that small copies
-//! count as much as large ones). At last a pattern is copied in the largest size and read back.
+//! For each ordered pair, the path is chosen as for a plan (`../copy_path.rs`). Copies of several
+//! sizes are timed: several in a row between two events, enqueued on a blocked stream. The median
+//! of the rounds counts. Latency and bandwidth are the line that fits the medians best (least
+//! squares of the relative error, so that small copies count as much as large ones). Finally a
+//! pattern is copied in the largest size and read back.
 
 use cudarc::driver::{CudaContext, result, sys};
 
+use super::super::blocker::StreamBlocker;
+use super::super::copy_path::CopyPath;
 use super::super::device::{Device, check_driver, open};
 use super::super::error::{Error, Result};
-use super::super::gate::Gate;
-use super::super::link::Link;
-use super::super::memory::{DeviceMemory, Doing};
+use super::super::memory::{DeviceMemory, ErrorContext};
 
-/// What was found on the way from one GPU to another.
+/// The measured link from one GPU to another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LinkReport {
-    /// The machine's GPU that it starts from.
+    /// The machine's GPU that the copies start from.
     pub from: usize,
-    /// The machine's GPU that it leads to.
+    /// The machine's GPU that they reach.
     pub to: usize,
-    /// Which way: `peer copy`, `through host memory`, `same device`.
-    pub way: &'static str,
+    /// The path: `peer copy`, `through host memory`, `same device`.
+    pub path: &'static str,
     /// Time of an empty copy, in nanoseconds.
     pub latency: u64,
-    /// Bytes a second.
+    /// Bytes per second.
     pub bandwidth: f64,
-    /// (bytes, median nanoseconds) of each size.
+    /// (bytes, median nanoseconds) for each size.
     pub samples: Vec<(u64, u64)>,
 }
 
@@ -41,7 +44,7 @@ const ROW: usize = 4;
 /// [`Error::Link`] if data does not arrive.
 pub fn measure(gpus: &[usize], rounds: usize) -> Result<Vec<LinkReport>> {
     check_driver(0)?;
-    let found = CudaContext::device_count().doing(|| "count the GPUs".into())?.max(0) as usize;
+    let found = CudaContext::device_count().context(|| "count the GPUs".into())?.max(0) as usize;
     if let Some(&gpu) = gpus.iter().find(|&&gpu| gpu >= found) {
         return Err(Error::NoSuchGpu { gpu, found });
     }
@@ -64,23 +67,23 @@ fn pair(from: &Device, to: &Device, rounds: usize) -> Result<LinkReport> {
         memory.ok_or(Error::OutOfMemory { gpu: device.ordinal, needed: largest, free: 0 })
     };
     let (source, target) = (memory(from)?, memory(to)?);
-    let stream = from.context.new_stream().doing(|| "create a stream".into())?;
-    let link = Link::choose(&stream, &to.context, &source, &target, largest)?;
-    let event = || from.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).doing(|| "create an event".into());
+    let stream = from.context.new_stream().context(|| "create a stream".into())?;
+    let path = CopyPath::choose(&stream, &to.context, &source, &target, largest)?;
+    let event = || from.context.new_event(Some(sys::CUevent_flags::CU_EVENT_DEFAULT)).context(|| "create an event".into());
     let (first, last) = (event()?, event()?);
     let mut samples = Vec::new();
     for bytes in SIZES {
         let mut times = Vec::new();
         for round in 0..=rounds {
-            let gate = Gate::close(&stream)?;
-            first.record(&stream).doing(|| "record an event".into())?;
+            let blocker = StreamBlocker::block(&stream)?;
+            first.record(&stream).context(|| "record an event".into())?;
             for _ in 0..ROW {
-                link.copy(&stream, target.address(), source.address(), bytes as usize)?;
+                path.copy(&stream, target.address(), source.address(), bytes as usize)?;
             }
-            last.record(&stream).doing(|| "record an event".into())?;
-            gate.open()?;
-            stream.synchronize().doing(|| "finish copies".into())?;
-            let milliseconds = first.elapsed_ms(&last).doing(|| "tell the time between two events".into())?;
+            last.record(&stream).context(|| "record an event".into())?;
+            blocker.unblock()?;
+            stream.synchronize().context(|| "finish copies".into())?;
+            let milliseconds = first.elapsed_ms(&last).context(|| "tell the time between two events".into())?;
             if round > 0 {
                 times.push((f64::from(milliseconds.max(0.0)) * 1e6 / ROW as f64).round() as u64);
             }
@@ -88,31 +91,32 @@ fn pair(from: &Device, to: &Device, rounds: usize) -> Result<LinkReport> {
         times.sort_unstable();
         samples.push((bytes, times[times.len() / 2].max(1)));
     }
-    arrives(&link, from, to, &source, &target)?;
+    arrives(&path, from, to, &source, &target)?;
     let (latency, bandwidth) = fit(&samples);
-    Ok(LinkReport { from: from.ordinal, to: to.ordinal, way: link.name(), latency, bandwidth, samples })
+    Ok(LinkReport { from: from.ordinal, to: to.ordinal, path: path.name(), latency, bandwidth, samples })
 }
 
 /// Copies a pattern in the largest size and reads it back.
-fn arrives(link: &Link, from: &Device, to: &Device, source: &DeviceMemory, target: &DeviceMemory) -> Result<()> {
+fn arrives(path: &CopyPath, from: &Device, to: &Device, source: &DeviceMemory, target: &DeviceMemory) -> Result<()> {
     let bytes = source.bytes() as usize;
     let pattern: Vec<u8> = (0..bytes as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 23) as u8).collect();
     let mut seen = vec![0u8; bytes];
-    let stream = from.context.new_stream().doing(|| "create a stream".into())?;
-    from.context.bind_to_thread().doing(|| "bind a context".into())?;
+    let stream = from.context.new_stream().context(|| "create a stream".into())?;
+    from.context.bind_to_thread().context(|| "bind a context".into())?;
     // SAFETY: both allocations hold `bytes`; the calls return when the copies are done.
-    unsafe { result::memcpy_htod_sync(source.address(), &pattern) }.doing(|| "write to a GPU".into())?;
-    from.context.synchronize().doing(|| "write to a GPU".into())?;
-    link.copy(&stream, target.address(), source.address(), bytes)?;
-    stream.synchronize().doing(|| "finish a copy".into())?;
-    to.context.bind_to_thread().doing(|| "bind a context".into())?;
+    unsafe { result::memcpy_htod_sync(source.address(), &pattern) }.context(|| "write to a GPU".into())?;
+    from.context.synchronize().context(|| "write to a GPU".into())?;
+    path.copy(&stream, target.address(), source.address(), bytes)?;
+    stream.synchronize().context(|| "finish a copy".into())?;
+    to.context.bind_to_thread().context(|| "bind a context".into())?;
     // SAFETY: as above.
-    unsafe { result::memcpy_dtoh_sync(&mut seen, target.address()) }.doing(|| "read from a GPU".into())?;
+    unsafe { result::memcpy_dtoh_sync(&mut seen, target.address()) }.context(|| "read from a GPU".into())?;
     let broken = seen.iter().zip(&pattern).position(|(a, b)| a != b);
     broken.map_or(Ok(()), |at| Err(Error::Link { from: from.ordinal, to: to.ordinal, message: format!("byte {at} of {bytes} is wrong") }))
 }
 
-/// Latency in nanoseconds and bytes a second: the line `t = l + b / w` with the least squares of `(predicted - t) / t`.
+/// Latency in nanoseconds and bandwidth in bytes per second: the line `t = l + b / w` with the
+/// least squares of `(predicted - t) / t`.
 fn fit(samples: &[(u64, u64)]) -> (u64, f64) {
     // Weighted least squares with weights 1/t².
     let mut sums = [0.0f64; 5]; // w, wb, wbb, wt, wbt
@@ -126,7 +130,7 @@ fn fit(samples: &[(u64, u64)]) -> (u64, f64) {
     let [w, wb, wbb, wt, wbt] = sums;
     let slope = (w * wbt - wb * wt) / (w * wbb - wb * wb);
     let latency = (wt - slope * wb) / w;
-    // The noise of a slow machine may tilt the line; a link is at least as fast as its largest copy says.
+    // Noise may tilt the line. A link is at least as fast as its largest copy.
     let (bytes, time) = samples[samples.len() - 1];
     let slowest = time as f64 / bytes as f64;
     let slope = if slope.is_finite() && slope > 0.0 { slope.min(slowest) } else { slowest };

@@ -1,6 +1,8 @@
-//! What only a program needs, not a library: the command line of a generated crate (`check`, `bench`, `trace`, `run`), measuring, and the test of links.
+//! What a program needs and a library does not: the command line of a generated crate (`check`,
+//! `bench`, `trace`, `run`), its measurements, and the link test.
 //!
-//! A generated crate compiles this with its feature `tool`, which is on by default and which its program needs. hiosc measures with the same code.
+//! A generated crate compiles this with its feature `tool`, which is on by default and which its
+//! program needs. hiosc measures with the same code.
 
 pub mod bench;
 pub mod cli;

@@ -1,25 +1,26 @@
-//! What HIOS-LP is compared with: one GPU for everything, and the opposite.
+//! Baselines that HIOS-LP is compared with: one GPU for everything, and its opposite.
 
-use super::placing::{linked_gpus, one_operator_stages, packed};
+use super::placement::{largest_first, linked_gpus, one_operator_stages};
 use crate::error::Result;
-use crate::schedule::memory::{Ledger, one_gpu};
+use crate::schedule::memory::{WeightBudget, fastest_fitting_gpu};
 use crate::schedule::{Problem, Schedule};
 
-/// All operators in topological order on the GPU on which they take the least time together, of those with room for all weights (ties: the lowest).
+/// All operators in topological order on the fastest GPU on which all weights fit (ties: the
+/// lowest).
 pub(super) fn sequential(problem: &Problem) -> Result<Schedule> {
-    let gpu = one_gpu(problem)?;
+    let gpu = fastest_fitting_gpu(problem)?;
     Ok(one_operator_stages("sequential", problem.gpus, problem.order.iter().map(|&op| (op, gpu))))
 }
 
-/// Each operator, in topological order, on the next GPU that has room for it.
+/// Each operator, in topological order, on the next GPU on which it fits.
 pub(super) fn scatter(problem: &Problem) -> Result<Schedule> {
     let gpus = linked_gpus(problem);
-    let mut ledger = Ledger::new(problem);
+    let mut budget = WeightBudget::new(problem);
     let mut placed = Vec::new();
     for (i, &op) in problem.order.iter().enumerate() {
-        let next = (0..gpus.len()).map(|k| gpus[(i + k) % gpus.len()]).find(|&gpu| ledger.fits(&[op.index()], gpu));
-        let Some(gpu) = next else { return packed(problem, "scatter") };
-        ledger.add(op.index(), gpu);
+        let next = (0..gpus.len()).map(|k| gpus[(i + k) % gpus.len()]).find(|&gpu| budget.fits(&[op.index()], gpu));
+        let Some(gpu) = next else { return largest_first(problem, "scatter") };
+        budget.add(op.index(), gpu);
         placed.push((op, gpu));
     }
     Ok(one_operator_stages("scatter", problem.gpus, placed.into_iter()))

@@ -1,21 +1,26 @@
-//! HEFT: the list scheduler that everyone knows.
+//! HEFT: list scheduling by earliest finish time.
 //!
-//! Topcuoglu, Hariri and Wu, "Performance-Effective and Low-Complexity Task Scheduling for Heterogeneous Computing", IEEE TPDS 2002. Operators are
-//! taken by descending priority (upward rank: mean times, transfers included). Each goes to the GPU on which it finishes earliest, in the first gap between
-//! operators placed before that is long enough (insertion), or behind them. Ties: the lowest GPU.
+//! Topcuoglu, Hariri and Wu, "Performance-Effective and Low-Complexity Task Scheduling for
+//! Heterogeneous Computing", IEEE TPDS 2002. Operators are taken by descending priority (upward
+//! rank: mean times, transfers included). Each goes to the GPU on which it finishes earliest. There
+//! it takes the first gap between scheduled operators that is long enough (insertion), or follows
+//! the last one. Ties: the lowest GPU.
 //!
-//! Transfers start when their tensor is there, as in the original. With serial links they may wait longer in the evaluation; the
-//! placement does not foresee it. Complexity: O(E·G + V·G·K), where K is the number of operators on one GPU that a gap is looked for in.
+//! Transfers start when their tensor is ready, as in the original. With serial links they may wait
+//! longer in the evaluation, which the algorithm does not foresee.
+//!
+//! Complexity: O(E·G + V·G·K), where K is the number of operators of one GPU among which a gap is
+//! searched.
 
 use super::hios_lp::MeanGraph;
-use super::placing::{linked_gpus, one_operator_stages, packed};
+use super::placement::{largest_first, linked_gpus, one_operator_stages};
 use crate::device::Nanos;
 use crate::error::Result;
 use crate::ids::OpId;
-use crate::schedule::memory::Ledger;
+use crate::schedule::memory::WeightBudget;
 use crate::schedule::{Problem, Schedule};
 
-/// HEFT's schedule, one operator a stage.
+/// HEFT's schedule, one operator per stage.
 pub(super) fn heft(problem: &Problem) -> Result<Schedule> {
     let gpus = linked_gpus(problem);
     let by_rank = MeanGraph::new(problem, &gpus).by_rank;
@@ -25,13 +30,13 @@ pub(super) fn heft(problem: &Problem) -> Result<Schedule> {
             inputs[reader.index()].push(index);
         }
     }
-    // (start, finish, operator) of each GPU, by start.
+    // (start, finish, operator) on each GPU, by start.
     let mut busy: Vec<Vec<(Nanos, Nanos, usize)>> = vec![Vec::new(); problem.gpus];
     let mut placed: Vec<(usize, Nanos)> = vec![(0, 0); problem.operators()];
-    let mut ledger = Ledger::new(problem);
+    let mut budget = WeightBudget::new(problem);
     for &op in &by_rank {
         let mut best: Option<(Nanos, Nanos, usize, usize)> = None;
-        for &gpu in gpus.iter().filter(|&&gpu| ledger.fits(&[op], gpu)) {
+        for &gpu in gpus.iter().filter(|&&gpu| budget.fits(&[op], gpu)) {
             let mut ready = 0;
             for &input in &inputs[op] {
                 let edge = &problem.edges[input];
@@ -44,8 +49,8 @@ pub(super) fn heft(problem: &Problem) -> Result<Schedule> {
                 best = Some((start + duration, start, gpu, at));
             }
         }
-        let Some((finish, start, gpu, at)) = best else { return packed(problem, "heft") };
-        ledger.add(op, gpu);
+        let Some((finish, start, gpu, at)) = best else { return largest_first(problem, "heft") };
+        budget.add(op, gpu);
         busy[gpu].insert(at, (start, finish, op));
         placed[op] = (gpu, finish);
     }
@@ -53,9 +58,10 @@ pub(super) fn heft(problem: &Problem) -> Result<Schedule> {
     Ok(one_operator_stages("heft", problem.gpus, all))
 }
 
-/// Where in `busy` an operator that is ready then and takes so long fits first, and its start.
+/// The first gap in `busy` for an operator of this `duration` that is `ready` then: the index at
+/// which to insert it, and its start.
 fn first_gap(busy: &[(Nanos, Nanos, usize)], ready: Nanos, duration: Nanos) -> (usize, Nanos) {
-    // Gaps that end before `ready` cannot take it.
+    // Gaps that end before `ready` are too early.
     let mut at = busy.partition_point(|&(start, ..)| start < ready);
     let mut free = if at == 0 { 0 } else { busy[at - 1].1 };
     while let Some(&(start, finish, _)) = busy.get(at) {

@@ -1,119 +1,139 @@
 //! HIOS-LP's inter-GPU mapping: whole longest paths go to one GPU, the longest first.
 //!
-//! Kundu and Shu, "HIOS: Hierarchical Inter-Operator Scheduler for Real-Time Inference of DAG-Structured Deep Learning Models on Multiple GPUs",
-//! IEEE CLUSTER 2023. LP is *longest path*. Every stage has one operator here; the second half of HIOS-LP, which groups operators of one GPU into
-//! stages, is `window.rs`.
+//! Kundu and Shu, "HIOS: Hierarchical Inter-Operator Scheduler for Real-Time Inference of
+//! DAG-Structured Deep Learning Models on Multiple GPUs", IEEE CLUSTER 2023. LP is *longest path*.
+//! Every stage has one operator here; the second half of HIOS-LP, which groups operators of one GPU
+//! into stages, is `sliding_window.rs`.
 //!
 //! ## The problem
 //!
-//! Give each operator a GPU so that the latency of one inference is low. Operators that depend on each other gain nothing from
-//! different GPUs and lose the transfer, so the unit that is mapped is a path; and the longest path matters most, so it chooses first.
+//! Give each operator a GPU so that the latency of one inference is low. Operators that depend on
+//! each other gain nothing from different GPUs and lose the transfer, so the unit that is mapped is
+//! a path. The longest path matters most, so it chooses first.
 //!
 //! ## Terms
 //!
-//! * *Priority* of an operator: the longest distance from its start to the end of a sink, t(v) of all operators on the way plus the transfer
-//!   times between them. Each GPU runs its operators by descending priority. A transfer counts even where both ends may end up on one GPU.
-//! * A path of unmapped operators is *valid* if only its first and last operator touch mapped operators (have an edge from or to one). A path that
-//!   crossed mapped operators in its middle would force transfers in the middle of what is supposed to stay together.
-//! * The *length* of a path: t(v) of its operators, the transfer times between them, the longest transfer that enters its first operator from a mapped
-//!   one, and the longest that leaves its last operator to a mapped one.
+//! * *Priority* of an operator: the longest distance from its start to the end of a sink, t(v) of
+//!   all operators on the way plus the transfer times between them. Each GPU runs its operators by
+//!   descending priority. A transfer counts even where both ends may end up on one GPU.
+//! * A path of unmapped operators is *valid* if only its first and last operator touch mapped
+//!   operators (have an edge from or to one). A path that crossed mapped operators in its middle
+//!   would force transfers in the middle of what is supposed to stay together.
+//! * The *length* of a path: t(v) of its operators, the transfer times between them, the longest
+//!   transfer that enters its first operator from a mapped one, and the longest that leaves its
+//!   last operator to a mapped one.
 //!
 //! ## Steps
 //!
 //! 1. Compute all priorities.
-//! 2. Find the longest valid path among the unmapped operators: for each operator, from the sinks up, the longest valid rest of a path that
-//!    starts there. A successor that touches a mapped operator can only be the end of the path.
-//! 3. For each GPU, schedule the operators mapped so far and this path, by priority (`incremental/list.rs`), and keep the GPU of lowest latency.
+//! 2. Find the longest valid path among the unmapped operators: for each operator, from the sinks
+//!    up, the longest valid rest of a path that starts there. A successor that touches a mapped
+//!    operator can only be the end of the path.
+//! 3. For each GPU, schedule the operators mapped so far and this path, by priority
+//!    (`incremental/list_scheduler.rs`), and keep the GPU of lowest latency.
 //! 4. Repeat from 2 until all operators are mapped.
 //!
-//! A GPU without room for the weights of a path is not a choice; where none has room for all of it, its operators are mapped one by one (`schedule/memory.rs`).
+//! Only GPUs on which the weights of a path fit are candidates. If the path fits nowhere as a
+//! whole, its operators are mapped one by one (`schedule/memory.rs`).
 //!
-//! Ties: between operators of equal priority, between equally long paths and between equally long rests of a path, the operator that comes
-//! first in the fixed topological order; between GPUs, the lowest. The result may leave GPUs empty.
+//! Ties: between operators of equal priority, between equally long paths and between equally long
+//! rests of a path, the operator that comes first in the fixed topological order; between GPUs, the
+//! lowest. The result may leave GPUs empty.
 //!
 //! ## Unequal GPUs and links
 //!
-//! Priorities and path lengths take the mean time over the GPUs and the mean transfer time over the ordered GPU pairs, rounded half up; step 3
-//! takes the real times. Where GPUs are not all linked to each other, only GPUs that are (`placing::linked_gpus`) are used.
+//! Priorities and path lengths take the mean time over the GPUs and the mean transfer time over the
+//! ordered GPU pairs, rounded half up. Step 3 takes the real times. Where GPUs are not all linked
+//! to each other, only GPUs that are (`placement::linked_gpus`) are used.
 //!
 //! ## Differences from the paper and from the published code
 //!
-//! * The paper leaves two things open, which we settled on the published random graphs (mean speed-up over sequential on 2 / 4 / 8 / 12 GPUs, default
-//!   family). Whether the transfers at a path's ends count in its length: with them 1.954 / 3.655 / 5.528 / 5.603, without them 1.957 / 3.628 /
-//!   5.299 / 5.512. And whether the first operator of a longer path may also have mapped successors, and the last one mapped predecessors: if not, 1.955
-//!   / 3.662 / 5.256 / 5.232, which is also what an independent implementation of the paper gives, graph by graph (a test checks that). We
-//!   count the transfers and allow both ends to touch anything, as the rule says.
-//! * Serial links: the paper's transfers never wait for each other. Step 3 uses the problem's own execution model, so with [`LinkMode::Serial`](crate::schedule::LinkMode) a
-//!   mapping pays for the links that it crowds.
-//! * The paper's edges are one tensor, one reader. Here a tensor with several readers crosses once to each GPU, in the evaluation; priorities and
-//!   paths count it on each edge, as the paper does.
-//! * The published code is not followed: its test for validity can never fail, predecessors' finish times are wrong in its evaluation, and it fails to end on some of
-//!   its own random graphs.
+//! * The paper leaves two things open. We decided both by the mean speed-up over sequential on the
+//!   published random graphs (2 / 4 / 8 / 12 GPUs, default family), which is 1.954 / 3.655 / 5.528
+//!   / 5.603 as implemented.
+//!   * Whether the transfers at a path's ends count in its length. We count them. Without them:
+//!     1.957 / 3.628 / 5.299 / 5.512.
+//!   * Whether the first operator of a longer path may also have mapped successors, and the last
+//!     one mapped predecessors. We allow both, as the rule says. Otherwise: 1.955 / 3.662 / 5.256 /
+//!     5.232, which is also what an independent implementation of the paper gives, graph by graph
+//!     (a test checks that).
+//! * Serial links: the paper's transfers never wait for each other. Step 3 uses the problem's own
+//!   execution model, so with [`LinkMode::Serial`](crate::schedule::LinkMode) a mapping pays for
+//!   the links that it crowds.
+//! * The paper's edges are one tensor with one reader. Here a tensor with several readers is
+//!   transferred once to each GPU, in the evaluation. Priorities and paths count it on each edge,
+//!   as the paper does.
+//! * The published code is not followed: its test for validity can never fail, predecessors' finish
+//!   times are wrong in its evaluation, and it fails to end on some of its own random graphs.
 //!
 //! ## Complexity
 //!
-//! With P paths (P <= V, and close to V / 2 on the published random graphs), G GPUs: O(P·(V + E)) for the paths at worst, and in practice little more than
-//! O((V + E)·log V), since a path changes few lengths; O(P·G·(V + E)) for the evaluations, with a small constant: a trial begins at the path's first operator and
-//! ends as soon as it, with the work that its GPU still has to do, is worse than the best.
+//! With P paths (P <= V, and close to V / 2 on the published random graphs) and G GPUs: O(P·(V +
+//! E)) for the paths at worst, and in practice little more than O((V + E)·log V), since a path
+//! changes few lengths; O(P·G·(V + E)) for the evaluations, with a small constant: a trial begins
+//! at the path's first operator and ends as soon as it, with the work that its GPU still has to do,
+//! is worse than the best.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use super::placing::{linked_gpus, one_operator_stages, packed};
+use super::placement::{largest_first, linked_gpus, one_operator_stages};
 use crate::device::Nanos;
 use crate::error::Result;
 use crate::ids::OpId;
 use crate::schedule::incremental::ListScheduler;
-use crate::schedule::memory::Ledger;
+use crate::schedule::memory::WeightBudget;
 use crate::schedule::{Problem, Schedule};
 
 /// Which paths of unmapped operators are valid.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Validity {
-    /// Those of which only the first and the last operator touch mapped ones.
+    /// Only the first and the last operator touch mapped ones.
     Ends,
-    /// Of these, those whose first operator has no mapped successor and whose last one no mapped predecessor; the reading that `hios-lp` does not use.
+    /// In addition, the first operator has no mapped successor and the last one no mapped
+    /// predecessor. `hios-lp` does not use this reading.
     #[cfg_attr(not(test), allow(dead_code))]
     InThenOut,
-    /// All.
+    /// All paths are valid.
     Relaxed,
 }
 
-/// HIOS-LP's inter-GPU mapping, one operator a stage.
+/// HIOS-LP's inter-GPU mapping, one operator per stage.
 pub(super) fn inter_lp(problem: &Problem, validity: Validity) -> Result<Schedule> {
     let gpus = linked_gpus(problem);
     let graph = MeanGraph::new(problem, &gpus);
     let mut scheduler = ListScheduler::new(problem, &graph.by_rank);
     let mut paths = LongestPaths::new(&graph, validity);
-    let mut ledger = Ledger::new(problem);
+    let mut budget = WeightBudget::new(problem);
     while let Some(path) = paths.next() {
         // The whole path where it fits, else its operators one by one.
-        for part in if fits_somewhere(&ledger, &graph, &path, &gpus) { path.chunks(path.len()) } else { path.chunks(1) } {
+        for part in if fits_somewhere(&budget, &graph, &path, &gpus) { path.chunks(path.len()) } else { path.chunks(1) } {
             let ops: Vec<usize> = part.iter().map(|&rank| graph.by_rank[rank as usize]).collect();
-            let fitting = ledger.fitting(&ops, &gpus);
+            let fitting = budget.fitting_gpus(&ops, &gpus);
             if fitting.is_empty() {
-                return packed(problem, "inter-lp");
+                return largest_first(problem, "inter-lp");
             }
             scheduler.map_to_best(part, &fitting);
-            ops.iter().for_each(|&op| ledger.add(op, scheduler.gpu_of(part[0] as usize)));
+            ops.iter().for_each(|&op| budget.add(op, scheduler.gpu_of(part[0] as usize)));
         }
     }
     let placed = graph.by_rank.iter().enumerate().map(|(rank, &op)| (OpId::new(op), scheduler.gpu_of(rank)));
     Ok(one_operator_stages("inter-lp", problem.gpus, placed))
 }
 
-fn fits_somewhere(ledger: &Ledger, graph: &MeanGraph, path: &[u32], gpus: &[usize]) -> bool {
+fn fits_somewhere(budget: &WeightBudget, graph: &MeanGraph, path: &[u32], gpus: &[usize]) -> bool {
     let ops: Vec<usize> = path.iter().map(|&rank| graph.by_rank[rank as usize]).collect();
-    gpus.iter().any(|&gpu| ledger.fits(&ops, gpu))
+    gpus.iter().any(|&gpu| budget.fits(&ops, gpu))
 }
 
-/// The problem as paths see it: one time an operator, one time an edge, operators numbered by rank (descending priority).
+/// The problem as paths see it: one time per operator, one time per edge, operators numbered by
+/// rank (descending priority).
 pub(super) struct MeanGraph {
     /// `by_rank[rank]`: the operator.
     pub by_rank: Vec<usize>,
     /// Mean t(v), by rank.
     pub time: Vec<Nanos>,
-    /// Place in the fixed topological order, by rank.
+    /// Position in the fixed topological order, by rank.
     position: Vec<usize>,
     /// (successor, mean transfer time), by rank.
     successors: Vec<Vec<(u32, Nanos)>>,
@@ -138,7 +158,8 @@ impl MeanGraph {
             let rest = successors[op].iter().map(|&(next, transfer)| transfer + priority[next]).max().unwrap_or(0);
             priority[op] = time[op] + rest;
         }
-        // Every operator takes time, so priorities descend strictly along edges, and ranks are a topological order.
+        // Every operator takes time, so priorities descend strictly along edges, and ranks are a
+        // topological order.
         let mut by_rank: Vec<usize> = problem.order.iter().map(|op| op.index()).collect();
         by_rank.sort_by_key(|&op| (std::cmp::Reverse(priority[op]), position[op]));
 
@@ -168,8 +189,8 @@ fn mean(values: impl Iterator<Item = Nanos>) -> Nanos {
     if count == 0 { 0 } else { ((2 * sum + count) / (2 * count)) as Nanos }
 }
 
-/// Takes a graph apart into valid longest paths. When a path is mapped, only lengths that can have changed are computed anew: those of the operators that touch it, and of
-/// what leads to them.
+/// Decomposes a graph into valid longest paths. When a path is mapped, only lengths that may have
+/// changed are recomputed: those of the operators that touch it, and of those that lead to them.
 struct LongestPaths<'g> {
     graph: &'g MeanGraph,
     validity: Validity,
@@ -179,12 +200,14 @@ struct LongestPaths<'g> {
     entry: Vec<Option<Nanos>>,
     /// The longest transfer to a mapped successor, if there is one, by rank.
     exit: Vec<Option<Nanos>>,
-    /// Length of the longest valid path that starts here (entry not counted), and its second operator, by rank.
+    /// Length of the longest valid path that starts here (entry not counted), and its second
+    /// operator, by rank.
     longest: Vec<(Nanos, Option<u32>)>,
-    /// Ranks whose length is to be computed anew, the last first: successors before predecessors.
+    /// Ranks whose length must be recomputed, the last one first: successors before predecessors.
     stale: BinaryHeap<u32>,
     is_stale: Vec<bool>,
-    /// Whole lengths (entry counted) with their first operator, the longest on top, then the first in topological order. May hold old lengths.
+    /// Whole lengths (entry counted) with their first operator: the longest on top, then the first
+    /// in topological order. May hold outdated lengths.
     starts: BinaryHeap<(Nanos, Reverse<usize>, u32)>,
 }
 
@@ -204,7 +227,8 @@ impl<'g> LongestPaths<'g> {
         }
     }
 
-    /// Whether a path that comes to this operator ends there: it has an edge from or to a mapped one, and the rule holds.
+    /// Whether a path that reaches this operator ends there, because the operator has an edge from
+    /// or to a mapped one and the rule applies.
     fn ends_at(&self, rank: u32) -> bool {
         self.validity != Validity::Relaxed && (self.entry[rank as usize].is_some() || self.exit[rank as usize].is_some())
     }
@@ -240,7 +264,7 @@ impl<'g> LongestPaths<'g> {
             let new = self.longest_from(rank);
             let changed = new != std::mem::replace(&mut self.longest[rank as usize], new);
             self.starts.push((self.length(rank), Reverse(self.graph.position[rank as usize]), rank));
-            // Where a path ends in any case, the rest does not matter to what comes before.
+            // If a path ends here in any case, the rest does not matter to predecessors.
             if changed && !self.ends_at(rank) {
                 self.mark_predecessors(rank);
             }
@@ -267,7 +291,8 @@ impl<'g> LongestPaths<'g> {
         best
     }
 
-    /// The longest valid path, by ascending rank, which counts as mapped from now on; `None` when all operators are.
+    /// The longest valid path, by ascending rank. It counts as mapped from now on. `None` once all
+    /// operators are mapped.
     fn next(&mut self) -> Option<Vec<u32>> {
         let graph = self.graph;
         self.update();
@@ -335,8 +360,9 @@ mod tests {
         assert_eq!(evaluate(&p, &s).unwrap().latency, 20_000_000);
     }
 
-    /// As above, with operator 2 longer and an edge 1 ─▶ 5: now the middle of the branch touches a mapped operator, and the branch falls apart at 5. Among the two halves
-    /// that remain, 4 with 5 (1 + 2 + 1 + 2) and 5 with 6 (4 + 2 + 1 + 2 + 1), the second is longer for its costly entry.
+    /// As above, with operator 2 longer and an edge 1 ─▶ 5. Now the middle of the branch touches a
+    /// mapped operator, and the branch splits at 5. Of the two parts that remain, 4 with 5 (1 + 2 +
+    /// 1 + 2) and 5 with 6 (4 + 2 + 1 + 2 + 1), the second is longer because of its costly entry.
     #[test]
     fn the_middle_of_a_path_touches_nothing() {
         let p = problem("7\n0 5 1\n1 5 1\n2 12 1\n3 5 1\n4 2 1\n5 2 1\n6 2 1\n8\n0 1 1\n1 2 1\n2 3 1\n0 4 1\n4 5 1\n5 6 1\n6 3 1\n1 5 4\n");
@@ -346,7 +372,8 @@ mod tests {
         assert_eq!(paths(&p, Validity::Relaxed), [vec![0, 1, 2, 3], vec![4, 5, 6]]);
     }
 
-    /// With operator 4 longer still, the branch is cut behind 5 instead: 5 may end a path, but nothing may follow it there.
+    /// With operator 4 longer still, the branch is cut behind 5 instead: 5 may end a path, but
+    /// nothing may follow it there.
     #[test]
     fn a_path_ends_where_it_touches() {
         let p =
@@ -371,7 +398,8 @@ mod tests {
         assert_eq!(mean([u64::MAX, u64::MAX].into_iter()), u64::MAX);
     }
 
-    /// With the stricter ends, the result is that of an independent implementation on the published graphs.
+    /// With the stricter ends, the result is that of an independent implementation on the published
+    /// graphs.
     #[test]
     fn agrees_with_an_independent_implementation() {
         let folder = std::env::var_os("HIOSC_DAGS")
@@ -395,7 +423,7 @@ mod tests {
             equal += usize::from((latency as f64 / 1e6 - expected).abs() < 1e-4);
         }
         println!("{equal} of {rows} latencies are equal");
-        // The rest are ties that floating-point times, used there, break the other way.
+        // The rest are ties that the floating-point times used there break the other way.
         assert!(rows > 150 && equal * 100 >= rows * 90, "{equal} of {rows}");
     }
 }

@@ -1,54 +1,65 @@
-//! IOS: the best sequence of stages on one GPU, by dynamic programming over endings; and its greedy companion.
+//! IOS: the best sequence of stages on one GPU, by dynamic programming over endings; and its greedy
+//! baseline.
 //!
-//! Ding et al., "IOS: Inter-Operator Scheduler for CNN Acceleration", MLSys 2021. The best way to run a set S of operators is a best way to run S without an
-//! *ending* E, followed by E as the last stage: cost(S) = min over E of cost(S - E) + t(E). An ending is a part of S from which no dependency leads to the rest of S. All
-//! sets that come about are remembered.
+//! Ding et al., "IOS: Inter-Operator Scheduler for CNN Acceleration", MLSys 2021. An *ending* E of
+//! a set S of operators is a part of S from which no dependency leads to the rest of S. The best
+//! way to run S is a best way to run S without some ending E, followed by E as the last stage:
+//! cost(S) = min over E of cost(S - E) + t(E). The cost of every set that occurs is remembered.
 //!
 //! ## Terms
 //!
-//! * A stage consists of *groups*: operators of it that depend on each other, which run one after the other. Groups run concurrently. The pruning parameters: r is the most
-//!   operators in a group, s the most groups in a stage. With r = 1, the default, an ending is a set of operators of S without readers in S.
-//! * Both *strategies*: a stage runs its groups concurrently, or, where the problem says what that costs ([`MergeCost`](crate::schedule::MergeCost)), merges its operators
-//!   into one. t(E) is the lower of the two.
+//! * A stage consists of *chains*, which the paper calls groups: operators of the stage that depend
+//!   on each other and run one after the other. Chains run concurrently. The pruning parameters: r
+//!   is the most operators in a chain, s the most chains in a stage. With r = 1, the default, an
+//!   ending is a set of operators of S without readers in S.
+//! * Both *strategies* of the paper: a stage runs its chains in *concurrent execution*, or merges
+//!   its operators into one (*operator merge*) where the problem says what that costs
+//!   ([`MergeCost`](crate::schedule::MergeCost)). t(E) is the lower of the two.
 //!
 //! ## Differences from the paper
 //!
-//! * The paper measures t(E) on the GPU. Here it is what the problem knows of the stage, measured or not, and else the model.
-//! * The paper's defaults are r = 3 and s = 8; here 1 and 2, as in the published HIOS runs, so that all algorithms have the same stages to choose from.
-//! * Networks of the paper consist of blocks. Here a graph whose sets are too many ([`MAX_SETS`]) is cut into blocks of consecutive operators of the topological
-//!   order, of 64 at most, halved until each block has few enough; blocks run one after the other. The result is exact only on each block, and says so.
+//! * The paper measures t(E) on the GPU. Here it is the measured time of the stage if the problem
+//!   has one, and else that of the model.
+//! * The paper's defaults are r = 3 and s = 8. Here they are 1 and 2, as in the published HIOS
+//!   runs, so that all algorithms choose from the same stages.
+//! * Networks of the paper consist of blocks. Here, a graph with too many sets ([`MAX_SETS`]) is
+//!   cut into blocks of at most 64 consecutive operators of the topological order. Each is halved
+//!   until it has few enough sets. Blocks run one after the other. The result is optimal for each
+//!   block only, and its note says so.
 //!
-//! *Greedy* is the paper's baseline: run everything that is ready in one stage, at most s operators at a time, and repeat.
+//! *Greedy* is the paper's baseline: run everything that is ready in one stage, at most s operators
+//! at a time, and repeat.
 
 use std::collections::HashMap;
 
-use super::Found;
+use super::Solution;
 use crate::device::Nanos;
 use crate::error::Result;
 use crate::ids::{GpuId, OpId};
-use crate::schedule::evaluate::groups_time;
-use crate::schedule::memory::one_gpu;
+use crate::schedule::evaluate::chains_time;
+use crate::schedule::memory::fastest_fitting_gpu;
 use crate::schedule::{Problem, Schedule, Stage, stage_time};
 
 /// The most sets remembered for one block.
 const MAX_SETS: usize = 1000;
 
-/// The pruning of the paper.
+/// The pruning parameters of the paper.
 #[derive(Clone, Copy)]
 pub(super) struct Pruning {
-    /// r: the most operators in a group.
+    /// r: the most operators in a chain.
     pub r: usize,
-    /// s: the most groups in a stage.
+    /// s: the most chains in a stage.
     pub s: usize,
 }
 
-/// IOS on the fastest GPU with room for all weights.
-pub(super) fn ios(problem: &Problem, pruning: Pruning) -> Result<Found> {
-    let gpu = one_gpu(problem)?;
+/// IOS on the fastest GPU on which all weights fit.
+pub(super) fn ios(problem: &Problem, pruning: Pruning) -> Result<Solution> {
+    let gpu = fastest_fitting_gpu(problem)?;
     let mut stages = Vec::new();
     let (mut blocks, mut steps) = (0, 0);
     let mut rest = &problem.order[..];
-    // A block begins with twice the size of the one before: neighbours are about equally wide.
+    // A block is first tried at twice the size of the previous one, since neighbours are about
+    // equally wide.
     let mut largest = 64;
     while !rest.is_empty() {
         let mut size = rest.len().min(largest);
@@ -57,7 +68,7 @@ pub(super) fn ios(problem: &Problem, pruning: Pruning) -> Result<Found> {
             let all = if size == 64 { u64::MAX } else { (1 << size) - 1 };
             let found = block.cost(all).is_some();
             steps += block.steps;
-            // One operator always fits.
+            // A block of one operator always has few enough sets.
             if found || size == 1 {
                 break (block.operators, block.best);
             }
@@ -78,18 +89,18 @@ pub(super) fn ios(problem: &Problem, pruning: Pruning) -> Result<Found> {
     let mut gpus = vec![Vec::new(); problem.gpus];
     gpus[gpu] = stages;
     let note = if blocks > 1 { format!("cut into {blocks} blocks") } else { String::new() };
-    Ok(Found { schedule: Schedule { algorithm: "ios".into(), gpus }, evaluations: steps, note })
+    Ok(Solution { schedule: Schedule { algorithm: "ios".into(), gpus }, evaluations: steps, note })
 }
 
-/// The dynamic program of one block: bit i is its i-th operator, in topological order.
+/// The dynamic program of one block. Bit i is its i-th operator in topological order.
 struct Block<'p> {
     problem: &'p Problem,
     gpu: GpuId,
     pruning: Pruning,
     operators: Vec<OpId>,
-    /// The readers of each operator, within the block.
+    /// The readers of each operator within the block.
     readers: Vec<u64>,
-    /// Cost of each set met so far, and its last stage.
+    /// Cost of each set visited so far, and its last stage.
     best: HashMap<u64, (Nanos, u64)>,
     steps: u64,
 }
@@ -108,7 +119,7 @@ impl<'p> Block<'p> {
         Block { problem, gpu: GpuId::new(gpu), pruning, operators: operators.to_vec(), readers, best: HashMap::new(), steps: 0 }
     }
 
-    /// The least time for `set`; `None` when there are too many sets.
+    /// The least time for `set`. `None` if there are too many sets.
     fn cost(&mut self, set: u64) -> Option<Nanos> {
         if set == 0 {
             return Some(0);
@@ -119,7 +130,7 @@ impl<'p> Block<'p> {
         if self.best.len() >= MAX_SETS {
             return None;
         }
-        // Holds the place, so that deeper sets count against the limit.
+        // Inserted now, so that deeper sets count against the limit.
         self.best.insert(set, (Nanos::MAX, set));
         let mut best = (Nanos::MAX, 0);
         self.endings(set, 0, &[], &mut best)?;
@@ -127,15 +138,16 @@ impl<'p> Block<'p> {
         Some(best.0)
     }
 
-    /// All endings of `set` that add to `ending`, which consists of `groups`, operators that come before its own: each ending comes about once, its last operator first.
-    fn endings(&mut self, set: u64, ending: u64, groups: &[u64], best: &mut (Nanos, u64)) -> Option<()> {
+    /// Visits all endings of `set` that extend `ending`, which consists of `chains`, by operators
+    /// that precede it. Each ending is visited once, built from its last operator.
+    fn endings(&mut self, set: u64, ending: u64, chains: &[u64], best: &mut (Nanos, u64)) -> Option<()> {
         for i in (0..self.operators.len().min(ending.trailing_zeros() as usize)).rev() {
             if set >> i & 1 == 0 || self.readers[i] & set & !ending != 0 {
                 continue;
             }
-            // The operator joins the groups that read it, and makes them one.
-            let (read, mut larger): (Vec<u64>, Vec<u64>) = groups.iter().partition(|&&group| group & self.readers[i] != 0);
-            let joined = read.into_iter().fold(1 << i, |all, group| all | group);
+            // The operator joins the chains that read it, and makes them one.
+            let (read, mut larger): (Vec<u64>, Vec<u64>) = chains.iter().partition(|&&chain| chain & self.readers[i] != 0);
+            let joined = read.into_iter().fold(1 << i, |all, chain| all | chain);
             larger.push(joined);
             if joined.count_ones() as usize > self.pruning.r {
                 continue;
@@ -148,7 +160,7 @@ impl<'p> Block<'p> {
                     *best = (cost, wider);
                 }
             }
-            // More groups than s may become fewer again, but only by an operator that joins some.
+            // More than s chains may become fewer again, but only by an operator that joins some.
             if larger.len() < self.pruning.s || self.pruning.r > 1 && wider.count_ones() as usize <= self.pruning.r * self.pruning.s {
                 self.endings(set, wider, &larger, best)?;
             }
@@ -156,21 +168,22 @@ impl<'p> Block<'p> {
         Some(())
     }
 
-    fn stage_time(&self, ending: u64, groups: &[u64]) -> Nanos {
+    fn stage_time(&self, ending: u64, chains: &[u64]) -> Nanos {
         let members = |set: u64| (0..self.operators.len()).filter(|i| set >> i & 1 == 1).map(|i| self.operators[i]).collect::<Vec<_>>();
-        if groups.iter().all(|group| group.is_power_of_two()) {
+        if chains.iter().all(|chain| chain.is_power_of_two()) {
             return stage_time(self.problem, self.gpu, &members(ending));
         }
-        let groups: Vec<Vec<OpId>> = groups.iter().map(|&group| members(group)).collect();
-        groups_time(self.problem, self.gpu, groups.iter().map(Vec::as_slice))
+        let chains: Vec<Vec<OpId>> = chains.iter().map(|&chain| members(chain)).collect();
+        chains_time(self.problem, self.gpu, chains.iter().map(Vec::as_slice))
     }
 }
 
-/// Everything that is ready in one stage, at most `max_stage` operators at a time, on the fastest GPU with room for all weights.
+/// Everything that is ready in one stage, at most `max_stage` operators at a time, on the fastest
+/// GPU on which all weights fit.
 pub(super) fn greedy(problem: &Problem, max_stage: usize) -> Result<Schedule> {
-    let gpu = one_gpu(problem)?;
+    let gpu = fastest_fitting_gpu(problem)?;
     let n = problem.operators();
-    // Depth: the stage in which an operator is ready.
+    // Depth: the index of the stage in which an operator is ready.
     let mut depth = vec![0usize; n];
     let mut makes: Vec<Vec<OpId>> = vec![Vec::new(); n];
     for edge in &problem.edges {
@@ -196,20 +209,23 @@ mod tests {
     use super::*;
     use crate::schedule::{LinkMode, MergeCost, evaluate, verify};
 
-    /// Four independent operators, two long and two short, utilisation 0.1: a pair costs 0.5 * sum + 0.5 * longest.
+    /// Four independent operators, two long and two short, with utilisation 0.1: a pair costs 0.5 *
+    /// sum + 0.5 * longest.
     #[test]
     fn ios_pairs_equals() {
         let problem = Problem::from_dag_text("4\n0 4 0.1\n1 2 0.1\n2 4 0.1\n3 2 0.1\n0\n", 1, LinkMode::Free).unwrap();
         let ios = |s| ios(&problem, Pruning { r: 1, s }).unwrap();
         let found = ios(2);
         assert_eq!(found.note, "");
-        // {0, 2}: 4 + 2 = 6; {1, 3}: 2 + 1 = 3. Greedy takes {0, 1} and {2, 3}: 0.5 * 6 + 0.5 * 4, twice.
+        // {0, 2}: 4 + 2 = 6; {1, 3}: 2 + 1 = 3. Greedy takes {0, 1} and {2, 3}: 0.5 * 6 + 0.5 * 4,
+        // twice.
         assert_eq!(evaluate(&problem, &found.schedule).unwrap().latency, 9_000_000);
         assert_eq!(evaluate(&problem, &greedy(&problem, 2).unwrap()).unwrap().latency, 10_000_000);
         assert_eq!(evaluate(&problem, &ios(1).schedule).unwrap().latency, 12_000_000);
     }
 
-    /// A chain of two beside a longer operator: as two groups of one stage 0.5 * 18 + 0.5 * 10 = 14; with r = 1 the best is a stage of two (4, 10) and one more: 16.
+    /// A chain of two beside a longer operator. As two chains of one stage: 0.5 * 18 + 0.5 * 10 =
+    /// 14. With r = 1 the best is a stage of two (4, 10) and one more: 16.
     #[test]
     fn a_group_may_be_a_chain() {
         let problem = Problem::from_dag_text("3\n0 4 0.1\n1 4 0.1\n2 10 0.1\n1\n0 1 1\n", 1, LinkMode::Free).unwrap();
@@ -222,7 +238,8 @@ mod tests {
         assert_eq!([latency(1, 1), latency(1, 2), latency(2, 1), latency(2, 2), latency(3, 8)], [18, 16, 18, 14, 14]);
     }
 
-    /// Two operators that read the same tensor can be merged: IOS does it where that is faster than side by side.
+    /// Two operators that read the same tensor can be merged. IOS does so where that is faster than
+    /// side by side.
     #[test]
     fn operators_are_merged_where_that_pays() {
         let mut problem = Problem::from_dag_text("3\n0 1 1\n1 4 0.5\n2 4 0.5\n2\n0 1 1\n0 2 1\n", 1, LinkMode::Free).unwrap();
@@ -241,7 +258,7 @@ mod tests {
         let problem = Problem::from_dag_text(&format!("80\n{lines}0\n"), 1, LinkMode::Free).unwrap();
         let found = ios(&problem, Pruning { r: 1, s: 2 }).unwrap();
         assert!(found.note.starts_with("cut into"), "{}", found.note);
-        // 60 in pairs; a block with an odd number of operators leaves one alone.
+        // 60 in pairs. A block with an odd number of operators leaves one alone.
         let latency = evaluate(&problem, &found.schedule).unwrap().latency;
         assert!((60_000_000..64_000_000).contains(&latency), "{latency}");
     }

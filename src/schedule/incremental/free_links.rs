@@ -1,36 +1,40 @@
-//! The times of a sequence with free links, from the place of a change on.
+//! The times of a sequence with free links, from the position of a change on.
 //!
-//! With free links, a stage's start depends only on stages before it in the sequence, so the pass begins where the change does. Each GPU's finish time there is
-//! known from a checkpoint every [`STRIDE`] places. Each stage's finish, plus the longest chain of operators that must still follow it, or plus the work
-//! still to come on its GPU, whichever is more, is a lower bound of the latency; the pass stops as soon as it exceeds the limit.
+//! With free links, a stage's start depends only on earlier stages in the sequence, so a pass
+//! begins where the change does. Checkpoints every [`STRIDE`] positions hold each GPU's finish time
+//! there. A stage's finish, plus the larger of the longest path behind it and the remaining work of
+//! its GPU, is a lower bound of the latency. The pass stops as soon as this exceeds the limit.
 
-use super::flat::Flat;
-use super::sequence::{FULL_GUIDE, Outcome, Sequence, Timed};
+use super::evaluator::{Evaluation, FULL_MEAN_WEIGHT, IncrementalEvaluator};
+use super::flat_problem::FlatProblem;
+use super::sequence::StageSequence;
 use crate::device::Nanos;
 
-/// Places between checkpoints.
+/// Positions between checkpoints.
 const STRIDE: usize = 8;
 
-/// See the top of this file.
-pub(in crate::schedule) struct FreeLinks {
-    /// When each operator's stage finishes. After a refused change, the old times are restored.
+/// The times of a sequence with free links.
+pub(in crate::schedule) struct FreeLinkTimes {
+    /// When each operator's stage finishes, in the committed sequence.
     pub finish: Vec<Nanos>,
-    /// `free_at[(place / STRIDE) * gpus + gpu]`: when each GPU has finished its part of the sequence before that place.
-    pub free_at: Vec<Nanos>,
-    /// In the same way, the work of that part.
-    pub done_at: Vec<Nanos>,
+    /// `gpu_free_at[(position / STRIDE) * gpus + gpu]`: when each GPU has finished its part of the
+    /// sequence before that position.
+    pub gpu_free_at: Vec<Nanos>,
+    /// With the same index, the work of that part.
+    pub work_done_at: Vec<Nanos>,
     /// The work of each GPU.
     pub load: Vec<Nanos>,
-    /// Trial finish times; equal to `finish` outside a trial.
-    pub trial: Vec<Nanos>,
-    /// When each GPU has finished the part of the sequence that a pass has seen.
+    /// Finish times of a trial. Equal to `finish` outside a trial.
+    pub trial_finish: Vec<Nanos>,
+    /// When each GPU has finished the part of the sequence that a pass has seen, and its work after
+    /// that.
     free: Vec<Nanos>,
-    left: Vec<Nanos>,
+    work_left: Vec<Nanos>,
 }
 
-impl FreeLinks {
-    /// Nothing timed yet.
-    pub fn new(flat: &Flat, sequence: &Sequence) -> FreeLinks {
+impl FreeLinkTimes {
+    /// Times of a sequence that is not evaluated yet.
+    pub fn new(flat: &FlatProblem, sequence: &StageSequence) -> FreeLinkTimes {
         let (n, gpus) = (flat.operators, flat.gpus);
         let mut load = vec![0; gpus];
         for op in 0..n {
@@ -38,61 +42,62 @@ impl FreeLinks {
             load[gpu] += flat.work[op * gpus + gpu];
         }
         let checkpoints = n / STRIDE + 1;
-        FreeLinks {
+        FreeLinkTimes {
             finish: vec![0; n],
-            free_at: vec![0; checkpoints * gpus],
-            done_at: vec![0; checkpoints * gpus],
+            gpu_free_at: vec![0; checkpoints * gpus],
+            work_done_at: vec![0; checkpoints * gpus],
             load,
-            trial: vec![0; n],
+            trial_finish: vec![0; n],
             free: vec![0; gpus],
-            left: vec![0; gpus],
+            work_left: vec![0; gpus],
         }
     }
 }
 
-/// What it means that the GPUs are done at these times.
-pub(super) fn outcome(done: &[Nanos], guide: Nanos) -> Outcome {
+/// The evaluation of a schedule whose GPUs finish at these times.
+pub(super) fn evaluation_of(done: &[Nanos], mean_weight: Nanos) -> Evaluation {
     let latency = done.iter().copied().max().unwrap_or(0);
-    let guided = if guide > 0 { weigh(done.iter().sum(), done.len(), guide) } else { 0 };
-    Outcome { latency, cost: latency + guided }
+    let weighted = if mean_weight > 0 { weigh(done.iter().sum(), done.len(), mean_weight) } else { 0 };
+    Evaluation { latency, cost: latency + weighted }
 }
 
-/// What the sum of the times at which `gpus` GPUs are done adds to the cost.
-fn weigh(sum: Nanos, gpus: usize, guide: Nanos) -> Nanos {
-    sum / gpus as Nanos / FULL_GUIDE * guide
+/// What the sum of the finish times of `gpus` GPUs adds to the cost.
+fn weigh(sum: Nanos, gpus: usize, mean_weight: Nanos) -> Nanos {
+    sum / gpus as Nanos / FULL_MEAN_WEIGHT * mean_weight
 }
 
-impl Timed<'_> {
-    /// As [`try_from`](Timed::try_from), with free links.
-    pub fn try_free(&mut self, from: usize, limit: Nanos) -> Option<Outcome> {
+impl IncrementalEvaluator<'_> {
+    /// [`try_change`](IncrementalEvaluator::try_change) with free links.
+    pub fn try_free_links(&mut self, from: usize, limit: Nanos) -> Option<Evaluation> {
         if self.flat.uniform { self.pass::<true>(from, limit) } else { self.pass::<false>(from, limit) }
     }
 
-    fn pass<const UNIFORM: bool>(&mut self, from: usize, limit: Nanos) -> Option<Outcome> {
+    fn pass<const UNIFORM: bool>(&mut self, from: usize, limit: Nanos) -> Option<Evaluation> {
         let flat = self.flat;
         let gpus = flat.gpus;
-        let bound = &mut self.bound;
+        let times = &mut self.free_links;
         let order = &self.sequence.order[..];
         let gpu_of = &self.sequence.gpu[..];
         let checkpoint = from / STRIDE;
-        bound.free.copy_from_slice(&bound.free_at[checkpoint * gpus..(checkpoint + 1) * gpus]);
-        for (gpu, left) in bound.left.iter_mut().enumerate() {
-            *left = bound.load[gpu] - bound.done_at[checkpoint * gpus + gpu];
+        times.free.copy_from_slice(&times.gpu_free_at[checkpoint * gpus..(checkpoint + 1) * gpus]);
+        for (gpu, left) in times.work_left.iter_mut().enumerate() {
+            *left = times.load[gpu] - times.work_done_at[checkpoint * gpus + gpu];
         }
         for &op in &order[checkpoint * STRIDE..from] {
             let gpu = gpu_of[op as usize] as usize;
-            bound.free[gpu] = bound.finish[op as usize];
-            bound.left[gpu] -= flat.work[op as usize * gpus + gpu];
+            times.free[gpu] = times.finish[op as usize];
+            times.work_left[gpu] -= flat.work[op as usize * gpus + gpu];
         }
         let cost_limit = limit;
-        let limit = if self.guide > 0 {
-            // The GPUs are done no sooner, in the mean, than without any more waiting.
-            let done: Nanos = (0..gpus).map(|gpu| bound.free[gpu] + bound.left[gpu]).sum();
-            limit.checked_sub(weigh(done, gpus, self.guide))?
+        let limit = if self.mean_weight > 0 {
+            // Without any more waiting, the mean finish time of the GPUs would be this. It cannot
+            // be lower.
+            let done: Nanos = (0..gpus).map(|gpu| times.free[gpu] + times.work_left[gpu]).sum();
+            limit.checked_sub(weigh(done, gpus, self.mean_weight))?
         } else {
             limit
         };
-        if (0..gpus).any(|gpu| bound.free[gpu] + bound.left[gpu] > limit) {
+        if (0..gpus).any(|gpu| times.free[gpu] + times.work_left[gpu] > limit) {
             return None;
         }
         let n = order.len();
@@ -100,7 +105,7 @@ impl Timed<'_> {
         while at < n {
             let first = order[at] as usize;
             let gpu = gpu_of[first] as usize;
-            let mut start = bound.free[gpu];
+            let mut start = times.free[gpu];
             let mut op = first;
             let mut end = at + 1;
             let mut tail = 0;
@@ -108,13 +113,13 @@ impl Timed<'_> {
                 for input in flat.inputs(op) {
                     let producer = input.producer as usize;
                     let from = gpu_of[producer] as usize;
-                    let mut arrival = bound.trial[producer];
+                    let mut arrival = times.trial_finish[producer];
                     if from != gpu {
-                        arrival += if UNIFORM { input.transfer } else { flat.transfer[(input.flow as usize * gpus + from) * gpus + gpu] };
+                        arrival += if UNIFORM { input.transfer } else { flat.transfer[(input.edge as usize * gpus + from) * gpus + gpu] };
                     }
                     start = start.max(arrival);
                 }
-                bound.left[gpu] -= flat.work[op * gpus + gpu];
+                times.work_left[gpu] -= flat.work[op * gpus + gpu];
                 tail = tail.max(flat.tail[op]);
                 if end == n || !self.sequence.joined[order[end] as usize] {
                     break;
@@ -124,61 +129,61 @@ impl Timed<'_> {
             }
             let finish = start + if end == at + 1 { flat.time[first * gpus + gpu] } else { flat.stage_time(gpu, &order[at..end]) };
             for &op in &order[at..end] {
-                bound.trial[op as usize] = finish;
+                times.trial_finish[op as usize] = finish;
             }
-            if finish + tail.max(bound.left[gpu]) > limit {
+            if finish + tail.max(times.work_left[gpu]) > limit {
                 for &op in &order[from..end] {
-                    bound.trial[op as usize] = bound.finish[op as usize];
+                    times.trial_finish[op as usize] = times.finish[op as usize];
                 }
                 return None;
             }
-            bound.free[gpu] = finish;
+            times.free[gpu] = finish;
             at = end;
         }
-        let outcome = outcome(&bound.free, self.guide);
-        if outcome.cost > cost_limit {
-            self.forget_free(from);
+        let evaluation = evaluation_of(&times.free, self.mean_weight);
+        if evaluation.cost > cost_limit {
+            self.roll_back_free_links(from);
             return None;
         }
-        Some(outcome)
+        Some(evaluation)
     }
 
-    /// Makes the last successful trial, from place `from`, the current times with free links.
-    pub fn keep_free(&mut self, from: usize) {
+    /// Makes the last successful trial, from position `from`, the current times with free links.
+    pub fn commit_free_links(&mut self, from: usize) {
         let gpus = self.flat.gpus;
         let n = self.sequence.order.len();
-        let bound = &mut self.bound;
+        let times = &mut self.free_links;
         let checkpoint = from / STRIDE;
-        bound.free.copy_from_slice(&bound.free_at[checkpoint * gpus..(checkpoint + 1) * gpus]);
-        bound.left.copy_from_slice(&bound.done_at[checkpoint * gpus..(checkpoint + 1) * gpus]);
+        times.free.copy_from_slice(&times.gpu_free_at[checkpoint * gpus..(checkpoint + 1) * gpus]);
+        times.work_left.copy_from_slice(&times.work_done_at[checkpoint * gpus..(checkpoint + 1) * gpus]);
         for at in checkpoint * STRIDE..n {
             if at % STRIDE == 0 {
                 let k = at / STRIDE * gpus;
-                bound.free_at[k..k + gpus].copy_from_slice(&bound.free);
-                bound.done_at[k..k + gpus].copy_from_slice(&bound.left);
+                times.gpu_free_at[k..k + gpus].copy_from_slice(&times.free);
+                times.work_done_at[k..k + gpus].copy_from_slice(&times.work_left);
             }
             let op = self.sequence.order[at] as usize;
             let gpu = self.sequence.gpu[op] as usize;
-            bound.finish[op] = bound.trial[op];
-            bound.free[gpu] = bound.trial[op];
-            bound.left[gpu] += self.flat.work[op * gpus + gpu];
+            times.finish[op] = times.trial_finish[op];
+            times.free[gpu] = times.trial_finish[op];
+            times.work_left[gpu] += self.flat.work[op * gpus + gpu];
         }
     }
 
-    /// Takes back a successful trial from place `from` on.
-    pub fn forget_free(&mut self, from: usize) {
+    /// Discards a successful trial from position `from` on.
+    pub fn roll_back_free_links(&mut self, from: usize) {
         for &op in &self.sequence.order[from..] {
-            self.bound.trial[op as usize] = self.bound.finish[op as usize];
+            self.free_links.trial_finish[op as usize] = self.free_links.finish[op as usize];
         }
     }
 
-    /// When each GPU has finished what comes before place `at`.
+    /// When each GPU has finished what comes before position `at`.
     pub fn free_before(&self, at: usize) -> Vec<Nanos> {
         let gpus = self.flat.gpus;
         let checkpoint = at / STRIDE;
-        let mut free = self.bound.free_at[checkpoint * gpus..(checkpoint + 1) * gpus].to_vec();
+        let mut free = self.free_links.gpu_free_at[checkpoint * gpus..(checkpoint + 1) * gpus].to_vec();
         for &op in &self.sequence.order[checkpoint * STRIDE..at] {
-            free[self.sequence.gpu[op as usize] as usize] = self.bound.finish[op as usize];
+            free[self.sequence.gpu[op as usize] as usize] = self.free_links.finish[op as usize];
         }
         free
     }

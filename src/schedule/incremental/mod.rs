@@ -1,24 +1,28 @@
-//! What a change does to a schedule's latency, without evaluating the whole schedule again.
+//! How a change affects a schedule's latency, without evaluating the whole schedule again.
 //!
-//! Algorithms that search ask this a million times. The answers are those of `evaluate.rs`, and
-//! tests hold them to it.
+//! Algorithms that search ask this millions of times. The answers are those of `evaluate.rs`, which
+//! tests check.
 //!
 //! | file | what it does |
 //! |---|---|
-//! | `flat.rs` | a problem in flat arrays; `known.rs`: measured stages and merges, in tables for it |
-//! | `sequence.rs` | a complete schedule as a sequence with its times, ready to be changed |
-//! | `free_links.rs`, `serial_links.rs` | time it, with either kind of links |
-//! | `merge.rs` | the change that the sliding window makes to it |
-//! | `list.rs` | a mapping that grows: the latency of the operators mapped so far |
+//! | `flat_problem.rs` | a problem in flat arrays |
+//! | `stage_costs.rs` | lookup tables of measured stages and operator merges |
+//! | `sequence.rs` | a complete schedule as a sequence of operators |
+//! | `evaluator.rs` | the incremental evaluator: a sequence with its times, ready to be changed |
+//! | `free_links.rs`, `serial_links.rs` | its times for either kind of links |
+//! | `stage_join.rs` | the change that the sliding window makes |
+//! | `list_scheduler.rs` | list scheduling of a partial mapping |
 
-mod flat;
+mod evaluator;
+mod flat_problem;
 mod free_links;
-mod known;
-mod list;
-mod merge;
+mod list_scheduler;
 mod sequence;
 mod serial_links;
+mod stage_costs;
+mod stage_join;
 
-pub(super) use flat::Flat;
-pub(super) use list::{ListScheduler, SERIAL_OPERATORS};
-pub(super) use sequence::{FULL_GUIDE, Outcome, Sequence, Timed};
+pub(super) use evaluator::{Evaluation, FULL_MEAN_WEIGHT, IncrementalEvaluator};
+pub(super) use flat_problem::FlatProblem;
+pub(super) use list_scheduler::{ListScheduler, SERIAL_OPERATORS};
+pub(super) use sequence::StageSequence;

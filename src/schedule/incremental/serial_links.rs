@@ -1,78 +1,82 @@
-//! The times of a sequence with serial links: all stages are run in order of time, since transfers wait for each other in that order.
+//! The times of a sequence with serial links. All stages are simulated in order of time, since
+//! transfers queue in that order.
 
-use super::flat::Flat;
-use super::free_links::outcome;
-use super::sequence::{Outcome, Timed};
+use super::evaluator::{Evaluation, IncrementalEvaluator};
+use super::flat_problem::FlatProblem;
+use super::free_links::evaluation_of;
 use crate::device::Nanos;
 
-/// The times of a schedule with serial links, and what a run needs, kept to save allocations.
-pub(in crate::schedule) struct SerialLinks {
+/// The times of a sequence with serial links, and buffers for a simulation, kept to save
+/// allocations.
+pub(in crate::schedule) struct SerialLinkTimes {
     /// When each operator's stage finishes.
     pub finish: Vec<Nanos>,
-    /// The same of the last run.
-    trial: Vec<Nanos>,
-    /// The first operator of each operator's stage: `missing` and `ready` of a stage are kept under it.
+    /// The finish times of the last simulation.
+    trial_finish: Vec<Nanos>,
+    /// The first operator of each operator's stage. `missing_inputs` and `ready` of a stage are
+    /// stored under it.
     heads: Vec<u32>,
-    missing: Vec<u32>,
+    missing_inputs: Vec<u32>,
     ready: Vec<Nanos>,
-    /// Stages of each GPU: where each begins in the sequence.
+    /// The stages of each GPU, by the position at which each begins.
     queues: Vec<Vec<u32>>,
     next: Vec<usize>,
     running: Vec<Nanos>,
     free: Vec<Nanos>,
-    left: Vec<Nanos>,
+    work_left: Vec<Nanos>,
     arrived: Vec<(u32, Nanos)>,
     link_free: Vec<Nanos>,
     finished: Vec<(u32, u32)>,
 }
 
-impl SerialLinks {
-    /// Nothing timed yet.
-    pub fn new(flat: &Flat) -> SerialLinks {
+impl SerialLinkTimes {
+    /// Times of a sequence that is not evaluated yet.
+    pub fn new(flat: &FlatProblem) -> SerialLinkTimes {
         let (n, gpus) = (flat.operators, flat.gpus);
-        SerialLinks {
+        SerialLinkTimes {
             finish: vec![0; n],
-            trial: vec![0; n],
+            trial_finish: vec![0; n],
             heads: vec![0; n],
-            missing: vec![0; n],
+            missing_inputs: vec![0; n],
             ready: vec![0; n],
             queues: vec![Vec::new(); gpus],
             next: vec![0; gpus],
             running: vec![0; gpus],
             free: vec![0; gpus],
-            left: vec![0; gpus],
+            work_left: vec![0; gpus],
             arrived: vec![(0, 0); gpus],
             link_free: vec![0; gpus * gpus],
             finished: Vec::new(),
         }
     }
 
-    /// Makes the last run the current times.
-    pub fn keep(&mut self) {
-        self.finish.copy_from_slice(&self.trial);
+    /// Makes the last simulation the current times.
+    pub fn commit(&mut self) {
+        self.finish.copy_from_slice(&self.trial_finish);
     }
 }
 
-impl Timed<'_> {
-    /// The outcome with serial links, if its cost is at most `limit`; `bound` is the one with free links.
-    pub fn try_serial(&mut self, bound: Outcome, limit: Nanos) -> Option<Outcome> {
-        // The GPUs are done no sooner than with free links.
-        let limit_of_latency = limit - (bound.cost - bound.latency);
-        let mut serial = self.serial.take()?;
-        let done = self.run(&mut serial, limit_of_latency);
-        let outcome = done.then(|| outcome(&serial.free, self.guide)).filter(|outcome| outcome.cost <= limit);
-        self.serial = Some(serial);
-        outcome
+impl IncrementalEvaluator<'_> {
+    /// The evaluation with serial links, if its cost is at most `limit`. `bound` is the one with
+    /// free links.
+    pub fn try_serial_links(&mut self, bound: Evaluation, limit: Nanos) -> Option<Evaluation> {
+        // The GPUs finish no sooner than with free links.
+        let latency_limit = limit - (bound.cost - bound.latency);
+        let mut serial = self.serial_links.take()?;
+        let within_limit = self.simulate(&mut serial, latency_limit);
+        let evaluation = within_limit.then(|| evaluation_of(&serial.free, self.mean_weight)).filter(|evaluation| evaluation.cost <= limit);
+        self.serial_links = Some(serial);
+        evaluation
     }
 
-    /// Runs all stages in order of time; whether the latency is at most `limit`.
-    fn run(&self, s: &mut SerialLinks, limit: Nanos) -> bool {
+    /// Simulates all stages in order of time. Returns whether the latency is at most `limit`.
+    fn simulate(&self, s: &mut SerialLinkTimes, limit: Nanos) -> bool {
         let flat = self.flat;
         let gpus = flat.gpus;
         let order = &self.sequence.order[..];
         let gpu_of = &self.sequence.gpu[..];
         let joined = &self.sequence.joined[..];
-        s.missing.fill(0);
+        s.missing_inputs.fill(0);
         s.ready.fill(0);
         s.queues.iter_mut().for_each(Vec::clear);
         s.next.fill(0);
@@ -80,8 +84,7 @@ impl Timed<'_> {
         s.arrived.fill((u32::MAX, 0));
         s.link_free.fill(0);
         s.free.fill(0);
-        s.left.copy_from_slice(&self.bound.load);
-        // `missing` and `ready` of a stage are kept under its first operator.
+        s.work_left.copy_from_slice(&self.free_links.load);
         let mut head = 0;
         for (at, &op) in order.iter().enumerate() {
             if !joined[op as usize] {
@@ -89,9 +92,9 @@ impl Timed<'_> {
                 s.queues[gpu_of[head] as usize].push(at as u32);
             }
             s.heads[op as usize] = head as u32;
-            s.missing[head] += flat.inputs(op as usize).len() as u32;
+            s.missing_inputs[head] += flat.inputs(op as usize).len() as u32;
         }
-        // The GPUs whose next stage may have become ready, a bit each.
+        // A bit mask of the GPUs whose next stage may have become ready.
         let mut changed = u64::MAX >> (64 - gpus);
         loop {
             while changed != 0 {
@@ -103,7 +106,7 @@ impl Timed<'_> {
                 let Some(&at) = s.queues[gpu].get(s.next[gpu]) else { continue };
                 let at = at as usize;
                 let first = order[at] as usize;
-                if s.missing[first] > 0 {
+                if s.missing_inputs[first] > 0 {
                     continue;
                 }
                 let mut end = at + 1;
@@ -111,14 +114,14 @@ impl Timed<'_> {
                 loop {
                     let op = order[end - 1] as usize;
                     tail = tail.max(flat.tail[op]);
-                    s.left[gpu] -= flat.work[op * gpus + gpu];
+                    s.work_left[gpu] -= flat.work[op * gpus + gpu];
                     if end == order.len() || !joined[order[end] as usize] {
                         break;
                     }
                     end += 1;
                 }
                 let finish = s.free[gpu].max(s.ready[first]) + flat.stage_time(gpu, &order[at..end]);
-                if finish + tail.max(s.left[gpu]) > limit {
+                if finish + tail.max(s.work_left[gpu]) > limit {
                     return false;
                 }
                 s.running[gpu] = finish;
@@ -127,7 +130,8 @@ impl Timed<'_> {
             if now == Nanos::MAX {
                 return true;
             }
-            // Each finished stage is on a GPU of its own, so they use different links, and their order does not matter; within a stage, it does.
+            // Each finished stage is on a GPU of its own, so they use different links, and their
+            // order does not matter. Within a stage, it does.
             for gpu in 0..gpus {
                 if s.running[gpu] != now {
                     continue;
@@ -141,8 +145,8 @@ impl Timed<'_> {
                 let mut end = at;
                 while end == at || (end < order.len() && joined[order[end] as usize]) {
                     let op = order[end];
-                    s.trial[op as usize] = now;
-                    s.finished.push((flat.position[op as usize], op));
+                    s.trial_finish[op as usize] = now;
+                    s.finished.push((flat.topological_position[op as usize], op));
                     end += 1;
                 }
                 if s.finished.len() > 1 {
@@ -150,21 +154,21 @@ impl Timed<'_> {
                 }
                 for &(_, op) in &s.finished {
                     let op = op as usize;
-                    for &flow in &flat.flows[flat.first_flow[op] as usize..flat.first_flow[op + 1] as usize] {
-                        for &reader in &flat.flow_readers[flow as usize] {
+                    for &edge in &flat.outputs[flat.first_output[op] as usize..flat.first_output[op + 1] as usize] {
+                        for &reader in &flat.edge_readers[edge as usize] {
                             let to = gpu_of[reader as usize] as usize;
-                            if s.arrived[to].0 != flow {
+                            if s.arrived[to].0 != edge {
                                 let mut arrival = now;
                                 if to != gpu {
                                     let link = gpu * gpus + to;
-                                    arrival = now.max(s.link_free[link]) + flat.transfer[(flow as usize * gpus + gpu) * gpus + to];
+                                    arrival = now.max(s.link_free[link]) + flat.transfer[(edge as usize * gpus + gpu) * gpus + to];
                                     s.link_free[link] = arrival;
                                 }
-                                s.arrived[to] = (flow, arrival);
+                                s.arrived[to] = (edge, arrival);
                             }
                             let stage = s.heads[reader as usize] as usize;
-                            s.missing[stage] -= 1;
-                            changed |= u64::from(s.missing[stage] == 0) << to;
+                            s.missing_inputs[stage] -= 1;
+                            changed |= u64::from(s.missing_inputs[stage] == 0) << to;
                             s.ready[stage] = s.ready[stage].max(s.arrived[to].1);
                         }
                     }

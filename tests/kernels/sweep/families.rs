@@ -1,4 +1,4 @@
-//! Draws models of one node, family by family.
+//! Draws models of one node each, in the order of the families of operators that they become.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,8 @@ const F64: i32 = 11;
 pub struct Swept {
     pub name: String,
     pub model: Model,
-    /// Of the inputs, by name: ONNX has no way to write an axis of size 0 that does not mean an unknown one.
+    /// Of the inputs, by name: ONNX has no way to write an axis of size 0 that does not mean an
+    /// unknown one.
     pub shapes: BTreeMap<String, Vec<usize>>,
     pub draws: Vec<Draw>,
 }
@@ -180,25 +181,38 @@ impl Random {
     }
 }
 
-/// All models, in a fixed order.
+/// What draws models.
+type Group = fn(&mut Random) -> Vec<Swept>;
+
+/// All models, in a fixed order: those of each family of operators, then what becomes operators of
+/// several families.
 pub fn all() -> Vec<Swept> {
-    let families: [fn(&mut Random) -> Vec<Swept>; 14] = [
-        convolutions,
-        transposed_convolutions,
-        poolings,
-        products,
-        scalar_functions,
-        pairs,
-        casts,
-        reductions,
-        normalisations,
-        movements,
-        resizes,
-        indexing,
-        sequences,
-        quantised,
+    // a seed that no other row has, and what draws with it
+    let rows: Vec<(u64, Group)> = vec![
+        (1012, cell),
+        (1014, concat),
+        (1000, conv),
+        (1001, conv_transposed),
+        (1009, copy),
+        (1015, cumsum),
+        (1004, elementwise),
+        (1005, elementwise_pairs),
+        (1006, elementwise_casts),
+        (1011, gather),
+        (1016, grid_sample),
+        (1017, lrn),
+        (1003, matmul),
+        (1008, norm),
+        (1002, pool),
+        (1007, reduce),
+        (1010, resample),
+        (1018, scatter),
+        (1019, softmax),
+        (1020, topk),
+        (1021, fourier),
+        (1013, quantised),
     ];
-    families.iter().enumerate().flat_map(|(i, family)| family(&mut Random(1000 + i as u64))).collect()
+    rows.iter().flat_map(|(seed, draw)| draw(&mut Random(*seed))).collect()
 }
 
 /// A window over `axes` axes.
@@ -219,7 +233,40 @@ fn window(r: &mut Random, axes: usize) -> Window {
     Window { extents, kernel, strides, dilations, pads }
 }
 
-fn convolutions(r: &mut Random) -> Vec<Swept> {
+fn cell(r: &mut Random) -> Vec<Swept> {
+    let mut all = Vec::new();
+    let (steps, batch, input, hidden) = (5, 2, 3, 4);
+    for (op, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
+        for direction in ["forward", "reverse", "bidirectional"] {
+            let d = if direction == "bidirectional" { 2 } else { 1 };
+            let node = new().x(F32, &[steps, batch, input], Draw::Small);
+            let node = node.weight(&[d, gates * hidden, input]).weight(&[d, gates * hidden, hidden]);
+            let node = if r.chance(2) { node.weight(&[d, 2 * gates * hidden]) } else { node };
+            let attrs = [Attr::Int("hidden_size", hidden as i64), Attr::Text("direction", direction)];
+            all.push(node.node(op, &[F32, F32], &attrs));
+        }
+    }
+    all
+}
+
+fn concat(r: &mut Random) -> Vec<Swept> {
+    let mut all = Vec::new();
+    let types = [F32, I64, U8, F16, BOOL, F64, I32];
+    for (i, &elem_type) in types.iter().enumerate() {
+        let (rank, parts) = (1 + i % 4, 1 + i % 3);
+        let axis = r.below(rank);
+        let shape = r.shape(rank);
+        let node = (0..=parts).fold(new(), |node, part| {
+            let mut own = shape.clone();
+            own[axis] = [3, 0, 1, 4][part];
+            node.x(elem_type, &own, Draw::Small)
+        });
+        all.push(node.node("Concat", &[elem_type], &[Attr::Int("axis", axis as i64 - if i % 2 == 0 { rank as i64 } else { 0 })]));
+    }
+    all
+}
+
+fn conv(r: &mut Random) -> Vec<Swept> {
     let one = |i: usize, r: &mut Random| {
         let w = window(r, 1 + i % 3);
         let groups = r.pick(&[1, 1, 2, 4]);
@@ -241,7 +288,7 @@ fn convolutions(r: &mut Random) -> Vec<Swept> {
     (0..36).map(|i| one(i, r)).collect()
 }
 
-fn transposed_convolutions(r: &mut Random) -> Vec<Swept> {
+fn conv_transposed(r: &mut Random) -> Vec<Swept> {
     let one = |i: usize, r: &mut Random| {
         let axes = 1 + i % 3;
         let w = window(r, axes);
@@ -265,74 +312,64 @@ fn transposed_convolutions(r: &mut Random) -> Vec<Swept> {
     (0..18).map(|i| one(i, r)).collect()
 }
 
-fn poolings(r: &mut Random) -> Vec<Swept> {
-    let one = |i: usize, r: &mut Random| {
-        let w = window(r, 1 + i % 3);
-        let shape = [&[r.pick(&[1, 2]), r.pick(&[1, 3])][..], &w.extents].concat();
-        let ceil = Attr::Int("ceil_mode", r.below(2) as i64);
-        let mut attrs = vec![Attr::Ints("kernel_shape", &w.kernel), Attr::Ints("strides", &w.strides), Attr::Ints("pads", &w.pads), ceil];
-        if i.is_multiple_of(2) {
-            attrs.push(Attr::Ints("dilations", &w.dilations));
-            new().x(F32, &shape, Draw::Small).node("MaxPool", &[F32], &attrs)
-        } else {
-            attrs.push(Attr::Int("count_include_pad", r.below(2) as i64));
-            new().x(F32, &shape, Draw::Small).node("AveragePool", &[F32], &attrs)
-        }
-    };
-    let mut all: Vec<Swept> = (0..36).map(|i| one(i, r)).collect();
-    for op in ["GlobalAveragePool", "GlobalMaxPool"] {
-        all.extend([&[2, 3, 7][..], &[1, 1, 1, 5], &[2, 3, 4, 5, 3]].map(|shape| new().x(F32, shape, Draw::Small).node(op, &[F32], &[])));
-    }
-    all
-}
-
-fn products(r: &mut Random) -> Vec<Swept> {
+fn copy(r: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
-    for i in 0..24 {
-        let (m, n, k) = (r.pick(&[1, 2, 5, 33]), r.pick(&[1, 3, 8, 40]), r.pick(&[1, 4, 7, 64]));
-        let batch = {
-            let rank = r.below(3);
-            r.shape(rank)
-        };
-        let elem_type = if i % 6 == 0 { F64 } else { F32 };
-        let a = [r.narrower(&batch), vec![m, k]].concat();
-        let b = [batch, vec![k, n]].concat();
-        all.push(new().x(elem_type, &a, Draw::Small).x(elem_type, &b, Draw::Small).node("MatMul", &[elem_type], &[]));
+    let types = [F32, I64, U8, F16, BOOL, F64, I32];
+    for (i, permutation) in
+        [&[1, 0][..], &[0, 2, 1], &[2, 0, 1], &[3, 1, 0, 2], &[0, 2, 3, 1], &[4, 3, 2, 1, 0], &[0]].into_iter().enumerate()
+    {
+        let shape = r.shape(permutation.len());
+        all.push(new().x(types[i], &shape, Draw::Small).node("Transpose", &[types[i]], &[Attr::Ints("perm", permutation)]));
     }
-    all.push(new().x(F32, &[7], Draw::Small).x(F32, &[7, 3], Draw::Small).node("MatMul", &[F32], &[]));
-    all.push(new().x(F32, &[2, 3, 7], Draw::Small).x(F32, &[7], Draw::Small).node("MatMul", &[F32], &[]));
-    for i in 0..12i64 {
-        let (m, n, k) = (r.pick(&[1, 3, 17]), r.pick(&[1, 4, 19]), r.pick(&[1, 5, 32]));
-        let a = if i & 1 == 0 { [m, k] } else { [k, m] };
-        let b = if i & 2 == 0 { [k, n] } else { [n, k] };
-        let node = new().x(F32, &a, Draw::Small).weight(&b);
-        let node = match i % 3 {
-            0 => node,
-            1 => node.weight(&[n]),
-            _ => node.x(F32, &[m, 1], Draw::Small),
-        };
-        let attrs = [Attr::Int("transA", i & 1), Attr::Int("transB", i >> 1 & 1), Attr::Float("alpha", 0.5), Attr::Float("beta", 2.0)];
-        all.push(node.node("Gemm", &[F32], &attrs));
+    for (i, (starts, ends, axes, steps)) in [
+        (&[1i64][..], &[5i64][..], &[0i64][..], &[1i64][..]),
+        (&[-1], &[-9], &[1], &[-2]),
+        (&[0, 2], &[9999, -1], &[1, 2], &[2, 1]),
+        (&[3, -1, 0], &[0, 0, 4], &[0, 1, 2], &[-1, -3, 3]),
+        (&[2], &[2], &[1], &[1]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let node = new().x(types[i], &[6, 7, 5], Draw::Small).ints(starts).ints(ends).ints(axes).ints(steps);
+        all.push(node.node("Slice", &[types[i]], &[]));
     }
-    let equations: [(&str, &[&[usize]]); 9] = [
-        ("ij,jk->ik", &[&[3, 4], &[4, 5]]),
-        ("bij,bkj->bki", &[&[2, 3, 4], &[2, 5, 4]]),
-        ("abcd,abed->abce", &[&[2, 3, 4, 5], &[2, 3, 7, 5]]),
-        ("i,j->ij", &[&[4], &[5]]),
-        ("ij->ji", &[&[4, 5]]),
-        ("ijk->j", &[&[2, 3, 4]]),
-        ("ij,ij->", &[&[3, 4], &[3, 4]]),
-        ("bhid,hde->bie", &[&[2, 3, 4, 5], &[3, 5, 6]]),
-        ("ij,jk,kl->il", &[&[2, 3], &[3, 4], &[4, 5]]),
-    ];
-    for (equation, shapes) in equations {
-        let node = shapes.iter().fold(new(), |node, shape| node.x(F32, shape, Draw::Small));
-        all.push(node.node("Einsum", &[F32], &[Attr::Text("equation", equation)]));
+    for (i, mode) in ["constant", "reflect", "edge", "constant", "edge"].into_iter().enumerate() {
+        let node = new().x(F32, &[3, 4, 5], Draw::Small).ints(&[0, i as i64 % 3, 1, 2, 0, 2]);
+        let node = if i == 3 { node.number(1.5) } else { node };
+        all.push(node.node("Pad", &[F32], &[Attr::Text("mode", mode)]));
+    }
+    all.push(new().x(F32, &[4, 5], Draw::Small).ints(&[-1, 1, 0, -2]).node("Pad", &[F32], &[]));
+    all.push(new().x(I32, &[2, 3], Draw::Small).ints(&[1, 0, 0, 2]).node("Pad", &[I32], &[]));
+    all.push(new().x(F32, &[2, 1, 3], Draw::Small).ints(&[2, 4, 1]).node("Tile", &[F32], &[]));
+    all.push(new().x(I64, &[2, 1], Draw::Small).ints(&[3, 2, 4]).node("Expand", &[I64], &[]));
+    all.push(new().x(F32, &[2, 3, 4], Draw::Small).ints(&[4, -1]).node("Reshape", &[F32], &[]));
+    all.push(new().x(F32, &[2, 8, 3, 2], Draw::Small).node(
+        "DepthToSpace",
+        &[F32],
+        &[Attr::Int("blocksize", 2), Attr::Text("mode", "CRD")],
+    ));
+    all.push(new().x(F32, &[2, 8, 3, 2], Draw::Small).node("DepthToSpace", &[F32], &[Attr::Int("blocksize", 2)]));
+    all.push(new().x(F32, &[1, 2, 4, 6], Draw::Small).node("SpaceToDepth", &[F32], &[Attr::Int("blocksize", 2)]));
+    all.push(new().x(F32, &[5, 7], Draw::Small).ints(&[2, 4, 1]).node("Split", &[F32, F32, F32], &[Attr::Int("axis", 1)]));
+    for upper in [0, 1] {
+        all.push(new().x(F32, &[2, 4, 5], Draw::Small).node("Trilu", &[F32], &[Attr::Int("upper", upper)]));
+        all.push(new().x(I64, &[4, 3], Draw::Small).node("Trilu", &[I64], &[Attr::Int("upper", upper)]));
     }
     all
 }
 
-fn scalar_functions(r: &mut Random) -> Vec<Swept> {
+fn cumsum(_: &mut Random) -> Vec<Swept> {
+    let mut all = Vec::new();
+    for (axis, exclusive, reverse) in [(0, 0, 0), (1, 1, 0), (-1, 0, 1), (1, 1, 1)] {
+        let attrs = [Attr::Int("exclusive", exclusive), Attr::Int("reverse", reverse)];
+        let axis = new().x(F32, &[3, 5, 4], Draw::Small).int(axis);
+        all.push(axis.node("CumSum", &[F32], &attrs));
+    }
+    all
+}
+
+fn elementwise(r: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     let plain = [
         "Abs",
@@ -395,7 +432,7 @@ fn scalar_functions(r: &mut Random) -> Vec<Swept> {
     all
 }
 
-fn pairs(r: &mut Random) -> Vec<Swept> {
+fn elementwise_pairs(r: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     let mut broadcast = |op: &str, elem_type: i32, result: i32, draws: [Draw; 2], attrs: &[Attr]| {
         let rank = r.below(5);
@@ -443,7 +480,7 @@ fn pairs(r: &mut Random) -> Vec<Swept> {
     all
 }
 
-fn casts(r: &mut Random) -> Vec<Swept> {
+fn elementwise_casts(r: &mut Random) -> Vec<Swept> {
     let types = [F32, F16, F64, I32, I64, I8, U8, BOOL];
     let mut all = Vec::new();
     for from in types {
@@ -456,7 +493,138 @@ fn casts(r: &mut Random) -> Vec<Swept> {
     all
 }
 
-fn reductions(r: &mut Random) -> Vec<Swept> {
+fn gather(r: &mut Random) -> Vec<Swept> {
+    let mut all = Vec::new();
+    for (i, elem_type) in [F32, I64, U8, F16, BOOL, F32].into_iter().enumerate() {
+        let rank = 1 + i % 3;
+        let axis = i % rank;
+        let shape = r.shape(rank);
+        let indices = {
+            let rank = r.below(3);
+            r.shape(rank)
+        };
+        let index_type = if i % 2 == 0 { I64 } else { I32 };
+        let node = new().x(elem_type, &shape, Draw::Small).x(index_type, &indices, Draw::Index(shape[axis]));
+        all.push(node.node("Gather", &[elem_type], &[Attr::Int("axis", axis as i64)]));
+    }
+    all.push(new().x(F32, &[5, 3], Draw::Small).ints(&[4, -1, 0, 0]).node("Gather", &[F32], &[Attr::Int("axis", 0)]));
+    for (axis, shape, indices) in [(0, [3, 4], [5, 4]), (1, [3, 4], [3, 2]), (-1, [2, 7], [2, 9])] {
+        let extent = shape[if axis < 0 { 1 } else { axis as usize }];
+        let node = new().x(F32, &shape, Draw::Small).x(I64, &indices, Draw::Index(extent));
+        all.push(node.node("GatherElements", &[F32], &[Attr::Int("axis", axis)]));
+    }
+    for (shape, indices, batch) in [(&[3, 3, 3][..], &[4, 2][..], 0), (&[3, 3], &[2, 2, 1], 0), (&[2, 3, 3], &[2, 4, 1], 1)] {
+        let node = new().x(F32, shape, Draw::Small).x(I64, indices, Draw::Index(3));
+        all.push(node.node("GatherND", &[F32], &[Attr::Int("batch_dims", batch)]));
+    }
+    all
+}
+
+fn grid_sample(_: &mut Random) -> Vec<Swept> {
+    let mut all = Vec::new();
+    for mode in ["bilinear", "nearest", "bicubic"] {
+        for padding in ["zeros", "border", "reflection"] {
+            let node = new().x(F32, &[2, 3, 4, 5], Draw::Small).x(F32, &[2, 3, 2, 2], Draw::Small);
+            let attrs = [Attr::Text("mode", mode), Attr::Text("padding_mode", padding), Attr::Int("align_corners", 1)];
+            all.push(node.node("GridSample", &[F32], &attrs));
+        }
+    }
+    all
+}
+
+fn lrn(_: &mut Random) -> Vec<Swept> {
+    let mut all = Vec::new();
+    for size in [1, 3, 5] {
+        all.push(new().x(F32, &[2, 6, 3, 2], Draw::Small).node("LRN", &[F32], &[Attr::Int("size", size), Attr::Float("alpha", 0.1)]));
+    }
+    all
+}
+
+fn matmul(r: &mut Random) -> Vec<Swept> {
+    let mut all = Vec::new();
+    for i in 0..24 {
+        let (m, n, k) = (r.pick(&[1, 2, 5, 33]), r.pick(&[1, 3, 8, 40]), r.pick(&[1, 4, 7, 64]));
+        let batch = {
+            let rank = r.below(3);
+            r.shape(rank)
+        };
+        let elem_type = if i % 6 == 0 { F64 } else { F32 };
+        let a = [r.narrower(&batch), vec![m, k]].concat();
+        let b = [batch, vec![k, n]].concat();
+        all.push(new().x(elem_type, &a, Draw::Small).x(elem_type, &b, Draw::Small).node("MatMul", &[elem_type], &[]));
+    }
+    all.push(new().x(F32, &[7], Draw::Small).x(F32, &[7, 3], Draw::Small).node("MatMul", &[F32], &[]));
+    all.push(new().x(F32, &[2, 3, 7], Draw::Small).x(F32, &[7], Draw::Small).node("MatMul", &[F32], &[]));
+    for i in 0..12i64 {
+        let (m, n, k) = (r.pick(&[1, 3, 17]), r.pick(&[1, 4, 19]), r.pick(&[1, 5, 32]));
+        let a = if i & 1 == 0 { [m, k] } else { [k, m] };
+        let b = if i & 2 == 0 { [k, n] } else { [n, k] };
+        let node = new().x(F32, &a, Draw::Small).weight(&b);
+        let node = match i % 3 {
+            0 => node,
+            1 => node.weight(&[n]),
+            _ => node.x(F32, &[m, 1], Draw::Small),
+        };
+        let attrs = [Attr::Int("transA", i & 1), Attr::Int("transB", i >> 1 & 1), Attr::Float("alpha", 0.5), Attr::Float("beta", 2.0)];
+        all.push(node.node("Gemm", &[F32], &attrs));
+    }
+    let equations: [(&str, &[&[usize]]); 9] = [
+        ("ij,jk->ik", &[&[3, 4], &[4, 5]]),
+        ("bij,bkj->bki", &[&[2, 3, 4], &[2, 5, 4]]),
+        ("abcd,abed->abce", &[&[2, 3, 4, 5], &[2, 3, 7, 5]]),
+        ("i,j->ij", &[&[4], &[5]]),
+        ("ij->ji", &[&[4, 5]]),
+        ("ijk->j", &[&[2, 3, 4]]),
+        ("ij,ij->", &[&[3, 4], &[3, 4]]),
+        ("bhid,hde->bie", &[&[2, 3, 4, 5], &[3, 5, 6]]),
+        ("ij,jk,kl->il", &[&[2, 3], &[3, 4], &[4, 5]]),
+    ];
+    for (equation, shapes) in equations {
+        let node = shapes.iter().fold(new(), |node, shape| node.x(F32, shape, Draw::Small));
+        all.push(node.node("Einsum", &[F32], &[Attr::Text("equation", equation)]));
+    }
+    all
+}
+
+fn norm(r: &mut Random) -> Vec<Swept> {
+    let mut all = Vec::new();
+    for (shape, axis) in [(&[2, 3, 8][..], -1), (&[2, 3, 8], 1), (&[4, 300], 1), (&[2, 1], -1)] {
+        let start = if axis < 0 { shape.len() - 1 } else { axis as usize };
+        let node = new().x(F32, shape, Draw::Small).weight(&shape[start..]);
+        let node = if r.chance(2) { node.weight(&shape[start..]) } else { node };
+        all.push(node.node("LayerNormalization", &[F32], &[Attr::Int("axis", axis), Attr::Float("epsilon", 1e-3)]));
+    }
+    for shape in [&[2, 3, 5][..], &[1, 4, 3, 3]] {
+        let c = shape[1];
+        all.push(new().x(F32, shape, Draw::Small).weight(&[c]).weight(&[c]).node("InstanceNormalization", &[F32], &[]));
+        let node = new().x(F32, shape, Draw::Small).weight(&[c]).weight(&[c]).weight(&[c]).positive_weight(&[c]);
+        all.push(node.node("BatchNormalization", &[F32], &[]));
+    }
+    all
+}
+
+fn pool(r: &mut Random) -> Vec<Swept> {
+    let one = |i: usize, r: &mut Random| {
+        let w = window(r, 1 + i % 3);
+        let shape = [&[r.pick(&[1, 2]), r.pick(&[1, 3])][..], &w.extents].concat();
+        let ceil = Attr::Int("ceil_mode", r.below(2) as i64);
+        let mut attrs = vec![Attr::Ints("kernel_shape", &w.kernel), Attr::Ints("strides", &w.strides), Attr::Ints("pads", &w.pads), ceil];
+        if i.is_multiple_of(2) {
+            attrs.push(Attr::Ints("dilations", &w.dilations));
+            new().x(F32, &shape, Draw::Small).node("MaxPool", &[F32], &attrs)
+        } else {
+            attrs.push(Attr::Int("count_include_pad", r.below(2) as i64));
+            new().x(F32, &shape, Draw::Small).node("AveragePool", &[F32], &attrs)
+        }
+    };
+    let mut all: Vec<Swept> = (0..36).map(|i| one(i, r)).collect();
+    for op in ["GlobalAveragePool", "GlobalMaxPool"] {
+        all.extend([&[2, 3, 7][..], &[1, 1, 1, 5], &[2, 3, 4, 5, 3]].map(|shape| new().x(F32, shape, Draw::Small).node(op, &[F32], &[])));
+    }
+    all
+}
+
+fn reduce(r: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     let ops = [
         "ReduceMax",
@@ -502,91 +670,7 @@ fn reductions(r: &mut Random) -> Vec<Swept> {
     all
 }
 
-fn normalisations(r: &mut Random) -> Vec<Swept> {
-    let mut all = Vec::new();
-    for op in ["Softmax", "LogSoftmax"] {
-        for (shape, axis) in [(&[3, 5][..], -1), (&[2, 300], 1), (&[4, 3, 2], 0), (&[2, 3, 4, 5], 1), (&[1], 0), (&[2, 1, 3], 1)] {
-            all.push(new().x(F32, shape, Draw::Small).node(op, &[F32], &[Attr::Int("axis", axis)]));
-        }
-    }
-    all.push(new().x(F16, &[3, 8], Draw::Small).node("Softmax", &[F16], &[Attr::Int("axis", 1)]));
-    for (shape, axis) in [(&[2, 3, 8][..], -1), (&[2, 3, 8], 1), (&[4, 300], 1), (&[2, 1], -1)] {
-        let start = if axis < 0 { shape.len() - 1 } else { axis as usize };
-        let node = new().x(F32, shape, Draw::Small).weight(&shape[start..]);
-        let node = if r.chance(2) { node.weight(&shape[start..]) } else { node };
-        all.push(node.node("LayerNormalization", &[F32], &[Attr::Int("axis", axis), Attr::Float("epsilon", 1e-3)]));
-    }
-    for shape in [&[2, 3, 5][..], &[1, 4, 3, 3]] {
-        let c = shape[1];
-        all.push(new().x(F32, shape, Draw::Small).weight(&[c]).weight(&[c]).node("InstanceNormalization", &[F32], &[]));
-        let node = new().x(F32, shape, Draw::Small).weight(&[c]).weight(&[c]).weight(&[c]).positive_weight(&[c]);
-        all.push(node.node("BatchNormalization", &[F32], &[]));
-    }
-    for size in [1, 3, 5] {
-        all.push(new().x(F32, &[2, 6, 3, 2], Draw::Small).node("LRN", &[F32], &[Attr::Int("size", size), Attr::Float("alpha", 0.1)]));
-    }
-    all
-}
-
-fn movements(r: &mut Random) -> Vec<Swept> {
-    let mut all = Vec::new();
-    let types = [F32, I64, U8, F16, BOOL, F64, I32];
-    for (i, permutation) in
-        [&[1, 0][..], &[0, 2, 1], &[2, 0, 1], &[3, 1, 0, 2], &[0, 2, 3, 1], &[4, 3, 2, 1, 0], &[0]].into_iter().enumerate()
-    {
-        let shape = r.shape(permutation.len());
-        all.push(new().x(types[i], &shape, Draw::Small).node("Transpose", &[types[i]], &[Attr::Ints("perm", permutation)]));
-    }
-    for (i, &elem_type) in types.iter().enumerate() {
-        let (rank, parts) = (1 + i % 4, 1 + i % 3);
-        let axis = r.below(rank);
-        let shape = r.shape(rank);
-        let node = (0..=parts).fold(new(), |node, part| {
-            let mut own = shape.clone();
-            own[axis] = [3, 0, 1, 4][part];
-            node.x(elem_type, &own, Draw::Small)
-        });
-        all.push(node.node("Concat", &[elem_type], &[Attr::Int("axis", axis as i64 - if i % 2 == 0 { rank as i64 } else { 0 })]));
-    }
-    for (i, (starts, ends, axes, steps)) in [
-        (&[1i64][..], &[5i64][..], &[0i64][..], &[1i64][..]),
-        (&[-1], &[-9], &[1], &[-2]),
-        (&[0, 2], &[9999, -1], &[1, 2], &[2, 1]),
-        (&[3, -1, 0], &[0, 0, 4], &[0, 1, 2], &[-1, -3, 3]),
-        (&[2], &[2], &[1], &[1]),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let node = new().x(types[i], &[6, 7, 5], Draw::Small).ints(starts).ints(ends).ints(axes).ints(steps);
-        all.push(node.node("Slice", &[types[i]], &[]));
-    }
-    for (i, mode) in ["constant", "reflect", "edge", "constant", "edge"].into_iter().enumerate() {
-        let node = new().x(F32, &[3, 4, 5], Draw::Small).ints(&[0, i as i64 % 3, 1, 2, 0, 2]);
-        let node = if i == 3 { node.number(1.5) } else { node };
-        all.push(node.node("Pad", &[F32], &[Attr::Text("mode", mode)]));
-    }
-    all.push(new().x(F32, &[4, 5], Draw::Small).ints(&[-1, 1, 0, -2]).node("Pad", &[F32], &[]));
-    all.push(new().x(I32, &[2, 3], Draw::Small).ints(&[1, 0, 0, 2]).node("Pad", &[I32], &[]));
-    all.push(new().x(F32, &[2, 1, 3], Draw::Small).ints(&[2, 4, 1]).node("Tile", &[F32], &[]));
-    all.push(new().x(I64, &[2, 1], Draw::Small).ints(&[3, 2, 4]).node("Expand", &[I64], &[]));
-    all.push(new().x(F32, &[2, 3, 4], Draw::Small).ints(&[4, -1]).node("Reshape", &[F32], &[]));
-    all.push(new().x(F32, &[2, 8, 3, 2], Draw::Small).node(
-        "DepthToSpace",
-        &[F32],
-        &[Attr::Int("blocksize", 2), Attr::Text("mode", "CRD")],
-    ));
-    all.push(new().x(F32, &[2, 8, 3, 2], Draw::Small).node("DepthToSpace", &[F32], &[Attr::Int("blocksize", 2)]));
-    all.push(new().x(F32, &[1, 2, 4, 6], Draw::Small).node("SpaceToDepth", &[F32], &[Attr::Int("blocksize", 2)]));
-    all.push(new().x(F32, &[5, 7], Draw::Small).ints(&[2, 4, 1]).node("Split", &[F32, F32, F32], &[Attr::Int("axis", 1)]));
-    for upper in [0, 1] {
-        all.push(new().x(F32, &[2, 4, 5], Draw::Small).node("Trilu", &[F32], &[Attr::Int("upper", upper)]));
-        all.push(new().x(I64, &[4, 3], Draw::Small).node("Trilu", &[I64], &[Attr::Int("upper", upper)]));
-    }
-    all
-}
-
-fn resizes(r: &mut Random) -> Vec<Swept> {
+fn resample(r: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     let transformations =
         ["half_pixel", "asymmetric", "align_corners", "pytorch_half_pixel", "half_pixel_symmetric", "tf_half_pixel_for_nn"];
@@ -631,42 +715,14 @@ fn resizes(r: &mut Random) -> Vec<Swept> {
             all.push(swept);
         }
     }
-    for mode in ["bilinear", "nearest", "bicubic"] {
-        for padding in ["zeros", "border", "reflection"] {
-            let node = new().x(F32, &[2, 3, 4, 5], Draw::Small).x(F32, &[2, 3, 2, 2], Draw::Small);
-            let attrs = [Attr::Text("mode", mode), Attr::Text("padding_mode", padding), Attr::Int("align_corners", 1)];
-            all.push(node.node("GridSample", &[F32], &attrs));
-        }
-    }
     all
 }
 
-fn indexing(r: &mut Random) -> Vec<Swept> {
+fn scatter(_: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
-    for (i, elem_type) in [F32, I64, U8, F16, BOOL, F32].into_iter().enumerate() {
-        let rank = 1 + i % 3;
-        let axis = i % rank;
-        let shape = r.shape(rank);
-        let indices = {
-            let rank = r.below(3);
-            r.shape(rank)
-        };
-        let index_type = if i % 2 == 0 { I64 } else { I32 };
-        let node = new().x(elem_type, &shape, Draw::Small).x(index_type, &indices, Draw::Index(shape[axis]));
-        all.push(node.node("Gather", &[elem_type], &[Attr::Int("axis", axis as i64)]));
-    }
-    all.push(new().x(F32, &[5, 3], Draw::Small).ints(&[4, -1, 0, 0]).node("Gather", &[F32], &[Attr::Int("axis", 0)]));
-    for (axis, shape, indices) in [(0, [3, 4], [5, 4]), (1, [3, 4], [3, 2]), (-1, [2, 7], [2, 9])] {
-        let extent = shape[if axis < 0 { 1 } else { axis as usize }];
-        let node = new().x(F32, &shape, Draw::Small).x(I64, &indices, Draw::Index(extent));
-        all.push(node.node("GatherElements", &[F32], &[Attr::Int("axis", axis)]));
-    }
-    for (shape, indices, batch) in [(&[3, 3, 3][..], &[4, 2][..], 0), (&[3, 3], &[2, 2, 1], 0), (&[2, 3, 3], &[2, 4, 1], 1)] {
-        let node = new().x(F32, shape, Draw::Small).x(I64, indices, Draw::Index(3));
-        all.push(node.node("GatherND", &[F32], &[Attr::Int("batch_dims", batch)]));
-    }
     for reduction in ["none", "add", "mul"] {
-        // without a reduction, an index that occurs twice has no defined result: one place for each row
+        // without a reduction, an index that occurs twice has no defined result: an index per
+        // column
         let (updates, extent) = if reduction == "none" { ([1, 5], 4) } else { ([6, 5], 4) };
         let node = new().x(F32, &[4, 5], Draw::Small).x(I64, &updates, Draw::Index(extent)).x(F32, &updates, Draw::Small);
         all.push(node.node("ScatterElements", &[F32], &[Attr::Int("axis", 0), Attr::Text("reduction", reduction)]));
@@ -674,31 +730,31 @@ fn indexing(r: &mut Random) -> Vec<Swept> {
         let node = new().x(F32, &[4, 3], Draw::Small).x(I64, &[rows, 1], Draw::Index(4)).x(F32, &[rows, 3], Draw::Small);
         all.push(node.node("ScatterND", &[F32], &[Attr::Text("reduction", reduction)]));
     }
+    all
+}
+
+fn softmax(_: &mut Random) -> Vec<Swept> {
+    let mut all = Vec::new();
+    for op in ["Softmax", "LogSoftmax"] {
+        for (shape, axis) in [(&[3, 5][..], -1), (&[2, 300], 1), (&[4, 3, 2], 0), (&[2, 3, 4, 5], 1), (&[1], 0), (&[2, 1, 3], 1)] {
+            all.push(new().x(F32, shape, Draw::Small).node(op, &[F32], &[Attr::Int("axis", axis)]));
+        }
+    }
+    all.push(new().x(F16, &[3, 8], Draw::Small).node("Softmax", &[F16], &[Attr::Int("axis", 1)]));
+    all
+}
+
+fn topk(_: &mut Random) -> Vec<Swept> {
+    let mut all = Vec::new();
     for (axis, largest) in [(0, 1), (1, 0), (-1, 1)] {
         let attrs = [Attr::Int("axis", axis), Attr::Int("largest", largest), Attr::Int("sorted", 1)];
         all.push(new().x(F32, &[5, 6, 9], Draw::Small).ints(&[4]).node("TopK", &[F32, I64], &attrs));
     }
-    for (axis, exclusive, reverse) in [(0, 0, 0), (1, 1, 0), (-1, 0, 1), (1, 1, 1)] {
-        let attrs = [Attr::Int("exclusive", exclusive), Attr::Int("reverse", reverse)];
-        let axis = new().x(F32, &[3, 5, 4], Draw::Small).int(axis);
-        all.push(axis.node("CumSum", &[F32], &attrs));
-    }
     all
 }
 
-fn sequences(r: &mut Random) -> Vec<Swept> {
+fn fourier(_: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
-    let (steps, batch, input, hidden) = (5, 2, 3, 4);
-    for (op, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
-        for direction in ["forward", "reverse", "bidirectional"] {
-            let d = if direction == "bidirectional" { 2 } else { 1 };
-            let node = new().x(F32, &[steps, batch, input], Draw::Small);
-            let node = node.weight(&[d, gates * hidden, input]).weight(&[d, gates * hidden, hidden]);
-            let node = if r.chance(2) { node.weight(&[d, 2 * gates * hidden]) } else { node };
-            let attrs = [Attr::Int("hidden_size", hidden as i64), Attr::Text("direction", direction)];
-            all.push(node.node(op, &[F32, F32], &attrs));
-        }
-    }
     for n in [4, 6, 16] {
         all.push(new().x(F32, &[2, n, 1], Draw::Small).node("DFT", &[F32], &[Attr::Int("axis", 1)]));
         all.push(new().x(F32, &[2, n, 2], Draw::Small).node("DFT", &[F32], &[Attr::Int("axis", 1), Attr::Int("inverse", 1)]));
