@@ -290,7 +290,8 @@ impl<'a> Lowering<'a> {
     /// tract types some operators without looking whether their operands fit: then what was made of
     /// them does not hold.
     fn check_added(&self, tensors: usize, operators: usize) -> Result<(), Reason> {
-        self.graph.check_added(tensors, operators).map_err(|fault| format!("its operands do not fit together: {fault}"))
+        let report = "if other tools run this model, please report it as a bug in hiosc";
+        self.graph.check_added(tensors, operators).map_err(|fault| format!("its operands do not fit together: {fault} ({report})"))
     }
 
     fn define_input(&mut self, outlet: OutletId, name: &str) -> Result<(), Reason> {
