@@ -2,8 +2,8 @@
 //! geometry.
 //!
 //! **In**: an operator of the fused graph, and the device. **Out**: a [`Kernel`]: a unique name
-//! that spells out signature and candidate, its source, which instantiates a template, and its launch
-//! geometry. The templates are in `kernels/*.cuh`, ordinary CUDA C++.
+//! that spells out signature and candidate, its source, which instantiates a template, and its
+//! launch geometry. The templates are in `kernels/*.cuh`, ordinary CUDA C++.
 //!
 //! * A *family* is one header of templates: `conv.cuh`, `matmul.cuh`, ... Each has a file here that
 //!   chooses its template arguments.

@@ -22,7 +22,8 @@ impl RuntimeOptions {
         self
     }
 
-    /// Whether logical GPUs may share GPUs if the machine has too few. They are assigned round-robin.
+    /// Whether logical GPUs may share GPUs if the machine has too few. They are assigned
+    /// round-robin.
     pub fn fold(mut self, fold: bool) -> Self {
         self.fold = fold;
         self

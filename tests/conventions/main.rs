@@ -1,5 +1,5 @@
-//! Checks what CONTRIBUTING.md and docs/architecture.md say about this source tree: the order of the
-//! passes, the words that are used, the width of comments.
+//! Checks what CONTRIBUTING.md and docs/architecture.md say about this source tree: the order of
+//! the passes, the words that are used, the width of comments.
 
 mod columns;
 mod layers;
