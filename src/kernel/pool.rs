@@ -1,7 +1,7 @@
 //! Pooling: one thread per output.
 
 use super::loops::{counted, trips};
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, shape_struct};
+use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, shape_struct, simple};
 use super::{OpContext, window};
 use crate::Result;
 use crate::graph::{Pool, PoolIndices, PoolKind, PoolNd, WindowAxis};
@@ -76,27 +76,9 @@ pub(super) fn specs_nd(ctx: &OpContext, pool: &PoolNd) -> Result<Vec<KernelSpec>
         PoolKind::Sum => ("WindowSum", "sum", "Sum"),
     };
     let planes = from[0] * from[1];
-    let outputs = ctx.output.elements();
-    let threads = block_size(outputs);
     let taps: Vec<usize> = pool.axes.iter().map(|a| a.kernel).collect();
-    Ok(vec![KernelSpec {
-        signature: format!("pool_{short}_n{planes}_{}", window::name(&pool.axes, &from[2..], &to[2..])),
-        candidate: format!("t{threads}"),
-        comment: vec![format!("{words} over windows of {}: {planes} planes of {} give {}.", by_x(&taps), by_x(&from[2..]), by_x(&to[2..]))],
-        header: "pool.cuh",
-        params: ctx.params(&["x"]),
-        sync: false,
-        threads,
-        grid: [blocks(outputs, threads), 1, 1],
-        static_shared_bytes: 0,
-        registers: 32,
-        trips: trips(&[counted(window::taps_of(&pool.axes), 64, 16)]),
-        needs: Needs::default(),
-        body: vec![
-            window::axes_type(&pool.axes, &from[2..], &to[2..], false),
-            format!("pool_nd<Axes, {kind}, {planes}, {threads}>(x, y);"),
-        ],
-    }])
+    let comment = format!("{words} over windows of {}: {planes} planes of {} give {}.", by_x(&taps), by_x(&from[2..]), by_x(&to[2..]));
+    Ok(vec![over_windows(ctx, &pool.axes, short, comment, |threads| format!("pool_nd<Axes, {kind}, {planes}, {threads}>"))])
 }
 
 /// The positions of the maxima of windows.
@@ -105,25 +87,18 @@ pub(super) fn indices(ctx: &OpContext, pool: &PoolIndices) -> Result<Vec<KernelS
     let (from, to) = (&x.shape, &ctx.output.shape);
     ctx.require(from.len() == pool.axes.len() + 2 && to.len() == from.len() && from[..2] == to[..2], "its shapes contradict each other")?;
     let planes = from[0] * from[1];
-    let outputs = ctx.output.elements();
-    let threads = block_size(outputs);
-    let order = if pool.column_major { "column" } else { "row" };
-    Ok(vec![KernelSpec {
-        signature: format!("pool_{order}indices_n{planes}_{}", window::name(&pool.axes, &from[2..], &to[2..])),
-        candidate: format!("t{threads}"),
-        comment: vec![format!("Positions of the maxima of windows: {planes} planes of {} give {}.", by_x(&from[2..]), by_x(&to[2..]))],
-        header: "pool.cuh",
-        params: ctx.params(&["x"]),
-        sync: false,
-        threads,
-        grid: [blocks(outputs, threads), 1, 1],
-        static_shared_bytes: 0,
-        registers: 32,
-        trips: trips(&[counted(window::taps_of(&pool.axes), 64, 16)]),
-        needs: Needs::default(),
-        body: vec![
-            window::axes_type(&pool.axes, &from[2..], &to[2..], false),
-            format!("pool_indices<Axes, {}, {planes}, {threads}>(x, y);", pool.column_major),
-        ],
-    }])
+    let (name, column_major) = (if pool.column_major { "columnindices" } else { "rowindices" }, pool.column_major);
+    let comment = format!("Positions of the maxima of windows: {planes} planes of {} give {}.", by_x(&from[2..]), by_x(&to[2..]));
+    let call = |threads| format!("pool_indices<Axes, {column_major}, {planes}, {threads}>");
+    Ok(vec![over_windows(ctx, &pool.axes, name, comment, call)])
+}
+
+/// A kernel of one thread per output, over windows `axes`. `call` gives the template for a number
+/// of threads per block.
+fn over_windows(ctx: &OpContext, axes: &[WindowAxis], name: &str, comment: String, call: impl Fn(u32) -> String) -> KernelSpec {
+    let (from, to) = (&ctx.inputs[0].shape, &ctx.output.shape);
+    let signature = format!("pool_{name}_n{}_{}", from[0] * from[1], window::name(axes, &from[2..], &to[2..]));
+    let spec = simple(ctx, "pool.cuh", &["x"], signature, 1, ctx.output.elements(), comment);
+    let body = vec![window::axes_type(axes, &from[2..], &to[2..], false), format!("{}(x, y);", call(spec.threads))];
+    KernelSpec { trips: trips(&[counted(window::taps_of(axes), 64, 16)]), body, ..spec }
 }
