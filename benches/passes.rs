@@ -1,15 +1,13 @@
 //! How long hiosc itself takes: `cargo bench`, or `cargo bench -- schedule` for a part.
 //!
-//! * `import`: the model file in `testdata/`, read and typed; and the same fused.
-//! * `schedule`: every algorithm of the table, on the problem of that model and on a synthetic
-//!   graph of operators. That is a published one where the shared scheduling graphs are
-//!   (`HIOSC_DAGS`, or beside the checkout), else a generated one; the name of the figure says
-//!   which.
+//! * `import`: the model file in `testdata/`, imported; and the same, also fused.
+//! * `schedule`: every algorithm, on the problem of that model and on a synthetic scheduling graph:
+//!   a published one if the shared graphs are present (in `HIOSC_DAGS`, or beside the checkout),
+//!   else a generated one. The name of the benchmark says which.
 //! * `pipeline`: from the model file to the crate in memory, with kernels as sources and no check.
 //!
-//! Numbers are of the machine they are made on. Criterion compares with the run before, which it
-//! keeps in `target/criterion`. `examples/growth.rs` says how times grow with the number of
-//! operators.
+//! Times depend on the machine. Criterion compares with the previous run, which it keeps in
+//! `target/criterion`. `examples/growth.rs` measures how times grow with the number of operators.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,10 +22,10 @@ use hiosc::schedule::{Algorithm, Effort, LinkMode, Problem, ScheduleOptions, sch
 #[path = "../examples/common/layered.rs"]
 mod layered;
 
-/// What `best` may do here: enough to see what an evaluation takes.
+/// The evaluations that `best` may spend here: enough to time one evaluation.
 const EVALUATIONS: u64 = 5_000;
 
-/// A compiler for the model that is always there, for two GPUs.
+/// A compiler for the model in `testdata/`, for two GPUs.
 fn compiler() -> Compiler {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/squeezenet1_1.onnx");
     Compiler::new(model).device("a40").gpus(2).check(false).kernels(KernelMode::Source)
@@ -36,7 +34,7 @@ fn compiler() -> Compiler {
 /// The published scheduling graph of 200 operators.
 const PUBLISHED: &str = "default_n200_e400_l14_c0.8_0";
 
-/// A synthetic problem, and its name: the published graph, or one of its size that is generated.
+/// A synthetic problem, and its name: the published graph, or a generated one of the same size.
 fn synthetic() -> (&'static str, Problem) {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/dags");
     let folder = std::env::var_os("HIOSC_DAGS").map_or_else(beside, PathBuf::from);
@@ -81,7 +79,7 @@ fn pipeline(c: &mut Criterion) {
     group.finish();
 }
 
-/// Few samples: what is measured takes milliseconds to seconds.
+/// Few samples: each takes milliseconds to seconds.
 fn settings() -> Criterion {
     Criterion::default().sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(3))
 }

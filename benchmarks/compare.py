@@ -3,10 +3,10 @@
     compare.py MODEL.onnx --hiosc ./hiosc --costs costs.txt --json out.json
 
 PyTorch runs the model in four ways: eager, eager captured into a CUDA graph, torch.compile in the modes reduce-overhead and max-autotune. Inputs and outputs are on
-the GPU (hiosc's `resident`). Each round runs each of them once and then lets hiosc do one round of its own (`hiosc bench --paced`), so that all meet the
-same clocks. Times are the host's, from call to synchronisation. Outputs are compared with eager PyTorch before anything is timed.
+the GPU (hiosc's `resident`). Each round runs each of them once and then lets hiosc do one round of its own (`hiosc bench --paced`), so that all run at
+the same clocks. Times are the host's, from call to synchronisation. Outputs are compared with eager PyTorch before anything is timed.
 
-Needs numpy, torch and onnx. Without them it says what is missing and measures nothing.
+Needs numpy, torch, onnx and a GPU. Without them it says why PyTorch is not measured, and measures hiosc only.
 """
 
 import argparse
@@ -119,7 +119,7 @@ def to_torch(torch, onnx, numpy, path):
         "Identity": lambda a, x: x,
         "Dropout": lambda a, x: x,
     }
-    # arguments that say what to do, rather than what to compute with
+    # inputs that are parameters, such as axes and sizes, rather than data
     static = {"Slice": {1, 2, 3, 4}, "Resize": {1, 2, 3}, "Reshape": {1}, "Pad": {1, 2}, "Clip": {1, 2}, "Gather": {1}}
     steps = []
     for node in graph.node:
@@ -143,12 +143,12 @@ def to_torch(torch, onnx, numpy, path):
             known = dict(zip(shapes, values))
             for function, a, names, result, plain in steps:
                 arguments = []
-                for place, name in enumerate(names):
+                for position, name in enumerate(names):
                     if not name:
                         arguments.append(None)
                     elif name in known:
                         arguments.append(known[name])
-                    elif place in plain or name not in self.slots:
+                    elif position in plain or name not in self.slots:
                         arguments.append(constants[name])
                     else:
                         arguments.append(getattr(self, self.slots[name]))

@@ -133,7 +133,7 @@ __device__ __forceinline__ void conv_tiled(const float *x, const float *w, const
 
 // One thread computes KT channels of one pixel. KT divides the number of filters per group.
 template <class Shape, int KT, int THREADS, class Epilogue, class T, class Out, class... More>
-__device__ __forceinline__ void conv_direct(const T *x, const T *w, const typename Given<T>::Type *bias, Out *y, const More *...more) {
+__device__ __forceinline__ void conv_direct(const T *x, const T *w, const typename NonDeduced<T>::Type *bias, Out *y, const More *...more) {
   using S = Accumulate<T>;
   using Traits = ConvTraits<Shape>;
   static_assert(Traits::FILTERS % KT == 0, "a thread's channels must be in one group");

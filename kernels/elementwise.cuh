@@ -14,7 +14,7 @@ namespace hiosc {
 
 // V neighbouring elements of each input.
 template <class Dims, class Strides, class... More, int V, class T, class... Rest>
-__device__ __forceinline__ void read_broadcast(Lanes<V, T, Rest...> &to, int i, const T *x, const Rest *...rest) {
+__device__ __forceinline__ void read_broadcast(Vectors<V, T, Rest...> &to, int i, const T *x, const Rest *...rest) {
   const T *from = x + IndexMap<Dims, Strides>::at(i);
   if constexpr (V == 1 || Last<Strides>::VALUE == 1) {
     load(to.first, from);
@@ -30,7 +30,7 @@ __device__ __forceinline__ void elementwise(T *y, const Inputs *...inputs) {
   static_assert(sizeof...(Strides) == sizeof...(Inputs), "one list of strides per input");
   const int i = (blockIdx.x * THREADS + threadIdx.x) * V;
   if (i >= ELEMENTS) return;
-  Lanes<V, Inputs...> x;
+  Vectors<V, Inputs...> x;
   T out[V];
   if constexpr (sizeof...(Inputs) > 0) read_broadcast<Dims, Strides...>(x, i, inputs...);
   HIOSC_UNROLL

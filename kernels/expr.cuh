@@ -15,10 +15,10 @@
 namespace hiosc {
 
 // V neighbouring elements of each of several inputs, of types T.
-template <int V, class... T> struct Lanes {};
-template <int V, class T, class... Rest> struct Lanes<V, T, Rest...> {
+template <int V, class... T> struct Vectors {};
+template <int V, class T, class... Rest> struct Vectors<V, T, Rest...> {
   T first[V];
-  Lanes<V, Rest...> rest;
+  Vectors<V, Rest...> rest;
 };
 
 // The arguments of an expression: the v-th element of each input.
@@ -28,7 +28,7 @@ template <class L> struct Point {
   template <int i> __device__ __forceinline__ auto get() const { return of<i>(lanes); }
 
 private:
-  template <int i, int V, class T, class... Rest> __device__ __forceinline__ auto of(const Lanes<V, T, Rest...> &from) const {
+  template <int i, int V, class T, class... Rest> __device__ __forceinline__ auto of(const Vectors<V, T, Rest...> &from) const {
     static_assert(i <= int(sizeof...(Rest)), "the expression reads an input that the kernel does not have");
     if constexpr (i == 0) return from.first[v];
     else return of<i - 1>(from.rest);

@@ -117,7 +117,7 @@ __device__ __forceinline__ void gemv_lines(const float *matrix, const float *vec
 }
 
 template <class Shape, int THREADS, class Epilogue, class T, class Out, class... More>
-__device__ __forceinline__ void matmul_thread(const T *a, const T *b, const typename Given<T>::Type *bias, Out *c, const More *...more) {
+__device__ __forceinline__ void matmul_thread(const T *a, const T *b, const typename NonDeduced<T>::Type *bias, Out *c, const More *...more) {
   using S = Accumulate<T>;
   const int i = blockIdx.x * THREADS + threadIdx.x;
   if (i >= Shape::BATCH * Shape::M * Shape::N) return;

@@ -18,14 +18,14 @@ namespace hiosc {
 
 // Reads the epilogue's further inputs for the element at `at`.
 template <class Map, class... Maps, class T, class... Rest>
-__device__ __forceinline__ void read_mapped(Lanes<1, T, Rest...> &to, int at, const T *x, const Rest *...rest) {
+__device__ __forceinline__ void read_mapped(Vectors<1, T, Rest...> &to, int at, const T *x, const Rest *...rest) {
   to.first[0] = x[Map::at(at)];
   if constexpr (sizeof...(Rest) > 0) read_mapped<Maps...>(to.rest, at, rest...);
 }
 
 template <class Epilogue, class... Maps, class... More>
 __device__ __forceinline__ auto normalised(float value, [[maybe_unused]] int at, const More *...more) {
-  Lanes<1, float, More...> x;
+  Vectors<1, float, More...> x;
   x.first[0] = value;
   if constexpr (sizeof...(More) > 0) read_mapped<Maps...>(x.rest, at, more...);
   return Epilogue::eval(point(x, 0));

@@ -128,9 +128,9 @@ __device__ __forceinline__ void multiply_all(float (&sum)[Tile::TM][Tile::TN], i
 }
 
 // V neighbours of each input.
-template <int V> __device__ __forceinline__ void read_neighbours(Lanes<V> &, int) {}
+template <int V> __device__ __forceinline__ void read_neighbours(Vectors<V> &, int) {}
 template <int V, class T, class... Rest>
-__device__ __forceinline__ void read_neighbours(Lanes<V, T, Rest...> &to, int at, const T *x, const Rest *...rest) {
+__device__ __forceinline__ void read_neighbours(Vectors<V, T, Rest...> &to, int at, const T *x, const Rest *...rest) {
   load(to.first, x + at);
   read_neighbours(to.rest, at, rest...);
 }
@@ -139,7 +139,7 @@ __device__ __forceinline__ void read_neighbours(Lanes<V, T, Rest...> &to, int at
 // epilogue, writes y.
 template <class Epilogue, int V, class Sum, class T, class... More>
 __device__ __forceinline__ void finish(const Sum *sums, int at, T *y, const More *...more) {
-  Lanes<V, Sum, More...> x;
+  Vectors<V, Sum, More...> x;
   T out[V];
   HIOSC_UNROLL
   for (int v = 0; v < V; ++v) x.first[v] = sums[v];

@@ -37,7 +37,7 @@ template <class T> using Accumulate =
     typename If<same<T, half>, float, typename If<(is_bool<T> || (is_integer<T> && sizeof(T) < 4)), int, T>::Type>::Type;
 
 // T where the compiler must not deduce it, for example from the bias of a kernel that has none.
-template <class T> struct Given {
+template <class T> struct NonDeduced {
   using Type = T;
 };
 

@@ -1,4 +1,4 @@
-//! Where hiosc keeps what is expensive to make again: compiled kernels and virtual-GPU libraries.
+//! Where hiosc keeps what is expensive to rebuild: compiled kernels and virtual-GPU libraries.
 //!
 //! Files in it are named by a hash of everything they depend on. So they never go stale, and may be
 //! deleted at any time.

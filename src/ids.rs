@@ -1,5 +1,5 @@
-//! Dense integer ids with a type for each kind of thing, so that an operator number cannot index
-//! streams.
+//! Consecutive integer ids, with a type for each kind of thing, so that an operator number cannot
+//! index streams.
 //!
 //! Every id is an index into the `Vec` that owns what it names. Ids are ordered, and ties go to the
 //! lowest.

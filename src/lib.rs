@@ -26,8 +26,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Only what is re-exported here is public API. The modules are public for hiosc's own program,
-//! tests and benchmarks, and may change at any time; docs/architecture.md describes them:
+//! Only what is re-exported here, and [`vgpu`], is public API. The other modules are public for
+//! hiosc's own program, tests and benchmarks, and may change at any time. docs/architecture.md
+//! describes them:
 //!
 //! ```text
 //! model.onnx ─import─▶ Graph ─fuse─▶ Graph ─cost─▶ CostTable ─schedule─▶ Schedule ─plan─▶ Plan ─program─▶ Program ─emit─▶ Crate
@@ -76,7 +77,6 @@ pub mod run;
 pub mod runtime;
 #[doc(hidden)]
 pub mod schedule;
-#[doc(hidden)]
 pub mod vgpu;
 
 pub use acceptance::{OutputReport, VerifyOptions, VerifyReport, verify};

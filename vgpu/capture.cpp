@@ -100,7 +100,7 @@ void Machine::capture_node(Stream &stream, GraphNode node) {
   stream.frontier = {nodes.size() - 1};
 }
 
-// A stream waits for an event that was recorded in a capture.
+// Makes a stream wait for an event that was recorded in a capture.
 CUresult Machine::wait_captured(const StreamPtr &stream, const Event &event) {
   Capture &capture = *event.capture;
   if (capture.status != CAPTURE_ACTIVE) {

@@ -1,34 +1,34 @@
-// Stream capture and graphs.
+// Stream capture and CUDA graphs of the virtual driver.
 //
 // Between cuStreamBeginCapture and cuStreamEndCapture, what a program enqueues on a stream becomes
 // the nodes of a graph instead of running. A stream in capture has a *frontier*: the nodes that its
-// next node depends on. An event recorded there keeps the frontier of that moment. A stream that
-// waits for it joins the capture (fork) or adds to its own frontier (join), across contexts and
+// next node depends on. An event recorded there stores the current frontier. A stream that waits
+// for the event joins the capture (fork) or adds to its own frontier (join), across contexts and
 // devices. The capture ends on the stream where it began. Every node must then be an ancestor of
 // that stream's frontier.
 //
-// What a real driver refuses is refused here, with its result codes. Most refusals invalidate the
-// capture: nothing more can be captured, and its end reports it.
+// What a real driver refuses is refused here, with the same result codes. Most refusals invalidate
+// the capture: nothing more can be captured, and cuStreamEndCapture reports it.
 // * The NULL stream cannot be captured, nor used while a blocking stream of its context is being
 //   captured.
 // * The host cannot wait for, or query, a stream or an event in capture.
-// * A capture cannot wait for an event recorded outside it or in another capture, nor the outside
-//   for an event recorded within it.
+// * A stream in capture cannot wait for an event recorded outside the capture or in another one,
+//   and a stream outside it cannot wait for an event recorded in it.
 // * Copies from or to pageable host memory, cuMemcpyPeerAsync, stream-ordered allocation and the
-//   launch of another graph cannot be captured (a real driver has nodes for the last two; nothing
-//   here needs them).
-// * Calls that may synchronise ("potentially unsafe") are refused to a thread that captures, unless
-//   in relaxed mode, and to all threads while one captures in global mode: allocation and freeing
-//   of memory, loading of modules, synchronous copies, cuEventQuery.
+//   launch of another graph cannot be captured (a real driver has nodes for the last two; no
+//   program of hiosc needs them).
+// * Calls that may synchronise ("potentially unsafe") are refused on a capturing thread, unless in
+//   relaxed mode, and on all threads while one captures in global mode: allocation and freeing of
+//   memory, loading of modules, synchronous copies, cuEventQuery.
 //
-// A driver that loads a kernel at its first launch ("lazy loading") may have to synchronise for it.
-// NVIDIA does not document what that means while a stream is in capture. `capture-cold` of
+// A driver that loads a kernel at its first launch ("lazy loading") may have to synchronise to do
+// so. NVIDIA does not document what happens if a stream is in capture then. `capture-cold` of
 // HIOSC_VGPU_REFUSE is the worst case: the first launch of a kernel must not be captured.
 //
-// A launch of an instantiated graph distributes its nodes over hidden streams: a node follows one
-// that it depends on, if that is the last of a hidden stream, and waits for the others. So the
-// order of execution is drawn as for streams (scheduler.h), among all orders that the dependencies
-// allow. Launches of one graph run one after the other.
+// A launch of an instantiated graph distributes its nodes over hidden streams: if one of the nodes
+// that a node depends on is the last of a hidden stream, the node goes to that stream. It waits for
+// the others. So the order of execution is drawn as for streams (scheduler.h), from all orders that
+// the dependencies allow. Launches of one graph run one after the other.
 #pragma once
 #include <thread>
 
@@ -40,7 +40,7 @@ struct Event;
 struct GraphNode {
   std::string what;
   std::function<void()> run;   // empty: an external event record or wait
-  std::function<bool()> sound; // empty: true; else called at launch: does all it uses exist?
+  std::function<bool()> sound; // empty: always; else called at launch: does all memory that it uses still exist?
   std::vector<size_t> after;   // earlier nodes, ascending
   uint64_t context = 0;
   int device = 0;
@@ -77,7 +77,7 @@ struct Capture {
 
 // Whether every node is in `frontier` or an ancestor of it.
 bool all_joined(const Graph &graph, const std::vector<size_t> &frontier);
-// Adds to a frontier what it lacks.
+// Adds the missing nodes of `more` to a frontier.
 void merge(std::vector<size_t> &frontier, const std::vector<size_t> &more);
 // Assigns the nodes to hidden streams: for each node the number of its stream, from 0.
 std::vector<size_t> assign_streams(const Graph &graph);

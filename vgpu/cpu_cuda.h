@@ -1,21 +1,20 @@
-// CUDA on the CPU: what a kernel header needs to compile with g++ (or clang++) and run, unchanged.
+// CUDA on the CPU: what kernel headers need to be compiled by g++ (or clang++) and run, unchanged.
 //
 // The threads of one block are *fibers*: functions with separate stacks that take turns on one
 // thread of the operating system. A fiber runs until it reaches a barrier or a warp collective that
 // others have not reached yet. Then the next runnable fiber continues. A switch saves six registers
-// and takes a few nanoseconds. Blocks run one after another. Blocks of one launch may be spread
-// over several threads, so everything here is thread_local and no fiber ever changes its thread.
-// Kernels that use neither barriers nor collectives (HIOSC_KERNEL_NO_SYNC) need no fibers and run
-// as a plain loop over threadIdx.
+// and takes a few nanoseconds. An operating-system thread runs its blocks one after another. The
+// blocks of a launch may be distributed over several such threads, so everything here is
+// thread_local and no fiber ever changes its thread. Kernels that use neither barriers nor
+// collectives (HIOSC_KERNEL_NO_SYNC) need no fibers and run as a plain loop over threadIdx.
 //
-// Scheduling uses bit masks, one set per warp, one bit per lane:
-//   alive     has not returned from the kernel
-//   runnable  neither waits nor has returned
-//   waiting   waits in a collective (the rest of `alive & ~runnable` waits at the block barrier)
-// A barrier opens when no lane is runnable and none waits in a collective. A collective completes
-// when every live lane of its mask has arrived; the last one to arrive computes the results of all.
-// If nothing is runnable and no barrier can open, the kernel is wrong (some threads skip a barrier
-// or a collective), and the program stops with a message instead of hanging.
+// Scheduling uses bit masks, one set per warp, one bit per lane: alive has not returned from the
+// kernel runnable neither waits nor has returned waiting waits in a collective (the rest of
+// `alive & ~runnable` waits at the block barrier) A barrier opens when no lane is runnable and none
+// waits in a collective. A collective completes when every live lane of its mask has arrived; the
+// last one to arrive computes the results of all. If no lane is runnable and no barrier can open,
+// the kernel is wrong (some threads skip a barrier or a collective), and the program stops with a
+// message instead of hanging.
 //
 // Limits: a fiber's stack is 64 KiB (-Wframe-larger-than=32768 warns). ELF systems on x86-64 and
 // AArch64.
@@ -38,8 +37,8 @@
 #include "kernel_abi.h"
 
 // From here to the end of the translation unit nothing is exported unless marked: two objects in
-// one process must not share their shared memory or tables by accident, and hidden symbols are
-// never STB_GNU_UNIQUE.
+// one process must not use the same __shared__ variables or tables by accident, and hidden symbols
+// are never STB_GNU_UNIQUE.
 #pragma GCC visibility push(hidden)
 
 // ---- the language -------------------------------------------------------------------------------
@@ -193,8 +192,8 @@ struct Block {
     forget_frames();
     munmap(stacks, stacks_bytes);
   }
-  // A fiber never returns from its first function. The address sanitizer would apply what it knows
-  // of that frame to whatever is mapped there next.
+  // A fiber never returns from its first function. Without this, the address sanitizer would apply
+  // the frame's poisoning to whatever is mapped there next.
   void forget_frames() {
 #ifdef __SANITIZE_ADDRESS__
     __asan_unpoison_memory_region(stacks, stacks_bytes);
@@ -285,7 +284,7 @@ template <class T> inline T exchange(uint32_t mask, T value, uint32_t from) {
   return value;
 }
 
-// Where every fiber starts.
+// The first function of every fiber.
 [[noreturn]] inline void fiber_main() {
   Block &b = *block;
   b.body(b.params);
@@ -293,7 +292,7 @@ template <class T> inline T exchange(uint32_t mask, T value, uint32_t from) {
   const uint32_t bit = 1u << b.current % kWarp;
   w.alive &= ~bit;
   w.runnable &= ~bit;
-  for (uint32_t rest = w.waiting; rest; rest &= rest - 1) { // a collective may have waited only for this lane
+  for (uint32_t rest = w.waiting; rest; rest &= rest - 1) { // a collective may have waited for this lane alone
     const uint32_t lane = uint32_t(__builtin_ctz(rest));
     if (w.waiting >> lane & 1) complete(w, w.mask[lane]);
   }
@@ -312,7 +311,7 @@ template <class T> inline T exchange(uint32_t mask, T value, uint32_t from) {
   __builtin_unreachable();
 }
 
-// Maps stacks for `threads` fibers. They are kept until the operating-system thread ends.
+// Maps stacks for `threads` fibers. They stay mapped until the operating-system thread ends.
 inline void reserve_stacks(Block &b, uint32_t threads) {
   const size_t bytes = size_t(threads) * kStack;
   if (bytes <= b.stacks_bytes) return b.forget_frames();
@@ -353,8 +352,8 @@ inline uint3 unflatten(uint64_t i, hiosc_dim3 extent) {
   return {uint32_t(i % extent.x), uint32_t(i / extent.x % extent.y), uint32_t(i / extent.x / extent.y)};
 }
 
-// Sets what all blocks of a launch share. It restores nothing: the next launch on this thread sets
-// it again.
+// Sets the variables that all blocks of a launch share. They are not restored: the next launch on
+// this thread sets them again.
 struct Launch {
   std::vector<unsigned char> shared;
   Launch(hiosc_dim3 grid, hiosc_dim3 threads, uint32_t dynamic_shared_bytes) : shared(dynamic_shared_bytes + 128) {

@@ -1,9 +1,9 @@
 // The part of the CUDA driver's binary interface that the virtual GPUs implement: result codes,
 // handles and the few constants needed.
 //
-// Declared here because no CUDA header may be required. Values are those of the public interface
+// Declared here so that no CUDA header is required. The values are those of the public interface
 // (version 12). A result code that a client's binding does not list would be undefined behaviour
-// there, so only these are ever returned.
+// there, so no others are ever returned.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -51,7 +51,7 @@ enum CUresult : int {
 #undef HIOSC_ENUM
 };
 
-// Handles are never dereferenced: they are keys of the machine's tables (machine.h).
+// Handles are never dereferenced: they are keys into the tables of the virtual machine (machine.h).
 typedef struct CUctx_st *CUcontext;
 typedef struct CUstream_st *CUstream;
 typedef struct CUevent_st *CUevent;

@@ -9,9 +9,9 @@ struct hiosc_dim3 {
   uint32_t x, y, z;
 };
 
-// Runs blocks [first, end) of a grid, x fastest. Blocks of one launch may be spread over several
-// threads. `params[i]` points to the i-th argument, which stays valid and unchanged during the
-// call.
+// Runs blocks [first, end) of a grid, x fastest. The blocks of a launch may be distributed over
+// several threads. `params[i]` points to the i-th argument, which stays valid and unchanged during
+// the call.
 typedef void (*hiosc_run_blocks)(hiosc_dim3 grid, hiosc_dim3 block, uint32_t dynamic_shared_bytes, void *const *params,
                                  uint64_t first, uint64_t end);
 

@@ -14,8 +14,8 @@
 // The kernels of every `*.so` in the folders of HIOSC_VGPU_KERNELS (separated by ':').
 class KernelLibrary {
 public:
-  // The kernel called `name`; null, with a line on stderr, if no object has it. Opens new objects
-  // if the kernel is not known yet.
+  // The kernel called `name`; null, with a message on stderr, if no object has it. Opens objects
+  // that are new in the folders if the kernel is not known yet.
   const hiosc_kernel_entry *find(const std::string &name);
 
 private:
@@ -24,7 +24,7 @@ private:
   std::set<std::string> opened_;
 };
 
-// Threads that share the blocks of one launch. The calling thread is one of them.
+// The threads that run the blocks of a launch. The calling thread is one of them.
 class BlockPool {
 public:
   explicit BlockPool(unsigned threads) : threads_(threads) {}
@@ -40,7 +40,7 @@ private:
   bool started_ = false;
   std::mutex mutex_;
   std::condition_variable wake_, idle_;
-  uint64_t launch_ = 0; // counts launches: a worker runs each once
+  uint64_t launch_ = 0; // number of launches so far: a worker takes part in each once
   unsigned busy_ = 0;
   uint64_t next_ = 0, blocks_ = 0, chunk_ = 1;
   const std::function<void(uint64_t, uint64_t)> *work_ = nullptr;

@@ -1,4 +1,4 @@
-// The driver's calls on the machine as a whole: initialisation, devices, contexts, peer access.
+// The driver calls for initialisation, devices, contexts and peer access.
 #include "machine.h"
 
 #include <cstdio>
@@ -119,7 +119,8 @@ CUAPI cuDeviceGetPCIBusId(char *id, int length, CUdevice device) {
   return CUDA_SUCCESS;
 }
 
-// The numbers of CUdevice_attribute. What no kernel of hiosc uses, such as sizes of textures, is 0.
+// The numbers are those of CUdevice_attribute. Attributes that no kernel of hiosc needs, such as
+// texture sizes, are 0.
 CUAPI cuDeviceGetAttribute(int *value, int attribute, CUdevice device) {
   HIOSC_ENTER;
   HIOSC_CHECK(value && attribute > 0, CUDA_ERROR_INVALID_VALUE);
@@ -344,7 +345,7 @@ CUAPI cuCtxDisablePeerAccess(CUcontext peer) {
   return context->peers.erase(uint64_t(peer)) ? CUDA_SUCCESS : CUDA_ERROR_PEER_ACCESS_NOT_ENABLED;
 }
 
-// A client's binding looks these up; they do nothing.
+// These do nothing, but client bindings look them up.
 CUAPI cuProfilerStart() { return CUDA_SUCCESS; }
 CUAPI cuProfilerStop() { return CUDA_SUCCESS; }
 CUAPI cuMemAdvise_v2() { return CUDA_ERROR_NOT_SUPPORTED; }

@@ -1,4 +1,4 @@
-// The driver's calls on stream capture and graphs (capture.h).
+// The driver calls for stream capture and graphs (capture.h).
 #include "machine.h"
 
 #include <algorithm>

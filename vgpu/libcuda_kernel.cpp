@@ -1,22 +1,22 @@
-// The driver's calls on modules, functions and launches.
+// The driver calls for modules, functions and launches.
 #include "machine.h"
 
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
 
-// --- modules: only kind and architecture of an image are checked, since kernels are found by name
+// --- modules: only the kind and architecture of an image are checked; kernels are found by name
 
 // The architecture of a cubin, as major * 10 + minor. Undocumented by NVIDIA; as read by LLVM
-// (BinaryFormat/ELF.h, EF_CUDA_SM): from ABI version 8 on it stands in bits 8 to 15 of e_flags,
-// before that in bits 0 to 7. (NVRTC 12.9: version 7 up to sm_90a, 8 from sm_100.)
+// (BinaryFormat/ELF.h, EF_CUDA_SM): from ABI version 8 on it is in bits 8 to 15 of e_flags, before
+// that in bits 0 to 7. (NVRTC 12.9: version 7 up to sm_90a, 8 from sm_100.)
 static unsigned cubin_architecture(const unsigned char *elf) {
   uint32_t flags;
   memcpy(&flags, elf + 48, 4); // e_flags of a 64-bit header
   return elf[8] >= 8 ? (flags >> 8) & 0xff : flags & 0xff;
 }
 
-// The device of a context; 0 if it is destroyed.
+// The device of a context; 0 if the context is destroyed.
 static size_t device_of(Machine &m, uint64_t context) {
   ContextPtr found = m.contexts.find(context);
   return found ? size_t(found->device) : 0;
@@ -116,7 +116,7 @@ CUAPI cuFuncGetModule(CUmodule *out, CUfunction handle) {
   return CUDA_SUCCESS;
 }
 
-// What only a GPU compiler knows (registers, static shared memory) is 0.
+// Attributes that only a GPU compiler knows (registers, static shared memory) are 0.
 CUAPI cuFuncGetAttribute(int *value, int attribute, CUfunction handle) {
   HIOSC_ENTER;
   HIOSC_CHECK(value && attribute >= 0 && attribute < 16, CUDA_ERROR_INVALID_VALUE);
@@ -280,7 +280,8 @@ CUAPI cuLaunchKernelEx(const CUlaunchConfig *c, CUfunction function, void **para
                 parameters, extra);
 }
 
-// Blocks of one launch do not run at the same time, so they cannot wait for one another.
+// Not supported: the blocks of a launch do not run at the same time, so they cannot wait for one
+// another.
 CUAPI cuLaunchCooperativeKernel(CUfunction, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, unsigned, CUstream, void **) {
   return CUDA_ERROR_NOT_SUPPORTED;
 }

@@ -1,4 +1,4 @@
-// The driver's calls on memory: allocation, copies, fills.
+// The driver calls for memory: allocation, copies, fills.
 #include "machine.h"
 
 #include <cstring>
@@ -155,7 +155,7 @@ CUAPI cuPointerGetAttribute(void *data, int attribute, CUdeviceptr address) {
   return CUDA_SUCCESS;
 }
 
-// Memory pools: each device has one, without limits of its own.
+// Memory pools: each device has one, without its own limit.
 CUAPI cuDeviceGetDefaultMemPool(CUmemoryPool *pool, CUdevice device) {
   HIOSC_ENTER;
   HIOSC_CHECK(pool, CUDA_ERROR_INVALID_VALUE);
@@ -176,7 +176,7 @@ CUAPI cuMemPoolDestroy(CUmemoryPool) { return CUDA_ERROR_NOT_SUPPORTED; }
 
 namespace {
 
-enum class Side { Any, Device, Host }; // what a call says about a pointer
+enum class Side { Any, Device, Host }; // what a call declares about a pointer
 
 struct Range {
   bool valid = false;
@@ -205,14 +205,14 @@ Range look_up(Machine &m, uint64_t address, size_t bytes, Side side) {
 
 std::string size_text(size_t bytes) { return std::to_string(bytes) + " bytes"; }
 
-// Whether a copy in a stream of `context` can access that range. Memory of another device needs
+// Whether a copy on a stream of `context` can access this range. Memory of another device needs
 // enabled peer access.
 CUresult reachable(Machine &m, const Context &context, const Range &range) {
   if (range.device < 0 || range.device == context.device) return CUDA_SUCCESS;
   for (uint64_t peer : context.peers)
     if (ContextPtr other = m.contexts.find(peer); other && other->device == range.device) return CUDA_SUCCESS;
   bool possible = m.options.peer[size_t(context.device)][size_t(range.device)];
-  warn("a copy on GPU %d reaches memory of GPU %d without peer access (%s)", context.device, range.device,
+  warn("a copy on GPU %d accesses memory of GPU %d without peer access (%s)", context.device, range.device,
        possible ? "cuCtxEnablePeerAccess was not called" : "these two have none: use cuMemcpyPeerAsync");
   return possible ? CUDA_ERROR_PEER_ACCESS_NOT_ENABLED : CUDA_ERROR_PEER_ACCESS_UNSUPPORTED;
 }
@@ -225,9 +225,9 @@ struct Copy {
   bool peer = false;        // cuMemcpyPeer*: needs no peer access, cannot be captured
 };
 
-// All copies. Pageable source memory is read now, as a driver stages it. Pageable destination
-// memory is written before the call returns. Pinned memory is read and written when the operation
-// runs.
+// All copies. Pageable source memory is read at once, because a driver stages it. Pageable
+// destination memory is written before the call returns. Pinned memory is read and written when the
+// operation runs.
 CUresult copy(Entry &entry, const StreamPtr &stream, const Copy &c) {
   Machine &m = entry.machine;
   HIOSC_CHECK(stream, CUDA_ERROR_INVALID_HANDLE);
@@ -242,8 +242,8 @@ CUresult copy(Entry &entry, const StreamPtr &stream, const Copy &c) {
     for (const Range *range : {&to, &from})
       if (CUresult refused = reachable(m, *context, *range)) return refused;
 
-  auto place = [](const Range &r) { return r.device >= 0 ? "gpu" + std::to_string(r.device) : std::string(r.pinned ? "pinned" : "host"); };
-  std::string what = "copy " + place(from) + " -> " + place(to) + ", " + size_text(c.bytes);
+  auto name = [](const Range &r) { return r.device >= 0 ? "gpu" + std::to_string(r.device) : std::string(r.pinned ? "pinned" : "host"); };
+  std::string what = "copy " + name(from) + " -> " + name(to) + ", " + size_text(c.bytes);
   bool host_to_host = to.device < 0 && from.device < 0, device_to_device = to.device >= 0 && from.device >= 0;
   bool waits = (c.synchronous && !device_to_device) || (to.device < 0 && !to.pinned) || (host_to_host && !(to.pinned && from.pinned));
   bool pageable = (to.device < 0 && !to.pinned) || (from.device < 0 && !from.pinned);
@@ -319,7 +319,7 @@ CUAPI cuMemcpyPeerAsync(CUdeviceptr to, CUcontext to_context, CUdeviceptr from, 
   return copy_peer(entry, m.stream(stream), to, to_context, from, from_context, bytes);
 }
 
-// --- fills: asynchronous to the host, like a real driver's, also without a stream
+// --- fills: asynchronous to the host, also without a stream, as in a real driver
 
 template <class T> static CUresult fill(CUdeviceptr to, T value, size_t count, CUstream handle) {
   HIOSC_ENTER;

@@ -1,4 +1,4 @@
-// The driver's calls on streams and events.
+// The driver calls for streams and events.
 #include "machine.h"
 
 static CUresult create(CUstream *out, unsigned flags, int priority) {
@@ -149,7 +149,7 @@ CUAPI cuEventRecordWithFlags(CUevent event, CUstream stream, unsigned flags) {
   return flags <= 1 ? record(event, stream, flags) : CUDA_ERROR_INVALID_VALUE;
 }
 
-// The host queries an event, which must not be one of a capture.
+// Whether the host may query the event: not if it was recorded in a capture.
 static CUresult may_query(Machine &m, const Event &event) {
   return event.capture ? m.invalidate(*event.capture, CUDA_ERROR_CAPTURED_EVENT) : CUDA_SUCCESS;
 }

@@ -1,8 +1,9 @@
 // A stand-in for NVRTC, the run-time compiler, for use with the virtual driver.
 //
-// It compiles nothing: kernels of virtual GPUs are compiled for the CPU beforehand and found by
+// It compiles nothing: the kernels of virtual GPUs are compiled for the CPU beforehand and found by
 // name. It checks for mistakes of a crate that ships its kernels as sources (no source, no kernel
-// in it, a bad architecture), and returns a small text that the virtual driver accepts as a module.
+// in it, an invalid architecture), and returns a short text that the virtual driver accepts as a
+// module.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>

@@ -105,7 +105,8 @@ CompletionPtr Machine::enqueue(Stream &stream, std::string what, std::function<v
   return scheduler.enqueue(stream, std::move(what), std::move(run), std::move(after));
 }
 
-// Operations cannot run out before the condition holds: each waits only for earlier ones.
+// There are always operations to run until the condition holds, since each waits only for earlier
+// ones.
 CUresult Machine::wait_for(Lock &lock, const CompletionPtr &completion) {
   return scheduler.run_until(lock, [&] { return completion->done; }) ? CUDA_SUCCESS : CUDA_ERROR_UNKNOWN;
 }

@@ -1,12 +1,12 @@
 // The virtual machine: N devices in one process, behind the CUDA driver's binary interface.
 //
-// A program that was built for the CUDA driver loads this library in its place (LD_LIBRARY_PATH),
-// unchanged. Device memory is memory of the process. Kernels are the program's own kernels compiled
-// for the CPU, found by name (kernels.h). Operations run when the program synchronises, in an order
-// that a seed draws (scheduler.h).
+// A program built for the CUDA driver loads this library instead, unchanged (LD_LIBRARY_PATH).
+// Device memory is memory of the process. Kernels are the program's own kernels compiled for the
+// CPU, found by name (kernels.h). Operations run when the program synchronises, in an order drawn
+// by a seeded generator (scheduler.h).
 //
-// Some checks are stricter than a real driver's. Handles are never reused, so that a stale one is
-// refused. The ranges of copies are checked. Copies between devices require that the program has
+// Some checks are stricter than a real driver's. Handles are never reused, so a stale one is
+// rejected. The ranges of copies are checked. Copies between devices require that the program has
 // enabled peer access.
 //
 // Calls on managed memory exist and return CUDA_ERROR_NOT_SUPPORTED.
@@ -59,7 +59,7 @@ struct Function {
   uint64_t module = 0;
   uint64_t context = 0;
   const hiosc_kernel_entry *kernel = nullptr;
-  int dynamic_shared = 0; // the most that a launch may use
+  int dynamic_shared = 0; // the most bytes that a launch may use
   bool launched = false;
 };
 using FunctionPtr = std::shared_ptr<Function>;
@@ -83,7 +83,7 @@ private:
   uint64_t next_;
 };
 
-struct Limits { // of a device, by its architecture
+struct Limits { // of a device; they depend on its architecture
   int shared_default, shared_opt_in, shared_multiprocessor, threads_multiprocessor, blocks_multiprocessor, multiprocessors;
 };
 
@@ -103,7 +103,7 @@ struct Machine {
   Table<Function> functions{0x55};
   Table<Graph> graphs{0x57};
   Table<GraphExec> graph_execs{0x58};
-  std::map<uint64_t, std::shared_ptr<Capture>> captures; // those not ended
+  std::map<uint64_t, std::shared_ptr<Capture>> captures; // those in progress
   std::vector<uint64_t> primary; // context of each device, or 0
   uint64_t stream_count = 0, event_count = 0, capture_count = 0;
 
@@ -120,15 +120,15 @@ struct Machine {
   CompletionPtr enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after = {},
                         std::function<bool()> sound = nullptr);
   CUresult wait_for(Lock &lock, const CompletionPtr &completion);
-  CUresult drain(Lock &lock);                   // every stream of every device
-  CUresult drain(Lock &lock, uint64_t context); // every stream of a context
+  CUresult drain(Lock &lock);                   // waits for all streams of all devices
+  CUresult drain(Lock &lock, uint64_t context); // waits for all streams of a context
 
-  // Captures (capture.h). Each returns CUDA_SUCCESS, or why the call is refused. A refusal may
+  // For captures (capture.h). Each returns CUDA_SUCCESS, or why the call is refused. A refusal may
   // invalidate captures.
   CUresult may_enqueue(const Stream &stream);
-  CUresult may_wait(const Stream &stream); // for a wait of the host
+  CUresult may_wait(const Stream &stream); // before the host waits for the stream
   CUresult may_synchronise_context(uint64_t context);
-  CUresult unsafe_call(); // a call that may synchronise
+  CUresult unsafe_call(); // before a call that may synchronise
   CUresult wait_captured(const StreamPtr &stream, const Event &event);
   void capture_node(Stream &stream, GraphNode node);
   CUresult invalidate(Capture &capture, CUresult why);
@@ -143,7 +143,7 @@ Machine &machine();
 // The contexts of the calling thread; the last is current.
 extern thread_local std::vector<uint64_t> context_stack;
 
-// Every API call starts with one. It takes the lock and checks that the call is allowed.
+// Every API call starts by constructing one. It takes the lock and checks that the call is allowed.
 struct Entry {
   Machine &machine;
   Lock lock;
@@ -168,5 +168,5 @@ struct Entry {
 
 template <class H> H as_handle(uint64_t value) { return reinterpret_cast<H>(value); }
 
-// One line on stderr.
+// Prints a line on stderr.
 void warn(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -1,8 +1,8 @@
 // Device memory and pinned host memory: ranges of this process's address space.
 //
-// Each allocation is a mapping of its own that ends at an unreadable page. So a kernel that runs
-// far past the end of the last buffer stops there instead of corrupting another. Fresh memory is
-// filled with 0xFF (NaN as a float), so that a read of unwritten memory shows.
+// Each allocation is a separate mapping that ends at an unreadable page. So a kernel that runs far
+// past the end of the last buffer crashes there instead of corrupting another allocation. New
+// memory is filled with 0xFF (NaN as a float), so that a read of uninitialised memory shows.
 #pragma once
 #include <cstdint>
 #include <map>
@@ -25,14 +25,14 @@ public:
   // Null if the host has too little memory.
   Allocation *allocate(uint64_t bytes, int device, uint64_t context);
   Allocation *register_host(void *base, uint64_t bytes, uint64_t context);
-  // The allocation that holds `address`, if one does.
+  // The allocation that contains `address`, if there is one.
   Allocation *find(uint64_t address);
-  // The allocation that starts at `address`, if one does.
+  // The allocation that starts at `address`, if there is one.
   Allocation *starting_at(uint64_t address);
   bool overlaps(uint64_t base, uint64_t bytes) const;
   void release(uint64_t base);
   void release_context(uint64_t context);
-  // The accounted size: each allocation of the device, rounded up to the alignment.
+  // Bytes in use: the allocations of the device, each rounded up to the alignment.
   uint64_t used(int device) const;
 
 private:

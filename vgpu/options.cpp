@@ -22,7 +22,7 @@ const char *environment(const char *name) {
 }
 
 // For a program that loads this library explicitly: sets a variable before cuInit without changing
-// the environment. Folders of HIOSC_VGPU_KERNELS are appended, at any time.
+// the environment. HIOSC_VGPU_KERNELS may be set at any time; its folders are appended.
 extern "C" __attribute__((visibility("default"))) void hiosc_vgpu_set(const char *name, const char *value) {
   Lock lock(machine().mutex);
   const char *before = strcmp(name, "HIOSC_VGPU_KERNELS") ? nullptr : environment(name);
@@ -55,7 +55,7 @@ static bool peer_pairs(const char *text, std::vector<std::vector<bool>> &peer) {
   }
 }
 
-// "8.6" or "8.6,8.9": one for each device.
+// Parses "8.6" or "8.6,8.9": one for each device.
 static bool capabilities(const char *at, std::vector<Capability> &out) {
   out.clear();
   for (;;) {
@@ -82,7 +82,7 @@ std::string Options::read() {
   if (const char *v = environment("HIOSC_VGPU_ARCH")) {
     if (!capabilities(v, capability)) return mistake("HIOSC_VGPU_ARCH", v, "a compute capability such as 8.6, or several as 8.6,8.9");
   }
-  capability.resize(size_t(count), capability.back()); // the last one holds for all further devices
+  capability.resize(size_t(count), capability.back()); // the last one applies to all further devices
   peer.assign(size_t(count), std::vector<bool>(size_t(count), false));
   const char *v = environment("HIOSC_VGPU_PEER");
   if (!v || !strcmp(v, "all")) {

@@ -15,14 +15,14 @@ struct Capability {
 
 struct Options {
   int count = 2;                            // HIOSC_VGPU_COUNT: devices
-  uint64_t memory = uint64_t(8) << 30;      // HIOSC_VGPU_MEMORY: bytes of each
+  uint64_t memory = uint64_t(8) << 30;      // HIOSC_VGPU_MEMORY: bytes of each device
   std::vector<Capability> capability;       // HIOSC_VGPU_ARCH: of each device
-  std::vector<std::vector<bool>> peer;      // HIOSC_VGPU_PEER: peer[a][b]: a may reach the memory of b
-  uint64_t seed = 0;                        // HIOSC_VGPU_SEED: draws the order of execution
-  unsigned threads = 0;                     // HIOSC_VGPU_THREADS: threads that share the blocks of a launch
-  bool strict = false;                      // HIOSC_VGPU_STRICT: a wait for an event never recorded is an error
+  std::vector<std::vector<bool>> peer;      // HIOSC_VGPU_PEER: peer[a][b]: a can access the memory of b
+  uint64_t seed = 0;                        // HIOSC_VGPU_SEED: seed of the order of execution
+  unsigned threads = 0;                     // HIOSC_VGPU_THREADS: threads that run the blocks of a launch
+  bool strict = false;                      // HIOSC_VGPU_STRICT: a wait for an event that was never recorded is an error
   std::set<std::string> refuse;             // HIOSC_VGPU_REFUSE: capture, capture-across, capture-cold, instantiate
-  std::string trace;                        // HIOSC_VGPU_TRACE: file that gets a line per executed operation
+  std::string trace;                        // HIOSC_VGPU_TRACE: file for a line per executed operation
 
   // Reads the environment. Returns the text of the first error, or an empty string.
   std::string read();

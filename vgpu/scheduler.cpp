@@ -56,7 +56,7 @@ void Scheduler::complete(Stream &stream) {
   stream.operations.pop_front();
 }
 
-// Completes every wait and record that can complete; one may allow another.
+// Completes all waits and records that can complete; each may allow others to complete.
 void Scheduler::complete_synchronisation() {
   for (bool again = true; again;) {
     again = false;
@@ -102,7 +102,7 @@ bool Scheduler::step(Lock &lock) {
   Stream *picked = pick();
   if (!picked) return false;
   StreamPtr stream = streams_[picked->number];
-  Operation &operation = stream->operations.front(); // stays in place while others append
+  Operation &operation = stream->operations.front(); // its address is stable while others append
   running_ = true;
   lock.unlock();
   inside_operation = true;

@@ -3,19 +3,20 @@
 // A host call only appends an operation to its stream. Operations run when the host synchronises,
 // one at a time. A seeded generator draws the next one from those that stream order and events
 // allow, across all devices. A real GPU may run any of these orders. So a program that relies on an
-// order it did not request computes something else under some seeds.
+// order that it did not request gives different results for some seeds.
 //
-// How the next is drawn. A uniform draw would rarely let one stream fall far behind another, which
-// is what exposes a missing wait. Instead the streams get a random ranking, the first that is ready
-// runs, and the last starves. After a random period of 1, 2, 4, ... or 256 operations they get a
-// new one. Short periods are as good as a uniform draw. (The idea is that of probabilistic
-// concurrency testing: Burckhardt et al., ASPLOS 2010.) In random plans of 40 to 300 operations on
-// 2 to 8 streams, with each necessary wait removed in turn, one seed shows the missing wait in 48
-// %, and 20 seeds show it in over 99 % of the cases. With uniform draws 20 seeds show 89 %.
+// How the next operation is drawn: a uniform draw would rarely let one stream fall far behind
+// another, which is what exposes a missing wait. Instead the streams get a random ranking. The
+// highest-ranked stream that is ready runs, and the last starves. After a random period of 1, 2, 4,
+// ... or 256 operations the ranking is drawn again. Short periods are as good as a uniform draw.
+// (The idea is that of probabilistic concurrency testing: Burckhardt et al., ASPLOS 2010.) In
+// random plans of 40 to 300 operations on 2 to 8 streams, with each necessary wait removed in turn,
+// one seed exposes the missing wait in 48 % of the cases, and 20 seeds in over 99 %. With uniform
+// draws, 20 seeds expose 89 %.
 //
 // Waits and event records take no time: they complete as soon as their stream reaches them and what
-// they wait for is done. A wait takes the event's record as of the time of the call, so what it
-// waits for was enqueued before it: no deadlock is possible.
+// they wait for is done. A wait refers to the event's latest record at the time of the call, so
+// what it waits for was enqueued before it, and no deadlock is possible.
 #pragma once
 #include <condition_variable>
 #include <cstdint>
@@ -30,17 +31,17 @@
 
 using Lock = std::unique_lock<std::mutex>;
 
-// The end of an operation.
+// Marks that an operation has completed.
 struct Completion {
   bool done = false;
-  double seconds = 0; // when, on the host's monotonic clock
+  double seconds = 0; // when it completed, on the host's monotonic clock
 };
 using CompletionPtr = std::shared_ptr<Completion>;
 
 struct Operation {
   std::string what;                 // for the trace
   std::function<void()> run;        // empty: a wait or an event record
-  std::vector<CompletionPtr> after; // besides the previous operation of the stream
+  std::vector<CompletionPtr> after; // what it waits for, besides the previous operation of the stream
   CompletionPtr completion;
 };
 
@@ -62,7 +63,7 @@ class Scheduler {
 public:
   void configure(uint64_t seed, const std::string &trace_file);
 
-  // Includes the stream's operations from now on, also after its handle is destroyed.
+  // Schedules the stream's operations from now on, even after its handle is destroyed.
   void add(const StreamPtr &stream);
   // The stream's handle is destroyed: forget it once it is empty.
   void retire(const StreamPtr &stream);
@@ -70,13 +71,13 @@ public:
   // Appends an operation; returns its completion.
   CompletionPtr enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after = {});
 
-  // Runs drawn operations until `condition` holds. Returns false if nothing is left to run and it
-  // does not hold. Called with the machine's lock, which is released while an operation runs: other
-  // threads may enqueue meanwhile, and only one operation runs at a time.
+  // Draws and runs operations until `condition` holds. Returns false if nothing is left to run and
+  // it does not hold. Called with the machine's lock, which is released while an operation runs:
+  // other threads may enqueue meanwhile, and only one operation runs at a time.
   bool run_until(Lock &lock, const std::function<bool()> &condition);
   // All streams with a handle or with operations left, by number.
   const std::map<uint64_t, StreamPtr> &streams() const { return streams_; }
-  // Runs at most one drawn operation, so that a polling program makes progress.
+  // Draws and runs at most one operation, so that a polling program makes progress.
   void poll(Lock &lock);
 
 private:

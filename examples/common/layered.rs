@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
-/// The seconds for which this thread has run on a core, whatever else the machine does; wall-clock
-/// seconds if the system does not say.
+/// The CPU time of this thread in seconds; wall-clock time if the system does not report it.
 pub fn cpu_seconds() -> f64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     let nanos = text.split(' ').next().and_then(|n| n.parse::<u64>().ok());

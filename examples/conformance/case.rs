@@ -1,4 +1,5 @@
-//! One case: the inputs of its model, and the data sets with the expected outputs.
+//! Reads one case: its data sets, each with inputs and expected outputs, and the operators of its
+//! model.
 
 use std::fs;
 use std::path::Path;
@@ -83,8 +84,7 @@ fn array(tensor: &pb::TensorProto) -> anyhow::Result<Array> {
         other => bail!("element type {other:?} is not one of hiosc's"),
     };
     let shape: Vec<usize> = tensor.dims.iter().map(|&d| usize::try_from(d)).collect::<Result<_, _>>()?;
-    // values are in `raw_data` or in the field for their type, each with as many bytes as that
-    // field has
+    // values are in `raw_data`, or in the field for their type, which may be wider than the type
     let size = dtype.bytes() as usize;
     let bytes: Vec<u8> = if !tensor.raw_data.is_empty() {
         tensor.raw_data.clone()

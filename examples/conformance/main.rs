@@ -30,12 +30,12 @@
 //! With `--refused FILE` the refusals must be exactly those that the file lists, by name and
 //! reason, for the cases that were run; `--bless` writes them there. Cases listed in a
 //! `disputed.txt` beside that file are *disputed* instead of wrong: their data contradicts ONNX,
-//! and the list says how. One of them that passes is wrong. The exit code is 0 if the refusals are
-//! as expected, nothing is wrong and nothing crashed.
+//! and the list says how. A listed case that passes is wrong. The exit code is 0 if the refusals
+//! are as expected, nothing is wrong and nothing crashed.
 //!
 //! `case.rs` reads a case. `worker.rs` runs a batch in a process of its own, so that a failing case
 //! cannot take down the others. `pool.rs` distributes batches and gives up on workers that take too
-//! long. `report.rs` counts.
+//! long. `report.rs` counts outcomes and compares refusals.
 
 mod case;
 mod pool;

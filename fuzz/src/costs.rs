@@ -1,8 +1,7 @@
-//! Arbitrary text as a file for `--costs`: a table of one graph's costs, or a profile of measured
-//! ones.
+//! Fuzzes the files for `--costs`: a table of one graph's costs, or a profile of measured costs.
 //!
-//! What is read is written and read again, which must give the same. Then the graph is scheduled
-//! with it.
+//! An accepted file is written and read again, which must give the same. Then the graph is
+//! scheduled with these costs.
 
 use std::sync::LazyLock;
 
@@ -19,7 +18,7 @@ use crate::accepted;
 use crate::generate::{self, Tape};
 use crate::pipeline;
 
-/// The graph that tables are of: always the same one, of a few operators.
+/// The graph that tables refer to: always the same one, of a few operators.
 pub static COSTED: LazyLock<Graph> = LazyLock::new(|| {
     let choices: Vec<u8> = (0..400u32).map(|i| (i * 37 + i * i * 11) as u8).collect();
     let mut bytes = Unstructured::new(&choices);
@@ -27,7 +26,7 @@ pub static COSTED: LazyLock<Graph> = LazyLock::new(|| {
     fuse(graph, &[]).expect("a sound graph")
 });
 
-/// What a table is compared with.
+/// The target that a table is checked against.
 static TARGET: LazyLock<Target> = LazyLock::new(|| Target::uniform("a40", 2, "nvlink").expect("a known target"));
 
 /// Reads the bytes as costs.
@@ -38,7 +37,7 @@ pub fn costs(data: &[u8]) {
     let read = if Profile::is_one(&text) {
         let Some(profile) = accepted(Profile::parse(&text)) else { return };
         let again = Profile::parse(&profile.to_text()).expect("a profile that is written can be read");
-        assert_eq!(again.to_text(), profile.to_text(), "a profile is not what it says");
+        assert_eq!(again.to_text(), profile.to_text(), "a profile changes when written and read again");
         let _ = accepted(profile.check_fresh());
         let mut merged = profile.clone();
         let _ = accepted(merged.merge(profile.clone()));
@@ -49,7 +48,7 @@ pub fn costs(data: &[u8]) {
     let Some(costs) = read else { return };
     let written = costs.to_text(graph);
     let again = table(&written).unwrap_or_else(|e| panic!("a table that is written cannot be read: {e}\n{written}"));
-    assert_eq!(again.to_text(graph), written, "a table is not what it says");
+    assert_eq!(again.to_text(graph), written, "a table changes when written and read again");
     let _ = accepted(costs.check_target(&TARGET));
     if let Some(problem) = accepted(Problem::new(graph, &costs, LinkMode::Serial)) {
         pipeline::scheduled(&problem);

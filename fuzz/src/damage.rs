@@ -1,11 +1,12 @@
-//! Damage to a graph: what a bug of hiosc might leave behind, and the verifier must find or bear.
+//! Random damage to a graph, as a bug of hiosc might cause. The graph's verifier must not panic on
+//! it, but may accept a damaged graph that is still valid.
 
 use hiosc::graph::{Gather, Graph, OpKind, Origin};
 use hiosc::ids::{OpId, TensorId};
 
 use crate::generate::Tape;
 
-/// Changes one thing.
+/// Makes one random change.
 pub fn damage(graph: &mut Graph, tape: &mut Tape) {
     let tensors = graph.tensors.len();
     let id = TensorId(if tape.once_in(6) { tape.wild() as u32 } else { tape.below(tensors) as u32 });
@@ -40,7 +41,7 @@ pub fn damage(graph: &mut Graph, tape: &mut Tape) {
     }
 }
 
-/// Puts a wild number into an operator's attributes.
+/// Puts an arbitrary number into an operator's attributes.
 fn attributes(kind: &mut OpKind, tape: &mut Tape) {
     let (wild, side) = (tape.wild(), tape.below(2));
     let which = tape.below(8);

@@ -1,8 +1,8 @@
-//! Small sound graphs, drawn from the bytes of an input.
+//! Generates small sound graphs from the bytes of an input.
 //!
-//! Every choice takes a few bytes; where they are used up, choices are the first ones. Each
-//! operator reads tensors that stand before it, so there is no cycle. Extents are tiny: what
-//! matters is how operators stand together. Names are odd on purpose, because those of models are.
+//! Each choice takes a few bytes; when they are used up, every choice is its first option. Each
+//! operator reads tensors generated before it, so there is no cycle. Extents are tiny: what matters
+//! is how operators are combined. Names are odd on purpose, because those of models are.
 
 use arbitrary::Unstructured;
 
@@ -13,7 +13,7 @@ use hiosc::graph::{
 };
 use hiosc::ids::TensorId;
 
-/// What choices are made with.
+/// The bytes that choices are made from.
 pub struct Tape<'a, 'b>(pub &'b mut Unstructured<'a>);
 
 impl Tape<'_, '_> {
@@ -27,7 +27,7 @@ impl Tape<'_, '_> {
         from + self.below(to - from + 1)
     }
 
-    /// Yes, once in `n`.
+    /// True once in `n`.
     pub fn once_in(&mut self, n: usize) -> bool {
         self.below(n) == n - 1
     }
@@ -36,7 +36,7 @@ impl Tape<'_, '_> {
         list[self.below(list.len())]
     }
 
-    /// Any number at all, small ones often.
+    /// Any number, often a small or an extreme one.
     pub fn wild(&mut self) -> usize {
         match self.below(4) {
             0 => self.below(4),
@@ -90,7 +90,7 @@ impl Maker<'_, '_, '_> {
         self.graph.tensor(id).dtype
     }
 
-    /// A tensor that is there, a recent one more often than an old one.
+    /// An existing tensor, a recent one more often than an old one.
     fn pick(&mut self) -> TensorId {
         let near = self.known.len().min(3);
         if self.tape.once_in(3) { self.tape.of(&self.known.clone()) } else { self.known[self.known.len() - 1 - self.tape.below(near)] }
@@ -103,7 +103,7 @@ impl Maker<'_, '_, '_> {
         self.tensor("w", dtype, shape.to_vec(), Origin::Constant(Constant::from_bytes(dtype, &values)))
     }
 
-    /// A tensor of this type and shape: one that is there, or a constant.
+    /// A tensor of this type and shape: an existing one, or a new constant.
     fn alike(&mut self, dtype: DType, shape: &[usize]) -> TensorId {
         let found: Vec<TensorId> = self.known.iter().copied().filter(|&t| self.dtype(t) == dtype && self.shape(t) == shape).collect();
         if found.is_empty() || self.tape.once_in(4) { self.constant(dtype, shape) } else { self.tape.of(&found) }
@@ -120,7 +120,7 @@ impl Maker<'_, '_, '_> {
         Some(())
     }
 
-    /// What ends a heavier operator, and what it reads for that.
+    /// An epilogue, and its further inputs.
     fn epilogue(&mut self, dtype: DType, shape: &[usize]) -> (Expr, Vec<TensorId>) {
         if !dtype.is_float() {
             return (Expr::identity(), Vec::new());
@@ -282,7 +282,7 @@ impl Maker<'_, '_, '_> {
         self.operator(OpKind::MatMul(product), inputs, dtype, out)
     }
 
-    /// The same elements under another shape: an operator, or a view as `fuse` leaves it.
+    /// The same elements under another shape: an operator, or a view as `fuse` makes it.
     fn reshaped(&mut self, x: TensorId) -> Option<()> {
         let (mut shape, dtype) = (self.shape(x), self.dtype(x));
         match self.tape.below(4) {
@@ -345,7 +345,7 @@ impl Maker<'_, '_, '_> {
         }
     }
 
-    /// Results that nobody reads are outputs, and a few more; an input where there is nothing else.
+    /// Makes most unread results and a few others outputs; the last tensor if there are none.
     fn outputs(&mut self) {
         let consumers = self.graph.consumers();
         let mut outputs = Vec::new();

@@ -1,5 +1,5 @@
-//! Damaged graphs through the graph's verifier: it must find the damage, or bear it, and never
-//! panic. What it lets pass has a text form and an order, and fuses.
+//! Fuzzes the graph's verifier with damaged graphs: it must not panic. For a graph that it accepts,
+//! the text form, the topological order and `fuse` must work.
 
 use arbitrary::Unstructured;
 
@@ -10,10 +10,10 @@ use crate::accepted;
 use crate::damage::damage;
 use crate::generate::{self, Tape};
 
-/// The most elements of a tensor that is worked with; what is larger is only verified.
+/// The most elements of a tensor in a graph that is fused.
 const SMALL: u64 = 1 << 20;
 
-/// A small graph with up to three faults.
+/// Verifies a small graph with up to three faults; if accepted, prints, orders and fuses it.
 pub fn graph(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     let mut tape = Tape(&mut bytes);
@@ -22,12 +22,11 @@ pub fn graph(data: &[u8]) {
         damage(&mut graph, &mut tape);
     }
     if graph.verify().is_err() {
-        return; // here `Internal` is the right answer
+        return; // `Internal` is the right answer here
     }
     let _ = graph.to_string();
     let _ = (graph.topological_order(), graph.consumers(), graph.dag(), graph.weight_elements());
-    // slices and joined tensors are what the last rules of `fuse` make: no graph comes to it with
-    // them
+    // only the last rules of `fuse` make slices and joined tensors: its input never has any
     let fused = graph.tensors.iter().any(|t| matches!(t.origin, Origin::Slice { .. } | Origin::Joined(_)));
     if !fused && graph.tensors.iter().all(|t| t.elements() <= SMALL) {
         let _ = accepted(fuse(graph, &[]));

@@ -1,4 +1,4 @@
-//! Arbitrary bytes as a model file.
+//! Fuzzes import with arbitrary bytes as a model file.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -8,8 +8,8 @@ use hiosc::import;
 use crate::accepted;
 use crate::pipeline::{self, Choices};
 
-/// The import takes a path: the bytes are written to a file, in memory where the system has such a
-/// folder. One process writes one file.
+/// The file that holds the bytes, since import takes a path. It is in memory if the system has such
+/// a folder. Each process writes one file.
 fn file() -> &'static PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     FILE.get_or_init(|| {

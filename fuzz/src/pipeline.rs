@@ -1,4 +1,5 @@
-//! A graph through all passes up to the crate, each result verified, as `hiosc::Compiler` does it.
+//! Takes a graph through all passes up to the crate and verifies each result, as `hiosc::Compiler`
+//! does.
 
 use hiosc::cost;
 use hiosc::device::Target;
@@ -12,7 +13,7 @@ use hiosc::schedule::{self, Algorithm, Effort, LinkMode, Problem, ScheduleOption
 use crate::accepted;
 
 /// How a graph is compiled.
-pub struct Choices {
+pub struct CompileOptions {
     /// Fuse rules that are left out.
     pub without: Vec<String>,
     /// The GPUs, as `--device` names them.
@@ -21,13 +22,13 @@ pub struct Choices {
     pub algorithm: Algorithm,
     pub scheduling: ScheduleOptions,
     pub stage_barriers: bool,
-    /// Whether a crate is made of the plan.
+    /// Whether a crate is generated.
     pub emitted: bool,
 }
 
-impl Default for Choices {
-    fn default() -> Choices {
-        Choices {
+impl Default for CompileOptions {
+    fn default() -> CompileOptions {
+        CompileOptions {
             without: Vec::new(),
             devices: "a40,a40".into(),
             links: LinkMode::Serial,
@@ -39,11 +40,11 @@ impl Default for Choices {
     }
 }
 
-/// The most operators of a graph that goes beyond `fuse`, and the most elements of a tensor of it.
+/// Limits for a graph that goes beyond `fuse`: its operators, and the elements of each tensor.
 const SMALL: (usize, u64) = (40, 1 << 20);
 
-/// Compiles `graph`. Whatever it is refused for is no finding.
-pub fn run(graph: Graph, choices: &Choices) {
+/// Compiles `graph`. A refusal is not a finding.
+pub fn run(graph: Graph, choices: &CompileOptions) {
     let Some(graph) = accepted(fuse(graph, &choices.without)) else { return };
     let small = graph.operators.len() <= SMALL.0 && graph.tensors.iter().all(|t| t.elements() <= SMALL.1);
     if small {
@@ -52,7 +53,7 @@ pub fn run(graph: Graph, choices: &Choices) {
 }
 
 /// From the fused graph to the plan, and to the crate.
-fn planned(graph: &Graph, choices: &Choices) -> Option<()> {
+fn planned(graph: &Graph, choices: &CompileOptions) -> Option<()> {
     let target = accepted(Target::new(&choices.devices, None, None))?;
     let costs = accepted(cost::estimate(graph, &target))?;
     let problem = accepted(Problem::new(graph, &costs, choices.links))?;
@@ -78,7 +79,7 @@ pub fn scheduled(problem: &Problem) {
         return;
     }
     for algorithm in [Algorithm::Sequential, Algorithm::HiosLp, Algorithm::Heft, Algorithm::HiosMr] {
-        let Some(found) = accepted(schedule::schedule_with(problem, algorithm, &Choices::default().scheduling)) else { continue };
+        let Some(found) = accepted(schedule::schedule_with(problem, algorithm, &CompileOptions::default().scheduling)) else { continue };
         let Some(timeline) = accepted(schedule::evaluate(problem, &found.schedule)) else { continue };
         let _ = accepted(schedule::verify(problem, &found.schedule, &timeline));
     }

@@ -1,4 +1,4 @@
-//! Small sound graphs through every pass, with every verifier: what one pass makes, the next must
+//! Fuzzes all passes and verifiers with small sound graphs: what one pass makes, the next must
 //! accept.
 
 use arbitrary::Unstructured;
@@ -11,7 +11,7 @@ use crate::pipeline::{self, Choices};
 
 const DEVICES: [&str; 6] = ["a40,a40", "a40", "a40,l4", "h100,h100,h100,h100", "rtx4090,l4,l4", "v100,a100,a100"];
 
-/// A graph, and how it is compiled.
+/// Generates a graph and options, and compiles it.
 pub fn plan(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
     let mut tape = Tape(&mut bytes);

@@ -1,7 +1,8 @@
-//! Runs inputs through their targets, without libFuzzer: `replay` takes all that is in `seeds/`,
-//! and in `corpus/` and `artifacts/` where there is any; `replay TARGET FILE...` takes these files.
+//! Runs inputs through their targets without libFuzzer. `replay [TARGET]` runs all inputs in
+//! `seeds/`, `corpus/` and `artifacts/`, of one target if given; `replay TARGET FILE...` runs these
+//! files.
 //!
-//! It needs no nightly toolchain, so CI runs it. A finding ends it with a panic, behind a line that
+//! It needs no nightly toolchain, so CI runs it. A finding ends it with a panic, after a line that
 //! names the input.
 
 use std::fs;
@@ -25,7 +26,7 @@ fn main() {
     }
 }
 
-/// What is kept for a target.
+/// The saved inputs of a target.
 fn kept(target: &str) -> Vec<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
@@ -42,7 +43,7 @@ fn play((name, run): &Target, inputs: &[PathBuf]) {
     for input in inputs {
         let data = match fs::read(input) {
             Ok(data) => data,
-            // libFuzzer, if it runs now, takes inputs out of corpus/
+            // a libFuzzer that is running may have removed it from corpus/
             Err(e) if e.kind() == std::io::ErrorKind::NotFound && input.parent().is_some_and(Path::is_dir) => {
                 println!("{name}: there is no {}", input.display());
                 continue;

@@ -1,8 +1,8 @@
 //! Writes `seeds/`: the small inputs that fuzzing starts from, and that the replay runs.
 //!
-//! Models are made by the builder of hiosc's tests, one for each group of operators; texts are what
-//! hiosc itself prints, and the examples of its documentation; choices are random bytes. Files that
-//! were added by hand, such as inputs that once were findings, stay.
+//! Models come from the model builder of hiosc's tests, one for each group of operators. Texts are
+//! hiosc's own output and examples of its documentation. Choices are random bytes. Files added by
+//! hand, such as inputs of fixed findings, stay.
 
 use std::fs;
 use std::path::Path;
@@ -23,7 +23,7 @@ mod onnx;
 
 use onnx::{Attr, BOOL, F16, I64, Model, U8};
 
-/// `n` values in [-1, 1), the same for the same seed: what the builder of models makes weights of.
+/// `n` values in [-1, 1), the same for the same seed: the model builder's weights.
 pub fn random(seed: u64, n: usize) -> Vec<f32> {
     let next = |state: &mut u64| {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -72,7 +72,7 @@ fn main() {
     text('o', "effort", b"50000");
 }
 
-/// What measuring might have found: the estimated times, each kernel's and one stage's.
+/// A profile as measuring might produce it: the estimated time of each kernel, and one stage.
 fn profile(table: &CostTable) -> Profile {
     let measured = |cost: &cost::OperatorCost| Some(Measured { time: cost.time, utilisation: cost.utilisation, spread: 0.01 });
     let rows = table.operators.iter().map(|row| (row[0].kernel.name.clone(), row.iter().map(measured).collect()));
@@ -89,7 +89,7 @@ fn profile(table: &CostTable) -> Profile {
     }
 }
 
-/// `x [1,4,6,6]` through one node, to `y`.
+/// A model of one node, from `x [1,4,6,6]` to `y`.
 fn one(op: &str, more: &[&str], shape: &[i64], attrs: &[Attr]) -> Model {
     let inputs = [&["x"], more].concat();
     Model::new().input("x", &[1, 4, 6, 6]).output("y", shape).node(op, &inputs, "y", attrs)

@@ -1,4 +1,4 @@
-//! The other texts and files that people hand to hiosc. The first byte says which one the rest is.
+//! Fuzzes the other texts and files that hiosc reads. The first byte says which kind the rest is.
 
 use std::sync::LazyLock;
 
@@ -11,15 +11,15 @@ use crate::accepted;
 use crate::costs::COSTED;
 use crate::pipeline;
 
-/// What schedules in text form are of.
+/// The problem that schedules in text form refer to.
 static PROBLEM: LazyLock<Problem> = LazyLock::new(|| {
     let target = Target::uniform("a40", 2, "nvlink").expect("a known target");
     let costs = cost::estimate(&COSTED, &target).expect("costs");
     Problem::new(&COSTED, &costs, LinkMode::Serial).expect("a problem")
 });
 
-/// Reads the bytes behind the first one: `t` a topology, `d` devices and a link, `s` a schedule,
-/// `g` a scheduling graph, `n` a `.npy` file, `o` an option's value.
+/// Reads the bytes after the first one: `t` a topology, `d` devices and a link, `s` a schedule, `g`
+/// a scheduling graph, `n` a `.npy` file, `o` an option's value.
 pub fn texts(data: &[u8]) {
     let Some((&kind, rest)) = data.split_first() else { return };
     let text = String::from_utf8_lossy(rest);
@@ -37,12 +37,12 @@ pub fn texts(data: &[u8]) {
         b's' => {
             for graph in [None, Some(&*COSTED)] {
                 let Some(schedule) = accepted(schedule::parse(&text, &PROBLEM, graph)) else { continue };
-                // A text may describe what cannot be run: that is refused here.
+                // A text may describe a schedule that cannot run: that is refused here.
                 let Some(timeline) = accepted(schedule::evaluate(&PROBLEM, &schedule)) else { continue };
                 let _ = accepted(schedule::verify(&PROBLEM, &schedule, &timeline));
                 let written = schedule::to_text(graph, &schedule, &timeline);
                 let again = schedule::parse(&written, &PROBLEM, graph).expect("a schedule that is written can be read");
-                assert_eq!(again, schedule, "a schedule is not what it says");
+                assert_eq!(again, schedule, "a schedule changes when written and read again");
             }
         }
         b'g' => {
@@ -53,7 +53,7 @@ pub fn texts(data: &[u8]) {
         b'n' => {
             if let Ok((dtype, shape, values)) = npy::open(rest) {
                 let written = npy::write(&values, dtype, &shape);
-                assert_eq!(npy::open(&written), Ok((dtype, shape.clone(), values.clone())), "a file is not what it says");
+                assert_eq!(npy::open(&written), Ok((dtype, shape.clone(), values.clone())), "a file changes when written and read again");
                 assert_eq!(npy::read(&written, dtype, &shape), Ok(values));
             }
         }

@@ -4,21 +4,21 @@
 //! each output, or an error.
 //!
 //! 1. Build the crate's own program, as its user would, in a target directory that all generated
-//!    crates share. It is a cache folder, never the caller's own target directory: inside a build
-//!    script, cargo would wait for itself. In a shared directory, cargo takes crates of one name in
-//!    different folders for the same, and considers up to date whichever was built after the
-//!    other's files were written. So the fingerprint of the last build is kept there, and if it
-//!    differs, cargo's record is deleted.
+//!    crates share. It is in the cache, never the caller's own target directory: inside a build
+//!    script, cargo would wait for itself. In a shared directory, cargo does not distinguish crates
+//!    of the same name in different folders, and may consider one up to date because the other was
+//!    built. So the directory stores a fingerprint of the crate that was built last under each
+//!    name. If the crate differs, cargo's record of the build is deleted.
 //! 2. If there are GPUs, run the program on them. Otherwise compile the crate's kernels for the CPU
 //!    and run the unchanged program on virtual GPUs, once for each of [`VerifyOptions::seeds`]
-//!    orders of execution. All must give the same bits.
+//!    orders of execution. All runs must give the same bits.
 //! 3. Compare the outputs (`values.rs`) with the stored reference, or with
 //!    [`VerifyOptions::reference`].
 
 mod values;
 
+pub use values::OutputReport;
 pub(crate) use values::{NamedValues, compare, convert, read};
-pub use values::{OutputReport, TOLERANCE};
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
@@ -40,9 +40,10 @@ pub struct VerifyOptions {
     pub reference: Option<PathBuf>,
     /// Use virtual GPUs even if there are real ones.
     pub on_virtual: bool,
-    /// Number of virtual GPUs. The default is as many as the plan uses, or as `placement` names.
+    /// Number of virtual GPUs. By default as many as the plan uses, or as `placement` needs.
     pub gpus: Option<usize>,
-    /// The machine's GPU for each logical GPU of the plan. The default is as many as there are.
+    /// The machine's GPU for each logical GPU of the plan. By default GPU i for logical GPU i; if
+    /// there are too few, logical GPUs share them.
     pub placement: Option<Vec<usize>>,
     /// Also measure the links between the GPUs in use, and test them with data.
     pub links: bool,
@@ -52,16 +53,16 @@ pub struct VerifyOptions {
     pub seeds: u32,
 }
 
-/// The result of a verification; all outputs are within [`TOLERANCE`].
+/// The result of a verification; all outputs are within the tolerance of the crate's own program.
 #[derive(Clone, Debug)]
 pub struct VerifyReport {
-    /// Where it ran.
+    /// The GPUs it ran on, as text.
     pub device: String,
-    /// Each output, worst seed.
+    /// The report of each output, the same for all seeds.
     pub outputs: Vec<OutputReport>,
     /// Orders of execution tried.
     pub seeds: u32,
-    /// The lines of the program about GPUs and links.
+    /// The program's lines about graph replay, copies and links.
     pub notes: Vec<String>,
     /// Time to build the crate.
     pub build: Duration,
@@ -71,7 +72,7 @@ pub struct VerifyReport {
     pub run: Duration,
 }
 
-/// Builds and runs the crate in `folder`.
+/// Builds and runs the crate in `folder`, and compares its outputs with the reference.
 pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let about = About::read(folder)?;
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
@@ -91,7 +92,7 @@ pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
 
     let real = if options.on_virtual { 0 } else { real_gpus() };
     let clock = Instant::now();
-    let kernels = if real > 0 { None } else { Some(compile_kernels(folder)?) };
+    let kernels = if real > 0 { None } else { Some(vgpu::compile_crate_kernels(folder)?) };
     let kernels_time = clock.elapsed();
 
     let clock = Instant::now();
@@ -128,7 +129,7 @@ pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
         match &first {
             None => first = Some(found.clone()),
             Some(first) if *first != found => {
-                return Err(Error::Mismatch(format!("order of execution {seed} gives other bits than order 0: a race")));
+                return Err(Error::Mismatch(format!("order of execution {seed} gives different bits from order 0: a race")));
             }
             Some(_) => {}
         }
@@ -176,7 +177,7 @@ impl About {
         })?;
         let foreign =
             || Error::Usage(format!("{} is not a folder that this hiosc wrote: its Cargo.toml lacks hiosc's metadata", folder.display()));
-        // hiosc writes one `key = value` per line, and these TOML values are JSON values, too
+        // hiosc writes one `key = value` per line, and these TOML values are also valid JSON
         let section = text.split("[package.metadata.hiosc]").nth(1).ok_or_else(foreign)?;
         let lines = section.lines().take_while(|line| !line.starts_with('['));
         let pairs: BTreeMap<&str, serde_json::Value> =
@@ -196,7 +197,7 @@ impl About {
     }
 }
 
-/// Number of GPUs that the driver offers; 0 without a driver.
+/// Number of GPUs that the driver reports; 0 without a driver.
 fn real_gpus() -> usize {
     // SAFETY: only tests whether the library can be opened.
     if !unsafe { cudarc::driver::sys::is_culib_present() } {
@@ -205,8 +206,8 @@ fn real_gpus() -> usize {
     cudarc::driver::CudaContext::device_count().map_or(0, |n| n.max(0) as usize)
 }
 
-/// Builds the crate's program and copies it to `scratch`: in the shared target directory, the next
-/// crate of the same name replaces it.
+/// Builds the crate's program and copies it to `scratch`: the next crate of the same name
+/// overwrites it in the shared target directory.
 fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
     let target = cache::dir().join("target");
     fs::create_dir_all(&target).map_err(Error::io(&target))?;
@@ -220,7 +221,7 @@ fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
         if offline {
             command.arg("--offline");
         }
-        // the environment of a build script must not reach the crate
+        // if this runs in a build script, the crate must not see that script's environment
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             let inherited = text.starts_with("CARGO_") && !matches!(&*text, "CARGO_HOME" | "CARGO_NET_OFFLINE");
@@ -235,7 +236,7 @@ fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
     let built_last = target.join(format!("{}.fingerprint", about.package));
     let own = fingerprint(folder)?;
     if fs::read_to_string(&built_last).ok().as_ref() != Some(&own) {
-        // Until the next build succeeds, the state of the directory is unknown.
+        // Until the next build succeeds, it is unknown which crate is built there.
         if built_last.exists() {
             fs::remove_file(&built_last).map_err(Error::io(&built_last))?;
         }
@@ -256,7 +257,7 @@ fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
     Ok(copy)
 }
 
-/// The sha256 of the path of a crate's folder and of all files that are compiled in it.
+/// The sha256 of the path of a crate's folder and of all its files that are compiled.
 fn fingerprint(folder: &Path) -> Result<String> {
     let mut hash = Sha256::new();
     let whole = folder.canonicalize().map_err(Error::io(folder))?;
@@ -281,7 +282,7 @@ fn fingerprint(folder: &Path) -> Result<String> {
     Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// Deletes the record by which cargo considers `package` built.
+/// Deletes cargo's record that `package` is built.
 fn forget(target: &Path, package: &str) -> Result<()> {
     let fingerprints = target.join("release").join(".fingerprint");
     let Ok(entries) = fs::read_dir(&fingerprints) else { return Ok(()) };
@@ -296,27 +297,11 @@ fn forget(target: &Path, package: &str) -> Result<()> {
     Ok(())
 }
 
-/// Compiles the kernels of the crate in `folder` for the CPU, with the crate's own headers. Returns
-/// the folder for [`vgpu::load`] and [`vgpu::command_env`].
-pub fn compile_kernels(folder: &Path) -> Result<PathBuf> {
-    let kernels = folder.join("kernels");
-    let mut sources: Vec<(String, String)> = Vec::new();
-    for entry in fs::read_dir(&kernels).map_err(Error::io(&kernels))? {
-        let path = entry.map_err(Error::io(&kernels))?.path();
-        if path.extension().is_some_and(|e| e == "cu") {
-            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            sources.push((name, fs::read_to_string(&path).map_err(Error::io(&path))?));
-        }
-    }
-    sources.sort();
-    let sources: Vec<(&str, &str)> = sources.iter().map(|(n, s)| (n.as_str(), s.as_str())).collect();
-    vgpu::compile_kernels(&sources, Some(&kernels))
-}
-
-/// Runs the program. Returns the outputs that it saved, and its lines about GPUs and links.
+/// Runs the program. Returns the outputs that it saved, and its lines about graph replay, copies
+/// and links.
 fn run(command: &mut Command, saved: &Path) -> Result<(NamedValues, Vec<String>)> {
     let output = command.output().map_err(|e| Error::Tool { tool: "the generated program".into(), message: e.to_string() })?;
-    // exit code 1 with saved outputs: it found a difference, which is evaluated here
+    // exit code 1 with saved outputs: it found a difference, which the caller evaluates
     if !saved.is_file() {
         let said = String::from_utf8_lossy(&output.stderr);
         let message = format!("stopped without a result ({}): {}", output.status, said.trim_end());

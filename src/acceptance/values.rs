@@ -1,4 +1,4 @@
-//! Inputs, outputs and references as values in files, and their comparison.
+//! Reads inputs, outputs and references from files, and compares outputs with references.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,11 +8,8 @@ use std::path::{Path, PathBuf};
 use safetensors::{SafeTensors, tensor::TensorView};
 
 use crate::error::{Error, Result};
+use crate::runtime::tool::cli::TOLERANCE;
 use crate::runtime::{DType, npy};
-
-/// An output of floating-point numbers passes if its largest difference is at most this fraction of
-/// the largest reference value. Any other must be equal.
-pub const TOLERANCE: f32 = 1e-3;
 
 /// How far one output is from its reference.
 #[derive(Clone, Debug)]
@@ -34,7 +31,7 @@ impl OutputReport {
     }
 }
 
-/// Type and bytes by key (`in:NAME`, `out:NAME`).
+/// Type and bytes of each tensor, by key (`in:NAME`, `out:NAME`).
 pub(crate) type NamedValues = BTreeMap<String, (DType, Vec<u8>)>;
 
 /// All tensors of a safetensors file.
@@ -44,13 +41,13 @@ pub(crate) fn read(path: &Path) -> Result<NamedValues> {
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
     let values = tensors.iter().map(|(name, tensor)| {
         let dtype = DType::of_stored(tensor.dtype());
-        let dtype = dtype.ok_or_else(|| broken(format!("{name} is {:?}, which is no tensor type", tensor.dtype())))?;
+        let dtype = dtype.ok_or_else(|| broken(format!("{name} is {:?}, which is not a tensor type", tensor.dtype())))?;
         Ok((name.to_string(), (dtype, tensor.data().to_vec())))
     });
     values.collect()
 }
 
-/// Writes the tensors that `npz` has for these inputs and outputs as safetensors.
+/// Writes the tensors of these inputs and outputs from `npz` to `to`, as safetensors.
 pub(crate) fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Path) -> Result<PathBuf> {
     let mut archive = npyz::npz::NpzArchive::open(npz).map_err(Error::io(npz))?;
     let keys: Vec<(String, String)> = (inputs.iter().map(|n| ("in", n)))
@@ -80,7 +77,7 @@ pub(crate) fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Pa
     Ok(to.to_path_buf())
 }
 
-/// Compares computed and expected values, output by output. Each is reported, right or wrong.
+/// Compares computed and expected values of each output. All are reported, right or wrong.
 pub(crate) fn compare(expected: &NamedValues, found: &NamedValues, outputs: &[String]) -> Result<Vec<OutputReport>> {
     let report = |name: &String| {
         let key = format!("out:{name}");
@@ -96,7 +93,7 @@ pub(crate) fn compare(expected: &NamedValues, found: &NamedValues, outputs: &[St
             return Err(Error::Mismatch(format!("output {name:?} has {} values, the reference {}", elements(bytes), elements(reference))));
         }
         let (difference, scale) = dtype.difference(bytes, reference);
-        let allowed = if dtype.is_float() { f64::from(TOLERANCE) * scale } else { 0.0 };
+        let allowed = if dtype.is_float() { TOLERANCE * scale } else { 0.0 };
         Ok(OutputReport { name: name.clone(), difference: difference as f32, scale: scale as f32, allowed: allowed as f32 })
     };
     outputs.iter().map(report).collect()

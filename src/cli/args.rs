@@ -1,11 +1,10 @@
 //! Groups of arguments that several subcommands take, each declared once.
 //!
-//! A subcommand flattens the groups that it needs, and applies them to a [`Compiler`] in most
-//! cases.
+//! A subcommand flattens the groups that it needs. Most groups are then applied to a [`Compiler`].
 //!
 //! | group | flags | taken by |
 //! |---|---|---|
-//! | [`InputArgs`] | `--shapes`, `--constant` | all that read a model, except schedule |
+//! | [`InputArgs`] | `--shapes`, `--constant` | all subcommands that read a model, except schedule |
 //! | [`ModelArgs`] | `--no-fuse` and `InputArgs` | compile, profile, bench, check |
 //! | [`DeviceArgs`] | `--device`, `--link`, `--topology` | compile, bench, check, schedule |
 //! | [`TargetArgs`] | `--gpus` and `DeviceArgs` | compile, bench, check |
@@ -16,8 +15,8 @@
 //! | [`ContextArgs`] | `--separate-contexts` | verify, bench, check |
 //! | [`PlacementArgs`] | `--on`, and the two above | bench, check |
 //!
-//! The help text here is that of most subcommands. A subcommand with another default or meaning
-//! overrides it with `mut_arg`.
+//! The help texts here fit most subcommands. A subcommand with another default or meaning overrides
+//! them with `mut_arg`.
 
 use std::path::PathBuf;
 
@@ -41,7 +40,7 @@ pub struct InputArgs {
 }
 
 impl InputArgs {
-    /// What they say, the files read.
+    /// The import options that these arguments give. Reads the files.
     pub fn options(&self) -> hiosc::Result<import::ImportOptions> {
         let mut options = import::ImportOptions { shapes: self.shapes.iter().cloned().collect(), ..Default::default() };
         for (name, file) in &self.constant {
@@ -79,12 +78,12 @@ impl ModelArgs {
     }
 }
 
-/// The GPUs. The subcommand has its own `--gpus`: how many, or several numbers.
+/// The GPUs. Each subcommand declares its own `--gpus`: one number, or several to compare.
 #[derive(Args)]
 pub struct DeviceArgs {
     #[arg(long, value_name = "NAME[,NAME]", help = device_help("a40"))]
     device: Option<String>,
-    /// What connects the GPUs, such as nvlink or pcie4 [default: the fastest that the devices
+    /// Link between the GPUs, such as nvlink or pcie4 [default: the fastest that the devices
     /// have].
     #[arg(long, value_name = "NAME")]
     link: Option<String>,
@@ -145,7 +144,7 @@ impl TargetArgs {
     }
 }
 
-/// Where costs come from, other than the device models.
+/// Sources of costs other than the device models.
 #[derive(Args)]
 pub struct CostArgs {
     /// Read the costs from a file that `hiosc profile` or `--emit costs` wrote; several profiles
@@ -170,19 +169,19 @@ impl CostArgs {
     }
 }
 
-/// What scheduling algorithms may do: flags for [`ScheduleOptions`].
+/// Options of the scheduling algorithms: flags for [`ScheduleOptions`].
 ///
-/// These come last in a subcommand: their heading would also cover the flags after them.
+/// A subcommand must flatten these last: their help heading applies to all flags after them.
 #[derive(Args)]
 #[command(next_help_heading = "Scheduling")]
 pub struct SchedulingArgs {
-    /// Operators that the sliding window spans.
+    /// Number of operators in the sliding window.
     #[arg(long, value_name = "W", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     window: u32,
-    /// The most operators in a stage.
+    /// Maximum number of operators in a stage.
     #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     max_streams: u32,
-    /// The most operators that depend on each other in a stage of `ios` (its pruning parameter r).
+    /// Maximum number of operators in a chain of an `ios` stage (its pruning parameter r).
     #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     max_chain: u32,
     /// HIOS-LP takes any path of unmapped operators, not only valid ones.
@@ -200,7 +199,7 @@ pub struct SchedulingArgs {
 }
 
 impl SchedulingArgs {
-    /// What they say.
+    /// The options that these arguments give.
     pub fn options(&self) -> hiosc::Result<ScheduleOptions> {
         Ok(ScheduleOptions {
             window: self.window as usize,
@@ -234,7 +233,7 @@ pub struct PlanningArgs {
     model: ModelArgs,
 }
 
-/// The help of `--algorithm`: what it does, and the names.
+/// The help of `--algorithm`: `what` it does, and the names.
 pub fn algorithm_help(what: &str) -> String {
     let names: Vec<_> = Algorithm::ALL.iter().map(|a| a.name()).collect();
     format!("{what}: {}", names.join(", "))
@@ -251,7 +250,7 @@ impl PlanningArgs {
     }
 }
 
-/// Virtual GPUs instead of the machine's, in this process.
+/// Whether this process uses virtual GPUs instead of the machine's.
 #[derive(Args)]
 pub struct VirtualArgs {
     /// Run on this many virtual GPUs; times mean nothing there.
@@ -260,8 +259,8 @@ pub struct VirtualArgs {
 }
 
 impl VirtualArgs {
-    /// If requested, makes this process run on virtual GPUs of these architectures (of a default
-    /// one if there are none) that have these kernels.
+    /// If `--virtual` is given, makes this process use virtual GPUs of these architectures (of the
+    /// default one if the list is empty) that have these kernels.
     pub fn apply(&self, architectures: &[(u32, u32)], kernels: impl FnOnce() -> hiosc::Result<Vec<Kernel>>) -> hiosc::Result<()> {
         let Some(count) = self.on_virtual else { return Ok(()) };
         let kernels = kernels()?;

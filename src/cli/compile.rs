@@ -1,5 +1,5 @@
-//! `hiosc MODEL.onnx -o DIR`: compiles a model, writes the crate, and prints a summary, or
-//! intermediate results as text.
+//! `hiosc MODEL.onnx -o DIR`: compiles a model, writes the crate, and prints a summary. `--emit`
+//! prints intermediate results as text.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -61,7 +61,7 @@ enum Kernels {
 /// The text form of one intermediate result.
 type Text = fn(&Planned) -> hiosc::Result<String>;
 
-/// What `--emit` can print, in the order in which it is printed.
+/// What `--emit` can print, in the order of the output.
 const RESULTS: &[(&str, Text)] = &[
     ("graph", |planned| Ok(planned.graph.to_string())),
     ("costs", |planned| Ok(planned.costs.to_text(&planned.graph))),

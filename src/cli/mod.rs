@@ -2,7 +2,7 @@
 //! done, 1 failed, 2 bad usage).
 //!
 //! There is one file per subcommand; without a subcommand, hiosc compiles. Arguments that several
-//! subcommands take are declared once, in `args.rs`. `progress.rs` and `in_process.rs` hold other
+//! subcommands take are declared once, in `args.rs`. `progress.rs` and `in_process.rs` have other
 //! shared code.
 
 mod args;

@@ -21,7 +21,7 @@ pub struct ProfileArgs {
     /// Where to write the costs.
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
-    /// Keep what these files have for the same GPUs; what is measured now takes precedence.
+    /// Keep the results in these files for the same GPUs; new measurements take precedence.
     #[arg(long, value_name = "FILE")]
     merge: Vec<PathBuf>,
     /// Measure fewer and shorter rounds.

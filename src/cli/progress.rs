@@ -1,4 +1,4 @@
-//! Measures costs while a progress line on standard error shows how far it is.
+//! Measures costs, with progress on standard error.
 
 use std::io::IsTerminal;
 
@@ -6,8 +6,8 @@ use hiosc::cost::Profile;
 use hiosc::graph::Graph;
 use hiosc::measure::profile::{self, ProfileOptions, Progress};
 
-/// Measures the operators of `graphs`. A terminal shows one line that changes; otherwise one line
-/// is printed per tenth.
+/// Measures the operators of `graphs`. On a terminal, one line is updated; otherwise a line is
+/// printed for each tenth.
 pub fn profile(graphs: &[&Graph], options: &ProfileOptions) -> hiosc::Result<Profile> {
     let terminal = std::io::stderr().is_terminal();
     let mut shown = (0, "");

@@ -23,7 +23,7 @@ pub struct ScheduleArgs {
     /// Models (.onnx), or scheduling graphs in text form (docs/schedule.md).
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Numbers of GPUs [default: 2, or as many as device, topology or costs name].
+    /// Numbers of GPUs [default: 2, or the number that --device, --topology or --costs gives].
     #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=64))]
     gpus: Vec<u32>,
     /// Algorithms, or `all`.
@@ -46,7 +46,7 @@ pub struct ScheduleArgs {
     scheduling: SchedulingArgs,
 }
 
-/// Arguments that a graph in text form does not use. Their help says so.
+/// Arguments that only apply to models. Their help says so.
 const FOR_MODELS: [&str; 5] = ["device", "link", "topology", "costs", "allow_foreign_costs"];
 
 /// Prefixes the help of these arguments with "For models".
@@ -112,7 +112,8 @@ pub fn run(args: ScheduleArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The algorithms of these names. `all` leaves out `scatter`, which is slow on purpose.
+/// The algorithms with these names. `all` leaves out `scatter`, whose schedules are slow on
+/// purpose.
 fn algorithms(names: &[String]) -> Result<Vec<Algorithm>, Error> {
     let mut chosen = Vec::new();
     for name in names {
@@ -135,7 +136,8 @@ impl Source {
     fn read(file: &Path, args: &ScheduleArgs) -> anyhow::Result<Source> {
         if file.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")) {
             let compiler = args.costs.apply(args.devices.apply(Compiler::new(file))?)?;
-            // A number of GPUs may contradict other arguments. That is reported before the work.
+            // The number of GPUs may contradict other arguments. That is reported before the model
+            // is imported.
             let first = args.gpus.first().map_or(compiler.clone(), |&gpus| compiler.clone().gpus(gpus as usize));
             return Ok(Source::Model(Box::new(compiler), Box::new(first.import()?)));
         }
@@ -150,7 +152,7 @@ impl Source {
         Ok(Source::Text(text))
     }
 
-    /// Its problem on this number of GPUs, if one is given.
+    /// The scheduling problem for this number of GPUs, if one is given.
     fn problem(&self, file: &Path, gpus: Option<usize>, links: Links) -> anyhow::Result<Problem> {
         let text = match self {
             Source::Model(compiler, imported) => {
@@ -170,8 +172,8 @@ impl Source {
     }
 }
 
-/// One row per algorithm. If `all` was asked for, algorithms for one GPU are left out where the
-/// weights fit on no single GPU.
+/// One row per algorithm. With `all`, algorithms for one GPU are left out if the weights fit on no
+/// single GPU.
 fn compare(
     problem: &Problem,
     algorithms: &[Algorithm],

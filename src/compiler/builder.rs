@@ -16,7 +16,7 @@ use super::costs::read_text;
 /// The device if no other is named.
 pub(super) const DEFAULT_DEVICE: &str = "a40";
 
-/// What to compile, for which target, and how. A builder: every call returns it.
+/// What to compile, for which target, and how. A builder: every method returns it.
 #[derive(Clone, Debug)]
 pub struct Compiler {
     pub(super) model: PathBuf,
@@ -82,8 +82,8 @@ impl Compiler {
         self
     }
 
-    /// Reads GPUs, links and memory from this file (see [`Target::from_topology`]). Excludes
-    /// device, number of GPUs and link.
+    /// Reads GPUs, links and memory from this file (see [`Target::from_topology`]). Cannot be
+    /// combined with device, number of GPUs or link.
     pub fn topology(mut self, file: impl Into<PathBuf>) -> Compiler {
         self.topology = Some(file.into());
         self
@@ -98,7 +98,8 @@ impl Compiler {
         self
     }
 
-    /// Whether measured costs of kernels other than this hiosc's are accepted.
+    /// Whether costs are accepted that were measured with other kernels, or for a target other than
+    /// the one given.
     pub fn allow_foreign_costs(mut self, allow: bool) -> Compiler {
         self.allow_foreign_costs = allow;
         self
@@ -110,7 +111,8 @@ impl Compiler {
         self
     }
 
-    /// Times the compared plans on the GPUs, as graphs, and emits the fastest.
+    /// Times the compared plans on the GPUs, as CUDA graphs, and emits the fastest. Has no effect
+    /// if an algorithm is requested.
     pub fn recheck(mut self, options: BenchOptions) -> Compiler {
         self.recheck = Some(options);
         self
@@ -123,13 +125,13 @@ impl Compiler {
         self
     }
 
-    /// Emits what this algorithm finds, even where another one is better.
+    /// Emits the schedule of this algorithm, even if that of another one is faster.
     pub fn algorithm(mut self, algorithm: Algorithm) -> Compiler {
         self.algorithm = Some(algorithm);
         self
     }
 
-    /// What the scheduling algorithms may do.
+    /// Options of the scheduling algorithms.
     pub fn scheduling(mut self, options: ScheduleOptions) -> Compiler {
         self.scheduling = options;
         self

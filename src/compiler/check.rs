@@ -1,5 +1,6 @@
-//! Checks of a compilation: inputs made from a fixed seed and the outputs that tract computes from
-//! them, or a plan run in this process.
+//! Checks of a compilation. `reference` makes a crate's check: inputs from a fixed seed, and the
+//! outputs that tract computes from them. [`in_process`] runs a plan in this process and compares
+//! its outputs with an npz file.
 
 use std::path::Path;
 
@@ -8,7 +9,7 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::Planned;
 use crate::acceptance::{OutputReport, compare, convert, read};
-use crate::emit::Check;
+use crate::emit::ReferenceData;
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType, Graph, Scalar, Tensor};
 use crate::ids::TensorId;
@@ -17,10 +18,10 @@ use crate::measure::bench;
 use crate::runtime::RuntimeOptions;
 
 /// Inputs made from a fixed seed, and the outputs that tract computes from them.
-pub(super) fn reference(model: &import::Model, graph: &Graph) -> Result<Check> {
+pub(super) fn reference(model: &import::Model, graph: &Graph) -> Result<ReferenceData> {
     let inputs = check_inputs(graph);
     let outputs = model.reference(&inputs)?;
-    Ok(Check { inputs, outputs })
+    Ok(ReferenceData { inputs, outputs })
 }
 
 /// Inputs made from a fixed seed: a crate is checked with them, and plans are measured on them.
@@ -28,9 +29,9 @@ pub fn check_inputs(graph: &Graph) -> Vec<Constant> {
     graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t))).collect()
 }
 
-/// Values for an input, from SplitMix64 with this seed. Floating-point numbers have mean 0 and
-/// deviation 1 and are roughly normal. Integers are 0 or 1: small, not negative, and valid as an
-/// index into any axis of two elements or more. Truth values are true as often as false.
+/// Values for an input, from SplitMix64 with this seed. Floating-point numbers are roughly normal,
+/// with mean 0 and standard deviation 1. Integers are 0 or 1: small, not negative, and valid as an
+/// index into any axis of two elements or more. Booleans are true as often as false.
 fn check_input(seed: u64, tensor: &Tensor) -> Constant {
     let mut rng = SplitMix64::seed_from_u64(seed << 40);
     let n = tensor.elements();
@@ -51,7 +52,8 @@ fn uniform(rng: &mut SplitMix64) -> f32 {
     (rng.next_u64() >> 40) as f32 / (1u64 << 24) as f32 - 0.5
 }
 
-/// A roughly normal random number of mean 0 and deviation 1: the sum of four uniform ones, scaled.
+/// A roughly normal random number of mean 0 and standard deviation 1: the sum of four uniform ones,
+/// scaled.
 fn normal(rng: &mut SplitMix64) -> f32 {
     (0..4).map(|_| uniform(rng)).sum::<f32>() / (4.0f32 / 12.0).sqrt()
 }

@@ -11,7 +11,8 @@ use crate::ids::OpId;
 use crate::kernel;
 
 impl Compiler {
-    /// Costs of `graph`: measured before, otherwise from files, otherwise estimated for `target`.
+    /// Costs of `graph`: from the given profile, otherwise from files, otherwise estimated for
+    /// `target`.
     pub(super) fn cost_table(&self, graph: &Graph, target: Option<&Target>) -> Result<CostTable> {
         match (&self.profiled, target) {
             (Some(profile), _) => profile.table(graph, |op, device| kernel::candidates(graph, op, device)),

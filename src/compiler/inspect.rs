@@ -1,10 +1,10 @@
 //! What hiosc would make of a model, before it is compiled.
 //!
 //! **In**: a model file. **Out**: an [`Inspection`]: its operators and what becomes of each, inputs
-//! and outputs, parameters, multiply-adds and the parallelism they allow, and every refusal that a
-//! compilation would end with. `import` surveys the model. Its graph is then fused, and kernels are
-//! looked up for the default device, as in a compilation: so what is reported as supported does
-//! compile.
+//! and outputs, parameters, multiply-adds and the parallelism they allow, and every reason for
+//! which a compilation would refuse it. `import` surveys the model. Its graph is then fused, and
+//! kernels are looked up for the default device, as in a compilation: so what is reported as
+//! supported does compile.
 
 use std::fmt;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::ids::OpId;
 use crate::import::{self, ImportOptions, Survey};
 use crate::{device, fuse, kernel};
 
-/// See the module's text.
+/// What a model consists of, and whether hiosc can compile it.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     /// The model's file name.
@@ -34,7 +34,7 @@ pub struct Inspection {
 ///
 /// # Errors
 ///
-/// If the file is no sound ONNX model, or an option names no input of it.
+/// If the file is not a sound ONNX model, or an option names an input that it does not have.
 pub fn inspect(path: &Path, options: &ImportOptions) -> Result<Inspection> {
     let (survey, graph) = import::survey(path, options)?;
     let (compiled, refusals) = match graph.and_then(operators_of) {
@@ -71,7 +71,7 @@ impl Inspection {
         }
     }
 
-    /// The same for programs. Keys are stable.
+    /// The inspection as JSON, for programs. Keys are stable.
     pub fn json(&self) -> Value {
         let survey = &self.survey;
         let ports =

@@ -37,7 +37,7 @@ use crate::measure::bench::{self, BenchOptions};
 use crate::plan::PlanOptions;
 use crate::schedule::{LinkMode, Problem};
 use crate::{fuse, import};
-use planned::{PassTimer, PlannedSearch, planned, search};
+use planned::{PassTimer, PlannedSearch, schedule_and_plan, verified_plan};
 
 impl Compiler {
     /// Reads and fuses the model. Measuring, planning and compiling can share one import.
@@ -74,16 +74,16 @@ impl Compiler {
         clock.lap("cost");
         let mut problem = Problem::new(&graph, &costs, LinkMode::Serial)?;
         let options = PlanOptions { stage_barriers: self.stage_barriers };
-        let found = search(&graph, &costs, &mut problem, wanted, &self.scheduling, &options, &mut clock)?;
-        let PlannedSearch { candidates, chosen, plan } = found;
+        let found = schedule_and_plan(&graph, &costs, &mut problem, wanted, &self.scheduling, &options, &mut clock)?;
+        let PlannedSearch { schedules, chosen, plan } = found;
         clock.lap("plan");
-        let mut all = Planned { model, graph, target, costs, problem, candidates, chosen, plan, rechecked: None, timings: Vec::new() };
+        let mut all = Planned { model, graph, target, costs, problem, schedules, chosen, plan, rechecked: None, timings: Vec::new() };
         if let (Some(recheck), None) = (&self.recheck, wanted) {
             let recheck = BenchOptions { plan: options, ..recheck.clone() };
             let (fastest, words) = bench::fastest(&all.comparison(), &check_inputs(&all.graph), &recheck)?;
             all.rechecked = Some(words);
             if fastest != chosen {
-                all.plan = planned(&all.graph, &all.costs, &all.candidates[fastest], &options)?;
+                all.plan = verified_plan(&all.graph, &all.costs, &all.schedules[fastest], &options)?;
                 all.chosen = fastest;
             }
             clock.lap("recheck");
@@ -104,7 +104,7 @@ impl Compiler {
         clock.lap("kernels");
         let check = if self.check { Some(check::reference(&planned.model, &planned.graph)?) } else { None };
         clock.lap("reference");
-        let output = emit::emit(&emit::Input {
+        let output = emit::emit(&emit::EmitInput {
             program: &planned.program(&images)?,
             model_file: self.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
             model_hash: planned.model.hash.clone(),

@@ -1,5 +1,5 @@
-//! From the imported model to the plan: schedules compared, the best one planned within the memory
-//! there is.
+//! From the imported model to the plan: schedules are compared, and the best one is planned within
+//! the available memory.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ use crate::import;
 use crate::measure::bench::Comparison;
 use crate::plan::{self, Plan, PlanOptions};
 use crate::program::{self, KernelMode, Program, Shipped};
-use crate::schedule::{self, Algorithm, Candidate, Problem, ScheduleOptions};
+use crate::schedule::{self, Algorithm, EvaluatedSchedule, Problem, ScheduleOptions};
 
 /// A model that has been read and fused: the input of planning.
 pub struct Imported {
@@ -45,7 +45,7 @@ pub struct Planned {
     pub problem: Problem,
     /// The schedules that were compared; sequential first, if the model fits on one GPU.
     #[doc(hidden)]
-    pub candidates: Vec<Candidate>,
+    pub schedules: Vec<EvaluatedSchedule>,
     /// Index of the one that the plan follows.
     #[doc(hidden)]
     pub chosen: usize,
@@ -67,13 +67,13 @@ impl fmt::Debug for Imported {
 
 impl fmt::Debug for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Planned { model: _, graph, target, costs, problem, candidates, chosen, plan, rechecked, timings } = self;
+        let Planned { model: _, graph, target, costs, problem, schedules, chosen, plan, rechecked, timings } = self;
         f.debug_struct("Planned")
             .field("graph", graph)
             .field("target", target)
             .field("costs", costs)
             .field("problem", problem)
-            .field("candidates", candidates)
+            .field("schedules", schedules)
             .field("chosen", chosen)
             .field("plan", plan)
             .field("rechecked", rechecked)
@@ -83,16 +83,16 @@ impl fmt::Debug for Planned {
 }
 
 impl Planned {
-    /// The candidate that the plan follows.
+    /// The schedule that the plan follows.
     #[doc(hidden)]
-    pub fn chosen(&self) -> &Candidate {
-        &self.candidates[self.chosen]
+    pub fn chosen(&self) -> &EvaluatedSchedule {
+        &self.schedules[self.chosen]
     }
 
     /// The compared schedules, for a benchmark.
     #[doc(hidden)]
     pub fn comparison(&self) -> Comparison<'_> {
-        Comparison { graph: &self.graph, costs: &self.costs, candidates: &self.candidates, chosen: self.chosen }
+        Comparison { graph: &self.graph, costs: &self.costs, schedules: &self.schedules, chosen: self.chosen }
     }
 
     /// The kernels that the plan launches, compiled as `mode` says.
@@ -101,10 +101,10 @@ impl Planned {
         program::ship(&self.costs, &self.plan, mode)
     }
 
-    /// The plan with everything looked up; `shipped` are its kernels.
+    /// The resolved plan; `shipped` are its kernels.
     #[doc(hidden)]
     pub fn program<'a>(&'a self, shipped: &'a Shipped) -> Result<Program<'a>> {
-        let Candidate { schedule, timeline } = self.chosen();
+        let EvaluatedSchedule { schedule, timeline } = self.chosen();
         Program::new(&self.graph, &self.costs, schedule, timeline, &self.plan, shipped)
     }
 
@@ -124,14 +124,14 @@ impl Planned {
 
 /// The compared schedules, and the plan of one of them.
 pub(super) struct PlannedSearch {
-    pub candidates: Vec<Candidate>,
+    pub schedules: Vec<EvaluatedSchedule>,
     pub chosen: usize,
     pub plan: Plan,
 }
 
-/// Compares schedules and plans the one that was asked for, else the best. Where its plan does not
-/// fit a GPU's memory, schedules again with less capacity for weights.
-pub(super) fn search(
+/// Compares schedules and plans the requested one, else the best. Where its plan does not fit a
+/// GPU's memory, schedules again with less capacity for weights.
+pub(super) fn schedule_and_plan(
     graph: &Graph,
     costs: &CostTable,
     problem: &mut Problem,
@@ -141,29 +141,29 @@ pub(super) fn search(
     clock: &mut PassTimer,
 ) -> Result<PlannedSearch> {
     loop {
-        let candidates = compare(problem, wanted, scheduling)?;
-        let chosen = choose(&candidates, wanted);
+        let schedules = compare(problem, wanted, scheduling)?;
+        let chosen = choose(&schedules, wanted);
         clock.lap("schedule");
-        let planned = planned(graph, costs, &candidates[chosen], options);
-        if planned.is_err() && reserve(problem, graph, costs, &candidates[chosen], options)? {
+        let planned = verified_plan(graph, costs, &schedules[chosen], options);
+        if planned.is_err() && reserve(problem, graph, costs, &schedules[chosen], options)? {
             continue;
         }
-        return Ok(PlannedSearch { plan: planned?, candidates, chosen });
+        return Ok(PlannedSearch { plan: planned?, schedules, chosen });
     }
 }
 
 /// The verified plan of a schedule.
-pub(super) fn planned(graph: &Graph, costs: &CostTable, candidate: &Candidate, options: &PlanOptions) -> Result<Plan> {
-    let Candidate { schedule, timeline } = candidate;
+pub(super) fn verified_plan(graph: &Graph, costs: &CostTable, evaluated: &EvaluatedSchedule, options: &PlanOptions) -> Result<Plan> {
+    let EvaluatedSchedule { schedule, timeline } = evaluated;
     let plan = plan::plan(graph, costs, schedule, timeline, options)?;
     plan::verify(graph, Some(schedule), options, &plan)?;
     Ok(plan)
 }
 
-/// Where weights and tensors do not fit together, takes what the tensors of this candidate's plan
-/// need off each GPU's capacity for weights. Returns whether that leaves less capacity than before:
-/// then another schedule may fit. Capacities only ever shrink, so this ends.
-fn reserve(problem: &mut Problem, graph: &Graph, costs: &CostTable, found: &Candidate, options: &PlanOptions) -> Result<bool> {
+/// Where weights and tensors do not fit together, reduces a GPU's capacity for weights to what the
+/// tensors of this schedule's plan leave. Returns whether a capacity shrank: then another schedule
+/// may fit. Capacities never grow, so this ends.
+fn reserve(problem: &mut Problem, graph: &Graph, costs: &CostTable, found: &EvaluatedSchedule, options: &PlanOptions) -> Result<bool> {
     let mut boundless = costs.clone();
     boundless.gpus.iter_mut().for_each(|gpu| gpu.memory = u64::MAX);
     let plan = plan::plan(graph, &boundless, &found.schedule, &found.timeline, options)?;
@@ -178,10 +178,10 @@ fn reserve(problem: &mut Problem, graph: &Graph, costs: &CostTable, found: &Cand
     Ok(shrunk)
 }
 
-/// Sequential, one GPU grouped, HIOS-LP, the search for the best, and what was asked for; each
+/// The schedules of `sequential`, `intra-gpu`, `hios-lp`, `best`, and the requested algorithm, each
 /// verified. Where the model fits on no single GPU, algorithms for one GPU are left out, unless
-/// asked for.
-fn compare(problem: &Problem, wanted: Option<Algorithm>, options: &ScheduleOptions) -> Result<Vec<Candidate>> {
+/// requested.
+fn compare(problem: &Problem, wanted: Option<Algorithm>, options: &ScheduleOptions) -> Result<Vec<EvaluatedSchedule>> {
     let mut algorithms = vec![Algorithm::Sequential, Algorithm::IntraGpu, Algorithm::HiosLp, Algorithm::Best];
     if !problem.fits_one_gpu() {
         algorithms.retain(|a| !a.one_gpu());
@@ -191,16 +191,16 @@ fn compare(problem: &Problem, wanted: Option<Algorithm>, options: &ScheduleOptio
         let schedule = schedule::schedule_with(problem, algorithm, options)?.schedule;
         let timeline = schedule::evaluate(problem, &schedule)?;
         schedule::verify(problem, &schedule, &timeline)?;
-        Ok(Candidate { schedule, timeline })
+        Ok(EvaluatedSchedule { schedule, timeline })
     };
     algorithms.into_iter().map(run).collect()
 }
 
-/// What was asked for; else the lowest latency, the earlier one where two are equal (sequential is
-/// first).
-fn choose(candidates: &[Candidate], wanted: Option<Algorithm>) -> usize {
-    let named = |a: Algorithm| candidates.iter().position(|c| c.schedule.algorithm == a.to_string());
-    wanted.and_then(named).unwrap_or_else(|| (0..candidates.len()).min_by_key(|&i| (candidates[i].timeline.latency, i)).unwrap_or(0))
+/// The requested schedule, else the one of lowest latency. Ties go to the earlier one (sequential
+/// is first).
+fn choose(schedules: &[EvaluatedSchedule], wanted: Option<Algorithm>) -> usize {
+    let named = |a: Algorithm| schedules.iter().position(|c| c.schedule.algorithm == a.to_string());
+    wanted.and_then(named).unwrap_or_else(|| (0..schedules.len()).min_by_key(|&i| (schedules[i].timeline.latency, i)).unwrap_or(0))
 }
 
 /// Times each pass.

@@ -56,15 +56,15 @@ fn target(planned: &Planned) -> String {
 
 /// The compared schedules: name, latency, speed-up over the first, GPUs, transfers.
 fn table(planned: &Planned) -> Vec<String> {
-    let sequential = planned.candidates.first().map_or(0, |c| c.timeline.latency);
+    let sequential = planned.schedules.first().map_or(0, |c| c.timeline.latency);
     let mut rows = vec![format!("{:12} {:>12} {:>9} {:>5} {:>10}", "algorithm", "predicted", "speed-up", "GPUs", "transfers")];
-    for candidate in &planned.candidates {
-        let gpus = candidate.schedule.gpus.iter().filter(|stages| !stages.is_empty()).count();
-        let timeline = &candidate.timeline;
+    for evaluated in &planned.schedules {
+        let gpus = evaluated.schedule.gpus.iter().filter(|stages| !stages.is_empty()).count();
+        let timeline = &evaluated.timeline;
         let speedup = sequential as f64 / timeline.latency.max(1) as f64;
         rows.push(format!(
             "{:12} {:>12} {speedup:>9.3} {gpus:>5} {:>10}",
-            candidate.schedule.algorithm,
+            evaluated.schedule.algorithm,
             milliseconds(timeline.latency),
             timeline.transfers.len()
         ));
@@ -74,11 +74,11 @@ fn table(planned: &Planned) -> Vec<String> {
 
 fn choice(planned: &Planned) -> String {
     let chosen = planned.chosen();
-    let best = planned.candidates.iter().map(|c| c.timeline.latency).min().unwrap_or(0);
+    let best = planned.schedules.iter().map(|c| c.timeline.latency).min().unwrap_or(0);
     let name = &chosen.schedule.algorithm;
-    match planned.candidates.iter().filter(|c| c.timeline.latency < chosen.timeline.latency).min_by_key(|c| c.timeline.latency) {
+    match planned.schedules.iter().filter(|c| c.timeline.latency < chosen.timeline.latency).min_by_key(|c| c.timeline.latency) {
         Some(faster) => format!("emitted: {name}, as requested, although {} is predicted faster", faster.schedule.algorithm),
-        None if planned.candidates.iter().filter(|c| c.timeline.latency == best).count() > 1 => {
+        None if planned.schedules.iter().filter(|c| c.timeline.latency == best).count() > 1 => {
             format!("emitted: {name}; nothing else is predicted faster")
         }
         None => format!("emitted: {name}, the fastest predicted"),

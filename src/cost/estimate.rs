@@ -42,7 +42,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{CostTable, OperatorCost, Stages};
+use super::{CostTable, MeasuredStages, OperatorCost};
 use crate::device::{DeviceModel, Nanos, Target};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, OpKind, Operator};
@@ -111,7 +111,7 @@ pub fn estimate_with(
         gpus: target.table_gpus(),
         operators,
         links: target.links.clone(),
-        stages: Stages::new(),
+        stages: MeasuredStages::new(),
         grouped_launches: Vec::new(),
     })
 }

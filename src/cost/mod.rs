@@ -2,8 +2,8 @@
 //!
 //! **In**: the fused graph and a target (GPUs and links). **Out**: a [`CostTable`], in whole
 //! nanoseconds. Costs are estimated from device models (`estimate.rs`) or measured; both give a
-//! table of the same form. `text.rs` prints tables and reads them back; `profile.rs` does so with
-//! measured costs, which apply to any graph.
+//! table of the same form. `text.rs` prints tables and reads them back; `profile.rs` does the same
+//! for measured costs, which apply to any graph.
 
 mod estimate;
 mod profile;
@@ -30,7 +30,7 @@ pub struct OperatorCost {
     pub kernel: Kernel,
 }
 
-/// The result of `of` for each GPU; it is called once per kind of GPU.
+/// The result of `of` for each GPU. `of` is called once per kind of GPU.
 fn by_kind<T: Clone>(gpus: &[DeviceModel], mut of: impl FnMut(&DeviceModel) -> Result<T>) -> Result<Vec<T>> {
     let mut all: Vec<T> = Vec::with_capacity(gpus.len());
     for (gpu, model) in gpus.iter().enumerate() {
@@ -44,7 +44,7 @@ fn by_kind<T: Clone>(gpus: &[DeviceModel], mut of: impl FnMut(&DeviceModel) -> R
 
 /// Measured t(S) on each GPU of kernels that run side by side. The key is their names: two or more,
 /// ascending, with repeats. `None` where it was not measured.
-pub type Stages = BTreeMap<Vec<String>, Vec<Option<Nanos>>>;
+pub type MeasuredStages = BTreeMap<Vec<String>, Vec<Option<Nanos>>>;
 
 /// Operators that one launch can compute together, on every GPU of the target.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,7 @@ pub struct GroupedLaunch {
 /// Costs of one graph on one target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CostTable {
-    /// The origin of the figures: `estimated from device model a40`.
+    /// Where the figures come from: `estimated from device model a40`.
     pub source: String,
     /// The target's GPUs, by [`GpuId`].
     pub gpus: Vec<TargetGpu>,
@@ -69,7 +69,7 @@ pub struct CostTable {
     /// `links[from][to]`; `None` on the diagonal. Transfers of one ordered pair run one at a time.
     pub links: Vec<Vec<Option<Link>>>,
     /// Measured t(S) of operators side by side.
-    pub stages: Stages,
+    pub stages: MeasuredStages,
     /// Groups of operators that one launch can compute together, sorted by operators. The text form
     /// omits them: no kernel family creates them yet.
     pub grouped_launches: Vec<GroupedLaunch>,

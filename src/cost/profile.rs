@@ -5,11 +5,11 @@
 //! gpu0: NVIDIA A40, compute capability 8.6, 48000000000 bytes
 //! measured gpu0: 84 SMs, 1740 MHz, memory 7251 MHz, driver 12.8, kernels 0123456789abcdef
 //! link gpu0 -> gpu1: 3000 ns, 47250000000 bytes/s
-//! kernel conv_n1c3h224w224_...: 12345 ns, busy 0.75, spread 0.01 | 12345 ns, busy 0.75, spread 0.01
-//! stage conv_n1c3h224w224_... + pool_...: 15000 ns | 15000 ns
+//! kernel conv_n1c64h56w56_...: 12345 ns, busy 0.75, spread 0.01 | 12345 ns, busy 0.75, spread 0.01
+//! stage conv_n1c64h56w56_... + pool_max_n1c64h56w56_...: 15000 ns | 15000 ns
 //! ```
 //!
-//! The first lines are those of a cost table (`text.rs`). Costs are kept by *kernel*: its name
+//! The first lines are those of a cost table (`text.rs`). Costs are kept by kernel name, which
 //! spells out signature and candidate, so one file serves any model with these operators. A line
 //! has one group per GPU, separated by `|`; `-` if the kernel does not run there or was not
 //! measured. Stages are kernels that ran side by side. GPUs are identified by what determines their
@@ -18,14 +18,14 @@
 //!
 //! * A file is *stale* if it was measured with other kernel sources: its times are those of other
 //!   code.
-//! * Files *merge* if they are of the same GPUs, drivers and kernels; where both have a figure, the
-//!   later file counts.
+//! * Files *merge* if they have the same hiosc version, GPUs, clocks, drivers and kernels; where
+//!   both have a figure, the later file counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::text::{gpu_text, link_text, parse_gpu, parse_link, parse_stage, stages_text};
-use super::{CostTable, OperatorCost, Stages};
+use super::text::{gpu_text, kernel_name, link_text, parse_gpu, parse_link, parse_stage, stages_text};
+use super::{CostTable, MeasuredStages, OperatorCost};
 use crate::device::{DeviceModel, Link, Nanos, TargetGpu};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -37,7 +37,7 @@ use crate::kernel::Kernel;
 pub struct Conditions {
     /// Multiprocessors.
     pub sms: u32,
-    /// Highest clock, in MHz.
+    /// Highest clock of the multiprocessors, in MHz.
     pub clock: u32,
     /// Highest clock of the memory, in MHz.
     pub memory_clock: u32,
@@ -58,7 +58,7 @@ pub struct Measured {
     pub spread: f64,
 }
 
-/// Measured costs; see the module's text.
+/// Measured costs of kernels, stages and links on the GPUs of one machine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     /// Version of hiosc that measured them.
@@ -78,7 +78,7 @@ pub struct Profile {
     pub kernels: BTreeMap<String, Vec<Option<Measured>>>,
     /// Times of kernels side by side.
     #[doc(hidden)]
-    pub stages: Stages,
+    pub stages: MeasuredStages,
 }
 
 /// The hash of the kernel sources of this hiosc.
@@ -100,7 +100,7 @@ impl Profile {
         text.lines().any(|line| line.trim_start().starts_with("kernel ") || line.trim_start().starts_with("measured "))
     }
 
-    /// The file.
+    /// The text of the file.
     pub fn to_text(&self) -> String {
         let mut out = format!("costs: measured by hiosc {}\n", self.version);
         // Writing to a String cannot fail.
@@ -124,7 +124,7 @@ impl Profile {
         out + &stages_text(&self.stages)
     }
 
-    /// Reads the file.
+    /// Reads the text of the file.
     ///
     /// # Errors
     ///
@@ -136,7 +136,7 @@ impl Profile {
             conditions: Vec::new(),
             links: Vec::new(),
             kernels: BTreeMap::new(),
-            stages: Stages::new(),
+            stages: MeasuredStages::new(),
         };
         for (number, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
             let error = || Error::Usage(format!("costs, line {number}: `{line}` is not understood"));
@@ -160,11 +160,13 @@ impl Profile {
                 let (name, row) = line.strip_prefix("kernel ").and_then(|rest| rest.split_once(": ")).ok_or_else(error)?;
                 let row: Option<Vec<_>> = row.split(" | ").map(parse_measured).collect();
                 let row = row.filter(|row| row.len() == count).ok_or_else(error)?;
-                profile.kernels.insert(name.into(), row);
+                profile.kernels.insert(kernel_name(name).ok_or_else(error)?, row);
             }
         }
         if profile.version.is_empty() {
-            return Err(Error::Usage("costs: a line `costs: measured by hiosc VERSION` must say who measured them".into()));
+            return Err(Error::Usage(
+                "costs: a line `costs: measured by hiosc VERSION` must name the hiosc version that measured them".into(),
+            ));
         }
         if profile.gpus.is_empty() || profile.conditions.len() != profile.gpus.len() {
             return Err(Error::Usage("costs: each GPU needs a line `gpu0: ...` and a line `measured gpu0: ...`".into()));
@@ -225,10 +227,11 @@ impl Profile {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if they are of different GPUs, drivers or kernels.
+    /// [`Error::Usage`] if they differ in hiosc version, GPUs, clocks, drivers or kernels.
     pub fn merge(&mut self, later: Profile) -> Result<()> {
-        let head =
-            |profile: &Profile| Profile { kernels: BTreeMap::new(), links: Vec::new(), stages: Stages::new(), ..profile.clone() }.to_text();
+        let head = |profile: &Profile| {
+            Profile { kernels: BTreeMap::new(), links: Vec::new(), stages: MeasuredStages::new(), ..profile.clone() }.to_text()
+        };
         let (mine, theirs) = (head(self), head(&later));
         if mine != theirs {
             let differs = mine.lines().zip(theirs.lines()).find(|(a, b)| a != b);
@@ -329,7 +332,7 @@ mod tests {
             conditions: vec![conditions.clone(), conditions],
             links: vec![vec![None, link], vec![link, None]],
             kernels: kernels.iter().map(|&(name, time)| (name.into(), vec![Some(measured(time)), None])).collect(),
-            stages: Stages::from([(vec!["a".into(), "b".into()], vec![None, Some(25)])]),
+            stages: MeasuredStages::from([(vec!["a".into(), "b".into()], vec![None, Some(25)])]),
         }
     }
 
@@ -343,6 +346,8 @@ mod tests {
         for line in [
             "kernel a: 10 ns",
             "stage a: 1 ns | -",
+            "stage a +  + b: 1 ns | -",
+            "kernel a b: 10 ns, busy 1, spread 0 | -",
             "stage a + b: 1 ns",
             "kernel a: 0 ns, busy 1, spread 0 | -",
             "measured gpu2: 1 SMs",
@@ -353,17 +358,17 @@ mod tests {
         }
         let nameless = text.replacen("costs: measured by hiosc 0.1.0\n", "", 1);
         let error = Profile::parse(&nameless).unwrap_err().to_string();
-        assert!(error.contains("who measured them"), "{error}");
+        assert!(error.contains("the hiosc version that measured them"), "{error}");
     }
 
     #[test]
     fn tables_merge_if_they_are_of_the_same_gpus() {
         let mut one = profile(&[("a", 10), ("b", 20)]);
         let mut later = profile(&[("b", 30), ("c", 40)]);
-        later.stages = Stages::from([(vec!["a".into(), "b".into()], vec![Some(26), None])]);
+        later.stages = MeasuredStages::from([(vec!["a".into(), "b".into()], vec![Some(26), None])]);
         one.merge(later).unwrap();
         let mut both = profile(&[("a", 10), ("b", 30), ("c", 40)]);
-        both.stages = Stages::from([(vec!["a".into(), "b".into()], vec![Some(26), Some(25)])]);
+        both.stages = MeasuredStages::from([(vec!["a".into(), "b".into()], vec![Some(26), Some(25)])]);
         assert_eq!(one, both);
         let mut other = profile(&[]);
         other.conditions[1].driver = 12040;

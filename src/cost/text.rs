@@ -6,19 +6,19 @@
 //! gpu1: a40, compute capability 8.6, 48000000000 bytes
 //! link gpu0 -> gpu1: 3000 ns, 47250000000 bytes/s
 //! link gpu1 -> gpu0: 3000 ns, 47250000000 bytes/s
-//! %0 "conv1": 12345 ns, busy 0.75, conv_tile_64x64 | 12345 ns, busy 0.75, conv_tile_64x64
-//! stage conv_tile_64x64 + pool: 15000 ns | -
+//! %0 "conv1": 12345 ns, busy 0.75, conv_n1c64h56w56_... | 12345 ns, busy 0.75, conv_n1c64h56w56_...
+//! stage conv_n1c64h56w56_... + pool_max_n1c64h56w56_...: 15000 ns | -
 //! ```
 //!
 //! One line per operator, with one group per GPU, separated by `|`: time when run alone, share of
-//! the GPU kept busy, kernel. Then the stages whose latency is measured, by their kernels; `-`
-//! where it is not. Reading a table back needs the graph and its kernels: names must agree, and a
-//! kernel is found among the operator's candidates by its name. Empty lines and lines that begin
-//! with `#` may be added.
+//! the GPU kept busy, kernel. Then one line per measured stage, named by its kernels; `-` on a GPU
+//! where it was not measured. Reading a table back needs the graph and its kernels: names must
+//! agree, and a kernel is found among the operator's candidates by its name. Empty lines and lines
+//! that begin with `#` are allowed.
 
 use std::fmt::Write;
 
-use super::{CostTable, OperatorCost, Stages};
+use super::{CostTable, MeasuredStages, OperatorCost};
 use crate::device::{DeviceModel, Link, Nanos, TargetGpu};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -54,7 +54,7 @@ impl CostTable {
             gpus: Vec::new(),
             operators: Vec::new(),
             links: Vec::new(),
-            stages: Stages::new(),
+            stages: MeasuredStages::new(),
             grouped_launches: Vec::new(),
         };
         for (number, line) in text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())) {
@@ -158,7 +158,7 @@ pub(super) fn parse_link(line: &str, gpus: usize) -> Option<(usize, usize, Link)
 }
 
 /// One line per stage.
-pub(super) fn stages_text(stages: &Stages) -> String {
+pub(super) fn stages_text(stages: &MeasuredStages) -> String {
     let time = |time: &Option<Nanos>| time.map_or("-".into(), |time| format!("{time} ns"));
     let line = |(kernels, times): (&Vec<String>, &Vec<Option<Nanos>>)| {
         format!("stage {}: {}\n", kernels.join(" + "), times.iter().map(time).collect::<Vec<_>>().join(" | "))
@@ -166,10 +166,15 @@ pub(super) fn stages_text(stages: &Stages) -> String {
     stages.iter().map(line).collect()
 }
 
+/// `text`, if it can be the name of a kernel: an identifier of C.
+pub(super) fn kernel_name(text: &str) -> Option<String> {
+    (!text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')).then(|| text.into())
+}
+
 /// `stage a + b: 12345 ns | -`
 pub(super) fn parse_stage(line: &str, gpus: usize) -> Option<(Vec<String>, Vec<Option<Nanos>>)> {
     let (kernels, times) = line.strip_prefix("stage ")?.split_once(": ")?;
-    let mut kernels: Vec<String> = kernels.split(" + ").map(str::to_string).collect();
+    let mut kernels: Vec<String> = kernels.split(" + ").map(kernel_name).collect::<Option<_>>()?;
     kernels.sort_unstable();
     let time = |text: &str| match text.trim() {
         "-" => Some(None),

@@ -1,5 +1,5 @@
-//! Models of GPUs and of the links between them: the numbers that costs are computed from, and that
-//! kernels are chosen for.
+//! Models of GPUs and of the links between them: the figures that costs are computed from and
+//! kernels are chosen by.
 //!
 //! **In**: names (`--device`, `--gpus`, `--link`) or a topology file. **Out**: a [`Target`]: a
 //! [`DeviceModel`] for each GPU and a [`Link`] for each ordered pair. `model.rs` reads the device
@@ -48,7 +48,7 @@ pub struct TargetGpu {
 
 impl TargetGpu {
     /// The model that kernels are chosen for: the one of its name, otherwise the closest one, with
-    /// its own compute capability.
+    /// the GPU's own compute capability.
     pub fn model(&self) -> Result<DeviceModel> {
         let model = device(&self.device).or_else(|_| closest(&self.device))?;
         Ok(DeviceModel { compute_capability: self.compute_capability, ..model })

@@ -160,7 +160,7 @@ pub struct LinkModel {
 }
 
 impl LinkModel {
-    /// What transfers over it take.
+    /// The latency and sustained bandwidth of transfers over it.
     pub fn cost(&self) -> Link {
         Link { latency: self.latency_ns, bandwidth: self.line_rate * self.efficiency }
     }

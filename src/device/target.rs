@@ -96,7 +96,7 @@ impl Target {
         Target::new(name, Some(count), Some(link_name))
     }
 
-    /// The source that a cost table names for estimates for this target:
+    /// The source that a cost table of estimates for this target names:
     /// `estimated from device model a40, link nvlink`.
     pub fn source(&self) -> String {
         let mut names: Vec<&str> = Vec::new();
@@ -126,7 +126,7 @@ fn within_limits(count: usize) -> Result<()> {
     if possible { Ok(()) } else { Err(Error::Usage(format!("{count} GPUs: between 1 and {MAX_GPUS} are possible"))) }
 }
 
-/// The link between two different GPUs, if `wanted` is requested.
+/// The link between two different GPUs. `wanted` is the requested link, if any.
 fn connection(gpus: &[DeviceModel], a: usize, b: usize, wanted: Option<&LinkModel>) -> Result<LinkModel> {
     let equal = gpus[a].name == gpus[b].name;
     let fastest = match wanted {

@@ -1,4 +1,4 @@
-//! A target as text: `--topology FILE`, for machines that names alone do not describe.
+//! A target as text: `--topology FILE`, for machines that names alone cannot describe.
 //!
 //! ```text
 //! gpu0: a40

@@ -1,4 +1,4 @@
-//! The data of the templates: finished strings, without decisions left.
+//! The data of the templates: finished strings, so that no decisions are left to a template.
 //!
 //! One [`View`] serves all templates. `plan.rs` consists of [`Function`]s: one for each section of
 //! the plan (a stage, or what comes before and after all stages). A section is split where its
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::Input;
+use super::EmitInput;
 use super::chart::{StreamRow, Tick, rows, ticks};
 use super::names::{Identifiers, line, package};
 use crate::device::Nanos;
@@ -20,7 +20,7 @@ use crate::program::{Call, KernelUse, Program};
 use crate::runtime::tool::Prediction;
 use crate::runtime::{Region, StreamLayout};
 
-/// Lines of a generated function's body, without its head and foot.
+/// The most lines in the body of a generated function.
 const LONGEST_FUNCTION: usize = 48;
 
 /// Up to this many arguments of a launch get a line each, with a remark. More share lines.
@@ -52,7 +52,7 @@ pub struct View {
     streams: Vec<Definition>,
     events: Vec<Definition>,
     event_gpus: String,
-    origin: String,
+    origin_stream: String,
     weight_keys: Vec<String>,
     kernels: Vec<KernelView>,
     headers: Vec<String>,
@@ -83,7 +83,7 @@ struct PortView {
     rust: &'static str,
     /// The element type: `f32`. Half precision is `f16`, although its Rust type is `u16`.
     element: &'static str,
-    /// `values`, or what the values of a stand-in type mean.
+    /// `values`, or what the values mean if the Rust type is not the element type.
     values: &'static str,
     shape: String,
     extents: String,
@@ -139,7 +139,7 @@ struct Function {
 
 impl View {
     /// The view of `input`, whose weights file has this SHA-256.
-    pub fn new(input: &Input, weights_sha256: &str) -> Result<View> {
+    pub fn new(input: &EmitInput, weights_sha256: &str) -> Result<View> {
         let program = input.program;
         let (graph, plan) = (program.graph, program.plan);
         let writer = Writer::new(program)?;
@@ -186,7 +186,7 @@ impl View {
                 .map(|(e, gpu)| definition(format!("E{e}"), format!("Event({e})"), gpu.to_string()))
                 .collect(),
             event_gpus: plan.events.iter().map(|gpu| gpu.0.to_string()).collect::<Vec<_>>().join(", "),
-            origin: writer.stream(plan.origin),
+            origin_stream: writer.stream(plan.origin_stream),
             weight_keys: program.weights.iter().map(|&t| format!("{:?}", super::weight_key(t, graph))).collect(),
             kernels: writer.kernels(),
             headers: crate::kernel::headers().iter().map(|(name, _)| name.to_string()).collect(),

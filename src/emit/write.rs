@@ -46,8 +46,8 @@ pub struct Written {
     pub bytes: u64,
 }
 
-/// Fails as [`write()`] would if `out` holds something that hiosc did not make. For a check before
-/// any work is done.
+/// Fails as [`write()`] would if `out` holds something that hiosc did not make. Call it before any
+/// work is done.
 pub fn refuse(out: &Path) -> Result<()> {
     earlier(out).map(|_| ())
 }
@@ -174,7 +174,7 @@ fn keep(old: &Path, new: &Path) -> Result<()> {
     copy().map_err(Error::io(new))
 }
 
-/// Replaces `out` by `fresh`, and keeps what `out` holds besides hiosc's files. The rest of `out`
+/// Replaces `out` with `fresh`, and keeps what `out` holds besides hiosc's files. The rest of `out`
 /// goes to `aside`. On failure, undoes what was done, and returns whether that worked.
 fn exchange(fresh: &Path, out: &Path, aside: &Path) -> std::result::Result<(), (Error, bool)> {
     let mut done: Vec<(PathBuf, PathBuf)> = Vec::new();

@@ -1,16 +1,16 @@
-//! `concat`: a concatenation whose inputs are contiguous in the output moves no bytes if each input
-//! is computed where it belongs.
+//! `concat`: a concatenation whose inputs are contiguous in the output needs no copy if each input
+//! is written where it belongs in the output.
 //!
-//! This is so for the channels of one image (batch 1). The output becomes *joined*
+//! The usual case is the channels of one image (batch 1). The output becomes *joined*
 //! ([`Origin::Joined`]), and the plan lays out the inputs side by side on each GPU where something
 //! reads the whole. The rule does not apply if
 //!
 //! * an axis before the concatenated one has several elements, so that rows of the inputs
 //!   alternate;
-//! * an input is not computed by an operator (an input of the model, a constant, itself joined), is
-//!   already a part of a joined tensor, or occurs twice;
+//! * an input is not the whole result of an operator (but an input of the model, a constant, a
+//!   slice, or joined itself), is already a part of a joined tensor, or occurs twice;
 //! * an input would not begin at a multiple of [`PART_ALIGNMENT`] bytes, which kernels need;
-//! * the result is an output of the model, or nothing reads it.
+//! * the result is an output of the model.
 
 use super::{Patch, Replacement, Uses};
 use crate::graph::{Concat, Graph, OpKind, Origin, PART_ALIGNMENT};

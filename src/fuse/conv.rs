@@ -140,8 +140,8 @@ fn renewed(graph: &Graph, id: TensorId, values: Vec<f32>) -> Tensor {
     Tensor { origin: Origin::Constant(values.into()), ..graph.tensor(id).clone() }
 }
 
-/// Replaces `op` by `operator`, the changed `producer`. It writes `op`'s output if that has the
-/// shape of its own output.
+/// The patch that replaces `op` by `operator`, the changed `producer`, which writes `op`'s output
+/// if that has the shape of its own.
 fn replaced(graph: &Graph, op: OpId, producer: OpId, mut operator: Operator, constants: Vec<Tensor>) -> Patch {
     let provided = graph.operator(op).outputs[0];
     if graph.tensor(provided).shape == graph.tensor(operator.outputs[0]).shape {

@@ -4,13 +4,9 @@
 //! The absorbed result must have the shape of the consumer's result: under a broadcast, its value
 //! would be computed again for each element.
 
-use super::{MAX_OPERATIONS, Patch, Replacement, Uses};
+use super::{MAX_INPUTS, MAX_OPERATIONS, Patch, Replacement, Uses};
 use crate::graph::{Elementwise, Expr, Graph, OpKind, Operator};
 use crate::ids::OpId;
-
-/// The maximum number of inputs of a fused operator: bounds a kernel's pointers and the length of
-/// names.
-const MAX_INPUTS: usize = 8;
 
 pub fn chain(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let reader = graph.operator(op);

@@ -11,8 +11,8 @@
 
 mod concat;
 mod conv;
+mod copy;
 mod elementwise;
-mod frame;
 mod norm;
 mod prune;
 mod reduce;
@@ -41,11 +41,11 @@ pub static RULES: &[Rule] = &[
         why: "reshapes become views, so that every later rule sees producer and consumer side by side",
         find: views::free,
     },
-    Rule { name: "slices", why: "a slice of a slice is one slice", find: frame::merge_slices },
+    Rule { name: "slices", why: "a slice of a slice is one slice", find: copy::merge_slices },
     Rule {
         name: "pad",
         why: "padding before a convolution or pooling costs nothing as its own padding; before the folds, which look at neighbours",
-        find: frame::into_window,
+        find: copy::into_window,
     },
     Rule { name: "mean", why: "a sum times 1/n is a mean; before another rule takes the product for a scale", find: reduce::mean },
     Rule {
@@ -96,7 +96,11 @@ pub static RULES: &[Rule] = &[
 /// whole expression twice.
 const MAX_OPERATIONS: usize = 48;
 
-/// A change that a rule asks for.
+/// The maximum number of inputs of a fused operator: bounds a kernel's pointers and the length of
+/// names.
+const MAX_INPUTS: usize = 8;
+
+/// A change that a rule proposes.
 struct Patch {
     /// The operator that is replaced. Its output tensor stays, and the replacement produces it.
     at: OpId,

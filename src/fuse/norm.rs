@@ -9,13 +9,9 @@
 //!   axis, and scales under another, in which they are not; the operands are then viewed under the
 //!   first.
 
-use super::{MAX_OPERATIONS, Patch, Replacement, Uses, new_constant};
+use super::{MAX_INPUTS, MAX_OPERATIONS, Patch, Replacement, Uses, new_constant};
 use crate::graph::{Binary, DType, Elementwise, Expr, Graph, Norm, OpKind, Operator, Origin, Reduce, ReduceKind, Tensor, Unary};
 use crate::ids::{OpId, TensorId};
-
-/// The maximum number of inputs of a fused operator: bounds a kernel's pointers and the length of
-/// names.
-const MAX_INPUTS: usize = 8;
 
 pub fn root_mean_square(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let last = graph.operator(op);
@@ -126,8 +122,8 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
 }
 
 /// The shape `part`, which broadcasts to `from`, regrouped so that it broadcasts to `to`, another
-/// shape with as many elements. Axes that were split or joined must be whole in it, or all of one
-/// element.
+/// shape with as many elements. A run of axes that is split or merged must be whole in `part`, or
+/// have one element there.
 fn regrouped(part: &[usize], from: &[usize], to: &[usize]) -> Option<Vec<usize>> {
     let (mut result, mut f, mut t) = (Vec::new(), 0, 0);
     while f < from.len() || t < to.len() {
@@ -156,8 +152,8 @@ fn regrouped(part: &[usize], from: &[usize], to: &[usize]) -> Option<Vec<usize>>
     Some(result)
 }
 
-/// `t` as a function of one tensor that is not elementwise itself, and the operators in between,
-/// the last one first.
+/// `t` as an expression of one tensor, that tensor, and the elementwise operators in between, the
+/// last one first.
 fn inlined(graph: &Graph, uses: &Uses, t: TensorId, reader: OpId) -> Option<(Expr, TensorId, Vec<OpId>)> {
     let (mut expr, mut at, mut reader, mut absorbed) = (Expr::identity(), t, reader, Vec::new());
     loop {

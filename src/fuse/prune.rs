@@ -1,10 +1,10 @@
-//! Drops unused operators and tensors and renumbers the rest densely, in the order of both tables.
+//! Drops unused operators and tensors and renumbers the rest without gaps, in the order of both
+//! tables.
 
 use crate::graph::{Graph, Origin};
 use crate::ids::{OpId, TensorId};
 
-/// The operators of `graph` that are `alive` and whose results lead to an output, with the tensors
-/// they touch.
+/// The `alive` operators of `graph` that an output depends on, with their tensors.
 pub fn prune(graph: &Graph, alive: &[bool]) -> Graph {
     let mut tensor_used = vec![false; graph.tensors.len()];
     let mut op_used = vec![false; graph.operators.len()];

@@ -1,4 +1,4 @@
-//! `mean`: tract writes a mean as a sum and a product by 1/n.
+//! `mean`: a sum that is multiplied by 1/n or divided by n becomes a mean. tract writes means so.
 
 use super::{Patch, Replacement, Uses};
 use crate::graph::{Binary, Expr, Graph, OpKind, Operator, Reduce, ReduceKind};

@@ -11,8 +11,8 @@ pub fn free(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
 }
 
 /// A slice whose elements are consecutive in its source and, if the source is joined, in one part
-/// of it. Not if its result is an output of the model or a part of a joined tensor, or if it begins
-/// where kernels cannot read.
+/// of it. Not if its source is a constant, if its result is an output of the model or a part of a
+/// joined tensor, or if it does not begin at a multiple of [`PART_ALIGNMENT`] bytes.
 pub fn slices(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     let operator = graph.operator(op);
     let OpKind::Slice(slice) = &operator.kind else { return None };
@@ -34,8 +34,8 @@ pub fn slices(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     (aligned && !is_part).then(|| patch(op, Origin::Slice { of, begin }))
 }
 
-/// The tensor that is not joined and holds these elements of `of`, and where they begin in it;
-/// `None` if they are in several parts.
+/// The tensor, `of` or one part of it if it is joined, that has these elements, and where they
+/// begin in it; `None` if they are in several parts.
 fn in_one_part(graph: &Graph, of: TensorId, mut begin: u64, elements: u64) -> Option<(TensorId, u64)> {
     let Origin::Joined(parts) = &graph.tensor(graph.root(of)).origin else { return Some((of, begin)) };
     for &part in parts {

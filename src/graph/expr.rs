@@ -17,8 +17,7 @@ pub enum Expr {
     Const(Scalar),
     /// The value in another type. A floating-point number becomes an integer by truncation, clamped
     /// to the range; NaN becomes 0. An integer loses the upper bits that do not fit. A number is
-    /// true unless it is 0; true becomes 1. All else becomes the nearest value, and of two equally
-    /// near ones the even one.
+    /// true unless it is 0; true becomes 1. All other conversions round to nearest, ties to even.
     Cast(DType, Box<Expr>),
     /// A function of one value.
     Unary(Unary, Box<Expr>),
@@ -29,10 +28,10 @@ pub enum Expr {
 }
 
 /// Scalar functions of one value. `HardSwish` is `x * clip(x/6 + 1/2, 0, 1)`, `Silu` is
-/// `x * sigmoid(x)`, `Gelu` is `x/2 * (1 + erf(x/sqrt 2))`; `Round` takes the even one of two
-/// equally near integers; `Sign` of 0 is 0. `Relu`, `Neg`, `Abs`, `Sign` and `Square` take any
-/// number, `Not` takes truth values and, bit by bit, integers, and all others take floating-point
-/// numbers. Half precision is computed in single precision and rounded once.
+/// `x * sigmoid(x)`, `Gelu` is `x/2 * (1 + erf(x/sqrt 2))`; `Round` rounds ties to even; `Sign` of
+/// 0 is 0. `Relu`, `Neg`, `Abs`, `Sign` and `Square` take any number, `Not` takes booleans and,
+/// bitwise, integers, and all others take floating-point numbers. Half precision is computed in
+/// single precision and rounded once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Unary {
@@ -71,9 +70,9 @@ pub enum Unary {
 
 /// Scalar functions of two values of one type. Integers wrap around, and an integer divided by 0
 /// gives 0. `Max` and `Min` propagate NaN, as ONNX asks. `Rem` has the sign of the dividend; `Pow`
-/// of integers takes the exponent modulo 2^32. `And`, `Or` and `Xor` take truth values and, bit by
-/// bit, integers. Shifts take integers, and shift by a distance modulo the size. Comparisons give a
-/// truth value, which is false if a value is NaN.
+/// of integers takes the exponent modulo 2^32. `And`, `Or` and `Xor` take booleans and, bitwise,
+/// integers. Shifts take integers, and shift by a distance modulo the size. Comparisons give a
+/// boolean, which is false if a value is NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum Binary {

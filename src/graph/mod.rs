@@ -1,8 +1,9 @@
 //! The computation graph: operators, the tensors between them, and nothing about GPUs.
 //!
 //! **In**: what `import` lowers and `fuse` rewrites. **Out**: a DAG with static shapes that keeps
-//! the ONNX names, for every later pass. Two dense tables own everything: [`Graph::operators`] and
-//! [`Graph::tensors`]. [`Graph::dag`] gives the same graph to petgraph's algorithms.
+//! the ONNX names, for every later pass. Two tables, indexed by id, own everything:
+//! [`Graph::operators`] and [`Graph::tensors`]. [`Graph::dag`] gives the same graph to petgraph's
+//! algorithms.
 //!
 //! A tensor is an input, a constant, the result of an operator, or a *view*: the same bytes as
 //! another tensor under another shape. Views cost nothing: they have no operator, and
@@ -29,7 +30,7 @@ pub use value::{Constant, Scalar};
 
 use crate::ids::{OpId, TensorId};
 pub use crate::runtime::DType;
-use verify::MOST_BYTES;
+use verify::BYTE_LIMIT;
 
 /// Where a tensor's values come from.
 #[derive(Clone, Debug, PartialEq)]

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A constant is `w`, any other tensor `t`; the number is its index in the tensor table. `t5 + t9`
-//! are tensors that lie side by side and are read as one; `t5[64..128]` are some elements of one.
+//! are adjacent tensors that are read as one; `t5[64..128]` is a slice.
 
 use std::fmt::{self, Display, Formatter};
 
@@ -36,8 +36,8 @@ impl Graph {
         roots.into_iter().map(|t| self.tensor(t).elements()).sum()
     }
 
-    /// An operand as an operator writes it: a joined tensor, which nothing computes, as its parts,
-    /// a slice as its source and its range there, any other tensor as its number.
+    /// The text of an operand: the parts of a joined tensor, the source and range of a slice, the
+    /// number of any other tensor.
     fn operand(&self, id: TensorId) -> String {
         let root = self.root(id);
         match &self.tensor(root).origin {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::DType;
 use crate::runtime::{Element, f16_to_f32, f32_to_f16};
 
-/// A number or truth value with its type, as little-endian bits in the low bytes. Two are equal if
+/// A number or boolean with its type, as little-endian bits in the low bytes. Two are equal if
 /// their types and bits are.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scalar {
@@ -21,7 +21,7 @@ impl Scalar {
     }
 
     /// `value` in the type `dtype`. A floating-point type takes the nearest value. An integer is
-    /// truncated towards zero and clamped to its range. A truth value is true unless `value` is 0.
+    /// truncated towards zero and clamped to its range. A boolean is true unless `value` is 0.
     pub fn from_f64(dtype: DType, value: f64) -> Scalar {
         let bits = match dtype {
             DType::Bool => u64::from(value != 0.0),

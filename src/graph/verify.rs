@@ -20,15 +20,15 @@
 //! 7. Operands and result have one type, unless the kind says otherwise. An expression is defined
 //!    on the types of its inputs, and its result has the output's type.
 //!
-//! Rules 6 and 7 of each operator are with its attributes (`op/`). They are written from the
-//! definition of the operator, not from the code that lowers it.
+//! Rules 6 and 7 of each operator are checked beside its attributes (`op/`). The checks are written
+//! from the definition of the operator, not from the code that lowers it.
 
 use super::{Graph, Origin, PART_ALIGNMENT, Tensor};
 use crate::error::{Error, Result};
 use crate::ids::TensorId;
 
-/// Tensors have fewer bytes, and padded axes are shorter.
-pub(super) const MOST_BYTES: usize = 1 << 48;
+/// An exclusive limit on the bytes of a tensor, and on the extent of a padded axis.
+pub(super) const BYTE_LIMIT: usize = 1 << 48;
 
 impl Graph {
     /// Checks every rule of this module; a violation is [`Error::Internal`].
@@ -49,8 +49,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Checks what was added behind the first `tensors` and `operators`, as far as that can be seen
-    /// there: sizes, views, and the rules of each operator. Its ids must be in range.
+    /// Checks what was added after the first `tensors` and `operators`: sizes, views, and the rules
+    /// of each operator, but no rule of the whole graph. Its ids must be in range.
     ///
     /// # Errors
     ///
@@ -69,10 +69,10 @@ impl Graph {
     fn check_size(&self, id: TensorId) -> Result<(), String> {
         let Tensor { dtype, shape, .. } = self.tensor(id);
         let bytes = shape.iter().try_fold(dtype.bytes(), |bytes, &d| bytes.checked_mul(d.max(1) as u64));
-        if bytes.is_some_and(|bytes| bytes < MOST_BYTES as u64) {
+        if bytes.is_some_and(|bytes| bytes < BYTE_LIMIT as u64) {
             Ok(())
         } else {
-            Err(format!("{id} has the shape {shape:?}, which no memory holds"))
+            Err(format!("{id} has the shape {shape:?}, which is 2^48 bytes or more"))
         }
     }
 
@@ -206,7 +206,7 @@ mod tests {
     use super::*;
     use crate::ids::OpId;
 
-    /// input 1x4 -> relu -> output, with one thing changed by `f`.
+    /// The error for input 1x4 -> relu -> output after `f` has changed one thing.
     fn broken_by(f: impl FnOnce(&mut Graph)) -> String {
         let mut g = Graph { name: "g".into(), ..Graph::default() };
         let tensor = |name: &str, origin| Tensor { name: name.into(), dtype: DType::F32, shape: vec![1, 4], origin };
@@ -272,13 +272,13 @@ mod tests {
         assert!(pad(PadMode::Edge, 1, 5).contains("does not follow"));
     }
 
-    /// Found by `fuzz/fuzz_targets/graph.rs`: numbers that only a bug can leave are refused, and do
-    /// not overflow on the way.
+    /// Found by `fuzz/fuzz_targets/graph.rs`: numbers that only a bug can cause are refused without
+    /// an overflow.
     #[test]
     fn numbers_without_bounds_are_refused() {
         const MOST: usize = usize::MAX;
-        assert!(broken_by(|g| g.tensors[0].shape = vec![MOST, 0]).contains("which no memory holds"));
-        assert!(broken_by(|g| g.tensors[1].shape = vec![1 << 46]).contains("which no memory holds"));
+        assert!(broken_by(|g| g.tensors[0].shape = vec![MOST, 0]).contains("which is 2^48 bytes or more"));
+        assert!(broken_by(|g| g.tensors[1].shape = vec![1 << 46]).contains("which is 2^48 bytes or more"));
 
         let pool = |kernel: usize, stride: usize, dilation: usize, pad: usize| {
             let [kernel, strides, dilations, pads_begin] = [kernel, stride, dilation, pad].map(|n| [n, n]);

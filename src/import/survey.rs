@@ -1,10 +1,10 @@
 //! What a model consists of, before anything is compiled. An error in one part of a model does not
-//! hide what can be found out about the rest.
+//! keep the rest from being reported.
 //!
 //! Multiply-adds are tract's count for each of its typed nodes: convolutions, matrix products,
 //! recurrent layers with all their steps. The critical path is the chain of dependent nodes with
-//! the most multiply-adds. All multiply-adds divided by those of the critical path is how many
-//! could be computed at the same time, on average.
+//! the most multiply-adds. All multiply-adds divided by those of the critical path are the average
+//! parallelism.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -61,8 +61,8 @@ pub struct Survey {
 ///
 /// # Errors
 ///
-/// If the file is not a sound ONNX model. A model that cannot be typed is not an error of this
-/// kind: the second result reports it.
+/// If the file is not a sound ONNX model. A model that cannot be typed is not such an error: the
+/// second result reports it.
 pub fn survey(path: &Path, options: &ImportOptions) -> Result<(Survey, Result<Graph>)> {
     let (mut proto, _) = onnx::read(path, options)?;
     let mut survey = Survey {
@@ -107,7 +107,7 @@ fn count_operators(proto: &pb::ModelProto) -> Vec<OperatorCount> {
         nodes,
         refusal: match operators::find(domain, name) {
             Some(row) => row.refusal().map(str::to_string),
-            None => Some("it is not known".into()),
+            None => Some("hiosc does not know this operator".into()),
         },
     };
     counts.into_iter().map(entry).collect()

@@ -18,7 +18,7 @@ pub(super) fn specs(ctx: &OpContext, a: &Attention) -> Result<Vec<KernelSpec>> {
     let first = specs.iter().take_while(few).count().min(specs.len().saturating_sub(1));
     let mut ordered = specs;
     ordered.rotate_left(first);
-    if ordered.is_empty() { Err(ctx.unsupported("its rows are too long for shared memory")) } else { Ok(ordered) }
+    if ordered.is_empty() { Err(ctx.unsupported("its head depth is too large for shared memory")) } else { Ok(ordered) }
 }
 
 /// Checks that every offset that the kernel computes is inside its tensor.

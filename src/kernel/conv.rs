@@ -17,6 +17,8 @@ const MAYBE_DIRECT: usize = 16;
 /// Convolution over two axes.
 pub(super) fn specs(ctx: &OpContext, conv: &Conv) -> Result<Vec<KernelSpec>> {
     let shape = Shape::new(ctx, conv)?;
+    let axes = window::planar(conv.kernel, conv.strides, conv.dilations, [conv.pads_begin, conv.pads_end]);
+    window::check_indices(ctx, &axes, &[shape.h, shape.w])?;
     let epilogue = Epilogue::new(ctx, ["x", "w"], conv.bias, shape.k, &conv.epilogue)?;
     let filters = shape.k / conv.groups;
     if ctx.inputs[0].dtype != DType::F32 {
@@ -178,6 +180,8 @@ pub(super) fn specs_nd(ctx: &OpContext, conv: &ConvNd) -> Result<Vec<KernelSpec>
         && y[..2] == [x[0], w[0]]
         && conv.axes.iter().zip(&w[2..]).all(|(axis, &taps)| axis.kernel == taps && axis.stride > 0 && axis.dilation > 0);
     ctx.require(sound, "its attributes and shapes contradict each other")?;
+    // Transposed, the window slides over the output.
+    window::check_indices(ctx, &conv.axes, if conv.transposed { &y[2..] } else { &x[2..] })?;
     let (n, c, k) = (x[0], x[1], w[0]);
     let epilogue = Epilogue::new(ctx, ["x", "w"], conv.bias, k, &conv.epilogue)?;
     let filters = k / conv.groups;

@@ -1,7 +1,7 @@
 //! Operators that only move elements: transposition, slice, padding, triangles.
 
 use super::OpContext;
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, vector};
+use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, strides_of, vector};
 use crate::Result;
 use crate::graph::{Pad, PadMode, Slice, Transpose, Trilu};
 
@@ -14,22 +14,22 @@ pub(super) fn transpose(ctx: &OpContext, Transpose { permutation }: &Transpose) 
         && permutation.iter().zip(out).all(|(&axis, &size)| x[axis] == size);
     ctx.require(fits, "its permutation and its shapes contradict each other")?;
     let own = strides_of(x);
-    let strides = permutation.iter().map(|&axis| own[axis]).collect();
+    let strides = permutation.iter().map(|&axis| own[axis] as i64).collect();
     Ok(vec![strided(ctx, 0, strides)])
 }
 
 pub(super) fn slice(ctx: &OpContext, slice: &Slice) -> Result<Vec<KernelSpec>> {
     let x = &ctx.only_input()?.shape;
     let out = &ctx.output.shape;
-    ctx.require([out.len(), slice.begin.len(), slice.step.len()] == [x.len(); 3], "it needs one beginning and one step per axis")?;
+    ctx.require([out.len(), slice.begin.len(), slice.step.len()] == [x.len(); 3], "it needs one start and one step per axis")?;
     let inside = |axis: usize| {
         let last = slice.begin[axis] as i128 + slice.step[axis] as i128 * (out[axis] as i128 - 1);
         slice.begin[axis] < x[axis] && (0..x[axis] as i128).contains(&last)
     };
     ctx.require((0..x.len()).all(inside), "it reads outside its input")?;
     let own = strides_of(x);
-    let first = slice.begin.iter().zip(&own).map(|(&b, s)| b as i64 * s).sum();
-    let strides = slice.step.iter().zip(&own).map(|(&step, s)| step as i64 * s).collect();
+    let first = slice.begin.iter().zip(&own).map(|(&begin, &stride)| (begin * stride) as i64).sum();
+    let strides = slice.step.iter().zip(&own).map(|(&step, &stride)| step as i64 * stride as i64).collect();
     Ok(vec![strided(ctx, first, strides)])
 }
 
@@ -50,7 +50,7 @@ fn strided(ctx: &OpContext, first: i64, strides: Vec<i64>) -> KernelSpec {
     KernelSpec {
         signature: format!("copy_d{}_s{name_of_strides}_f{first}", by_x(&dims)),
         candidate: format!("v{width}t{threads}"),
-        comment: vec![format!("y {} from the elements of x, from {first} on, with strides {strides:?} along these axes.", by_x(&dims))],
+        comment: vec![format!("y {} reads x from element {first}, with strides {strides:?} along y's axes.", by_x(&dims))],
         header: "copy.cuh",
         params: ctx.params(&["x"]),
         sync: false,
@@ -76,7 +76,7 @@ pub(super) fn pad(ctx: &OpContext, pad: &Pad) -> Result<Vec<KernelSpec>> {
         PadMode::Reflect => ("PadReflect", 0, "padded with its mirror image".into()),
         PadMode::Edge => ("PadEdge", 0, "padded with its edges".into()),
     };
-    let axes = framed_axes(x, pad);
+    let axes = padded_axes(x, pad);
     let elements = ctx.output.elements();
     let threads = block_size(elements);
     let names = axes.iter().map(|a| format!("{}b{}x{}", a[0], a[1], a[2])).collect::<Vec<_>>().join("_");
@@ -131,17 +131,8 @@ pub(super) fn trilu(ctx: &OpContext, trilu: &Trilu) -> Result<Vec<KernelSpec>> {
     }])
 }
 
-/// Element strides of a contiguous tensor.
-fn strides_of(shape: &[usize]) -> Vec<i64> {
-    let mut strides = vec![1; shape.len()];
-    for axis in (1..shape.len()).rev() {
-        strides[axis - 1] = strides[axis] * shape[axis] as i64;
-    }
-    strides
-}
-
-/// The axes of a box and their strides. Axes of size 1 are dropped, and neighbours are merged where
-/// they step as one axis. Never empty.
+/// The axes of `shape` and their strides. Axes of size 1 are dropped, and neighbours are merged
+/// where they step as one axis. Never empty.
 fn merge_strided(shape: &[usize], strides: &[i64]) -> (Vec<usize>, Vec<i64>) {
     let mut merged: Vec<(usize, i64)> = Vec::new(); // innermost first
     for (&size, &stride) in shape.iter().zip(strides).rev().filter(|(size, _)| **size > 1) {
@@ -159,7 +150,7 @@ fn merge_strided(shape: &[usize], strides: &[i64]) -> (Vec<usize>, Vec<i64>) {
 /// Size in y, padding before, extent in x and stride in x of each axis, outermost first. Axes
 /// without padding merge with their outer neighbours: with any of them if the padding is a
 /// constant, else only with those that have no padding either.
-fn framed_axes(x: &[usize], pad: &Pad) -> Vec<[usize; 4]> {
+fn padded_axes(x: &[usize], pad: &Pad) -> Vec<[usize; 4]> {
     let mut axes: Vec<[usize; 4]> = Vec::new(); // innermost first
     let mut stride = 1;
     for (axis, &extent) in x.iter().enumerate().rev() {
@@ -195,8 +186,8 @@ mod tests {
     #[test]
     fn axes_without_padding_merge() {
         let pad = |mode, before: &[usize]| Pad { before: before.to_vec(), after: vec![0; before.len()], mode };
-        assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Constant(0.0.into()), &[0, 1, 0])), [[2, 0, 2, 12], [16, 4, 12, 1]]);
-        assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 1, 0])), [[2, 0, 2, 12], [4, 1, 3, 4], [4, 0, 4, 1]]);
-        assert_eq!(framed_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 0, 1])), [[6, 0, 6, 4], [5, 1, 4, 1]]);
+        assert_eq!(padded_axes(&[2, 3, 4], &pad(PadMode::Constant(0.0.into()), &[0, 1, 0])), [[2, 0, 2, 12], [16, 4, 12, 1]]);
+        assert_eq!(padded_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 1, 0])), [[2, 0, 2, 12], [4, 1, 3, 4], [4, 0, 4, 1]]);
+        assert_eq!(padded_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 0, 1])), [[6, 0, 6, 4], [5, 1, 4, 1]]);
     }
 }

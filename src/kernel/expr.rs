@@ -51,13 +51,14 @@ pub(super) fn multiplies(expr: &Expr) -> bool {
     }
 }
 
-/// What a fused operator does to its sum: the names and words for its bias and epilogue.
+/// The bias and epilogue of a fused operator, as C++, parts of names, and words.
 pub(super) struct Epilogue {
     /// The C++ type.
     pub cpp: String,
     /// Appended to the signature: `_b_relu`; empty if there is neither bias nor epilogue.
     pub suffix: String,
-    /// Ends the sentence of the comment: ` plus bias, then relu(x0) with x1 ... read like y`.
+    /// Ends the sentence of the comment:
+    /// `, plus bias, then add(x0, x1) of that sum x0 and x1 of y's shape`.
     pub words: String,
     /// The kernel's parameters: the two operands, `bias`, `x1`, ..., `y`.
     pub params: Vec<Param>,

@@ -1,7 +1,7 @@
 //! Gather: one thread per element, or per 16 bytes of a slice.
 
 use super::OpContext;
-use super::spec::{KernelSpec, by_x, ints, simple, split, strides_of, vector};
+use super::spec::{KernelSpec, around_axis, by_x, ints, simple, strides_of, vector};
 use crate::Result;
 use crate::graph::Gather;
 
@@ -27,7 +27,7 @@ fn width(ctx: &OpContext, inner: usize) -> usize {
 fn slices(ctx: &OpContext, axis: usize) -> Result<Vec<KernelSpec>> {
     let (x, indices) = (ctx.inputs[0], ctx.inputs[1]);
     ctx.require(axis < x.shape.len(), "its axis does not exist")?;
-    let (outer, length, inner) = split(&x.shape, axis);
+    let (outer, length, inner) = around_axis(&x.shape, axis);
     let count = indices.elements() as usize;
     let width = width(ctx, inner);
     let signature = format!("gather_o{outer}l{length}i{inner}_n{count}");

@@ -6,12 +6,12 @@
 //!
 //! * A loop with a known number of iterations is completely unrolled, or followed by its left-over
 //!   iterations as straight-line code.
-//! * Otherwise these run in a short loop before it, one at a time. The short loop counts as a loop
-//!   of its own if it has a tenth of the other's multiply-adds, that is, if the other is unrolled
-//!   by 10 or less.
+//! * Otherwise the left-over iterations run one at a time, in a short loop before it. The short
+//!   loop counts as a loop of its own if it has a tenth of the other's multiply-adds, that is, if
+//!   the other is unrolled by 10 or less.
 
-/// Iterations that are left of `count` if a loop is completely unrolled up to `all` iterations,
-/// else by `part`: `unrolled` of `hiosc.cuh`. 0 if no loop is left.
+/// Iterations of the compiled loop if `count` iterations are completely unrolled up to `all`, else
+/// by `part`: `unrolled` of `hiosc.cuh`. 0 if no loop is left.
 pub(super) fn counted(count: usize, all: usize, part: usize) -> u64 {
     if count <= all || count == part { 0 } else { (count / part) as u64 }
 }
@@ -55,12 +55,12 @@ impl Strided {
     /// A block of `threads` shares `count` elements, unrolled by `unrolled_strided`. The compiler
     /// does not know how many threads there are, so both loops stay.
     pub fn block(count: usize, threads: u32) -> Strided {
-        Strided::split(count.div_ceil(threads as usize), unrolled_strided(count, threads as usize))
+        Strided::unrolled(count.div_ceil(threads as usize), unrolled_strided(count, threads as usize))
     }
 
     /// `most` iterations, unrolled by `by`.
-    pub fn split(most: usize, by: usize) -> Strided {
-        // a remainder of at most one iteration is no loop
+    pub fn unrolled(most: usize, by: usize) -> Strided {
+        // a remainder of at most one iteration is not a loop
         Strided { rest: (by > 2).then_some((most % by) as u64), main: Some((most / by) as u64), by }
     }
 

@@ -1,5 +1,5 @@
-//! Matrix product: tiles, or, for one or a few vectors, kernels that read the matrix once; for
-//! element types other than f32, one thread per output.
+//! Matrix product: tiles, or, for one or a few vectors, kernels that read the matrix once per
+//! vector; for element types other than f32, one thread per output.
 
 use super::expr::Epilogue;
 use super::loops::{Strided, counted, trips};
@@ -63,7 +63,7 @@ fn signature(matmul: &MatMul, epilogue: &Epilogue) -> String {
 
 fn words(matmul: &MatMul, epilogue: &Epilogue) -> String {
     let MatMul { batch, m, n, k, .. } = *matmul;
-    let times = if batch == 1 { String::new() } else { format!(", {batch} of them") };
+    let times = if batch == 1 { String::new() } else { format!(", batch of {batch}") };
     format!("Matrix product y [{m} x {n}] = a [{m} x {k}] * b [{k} x {n}]{times}{}.", epilogue.words)
 }
 
@@ -146,7 +146,7 @@ fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> KernelSpec {
     let width = if k.is_multiple_of(4) && quads(matrix, lines) && quads(vector, vectors) { 4 } else { 1 };
     // the 8 warps of a block share the sums: each warp's loop is unrolled completely up to 64
     // iterations
-    let of_lines = if k.div_ceil(8) <= 64 { vec![] } else { Strided::split(k.div_ceil(8), 4).both() };
+    let of_lines = if k.div_ceil(8) <= 64 { vec![] } else { Strided::unrolled(k.div_ceil(8), 4).both() };
     let (how, threads, per_block, shared, trips, description) = if by_lines {
         ("gemv_lines", 256, 32, 1024, of_lines, "A block computes 32 neighbouring outputs; its warps share the sums.")
     } else {

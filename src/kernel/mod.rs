@@ -240,12 +240,12 @@ impl<'a> OpContext<'a> {
         Ok(ctx)
     }
 
-    /// The operator is sound, but no kernel can compute it.
+    /// The error for a sound operator that no kernel can compute.
     fn unsupported(&self, reason: &str) -> Error {
         Error::Unsupported(vec![format!("{} {} ({}): {reason}", self.operator.kind.name(), self.operator.name, self.op)])
     }
 
-    /// The operator breaks a rule of the graph.
+    /// The error for an operator that breaks a rule of the graph.
     fn wrong(&self, reason: &str) -> Error {
         Error::internal("kernel", format!("{} {} ({}): {reason}", self.operator.kind.name(), self.operator.name, self.op))
     }

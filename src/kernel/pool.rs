@@ -15,6 +15,8 @@ pub(super) fn specs(ctx: &OpContext, pool: &Pool) -> Result<Vec<KernelSpec>> {
     let positive = |v: [usize; 2]| v[0] > 0 && v[1] > 0;
     let sound = [n, c] == [n_out, c_out] && positive(pool.kernel) && positive(pool.strides) && positive(pool.dilations);
     ctx.require(sound, "its attributes and shapes contradict each other")?;
+    let axes = window::planar(pool.kernel, pool.strides, pool.dilations, [pool.pads_begin, pool.pads_end]);
+    window::check_indices(ctx, &axes, &[h, w])?;
 
     let (kind, name, words) = match pool.kind {
         PoolKind::Max => ("PoolMax", "max", "Maximum"),
@@ -69,6 +71,7 @@ pub(super) fn specs_nd(ctx: &OpContext, pool: &PoolNd) -> Result<Vec<KernelSpec>
     let positive = |axis: &WindowAxis| axis.kernel > 0 && axis.stride > 0 && axis.dilation > 0;
     let sound = from.len() == pool.axes.len() + 2 && to.len() == from.len() && from[..2] == to[..2] && pool.axes.iter().all(positive);
     ctx.require(sound, "its attributes and shapes contradict each other")?;
+    window::check_indices(ctx, &pool.axes, &from[2..])?;
     let (kind, short, words) = match pool.kind {
         PoolKind::Max => ("WindowMax", "max", "Maximum"),
         PoolKind::Average { count_include_pad: false } => ("WindowAverage", "avg", "Mean"),
@@ -86,6 +89,7 @@ pub(super) fn indices(ctx: &OpContext, pool: &PoolIndices) -> Result<Vec<KernelS
     let x = ctx.only_input()?;
     let (from, to) = (&x.shape, &ctx.output.shape);
     ctx.require(from.len() == pool.axes.len() + 2 && to.len() == from.len() && from[..2] == to[..2], "its shapes contradict each other")?;
+    window::check_indices(ctx, &pool.axes, &from[2..])?;
     let planes = from[0] * from[1];
     let (name, column_major) = (if pool.column_major { "columnindices" } else { "rowindices" }, pool.column_major);
     let comment = format!("Positions of the maxima of windows: {planes} planes of {} give {}.", by_x(&from[2..]), by_x(&to[2..]));

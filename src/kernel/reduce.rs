@@ -119,7 +119,7 @@ fn positions(ctx: &OpContext, kind: ReduceKind, last: bool, kept: &Axes, reduced
     };
     let threads = block_size(outputs);
     let by_thread = spec("thread", threads, threads, 0, format!("{outputs}, {count}"), trips(&[counted(count as usize, 32, 4)]));
-    let by_block = spec("block", 128, 1, 128 * 16, count.to_string(), Strided::split(count.div_ceil(128) as usize, 4).main());
+    let by_block = spec("block", 128, 1, 128 * 16, count.to_string(), Strided::unrolled(count.div_ceil(128) as usize, 4).main());
     if count > 64 && outputs < 32 * MULTIPROCESSORS { vec![by_block, by_thread] } else { vec![by_thread, by_block] }
 }
 

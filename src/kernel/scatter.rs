@@ -62,7 +62,7 @@ fn elements(ctx: &OpContext, axis: usize, update: Update) -> Result<Vec<KernelSp
         shape_struct(&[&[("LINES", lines), ("LENGTH", length), ("STRIDE", own[axis]), ("COUNT", count), ("UPDATE_STRIDE", narrow[axis])]]);
     let lists = [x, &own, indices, &narrow].map(|values| ints(&without(values, axis)));
     body.push(format!("scatter_{how}<{}, Shape, {}, {}>(x, indices, updates, y);", update_type(update), lists.join(", "), spec.threads));
-    // with one thread per line, a thread first copies its line, and moves more at once there
+    // with one thread per line, a thread first copies its line: that loop moves most per iteration
     let copies = if by_line { counted(length, 64, 16) } else { 0 };
     let trips = trips(&[if copies > 0 { copies } else { counted(count, 32, 8) }]);
     Ok(vec![KernelSpec { trips, body, ..spec }])

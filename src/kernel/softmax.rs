@@ -64,7 +64,7 @@ pub(super) fn specs(ctx: &OpContext, &Softmax { axis, log }: &Softmax) -> Result
             1,
             shared,
             32,
-            Strided::split(length.div_ceil(256), 4).both().repeat(loops),
+            Strided::unrolled(length.div_ceil(256), 4).both().repeat(loops),
             format!("softmax_block<{length}, 256{kind}>(x, y);"),
         )
     };

@@ -1,4 +1,4 @@
-//! A kernel under construction: assembles its source text and its name.
+//! [`KernelSpec`]: what a family decides about a kernel. `finish` makes its name and source text.
 
 use std::fmt::Write as _;
 
@@ -195,13 +195,14 @@ pub(super) fn blocks(work: u64, threads: u32) -> u64 {
     work.div_ceil(u64::from(threads))
 }
 
-/// Threads per block for `work` independent threads: fewer if that keeps all multiprocessors busy.
+/// Threads per block for `work` independent threads: fewer where larger blocks would leave
+/// multiprocessors idle.
 pub(super) fn block_size(work: u64) -> u32 {
     [256, 128].into_iter().find(|&threads| blocks(work, threads) >= 2 * super::MULTIPROCESSORS).unwrap_or(64)
 }
 
 /// Elements before, at and after `axis`.
-pub(super) fn split(shape: &[usize], axis: usize) -> (usize, usize, usize) {
+pub(super) fn around_axis(shape: &[usize], axis: usize) -> (usize, usize, usize) {
     (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
 }
 

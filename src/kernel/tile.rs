@@ -61,7 +61,7 @@ impl TileShape {
     }
 
     /// Iterations of the main loop for sums of `terms` terms. A step takes `bk` of them, and a
-    /// single step is no loop. The compiler peels off the last iteration, which still counts.
+    /// single step is not a loop. The compiler peels off the last iteration, which still counts.
     pub fn steps(&self, terms: usize) -> u64 {
         match terms.div_ceil(self.bk as usize) {
             1 => 0,

@@ -90,7 +90,7 @@ fn regions(graph: &Graph, tensor: TensorId) -> Vec<(TensorId, u64, u64)> {
     }
 }
 
-/// How many numbers are in at least one of the spans.
+/// The number of bytes that at least one of the spans covers.
 fn covered(mut spans: Vec<(u64, u64)>) -> u64 {
     spans.sort_unstable();
     let (mut sum, mut reached) = (0, 0);

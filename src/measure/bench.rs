@@ -4,9 +4,9 @@
 //! **In**: the schedules that were compared ([`Comparison`]). **Out**: a [`BenchReport`]. Each
 //! schedule becomes a plan that runs in-process, as one CUDA graph and on plain streams. All of
 //! them take turns (`runtime/tool/bench.rs`). The first, the sequential plan as a graph, takes part
-//! twice: a difference smaller than the one between these two counts as none. *Resident* runs have
-//! inputs and outputs on the GPU, as the prediction assumes. The others include the copies from and
-//! to the host.
+//! twice: its two series give the noise, and smaller differences count as none. *Resident* runs
+//! have inputs and outputs on the GPU, as the prediction assumes. The others include the copies
+//! from and to the host.
 
 use crate::cost::CostTable;
 use crate::device::Nanos;
@@ -19,7 +19,7 @@ use crate::run::{Session, device};
 use crate::runtime::tool::Prediction;
 use crate::runtime::tool::bench::{self as measuring, Series, Statistics};
 use crate::runtime::{self, RuntimeOptions, Span};
-use crate::schedule::Candidate;
+use crate::schedule::EvaluatedSchedule;
 
 /// Schedules of one graph that are measured against one another.
 #[derive(Clone, Copy, Debug)]
@@ -29,7 +29,7 @@ pub struct Comparison<'a> {
     /// Its costs.
     pub costs: &'a CostTable,
     /// The schedules.
-    pub candidates: &'a [Candidate],
+    pub schedules: &'a [EvaluatedSchedule],
     /// Index of the one that is predicted to be the fastest, or was requested.
     pub chosen: usize,
 }
@@ -75,12 +75,12 @@ struct LoadedPlan {
 const WARM_UP: usize = 10;
 const TRACES: usize = 5;
 
-/// Loads the plan of `candidate` in this process, on the GPUs that `runtime` names. Also returns
+/// Loads the plan of a schedule in this process, on the GPUs that `runtime` names. Also returns
 /// when each of its steps should run.
 pub fn session(
     graph: &Graph,
     costs: &CostTable,
-    candidate: &Candidate,
+    evaluated: &EvaluatedSchedule,
     plan: &Plan,
     runtime: &RuntimeOptions,
 ) -> Result<(Session, Vec<Prediction<String>>)> {
@@ -88,15 +88,15 @@ pub fn session(
     // to it as sources when the plan is loaded.
     let on_virtual = profile::present()?.iter().any(|(gpu, _)| runtime::is_virtual(&gpu.device));
     let shipped = program::ship(costs, plan, if on_virtual { KernelMode::Source } else { KernelMode::Auto })?;
-    let program = Program::new(graph, costs, &candidate.schedule, &candidate.timeline, plan, &shipped)?;
+    let program = Program::new(graph, costs, &evaluated.schedule, &evaluated.timeline, plan, &shipped)?;
     Ok((Session::load(&program, runtime)?, program.predictions))
 }
 
-fn load(comparison: &Comparison, candidate: &Candidate, options: &BenchOptions) -> Result<LoadedPlan> {
-    let Candidate { schedule, timeline } = candidate;
+fn load(comparison: &Comparison, evaluated: &EvaluatedSchedule, options: &BenchOptions) -> Result<LoadedPlan> {
+    let EvaluatedSchedule { schedule, timeline } = evaluated;
     let plan = plan::plan(comparison.graph, comparison.costs, schedule, timeline, &options.plan)?;
     plan::verify(comparison.graph, Some(schedule), &options.plan, &plan)?;
-    let (session, predictions) = session(comparison.graph, comparison.costs, candidate, &plan, &options.runtime)?;
+    let (session, predictions) = session(comparison.graph, comparison.costs, evaluated, &plan, &options.runtime)?;
     Ok(LoadedPlan { name: schedule.algorithm.clone(), predicted: timeline.latency, predictions, session })
 }
 
@@ -108,9 +108,9 @@ enum RunMode {
     Resident,
 }
 
-/// Measures all candidates of `comparison`.
+/// Measures all schedules of `comparison`.
 pub fn bench(comparison: &Comparison, inputs: &[Constant], options: &BenchOptions) -> Result<BenchReport> {
-    let mut loaded = comparison.candidates.iter().map(|c| load(comparison, c, options)).collect::<Result<Vec<_>>>()?;
+    let mut loaded = comparison.schedules.iter().map(|c| load(comparison, c, options)).collect::<Result<Vec<_>>>()?;
     let mut variants = vec![(0, RunMode::Graph), (0, RunMode::Graph)];
     variants.extend((1..loaded.len()).map(|who| (who, RunMode::Graph)));
     variants.extend((0..loaded.len()).flat_map(|who| [(who, RunMode::Resident), (who, RunMode::Streams)]));
@@ -150,7 +150,7 @@ pub fn bench(comparison: &Comparison, inputs: &[Constant], options: &BenchOption
     let chosen = &mut loaded[comparison.chosen];
     let summary = chosen.session.summary();
     if chosen.session.is_virtual() {
-        remarks.insert(0, "virtual GPUs: these times mean nothing, only the paths are real".into());
+        remarks.insert(0, "virtual GPUs: these times are meaningless; only the code paths are real".into());
     }
     let (table, figures) = measuring::report(&series, noise, &remarks);
 
@@ -185,10 +185,10 @@ fn end_to_end(loaded: &[LoadedPlan], variants: &[(usize, RunMode)], series: &[Se
     (table, format!("\"end_to_end\":[{}]", rows.join(",")))
 }
 
-/// The candidate whose plan is the fastest as a graph, and a line that says so. If no other one is
-/// faster than the chosen one by more than the noise, it stays chosen.
+/// The index of the schedule whose plan is the fastest as a CUDA graph, and a line for the summary.
+/// The chosen one stays unless another is faster by more than the noise.
 pub fn fastest(comparison: &Comparison, inputs: &[Constant], options: &BenchOptions) -> Result<(usize, String)> {
-    let mut loaded = comparison.candidates.iter().map(|c| load(comparison, c, options)).collect::<Result<Vec<_>>>()?;
+    let mut loaded = comparison.schedules.iter().map(|c| load(comparison, c, options)).collect::<Result<Vec<_>>>()?;
     let chosen = comparison.chosen;
     // The chosen one twice, then all others.
     let mut who = vec![chosen, chosen];

@@ -53,7 +53,7 @@ pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Ti
         gpus,
         targets: assignment.targets.clone(),
         streams: builder.streams,
-        origin: ORIGIN,
+        origin_stream: ORIGIN,
         buffers: builder.buffers,
         events,
         steps,
@@ -159,7 +159,7 @@ impl<'a> Builder<'a> {
         StreamId::new(self.first_stream[self.assignment.gpu_of[op.index()].index()].index() + self.assignment.stream_index[op.index()])
     }
 
-    /// Adds an operation. It requires the writes of what it reads.
+    /// Adds an operation, which must come after the writes of what it reads.
     fn push(&mut self, section: usize, step: Step, reads: &[BufferId], writes: &[BufferId]) {
         let operation = self.operations.len();
         self.required.push(reads.iter().map(|b| self.accesses[b.index()][0]).collect());
@@ -182,7 +182,7 @@ impl<'a> Builder<'a> {
         BufferId::new(self.buffers.len() - 1)
     }
 
-    /// The buffer of `tensor` on `gpu`, which something issued earlier must have written.
+    /// The buffer of `tensor` on `gpu`, which an earlier operation must have written.
     fn written(&self, tensor: TensorId, gpu: GpuId) -> Result<BufferId> {
         let name = &self.graph.tensor(tensor).name;
         self.buffer_of[gpu.index()][tensor.index()]

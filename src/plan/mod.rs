@@ -2,16 +2,16 @@
 //! memory.
 //!
 //! **In**: the graph, its costs, a schedule with its timeline. **Out**: a [`Plan`], made by
-//! [`plan()`]. `stages.rs` orders the stages and picks streams. `build.rs` lists the operations in
-//! host issue order. `sync.rs` places the fewest events and waits. `memory.rs` packs one arena per
-//! GPU. [`verify()`] proves the result without knowing how it was made. The text form is in
+//! [`plan()`]. `stages.rs` orders the stages and chooses streams. `build.rs` lists the operations
+//! in host issue order. `sync.rs` places the fewest events and waits. `memory.rs` packs one arena
+//! per GPU. [`verify()`] proves the result without knowing how it was made. The text form is in
 //! `text.rs`.
 //!
 //! ## Terms and rules
 //!
 //! * Steps are in *host issue order*. The steps of one stream run in that order; only events order
 //!   different streams.
-//! * The *origin* stream is [`Plan::origin`], the first compute stream of the first GPU. The first
+//! * The *origin* is [`Plan::origin_stream`], the first compute stream of the first GPU. The first
 //!   step of every stream comes after the first step of the origin (**fork**), and all steps come
 //!   before the end of the origin (**join**). So the host waits for the origin alone, and the whole
 //!   plan can be captured into one CUDA graph.
@@ -22,11 +22,11 @@
 //! * A root tensor has at most one buffer per GPU, and is copied to a GPU at most once. Constants
 //!   are in the weights region of each GPU that reads them, once for each layout that its kernels
 //!   read.
-//! * One launch computes one operator, or several that the cost table has as a group
-//!   ([`cost::GroupedLaunch`](crate::cost::GroupedLaunch)): those of a stage whose time is the
-//!   group's.
-//! * A kernel's workspace is a buffer that its launch writes and nothing else reads. So it shares
-//!   bytes by the same rule as all others.
+//! * One launch computes one operator, or all operators of a stage, if the cost table has them as a
+//!   group ([`cost::GroupedLaunch`](crate::cost::GroupedLaunch)) and the stage takes at least the
+//!   group's time.
+//! * A kernel's workspace is a buffer that its launch writes and nothing else reads. It may share
+//!   bytes by the same rule as any other buffer.
 //! * If a launch reads a joined tensor, the buffers of its parts on that GPU are adjacent.
 //! * Two buffers of one arena share bytes only if happens-before orders every access of one before
 //!   the first access of the other.
@@ -62,7 +62,7 @@ pub struct PlanOptions {
 pub enum StreamKind {
     /// Runs kernels; the number counts the compute streams of its GPU.
     Compute(usize),
-    /// Carries transfers from its GPU to this one.
+    /// Carries copies from its GPU to `to`.
     Copy {
         /// Destination.
         to: GpuId,
@@ -292,7 +292,7 @@ pub struct Plan {
     /// All streams, grouped by GPU.
     pub streams: Vec<StreamPlan>,
     /// The stream that all others fork from and join.
-    pub origin: StreamId,
+    pub origin_stream: StreamId,
     /// All buffers.
     pub buffers: Vec<Buffer>,
     /// `events[e]`: the GPU that owns the event.

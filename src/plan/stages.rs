@@ -5,16 +5,14 @@
 //!   A graph without operators keeps the first GPU, for inputs that are outputs.
 //! * **Issue order**: always the ready stage of earliest predicted start (ties: lowest GPU, then
 //!   lowest index). A stage is ready when the previous stage of its GPU and all stages that compute
-//!   its inputs have been issued. On a sound timeline this is the order of predicted starts.
-//!   Readiness only decides between stages that start at the same time because something takes no
-//!   time.
+//!   its inputs have been issued. On a sound timeline, this is the order of predicted starts.
 //! * **Launches**: one for each operator of a stage; or one for all, if the cost table has them as
 //!   a group and the timeline gives the stage at least the group's time.
 //! * **Streams**: the launches of a stage take different compute streams, and a GPU has as many as
 //!   its widest stage has launches. A launch prefers the stream whose latest launch computed one of
 //!   its inputs, then a stream that wrote one earlier, then the lowest free one: data that stays in
-//!   its stream needs no event. The preferences are served in that order over the whole stage. Ties
-//!   go to the launch that is first in the stage, then to the lowest stream.
+//!   its stream needs no event. Each preference is tried for all launches of the stage before the
+//!   next one. Ties go to the launch that is first in the stage, then to the lowest stream.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -94,7 +92,7 @@ fn group<'a>(costs: &'a CostTable, operators: &[OpId], target: GpuId, time: &Sta
     (cost.time <= time.finish.saturating_sub(time.start)).then_some(&group.operators[..])
 }
 
-/// The schedule breaks a rule of its own verifier.
+/// The error for a schedule that breaks a rule of its verifier.
 fn unsound(message: String) -> Error {
     Error::internal("schedule", message)
 }
@@ -150,7 +148,7 @@ fn issue_order<'a>(graph: &Graph, stages: Vec<PlannedStage<'a>>, stage_of: &[usi
     }
     match (0..stages.len()).find(|&s| waiting[s] > 0) {
         None => Ok(order),
-        Some(s) => Err(unsound(format!("stage {} of {} waits, through others, for itself", stages[s].index, stages[s].gpu))),
+        Some(s) => Err(unsound(format!("stage {} of {} depends on itself through other stages", stages[s].index, stages[s].gpu))),
     }
 }
 

@@ -13,7 +13,7 @@
 //!  2. The sections cover all steps in order: first `Begin`, last `End`, between them stages, those
 //!     of one GPU in order and each once. If a schedule is given, they are its stages: each
 //!     launches exactly its operators, on its GPU.
-//!  3. A buffer holds a tensor that owns its bytes and is no constant, with its size, inside the
+//!  3. A buffer holds a tensor that owns its bytes and is not a constant, with its size, inside the
 //!     arena, at a multiple of 256 unless it is adjacent to the previous part of a joined tensor
 //!     that is read; there is one per (tensor, GPU). Or it is the workspace of a launch, inside the
 //!     arena, at a multiple of 256.

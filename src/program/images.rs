@@ -19,7 +19,7 @@ const FORMAT: &str = "hiosc image 1";
 
 /// One kernel compiled for one architecture.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Image {
+pub struct CompiledImage {
     /// [`Kernel::name`].
     pub kernel: String,
     /// Its target: `sm_86` for a cubin, or `compute_75` for PTX (text without a terminating zero
@@ -29,7 +29,7 @@ pub struct Image {
     pub data: Vec<u8>,
 }
 
-impl Image {
+impl CompiledImage {
     /// `sm_86` as ("sm", (8, 6)), `compute_75` as ("compute", (7, 5)).
     pub fn target(&self) -> (&str, (u32, u32)) {
         let (kind, digits) = self.arch.split_once('_').unwrap_or((&self.arch, ""));
@@ -46,12 +46,12 @@ impl Image {
 
 /// Compiles every kernel for every architecture, on all processors, except what the cache has. The
 /// images are in the order of `kernels`, and of `archs` within one kernel.
-pub fn compile_images(kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> Result<Vec<Image>> {
+pub fn compile_images(kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> Result<Vec<CompiledImage>> {
     compile_images_in(&cache::dir().join("images"), kernels, archs, nvrtc)
 }
 
 /// [`compile_images`] with the cache in `folder`.
-fn compile_images_in(folder: &Path, kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> Result<Vec<Image>> {
+fn compile_images_in(folder: &Path, kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> Result<Vec<CompiledImage>> {
     let headers = headers();
     let jobs: Vec<(&Kernel, &str)> = kernels.iter().flat_map(|k| archs.iter().map(move |arch| (*k, arch.as_str()))).collect();
     let done: Vec<Mutex<Option<Result<Vec<u8>>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
@@ -74,7 +74,7 @@ fn compile_images_in(folder: &Path, kernels: &[&Kernel], archs: &[String], nvrtc
         .zip(results)
         .map(|(&(kernel, arch), result)| {
             let data = result.unwrap_or_else(|| Err(Error::internal("program", "an image was never compiled")))?;
-            Ok(Image { kernel: kernel.name.clone(), arch: arch.to_string(), data })
+            Ok(CompiledImage { kernel: kernel.name.clone(), arch: arch.to_string(), data })
         })
         .collect()
 }
@@ -94,8 +94,8 @@ fn image(folder: &Path, kernel: &Kernel, arch: &str, headers: &[(&str, &str)], n
     if !genuine(&data, arch) {
         let location = nvrtc.location();
         return Err(failed(format!(
-            "{location} returned something that is neither cubin nor PTX (virtual GPUs bring a stand-in of that name: \
-             set HIOSC_NVRTC to the real one)"
+            "{location} returned something that is neither cubin nor PTX (the virtual GPUs' stand-in for NVRTC does this: \
+             set HIOSC_NVRTC to the real library)"
         )));
     }
     // A cache that cannot be written costs time, not correctness.

@@ -1,5 +1,5 @@
 //! The table of launches, for tools: JSON lines, one object per launch in host issue order, and a
-//! summary in the last line. `--emit kernels` prints it, and every crate carries it as
+//! summary in the last line. `--emit kernels` prints it, and every crate contains it as
 //! `launches.jsonl`.
 //!
 //! | key | meaning |
@@ -10,18 +10,18 @@
 //! | `file`, `entry` | the source, relative to the crate, and its `extern "C"` name there |
 //! | `grid`, `block` | launch geometry |
 //! | `static_shared`, `dynamic_shared` | bytes of shared memory |
-//! | `trips` | [`Kernel::trips`]: a number, or a list if several loops multiply |
+//! | `trips` | [`Kernel::trips`]: a number, or a list if several loops have multiply-adds |
 //! | `split`, `members` | [`Kernel::split`]; [`Kernel::members`] with the operator of each |
 //! | `macs` | useful multiply-adds: [`macs`](crate::kernel::macs) |
 //! | `weight_bytes` | constants, each once: [`traffic`](crate::kernel::traffic) |
 //! | `read_bytes`, `write_bytes` | activations, each once |
 //! | `workspace_bytes` | [`Kernel::workspace_bytes`] |
-//! | `early` | whether it may start before its predecessor in the stream has ended |
+//! | `early` | always false: every launch starts after its predecessor in the stream has ended |
 //! | `waits` | launches of other streams that it waits for, see below |
 //! | `predicted_ns` | its time alone |
 //!
-//! `waits` lists launches that it waits for itself or through copies, without those that come
-//! before them anyway on their own stream.
+//! `waits` lists the launches that a launch waits for, directly or through copies: at most one per
+//! stream, the latest.
 //!
 //! The summary has the sum of `macs`, the bytes of all constants that launches read (each once),
 //! the number of launches, and the number of ONNX nodes of the model.
@@ -36,7 +36,7 @@ use crate::ids::TensorId;
 use crate::kernel::{self, Kernel};
 use crate::plan::Step;
 
-/// A line; see the module's text.
+/// The line of one launch. Its keys are explained at the top of this file.
 #[derive(Serialize)]
 struct Launch<'a> {
     launch: usize,
@@ -62,7 +62,7 @@ struct Launch<'a> {
     predicted_ns: u64,
 }
 
-/// A number, or a list if several loops multiply.
+/// A number, or a list if several loops have multiply-adds.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Trips<'a> {
@@ -148,12 +148,12 @@ impl Program<'_> {
         Ok(text + &line(&Last { summary })?)
     }
 
-    /// For each launch, those of other streams that it waits for: the latest launch of each stream
-    /// before an event, followed through steps that launch nothing.
+    /// For each launch, those of other streams that it waits for, directly or through steps that
+    /// launch nothing: the latest launch of each stream.
     fn waits(&self) -> Vec<BTreeSet<usize>> {
         let mut all = Vec::new();
-        // The launches that come before the next step of a stream, and before the waits for an
-        // event.
+        // `after[stream]`: the launches that come before the next step of the stream.
+        // `marks[event]`: those that come before the event.
         let mut after: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.streams.len()];
         let mut marks: Vec<BTreeSet<usize>> = vec![BTreeSet::new(); self.plan.events.len()];
         let mut stream_of: Vec<usize> = Vec::new();

@@ -1,4 +1,4 @@
-//! A plan with everything looked up, once, for all that execute it or write it down.
+//! A plan with kernels, weights and addresses resolved, once, for all that execute or print it.
 //!
 //! **In**: the graph, its costs, a schedule with its timeline, a verified plan, its kernels.
 //! **Out**: a [`Program`]. [`emit`](crate::emit) turns it into source, and [`run`](crate::run)
@@ -18,7 +18,7 @@ mod launches;
 mod predicted;
 mod ship;
 
-pub use images::{Image, compile_images};
+pub use images::{CompiledImage, compile_images};
 pub use ship::{KernelMode, PTX_ARCHITECTURE, Shipped, ship};
 
 use std::borrow::Cow;
@@ -42,7 +42,7 @@ pub struct KernelUse<'a> {
     /// GPUs of the plan that launch it, ascending.
     pub gpus: Vec<usize>,
     /// Its images; empty if it is compiled at load.
-    pub images: &'a [Image],
+    pub images: &'a [CompiledImage],
 }
 
 /// A step of the plan in the runtime's terms.
@@ -63,7 +63,7 @@ pub enum Call {
     Wait(Stream, Event),
 }
 
-/// See the module's text.
+/// A plan with kernels, weights and addresses resolved.
 #[derive(Debug)]
 pub struct Program<'a> {
     /// The graph.
@@ -86,12 +86,12 @@ pub struct Program<'a> {
     pub streams: Vec<StreamLayout>,
     /// One for each step of the plan.
     pub calls: Vec<Call>,
-    /// One for each call that is no record and no wait, in order.
+    /// One for each call, except records and waits, in order.
     pub predictions: Vec<Prediction<String>>,
 }
 
 impl<'a> Program<'a> {
-    /// Looks everything up. The plan must have passed its verifier.
+    /// Resolves `plan`, which must have passed its verifier.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl<'a> Program<'a> {
             Step::Launch { operators, stream, reads, writes } => {
                 let gpu = self.plan.streams[stream.index()].gpu;
                 let kernel = &launched(self.costs, self.plan, operators, *stream)?.kernel;
-                self.takes(kernel, operators, reads, writes)?;
+                self.check_launch(kernel, operators, reads, writes)?;
                 let kernel = self.kernels.binary_search_by(|used| used.kernel.name.cmp(&kernel.name));
                 let kernel = kernel.map_err(|_| Error::internal("program", format!("{operators:?} is not launched on {gpu}")))?;
                 let mut regions = reads.iter().map(|operand| self.operand(operand, gpu)).collect::<Result<Vec<Region>>>()?;
@@ -145,8 +145,8 @@ impl<'a> Program<'a> {
 
     /// Checks that a launch gives `kernel` its weights in the packing that it needs, its workspace,
     /// and an operator for each of its members, whose blocks make up its grid. The plan's verifier
-    /// does not know kernels.
-    fn takes(&self, kernel: &Kernel, operators: &[OpId], reads: &[Operand], writes: &[BufferId]) -> Result<()> {
+    /// cannot: it does not know kernels.
+    fn check_launch(&self, kernel: &Kernel, operators: &[OpId], reads: &[Operand], writes: &[BufferId]) -> Result<()> {
         let wrong = |what: String| Err(Error::internal("program", format!("kernel {} {what}", kernel.name)));
         let members = if operators.len() == 1 { 0 } else { operators.len() };
         let blocks = |members: &[Member]| members.iter().map(|member| member.blocks).sum::<u64>();
@@ -165,7 +165,7 @@ impl<'a> Program<'a> {
         if bytes == kernel.workspace_bytes && inputs && reads.iter().enumerate().all(packed) {
             return Ok(());
         }
-        wrong(format!("wants {} of workspace and {:?}, and is given {bytes} and {reads:?}", kernel.workspace_bytes, kernel.packings))
+        wrong(format!("needs {} bytes of workspace and {:?}, but gets {bytes} and {reads:?}", kernel.workspace_bytes, kernel.packings))
     }
 
     /// The region of a buffer.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Image, compile_images, launched};
+use super::{CompiledImage, compile_images, launched};
 use crate::cost::CostTable;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
@@ -34,7 +34,7 @@ pub struct Shipped {
     /// All kernels that the plan launches, by name.
     pub kernels: Vec<Kernel>,
     /// Images of each kernel, by name; empty if only sources are shipped.
-    pub images: BTreeMap<String, Vec<Image>>,
+    pub images: BTreeMap<String, Vec<CompiledImage>>,
     /// Version of the NVRTC that compiled them.
     pub nvrtc: Option<(i32, i32)>,
     /// The reason if there are no images.
@@ -42,8 +42,8 @@ pub struct Shipped {
 }
 
 impl Shipped {
-    /// The oldest CUDA version whose driver can load them, as drivers count: 12000 is 12.0. A cubin
-    /// runs on every driver of NVRTC's major version.
+    /// The oldest CUDA version whose driver can load them, in the driver's encoding: 12000 is 12.0.
+    /// A cubin runs on every driver of NVRTC's major version.
     pub fn driver(&self) -> i32 {
         self.nvrtc.map_or(12, |(major, _)| major).max(12) * 1000
     }
@@ -69,15 +69,15 @@ pub fn ship(costs: &CostTable, plan: &Plan, mode: KernelMode) -> Result<Shipped>
         Err(why) => return Err(Error::Tool { tool: "NVRTC".into(), message: why }),
     };
     let architectures = architectures(plan.targets.iter().map(|t| costs.gpus[t.index()].compute_capability));
-    let mut images: BTreeMap<String, Vec<Image>> = BTreeMap::new();
+    let mut images: BTreeMap<String, Vec<CompiledImage>> = BTreeMap::new();
     for image in compile_images(&kernels.iter().collect::<Vec<_>>(), &architectures, &nvrtc)? {
         images.entry(image.kernel.clone()).or_default().push(image);
     }
     Ok(Shipped { kernels, images, nvrtc: Some(nvrtc.version()), note: None })
 }
 
-/// The targets of every kernel: machine code for each kind of GPU, PTX for newer ones. All kernels
-/// for all kinds, since logical GPUs may be folded.
+/// The targets of every kernel: machine code for each kind of GPU, PTX for newer ones. Every kernel
+/// is compiled for all kinds, since one GPU may run the parts of several logical GPUs.
 fn architectures(capabilities: impl Iterator<Item = (u32, u32)>) -> Vec<String> {
     let kinds: BTreeSet<(u32, u32)> = capabilities.collect();
     let machine_code = kinds.into_iter().map(|(major, minor)| format!("sm_{major}{minor}"));

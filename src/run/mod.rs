@@ -1,8 +1,8 @@
 //! Runs plans in-process, on real or virtual GPUs.
 //!
-//! **In**: a [`Program`]: a verified plan with everything looked up. **Out**: the outputs of one or
-//! more inferences. Its calls use the primitives of [`runtime`], the very source that generated
-//! crates carry. So what a crate will do can be tested without compiling it.
+//! **In**: a [`Program`]: a verified and resolved plan. **Out**: the outputs of one or more
+//! inferences. Its calls use the primitives of [`runtime`], the same source that generated crates
+//! contain. So what a crate will do can be tested without compiling it.
 
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
@@ -58,7 +58,7 @@ impl Session {
     /// The bytes of inputs, which must have the model's types.
     fn bytes<'a>(&self, inputs: &'a [Constant]) -> Result<Vec<&'a [u8]>> {
         if let Some(((name, wanted), found)) = self.inputs.iter().zip(inputs).find(|((_, wanted), found)| found.dtype() != *wanted) {
-            return Err(Error::Usage(format!("input `{name}` has type {}, and {} was given", wanted.name(), found.dtype().name())));
+            return Err(Error::Usage(format!("input `{name}` has type {}, but {} was given", wanted.name(), found.dtype().name())));
         }
         Ok(inputs.iter().map(Constant::bytes).collect())
     }
@@ -67,8 +67,8 @@ impl Session {
     ///
     /// # Safety
     ///
-    /// As there: each address must point to memory of the plan's first GPU that holds the whole
-    /// tensor, and nothing else may use it meanwhile.
+    /// As for [`Exec::run_device`]: each address must point to memory of the plan's first GPU that
+    /// holds the whole tensor, and nothing else may use it meanwhile.
     pub unsafe fn run_device(&mut self, inputs: &[DevicePointer], outputs: &[DevicePointer]) -> Result<()> {
         let (calls, kernels) = (&self.calls, &self.kernels);
         // SAFETY: the caller's promise.
@@ -81,7 +81,7 @@ impl Session {
         self.exec.use_graph(replay);
     }
 
-    /// Whether the GPUs are virtual ones, whose times mean nothing.
+    /// Whether the GPUs are virtual. Their times mean nothing.
     pub fn is_virtual(&self) -> bool {
         self.exec.is_virtual()
     }
@@ -112,7 +112,8 @@ impl Session {
         self.exec.trace(&bytes, |exec| issue(calls, kernels, exec)).map_err(device)
     }
 
-    /// The GPU of each logical GPU, how tensors are copied, and whether a graph is replayed.
+    /// The GPU that each logical GPU runs on, how tensors are copied, and whether a graph is
+    /// replayed.
     pub fn summary(&self) -> String {
         self.exec.summary()
     }
@@ -152,7 +153,7 @@ fn load(program: &Program<'_>, options: &RuntimeOptions, enqueue: impl FnMut(&mu
         outputs: &outputs,
         gpus: &gpus,
         streams: &program.streams,
-        origin: Stream(plan.origin.index()),
+        origin_stream: Stream(plan.origin_stream.index()),
         events: &plan.events.iter().map(|gpu| gpu.index()).collect::<Vec<_>>(),
         kernels: &kernels,
         driver: program.shipped.driver(),
@@ -167,7 +168,7 @@ fn memory<'a>(gpu: &GpuPlan, weights: &'a [(usize, Region)]) -> GpuLayout<'a> {
     GpuLayout { arena_bytes: gpu.arena_bytes, weights_bytes: gpu.weights_bytes, weights }
 }
 
-fn image(image: &program::Image) -> KernelImage<'_> {
+fn image(image: &program::CompiledImage) -> KernelImage<'_> {
     let (kind, arch) = image.target();
     KernelImage { kind: if kind == "sm" { ImageKind::Cubin } else { ImageKind::Ptx }, arch, bytes: &image.data }
 }

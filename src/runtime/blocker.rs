@@ -1,7 +1,7 @@
-//! Blocks a stream until the host releases it. A measurement then starts with all of its work
-//! enqueued: launching a small kernel takes the host longer than running it takes the GPU.
+//! Blocks a stream until the host releases it, so that a measurement starts with all of its work
+//! enqueued: launching a small kernel takes longer on the host than running it on the GPU.
 //!
-//! If the driver made the host wait for the blocked work, neither would ever go on. So a blocker
+//! If the driver made the host wait for the blocked work, that would be a deadlock. So a blocker
 //! gives up after [`BLOCK_TIMEOUT`], and [`StreamBlocker::unblock`] reports it.
 
 use std::ffi::c_void;
@@ -13,11 +13,11 @@ use cudarc::driver::{CudaStream, result};
 use super::error::{Error, Result};
 use super::memory::ErrorContext;
 
-/// The most operations to enqueue behind a blocker. A stream takes about a thousand; then the host
-/// has to wait.
+/// The most operations to enqueue behind a blocker. A stream's queue holds about a thousand; after
+/// that the host has to wait.
 pub const MAX_BLOCKED_OPERATIONS: usize = 400;
 
-/// How long a stream stays blocked at most. Enqueueing takes milliseconds.
+/// The longest time that a stream stays blocked. Enqueueing takes milliseconds.
 const BLOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +35,7 @@ struct State {
 }
 
 impl State {
-    /// The phase. A poisoned lock still holds it, and nobody is left to tell about the panic.
+    /// The phase. A poisoned lock is ignored: the phase is valid after a panic, too.
     fn lock(&self) -> MutexGuard<'_, Phase> {
         self.phase.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
@@ -78,12 +78,12 @@ impl StreamBlocker {
         StreamBlocker(Arc::new(State { phase: Mutex::new(Phase::Blocked), changed: Condvar::new() }))
     }
 
-    /// Blocks what is enqueued on `stream` from now on.
+    /// Blocks all work that is enqueued on `stream` from now on.
     pub fn block(stream: &CudaStream) -> Result<StreamBlocker> {
         stream.context().bind_to_thread().context(|| "bind a context".into())?;
         let blocker = StreamBlocker::blocked();
         let given = Arc::into_raw(blocker.0.clone());
-        // SAFETY: the function takes over the reference, and makes no CUDA calls.
+        // SAFETY: the function takes ownership of the reference, and makes no CUDA calls.
         let launched = unsafe { result::stream::launch_host_function(stream.cu_stream(), wait, given as *mut c_void) };
         if launched.is_err() {
             // SAFETY: the function will not run, so the reference is ours again.
@@ -93,8 +93,8 @@ impl StreamBlocker {
         Ok(blocker)
     }
 
-    /// Releases the stream. It is an error if the stream has timed out: then the measurement is
-    /// void.
+    /// Releases the stream. Returns an error if the stream has timed out: then the measurement is
+    /// invalid.
     pub fn unblock(self) -> Result<()> {
         match self.0.unblock() {
             Phase::TimedOut => Err(Error::Driver {

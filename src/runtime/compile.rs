@@ -1,4 +1,5 @@
-//! Compiles kernels when a model is loaded, with the machine's NVRTC.
+//! Compiles kernels when a model is loaded, with the machine's NVRTC: source and compute capability
+//! in, machine code or PTX out.
 
 use std::sync::OnceLock;
 

@@ -1,19 +1,20 @@
-//! How a tensor gets from one GPU to another.
+//! Copies of tensors from one GPU to another.
 //!
-//! At load, one of three paths is chosen for each ordered pair of GPUs between which the plan
+//! At load, one of three paths is chosen for each ordered pair of GPUs between which the plan has
 //! copies:
 //!
-//! * **same**: both logical GPUs are one device. An ordinary copy. If they have separate contexts
+//! * **same**: both logical GPUs are one device: an ordinary copy. If they have separate contexts
 //!   ([`RuntimeOptions::separate_contexts`](super::RuntimeOptions::separate_contexts)), it is
 //!   tested like a peer copy.
-//! * **peer**: the devices can access each other's memory. A copy on unified addresses.
-//!   `cuDeviceCanAccessPeer` alone is not trusted: with an IOMMU between the devices it can say yes
-//!   while data is lost. So two patterns are copied and read back; any difference means *staged*.
-//! * **staged**: two copies through page-locked host memory. The first runs on the plan's copy
-//!   stream, on the source GPU. The second runs on a helper stream of the destination GPU, so that
-//!   each touches memory of its own GPU only. Two events order them, and the copy stream waits for
-//!   the second copy. So a record after the copy still means that the data has arrived, and one
-//!   staging buffer serves all copies of the pair, one after the other.
+//! * **peer**: the devices can access each other's memory: a copy with unified addresses.
+//!   `cuDeviceCanAccessPeer` alone is not trusted: with an IOMMU between the devices it may report
+//!   access although data is lost. So two patterns are copied and read back; any difference means
+//!   *staged*.
+//! * **staged**: two copies through pinned host memory. The first runs on the plan's copy stream,
+//!   on the source GPU. The second runs on a helper stream of the destination GPU, so that each
+//!   copy accesses memory of its own GPU only. Two events order them, and the copy stream waits for
+//!   the second copy. So an event recorded after the copy still means that the data has arrived,
+//!   and all copies of the pair can share one staging buffer.
 
 use std::sync::Arc;
 
@@ -30,7 +31,7 @@ pub(super) enum CopyPath {
     Staged(Box<HostStaging>),
 }
 
-/// What a copy through host memory needs.
+/// The resources of a copy through host memory.
 pub(super) struct HostStaging {
     buffer: Pinned,
     helper: Arc<CudaStream>,
@@ -100,12 +101,12 @@ impl CopyPath {
 impl HostStaging {
     fn copy(&self, stream: &CudaStream, to: sys::CUdeviceptr, from: sys::CUdeviceptr, bytes: usize) -> Result<()> {
         if bytes > self.buffer.bytes() {
-            return Err(Error::Plan(format!("a copy of {bytes} bytes on a stream that carries {} at most", self.buffer.bytes())));
+            return Err(Error::Plan(format!("a copy of {bytes} bytes on a stream for copies of at most {} bytes", self.buffer.bytes())));
         }
         let host = self.buffer.address() as *mut std::ffi::c_void;
         stream.context().bind_to_thread().context(|| "bind a context".into())?;
-        // SAFETY: `host` holds `bytes` and lives until all streams are idle. The previous copy of
-        // this pair is done with it, because `stream` waited for `arrived`.
+        // SAFETY: `host` has at least `bytes` bytes and lives until all streams are idle. The
+        // previous copy of this pair has finished with it, because `stream` waited for `arrived`.
         unsafe { sys::cuMemcpyDtoHAsync_v2(host, from, bytes, stream.cu_stream()) }.result().context(|| "copy from a GPU".into())?;
         self.left.record(stream).context(|| "record an event".into())?;
         self.helper.wait(&self.left).context(|| "wait for an event".into())?;
@@ -117,14 +118,14 @@ impl HostStaging {
     }
 }
 
-/// Maps the memory of `to` into `from`, if the driver says that it can. It stays mapped: the rest
-/// of the process shares the contexts.
+/// Maps the memory of `to` into `from`, if the driver supports it. It stays mapped: the rest of the
+/// process shares the contexts.
 fn enable_peer(from: &CudaContext, to: &CudaContext) -> Result<bool> {
     let mut can = 0;
     // SAFETY: writes one integer.
     unsafe { sys::cuDeviceCanAccessPeer(&mut can, from.cu_device(), to.cu_device()) }
         .result()
-        .context(|| "tell whether two GPUs are peers".into())?;
+        .context(|| "report whether two GPUs are peers".into())?;
     if can == 0 {
         return Ok(false);
     }
@@ -132,7 +133,7 @@ fn enable_peer(from: &CudaContext, to: &CudaContext) -> Result<bool> {
     // SAFETY: both contexts are alive.
     match unsafe { sys::cuCtxEnablePeerAccess(to.cu_ctx(), 0) } {
         sys::CUresult::CUDA_SUCCESS | sys::CUresult::CUDA_ERROR_PEER_ACCESS_ALREADY_ENABLED => Ok(true),
-        // For example too many peers: host memory remains.
+        // For example too many peers: the copy then goes through host memory.
         _ => Ok(false),
     }
 }
@@ -145,8 +146,8 @@ fn carries_data(stream: &CudaStream, to: &CudaContext, source: &DeviceMemory, ta
         let pattern: Vec<u8> = (0..bytes as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 ^ salt as u8).collect();
         let mut seen = vec![0u8; bytes];
         stream.context().bind_to_thread().context(|| "bind a context".into())?;
-        // SAFETY: both allocations hold `bytes`; nothing else uses them yet; the synchronous copies
-        // return when they are done.
+        // SAFETY: both allocations have at least `bytes` bytes; nothing else uses them yet; the
+        // synchronous copies return when they are done.
         unsafe {
             result::memcpy_htod_sync(source.address(), &pattern).context(|| "write to a GPU".into())?;
             let copied = result::memcpy_dtod_async(target.address(), source.address(), bytes, stream.cu_stream());

@@ -1,4 +1,5 @@
-//! Maps the plan's logical GPUs to those of the machine.
+//! Maps the plan's logical GPUs to the machine's GPUs, as `RuntimeOptions` says, and opens a
+//! context on each.
 
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use super::error::{Error, Result};
 use super::memory::ErrorContext;
 use super::options::RuntimeOptions;
 
-/// A context on a GPU of the machine that the plan uses.
+/// A GPU of the machine that the plan uses, with a context on it.
 pub(super) struct Device {
     pub(super) ordinal: usize,
     pub(super) name: String,
@@ -22,15 +23,15 @@ pub fn is_virtual(name: &str) -> bool {
 }
 
 /// The devices in use, and the device of each logical GPU.
-pub(super) struct Placement {
+pub(super) struct DeviceMap {
     pub(super) devices: Vec<Device>,
     pub(super) device_of: Vec<usize>,
     /// GPUs of the machine.
     pub(super) found: usize,
 }
 
-/// Finds the driver and checks its version. Must come before any other call: cudarc panics without
-/// a driver.
+/// Finds the driver and checks its version. Must be called before anything else: cudarc panics
+/// without a driver.
 pub(super) fn check_driver(needed: i32) -> Result<()> {
     // SAFETY: loads libcuda and nothing else.
     if !unsafe { sys::is_culib_present() } {
@@ -38,34 +39,34 @@ pub(super) fn check_driver(needed: i32) -> Result<()> {
     }
     let mut found = 0;
     // SAFETY: writes one integer; needs no initialisation.
-    unsafe { sys::cuDriverGetVersion(&mut found) }.result().context(|| "tell its version".into())?;
+    unsafe { sys::cuDriverGetVersion(&mut found) }.result().context(|| "report its version".into())?;
     if found < needed { Err(Error::DriverTooOld { needed, found }) } else { Ok(()) }
 }
 
-/// Chooses GPUs for `planned` logical ones, and creates their contexts.
-pub(super) fn placement(planned: usize, options: &RuntimeOptions) -> Result<Placement> {
+/// Chooses GPUs for `planned` logical GPUs, and creates their contexts.
+pub(super) fn map_devices(planned: usize, options: &RuntimeOptions) -> Result<DeviceMap> {
     let found = match CudaContext::device_count() {
         Ok(count) => count.max(0) as usize,
         Err(error) if error.0 == sys::CUresult::CUDA_ERROR_NO_DEVICE => 0,
         Err(error) => return Err(error).context(|| "count the GPUs".into()),
     };
     let ordinals = choose(planned, found, options)?;
-    let mut placement = Placement { devices: Vec::new(), device_of: Vec::new(), found };
+    let mut device_map = DeviceMap { devices: Vec::new(), device_of: Vec::new(), found };
     for ordinal in ordinals {
-        let known = placement.devices.iter().position(|d| d.ordinal == ordinal);
+        let known = device_map.devices.iter().position(|d| d.ordinal == ordinal);
         let device = match known {
             Some(device) if !options.separate_contexts => device,
             _ => {
-                placement.devices.push(open(ordinal, known.is_none())?);
-                placement.devices.len() - 1
+                device_map.devices.push(open(ordinal, known.is_none())?);
+                device_map.devices.len() - 1
             }
         };
-        placement.device_of.push(device);
+        device_map.device_of.push(device);
     }
-    Ok(placement)
+    Ok(device_map)
 }
 
-/// The machine's GPU for each of `planned` logical ones.
+/// The machine's GPU for each of the `planned` logical GPUs.
 fn choose(planned: usize, found: usize, options: &RuntimeOptions) -> Result<Vec<usize>> {
     if found == 0 {
         return Err(Error::NotEnoughGpus { planned, found });
@@ -85,7 +86,7 @@ fn choose(planned: usize, found: usize, options: &RuntimeOptions) -> Result<Vec<
     Ok((0..planned).map(|gpu| listed[gpu % listed.len()]).collect())
 }
 
-/// The primary context of a GPU, which the whole process shares, or another one.
+/// Opens the primary context of a GPU, which the whole process shares, or a new one.
 pub(super) fn open(ordinal: usize, primary: bool) -> Result<Device> {
     let context = if primary { CudaContext::new(ordinal) } else { CudaContext::new_non_primary(ordinal, 0) };
     let context = context.context(|| format!("open GPU {ordinal}"))?;
@@ -95,8 +96,8 @@ pub(super) fn open(ordinal: usize, primary: bool) -> Result<Device> {
     // slices. It allocates memory synchronously and keeps it until all streams are idle, and hiosc
     // has proved that the plan orders every two conflicting accesses.
     unsafe { context.disable_event_tracking() };
-    let name = context.name().context(|| format!("name GPU {ordinal}"))?;
-    let (major, minor) = context.compute_capability().context(|| format!("tell the compute capability of GPU {ordinal}"))?;
+    let name = context.name().context(|| format!("report the name of GPU {ordinal}"))?;
+    let (major, minor) = context.compute_capability().context(|| format!("report the compute capability of GPU {ordinal}"))?;
     Ok(Device { ordinal, name, capability: (major as u32, minor as u32), context })
 }
 

@@ -1,4 +1,4 @@
-//! Element types, and values of them as little-endian bytes, as on a GPU.
+//! Element types, and their values as little-endian bytes, the form that they have on a GPU.
 
 use safetensors::Dtype;
 
@@ -32,7 +32,7 @@ pub enum DType {
 }
 
 impl DType {
-    /// All of them.
+    /// All element types.
     pub const ALL: [DType; 12] = [
         DType::Bool,
         DType::I8,
@@ -132,9 +132,9 @@ impl DType {
     }
 
     /// The largest difference between the elements in `bytes` and those in `reference`, and the
-    /// largest finite magnitude of the reference. Equal values differ by 0, also two NaNs or two
-    /// equal infinities. NaN or infinity on one side only, or another number of elements, differ by
-    /// infinity. Unequal integers differ by at least 1.
+    /// largest finite magnitude of the reference. Equal values, two NaNs and two equal infinities
+    /// differ by 0. The difference is infinite if only one side is NaN or infinite, or if the
+    /// numbers of elements differ. Unequal integers differ by at least 1.
     pub fn difference(self, bytes: &[u8], reference: &[u8]) -> (f64, f64) {
         let (values, expected) = (self.numbers(bytes), self.numbers(reference));
         let size = self.bytes() as usize;
@@ -193,13 +193,13 @@ pub fn f32_to_f16(value: f32) -> u16 {
 
 /// A Rust type with the same memory layout as on a GPU.
 pub trait Element: Copy {
-    /// The bytes of `values`, in place.
+    /// The bytes of `values`, without a copy.
     fn bytes(values: &[Self]) -> &[u8];
-    /// The values that `bytes` holds; an incomplete one at the end is dropped.
+    /// The values in `bytes`; an incomplete one at the end is dropped.
     fn values(bytes: &[u8]) -> Vec<Self>;
 }
 
-/// The bytes of `values`, in place.
+/// The bytes of `values`, without a copy.
 pub fn bytes<T: Element>(values: &[T]) -> &[u8] {
     T::bytes(values)
 }
@@ -208,7 +208,7 @@ macro_rules! elements {
     ($($type:ty)*) => {$(
         impl Element for $type {
             fn bytes(values: &[Self]) -> &[u8] {
-                // SAFETY: a number without padding; any byte may be read as u8.
+                // SAFETY: the type is a number without padding, so all its bytes are initialised.
                 unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), std::mem::size_of_val(values)) }
             }
 

@@ -1,4 +1,4 @@
-//! What can go wrong, with the remedy in the text.
+//! What can go wrong when a model is loaded or run. The text of each error says what to do.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use std::path::PathBuf;
 pub enum Error {
     /// The CUDA driver is not installed.
     NoDriver,
-    /// The driver is older than the kernels need. CUDA versions as the driver counts them (12040 is
-    /// 12.4).
+    /// The driver is older than the kernels need. CUDA versions as the driver encodes them (12040
+    /// is 12.4).
     DriverTooOld {
         /// What the kernels need.
         needed: i32,
@@ -58,7 +58,7 @@ pub enum Error {
         /// Bytes free.
         free: u64,
     },
-    /// Page-locked host memory could not be allocated.
+    /// Pinned host memory could not be allocated.
     OutOfHostMemory {
         /// Bytes needed.
         needed: u64,
@@ -90,10 +90,10 @@ pub enum Error {
     },
     /// No weights file was found.
     WeightsMissing {
-        /// Where the runtime looked.
+        /// The paths that were tried.
         looked: Vec<PathBuf>,
     },
-    /// A weights file is not the one that belongs to this model.
+    /// A weights file does not belong to this model.
     WeightsMismatch {
         /// The file.
         path: PathBuf,
@@ -123,7 +123,7 @@ pub enum Error {
         /// What the driver said.
         message: String,
     },
-    /// The plan is inconsistent: a bug in the tool that made it.
+    /// The plan is inconsistent: a bug in hiosc.
     Plan(String),
 }
 
@@ -140,31 +140,31 @@ impl fmt::Display for Error {
             }
             Error::DriverTooOld { needed, found } => write!(
                 f,
-                "the NVIDIA driver supports CUDA {}, and the kernels need CUDA {} or newer: update the driver, or compile the model again with an older NVRTC",
+                "the NVIDIA driver supports CUDA {}, but the kernels need CUDA {} or newer: update the driver, or compile the model again with an older NVRTC",
                 version(*found),
                 version(*needed)
             ),
             Error::NotEnoughGpus { planned, found: 0 } => {
-                write!(f, "the plan uses {}, and the driver reports none: check nvidia-smi and CUDA_VISIBLE_DEVICES", gpus(*planned))
+                write!(f, "the plan uses {}, but the driver reports none: check nvidia-smi and CUDA_VISIBLE_DEVICES", gpus(*planned))
             }
             Error::NotEnoughGpus { planned, found } => write!(
                 f,
-                "the plan uses {}, and the machine has {found}: put several on one with RuntimeOptions::gpus(&{:?}) (--gpus {}), or let it fold them with RuntimeOptions::fold(true) (--fold)",
+                "the plan uses {}, but the machine has {found}: put several on one with RuntimeOptions::gpus(&{:?}) (--gpus {}), or let it fold them with RuntimeOptions::fold(true) (--fold)",
                 gpus(*planned),
                 folded(*planned, *found),
                 folded(*planned, *found).iter().map(|g| g.to_string()).collect::<Vec<_>>().join(",")
             ),
             Error::GpuList { planned, listed } => write!(
                 f,
-                "RuntimeOptions::gpus names {}, and the plan uses {planned}: name one for each, in order (repeats are allowed), or add RuntimeOptions::fold(true)",
+                "RuntimeOptions::gpus names {}, but the plan uses {planned}: name one for each, in order (repeats are allowed), or add RuntimeOptions::fold(true)",
                 gpus(*listed)
             ),
             Error::NoSuchGpu { gpu, found } => {
-                write!(f, "RuntimeOptions::gpus names GPU {gpu}, and the machine has {}, counted from 0", gpus(*found))
+                write!(f, "RuntimeOptions::gpus names GPU {gpu}, but the machine has {}, counted from 0", gpus(*found))
             }
             Error::WrongArchitecture { gpu, name, found, images } => write!(
                 f,
-                "GPU {gpu} ({name}) has compute capability {}.{}, and the kernels were compiled for {}: compile the model again for sm_{}{}",
+                "GPU {gpu} ({name}) has compute capability {}.{}, but the kernels were compiled for {}: compile the model again for sm_{}{}",
                 found.0,
                 found.1,
                 if images.is_empty() { "nothing".to_owned() } else { images.join(", ") },
@@ -173,10 +173,10 @@ impl fmt::Display for Error {
             ),
             Error::OutOfMemory { gpu, needed, free } => write!(
                 f,
-                "GPU {gpu} has {} bytes of free memory, and the plan needs {needed}: free memory on it, or choose another with RuntimeOptions::gpus",
+                "GPU {gpu} has {} bytes of free memory, but the plan needs {needed}: free memory on it, or choose another with RuntimeOptions::gpus",
                 free
             ),
-            Error::OutOfHostMemory { needed } => write!(f, "cannot allocate {needed} bytes of page-locked host memory"),
+            Error::OutOfHostMemory { needed } => write!(f, "cannot allocate {needed} bytes of pinned host memory"),
             Error::InputLength { name, shape, expected, found } => {
                 write!(f, "input `{name}` has shape {shape}: expected {expected} elements, found {found}")
             }
@@ -187,11 +187,11 @@ impl fmt::Display for Error {
                 for (i, path) in looked.iter().enumerate() {
                     write!(f, "{}{}", if i == 0 { "" } else { ", " }, path.display())?;
                 }
-                write!(f, ": say where they are with RuntimeOptions::weights")
+                write!(f, ": give their path with RuntimeOptions::weights")
             }
             Error::WeightsMismatch { path, message } => write!(
                 f,
-                "{} is not the weights file of this model ({message}): restore the one made with the crate, or say where it is with RuntimeOptions::weights",
+                "{} is not the weights file of this model ({message}): restore the one made with the crate, or give its path with RuntimeOptions::weights",
                 path.display()
             ),
             Error::Kernel { name, message } => write!(f, "kernel {name}: {message}"),

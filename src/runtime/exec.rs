@@ -1,4 +1,4 @@
-//! Resources of a plan on its GPUs, and the primitives that its steps consist of.
+//! The resources of a plan on its GPUs, and the primitives that its steps call.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaStream, LaunchConfig, PushKernelArg, result, sys};
 
 use super::copy_path::CopyPath;
-use super::device::{self, Placement};
+use super::device::{self, DeviceMap};
 use super::dtype::Element;
 use super::error::{Error, Result};
 use super::graph::ExecutableGraph;
@@ -23,7 +23,7 @@ pub struct Exec {
     /// The captured plan, or why there is none.
     pub(super) graph: std::result::Result<ExecutableGraph, String>,
     pub(super) resident: Option<Resident>,
-    /// Whether the graph is replayed; otherwise the plan is enqueued afresh.
+    /// Whether inferences replay the graph; otherwise each of them enqueues the plan.
     pub(super) replay: bool,
     pub(super) recorder: Option<Recorder>,
     /// Recorded on the origin stream at the end of an inference.
@@ -37,11 +37,11 @@ pub struct Exec {
     events: Vec<CudaEvent>,
     pub(super) streams: Vec<Arc<CudaStream>>,
     pub(super) gpu_of_stream: Vec<usize>,
-    origin: Stream,
+    origin_stream: Stream,
     gpus: Vec<GpuMemory>,
     pub(super) inputs: Vec<HostTensor>,
     pub(super) outputs: Vec<HostTensor>,
-    placement: Placement,
+    device_map: DeviceMap,
 }
 
 impl std::fmt::Debug for Exec {
@@ -56,7 +56,7 @@ struct GpuMemory {
     weights: DeviceMemory,
 }
 
-/// An input or output, in page-locked memory.
+/// An input or output, in pinned memory.
 pub(super) struct HostTensor {
     name: String,
     shape: String,
@@ -66,9 +66,9 @@ pub(super) struct HostTensor {
 }
 
 impl Exec {
-    /// Allocates what `layout` lists and uploads `weights` (the bytes of each constant). It
-    /// allocates memory after all other checks. `enqueue` issues one inference; it is run on zeros,
-    /// captured, and run again as a graph.
+    /// Allocates what `layout` lists and uploads `weights` (the bytes of each constant). Memory is
+    /// allocated after all other checks. `enqueue` issues one inference. It runs once on zeros, is
+    /// captured into a graph, and the graph runs once.
     pub fn load(
         layout: &Layout<'_>,
         options: &RuntimeOptions,
@@ -76,10 +76,10 @@ impl Exec {
         mut enqueue: impl FnMut(&mut Exec) -> Result<()>,
     ) -> Result<Exec> {
         device::check_driver(layout.driver)?;
-        let placement = device::placement(layout.gpus.len(), options)?;
-        let functions = kernel::load(layout, &placement)?;
-        let gpus = allocate(layout, &placement)?;
-        let context = |gpu: usize| &placement.devices[placement.device_of[gpu]].context;
+        let device_map = device::map_devices(layout.gpus.len(), options)?;
+        let functions = kernel::load(layout, &device_map)?;
+        let gpus = allocate(layout, &device_map)?;
+        let context = |gpu: usize| &device_map.devices[device_map.device_of[gpu]].context;
         let mut streams = Vec::new();
         let mut copy_paths = Vec::new();
         for stream in layout.streams {
@@ -114,22 +114,22 @@ impl Exec {
             events,
             streams,
             gpu_of_stream,
-            origin: layout.origin,
+            origin_stream: layout.origin_stream,
             gpus,
             inputs,
             outputs,
-            placement,
+            device_map,
         };
         exec.upload_weights(layout, weights)?;
         // The driver may load a kernel at its first launch, which a capture may not allow.
-        if !options.cold {
+        if !options.no_warm_up {
             exec.finish(&mut enqueue)?;
         }
-        if !options.streams {
+        if !options.plain_streams {
             let origin = exec.origin_stream();
             exec.graph = ExecutableGraph::capture(&origin, || enqueue(&mut exec));
         }
-        if !options.cold && exec.graph.is_ok() {
+        if !options.no_warm_up && exec.graph.is_ok() {
             exec.run_again(enqueue)?;
         }
         Ok(exec)
@@ -145,14 +145,14 @@ impl Exec {
             let stream = self.stream_of(region.gpu)?;
             self.bind(region.gpu)?;
             // SAFETY: `address` checked that the region is within its allocation; both sides live
-            // until the copy has ended, below.
+            // until the copy has completed, below.
             unsafe { result::memcpy_htod_async(address, bytes, stream.cu_stream()) }.context(|| "upload weights".into())?;
         }
         self.synchronise()
     }
 
-    /// Waits for all work of all streams. Not for the contexts: another model may be capturing in
-    /// them.
+    /// Waits for all streams of this model. It does not synchronise the contexts: another model may
+    /// be capturing in them.
     pub(super) fn synchronise(&self) -> Result<()> {
         self.streams.iter().try_for_each(|stream| stream.synchronize().context(|| "finish all work".into()))
     }
@@ -163,15 +163,15 @@ impl Exec {
         stream.ok_or_else(|| Error::Plan(format!("GPU {gpu} has no stream")))
     }
 
-    /// Runs one inference: copies the bytes of `inputs` to page-locked memory, replays the graph or
-    /// calls `enqueue`, and waits. After a failure nothing is in flight. `enqueue` is the one of
-    /// [`Exec::load`].
+    /// Runs one inference: copies the bytes of `inputs` to pinned memory, replays the graph or
+    /// calls `enqueue`, and waits. After a failure nothing is in flight. `enqueue` must be the same
+    /// as in [`Exec::load`].
     pub fn run(&mut self, inputs: &[&[u8]], enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
         self.put_inputs(inputs)?;
         self.run_again(enqueue)
     }
 
-    /// Copies `inputs` to page-locked memory.
+    /// Copies `inputs` to pinned memory.
     pub(super) fn put_inputs(&mut self, inputs: &[&[u8]]) -> Result<()> {
         if inputs.len() != self.inputs.len() {
             return Err(Error::InputCount { expected: self.inputs.len(), found: inputs.len() });
@@ -186,7 +186,7 @@ impl Exec {
         Ok(())
     }
 
-    /// Runs one inference on the inputs that page-locked memory holds.
+    /// Runs one inference on the inputs that are in pinned memory.
     pub(super) fn run_again(&mut self, mut enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
         self.finish(|exec| match &exec.graph {
             Ok(graph) if exec.replay => graph.launch(),
@@ -194,18 +194,18 @@ impl Exec {
         })
     }
 
-    /// Whether inferences replay the graph from now on, if there is one.
+    /// Sets whether inferences replay the graph from now on, if there is one.
     pub fn use_graph(&mut self, replay: bool) {
         self.replay = replay;
     }
 
-    /// Enqueues, and waits for the end.
+    /// Calls `enqueue`, and waits until its work has completed.
     pub(super) fn finish(&mut self, enqueue: impl FnOnce(&mut Exec) -> Result<()>) -> Result<()> {
         let mut done = enqueue(self);
         if let (Ok(()), Some(end)) = (&done, &self.end) {
-            done = end.record(&self.streams[self.origin.0]).context(|| "record an event".into());
+            done = end.record(&self.streams[self.origin_stream.0]).context(|| "record an event".into());
         }
-        let done = done.and_then(|()| self.streams[self.origin.0].synchronize().context(|| "finish an inference".into()));
+        let done = done.and_then(|()| self.streams[self.origin_stream.0].synchronize().context(|| "finish an inference".into()));
         if done.is_err() {
             self.drain();
         }
@@ -227,7 +227,7 @@ impl Exec {
         if let Some(stray) = regions.iter().find(|region| region.gpu != gpu) {
             return Err(Error::Plan(format!("kernel {} on GPU {gpu} reads memory of GPU {}", kernel.name, stray.gpu)));
         }
-        let function = self.functions[self.placement.device_of[gpu]].get(kernel.index).and_then(Option::as_ref);
+        let function = self.functions[self.device_map.device_of[gpu]].get(kernel.index).and_then(Option::as_ref);
         let function = function.ok_or_else(|| Error::Plan(format!("kernel {} is not loaded on GPU {gpu}", kernel.name)))?;
         let addresses = regions.iter().map(|&region| self.address(region)).collect::<Result<Vec<_>>>()?;
         let mut call = self.streams[stream.0].launch_builder(function);
@@ -258,7 +258,8 @@ impl Exec {
         path.copy(&self.streams[stream.0], self.address(to)?, self.address(from)?, from.bytes as usize)
     }
 
-    /// Enqueues the copy of an input from page-locked host memory, or from its staging buffer.
+    /// Enqueues the copy of an input from pinned host memory, or from its staging buffer on the
+    /// GPU.
     pub fn upload(&mut self, stream: Stream, input: usize, to: Region) -> Result<()> {
         self.uploads.insert((input, to.gpu));
         self.step(StepKind::Upload, stream, |exec| {
@@ -267,17 +268,17 @@ impl Exec {
             let (address, bytes) = (exec.address(to)?, to.bytes as usize);
             exec.bind(exec.gpu_of(stream)?)?;
             let cuda = exec.streams[stream.0].cu_stream();
-            let staging = exec.staged_input(input, to.gpu);
-            // SAFETY: both sides hold `to.bytes` and live until all streams are idle.
-            let copied = match staging {
-                Some(staging) => unsafe { result::memcpy_dtod_async(address, staging, bytes, cuda) },
+            let resident = exec.resident_input(input, to.gpu);
+            // SAFETY: both sides have `to.bytes` bytes and live until all streams are idle.
+            let copied = match resident {
+                Some(resident) => unsafe { result::memcpy_dtod_async(address, resident, bytes, cuda) },
                 None => unsafe { sys::cuMemcpyHtoDAsync_v2(address, memory.address() as *const _, bytes, cuda) }.result(),
             };
             copied.context(|| format!("upload input {input}"))
         })
     }
 
-    /// Enqueues the copy of an output to page-locked host memory, or to its staging buffer.
+    /// Enqueues the copy of an output to pinned host memory, or to its resident buffer on the GPU.
     pub fn download(&mut self, stream: Stream, output: usize, from: Region) -> Result<()> {
         self.downloads.insert((output, from.gpu));
         self.step(StepKind::Download, stream, |exec| {
@@ -286,10 +287,10 @@ impl Exec {
             let (address, bytes) = (exec.address(from)?, from.bytes as usize);
             exec.bind(exec.gpu_of(stream)?)?;
             let cuda = exec.streams[stream.0].cu_stream();
-            let staging = exec.staged_output(output, from.gpu);
-            // SAFETY: both sides hold `from.bytes` and live until all streams are idle.
-            let copied = match staging {
-                Some(staging) => unsafe { result::memcpy_dtod_async(staging, address, bytes, cuda) },
+            let resident = exec.resident_output(output, from.gpu);
+            // SAFETY: both sides have `from.bytes` bytes and live until all streams are idle.
+            let copied = match resident {
+                Some(resident) => unsafe { result::memcpy_dtod_async(resident, address, bytes, cuda) },
                 None => unsafe { sys::cuMemcpyDtoHAsync_v2(memory.address() as *mut _, address, bytes, cuda) }.result(),
             };
             copied.context(|| format!("download output {output}"))
@@ -310,16 +311,17 @@ impl Exec {
 
     /// The machine's GPU of each logical GPU.
     pub fn placement(&self) -> Vec<usize> {
-        self.placement.device_of.iter().map(|&d| self.placement.devices[d].ordinal).collect()
+        self.device_map.device_of.iter().map(|&d| self.device_map.devices[d].ordinal).collect()
     }
 
-    /// In words: the GPU of each logical GPU, and how tensors are copied.
+    /// The GPU of each logical GPU, how tensors are copied, and whether a graph is replayed, as
+    /// text.
     pub fn summary(&self) -> String {
         let mut text = String::new();
-        for (gpu, &d) in self.placement.device_of.iter().enumerate() {
-            let device = &self.placement.devices[d];
+        for (gpu, &d) in self.device_map.device_of.iter().enumerate() {
+            let device = &self.device_map.devices[d];
             let (major, minor) = device.capability;
-            text += &format!("gpu{gpu}: GPU {} of {}, {} (sm_{major}{minor})\n", device.ordinal, self.placement.found, device.name);
+            text += &format!("gpu{gpu}: GPU {} of {}, {} (sm_{major}{minor})\n", device.ordinal, self.device_map.found, device.name);
         }
         let mut used: Vec<usize> = self.placement();
         used.sort();
@@ -343,7 +345,7 @@ impl Exec {
 
     /// Whether the GPUs are virtual ones, whose times mean nothing.
     pub fn is_virtual(&self) -> bool {
-        self.placement.devices.iter().any(|device| device::is_virtual(&device.name))
+        self.device_map.devices.iter().any(|device| device::is_virtual(&device.name))
     }
 
     /// Whether inferences replay a graph.
@@ -361,17 +363,17 @@ impl Exec {
 
     /// The stream that all others fork from and join.
     pub(super) fn origin_stream(&self) -> Arc<CudaStream> {
-        self.streams[self.origin.0].clone()
+        self.streams[self.origin_stream.0].clone()
     }
 
     /// The context of a logical GPU.
     pub(super) fn context(&self, gpu: usize) -> &Arc<CudaContext> {
-        &self.placement.devices[self.placement.device_of[gpu]].context
+        &self.device_map.devices[self.device_map.device_of[gpu]].context
     }
 
     /// Allocates memory of a logical GPU.
     pub(super) fn allocate(&self, gpu: usize, bytes: u64) -> Result<DeviceMemory> {
-        memory(&self.placement, gpu, bytes)
+        memory(&self.device_map, gpu, bytes)
     }
 
     fn bind(&self, gpu: usize) -> Result<()> {
@@ -388,8 +390,8 @@ impl Exec {
         }
     }
 
-    /// Waits until nothing is in flight. Errors have been reported already, or the next call will
-    /// report them.
+    /// Waits until nothing is in flight. Ignores errors: they have been reported, or the next call
+    /// will report them.
     fn drain(&self) {
         for stream in self.streams.iter().map(|s| s.as_ref()).chain(self.copy_paths.iter().flatten().filter_map(|(_, path)| path.helper()))
         {
@@ -404,30 +406,30 @@ impl Drop for Exec {
     }
 }
 
-/// Allocates arenas and weights of all logical GPUs, after checking that each device has enough
-/// free memory for all of its own.
-fn allocate(layout: &Layout<'_>, placement: &Placement) -> Result<Vec<GpuMemory>> {
-    for (d, device) in placement.devices.iter().enumerate() {
-        let own = layout.gpus.iter().zip(&placement.device_of).filter(|&(_, &of)| of == d);
+/// Allocates the arenas and weights of all logical GPUs, after checking that each device has enough
+/// free memory for its logical GPUs.
+fn allocate(layout: &Layout<'_>, device_map: &DeviceMap) -> Result<Vec<GpuMemory>> {
+    for (d, device) in device_map.devices.iter().enumerate() {
+        let own = layout.gpus.iter().zip(&device_map.device_of).filter(|&(_, &of)| of == d);
         let needed: u64 = own.map(|(gpu, _)| gpu.arena_bytes + gpu.weights_bytes).sum();
-        let (free, _) = device.context.mem_get_info().context(|| "tell its free memory".into())?;
+        let (free, _) = device.context.mem_get_info().context(|| "report its free memory".into())?;
         if needed > free as u64 {
             return Err(Error::OutOfMemory { gpu: device.ordinal, needed, free: free as u64 });
         }
     }
     let gpu = |(g, gpu): (usize, &super::layout::GpuLayout<'_>)| {
-        Ok(GpuMemory { arena: memory(placement, g, gpu.arena_bytes)?, weights: memory(placement, g, gpu.weights_bytes)? })
+        Ok(GpuMemory { arena: memory(device_map, g, gpu.arena_bytes)?, weights: memory(device_map, g, gpu.weights_bytes)? })
     };
     layout.gpus.iter().enumerate().map(gpu).collect()
 }
 
 /// Memory of a logical GPU.
-fn memory(placement: &Placement, gpu: usize, bytes: u64) -> Result<DeviceMemory> {
-    let device = &placement.devices[placement.device_of[gpu]];
+fn memory(device_map: &DeviceMap, gpu: usize, bytes: u64) -> Result<DeviceMemory> {
+    let device = &device_map.devices[device_map.device_of[gpu]];
     match DeviceMemory::allocate(&device.context, bytes)? {
         Some(memory) => Ok(memory),
         None => {
-            let (free, _) = device.context.mem_get_info().context(|| "tell its free memory".into())?;
+            let (free, _) = device.context.mem_get_info().context(|| "report its free memory".into())?;
             Err(Error::OutOfMemory { gpu: device.ordinal, needed: bytes, free: free as u64 })
         }
     }

@@ -1,14 +1,14 @@
 //! One CUDA graph for a whole inference.
 //!
-//! At load, the runtime captures what a plan enqueues over all streams and GPUs. From then on, one
+//! At load, the runtime captures what a plan enqueues on all streams and GPUs. From then on, one
 //! call replays it. The plan forks from its origin stream and joins it again, as capture requires.
 //! Capture is *thread-local*: other threads may load and run models meanwhile. A graph contains the
-//! addresses of all memory it touches, so the model's own memory must not move until the model is
+//! addresses of all memory that it accesses, so the model's memory must not move until the model is
 //! dropped.
 //!
-//! If the driver refuses the capture, each inference enqueues the plan afresh, on plain streams,
-//! and the summary says why. The whole plan is captured, or nothing: with one graph per GPU the
-//! host would have to act between them.
+//! If the driver refuses the capture, each inference enqueues the plan on plain streams, and the
+//! summary says why. The whole plan is captured or nothing: with one graph per GPU, the host would
+//! have to synchronise them.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ unsafe impl Send for ExecutableGraph {}
 
 impl ExecutableGraph {
     /// Captures what `enqueue` issues. All of it must fork from `origin` and join it again. On
-    /// failure, returns why, and leaves no stream in capture.
+    /// failure, returns the reason and leaves no stream in capture.
     pub fn capture(origin: &Arc<CudaStream>, enqueue: impl FnOnce() -> Result<()>) -> std::result::Result<ExecutableGraph, String> {
         let refused = |call: &str, error| format!("the CUDA driver refused to {call}: {}", describe(error));
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;

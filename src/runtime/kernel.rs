@@ -1,4 +1,5 @@
-//! Loads kernels on their GPUs: the best image of each, or one compiled at load.
+//! Loads each kernel on the GPUs that launch it: the best of its images for the GPU, or one that is
+//! compiled now.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,19 +8,19 @@ use std::sync::mpsc;
 use cudarc::driver::{CudaContext, CudaFunction, sys};
 use cudarc::nvrtc::Ptx;
 
-use super::device::{Device, Placement};
+use super::device::{Device, DeviceMap};
 use super::error::{Error, Result};
 use super::layout::{Compile, ImageKind, KernelEntry, KernelImage, Layout};
 use super::memory::{ErrorContext, describe};
 
-/// A kernel with more dynamic shared memory needs an attribute for it.
+/// A kernel with more dynamic shared memory than this must request it with a function attribute.
 const DEFAULT_MAX_SHARED_BYTES: u32 = 48 * 1024;
 
 /// `functions[device][kernel]`: the loaded kernels; `None` if the device does not launch one.
-pub(super) fn load(layout: &Layout<'_>, placement: &Placement) -> Result<Vec<Vec<Option<CudaFunction>>>> {
+pub(super) fn load(layout: &Layout<'_>, device_map: &DeviceMap) -> Result<Vec<Vec<Option<CudaFunction>>>> {
     let mut functions = Vec::new();
-    for (d, device) in placement.devices.iter().enumerate() {
-        let used = |kernel: &&KernelEntry<'_>| kernel.gpus.iter().any(|&gpu| placement.device_of[gpu] == d);
+    for (d, device) in device_map.devices.iter().enumerate() {
+        let used = |kernel: &&KernelEntry<'_>| kernel.gpus.iter().any(|&gpu| device_map.device_of[gpu] == d);
         let wanted: Vec<&KernelEntry<'_>> = layout.kernels.iter().filter(used).collect();
         let mut loaded = vec![None; layout.kernels.len()];
         let missing: Vec<&KernelEntry<'_>> = wanted.iter().copied().filter(|k| k.images.is_empty()).collect();

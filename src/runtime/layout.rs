@@ -163,8 +163,8 @@ pub struct KernelEntry<'a> {
     pub images: &'a [KernelImage<'a>],
 }
 
-/// Compiles the kernel of this name for a compute capability, at load. Returns machine code, or
-/// what went wrong.
+/// Compiles the kernel of this name for a compute capability, at load. Returns machine code or PTX,
+/// or what went wrong.
 pub type Compile<'a> = &'a (dyn Fn(&str, (u32, u32)) -> std::result::Result<Vec<u8>, String> + Sync);
 
 /// Everything a plan needs.
@@ -179,12 +179,12 @@ pub struct Layout<'a> {
     /// All streams.
     pub streams: &'a [StreamLayout],
     /// The stream that all others fork from and join.
-    pub origin: Stream,
+    pub origin_stream: Stream,
     /// For each event, the GPU that owns it.
     pub events: &'a [usize],
     /// All kernels.
     pub kernels: &'a [KernelEntry<'a>],
-    /// The oldest CUDA version that the driver must support, as the driver counts: 12040 is 12.4.
+    /// The CUDA version that the driver must support, as the driver encodes it: 12040 is 12.4.
     pub driver: i32,
     /// How kernels without images are compiled.
     pub compile: Option<Compile<'a>>,
@@ -192,13 +192,13 @@ pub struct Layout<'a> {
 
 impl std::fmt::Debug for Layout<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Layout { inputs, outputs, gpus, streams, origin, events, kernels, driver, compile: _ } = self;
+        let Layout { inputs, outputs, gpus, streams, origin_stream, events, kernels, driver, compile: _ } = self;
         f.debug_struct("Layout")
             .field("inputs", inputs)
             .field("outputs", outputs)
             .field("gpus", gpus)
             .field("streams", streams)
-            .field("origin", origin)
+            .field("origin_stream", origin_stream)
             .field("events", events)
             .field("kernels", kernels)
             .field("driver", driver)

@@ -1,6 +1,6 @@
-//! Memory that is freed on drop: plain device allocations, and page-locked host memory.
+//! Memory that is freed on drop: device memory, and pinned host memory.
 //!
-//! The arena is one plain `cuMemAlloc` per GPU: peers cannot reach memory from cudarc's
+//! Device memory comes from plain `cuMemAlloc`: peers cannot access memory of cudarc's
 //! stream-ordered pools without further calls.
 
 use std::ffi::c_void;
@@ -10,7 +10,7 @@ use cudarc::driver::{CudaContext, result, sys};
 
 use super::error::{Error, Result};
 
-/// Adds to a driver error the operation that failed.
+/// Adds the operation that failed to a driver error.
 pub(super) trait ErrorContext<T> {
     fn context(self, call: impl FnOnce() -> String) -> Result<T>;
 }
@@ -64,7 +64,7 @@ impl DeviceMemory {
 
 impl Drop for DeviceMemory {
     fn drop(&mut self) {
-        // Nobody is left to handle a failure. The driver frees what remains when the process ends.
+        // A failure cannot be handled here. The driver frees what remains when the process ends.
         let _ = self.context.bind_to_thread();
         // SAFETY: allocated in `allocate`, freed once; `Exec` waits for its streams before it drops
         // any memory.
@@ -72,7 +72,7 @@ impl Drop for DeviceMemory {
     }
 }
 
-/// Host memory, page-locked for every GPU. Not write-combined: the host reads it, and that would be
+/// Host memory, pinned for every GPU. Not write-combined: the host reads it, which would then be
 /// slow.
 pub(super) struct Pinned {
     context: Arc<CudaContext>,
@@ -93,7 +93,7 @@ impl Pinned {
             Err(error) if error.0 == sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY => {
                 return Err(Error::OutOfHostMemory { needed: bytes as u64 });
             }
-            Err(error) => return Err(error).context(|| format!("allocate {bytes} bytes of page-locked memory")),
+            Err(error) => return Err(error).context(|| format!("allocate {bytes} bytes of pinned memory")),
         };
         // SAFETY: just allocated with at least this size.
         unsafe { address.write_bytes(0, bytes) };

@@ -1,11 +1,11 @@
 //! The runtime: executes a plan on CUDA GPUs through the driver API, without the CUDA runtime
 //! library.
 //!
-//! The same source has two users. A generated crate carries it under `src/runtime/` and calls the
+//! The same source has two users. A generated crate contains it in `src/runtime/` and calls the
 //! primitives of [`Exec`] from the functions of its `plan.rs`. hiosc runs plans in-process by
-//! interpreting their steps with the same primitives. So the runtime depends on nothing but the
-//! standard library, cudarc, libloading, safetensors and sha2. The command line of a generated
-//! crate and its measurements are in `tool/`, behind the feature `tool`.
+//! interpreting their steps with the same primitives. So the runtime depends only on the standard
+//! library, cudarc, libloading, safetensors and sha2. The command line of a generated crate and its
+//! measurements are in `tool/`, behind the feature `tool`.
 //!
 //! 1. [`Layout`] lists what a plan needs: memory, streams, events, kernels, weights. It is plain
 //!    data, and constant in a generated crate.
@@ -13,11 +13,11 @@
 //!    it returns a typed [`Error`] and frees everything. Then it captures the whole plan into one
 //!    CUDA graph (`graph.rs`).
 //! 3. [`Exec::run`] replays the graph and synchronises with the origin stream, which all other
-//!    streams have joined. `resident.rs` does the same from and to device memory, `timing.rs` does
-//!    it with timestamps.
+//!    streams have joined. `resident.rs` does the same with inputs and outputs in device memory,
+//!    and `timing.rs` with timestamps.
 //!
-//! Every primitive only enqueues. The events of the plan decide what may run when, and hiosc has
-//! proved them sufficient. The runtime adds no synchronisation of its own, except around copies
+//! Every primitive only enqueues. The events of the plan determine what may run when, and hiosc has
+//! proved that they suffice. The runtime adds no synchronisation of its own, except around copies
 //! staged through host memory (`copy_path.rs`).
 
 mod blocker;

@@ -1,4 +1,5 @@
-//! NumPy's .npy files, as far as a model needs them: little-endian numbers and booleans in C order.
+//! Reads and writes NumPy's .npy files, as far as models need them: little-endian numbers and
+//! booleans in C order.
 //!
 //! A file is a magic number, a version, the length of a header (two bytes in version 1, four in
 //! versions 2 and 3), the header, and the values. The header is a Python dictionary:
@@ -9,19 +10,19 @@ use super::dtype::DType;
 
 const MAGIC: &[u8] = b"\x93NUMPY";
 
-/// The values of a file, as bytes. It must have this type and shape.
+/// The values of a file, as bytes. The file must have this type and shape.
 pub fn read(file: &[u8], dtype: DType, shape: &[usize]) -> Result<Vec<u8>, String> {
     let (header, values) = split(file)?;
     let Header { descr, fortran, shape: found } = parsed(header)?;
     if dtype_of(&descr) != Some(dtype) {
         let wanted = descr_of(dtype);
-        return Err(format!("it holds {}, and {} is needed: save x.astype('{wanted}')", type_name(&descr), type_name(wanted)));
+        return Err(format!("it holds {}, but {} is needed: save x.astype('{wanted}')", type_name(&descr), type_name(wanted)));
     }
     if fortran {
         return Err(FORTRAN.into());
     }
     if found != shape {
-        return Err(format!("it has shape {}, and {} is needed", shape_text(&found), shape_text(shape)));
+        return Err(format!("it has shape {}, but {} is needed", shape_text(&found), shape_text(shape)));
     }
     whole(values, dtype, shape)
 }
@@ -30,7 +31,7 @@ pub fn read(file: &[u8], dtype: DType, shape: &[usize]) -> Result<Vec<u8>, Strin
 pub fn open(file: &[u8]) -> Result<(DType, Vec<usize>, Vec<u8>), String> {
     let (header, values) = split(file)?;
     let Header { descr, fortran, shape } = parsed(header)?;
-    let dtype = dtype_of(&descr).ok_or_else(|| format!("it holds {}, which is no tensor type", type_name(&descr)))?;
+    let dtype = dtype_of(&descr).ok_or_else(|| format!("it holds {}, which is not a tensor type", type_name(&descr)))?;
     if fortran {
         return Err(FORTRAN.into());
     }
@@ -38,13 +39,14 @@ pub fn open(file: &[u8]) -> Result<(DType, Vec<usize>, Vec<u8>), String> {
     Ok((dtype, shape, values))
 }
 
-const FORTRAN: &str = "it is in Fortran order, and C order is needed: save numpy.ascontiguousarray(x)";
+const FORTRAN: &str = "it is in Fortran order, but C order is needed: save numpy.ascontiguousarray(x)";
 
 /// `values`, if there are as many as the shape needs. Booleans become 0 and 1.
 fn whole(values: &[u8], dtype: DType, shape: &[usize]) -> Result<Vec<u8>, String> {
-    let bytes = shape.iter().product::<usize>() * dtype.bytes() as usize;
-    if values.len() != bytes {
-        return Err(format!("it has {} bytes of values, and its shape needs {bytes}: the file is damaged", values.len()));
+    let bytes = if shape.contains(&0) { Some(0) } else { shape.iter().try_fold(dtype.bytes() as usize, |n, &d| n.checked_mul(d)) };
+    if bytes != Some(values.len()) {
+        let needed = bytes.map_or("more than 2^64".into(), |bytes| bytes.to_string());
+        return Err(format!("it has {} bytes of values, but its shape needs {needed}: the file is damaged", values.len()));
     }
     Ok(if dtype == DType::Bool { values.iter().map(|&v| u8::from(v != 0)).collect() } else { values.to_vec() })
 }
@@ -96,7 +98,7 @@ fn dtype_of(descr: &str) -> Option<DType> {
     DType::ALL.into_iter().find(|&dtype| plain(descr_of(dtype)) == plain(descr))
 }
 
-/// Header and values.
+/// Splits a file into header and values.
 fn split(file: &[u8]) -> Result<(&str, &[u8]), String> {
     let damaged = || "it ends within its header: the file is damaged".to_string();
     let Some(rest) = file.strip_prefix(MAGIC) else { return Err("it is not a .npy file".into()) };
@@ -225,8 +227,8 @@ mod tests {
             assert_eq!(read(&file(1, &header(descr), &[7, 8, 9]), DType::U8, &[3]).unwrap(), [7, 8, 9]);
         }
         let message = read(&file(1, &header("<f4"), &[0; 12]), DType::I64, &[3]).unwrap_err();
-        assert_eq!(message, "it holds float32 ('<f4'), and int64 ('<i8') is needed: save x.astype('<i8')");
-        assert_eq!(open(&file(1, &header("<U4"), &[0; 12])).unwrap_err(), "it holds another type ('<U4'), which is no tensor type");
+        assert_eq!(message, "it holds float32 ('<f4'), but int64 ('<i8') is needed: save x.astype('<i8')");
+        assert_eq!(open(&file(1, &header("<U4"), &[0; 12])).unwrap_err(), "it holds another type ('<U4'), which is not a tensor type");
     }
 
     #[test]
@@ -243,23 +245,27 @@ mod tests {
             (file(1, &header("'<f4'", "False", "(2, x)"), &TWO), "its header is malformed: "),
             (
                 file(1, &header("'<f8'", "False", "(2,)"), &TWO),
-                "it holds float64 ('<f8'), and float32 ('<f4') is needed: save x.astype('<f4')",
+                "it holds float64 ('<f8'), but float32 ('<f4') is needed: save x.astype('<f4')",
             ),
-            (file(1, &header("'>f4'", "False", "(2,)"), &TWO), "it holds big-endian float32 ('>f4'), and float32 ('<f4') is needed"),
-            (file(1, &header("'|u1'", "False", "(2,)"), &TWO), "it holds uint8 ('|u1'), and "),
-            (file(1, &header("[('x', '<f4')]", "False", "(2,)"), &TWO), "it holds another type ('[('x', '<f4')]'), and "),
+            (file(1, &header("'>f4'", "False", "(2,)"), &TWO), "it holds big-endian float32 ('>f4'), but float32 ('<f4') is needed"),
+            (file(1, &header("'|u1'", "False", "(2,)"), &TWO), "it holds uint8 ('|u1'), but "),
+            (file(1, &header("[('x', '<f4')]", "False", "(2,)"), &TWO), "it holds another type ('[('x', '<f4')]'), but "),
             (
                 file(1, &header("'<f4'", "True", "(1, 2)"), &TWO),
-                "it is in Fortran order, and C order is needed: save numpy.ascontiguousarray(x)",
+                "it is in Fortran order, but C order is needed: save numpy.ascontiguousarray(x)",
             ),
-            (file(1, &header("'<f4'", "False", "(1, 2)"), &TWO), "it has shape 1x2, and 2 is needed"),
-            (file(1, &header("'<f4'", "False", "()"), &TWO[..4]), "it has shape (), and 2 is needed"),
-            (file(1, &good, &TWO[..7]), "it has 7 bytes of values, and its shape needs 8: the file is damaged"),
-            (file(1, &good, &[TWO, TWO].concat()), "it has 16 bytes of values, and its shape needs 8: the file is damaged"),
+            (file(1, &header("'<f4'", "False", "(1, 2)"), &TWO), "it has shape 1x2, but 2 is needed"),
+            (file(1, &header("'<f4'", "False", "()"), &TWO[..4]), "it has shape (), but 2 is needed"),
+            (file(1, &good, &TWO[..7]), "it has 7 bytes of values, but its shape needs 8: the file is damaged"),
+            (file(1, &good, &[TWO, TWO].concat()), "it has 16 bytes of values, but its shape needs 8: the file is damaged"),
         ];
         for (bytes, expected) in cases {
             let message = read(&bytes, DType::F32, &[2]).unwrap_err();
             assert!(message.starts_with(expected), "expected {expected}\nfound    {message}");
         }
+        // Found by `fuzz/fuzz_targets/texts.rs`: extents whose product overflows.
+        let huge = open(&file(1, &header("'<f4'", "False", "(7766279631452241920, 3)"), &TWO)).unwrap_err();
+        assert_eq!(huge, "it has 8 bytes of values, but its shape needs more than 2^64: the file is damaged");
+        assert!(open(&file(1, &header("'<f4'", "False", "(7766279631452241920, 0)"), &[])).unwrap().2.is_empty());
     }
 }

@@ -1,14 +1,15 @@
-//! Finds and loads NVRTC, NVIDIA's run-time compiler, without a CUDA toolkit, GPU or driver.
+//! Finds, loads and calls NVRTC, NVIDIA's run-time compiler. It needs no CUDA toolkit, GPU or
+//! driver.
 //!
 //! This file uses std and libloading, and nothing else of hiosc: generated crates that ship their
 //! kernels as sources contain it unchanged.
 //!
-//! The search order, first hit wins:
+//! The search order; the first library that loads is used:
 //!
 //! 1. the file `$HIOSC_NVRTC`; if it is set, nothing else is tried;
-//! 2. version 12, then a plain `libnvrtc.so`, then version 13. Each first by name (the dynamic
-//!    linker's own search), then in `$CUDA_HOME`, `$CUDA_PATH`, `$CONDA_PREFIX`, `/usr/local/cuda*`
-//!    and among the Python packages of `$VIRTUAL_ENV`, the user and the system.
+//! 2. version 12, then a plain `libnvrtc.so`, then version 13. Each is tried first by name (the
+//!    dynamic linker's own search), then in `$CUDA_HOME`, `$CUDA_PATH`, `$CONDA_PREFIX`,
+//!    `/usr/local/cuda*` and among the Python packages of `$VIRTUAL_ENV`, the user and the system.
 //!
 //! Version 12 comes before 13 because the widespread 12.x drivers reject PTX from version 13.
 //!

@@ -1,4 +1,4 @@
-//! How to place a model on a machine, and how to run it.
+//! The options of a loaded model: on which GPUs it runs, and how.
 
 use std::path::{Path, PathBuf};
 
@@ -9,14 +9,14 @@ pub struct RuntimeOptions {
     pub(super) gpus: Option<Vec<usize>>,
     pub(super) fold: bool,
     pub(super) weights: Option<PathBuf>,
-    pub(super) streams: bool,
-    pub(super) cold: bool,
+    pub(super) plain_streams: bool,
+    pub(super) no_warm_up: bool,
     pub(super) separate_contexts: bool,
 }
 
 impl RuntimeOptions {
-    /// The machine's GPU for each logical GPU of the plan, in order. `&[0, 0]` puts two logical
-    /// GPUs on one.
+    /// The machine's GPU for each logical GPU of the plan, in order. `&[0, 0]` maps two logical
+    /// GPUs to one.
     pub fn gpus(mut self, gpus: &[usize]) -> Self {
         self.gpus = Some(gpus.to_vec());
         self
@@ -38,7 +38,7 @@ impl RuntimeOptions {
     /// Whether the plan is captured into one CUDA graph at load and then replayed (the default), or
     /// enqueued on plain streams for each inference.
     pub fn graph(mut self, graph: bool) -> Self {
-        self.streams = !graph;
+        self.plain_streams = !graph;
         self
     }
 
@@ -46,12 +46,13 @@ impl RuntimeOptions {
     /// that the driver has loaded all kernels before the capture, and then as a graph, so that the
     /// first inference is as fast as the others.
     pub fn warm_up(mut self, warm_up: bool) -> Self {
-        self.cold = !warm_up;
+        self.no_warm_up = !warm_up;
         self
     }
 
-    /// Whether logical GPUs on one device get a context each, as if they were two devices. For
-    /// tests of copies, events and graphs across contexts on a machine with one GPU. It is slow.
+    /// Whether logical GPUs on one device get separate contexts, as if they were several devices.
+    /// For tests of copies, events and graphs across contexts on a machine with one GPU. It is
+    /// slow.
     pub fn separate_contexts(mut self, separate: bool) -> Self {
         self.separate_contexts = separate;
         self

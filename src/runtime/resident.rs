@@ -1,16 +1,16 @@
 //! Inferences on inputs and outputs that stay on the GPU.
 //!
-//! A graph contains fixed addresses, and a plan reuses the memory of an input as soon as it has
-//! been read. So the plan itself neither reads nor writes a caller's buffers. Instead, each input
-//! and output has a *staging buffer* in the memory of every GPU that uploads or downloads it.
-//! [`Exec::run_device`] copies the caller's inputs to the staging buffers, runs the plan with
-//! uploads and downloads between staging buffers and arena, and copies the outputs to the caller's
-//! memory. The copies from and to the caller's memory run on the origin stream, from device to
-//! device.
+//! A graph contains fixed addresses, and a plan reuses the memory of an input as soon as the input
+//! has been read. So the plan itself does not access the caller's buffers. Instead, each input and
+//! output has a *resident buffer* in the memory of every GPU to which it is uploaded or from which
+//! it is downloaded. [`Exec::run_device`] copies the caller's inputs to the resident buffers, runs
+//! the plan with uploads and downloads between resident buffers and arena, and copies the outputs
+//! to the caller's memory. The copies from and to the caller's memory run on the origin stream,
+//! from device to device.
 //!
-//! A staging buffer on another GPU than the caller's is reached by `cuMemcpyPeerAsync`, with or
-//! without peer access. That call cannot be captured, and is not: these copies run before and after
-//! the graph.
+//! If the resident buffer is on another GPU than the caller's buffer, the copy is a
+//! `cuMemcpyPeerAsync`, which works with and without peer access. It cannot be captured, so these
+//! copies run before and after the graph.
 
 use cudarc::driver::{result, sys};
 
@@ -19,36 +19,36 @@ use super::exec::Exec;
 use super::graph::ExecutableGraph;
 use super::memory::{DeviceMemory, ErrorContext};
 
-/// An address in the memory of a GPU, as the driver counts them.
+/// An address in the memory of a GPU: the driver's `CUdeviceptr`.
 pub type DevicePointer = sys::CUdeviceptr;
 
 /// What [`Exec::run_device`] needs, made by its first call.
 pub(super) struct Resident {
     graph: Option<ExecutableGraph>,
-    inputs: Vec<StagingBuffer>,
-    outputs: Vec<StagingBuffer>,
-    /// Set while the plan is enqueued with staging buffers.
+    inputs: Vec<ResidentBuffer>,
+    outputs: Vec<ResidentBuffer>,
+    /// Set while the plan is enqueued with resident buffers.
     active: bool,
 }
 
-struct StagingBuffer {
+struct ResidentBuffer {
     port: usize,
     gpu: usize,
     memory: DeviceMemory,
 }
 
-/// A staging buffer: port, logical GPU, address, bytes.
-type StagingSlot = (usize, usize, DevicePointer, usize);
+/// A resident buffer: port, logical GPU, address, bytes.
+type ResidentSlot = (usize, usize, DevicePointer, usize);
 
-fn find(buffers: &[StagingBuffer], port: usize, gpu: usize) -> Option<DevicePointer> {
+fn find(buffers: &[ResidentBuffer], port: usize, gpu: usize) -> Option<DevicePointer> {
     buffers.iter().find(|buffer| (buffer.port, buffer.gpu) == (port, gpu)).map(|buffer| buffer.memory.address())
 }
 
 impl Exec {
-    /// Runs one inference from and to memory of the plan's first GPU, given one address for each
-    /// input and each output, in order. What the caller enqueued on these buffers must be complete.
-    /// When the call returns, the outputs are complete. Inputs and outputs are copied, from device
-    /// to device.
+    /// Runs one inference with inputs and outputs in memory of the plan's first GPU, given the
+    /// address of each, in order. All work that the caller enqueued on these buffers must have
+    /// completed. When the call returns, the outputs are complete. Inputs and outputs are copied,
+    /// from device to device.
     ///
     /// # Safety
     ///
@@ -68,36 +68,36 @@ impl Exec {
         }
         self.make_resident(&mut enqueue)?;
         self.finish(|exec| {
-            let slots = |exec: &Exec, out: bool| -> Vec<StagingSlot> {
+            let slots = |exec: &Exec, out: bool| -> Vec<ResidentSlot> {
                 let all = exec.resident.iter().flat_map(|r| if out { &r.outputs } else { &r.inputs });
                 all.map(|l| (l.port, l.gpu, l.memory.address(), l.memory.bytes() as usize)).collect()
             };
-            for (port, gpu, staging, bytes) in slots(exec, false) {
-                exec.copy_across((staging, gpu), (inputs[port], 0), bytes)?;
+            for (port, gpu, resident, bytes) in slots(exec, false) {
+                exec.copy_across((resident, gpu), (inputs[port], 0), bytes)?;
             }
             exec.issue_resident(&mut enqueue)?;
-            for (port, gpu, staging, bytes) in slots(exec, true) {
-                exec.copy_across((outputs[port], 0), (staging, gpu), bytes)?;
+            for (port, gpu, resident, bytes) in slots(exec, true) {
+                exec.copy_across((outputs[port], 0), (resident, gpu), bytes)?;
             }
             Ok(())
         })
     }
 
-    /// Runs one inference on what the staging buffers hold, without copies from and to the caller's
-    /// memory.
+    /// Runs one inference on the contents of the resident buffers, without copies from and to the
+    /// caller's memory.
     pub(super) fn run_resident(&mut self, mut enqueue: impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
         self.make_resident(&mut enqueue)?;
         self.finish(|exec| exec.issue_resident(&mut enqueue))
     }
 
-    /// The source of uploads of this input, while the plan is enqueued with staging buffers.
-    pub(super) fn staged_input(&self, port: usize, gpu: usize) -> Option<DevicePointer> {
+    /// The source of uploads of this input, while the plan is enqueued with resident buffers.
+    pub(super) fn resident_input(&self, port: usize, gpu: usize) -> Option<DevicePointer> {
         self.resident.as_ref().filter(|r| r.active).and_then(|r| find(&r.inputs, port, gpu))
     }
 
-    /// The destination of downloads of this output, while the plan is enqueued with staging
+    /// The destination of downloads of this output, while the plan is enqueued with resident
     /// buffers.
-    pub(super) fn staged_output(&self, port: usize, gpu: usize) -> Option<DevicePointer> {
+    pub(super) fn resident_output(&self, port: usize, gpu: usize) -> Option<DevicePointer> {
         self.resident.as_ref().filter(|r| r.active).and_then(|r| find(&r.outputs, port, gpu))
     }
 
@@ -109,7 +109,7 @@ impl Exec {
         }
     }
 
-    /// Enqueues the plan with uploads from and downloads to the staging buffers.
+    /// Enqueues the plan with uploads from and downloads to the resident buffers.
     fn enqueue_staged(&mut self, enqueue: &mut impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
         let active = |exec: &mut Exec, active| exec.resident.iter_mut().for_each(|r| r.active = active);
         active(self, true);
@@ -118,25 +118,25 @@ impl Exec {
         issued
     }
 
-    /// Allocates the staging buffers and captures their graph, once.
+    /// Allocates the resident buffers and captures their graph, once.
     fn make_resident(&mut self, enqueue: &mut impl FnMut(&mut Exec) -> Result<()>) -> Result<()> {
         if self.resident.is_some() {
             return Ok(());
         }
         if self.uploads.is_empty() && self.downloads.is_empty() {
-            // Nothing has been enqueued so far. A first run shows which GPU takes which input.
+            // Nothing has been enqueued so far. A first run shows which GPUs each input is uploaded
+            // to.
             self.finish(&mut *enqueue)?;
         }
-        let staging_buffer = |&(port, gpu): &(usize, usize), bytes: usize| {
+        let resident_buffer = |&(port, gpu): &(usize, usize), bytes: usize| {
             let memory = self.allocate(gpu, bytes as u64)?;
             let stream = self.stream_of(gpu)?.cu_stream();
-            // SAFETY: the memory holds `bytes`, and outlives the synchronisation below. It starts
-            // as zeros.
+            // SAFETY: the memory has `bytes` bytes, and outlives the synchronisation below.
             unsafe { result::memset_d8_async(memory.address(), 0, bytes, stream) }.context(|| "clear memory".into())?;
-            Ok(StagingBuffer { port, gpu, memory })
+            Ok(ResidentBuffer { port, gpu, memory })
         };
-        let inputs = self.uploads.iter().map(|at| staging_buffer(at, self.inputs[at.0].memory.bytes())).collect::<Result<_>>()?;
-        let outputs = self.downloads.iter().map(|at| staging_buffer(at, self.outputs[at.0].memory.bytes())).collect::<Result<_>>()?;
+        let inputs = self.uploads.iter().map(|at| resident_buffer(at, self.inputs[at.0].memory.bytes())).collect::<Result<_>>()?;
+        let outputs = self.downloads.iter().map(|at| resident_buffer(at, self.outputs[at.0].memory.bytes())).collect::<Result<_>>()?;
         self.synchronise()?;
         self.resident = Some(Resident { graph: None, inputs, outputs, active: false });
         if self.graph.is_ok() {
@@ -149,13 +149,13 @@ impl Exec {
         Ok(())
     }
 
-    /// Enqueues a copy on the origin stream: (address, logical GPU) to and from.
+    /// Enqueues a copy on the origin stream. Both ends are (address, logical GPU).
     fn copy_across(&self, to: (DevicePointer, usize), from: (DevicePointer, usize), bytes: usize) -> Result<()> {
         let origin = self.origin_stream();
         origin.context().bind_to_thread().context(|| "bind a context".into())?;
         let [to_context, from_context] = [to.1, from.1].map(|gpu| self.context(gpu).cu_ctx());
-        // SAFETY: the staging buffer holds `bytes`; the caller of `run_device` guarantees the other
-        // side.
+        // SAFETY: the resident buffer has `bytes` bytes; the caller of `run_device` guarantees the
+        // same of the other side.
         unsafe {
             if to_context == from_context {
                 result::memcpy_dtod_async(to.0, from.0, bytes, origin.cu_stream())

@@ -2,12 +2,12 @@
 //!
 //! * *Host*: from the call to its return.
 //! * *Device*: between two events on the origin stream, the first before all work, the second after
-//!   it. It differs from the host's time by what the host does before and after.
+//!   it. It excludes what the host does before and after.
 //! * *Steps*: in a run on plain streams, between two events around each upload, launch, copy and
 //!   download, on its stream. Events of different GPUs cannot be compared. So each GPU has a base
-//!   event, and the host takes the time when it has waited for it. Steps of one GPU are exact;
-//!   steps of different GPUs are aligned to within that wait, a few microseconds. The events take
-//!   time themselves: a run with them is slower than one without.
+//!   event; the host waits for it and takes the time. Times on one GPU are exact; those of
+//!   different GPUs are aligned to within the duration of that wait, a few microseconds. The events
+//!   take time themselves: a run with them is slower than one without.
 
 use std::time::Instant;
 
@@ -27,7 +27,7 @@ pub struct Timing {
     pub device: u64,
 }
 
-/// What a step of a plan does, records and waits aside.
+/// What a step of a plan does. Records and waits are not timed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StepKind {
@@ -93,8 +93,8 @@ impl Exec {
         })
     }
 
-    /// Times `run` between two events. `run` must call its second argument just before it enqueues,
-    /// return when all is done, and give the host's time.
+    /// Times `run` between two events. `run` must call its second argument right before it
+    /// enqueues, and return the host's time when all work is complete.
     fn between_events(&mut self, run: impl FnOnce(&mut Exec, &dyn Fn(&mut Exec) -> Result<()>) -> Result<u64>) -> Result<Timing> {
         let origin = self.origin_stream();
         let event = || origin.context().new_event(timed()).context(|| "create an event".into());
@@ -103,7 +103,7 @@ impl Exec {
         self.end = Some(last);
         let host = run(self, &start);
         let last = self.end.take().ok_or_else(|| Error::Plan("the end event is missing".into()))?;
-        Ok(Timing { host: host?, device: nanos(first.elapsed_ms(&last).context(|| "tell the time between two events".into())?) })
+        Ok(Timing { host: host?, device: nanos(first.elapsed_ms(&last).context(|| "report the time between two events".into())?) })
     }
 
     /// One inference on plain streams, step by step, in the order in which the steps are enqueued.
@@ -127,7 +127,7 @@ impl Exec {
         for (kind, stream, first, last) in recorder.map(|r| r.steps).unwrap_or_default() {
             let gpu = self.gpu_of(stream)?;
             let (base, offset) = &bases[gpu];
-            let since = |event: &CudaEvent| base.elapsed_ms(event).map(nanos).context(|| "tell the time between two events".into());
+            let since = |event: &CudaEvent| base.elapsed_ms(event).map(nanos).context(|| "report the time between two events".into());
             spans.push(Span { kind, gpu, stream: stream.0, start: offset + since(&first)?, end: offset + since(&last)? });
         }
         let zero = spans.iter().map(|span| span.start).min().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! The weights file: found, read, and checked before a byte of it is used.
+//! Finds the weights file, reads it, and checks its hash before anything of it is used.
 
 use std::fmt::Write as _;
 use std::io::ErrorKind;
@@ -10,13 +10,13 @@ use sha2::{Digest, Sha256};
 use super::error::{Error, Result};
 use super::options::RuntimeOptions;
 
-/// Reads the weights: from the file that `options` names, otherwise from the first of these that
-/// has the right hash: `weights.safetensors` in `folder` (the crate's), `<package>.safetensors` and
+/// Reads the weights file that `options` names, otherwise the first of these that has the right
+/// hash: `weights.safetensors` in `folder` (the crate's), `<package>.safetensors` and
 /// `weights.safetensors` beside the executable.
 pub fn read(options: &RuntimeOptions, folder: &str, package: &str, sha256: &str) -> Result<Vec<u8>> {
     let mut looked = Vec::new();
     let mut mismatch = None;
-    for path in candidates(options, folder, package) {
+    for path in search_paths(options, folder, package) {
         match std::fs::read(&path) {
             Ok(bytes) => match hex(&bytes) {
                 found if found == sha256 => return Ok(bytes),
@@ -34,7 +34,7 @@ pub fn read(options: &RuntimeOptions, folder: &str, package: &str, sha256: &str)
     Err(mismatch.unwrap_or(Error::WeightsMissing { looked }))
 }
 
-fn candidates(options: &RuntimeOptions, folder: &str, package: &str) -> Vec<PathBuf> {
+fn search_paths(options: &RuntimeOptions, folder: &str, package: &str) -> Vec<PathBuf> {
     if let Some(path) = &options.weights {
         return vec![path.clone()];
     }
@@ -45,7 +45,7 @@ fn candidates(options: &RuntimeOptions, folder: &str, package: &str) -> Vec<Path
     paths
 }
 
-/// The bytes of each of `names` in a weights file.
+/// The bytes of the tensors `names` in a weights file.
 pub fn find<'a>(file: &'a [u8], names: &[&str]) -> Result<Vec<&'a [u8]>> {
     let broken = |message: String| Error::WeightsMismatch { path: "weights.safetensors".into(), message };
     let tensors = SafeTensors::deserialize(file).map_err(|error| broken(error.to_string()))?;

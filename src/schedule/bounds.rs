@@ -1,4 +1,5 @@
-//! Lower bounds on the latency of any schedule.
+//! Lower bounds on the latency of any schedule of a [`Problem`]: `best` stops when it reaches one,
+//! and `verify.rs` checks latencies against them.
 
 use std::collections::BTreeMap;
 
@@ -9,9 +10,8 @@ use crate::device::Nanos;
 ///
 /// * the critical path: the longest path of dependent operators, each on its fastest GPU, without
 ///   transfers;
-/// * the work, spread evenly over all GPUs. Operators share the time of their stage, but each adds
-///   at least `0.5 * w * (1 + utilisation)` to it. So that is an operator's work, on the GPU where
-///   it is least.
+/// * the work, spread evenly over all GPUs. An operator adds at least `0.5 * w * (1 + utilisation)`
+///   to the time of its stage. That is its work, on the GPU where it is least.
 ///
 /// A stage of known latency may be faster. Then its operators share that latency in proportion to
 /// their times alone, and none of them finishes sooner.
@@ -21,24 +21,24 @@ pub fn lower_bound(problem: &Problem) -> Nanos {
         work.push(times.iter().zip(utilisations).map(|(&t, u)| (0.5 * t as f64 * (1.0 + u)).floor() as Nanos).collect());
     }
     let mut shortest = problem.time.clone();
-    let mut share = |gpu: usize, stage: &[usize], same_kind: &[Vec<usize>], t: Nanos| {
+    let mut share = |gpu: usize, stage: &[usize], same_class: &[Vec<usize>], t: Nanos| {
         let alone: Nanos = stage.iter().map(|&op| problem.time[op][gpu]).sum();
-        for &op in stage.iter().flat_map(|&op| &same_kind[op]) {
+        for &op in stage.iter().flat_map(|&op| &same_class[op]) {
             let share = (u128::from(t) * u128::from(problem.time[op][gpu]) / u128::from(alone)) as Nanos;
             work[op][gpu] = work[op][gpu].min(share);
             shortest[op][gpu] = shortest[op][gpu].min(t);
         }
     };
-    // Operators of one kind take the same time, so any of them stands for all.
+    // Operators of one cost class take the same time, so any of them stands for all.
     let itself: Vec<Vec<usize>> = (0..problem.operators()).map(|op| vec![op]).collect();
-    let kind = |op: usize| problem.kinds.get(op).map_or(op as u32, |&k| k);
-    let mut of_kind: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    (0..problem.operators()).for_each(|op| of_kind.entry(kind(op)).or_default().push(op));
-    let same_kind: Vec<Vec<usize>> = (0..problem.operators()).map(|op| of_kind[&kind(op)].clone()).collect();
-    for StageCost { kinds, times } in &problem.stages {
-        let stage: Vec<usize> = kinds.iter().filter_map(|kind| of_kind.get(kind)).map(|ops| ops[0]).collect();
-        if stage.len() == kinds.len() {
-            times.iter().enumerate().filter_map(|(gpu, t)| Some((gpu, (*t)?))).for_each(|(gpu, t)| share(gpu, &stage, &same_kind, t));
+    let cost_class = |op: usize| problem.cost_classes.get(op).map_or(op as u32, |&k| k);
+    let mut of_class: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    (0..problem.operators()).for_each(|op| of_class.entry(cost_class(op)).or_default().push(op));
+    let same_class: Vec<Vec<usize>> = (0..problem.operators()).map(|op| of_class[&cost_class(op)].clone()).collect();
+    for StageCost { cost_classes, times } in &problem.stages {
+        let stage: Vec<usize> = cost_classes.iter().filter_map(|cost_class| of_class.get(cost_class)).map(|ops| ops[0]).collect();
+        if stage.len() == cost_classes.len() {
+            times.iter().enumerate().filter_map(|(gpu, t)| Some((gpu, (*t)?))).for_each(|(gpu, t)| share(gpu, &stage, &same_class, t));
         }
     }
     for MergeCost { operators, times } in &problem.merges {
@@ -49,7 +49,7 @@ pub fn lower_bound(problem: &Problem) -> Nanos {
 }
 
 /// A lower bound on the latency of any schedule with one operator per stage: like [`lower_bound`],
-/// but an operator's work is all of its time. Published comparisons use this bound.
+/// but an operator's work is its whole time. Published comparisons use this bound.
 pub fn lower_bound_ungrouped(problem: &Problem) -> Nanos {
     critical_path(problem, &problem.time).max(even_share(problem, |op, gpu| problem.time[op][gpu]))
 }

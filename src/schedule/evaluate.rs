@@ -1,20 +1,20 @@
 //! The exact execution model: when every stage and every transfer of a schedule starts and ends.
 //!
 //! * A GPU runs its stages in order. A stage starts when the previous stage of its GPU has finished
-//!   and all inputs of all its operators are there. It lasts [`stage_time`].
-//! * On its own GPU, a tensor is there when its producer's stage finishes. On another GPU, it
+//!   and all inputs of its operators are available. It lasts [`stage_time`].
+//! * On its own GPU, a tensor is available when its producer's stage finishes. On another GPU, it
 //!   arrives by one transfer, made once per (tensor, GPU).
 //! * With [`LinkMode::Free`], a transfer starts when the producer's stage finishes. With
-//!   [`LinkMode::Serial`], an ordered pair of GPUs carries one transfer at a time. The order is by
-//!   time at which the tensor became ready, then position of its producer in the topological order,
-//!   then tensor id.
+//!   [`LinkMode::Serial`], an ordered pair of GPUs carries one transfer at a time. Transfers queue
+//!   by the time at which the tensor became ready, then by the position of its producer in the
+//!   topological order, then by tensor id.
 //! * Inputs and constants of the model are on every GPU at time 0.
 //!
 //! The evaluator simulates events in time order. A heap holds the finish of each GPU's running
 //! stage. All finishes of one instant are handled together: their tensors are sorted as above and
 //! their transfers handed to the links. Then every GPU whose next stage has all its inputs starts
 //! it. That start may lie in the future, since the arrival of an input is known as soon as its
-//! transfer is. Handling an instant at once is right because no stage takes less than 1 ns
+//! transfer is. Handling all of one instant together is correct because every stage takes time
 //! ([`Problem::check`]): whatever finishes now has started earlier.
 //!
 //! Complexity: O((V + E) log V + E·G). Each stage enters the heap once, and each tensor is handed
@@ -128,7 +128,7 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
     let mut running = BinaryHeap::new();
     let mut busy = vec![false; schedule.gpus.len()];
     let mut link_free = vec![vec![0; problem.gpus]; problem.gpus];
-    // `delivered[gpu]`: the edge that was handed to this GPU last, and its arrival there.
+    // `delivered[gpu]`: the edge last delivered to this GPU, and its arrival there.
     let mut delivered: Vec<(usize, Nanos)> = vec![(usize::MAX, 0); problem.gpus];
     let mut ready_edges: Vec<usize> = Vec::new();
 
@@ -202,7 +202,7 @@ pub fn evaluate(problem: &Problem, schedule: &Schedule) -> Result<Timeline> {
     for (gpu, times) in stages.iter().enumerate() {
         if let Some(stage) = schedule.gpus[gpu].get(times.len()) {
             let message = format!(
-                "{}: stage {} of gpu{gpu} ({:?}) never starts: its inputs wait for it",
+                "{}: stage {} of gpu{gpu} ({:?}) never starts: its inputs depend on it",
                 schedule.algorithm,
                 times.len(),
                 stage.operators
@@ -266,7 +266,7 @@ mod tests {
             order: (0..times.len()).map(OpId::new).collect(),
             gpus,
             memory: Default::default(),
-            kinds: Vec::new(),
+            cost_classes: Vec::new(),
             stages: Vec::new(),
             merges: Vec::new(),
         }
@@ -349,14 +349,18 @@ mod tests {
     #[test]
     fn a_known_stage_is_not_modelled() {
         let mut p = problem(1, LinkMode::Free, &[10, 20, 30], &[]);
-        p.stages = [([0, 1], 27), ([1, 2], 39)].map(|(kinds, t)| StageCost { kinds: kinds.to_vec(), times: vec![Some(t)] }).to_vec();
+        p.stages = [([0, 1], 27), ([1, 2], 39)]
+            .map(|(cost_classes, t)| StageCost { cost_classes: cost_classes.to_vec(), times: vec![Some(t)] })
+            .to_vec();
         p.merges = [([0, 2], 33), ([1, 2], 60)].map(|(ops, t)| MergeCost { operators: ops.map(OpId).to_vec(), times: vec![t] }).to_vec();
         let time = |p: &Problem, operators: [u32; 2]| stage_time(p, GpuId(0), &operators.map(OpId));
         assert_eq!([time(&p, [0, 1]), time(&p, [2, 0]), time(&p, [1, 2])], [27, 33, 39]);
         assert_eq!(stage_time(&p, GpuId(0), &[OpId(0), OpId(1), OpId(2)]), 45);
-        // Operators of one kind share their measured stages.
-        (p.kinds, p.merges) = (vec![5, 3, 5], Vec::new());
-        p.stages = [([3, 5], 21), ([5, 5], 31)].map(|(kinds, t)| StageCost { kinds: kinds.to_vec(), times: vec![Some(t)] }).to_vec();
+        // Operators of one cost class share their measured stages.
+        (p.cost_classes, p.merges) = (vec![5, 3, 5], Vec::new());
+        p.stages = [([3, 5], 21), ([5, 5], 31)]
+            .map(|(cost_classes, t)| StageCost { cost_classes: cost_classes.to_vec(), times: vec![Some(t)] })
+            .to_vec();
         assert_eq!([time(&p, [0, 1]), time(&p, [1, 2]), time(&p, [0, 2])], [21, 21, 31]);
     }
 

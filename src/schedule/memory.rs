@@ -3,7 +3,7 @@
 //! ## What counts
 //!
 //! * *Weights.* A GPU holds each constant that one of its operators reads, once for each layout
-//!   that their kernels want. (A grouped launch may want yet another layout. The scheduler does not
+//!   that the kernels read. (A grouped launch may read yet another layout. The scheduler does not
 //!   know it; the planner counts it.)
 //! * *Activations* are unknown until streams and the arena are planned. So the caller sets the
 //!   capacity for weights of each GPU ([`Memory::capacity`]). The compiler starts with all of a
@@ -20,7 +20,7 @@
 //! * Algorithms for one GPU take the fastest GPU that holds everything, and fail if none does.
 //! * List schedulers, HIOS-LP and HEFT among them, choose among the GPUs where the operator fits.
 //!   HIOS-LP asks for a whole path. If it fits nowhere, it maps the path's operators one by one.
-//! * An algorithm that reaches an operator that fits nowhere falls back on a plain packing
+//! * An algorithm that reaches an operator that fits nowhere falls back to a plain packing
 //!   (`algorithms/placement.rs`): operators with the largest weights first, each on the GPU with
 //!   the most capacity left. This finds a placement in all but contrived cases. If it finds none,
 //!   the error says how many bytes are missing on which GPU.

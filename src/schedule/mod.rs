@@ -15,7 +15,7 @@
 //! | `incremental/` | the execution model for searches: how a change affects the latency |
 //! | `algorithms/` | a table with one row per algorithm: [`schedule()`], [`compare`] |
 //!
-//! Each folder of the table uses only what stands above it.
+//! `incremental/` and `algorithms/` use only the rows above them.
 
 mod algorithms;
 mod bounds;
@@ -95,14 +95,13 @@ pub struct Problem {
     pub gpus: usize,
     /// The weights that each operator needs on its GPU, and the capacity of each GPU.
     pub memory: Memory,
-    /// `kinds[op]`: operators of one kind run the same kernels and cost the same in any stage. If
-    /// empty, each operator is a kind of its own, numbered by its id.
-    pub kinds: Vec<u32>,
-    /// Stages whose latency is measured, by ascending kinds. All other stages take what the model
-    /// says.
+    /// `cost_classes[op]`: operators of one cost class run the same kernels and cost the same in
+    /// any stage. If empty, each operator is a cost class of its own, numbered by its id.
+    pub cost_classes: Vec<u32>,
+    /// Stages with a measured latency, sorted by cost classes. The model gives the time of all
+    /// others.
     pub stages: Vec<StageCost>,
-    /// Sets of operators that may be merged into one, by ascending operators (IOS's *operator
-    /// merge*).
+    /// Sets of operators that may be merged into one, sorted by operators (IOS's *operator merge*).
     pub merges: Vec<MergeCost>,
 }
 
@@ -110,14 +109,14 @@ pub struct Problem {
 /// run side by side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StageCost {
-    /// The kinds of its operators: ascending, with repeats, at least two.
-    pub kinds: Vec<u32>,
+    /// The cost classes of its operators: ascending, with repeats, at least two.
+    pub cost_classes: Vec<u32>,
     /// t(S) on each GPU; `None` where it was not measured.
     pub times: Vec<Option<Nanos>>,
 }
 
-/// IOS's second strategy, *operator merge*: t(S) of operators that are merged into one. It applies
-/// where it is lower than that of concurrent execution.
+/// IOS's second strategy, *operator merge*: t(S) of operators that are merged into one. The faster
+/// of the two strategies counts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergeCost {
     /// Operators: ascending, no repeats, at least two, independent of each other.
@@ -165,7 +164,7 @@ pub struct Timeline {
 /// A schedule with its timeline.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Candidate {
+pub struct EvaluatedSchedule {
     /// The schedule.
     pub schedule: Schedule,
     /// Its timeline, from the evaluator.

@@ -10,8 +10,8 @@
 //!    transfer may take no time.
 //! 3. Utilisations are in (0, 1].
 //! 4. [`Problem::order`] is a topological order of all operators, so there is no cycle.
-//! 5. Memory, kinds, measured stages and merges match these operators and GPUs. Operators of one
-//!    kind take the same time. No operator of a merge depends on another one of it.
+//! 5. Memory, cost classes, measured stages and merges match these operators and GPUs. Operators of
+//!    one cost class take the same time. No operator of a merge reads another's result.
 //! 6. The sum of all times, each taken at its worst, is below 2^62 ns, so no sum of times
 //!    overflows.
 
@@ -64,7 +64,7 @@ impl Problem {
             let transfer = costs.links.iter().map(|row| row.iter().map(|link| link.map(|l| l.time(bytes))).collect()).collect();
             edges.push(Edge { tensor, producer, consumers, transfer });
         }
-        let kinds = kinds(costs);
+        let cost_classes = cost_classes(costs);
         let problem = Problem {
             time: costs.operators.iter().map(|row| row.iter().map(|c| c.time).collect()).collect(),
             utilisation: costs.operators.iter().map(|row| row.iter().map(|c| c.utilisation).collect()).collect(),
@@ -73,8 +73,8 @@ impl Problem {
             order,
             gpus,
             memory: weights(graph, costs),
-            stages: measured_stages(costs, &kinds),
-            kinds,
+            stages: measured_stages(costs, &cost_classes),
+            cost_classes,
             merges: merges(costs),
         };
         problem.check()?;
@@ -140,7 +140,7 @@ impl Problem {
             order,
             gpus,
             memory: Memory::default(),
-            kinds: Vec::new(),
+            cost_classes: Vec::new(),
             stages: Vec::new(),
             merges: Vec::new(),
         };
@@ -174,9 +174,9 @@ impl Problem {
         (0..self.operators()).map(OpId::new)
     }
 
-    /// The kind of an operator.
-    pub(super) fn kind(&self, op: OpId) -> u32 {
-        self.kinds.get(op.index()).map_or(op.0, |&kind| kind)
+    /// The cost class of an operator.
+    pub(super) fn cost_class(&self, op: OpId) -> u32 {
+        self.cost_classes.get(op.index()).map_or(op.0, |&cost_class| cost_class)
     }
 
     /// The measured t(S) of independent operators side by side, which may be listed in any order.
@@ -184,9 +184,9 @@ impl Problem {
         if self.stages.is_empty() {
             return None;
         }
-        let mut kinds: Vec<u32> = operators.iter().map(|&op| self.kind(op)).collect();
-        kinds.sort_unstable();
-        let at = self.stages.binary_search_by(|stage| stage.kinds.cmp(&kinds)).ok()?;
+        let mut cost_classes: Vec<u32> = operators.iter().map(|&op| self.cost_class(op)).collect();
+        cost_classes.sort_unstable();
+        let at = self.stages.binary_search_by(|stage| stage.cost_classes.cmp(&cost_classes)).ok()?;
         self.stages[at].times[gpu]
     }
 
@@ -289,28 +289,28 @@ impl Problem {
     }
 
     fn check_stages(&self) -> Result<(), String> {
-        if !self.kinds.is_empty() {
-            if self.kinds.len() != self.operators() {
-                return Err(format!("kinds of {} operators", self.kinds.len()));
+        if !self.cost_classes.is_empty() {
+            if self.cost_classes.len() != self.operators() {
+                return Err(format!("cost classes of {} operators", self.cost_classes.len()));
             }
-            // Operators of one kind have the same times.
+            // Operators of one cost class have the same times.
             let mut first = BTreeMap::new();
-            for (op, &kind) in self.kinds.iter().enumerate() {
-                let other = *first.entry(kind).or_insert(op);
+            for (op, &cost_class) in self.cost_classes.iter().enumerate() {
+                let other = *first.entry(cost_class).or_insert(op);
                 if self.time[op] != self.time[other] {
-                    return Err(format!("operators {other} and {op} are of one kind, but take different times"));
+                    return Err(format!("operators {other} and {op} are of one cost class, but take different times"));
                 }
             }
         }
-        if !self.stages.is_sorted_by(|a, b| a.kinds < b.kinds) {
+        if !self.stages.is_sorted_by(|a, b| a.cost_classes < b.cost_classes) {
             return Err("the measured stages are not ascending".into());
         }
-        for StageCost { kinds, times } in &self.stages {
-            if kinds.len() < 2 || !kinds.is_sorted() {
-                return Err(format!("the kinds of the measured stage {kinds:?} are not two or more, ascending"));
+        for StageCost { cost_classes, times } in &self.stages {
+            if cost_classes.len() < 2 || !cost_classes.is_sorted() {
+                return Err(format!("the cost classes of the measured stage {cost_classes:?} must be two or more, ascending"));
             }
             if times.len() != self.gpus || times.contains(&Some(0)) {
-                return Err(format!("the measured stage {kinds:?} does not have one time per GPU, or takes none"));
+                return Err(format!("the measured stage {cost_classes:?} does not have one time per GPU, or one of its times is 0"));
             }
         }
         Ok(())
@@ -323,10 +323,10 @@ impl Problem {
         for MergeCost { operators, times } in &self.merges {
             let ascending = operators.is_sorted_by(|a, b| a < b) && operators.last().is_some_and(|op| op.index() < self.operators());
             if operators.len() < 2 || !ascending {
-                return Err(format!("the operators of the merge {operators:?} are not two or more, ascending, of the graph"));
+                return Err(format!("the operators of the merge {operators:?} must be two or more operators of the graph, ascending"));
             }
             if times.len() != self.gpus || times.contains(&0) {
-                return Err(format!("the merge {operators:?} does not have one time per GPU, or takes none"));
+                return Err(format!("the merge {operators:?} does not have one time per GPU, or one of its times is 0"));
             }
             let inside = |op: &OpId| operators.binary_search(op).is_ok();
             if self.edges.iter().any(|e| inside(&e.producer) && e.consumers.iter().any(inside)) {
@@ -337,15 +337,15 @@ impl Problem {
     }
 }
 
-/// The kind of each operator. Operators that run the same kernel in the same time on each GPU are
-/// of one kind. Kinds are numbered in order of first occurrence.
-fn kinds(costs: &CostTable) -> Vec<u32> {
+/// The cost class of each operator. Operators that run the same kernel in the same time on each GPU
+/// are of one cost class. Cost classes are numbered in order of first occurrence.
+fn cost_classes(costs: &CostTable) -> Vec<u32> {
     let mut numbers: BTreeMap<Vec<(&str, Nanos)>, u32> = BTreeMap::new();
-    let kind = |row| {
+    let cost_class = |row| {
         let next = numbers.len() as u32;
         *numbers.entry(row).or_insert(next)
     };
-    costs.operators.iter().map(|row| row.iter().map(|cost| (cost.kernel.name.as_str(), cost.time)).collect()).map(kind).collect()
+    costs.operators.iter().map(|row| row.iter().map(|cost| (cost.kernel.name.as_str(), cost.time)).collect()).map(cost_class).collect()
 }
 
 /// The operators that one launch can compute together.
@@ -357,15 +357,15 @@ fn merges(costs: &CostTable) -> Vec<MergeCost> {
     costs.grouped_launches.iter().map(merge).collect()
 }
 
-/// The measured stages, by kinds instead of kernels. A stage measured for some kernels on a GPU
-/// stands for every combination of kinds that run these kernels there.
-fn measured_stages(costs: &CostTable, kinds: &[u32]) -> Vec<StageCost> {
+/// The measured stages, by cost classes instead of kernels. The time of a stage of kernels on a GPU
+/// applies to every combination of cost classes that run these kernels there.
+fn measured_stages(costs: &CostTable, cost_classes: &[u32]) -> Vec<StageCost> {
     let gpus = costs.gpus.len();
-    // `running[gpu]`: the kinds that run each kernel there.
+    // `running[gpu]`: the cost classes that run each kernel there.
     let mut running: Vec<BTreeMap<&str, BTreeSet<u32>>> = vec![BTreeMap::new(); gpus];
-    for (row, &kind) in costs.operators.iter().zip(kinds) {
+    for (row, &cost_class) in costs.operators.iter().zip(cost_classes) {
         for (running, cost) in running.iter_mut().zip(row) {
-            running.entry(cost.kernel.name.as_str()).or_default().insert(kind);
+            running.entry(cost.kernel.name.as_str()).or_default().insert(cost_class);
         }
     }
     let mut stages: BTreeMap<Vec<u32>, Vec<Option<Nanos>>> = BTreeMap::new();
@@ -373,20 +373,20 @@ fn measured_stages(costs: &CostTable, kinds: &[u32]) -> Vec<StageCost> {
         for (gpu, time) in times.iter().enumerate().filter(|(_, time)| time.is_some()) {
             let mut sets: BTreeSet<Vec<u32>> = BTreeSet::from([Vec::new()]);
             for kernel in kernels {
-                let with = |set: &Vec<u32>, &kind: &u32| {
+                let with = |set: &Vec<u32>, &cost_class: &u32| {
                     let mut set = set.clone();
-                    set.insert(set.partition_point(|&k| k < kind), kind);
+                    set.insert(set.partition_point(|&k| k < cost_class), cost_class);
                     set
                 };
                 let of_kernel = running[gpu].get(kernel.as_str());
-                sets = sets.iter().flat_map(|set| of_kernel.into_iter().flatten().map(move |kind| with(set, kind))).collect();
+                sets = sets.iter().flat_map(|set| of_kernel.into_iter().flatten().map(move |cost_class| with(set, cost_class))).collect();
             }
             for set in sets {
                 stages.entry(set).or_insert_with(|| vec![None; gpus])[gpu] = *time;
             }
         }
     }
-    stages.into_iter().map(|(kinds, times)| StageCost { kinds, times }).collect()
+    stages.into_iter().map(|(cost_classes, times)| StageCost { cost_classes, times }).collect()
 }
 
 /// The constants that operators read, each counted once for every layout that their kernels want,
@@ -442,7 +442,7 @@ fn topological_order(operators: usize, edges: &[Edge]) -> Result<Vec<OpId>, usiz
     }
     let Some(stuck) = waiting.iter().position(|&w| w > 0) else { return Ok(order) };
     // Each remaining operator has a remaining producer. Going back far enough ends on a cycle, and
-    // the edge that enters the operator there is the answer.
+    // so the edge into the operator there is on it.
     let mut at = OpId::new(stuck);
     let mut edge_into = vec![0; operators];
     for (index, edge) in edges.iter().enumerate().rev().filter(|(_, edge)| waiting[edge.producer.index()] > 0) {
@@ -489,8 +489,7 @@ impl<'t> Lines<'t> {
         }
     }
 
-    /// A line with the number of lines of `what` that follow. A number larger than the rest of the
-    /// text is an error at once.
+    /// Reads the number of `what` lines that follow. Fails if fewer lines are left.
     fn count(&mut self, what: &str) -> Result<usize> {
         let line = self.fields(["count"])?;
         let count: u64 =
@@ -546,8 +545,6 @@ mod tests {
     use crate::device::{Link, TargetGpu};
     use crate::graph::{DType, Elementwise, Expr, OpKind, Operator, Tensor};
     use crate::kernel::Kernel;
-
-    type Change = fn(&mut Problem);
 
     const DIAMOND: &str = "4\n0 1.5 0.5\n2 0.000001 1\n1 2 0.25\n3 1 1\n4\n0 1 0.5\n0 2 0\n1 3 0.25\n2 3 1\n";
 
@@ -605,7 +602,7 @@ mod tests {
     #[test]
     fn check_finds_unsound_tables() {
         let good = Problem::from_dag_text(DIAMOND, 2, LinkMode::Free).unwrap();
-        let broken: [(&str, Change); 9] = [
+        let broken: [(&str, fn(&mut Problem)); 9] = [
             ("takes no time", |p| p.time[1][0] = 0),
             ("one time per GPU", |p| p.time[1] = vec![1]),
             ("different lengths", |p| p.utilisation.truncate(3)),
@@ -625,8 +622,8 @@ mod tests {
         good.check().unwrap();
     }
 
-    /// `x ─▶ 0 ─▶ a ─▶ 1 ─▶ b`, and `2` reads `b` and a view of `a`. Its output is the model's, and
-    /// no operator reads it.
+    /// `x ─▶ 0 ─▶ a ─▶ 1 ─▶ b`, and `2` reads `b` and a view of `a`. Its output is the model's
+    /// output, which no operator reads.
     fn graph_with_a_view() -> Graph {
         let mut graph = Graph::default();
         let mut tensor = |name: &str, origin| {
@@ -656,8 +653,8 @@ mod tests {
         }
     }
 
-    /// Operators 0 and 1 run kernel `k`; 2 runs `l` on the second GPU only. What is measured of
-    /// `k + k` and `k + l` is known of each set of operators that runs these kernels.
+    /// Operators 0 and 1 run kernel `k`; 2 runs `l` on the second GPU only. The measured times of
+    /// `k + k` and `k + l` apply to each set of operators that runs these kernels.
     #[test]
     fn measured_stages_are_known_by_kind() {
         let mut costs = costs(3);
@@ -666,8 +663,9 @@ mod tests {
         costs.stages =
             [(names("k", "k"), vec![Some(7), Some(8)]), (names("k", "l"), vec![None, Some(9)]), (names("l", "x"), vec![Some(1); 2])].into();
         let p = Problem::new(&graph_with_a_view(), &costs, LinkMode::Serial).unwrap();
-        assert_eq!(p.kinds, [0, 0, 1]);
-        let stage = |kinds: [u32; 2], times: [Option<Nanos>; 2]| StageCost { kinds: kinds.to_vec(), times: times.to_vec() };
+        assert_eq!(p.cost_classes, [0, 0, 1]);
+        let stage =
+            |cost_classes: [u32; 2], times: [Option<Nanos>; 2]| StageCost { cost_classes: cost_classes.to_vec(), times: times.to_vec() };
         assert_eq!(p.stages, [stage([0, 0], [Some(7), Some(8)]), stage([0, 1], [Some(7), Some(9)]), stage([1, 1], [Some(7), None])]);
         assert_eq!(p.measured_time(&[OpId(2), OpId(1)], 1), Some(9));
         assert_eq!(p.measured_time(&[OpId(2), OpId(1), OpId(0)], 1), None);

@@ -18,7 +18,7 @@
 //!
 //! Names are quoted as Rust strings, and left out where there is no graph. [`parse`] reads the
 //! algorithm, GPUs, stages and operators. It ignores times and transfers, which are for people and
-//! are computed anew. Where there is a graph, the names must match it. So a schedule of another
+//! are recomputed. Where there is a graph, the names must match it, so that a schedule of another
 //! model, or of an older version of this one, is not used by mistake. Empty lines and lines that
 //! begin with `#` are allowed.
 
@@ -70,7 +70,7 @@ fn operator_text(graph: Option<&Graph>, op: OpId) -> String {
 ///
 /// # Errors
 ///
-/// [`Error::Usage`], with the line number where there is one. The text may come from anywhere.
+/// [`Error::Usage`], with the line number where there is one. The text is user input.
 pub fn parse(text: &str, problem: &Problem, graph: Option<&Graph>) -> Result<Schedule> {
     let mut lines =
         text.lines().enumerate().map(|(i, line)| (i + 1, line.trim())).filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));

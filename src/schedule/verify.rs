@@ -6,21 +6,21 @@
 //!    offered. The timeline has one time per stage.
 //! 2. *Order in a stage.* A stage lists its operators in topological order.
 //! 3. *Independence.* The stages of all GPUs have a common order that respects each GPU's order and
-//!    all dependencies between stages. So no operator of a stage depends on another one of it
-//!    through operators outside. Operators of a stage that depend on each other directly form a
+//!    all dependencies between stages. So no operator of a stage depends on another one through
+//!    operators outside the stage. Operators of a stage that depend on each other directly form a
 //!    *chain*, run in the order in which they are listed. Chains run concurrently.
 //! 4. *Transfers.* Where an operator reads a tensor made on another GPU, there is exactly one
 //!    transfer for this (tensor, GPU). It starts from the GPU that made the tensor and uses a link
 //!    that exists. There are no other transfers. Transfers are listed by (start, from, to, tensor).
-//! 5. *Transfer times.* A transfer ends its link's transfer time after its start. With free links,
-//!    it starts when its tensor is ready (when the stage that makes it finishes). With serial
-//!    links, the transfers of one ordered GPU pair are taken in the order (tensor ready, position
-//!    of its producer in the topological order, tensor id). Each starts when its tensor is ready or
-//!    when the previous transfer has ended, whichever is later.
+//! 5. *Transfer times.* A transfer takes its link's transfer time. With free links, it starts when
+//!    its tensor is ready (when the stage that makes it finishes). With serial links, the transfers
+//!    of one ordered GPU pair are taken in the order (tensor ready, position of its producer in the
+//!    topological order, tensor id). Each starts when its tensor is ready or when the previous
+//!    transfer has ended, whichever is later.
 //! 6. *Stage times.* A stage starts at the latest of: 0; the finish of the previous stage on its
 //!    GPU; and, for each tensor that one of its operators reads, the time at which that tensor is
-//!    there. That is when it is ready if it was made on this GPU, and else the end of its transfer
-//!    to this GPU. The stage ends t(S) after its start.
+//!    available: when it is ready, if it was made on this GPU; otherwise the end of its transfer to
+//!    this GPU. The stage ends t(S) after its start.
 //! 7. *Latency.* It is the latest finish of a stage, and not below [`lower_bound`].
 //! 8. *Memory.* The constants that the operators of a GPU read, each counted once, fit in the GPU's
 //!    capacity for weights.
@@ -126,8 +126,8 @@ impl Verifier<'_> {
     }
 
     /// Rule 3. If each stage is one node of a graph, a dependency between two operators of a stage
-    /// through others is a cycle, and so is a deadlock. Stages without predecessors are removed
-    /// until none is left. What remains is on a cycle or behind one.
+    /// through other stages is a cycle, and so is a deadlock. Stages without predecessors are
+    /// removed until none is left. What remains is on a cycle or behind one.
     fn independence(&self) -> Result<()> {
         let mut first = vec![0];
         for stages in &self.schedule.gpus {
@@ -197,7 +197,7 @@ impl Verifier<'_> {
             return violated(4, format!("the transfer of tensor {tensor} from {from} to {to} is missing"));
         }
         if let Some((tensor, from, to)) = made.iter().find(|t| needed.binary_search(t).is_err()) {
-            return violated(4, format!("nobody needs the transfer of tensor {tensor} from {from} to {to}"));
+            return violated(4, format!("no operator needs the transfer of tensor {tensor} from {from} to {to}"));
         }
         if !self.timeline.transfers.is_sorted_by_key(|t| (t.start, t.from, t.to, t.tensor)) {
             return violated(4, "the transfers are not in order".into());
@@ -269,8 +269,8 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    /// t(S): half the work one after the other, and half of it side by side as far as the GPU is
-    /// not saturated. A measured time or a faster merge takes precedence.
+    /// t(S): the mean of running the operators one after the other and of running them side by side
+    /// as far as the GPU is not saturated. A measured time or a faster merge takes precedence.
     fn duration(&self, gpu: usize, operators: &[OpId]) -> Nanos {
         let alone: Vec<Nanos> = operators.iter().map(|op| self.problem.time[op.index()][gpu]).collect();
         if alone.len() == 1 {
@@ -280,11 +280,13 @@ impl Verifier<'_> {
         let depends = self.problem.edges.iter().any(|e| set.contains(&e.producer) && e.consumers.iter().any(|c| set.contains(c)));
         let mut shortest = None;
         if !depends {
-            // How often each kind occurs.
-            let mut kinds: BTreeMap<u32, usize> = BTreeMap::new();
-            set.iter().for_each(|op| *kinds.entry(self.problem.kinds.get(op.index()).map_or(op.0, |&k| k)).or_default() += 1);
-            for StageCost { kinds: of, times } in &self.problem.stages {
-                if of.len() == set.len() && kinds.iter().all(|(kind, &count)| of.iter().filter(|&k| k == kind).count() == count) {
+            // How often each cost class occurs.
+            let mut cost_classes: BTreeMap<u32, usize> = BTreeMap::new();
+            set.iter().for_each(|op| *cost_classes.entry(self.problem.cost_classes.get(op.index()).map_or(op.0, |&k| k)).or_default() += 1);
+            for StageCost { cost_classes: of, times } in &self.problem.stages {
+                if of.len() == set.len()
+                    && cost_classes.iter().all(|(cost_class, &count)| of.iter().filter(|&k| k == cost_class).count() == count)
+                {
                     shortest = times[gpu];
                 }
             }
@@ -297,7 +299,7 @@ impl Verifier<'_> {
     fn modelled(&self, gpu: usize, operators: &[OpId], alone: &[Nanos]) -> Nanos {
         let one_by_one = alone.iter().map(|&t| t as f64).sum::<f64>();
         let busy = operators.iter().zip(alone).map(|(op, &t)| t as f64 * self.problem.utilisation[op.index()][gpu]).sum::<f64>();
-        // Each operator carries the label of its chain. A dependency makes two labels one.
+        // Each operator carries the label of its chain. A dependency merges two labels.
         let mut label: BTreeMap<OpId, OpId> = operators.iter().map(|&op| (op, op)).collect();
         for edge in &self.problem.edges {
             for reader in &edge.consumers {
@@ -381,7 +383,7 @@ mod tests {
             ("rule 1", &|t| t.stages[0].truncate(2)),
             ("rule 4: the transfer of tensor t3", &|t| t.transfers.truncate(1)),
             ("rule 4: tensor t3 is transferred twice", &|t| t.transfers.push(moved(3, 1, 0, 9))),
-            ("rule 4: nobody needs", &|t| t.transfers.push(moved(0, 0, 1, 9))),
+            ("rule 4: no operator needs", &|t| t.transfers.push(moved(0, 0, 1, 9))),
             ("rule 4: the transfers are not in order", &|t| t.transfers.swap(0, 1)),
             ("rule 5", &|t| t.transfers[1].finish += 1),
             ("rule 6: stage 2 of gpu0 starts", &|t| (t.stages[0][2].start, t.stages[0][2].finish) = (9 * ms, 13 * ms)),

@@ -1,9 +1,9 @@
 //! The C++ compiler and the cache of its outputs.
 //!
-//! A cached folder is named by a hash of everything that went into it. It is built beside its
-//! destination and renamed, so if it exists it is complete. Another process that needs the same
-//! folder meanwhile waits for a lock on a file beside it. Where files cannot be locked, both build
-//! it, and the second finds the destination taken.
+//! The name of a cached folder has a hash of everything that went into it. The folder is built
+//! under a temporary name and then renamed, so if it exists it is complete. Meanwhile, another
+//! process that needs the same folder waits for a lock on a file beside it. If files cannot be
+//! locked, both processes build it, and the first rename succeeds.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 
 /// The C++ compiler of this machine.
 pub(super) struct CxxCompiler {
-    /// `$CXX` may hold arguments: `ccache g++`.
+    /// The command and its arguments: `$CXX` may be `ccache g++`.
     words: Vec<OsString>,
     /// The output of `--version`.
     version: String,
@@ -45,21 +45,21 @@ impl CxxCompiler {
         Err(Error::Tool {
             tool: "C++ compiler".into(),
             message: format!(
-                "virtual GPUs need one and {} does not run: install g++ or clang++ (Debian and Ubuntu: apt install g++), or name one in CXX",
+                "virtual GPUs need one, but {} does not run: install g++ or clang++ (Debian and Ubuntu: apt install g++), or name one in CXX",
                 candidates.join(", ")
             ),
         })
     }
 
-    /// A call of the compiler in `folder`.
+    /// A compiler command that runs in `folder`.
     pub(super) fn command(&self, folder: &Path, flags: &[&str]) -> Command {
         let mut command = Command::new(&self.words[0]);
         command.args(&self.words[1..]).args(flags).current_dir(folder).stdin(Stdio::null());
         command
     }
 
-    /// A key that starts with the compiler, its flags, and the processor that `-march=native`
-    /// means.
+    /// A key that starts with the compiler, its flags, and the features of the processor, which
+    /// `-march=native` depends on.
     pub(super) fn key(&self, flags: &[&str]) -> Key {
         let mut key = Key(Sha256::new());
         key.part(&format!("{:?} {flags:?}", self.words)).part(&self.version).part(&processor());
@@ -67,14 +67,14 @@ impl CxxCompiler {
     }
 }
 
-/// The capabilities of the processor, as Linux reports them.
+/// The features of the processor, as Linux reports them.
 fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let capabilities = text.lines().filter(|line| line.starts_with("flags") || line.starts_with("Features"));
     format!("{} {}", env::consts::ARCH, capabilities.take(1).collect::<String>())
 }
 
-/// A hash over parts, each with its length.
+/// A hash over texts, each preceded by its length.
 pub(super) struct Key(Sha256);
 
 impl Key {
@@ -84,7 +84,7 @@ impl Key {
         self
     }
 
-    /// Files: name and text of each.
+    /// Adds the name and the text of each file.
     pub(super) fn files(&mut self, files: impl IntoIterator<Item = (impl AsRef<str>, impl AsRef<str>)>) -> &mut Key {
         for (name, text) in files {
             self.part(name.as_ref()).part(text.as_ref());
@@ -92,13 +92,13 @@ impl Key {
         self.part("end of files")
     }
 
-    /// Enough hexadecimal digits to avoid collisions.
+    /// The hash in hexadecimal, truncated, but long enough to avoid collisions.
     pub(super) fn finish(self) -> String {
         self.0.finalize().iter().take(12).map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// The folder `name` of the cache, made by `build` if it does not exist.
+/// Returns the folder `name` of the cache. `build` fills it if it does not exist.
 pub(super) fn cached_folder(name: &str, build: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let cache = std::path::absolute(cache::dir()).map_err(Error::io(cache::dir()))?;
     fs::create_dir_all(&cache).map_err(Error::io(&cache))?;
@@ -113,13 +113,13 @@ pub(super) fn cached_folder(name: &str, build: impl FnOnce(&Path) -> Result<()>)
         return Ok(folder);
     }
     let made = make_folder(&cache, &folder, build);
-    let _ = fs::remove_file(&lock_path); // those who wait for it check whether the folder exists
+    let _ = fs::remove_file(&lock_path); // processes that wait for it then check whether the folder exists
     made.map(|()| folder)
 }
 
 fn make_folder(cache: &Path, folder: &Path, build: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let building = tempfile::Builder::new().prefix(".building-").tempdir_in(cache).map_err(Error::io(cache))?;
-    // A temporary folder is private; the finished one has ordinary permissions.
+    // A temporary folder has private permissions; the finished one needs ordinary ones.
     let content = building.path().join("content");
     fs::create_dir(&content).map_err(Error::io(&content))?;
     build(&content)?;
@@ -141,13 +141,13 @@ pub(super) fn write_all(folder: &Path, files: impl IntoIterator<Item = (impl AsR
     Ok(())
 }
 
-/// How many compilers may run at a time.
+/// How many compiler processes may run at a time.
 pub(super) fn processors() -> usize {
     thread::available_parallelism().map_or(1, |n| n.get())
 }
 
-/// Runs the commands, as many at a time as there are processors. The error is that of the first
-/// one, in order, that failed, with its name.
+/// Runs the commands in parallel, one per processor. If several fail, the error is that of the
+/// first by name.
 pub(super) fn run_all(jobs: Vec<(String, Command)>) -> Result<()> {
     let next = AtomicUsize::new(0);
     let jobs: Vec<_> = jobs.into_iter().map(std::sync::Mutex::new).collect();
@@ -203,7 +203,7 @@ mod tests {
     #[test]
     fn a_missing_compiler_comes_with_the_remedy() {
         let text = CxxCompiler::first_of(&["hiosc-no-such-program -x"]).map(drop).expect_err("it does not exist").to_string();
-        let expected = "C++ compiler: virtual GPUs need one and hiosc-no-such-program -x does not run: install g++ or clang++";
+        let expected = "C++ compiler: virtual GPUs need one, but hiosc-no-such-program -x does not run: install g++ or clang++";
         assert!(text.starts_with(expected), "{text}");
     }
 

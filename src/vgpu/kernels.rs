@@ -1,8 +1,8 @@
 //! Compiles kernels for the CPU: CUDA C++ in, shared objects out.
 //!
-//! Parsing the headers takes far longer than one kernel. So kernels are compiled in batches: one
-//! translation unit that includes the headers once and then holds the kernels one after another.
-//! There are as many batches as processors, and more if one would hold over 50 kernels.
+//! Parsing the headers takes far longer than compiling one kernel. So kernels are compiled in
+//! batches: a translation unit includes the headers once and then has several kernels. There are as
+//! many batches as processors, and more if a batch would have over 50 kernels.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,16 +12,16 @@ use super::cxx::{self, CxxCompiler};
 use crate::embedded;
 use crate::error::{Error, Result};
 
-/// The most kernels of a batch. A larger one takes the compiler too long.
+/// The most kernels in a batch. Larger ones take too long to compile.
 const BATCH: usize = 50;
 
-/// How kernels are compiled. `-ftls-model` must keep its default: with another, objects with much
+/// The flags for kernels. `-ftls-model` must keep its default: otherwise objects with a lot of
 /// shared memory cannot be loaded.
 const FLAGS: [&str; 7] = ["-std=c++17", "-O2", "-fPIC", "-march=native", "-shared", "-pthread", "-w"];
 
 /// Compiles `kernels` (name and text of each `.cu`) for the CPU, unless the cache has them. Returns
 /// a folder of shared objects for `HIOSC_VGPU_KERNELS`. `headers` is the folder with the `.cuh`
-/// files they include; the default is those of this hiosc.
+/// files that they include; by default, hiosc's own headers are used.
 pub fn compile_kernels(kernels: &[(&str, &str)], headers: Option<&Path>) -> Result<PathBuf> {
     let compiler = CxxCompiler::find()?;
     let headers = headers_of(headers)?;
@@ -44,7 +44,25 @@ pub fn compile_kernels(kernels: &[(&str, &str)], headers: Option<&Path>) -> Resu
     })
 }
 
-/// The headers that kernels include, and those of the CPU side, sorted by name.
+/// Compiles the kernels of the generated crate in `folder` for the CPU, with the crate's own
+/// headers. Returns the folder of shared objects for [`load`](super::load) and
+/// [`command_env`](super::command_env).
+pub fn compile_crate_kernels(folder: &Path) -> Result<PathBuf> {
+    let kernels = folder.join("kernels");
+    let mut sources: Vec<(String, String)> = Vec::new();
+    for entry in fs::read_dir(&kernels).map_err(Error::io(&kernels))? {
+        let path = entry.map_err(Error::io(&kernels))?.path();
+        if path.extension().is_some_and(|e| e == "cu") {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            sources.push((name, fs::read_to_string(&path).map_err(Error::io(&path))?));
+        }
+    }
+    sources.sort();
+    let sources: Vec<(&str, &str)> = sources.iter().map(|(n, s)| (n.as_str(), s.as_str())).collect();
+    compile_kernels(&sources, Some(&kernels))
+}
+
+/// The headers that kernels include, and those that replace CUDA on the CPU, sorted by name.
 fn headers_of(folder: Option<&Path>) -> Result<BTreeMap<String, String>> {
     let is_header = |name: &str| name.ends_with(".cuh") || name.ends_with(".h");
     let owned = |(name, text): (&str, &str)| (name.to_string(), text.to_string());
@@ -61,7 +79,7 @@ fn headers_of(folder: Option<&Path>) -> Result<BTreeMap<String, String>> {
             }
         }
     }
-    // Not the crate's own: the CPU side is always that of this hiosc, to match the virtual driver.
+    // Never from the crate: these headers must match the virtual driver of this hiosc.
     headers.extend(
         embedded::folder("vgpu").filter(|(name, _)| is_header(name) && (name.starts_with("cpu_") || *name == "kernel_abi.h")).map(owned),
     );
@@ -84,8 +102,8 @@ struct Batch {
     text: String,
 }
 
-/// Deals the kernels out in turn. Neighbours by name cost about the same, so every batch gets its
-/// share of the expensive ones.
+/// Distributes the kernels round-robin. Kernels with similar names take about the same time to
+/// compile, so every batch gets its share of the slow ones.
 fn batches(kernels: &BTreeMap<&str, &str>) -> Vec<Batch> {
     let count = cxx::processors().max(kernels.len().div_ceil(BATCH)).min(kernels.len());
     let mut batches: Vec<Batch> = (0..count).map(|i| Batch { name: format!("batch_{i:03}"), text: String::new() }).collect();

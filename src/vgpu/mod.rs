@@ -1,40 +1,50 @@
-//! Virtual GPUs: they run CUDA programs on a machine without a GPU.
+//! Virtual GPUs, which run CUDA programs on a machine without a GPU.
 //!
 //! **The problem.** A generated crate calls the CUDA driver and launches kernels. It must run,
-//! unchanged, on a machine with neither. There it must be tested more strictly than a GPU would: a
-//! missing event should give wrong numbers, not go unnoticed by luck.
+//! unchanged, on a machine with neither a driver nor a GPU. There it must be tested more strictly
+//! than on a GPU: a missing event should give wrong numbers, not go unnoticed by luck.
 //!
-//! **The solution.** `vgpu/` holds C++ sources, embedded in this library, of a `libcuda.so.1` of
-//! our own (N devices, streams, events, peer copies) and a stand-in for NVRTC. Kernels are the same
-//! CUDA C++ as on a GPU, compiled for the CPU. The host only enqueues. Work runs when the host
-//! synchronises, one operation at a time, in an order that `HIOSC_VGPU_SEED` draws from those that
-//! streams and events allow.
+//! **The solution.** `vgpu/` has the C++ sources, embedded in this library, of our own
+//! `libcuda.so.1` (N devices, streams, events, peer copies) and of a stand-in for NVRTC. Kernels
+//! are the same CUDA C++ as on a GPU, compiled for the CPU. The host only enqueues. Work runs when
+//! the host synchronises, one operation at a time, in an order that `HIOSC_VGPU_SEED` draws from
+//! those that streams and events allow.
 //!
 //! **How to use it.**
 //! 1. [`install`] compiles the libraries, once, into a cache folder.
-//! 2. [`compile_kernels`] compiles a crate's kernels, once for each set of kernels, into a folder
-//!    of shared objects.
+//! 2. [`compile_crate_kernels`] compiles a crate's kernels, once for each set of kernels, into a
+//!    folder of shared objects.
 //! 3. [`command_env`] makes another program run on virtual GPUs; [`load`] makes this one.
 //!
-//! Both folders are content-addressed (sources, compiler, flags, processor) and appear whole or not
-//! at all, so that several processes may build at the same time. They are in the
-//! [cache](crate::cache). The compiler is `$CXX`, otherwise `c++`, `g++` or `clang++`.
+//! ```no_run
+//! # fn main() -> hiosc::Result<()> {
+//! # use std::process::Command;
+//! let kernels = hiosc::vgpu::compile_crate_kernels("out".as_ref())?;
+//! let mut program = Command::new("target/release/my-service");
+//! hiosc::vgpu::command_env(&mut program, &kernels)?;
+//! program.env("HIOSC_VGPU_COUNT", "2").status().expect("it starts");
+//! # Ok(()) }
+//! ```
 //!
-//! **Variables** that the virtual driver reads when it is initialised. A bad value gives a line on
-//! stderr and an error of `cuInit`.
+//! Both folders are content-addressed (sources, compiler, flags, processor) and created atomically,
+//! so that several processes may build at the same time. They are in the [cache](crate::cache). The
+//! compiler is `$CXX`, otherwise `c++`, `g++` or `clang++`.
+//!
+//! **Environment variables** that the virtual driver reads when it is initialised. An invalid value
+//! is reported on stderr, and `cuInit` fails.
 //!
 //! * `HIOSC_VGPU_COUNT`: number of devices, 0 to 64 (default 2).
-//! * `HIOSC_VGPU_MEMORY`: bytes of each (default 8 GiB).
-//! * `HIOSC_VGPU_ARCH`: compute capability of each: `8.6`, or `8.6,8.9` one by one; the last holds
-//!   for all further ones (default 8.6).
+//! * `HIOSC_VGPU_MEMORY`: memory of each device, in bytes (default 8 GiB).
+//! * `HIOSC_VGPU_ARCH`: compute capability of each device: `8.6`, or a list such as `8.6,8.9`,
+//!   whose last value applies to all further devices (default 8.6).
 //! * `HIOSC_VGPU_PEER`: which devices can access whose memory: `all`, `none`, or ordered pairs
 //!   `0-1,1-0` (default `all`).
-//! * `HIOSC_VGPU_SEED`: draws the order of execution (default 0).
-//! * `HIOSC_VGPU_THREADS`: threads that share the blocks of a launch (default: processors).
-//! * `HIOSC_VGPU_STRICT`: 1 makes waiting for an event never recorded an error instead of a warning
-//!   (default 0).
-//! * `HIOSC_VGPU_REFUSE`: refuse `capture`, `capture-across` (contexts), `capture-cold` (a kernel's
-//!   first launch) or `instantiate`, though possible.
+//! * `HIOSC_VGPU_SEED`: seed of the order of execution (default 0).
+//! * `HIOSC_VGPU_THREADS`: threads that run the blocks of a launch (default: number of processors).
+//! * `HIOSC_VGPU_STRICT`: 1 makes a wait for an event that was never recorded an error instead of a
+//!   warning (default 0).
+//! * `HIOSC_VGPU_REFUSE`: what the driver refuses although it could do it, a list of `capture`,
+//!   `capture-across` (contexts), `capture-cold` (a kernel's first launch) and `instantiate`.
 //! * `HIOSC_VGPU_TRACE`: file that gets a line for each operation executed.
 //! * `HIOSC_VGPU_KERNELS`: folders of compiled kernels, separated by `:`.
 //!
@@ -56,12 +66,12 @@ use crate::error::{Error, Result};
 mod cxx;
 mod kernels;
 
-pub use kernels::compile_kernels;
+pub use kernels::{compile_crate_kernels, compile_kernels};
 
 use cxx::CxxCompiler;
 
-/// Whether there is a C++ compiler. Without one there are no virtual GPUs; tests that need them say
-/// so and pass.
+/// Whether there is a C++ compiler, which virtual GPUs need. Without one, tests that need virtual
+/// GPUs are skipped with a message.
 pub fn compiler_present() -> bool {
     CxxCompiler::find().is_ok()
 }
@@ -83,7 +93,7 @@ pub fn install() -> Result<PathBuf> {
             command.args(arguments);
             command
         };
-        // Every source becomes an object of its own; all but NVRTC's make up the driver.
+        // Every source becomes one object; all except NVRTC's are linked into the driver.
         let units: Vec<&str> = sources.iter().filter_map(|(name, _)| name.strip_suffix(".cpp")).collect();
         cxx::run_all(units.iter().map(|unit| (unit.to_string(), command(&["-c", &format!("{unit}.cpp")]))).collect())?;
         let driver = units.iter().filter(|unit| **unit != "libnvrtc").map(|unit| format!("{unit}.o"));
@@ -91,9 +101,9 @@ pub fn install() -> Result<PathBuf> {
         link_driver.args(driver).arg("-ldl");
         let link_nvrtc = command(&["-shared", "-Wl,-soname,libnvrtc.so.12", "-o", "../libnvrtc.so.12", "libnvrtc.o"]);
         cxx::run_all(vec![("libcuda.so.1".into(), link_driver), ("libnvrtc.so.12".into(), link_nvrtc)])?;
-        // The name that cudarc tries first. It is empty but depends on libcuda.so.1. So both names
-        // lead to one machine, also if both are loaded by path and later requested by name (the
-        // dynamic linker then uses the name stored inside).
+        // The name that cudarc tries first. This library is empty but depends on libcuda.so.1. So
+        // both names refer to the same virtual driver, even if both are loaded by path and later
+        // requested by name (the dynamic linker then compares sonames).
         let needs = ["-Wl,--no-as-needed", "-L..", "-l:libcuda.so.1", "-Wl,-rpath,$ORIGIN"];
         let mut link_alias = command(&["-shared", "-Wl,-soname,libcuda.so", "-o", "../libcuda.so"]);
         link_alias.args(needs);
@@ -102,8 +112,8 @@ pub fn install() -> Result<PathBuf> {
     })
 }
 
-/// Makes `command` run on virtual GPUs, with the kernels that [`compile_kernels`] put into
-/// `kernels`. Sets `LD_LIBRARY_PATH`, `HIOSC_VGPU_KERNELS`, and `HIOSC_NVRTC` to the stand-in: a
+/// Makes `command` run on virtual GPUs, with the kernels that [`compile_crate_kernels`] put into
+/// `kernels`. Sets `LD_LIBRARY_PATH` and `HIOSC_VGPU_KERNELS`, and `HIOSC_NVRTC` to the stand-in: a
 /// real NVRTC (12.9) crashes in a process with a virtual driver.
 pub fn command_env(command: &mut Command, kernels: &Path) -> Result<()> {
     let own = command.get_envs().find(|(name, _)| *name == "LD_LIBRARY_PATH").map(|(_, value)| value.map(OsString::from));
@@ -123,11 +133,11 @@ pub fn command_env(command: &mut Command, kernels: &Path) -> Result<()> {
 /// which programs load them, and adds the kernels in `kernels`. May be called again, with more
 /// kernels.
 ///
-/// `settings` replace environment variables (`("HIOSC_VGPU_COUNT", "4")`). They take effect if the
-/// driver is not initialised yet.
+/// `settings` override environment variables (`("HIOSC_VGPU_COUNT", "4")`). They take effect only
+/// before the driver is initialised.
 ///
-/// Call this before anything uses CUDA: a process that has loaded a real driver keeps it, and this
-/// is then an [`Error::Device`].
+/// Call this before anything uses CUDA: in a process that has loaded a real driver, it returns an
+/// [`Error::Device`].
 pub fn load(kernels: &Path, settings: &[(&str, &str)]) -> Result<()> {
     static LOADED: Mutex<Option<libloading::Library>> = Mutex::new(None);
     let text = |value: &str| std::ffi::CString::new(value).map_err(|_| Error::Usage(format!("a zero byte in {value:?}")));
@@ -144,7 +154,7 @@ pub fn load(kernels: &Path, settings: &[(&str, &str)]) -> Result<()> {
             unsafe { libloading::Library::new(folder.join(name)) }.map_err(|e| Error::Device(format!("virtual GPUs: {e}")))
         };
         let driver = open("libcuda.so.1")?;
-        // Never unloaded: others may hold addresses into them.
+        // Never unloaded: other code may have addresses of their functions.
         std::mem::forget(open("libcuda.so")?);
         std::mem::forget(open("libnvrtc.so.12")?);
         // SAFETY: as documented, nothing else may use CUDA yet, and the lock excludes other callers

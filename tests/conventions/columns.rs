@@ -1,11 +1,11 @@
-//! Comments are at most 100 columns wide. Left out is what cannot be broken: code in a fence, rows
-//! of a table, and a line of one word, such as an address.
+//! Checks that comments are at most 100 columns wide. Lines that cannot be broken are exempt: code
+//! in a fence, rows of a table, and lines of one word, such as an address.
 
 use super::texts;
 
 const WIDTH: usize = 100;
 
-/// Where comments are, and what begins one.
+/// The folders, the ends of their files' names, and what begins a comment.
 const FOLDERS: [(&str, &[&str], &str); 9] = [
     ("src", &[".rs"], "//"),
     ("tests", &[".rs"], "//"),

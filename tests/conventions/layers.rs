@@ -1,9 +1,10 @@
-//! The order of the folders in `src/`. Each uses only those before it in the table of
-//! docs/architecture.md. Folders side by side use one another in one direction only.
+//! Checks the order of the folders in `src/`: each uses only those before it in the table of
+//! docs/architecture.md, and no two neighbours in a folder use each other.
 //!
-//! Read are all paths in code that begin with `crate`, `super` or, in the program, `hiosc`.
-//! Comments do not count, and neither do doc links. Code under `#[cfg(test)]` keeps to the order of
-//! the folders, too. The face of a folder, its `mod.rs`, may use and re-export what is in it.
+//! It reads all paths in code that begin with `crate`, `super`, `self` or `hiosc` (in `src/cli/`).
+//! Comments and doc links do not count. Code under `#[cfg(test)]` must keep the order, but
+//! neighbours may use each other there. A folder's `mod.rs` may use and re-export what is in the
+//! folder.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,7 +15,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// Source text by path below `src/`: `plan/verify/order.rs`.
 type Sources = BTreeMap<String, String>;
 
-/// A path in code, made absolute: `["plan", "Step"]`. And whether it stands under `#[cfg(test)]`.
+/// A path in code, made absolute: `["plan", "Step"]`; and whether it is under `#[cfg(test)]`.
 type Use = (Vec<String>, bool);
 
 /// What the library's root re-exports, and where it is from.
@@ -55,7 +56,7 @@ fn folders_depend_on_earlier_ones_only() {
     let order = documented(&page);
     assert!(order.len() > 15, "the table of docs/architecture.md is not where it was: {order:?}");
     let mut wrong = upward(&sources, &order);
-    wrong.extend(circles(&sources));
+    wrong.extend(cycles(&sources));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
@@ -87,10 +88,10 @@ fn what_points_up_is_found() {
         ("plan/a/mod.rs", "use super::b::y;"),
         ("plan/b/mod.rs", "fn f() { crate::plan::a::x() }"),
     ];
-    assert_eq!(circles(&sources(&circle)), ["plan/a and plan/b use each other"]);
-    assert_eq!(circles(&sources(&circle[..2])), [""; 0]);
+    assert_eq!(cycles(&sources(&circle)), ["plan/a and plan/b use each other"]);
+    assert_eq!(cycles(&sources(&circle[..2])), [""; 0]);
     let plain = [("plan/step.rs", "use super::a::x;"), ("plan/a/mod.rs", "use super::step::Step;")];
-    assert_eq!(circles(&sources(&plain)), ["plan/* and plan/a use each other"]);
+    assert_eq!(cycles(&sources(&plain)), ["plan/* and plan/a use each other"]);
 }
 
 fn read(folder: &Path, at: &str, sources: &mut Sources) {
@@ -105,13 +106,13 @@ fn read(folder: &Path, at: &str, sources: &mut Sources) {
     }
 }
 
-/// The folders in the order of the page's table: of each row the links of its first column.
+/// The folders, in the order of the page's table: the link in the first column of each row.
 fn documented(page: &str) -> Vec<String> {
     let rows = page.lines().filter_map(|line| line.strip_prefix("| [`"));
     rows.filter_map(|row| row.split_once("`](../src/")).map(|(name, _)| name.to_string()).collect()
 }
 
-/// Everything that uses a folder behind its own.
+/// All uses of a folder that comes after that of the file.
 fn upward(sources: &Sources, order: &[String]) -> Vec<String> {
     let position = |name: &str| order.iter().position(|folder| folder == name);
     let mut wrong = BTreeSet::new();
@@ -141,12 +142,12 @@ fn folder(path: &str) -> &str {
 
 /// All pairs of neighbours in one folder that use each other: two folders, or a folder and the
 /// plain files beside it except `mod.rs`. Tests do not count.
-fn circles(sources: &Sources) -> Vec<String> {
+fn cycles(sources: &Sources) -> Vec<String> {
     let mut arrows: BTreeSet<(String, String)> = BTreeSet::new();
     for (path, text) in sources.iter().filter(|(path, _)| path.contains('/')) {
         let own = module_of(path);
         for (used, _) in uses(path, text).into_iter().filter(|(_, test)| !test) {
-            // Where both paths part is where the neighbours are.
+            // The neighbours are where the two paths diverge.
             let shared = own.iter().zip(&used).take_while(|(a, b)| a == b).count();
             if let (Some(from), Some(to)) = (neighbour(sources, &own, shared, path), neighbour(sources, &used, shared, ""))
                 && shared > 0
@@ -235,14 +236,14 @@ fn walk(tokens: &[TokenTree], module: &[String], test: bool, found: &mut Vec<Use
     }
 }
 
-/// Whether `::` stands at `i`.
+/// Whether `::` is at `i`.
 fn colons(tokens: &[TokenTree], i: usize) -> bool {
     let colon = |i: usize| matches!(tokens.get(i), Some(TokenTree::Punct(p)) if p.as_char() == ':');
     colon(i) && colon(i + 1)
 }
 
-/// The rest of a path that begins with `path`: names up to its end, or several where it branches in
-/// braces.
+/// Adds to `found` the path that begins with `path` and continues at `i`: several paths if it
+/// branches in braces.
 fn follow(tokens: &[TokenTree], mut i: usize, mut path: Vec<String>, test: bool, found: &mut Vec<Use>) {
     loop {
         match tokens.get(i) {

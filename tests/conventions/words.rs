@@ -1,6 +1,5 @@
-//! The words of the field: CONTRIBUTING.md has a table of words that this project does not use,
-//! with what it says instead. Rows are held everywhere that a user or a contributor reads: the
-//! README, the docs, `--help`, errors, comments and identifiers.
+//! Checks that no word is used that CONTRIBUTING.md's table of words replaces, in anything that a
+//! user or a contributor reads: the README, the docs, `--help`, errors, comments and identifiers.
 //!
 //! A row `| words | instead | where |` names a *word* anywhere, or, in backticks, an *identifier*
 //! of Rust code. `where` is `everywhere`, or a list of folders and files.
@@ -12,7 +11,7 @@ use proc_macro2::{TokenStream, TokenTree};
 
 use super::{root, texts};
 
-/// Everything that is read, with the ends of its names.
+/// Everything that is checked: files and folders, with the ends of file names.
 const EVERYWHERE: [(&str, &[&str]); 18] = [
     ("README.md", &[""]),
     ("CHANGELOG.md", &[""]),
@@ -40,7 +39,7 @@ struct Row {
     /// Whether only identifiers count.
     identifier: bool,
     instead: String,
-    /// Beginnings of paths; empty is everywhere.
+    /// Beginnings of paths; empty means everywhere.
     paths: Vec<String>,
 }
 
@@ -49,12 +48,12 @@ fn rows(page: &str) -> Vec<Row> {
     let table = page.lines().skip_while(|line| !line.starts_with("| not |")).skip(2).take_while(|line| line.starts_with('|'));
     let mut rows = Vec::new();
     for line in table {
-        let [words, instead, place] = line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>()[..] else {
+        let [words, instead, column] = line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>()[..] else {
             panic!("a row of three columns: {line}")
         };
-        let paths: Vec<String> = match place {
+        let paths: Vec<String> = match column {
             "everywhere" => Vec::new(),
-            _ => place.split(',').map(|path| path.trim().trim_matches('`').to_string()).collect(),
+            _ => column.split(',').map(|path| path.trim().trim_matches('`').to_string()).collect(),
         };
         for word in words.split(',').map(str::trim) {
             let identifier = word.starts_with('`');
@@ -82,7 +81,7 @@ fn words(line: &str) -> BTreeSet<String> {
     found
 }
 
-/// The identifiers of Rust code; none where it does not parse.
+/// The identifiers of Rust code; none if it does not parse.
 fn identifiers(text: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     let mut waiting: Vec<TokenStream> = TokenStream::from_str(text).into_iter().collect();

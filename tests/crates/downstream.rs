@@ -1,22 +1,21 @@
 //! The example of a project whose `build.rs` calls hiosc: copied, built and tested with this
 //! checkout as its dependency.
 //!
-//! hiosc is a build dependency there. In this checkout's target folder Cargo finds tract compiled,
-//! if the copy has hiosc's resolver and profile (a user's project does not). hiosc itself is
-//! compiled again, which takes a minute or two. So that test only runs if `HIOSC_TEST_DOWNSTREAM=1`
-//! is set, and prints a line otherwise. The other test always runs: it replaces the build script,
-//! and builds the same program around the module.
+//! hiosc is a build dependency there. With hiosc's resolver and profile, which a user's project
+//! does not have, the copy reuses the tract compiled in this checkout's target folder. hiosc itself
+//! is compiled again, which takes a minute or two. So that test only runs if
+//! `HIOSC_TEST_DOWNSTREAM=1` is set, and prints a line otherwise. The other test always runs: it
+//! replaces the build script, and builds the same program around the module.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
 use crate::support::{skipped, target_folder};
-use hiosc::acceptance;
 use hiosc::schedule::Algorithm;
 use hiosc::{Compiler, vgpu};
 
-/// What a build script's `OUT_DIR` is to the example.
+/// A program that uses the example's library.
 const MAIN: &str = r#"
 fn main() {
     let mut classifier = downstream::Classifier::load().expect("the model loads");
@@ -72,7 +71,7 @@ fn a_program_includes_the_model_as_a_module() {
     let said = String::from_utf8_lossy(&built.stderr);
     assert!(built.status.success() && !said.contains("warning"), "{said}");
 
-    let kernels = acceptance::compile_kernels(&out.join("squeezenet")).expect("the kernels compile");
+    let kernels = vgpu::compile_crate_kernels(&out.join("squeezenet")).expect("the kernels compile");
     let mut program = Command::new(target_folder().join("release/downstream"));
     vgpu::command_env(&mut program, &kernels).expect("the virtual driver builds");
     let output = program.env("HIOSC_VGPU_COUNT", "2").output().expect("it starts");

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard};
 use crate::support::interpret::interpret;
 use crate::support::small::{self, Compiled, compiled};
 use crate::support::{random, relative_error, skipped, target_folder};
-use hiosc::emit::{self, Check, Crate, Input};
+use hiosc::emit::{self, Crate, EmitInput, ReferenceData};
 use hiosc::kernel::Kernel;
 use hiosc::program::{self, KernelMode, Shipped};
 use hiosc::schedule::Algorithm;
@@ -24,8 +24,8 @@ fn krate(c: &Compiled, shipped: &Shipped) -> Crate {
     let inputs = small::inputs(&c.graph);
     let outputs = interpret(&c.graph, &inputs);
     let (model_file, model_hash) = ("small.onnx".to_string(), "0123456789abcdef".repeat(4));
-    let check = Some(Check { inputs, outputs });
-    emit::emit(&Input { program: &c.program_with(shipped), model_file, model_hash, onnx_nodes: 11, check }).expect("a crate")
+    let check = Some(ReferenceData { inputs, outputs });
+    emit::emit(&EmitInput { program: &c.program_with(shipped), model_file, model_hash, onnx_nodes: 11, check }).expect("a crate")
 }
 
 fn small_crate(gpus: usize) -> Crate {
@@ -113,7 +113,8 @@ fn what_is_launched_is_a_table() {
     assert_eq!([workspaces(&plain), workspaces(&demanding)], [0, 5]);
 }
 
-/// Two operators of one launch are one line, and one call in the plan; what both read counts once.
+/// Two operators of one launch are one line, and one call in the plan; a tensor that both read
+/// counts once.
 #[test]
 fn a_launch_of_several_operators_is_one_line() {
     let c = small::grouped(2, 1, small::by_hand);
@@ -329,12 +330,12 @@ fn a_crate_runs_on_virtual_gpus() {
     fails(
         &[],
         &[("HIOSC_VGPU_COUNT", "1")],
-        "the plan uses 2 GPUs, and the machine has 1: put several on one with RuntimeOptions::gpus(&[0, 0])",
+        "the plan uses 2 GPUs, but the machine has 1: put several on one with RuntimeOptions::gpus(&[0, 0])",
     );
-    fails(&["--gpus", "0,7"], &[], "RuntimeOptions::gpus names GPU 7, and the machine has 2 GPUs, counted from 0");
-    fails(&["--gpus", "0"], &[], "RuntimeOptions::gpus names 1 GPU, and the plan uses 2");
-    fails(&[], &[("HIOSC_VGPU_COUNT", "0")], "the plan uses 2 GPUs, and the driver reports none");
-    fails(&[], &[("HIOSC_VGPU_MEMORY", "50000")], "bytes of free memory, and the plan needs");
+    fails(&["--gpus", "0,7"], &[], "RuntimeOptions::gpus names GPU 7, but the machine has 2 GPUs, counted from 0");
+    fails(&["--gpus", "0"], &[], "RuntimeOptions::gpus names 1 GPU, but the plan uses 2");
+    fails(&[], &[("HIOSC_VGPU_COUNT", "0")], "the plan uses 2 GPUs, but the driver reports none");
+    fails(&[], &[("HIOSC_VGPU_MEMORY", "50000")], "bytes of free memory, but the plan needs");
 
     passes(&["--streams", "--no-warm-up"], &[], &["enqueued on 4 plain streams (as requested)"]);
     passes(
@@ -364,7 +365,7 @@ fn measures(built: &Built) {
     ] {
         let arguments = ["bench", "--repeat", "3", "--json", &file("bench.json")];
         let (passed, said) = built.run(&built.program, &arguments, &[("HIOSC_VGPU_REFUSE", refuse)]);
-        assert!(passed && said.contains("these times mean nothing") && said.contains("noise of the method (A/A)"), "{said}");
+        assert!(passed && said.contains("these times are meaningless") && said.contains("noise of the method (A/A)"), "{said}");
         let json = read("bench.json");
         let series = json["series"].as_array().expect("series");
         assert!(series.iter().map(|s| s["name"].as_str().expect("a name")).eq(names.iter().copied()), "{json}");
@@ -374,7 +375,7 @@ fn measures(built: &Built) {
         );
     }
     let (passed, said) = built.run(&built.program, &["trace", "--json", &file("trace.json")], &[]);
-    assert!(passed && said.contains("these times mean nothing"), "{said}");
+    assert!(passed && said.contains("these times are meaningless"), "{said}");
     let events = read("trace.json")["traceEvents"].as_array().expect("events").clone();
     let processes: Vec<_> =
         events.iter().filter(|e| e["name"] == "process_name").map(|e| e["args"]["name"].as_str().expect("a name")).collect();
@@ -401,8 +402,11 @@ fn a_wrong_reference_fails_the_check() {
 fn compiled_kernels_are_refused_on_a_gpu_they_are_not_for() {
     let c = compiled(Algorithm::Scatter, 2);
     // The virtual driver accepts any text as PTX and looks the kernel up by name.
-    let image =
-        |kernel: &Kernel, arch: &str| program::Image { kernel: kernel.name.clone(), arch: arch.into(), data: b"// virtual".to_vec() };
+    let image = |kernel: &Kernel, arch: &str| program::CompiledImage {
+        kernel: kernel.name.clone(),
+        arch: arch.into(),
+        data: b"// virtual".to_vec(),
+    };
     let images = c.shipped.kernels.iter().map(|k| (k.name.clone(), vec![image(k, "compute_80"), image(k, "compute_90")])).collect();
     let shipped = Shipped { kernels: c.shipped.kernels.clone(), images, nvrtc: Some((12, 8)), note: None };
     let Some((built, _guard)) = build(&krate(&c, &shipped), "small_net") else { return };
@@ -410,7 +414,7 @@ fn compiled_kernels_are_refused_on_a_gpu_they_are_not_for() {
     assert!(passed, "{said}");
     let (passed, said) = built.check(&[], &[("HIOSC_VGPU_ARCH", "7.5")]);
     let expected =
-        "has compute capability 7.5, and the kernels were compiled for compute_80, compute_90: compile the model again for sm_75";
+        "has compute capability 7.5, but the kernels were compiled for compute_80, compute_90: compile the model again for sm_75";
     assert!(!passed && said.contains(expected), "{said}");
 }
 
@@ -456,7 +460,7 @@ fn a_crate_runs_on_the_users_data() {
     let missing = argument("data:0", "nothing.npy");
     let wrong: [(&[&str], &str); 5] = [
         (&["--input", &kind, "--input", &flat, "--output-dir", "never"], "small_net: input `data:0`: "),
-        (&["--input", &kind, "--input", &flat, "--output-dir", "never"], "flat.npy: it has shape 768, and 1x3x16x16 is needed"),
+        (&["--input", &kind, "--input", &flat, "--output-dir", "never"], "flat.npy: it has shape 768, but 1x3x16x16 is needed"),
         (&["--input", &kind, "--input", &missing, "--output-dir", "never"], "nothing.npy: No such file or directory"),
         (
             &["--input", &kind, "--output-dir", "never"],
@@ -522,12 +526,12 @@ fn a_crate_has_the_types_of_its_model() {
     let (passed, said) = built.run(&program, &[], &[]);
     assert!(passed && said.contains("typed"), "{said}");
 
-    // .npy files of other types are refused, those of the right ones read
+    // .npy files of other types are refused, those of the right types are read
     let at = |name: &str| built.folder.path().join(name).to_string_lossy().into_owned();
     npy(Path::new(&at("wrong.npy")), &[2, 3], &[0.0; 6]);
     let arguments = ["run", "--input", &format!("ids={}", at("wrong.npy")), "--input", "mask=m", "--input", "x=x", "--input", "nothing=n"];
     let (passed, said) = built.run(&built.program, &[&arguments[..], &["--output-dir", "never"]].concat(), &[]);
-    assert!(!passed && said.contains("it holds float32 ('<f4'), and int64 ('<i8') is needed: save x.astype('<i8')"), "{said}");
+    assert!(!passed && said.contains("it holds float32 ('<f4'), but int64 ('<i8') is needed: save x.astype('<i8')"), "{said}");
 }
 
 /// A program that knows nothing of hiosc.

@@ -102,8 +102,8 @@ fn shared_models_agree_with_onnxruntime() {
     });
 }
 
-/// Every operator of the compiler in one small model: two branches, a gate, a residual, both
-/// averages, a softmax.
+/// A small convolutional network: strided, depthwise and grouped convolutions, a gate, two pools, a
+/// concatenation, a global average, a product, a softmax.
 fn every_operator() -> Model {
     let model = Model::new().input("x", &[2, 3, 17, 15]).input("gate", &[1, 8, 1, 1]).output("y", &[2, 10]).output("mid", &[2, 8, 9, 8]);
     let model =
@@ -189,7 +189,7 @@ fn hios_lp_is_never_above_sequential() {
         let Some(shared) = shared_model(name) else { continue };
         let planned = planned(&shared.model, Algorithm::HiosLp);
         let latency = |algorithm: &str| {
-            let candidate = planned.candidates.iter().find(|c| c.schedule.algorithm == algorithm);
+            let candidate = planned.schedules.iter().find(|c| c.schedule.algorithm == algorithm);
             candidate.unwrap_or_else(|| panic!("{algorithm} was not compared")).timeline.latency
         };
         let [sequential, grouped, hios] = ["sequential", "intra-gpu", "hios-lp"].map(latency);

@@ -53,10 +53,10 @@ fn outputs_are_right_in_every_order_of_execution() {
     }
 }
 
-/// Their weights are packed when the program is made, their workspaces are planned, and no order of
-/// execution lets anything else overwrite them.
+/// Weights are packed when the program is made, workspaces are planned, and in no order of
+/// execution does anything else overwrite a workspace.
 #[test]
-fn kernels_may_want_workspaces_packed_weights_and_shared_memory() {
+fn kernels_may_need_workspaces_packed_weights_and_shared_memory() {
     for seed in 0..10 {
         child_with(&small::demanding(Algorithm::Scatter, 2), "demanding", &[("HIOSC_VGPU_SEED", &seed.to_string())]);
     }
@@ -308,7 +308,7 @@ fn timed() {
     assert!(spans.iter().zip(predicted).all(|(s, p)| (s.kind, s.gpu, s.stream) == (p.kind, p.gpu, p.stream) && s.end >= s.start));
     assert!(predicted.iter().all(|p| p.start <= p.end && p.end <= compiled.plan.latency));
     assert_eq!(predicted.iter().filter(|p| p.stage.is_some()).count(), graph.operators.len());
-    // What a step reads was complete before it started, also by the clock.
+    // By the measured times, too, what a step reads was complete before it started.
     let launches: Vec<_> = predicted.iter().zip(&spans).filter(|(p, _)| p.stage.is_some()).collect();
     let end_of = |name: &str| launches.iter().find(|(p, _)| p.label == name).expect("launched").1.end;
     let start_of = |name: &str| launches.iter().find(|(p, _)| p.label == name).expect("launched").1.start;
@@ -332,7 +332,7 @@ fn sessions() {
     assert_eq!(short, "GPU: input `type` has shape 1x24x8x8: expected 1536 elements, found 1535");
     assert!(one.run(&inputs[..1]).is_err());
     let other = one.run(&[inputs[0].clone(), Constant::I32([0; 1536].into())]).expect_err("another type").to_string();
-    assert_eq!(other, "input `type` has type f32, and i32 was given");
+    assert_eq!(other, "input `type` has type f32, but i32 was given");
     assert_eq!(one.run(&inputs).expect("a refused call does no harm"), expected);
     std::thread::spawn(move || drop((one, two, folded))).join().expect("dropped in another thread");
     assert_eq!(free(), before);
@@ -346,7 +346,7 @@ fn too_few_gpus() {
     assert!(matches!(refused, Error::Device(_)));
     assert_eq!(
         refused.to_string(),
-        "GPU: the plan uses 2 GPUs, and the machine has 1: put several on one with RuntimeOptions::gpus(&[0, 0]) (--gpus 0,0), or let it fold them with RuntimeOptions::fold(true) (--fold)"
+        "GPU: the plan uses 2 GPUs, but the machine has 1: put several on one with RuntimeOptions::gpus(&[0, 0]) (--gpus 0,0), or let it fold them with RuntimeOptions::fold(true) (--fold)"
     );
     let folded = run(&program, &RuntimeOptions::default().fold(true), &inputs).expect("folded, it runs");
     let expected = interpret(graph, &inputs);

@@ -575,7 +575,7 @@ fn copies() -> Result<(), DriverError> {
 #[test]
 fn copies_are_checked() {
     let Some((_, err)) = run("copies", &[("HIOSC_VGPU_PEER", "0-1")]) else { return };
-    assert!(err.contains("hiosc-vgpu: warning: a copy on GPU 0 reaches memory of GPU 1 without peer access"), "{err}");
+    assert!(err.contains("hiosc-vgpu: warning: a copy on GPU 0 accesses memory of GPU 1 without peer access"), "{err}");
 }
 
 /// In this process, without LD_LIBRARY_PATH: a client that loads the driver and NVRTC by name gets

@@ -1,17 +1,18 @@
-//! What holds of all kernels: that they compile everywhere, that each operator has one, and that
-//! each family has its files. And how the threads of a block meet, which all kernels rely on.
+//! Tests across all kernels: they compile with C++ and NVRTC, every kind of operator is tested,
+//! every family has its files, and a whole model runs. Also tests how the threads of a block
+//! synchronise on the CPU, which all kernels rely on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use hiosc::graph::{Concat, Constant, Elementwise, Expr, OpKind, Reshape, Softmax};
+use hiosc::graph::{Concat, Constant, Elementwise, Expr, OpKind, Pool, PoolKind, PoolNd, Reshape, Softmax, WindowAxis};
 
 use crate::support::harness::{Case, Objects, Random, graph_of, run_graph};
 use crate::support::operators::{KINDS, kind_name, one_of_each};
 use crate::support::{a40, relative_error, sanitized, scenario, skipped};
 
-/// Kernels that exercise barriers, collectives and shared memory in every way that `cpu_cuda.h`
-/// promises.
+/// Kernels that use all barriers, collectives and kinds of shared memory that `cpu_cuda.h`
+/// supports.
 const THREADS: &str = r#"
 #include "hiosc.cuh"
 
@@ -86,10 +87,10 @@ HIOSC_KERNEL(deadlock, 32, (int *out)) {
 "#;
 
 #[test]
-fn threads_of_a_block_meet() {
+fn threads_of_a_block_synchronise() {
     use std::ffi::c_void;
     if !hiosc::vgpu::compiler_present() {
-        return skipped!("SKIPPED threads_of_a_block_meet: no C++ compiler");
+        return skipped!("SKIPPED threads_of_a_block_synchronise: no C++ compiler");
     }
     let objects = Objects::load(&[("threads", THREADS)]);
     let run = |name: &str, grid: [u32; 3], block: [u32; 3], shared: u32, arguments: &[*const c_void]| {
@@ -154,8 +155,8 @@ fn threads_of_a_block_meet() {
         assert_eq!(got, 3.5 + (i / 12) as f64 + (i % 12) as f64 + 100.0);
     }
 
-    // A kernel whose threads wait for each other for ever ends the process with a message.
-    let mut child = scenario::only(module_path!(), "threads_of_a_block_meet");
+    // A kernel that deadlocks ends the process with a message.
+    let mut child = scenario::only(module_path!(), "threads_of_a_block_synchronise");
     let child = child.env("HIOSC_TEST_DEADLOCK", "1").output().expect("the test runs");
     let message = String::from_utf8_lossy(&child.stderr);
     assert!(!child.status.success() && message.contains("deadlock"), "{message}");
@@ -175,8 +176,8 @@ fn the_list_has_every_family() {
     assert_eq!(found, OpKind::FAMILIES, "the families of tests/support/operators.rs, in their order");
 }
 
-/// The folders with a file per family of operators, how the names of these files end, and the
-/// further files that a folder has.
+/// The folders with one file per operator family: the path, the extension of the files, and the
+/// other files in the folder.
 const FOLDERS: &[(&str, &str, &[&str])] = &[
     (
         "src/graph/op",
@@ -192,10 +193,10 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
         &[
             "mod",       // the pass itself
             "window",    // conv and pool share it
-            "empty",     // what tensors without elements become
-            "fourier",   // several operators make one transform
-            "quantised", // several operators make one of quantised numbers
-            "scan",      // a loop becomes the operators of its steps
+            "empty",     // tensors without elements
+            "fourier",   // Fourier transforms, as matrix products
+            "quantised", // quantised arithmetic, from several operators
+            "scan",      // unrolled loops
         ],
     ),
     (
@@ -207,7 +208,7 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
             "tile",    // conv and matmul share it
             "packing", // layouts of packed constants; no family packs yet
             "expr",    // epilogues of all families
-            "loops",   // trips of all families
+            "loops",   // iteration counts of main loops, for all families
             "spec",    // names and sources of all families
             "traffic", // bytes, whatever the family
         ],
@@ -230,8 +231,8 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
         ".rs",
         &[
             "main",   // the program
-            "all",    // what holds of all kernels
-            "common", // what families share
+            "all",    // tests across all families
+            "common", // shared by the families
             "sweep",  // models of ONNX operators
         ],
     ),
@@ -290,8 +291,8 @@ fn headers_compile_without_warnings() {
     }
 }
 
-/// All kernels of a model, one after the other, against the reference. `HIOSC_TEST_MODEL` names
-/// another model to try.
+/// Runs all kernels of a model, one after the other, and compares the outputs with the reference.
+/// `HIOSC_TEST_MODEL` names another model.
 #[test]
 fn a_whole_model() {
     use hiosc::graph::Graph;
@@ -329,6 +330,13 @@ fn what_has_no_kernel_is_an_error() {
     assert!(matches!(case(OpKind::Reshape(Reshape), &[2, 3], &[6]), Error::Internal { .. }));
     assert!(matches!(case(OpKind::Softmax(Softmax { axis: 1, log: false }), &[2, 0], &[2, 0]), Error::Unsupported(_)));
     assert!(matches!(case(OpKind::Softmax(Softmax { axis: 2, log: false }), &[2, 3], &[2, 3]), Error::Internal { .. }));
+    // Steps and padding that 32-bit indices cannot count.
+    let pool = Pool { kind: PoolKind::Max, kernel: [1, 2], strides: [1, 1 << 31], dilations: [1, 1], pads_begin: [0; 2], pads_end: [0; 2] };
+    let wide = WindowAxis { kernel: 1, stride: 1 << 31, dilation: 1, pad_begin: 1 << 31, pad_end: 0 };
+    let error = case(OpKind::Pool(pool), &[1, 1, 3, 3], &[1, 1, 3, 1]);
+    assert!(matches!(&error, Error::Unsupported(what) if what[0].contains("32-bit indices")), "{error}");
+    let error = case(OpKind::PoolNd(PoolNd { kind: PoolKind::Max, axes: vec![wide] }), &[1, 1, 3], &[1, 1, 2]);
+    assert!(matches!(&error, Error::Unsupported(what) if what[0].contains("32-bit indices")), "{error}");
     assert!(matches!(case(OpKind::Concat(Concat { axis: 0 }), &[2, 3], &[3, 3]), Error::Internal { .. }));
     assert!(matches!(case(OpKind::Elementwise(Elementwise { expr: Expr::Input(1) }), &[2, 3], &[2, 3]), Error::Internal { .. }));
 }
@@ -359,12 +367,12 @@ fn nvrtc_compiles_every_family() {
             assert!(ptx.contains(&format!(".entry {}", kernel.name)) && ptx.contains(".target sm_75"), "{}", image.file_name());
         }
     }
-    let error = nvrtc.compile("broken.cu", "__global__ void k( {", &[], "sm_86").expect_err("this is no program");
+    let error = nvrtc.compile("broken.cu", "__global__ void k( {", &[], "sm_86").expect_err("not a valid program");
     assert!(error.contains("broken.cu"), "{error}");
 }
 
 #[test]
-fn every_family_holds_under_sanitizers() {
-    // the sweep has a test of its own for this
+fn every_family_passes_under_sanitizers() {
+    // the sweep has its own sanitizer test
     sanitized::run_all_but("", &["sweep::", "nvrtc", "a_whole_model", "headers_compile"]);
 }

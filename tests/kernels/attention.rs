@@ -1,4 +1,4 @@
-//! Attention: heads that share, masks, and operands that lie in every way.
+//! Attention: shared key and value heads, masks, contiguous and packed operands.
 
 use hiosc::graph::OpKind;
 
@@ -7,7 +7,7 @@ use crate::support::harness::{Case, Random, Tensor, check};
 use crate::support::number::Number;
 use crate::support::operators::attention_of;
 
-/// What a kernel may be off.
+/// How far off a kernel may be.
 fn tolerance(_: usize, value: Number) -> f64 {
     2e-5 * (value.f64().abs() + 1.0)
 }
@@ -18,7 +18,7 @@ fn attention_case(r: &mut Random, heads: [usize; 3], extents: [usize; 4], causal
     let mut inputs: Vec<Tensor> = shapes[..3].iter().map(|shape| r.tensor(shape)).collect();
     if let Some(shape) = mask {
         let mut mask = r.tensor(&shape);
-        // every third column is hidden, and the whole first row: NaN
+        // masks out every third element, and the whole first row, which gives NaN
         mask.floats_mut().iter_mut().enumerate().filter(|(i, _)| i % 3 == 0 || *i < shape[3]).for_each(|(_, v)| *v = f32::NEG_INFINITY);
         inputs.push(mask);
     }
@@ -31,18 +31,18 @@ fn attentions() {
     let mut cases = vec![
         attention_case(&mut r, [1, 3, 3], [197, 197, 64, 64], false, None),
         attention_case(&mut r, [2, 2, 2], [4, 6, 8, 8], false, None),
-        attention_case(&mut r, [2, 6, 2], [9, 33, 10, 7], false, None), // heads share, odd extents
+        attention_case(&mut r, [2, 6, 2], [9, 33, 10, 7], false, None), // shared heads, odd extents
         attention_case(&mut r, [1, 2, 1], [40, 40, 16, 16], true, None),
         attention_case(&mut r, [1, 1, 1], [3, 50, 5, 20], true, None), // few new rows, many old columns
-        attention_case(&mut r, [1, 2, 2], [6, 4, 8, 8], true, None),   // rows that see nothing
+        attention_case(&mut r, [1, 2, 2], [6, 4, 8, 8], true, None),   // rows without a visible column
         attention_case(&mut r, [2, 3, 3], [5, 70, 12, 12], false, Some([2, 1, 5, 70])),
         attention_case(&mut r, [2, 2, 2], [5, 7, 12, 12], false, Some([1, 1, 5, 7])),
         attention_case(&mut r, [1, 2, 2], [5, 7, 12, 12], false, Some([1, 2, 1, 7])),
         attention_case(&mut r, [1, 1, 1], [20, 40, 256, 256], false, None),
         attention_case(&mut r, [1, 1, 1], [1, 1, 1, 1], false, None),
     ];
-    // operands side by side in one tensor, `[row, (q k v), head, depth]`, as exporters leave them;
-    // the result as `[row, head, depth]`
+    // q, k and v packed in one tensor `[row, (q k v), head, depth]`, as exporters write them; the
+    // result is `[row, head, depth]`
     let [rows, heads, depth] = [21, 3, 8];
     let packed = |x: usize| [0, depth, x * heads * depth, 1];
     let plain = attention_case(&mut r, [1, heads, heads], [rows, rows, depth, depth], false, None);

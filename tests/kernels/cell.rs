@@ -1,4 +1,4 @@
-//! The last parts of recurrent steps.
+//! The last part of a recurrent step: the gates, and the update of the state.
 
 use hiosc::graph::{Cell, OpKind};
 

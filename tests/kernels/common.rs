@@ -1,4 +1,4 @@
-//! What the tests of several families share.
+//! Helpers shared by the tests of several families.
 
 use hiosc::graph::{Constant, DType, OpKind, Scalar};
 
@@ -6,7 +6,7 @@ use crate::support::harness::{Case, Random, Tensor, graph_of};
 use crate::support::interpret::operate;
 use crate::support::number::{Number, numbers};
 
-/// What the oracle computes.
+/// The oracle's result.
 pub fn computed(kind: &OpKind, inputs: &[Tensor], out: &[usize]) -> Vec<Number> {
     let case = Case { kind: kind.clone(), inputs: inputs.to_vec(), out: out.to_vec(), expected: Default::default() };
     let (graph, op) = graph_of(&case);
@@ -18,8 +18,8 @@ pub fn computed(kind: &OpKind, inputs: &[Tensor], out: &[usize]) -> Vec<Number> 
     operate(&graph, graph.operator(op), &args)
 }
 
-/// An operator on values of any type. What comes out is what the oracle says, within `steps` of the
-/// result's precision; integers and truth values to the bit.
+/// A case for values of any type, with the oracle's result. Floating-point results may be off by
+/// `steps` times the precision of their type, integers and truth values not at all.
 pub fn typed_case(kind: OpKind, inputs: Vec<Tensor>, out: &[usize], steps: f64) -> Case {
     case(kind, inputs, out, |_, value| {
         let step = match value.dtype {
@@ -33,8 +33,7 @@ pub fn typed_case(kind: OpKind, inputs: Vec<Tensor>, out: &[usize], steps: f64) 
     })
 }
 
-/// An operator whose result is what the oracle says. `tolerance` gets the number and the value of
-/// each element.
+/// A case with the oracle's result. `tolerance` gets the index and the value of each element.
 pub fn case(kind: OpKind, inputs: Vec<Tensor>, out: &[usize], tolerance: impl Fn(usize, Number) -> f64) -> Case {
     let mut case = Case { expected: Default::default(), out: out.to_vec(), inputs, kind };
     for (i, value) in computed(&case.kind, &case.inputs, out).into_iter().enumerate() {
@@ -43,14 +42,14 @@ pub fn case(kind: OpKind, inputs: Vec<Tensor>, out: &[usize], tolerance: impl Fn
     case
 }
 
-/// Fails unless each part is in the name of a kernel. Without a compiler there are no names.
+/// Fails unless each part is in the name of some kernel. Without a compiler there are no names.
 pub fn assert_used(names: &[String], parts: &[&str]) {
     for part in parts {
         assert!(names.is_empty() || names.iter().any(|name| name.contains(part)), "no case uses {part}");
     }
 }
 
-/// Small positive numbers: sums of them lose little.
+/// Small positive numbers, whose sums lose little precision.
 pub fn positive(r: &mut Random, dtype: DType, shape: &[usize]) -> Tensor {
     let size = dtype.bytes() as usize;
     let one = |r: &mut Random| {

@@ -117,14 +117,15 @@ fn convolutions_of_every_type() {
     check("convolutions of every type", cases);
 }
 
-/// A convolution of `x` with `k` filters. A transposed one ends `beyond` elements behind its last
-/// window.
+/// A convolution of `x` with `k` filters. The output of a transposed one has `beyond` more elements
+/// after its last window.
 fn nd_case(r: &mut Random, x: &[usize], k: usize, conv: ConvNd, beyond: usize) -> Case {
     let extent = |(axis, &size): (&WindowAxis, &usize)| {
+        let reach = axis.dilation * (axis.kernel - 1) + 1;
         if conv.transposed {
-            (size - 1) * axis.stride + axis.reach() - axis.pad_begin - axis.pad_end + beyond
+            (size - 1) * axis.stride + reach - axis.pad_begin - axis.pad_end + beyond
         } else {
-            (size + axis.pad_begin + axis.pad_end - axis.reach()) / axis.stride + 1
+            (size + axis.pad_begin + axis.pad_end - reach) / axis.stride + 1
         }
     };
     let out: Vec<usize> = [x[0], k].into_iter().chain(conv.axes.iter().zip(&x[2..]).map(extent)).collect();
@@ -134,7 +135,7 @@ fn nd_case(r: &mut Random, x: &[usize], k: usize, conv: ConvNd, beyond: usize) -
         inputs.push(r.tensor(&[k]));
     }
     (1..conv.epilogue.inputs()).for_each(|_| inputs.push(r.tensor(&out)));
-    // the same sums over magnitudes
+    // the same sums over absolute values
     let sizes: Vec<Tensor> =
         inputs.iter().map(|x| Tensor { values: x.floats().iter().map(|v| v.abs()).collect::<Vec<f32>>().into(), ..x.clone() }).collect();
     let kind = OpKind::ConvNd(conv);

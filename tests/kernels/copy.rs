@@ -1,11 +1,11 @@
-//! What moves elements unchanged: transposition, slices, padding, triangles.
+//! Operators that move elements unchanged: transposition, slices, padding, triangles.
 
 use hiosc::graph::{DType, OpKind, Pad, PadMode, Scalar, Slice, Transpose, Trilu};
 
 use super::common::{assert_used, typed_case};
 use crate::support::harness::{Case, Random, check};
 
-/// An operator on elements of single precision.
+/// A case in single precision.
 fn copy_case(r: &mut Random, kind: OpKind, x: &[usize], out: &[usize]) -> Case {
     typed_case(kind, vec![r.tensor(x)], out, 0.0)
 }
@@ -30,7 +30,7 @@ fn copies() {
     /// Shape, first element, steps, shape of the result.
     type SliceCase = (&'static [usize], &'static [usize], &'static [isize], &'static [usize]);
     let slices: [SliceCase; 10] = [
-        (&[9], &[6], &[1], &[3]), // one kernel for this one and the next
+        (&[9], &[6], &[1], &[3]), // this one and the next share a kernel
         (&[1, 12], &[0, 6], &[1, 1], &[1, 3]),
         (&[1, 96, 4, 4], &[0, 64, 0, 0], &[1, 1, 1, 1], &[1, 32, 4, 4]),
         (&[1, 9, 5, 5], &[0, 0, 1, 0], &[1, 1, 1, 1], &[1, 9, 4, 5]),

@@ -84,7 +84,7 @@ fn scalar_functions_of_every_type() {
     use Binary::{Add, And, Div, Equal, Less, LessEqual, Max, Min, Mul, Or, Pow, Rem, ShiftLeft, ShiftRight, Sub, Xor};
     let mut r = Random(20);
     let mut cases = Vec::new();
-    // f32 has tests of its own; 16-bit integers go the way of 8-bit ones
+    // f32 has its own tests; 16-bit integers take the same path as 8-bit ones
     for dtype in DType::ALL.into_iter().filter(|t| !matches!(t, DType::F32 | DType::I16 | DType::U16)) {
         let mut x = || r.typed(dtype, &[7, 36]);
         for op in [Add, Sub, Mul, Div, Max, Min, Less, LessEqual, Equal, Rem, And, Or, Xor, ShiftLeft, ShiftRight] {
@@ -99,7 +99,7 @@ fn scalar_functions_of_every_type() {
         }
         for op in [Unary::Exp, Unary::Sin, Unary::Tanh, Unary::Erf, Unary::Gelu, Unary::Sigmoid, Unary::Atan, Unary::Asinh] {
             if op.takes(dtype) {
-                // of a negative number, Gelu loses what cancels in 1 + erf
+                // for negative numbers, 1 + erf in Gelu cancels
                 let x_of = if op == Unary::Gelu { Expr::identity().then(Unary::Abs) } else { Expr::identity() };
                 cases.push(typed_case(expression(x_of.then(op)), vec![x()], &[7, 36], 64.0));
             }

@@ -1,4 +1,4 @@
-//! Reading at positions that tensors name: whole slices, single elements, slices at tuples.
+//! Gather: whole slices, single elements, and slices at tuples of indices.
 
 use hiosc::graph::{DType, Gather, OpKind};
 
@@ -25,7 +25,7 @@ fn reading_by_index() {
         let inputs = vec![r.typed(ELEMENTS[i % 5], x), indices(&mut r, [DType::I64, DType::I32, DType::I8][i % 3], x[axis], shape)];
         cases.push(typed_case(OpKind::Gather(Gather::Slices { axis }), inputs, &out, 0.0));
     }
-    // one kernel for both
+    // both share a kernel
     for (x, axis, out) in [(&[2, 3, 8][..], 1, &[2, 9, 8][..]), (&[2, 1, 3, 2, 4], 2, &[2, 1, 9, 2, 4])] {
         let inputs = vec![r.tensor(x), indices(&mut r, DType::I64, x[axis], &[9])];
         cases.push(typed_case(OpKind::Gather(Gather::Slices { axis }), inputs, out, 0.0));

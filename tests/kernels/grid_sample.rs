@@ -1,4 +1,4 @@
-//! Samples at computed positions.
+//! GridSample: sampling at computed positions.
 
 use hiosc::graph::{GridSample, Interpolation, OpKind, Outside};
 

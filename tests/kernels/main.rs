@@ -1,10 +1,10 @@
-//! Every kernel against plain loops, over shapes chosen to be awkward: odd sizes, strides, pads,
-//! dilations, groups, axes of size one, broadcasts, NaN and infinity. A file per family of
-//! operators.
+//! Tests every kernel against plain loops, on shapes chosen to be awkward: odd sizes, strides,
+//! pads, dilations, groups, axes of size one, broadcasts. Values include NaN and infinity. One file
+//! per operator family.
 //!
-//! Each candidate of each operator is compiled for the CPU and run there, one at a time. Outputs
-//! stand between guard bytes, inputs between NaNs. Running the blocks in another order on two
-//! threads must give the same bits. NVRTC compiles kernels, too, which are not run then.
+//! Each candidate of each operator is compiled for the CPU and run there, one at a time. Guard
+//! bytes surround the outputs, NaNs the inputs. Running the blocks in another order on two threads
+//! must give the same bits. NVRTC, if present, compiles the kernels as well, but they are not run.
 
 mod all;
 mod attention;

@@ -1,4 +1,4 @@
-//! Matrix products, of operands that lie in every way.
+//! Matrix products of row-major and column-major operands.
 
 use hiosc::graph::{Binary, DType, Expr, MatMul, OpKind, Scalar, Unary};
 

@@ -1,4 +1,4 @@
-//! Normalisation over all kinds of axes, by threads, warps and blocks.
+//! Normalisation over all kinds of axes, with one thread, warp or block per row.
 
 use hiosc::graph::{Binary, Expr, Norm, OpKind, Unary};
 

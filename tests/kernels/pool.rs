@@ -31,7 +31,7 @@ fn poolings() {
     for kind in KINDS {
         let attributes = [
             ([1, 3, 13, 13], [6, 6], base(kind)),
-            ([1, 3, 14, 14], [7, 7], base(kind)), // ceil mode: the last windows reach over the edge
+            ([1, 3, 14, 14], [7, 7], base(kind)), // ceil mode: the last windows extend beyond the edge
             ([2, 5, 9, 7], [9, 7], Pool { strides: [1, 1], pads_begin: [1, 1], pads_end: [1, 1], ..base(kind) }),
             // ceil mode with padding
             ([1, 2, 10, 11], [6, 6], Pool { pads_begin: [1, 0], pads_end: [1, 2], ..base(kind) }),

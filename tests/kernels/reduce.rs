@@ -1,4 +1,4 @@
-//! Reductions of every type, by threads, warps and blocks.
+//! Reductions of every type, with one thread, warp or block per output.
 
 use hiosc::graph::{Constant, DType, OpKind, Reduce, ReduceKind, Scalar};
 

@@ -1,5 +1,5 @@
-//! Resampling by tables. Weights are eighths and elements sixteenths, so that sums are exact and
-//! all types must agree to the bit. Only f64 may not: some of its elements are huge.
+//! Resampling by tables. Weights are multiples of 1/8 and elements of 1/16, so sums are exact and
+//! every type must match bit for bit, except f64: some of its elements are huge.
 
 use hiosc::graph::{Binary, Constant, DType, Expr, OpKind, Resample, Scalar, TappedAxis};
 
@@ -7,7 +7,7 @@ use super::common::{assert_used, typed_case};
 use crate::support::harness::{Case, Random, Tensor, check};
 use crate::support::operators::relu;
 
-/// An axis that is resampled: which one, its extent in the result, and its taps.
+/// An axis to resample: its index, its extent in the result, and its number of taps.
 type Along = (usize, usize, usize);
 
 /// A resampling of `x` along `axes`; positions are random, and some weights are 0.
@@ -31,13 +31,13 @@ fn resample_case(r: &mut Random, dtype: DType, x: &[usize], axes: &[Along], weig
     let tapped = axes.iter().map(|&(axis, _, taps)| TappedAxis { axis, taps }).collect();
     let outside = outside.map(|value| Scalar::from_f64(dtype, value));
     let kind = OpKind::Resample(Resample { axes: tapped, weighted, outside, epilogue });
-    // of 1e300 an eighth is rounded, with each term
+    // a multiple of 1e300 / 8 is rounded, in each term
     let steps = if dtype == DType::F64 { axes.iter().map(|a| a.2).product::<usize>() } else { 0 };
     typed_case(kind, inputs, &out, steps as f64)
 }
 
-/// Shapes, and the axes to resample: the first ones, the last ones, in the middle, one of extent 1,
-/// more and fewer elements than before.
+/// Shapes, and the axes to resample: first, last, in the middle, of extent 1, to more and to fewer
+/// elements.
 const SHAPES: [(&[usize], &[Along]); 9] = [
     (&[2, 8, 5, 7], &[(2, 9, 2), (3, 4, 3)]),
     (&[1, 12, 4, 4], &[(2, 8, 1), (3, 8, 1)]),
@@ -63,7 +63,7 @@ fn resamplings() {
             }
         }
     }
-    // elements are only copied: of any type
+    // without weights, elements of any type are copied
     for (x, axes) in SHAPES {
         let axes: Vec<_> = axes.iter().map(|&(axis, extent, _)| (axis, extent, 1)).collect();
         for dtype in DType::ALL {

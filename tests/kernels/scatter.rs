@@ -1,4 +1,4 @@
-//! Writing at positions that tensors name: single elements, and slices at tuples.
+//! Scatter: single elements, and slices at tuples of indices.
 
 use hiosc::graph::{DType, OpKind, Scatter, Update};
 
@@ -15,7 +15,7 @@ fn writing_by_index() {
         (&[3, 5], 0, &[2, 5]),
         (&[4, 3, 5], 1, &[2, 9, 5]),
         (&[20], 0, &[50]),
-        (&[3000, 4], 1, &[2999, 20]), // lines
+        (&[3000, 4], 1, &[2999, 20]), // the kernel with one thread per line
         (&[1, 1], 0, &[1, 1]),
     ];
     for (i, (x, axis, shape)) in elements.into_iter().enumerate() {

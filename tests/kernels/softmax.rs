@@ -1,4 +1,4 @@
-//! Softmax and its logarithm, by threads, warps and blocks.
+//! Softmax and its logarithm, with one thread, warp or block per row.
 
 use hiosc::graph::{DType, OpKind, Softmax};
 

@@ -1,13 +1,14 @@
-//! Every kind of ONNX operator over generated shapes, strides, pads, axes, broadcasts and element
-//! types. Axes of size 0 and 1 are among them, and NaN and infinities among the values. The kernels
-//! that hiosc chooses run one after the other on the CPU, and tract says what must come out.
+//! Tests every kind of ONNX operator on generated shapes, strides, pads, axes, broadcasts and
+//! element types, with axes of size 0 and 1, and with NaN and infinities among the values. The
+//! kernels that hiosc chooses run one after the other on the CPU; tract computes the expected
+//! outputs.
 //!
-//! Each model has one node. It goes through import and fuse, so that lowering is swept as well.
-//! What hiosc refuses fails the test, since all of these are promised. Where tract itself cannot
-//! run a model there is nothing to compare with. Those are counted, and may be few.
+//! Each model has one node. It goes through import and fuse, so that lowering is swept as well. A
+//! refusal by hiosc fails the test, since all these models are supported. Models that tract itself
+//! cannot run have no reference; they are counted, and must be few.
 //!
-//! `sweep/families.rs` draws the models. Each family has a seed of its own, so that a new one
-//! changes no other.
+//! `sweep/families.rs` generates the models. Each family has its own seed, so that a new family
+//! does not change the others.
 
 mod families;
 
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 use crate::support::harness::{Objects, Random, run_graph};
 use crate::support::number::numbers;
 use crate::support::{a40, sanitized, scenario, skipped};
-use families::{Draw, Swept};
+use families::{DrawnKind, Swept};
 use hiosc::graph::{Constant, DType, Graph};
 use hiosc::import::{ImportOptions, Model, import};
 use hiosc::kernel::Kernel;
@@ -58,7 +59,7 @@ fn prepare(swept: Swept, folder: &std::path::Path, index: usize) -> Outcome {
     let inputs: Vec<Constant> = (graph.inputs.iter().enumerate())
         .map(|(i, &t)| {
             let tensor = graph.tensor(t);
-            draws.get(i).unwrap_or(&Draw::Small).values(&mut random, tensor.dtype, &tensor.shape)
+            draws.get(i).unwrap_or(&DrawnKind::Small).values(&mut random, tensor.dtype, &tensor.shape)
         })
         .collect();
     match model.reference(&inputs) {
@@ -67,8 +68,8 @@ fn prepare(swept: Swept, folder: &std::path::Path, index: usize) -> Outcome {
     }
 }
 
-/// Integers and truth values must agree exactly, others to 1e-4 of the largest finite value (f16:
-/// 2e-3). Infinities and NaN must stand at the same positions.
+/// The first difference, if any. Integers and truth values must agree exactly, others to 1e-4 of
+/// the largest finite value (f16: 2e-3). Infinities and NaN must be at the same positions.
 fn difference(found: &Constant, expected: &Constant) -> Option<String> {
     if (found.dtype(), found.len()) != (expected.dtype(), expected.len()) {
         return Some(format!("{} x {} instead of {} x {}", found.len(), found.dtype().name(), expected.len(), expected.dtype().name()));
@@ -124,6 +125,6 @@ fn every_operator_agrees_with_tract() {
 }
 
 #[test]
-fn and_holds_under_sanitizers() {
+fn passes_under_sanitizers() {
     sanitized::run_all_but(&scenario::prefix(module_path!()), &[]);
 }

@@ -12,8 +12,8 @@
 //! ---
 //! ```
 //!
-//! The graph is printed once, schedule and plan once for each algorithm. A file dropped into the
-//! folder is a new case. Models are in `support/networks.rs`.
+//! The graph is printed once, schedule and plan once for each algorithm. A file added to the folder
+//! is a new case. Models are in `support/networks.rs`.
 //! `HIOSC_BLESS=1 cargo test --release --test passes cases` writes what hiosc prints now into every
 //! file: look at the diff before you commit it.
 
@@ -27,7 +27,7 @@ use crate::support::shared::shared_model;
 use hiosc::Compiler;
 use hiosc::schedule::{self, Algorithm};
 
-/// What stands between settings and expected text.
+/// Separates the settings from the expected text.
 const RULE: &str = "---\n";
 
 fn model(name: &str) -> Option<Model> {
@@ -113,10 +113,10 @@ fn cases_print_what_their_files_say() {
     );
 }
 
-/// `docs/plan.md` shows pieces of generated crates. Each stands in a code block behind a line
-/// `<!-- excerpt FILE: NAME, NAME -->`. Of `plan.rs` it has the functions that launch the ONNX
-/// nodes of these names, of `buffers.rs` the lines that end in these names. The crate is that of
-/// the model in `testdata`, or of the shared model that stands before FILE. Without the shared
+/// `docs/plan.md` shows pieces of generated crates. Each is in a code block after a line
+/// `<!-- excerpt FILE: NAME, NAME -->`. From `plan.rs` it has the functions that launch the ONNX
+/// nodes of these names, from `buffers.rs` the lines that end in these names. The crate is that of
+/// the model in `testdata`, or of the shared model whose name precedes FILE. Without the shared
 /// models, its pieces stay as they are.
 #[test]
 fn the_documented_plan_is_what_hiosc_writes() {
@@ -189,7 +189,7 @@ fn lines(source: &str, names: &[&str]) -> String {
     text + "    ...\n}\n"
 }
 
-/// The lines of `old` (`-`) and `new` (`+`) that the other has not, each with its surroundings: a
+/// The lines that only `old` (`-`) or only `new` (`+`) has, with some context. Computed from a
 /// longest common subsequence.
 pub fn difference(old: &str, new: &str) -> String {
     let (old, new): (Vec<&str>, Vec<&str>) = (old.lines().collect(), new.lines().collect());

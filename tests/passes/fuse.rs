@@ -1,5 +1,5 @@
-//! Import and fuse: the lowered graph computes what tract computes, and so does the fused one, for
-//! every rule alone and all together.
+//! Import and fuse: the lowered graph computes what tract computes, and so does the fused one, with
+//! all rules and with each rule left out.
 
 mod index;
 mod loops;
@@ -26,8 +26,7 @@ fn check_at(name: &str, model: Model, shapes: &[(&str, &[usize])]) -> Graph {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = model.save(folder.path(), name);
     let model = import(&path, &options).unwrap_or_else(|e| panic!("{name}: {e}"));
-    // numbers in (-4, 4) in the input's type: what f32 gives is exact in the others up to
-    // truncation
+    // floating-point numbers in [-1, 1), integers truncated from [-4, 4), in the input's type
     let input = |(i, &t): (usize, &TensorId)| {
         let tensor = model.graph.tensor(t);
         let values = random(i as u64, tensor.elements() as usize);
@@ -94,7 +93,7 @@ fn a_value_with_two_readers_is_not_absorbed() {
 }
 
 /// Found by fuzzing: the epilogue ends in another type, and its result is read under another shape
-/// than the sums have.
+/// than that of the sums.
 #[test]
 fn an_epilogue_of_another_type_and_shape() {
     let model = Model::new().input("x", &[1, 4, 6, 6]).output_of(onnx::F16, "y", &[1, 144]);
@@ -127,8 +126,8 @@ fn branches_pools_concat_gemm_softmax() {
     assert_eq!(kinds.len(), 8, "{kinds:?}");
 }
 
-/// With one image, channels that are joined are computed side by side, whoever reads the whole, a
-/// part, or the whole under another shape.
+/// With one image, concatenated channels are computed side by side, whether the whole, a part, or
+/// the whole under another shape is read.
 #[test]
 fn concatenations_are_computed_in_place() {
     let two = |model: Model| {
@@ -144,8 +143,8 @@ fn concatenations_are_computed_in_place() {
     assert_eq!((kinds(&graph), graph.operators.len()), (0, 4), "{graph}");
     assert!(graph.to_string().contains(" + "), "{graph}");
 
-    // Copied are a part of two wholes, a whole that is an output, a part twice, an input of the
-    // model.
+    // These are copied: a part of two wholes, a whole that is an output, a part used twice, an
+    // input of the model.
     let model = two(Model::new()).output("y", &[1, 8, 4, 4]).output("z", &[1, 8, 4, 4]);
     let model = model.node("Concat", &["a", "b"], "again", &[Attr::Int("axis", 1)]);
     let graph = check("part_of_two", model.node("MaxPool", &["joined"], "y", &pool).node("MaxPool", &["again"], "z", &pool));
@@ -157,7 +156,7 @@ fn concatenations_are_computed_in_place() {
         let graph = check(name, model.node("MaxPool", &["other"], "y", &pool));
         assert_eq!(kinds(&graph), 1, "{graph}");
     }
-    // So are rows that alternate, and a part that would begin at an odd position.
+    // So are alternating rows, and a part that would begin at an odd position.
     for (name, shape, axis) in [("rows", [2, 4, 6, 6], 1), ("inner", [1, 4, 6, 6], 2), ("odd", [1, 1, 3, 3], 1)] {
         let mut out = shape;
         out[axis] *= 2;
@@ -168,8 +167,8 @@ fn concatenations_are_computed_in_place() {
     }
 }
 
-/// Channels of one image, steps of a sequence: what lies in one piece is read where it lies, also
-/// through another shape. What does not is copied.
+/// A contiguous slice, such as channels of one image or steps of a sequence, is read without a
+/// copy, also under another shape. Any other slice is copied.
 #[test]
 fn slices_in_one_piece_are_views() {
     let cut = |model: Model, from: i64, to: i64, axis: i64, y: &str| {
@@ -188,7 +187,8 @@ fn slices_in_one_piece_are_views() {
     // One of several images, and one of its channels.
     let model = cut(base(&[3, 8, 4, 4]), 1, 2, 0, "one").node("Softmax", &["one"], "y", &[Attr::Int("axis", 3)]);
     assert_eq!(slices(&check("image", model.output("y", &[1, 8, 4, 4]))), 0);
-    // Rows that are cut, an odd beginning, a result of the model, a part of a concatenation.
+    // These are copied: parts of rows, channels of several images, an odd beginning, and, further
+    // below, an output of the model and a part of a concatenation.
     let softmax = [Attr::Int("axis", 3)];
     for (name, shape, axis, out) in
         [("rows", [1, 8, 4, 5], 3, [1, 8, 4, 2]), ("batch", [2, 8, 4, 5], 1, [2, 2, 4, 5]), ("odd", [1, 8, 3, 3], 1, [1, 2, 3, 3])]
@@ -197,7 +197,7 @@ fn slices_in_one_piece_are_views() {
         let graph = check(name, model);
         assert_eq!(slices(&graph), 1, "{graph}");
     }
-    // Of channels that are joined, some of one part; and some of both.
+    // A slice of concatenated channels, within one part and across both.
     for (name, from, slices_left) in [("one_part", 5, 0), ("two_parts", 2, 1)] {
         let model = base(&[1, 4, 4, 5]).node("Tanh", &["x"], "b", &[]).node("Concat", &["b", "a"], "both", &[Attr::Int("axis", 1)]);
         let model = model.ints("starts", &[from]).ints("ends", &[from + 3]).ints("axes", &[1]);
@@ -350,13 +350,13 @@ fn negative_pads_take_away() {
 }
 
 #[test]
-fn a_frame_becomes_the_padding_of_windows() {
+fn a_pad_becomes_the_padding_of_windows() {
     let window: &[Attr] = &[Attr::Ints("kernel_shape", &[3, 3]), Attr::Ints("strides", &[2, 2])];
     let model = Model::new().input("x", &[1, 4, 8, 9]).output("c", &[1, 6, 4, 6]).output("m", &[1, 4, 4, 4]).output("a", &[1, 4, 4, 5]);
     let model = model.ints("pads", &[0, 0, 1, 1, 0, 0, 0, 2]).weight("low", &[], vec![f32::NEG_INFINITY]);
     let model = model.node("Pad", &["x", "pads"], "f", &[]).node("Pad", &["x", "pads", "low"], "g", &[]);
     let model = conv(model, "f", "c", &[6, 4, 3, 3], &[Attr::Ints("strides", &[2, 2]), Attr::Ints("pads", &[0, 0, 1, 1])]);
-    let graph = check("frame", model.node("MaxPool", &["g"], "m", window).node("AveragePool", &["f"], "a", window));
+    let graph = check("pad", model.node("MaxPool", &["g"], "m", window).node("AveragePool", &["f"], "a", window));
     let mut kinds = kinds(&graph);
     kinds.sort();
     assert_eq!(
@@ -367,9 +367,9 @@ fn a_frame_becomes_the_padding_of_windows() {
             "pool max 3x3 stride 2x2 pads 1,1:0,2"
         ]
     );
-    // a maximum sees zeros as numbers
+    // a maximum would take the zeros into account
     let model = Model::new().input("x", &[1, 4, 8, 9]).output("m", &[1, 4, 4, 4]).ints("pads", &[0, 0, 1, 1, 0, 0, 0, 0]);
-    let graph = check("frame_of_zeros", model.node("Pad", &["x", "pads"], "f", &[]).node("MaxPool", &["f"], "m", window));
+    let graph = check("pad_of_zeros", model.node("Pad", &["x", "pads"], "f", &[]).node("MaxPool", &["f"], "m", window));
     assert_eq!(graph.operators.len(), 2, "{graph}");
 }
 
@@ -394,13 +394,13 @@ fn resizing_reads_a_few_elements() {
     assert_eq!(resize("linear", &[1, 3, 9, 11], &mode("linear", "half_pixel")), "resample axes [2, 3] taps 2x2");
     assert_eq!(resize("aligned", &[1, 3, 5, 12], &mode("linear", "align_corners")), "resample axes [3] taps 2");
     assert_eq!(resize("cubic", &[1, 3, 13, 4], &mode("cubic", "pytorch_half_pixel")), "resample axes [2, 3] taps 4x4");
-    // with the same positions, nothing is weighted
+    // output positions coincide with input elements: no weights
     assert_eq!(resize("corners", &[1, 3, 3, 4], &mode("linear", "align_corners")), "resample axes [2, 3]");
     for rounding in ["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"] {
         let attrs = [&mode("nearest", "half_pixel")[..], &[Attr::Text("nearest_mode", rounding)]].concat();
         assert_eq!(resize(rounding, &[1, 3, 8, 4], &attrs), "resample axes [2, 3]");
     }
-    // a filter against aliasing reads more than one kernel should at once
+    // an antialiasing filter reads too many elements for one kernel: one kernel per axis
     let attrs = [&mode("cubic", "half_pixel")[..], &[Attr::Int("antialias", 1)]].concat();
     assert_eq!(resize("antialias", &[1, 3, 2, 3], &attrs), "resample axes [2] taps 10, resample axes [3] taps 9");
     assert_eq!(resize("same", &[1, 3, 5, 7], &mode("linear", "half_pixel")), "");

@@ -1,11 +1,11 @@
 //! A whole generated crate as text, to be read and compared: `testdata/golden/inception/` is what
-//! hiosc makes of `networks::inception` for two A40s, with HIOS-LP and kernels as sources.
+//! hiosc generates from `networks::inception` for two A40s, with HIOS-LP and kernels as sources.
 //!
 //! Files that say nothing about the generator are left out, see [`left_out`]. `Cargo.toml` is kept
-//! as `Cargo.toml.txt`, so that the folder is no package of its own in Cargo's eyes.
+//! as `Cargo.toml.txt`, so that Cargo does not see the folder as a package.
 //!
-//! `HIOSC_BLESS=1 cargo test --release --test passes golden` writes the folder anew: look at the
-//! diff before you commit it.
+//! `HIOSC_BLESS=1 cargo test --release --test passes golden` rewrites the folder: look at the diff
+//! before you commit it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,8 +17,8 @@ use hiosc::Compiler;
 use hiosc::program::KernelMode;
 use hiosc::schedule::Algorithm;
 
-/// Whether a file of the crate is not kept: what is copied word for word from this repository
-/// (`src/runtime/`, the headers in `kernels/`), a part of its own lock file, and binary tensors.
+/// Whether a file of the crate is left out: exact copies from this repository (`src/runtime/`, the
+/// headers in `kernels/`), `Cargo.lock`, which is a part of this repository's, and binary tensors.
 fn left_out(path: &str) -> bool {
     let copied = path.starts_with("src/runtime/") || path.ends_with(".cuh");
     copied || path == "Cargo.lock" || path.ends_with(".safetensors")
@@ -29,7 +29,7 @@ fn kept_as(path: &str) -> String {
     if path == "Cargo.toml" { "Cargo.toml.txt".into() } else { path.into() }
 }
 
-/// The files that hiosc makes now, by the name under which they are kept.
+/// The files that hiosc generates now, by the names under which they are kept.
 fn made() -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = networks::inception().save(folder.path(), "inception");
@@ -38,7 +38,7 @@ fn made() -> BTreeMap<String, String> {
     for copied in ["src/runtime/mod.rs", "kernels/hiosc.cuh", "Cargo.lock", "weights.safetensors"] {
         assert!(files.contains_key(copied) && left_out(copied), "{copied} is a file that is left out");
     }
-    let text = |path: &str, bytes| String::from_utf8(bytes).unwrap_or_else(|_| panic!("{path} is no text"));
+    let text = |path: &str, bytes| String::from_utf8(bytes).unwrap_or_else(|_| panic!("{path} is not text"));
     files.into_iter().filter(|(path, _)| !left_out(path)).map(|(path, bytes)| (kept_as(&path), text(&path, bytes))).collect()
 }
 
@@ -60,7 +60,7 @@ fn kept(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>) {
     }
 }
 
-/// Writes the folder anew.
+/// Rewrites the folder.
 fn bless(made: &BTreeMap<String, String>) {
     let folder = folder();
     if folder.is_dir() {
@@ -73,7 +73,7 @@ fn bless(made: &BTreeMap<String, String>) {
 }
 
 #[test]
-fn the_crate_is_what_stands_in_testdata() {
+fn the_crate_matches_testdata() {
     let made = made();
     let mut expected = BTreeMap::new();
     kept(&folder(), &folder(), &mut expected);

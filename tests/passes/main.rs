@@ -1,5 +1,5 @@
-//! What each pass makes of a model, in this process: import, fuse, schedule, plan. No GPU and no
-//! C++ compiler is needed.
+//! Tests the passes in this process: import, fuse, schedule, plan. Needs no GPU and no C++
+//! compiler.
 
 mod cases;
 mod fuse;

@@ -28,7 +28,7 @@ fn make(case: &Case, options: &PlanOptions) -> Plan {
     plan(&case.graph, &case.costs, &case.schedule, &case.timeline, options).unwrap()
 }
 
-/// The number of the rule that the verifier finds broken first; 0 for a good plan.
+/// The number of the first rule that the verifier finds violated; 0 for a good plan.
 fn rule(result: hiosc::Result<()>) -> u32 {
     match result {
         Ok(()) => 0,
@@ -41,7 +41,7 @@ fn rule(result: hiosc::Result<()>) -> u32 {
 }
 
 /// From this rule on, the rules are about minimality.
-const ECONOMY: u32 = 15;
+const MINIMALITY: u32 = 15;
 
 /// Plans `case`, checks the plan and all its mutants. Returns the numbers of steps and mutants.
 fn check(case: &Case, options: &PlanOptions) -> (usize, usize) {
@@ -56,7 +56,7 @@ fn check(case: &Case, options: &PlanOptions) -> (usize, usize) {
         count += 1;
         let rule = rule(judge(&mutant));
         // Not only because an event has lost its last wait: an order must be missing.
-        assert!((1..ECONOMY).contains(&rule), "without step {step}: rule {rule}\n{}", plan.text(&case.graph));
+        assert!((1..MINIMALITY).contains(&rule), "without step {step}: rule {rule}\n{}", plan.text(&case.graph));
     }
     (plan.steps.len(), count)
 }
@@ -70,7 +70,7 @@ proptest! {
     }
 }
 
-/// Plans damaged in one place.
+/// Plans with one defect each.
 fn damaged(plan: &Plan, tape: &mut Tape<impl Iterator<Item = u32>>) -> Vec<Plan> {
     let mut all: Vec<Plan> = mutants(plan).map(|(_, mutant)| mutant).collect();
     let mut changed = |change: &dyn Fn(&mut Plan)| {
@@ -170,8 +170,8 @@ fn agree(graph: &Graph, plan: &Plan) -> Verdict {
         Verdict::Good => assert_eq!(class, 0, "{}", text()),
         // A wait for an event that is not yet recorded does nothing: brute force finds it
         // redundant, the verifier forbids it.
-        Verdict::Wasteful(_) if brute::has_unbound_wait(plan) => assert!(class > 0, "{}", text()),
-        Verdict::Wasteful(_) => assert_eq!(class, 1, "{}", text()),
+        Verdict::NotMinimal(_) if brute::has_unbound_wait(plan) => assert!(class > 0, "{}", text()),
+        Verdict::NotMinimal(_) => assert_eq!(class, 1, "{}", text()),
         Verdict::Wrong(_) => assert_eq!(class, 2, "{}", text()),
     }
     brute
@@ -204,7 +204,7 @@ fn verifier_agrees_with_brute_force() {
             mutants += 1;
             counts[match agree(&case.graph, mutant) {
                 Verdict::Good => 0,
-                Verdict::Wasteful(_) => 1,
+                Verdict::NotMinimal(_) => 1,
                 Verdict::Wrong(_) => 2,
             }] += 1;
         }
@@ -338,7 +338,7 @@ fn a_stage_is_one_launch_where_that_is_faster() {
     for (time, expected) in [(1, 1), (1_000_000, 0)] {
         let planned = small::grouped(2, time, |problem| schedule(problem, Algorithm::IntraGpu).unwrap());
         assert_eq!(groups(&planned.plan), expected, "intra-gpu, {time} ns");
-        // Here they are a stage, however long it takes.
+        // In this schedule they are a stage, however long it takes.
         let planned = small::grouped(2, time, small::by_hand);
         assert_eq!(groups(&planned.plan), expected, "by hand, {time} ns");
         assert!(planned.plan.latency < 1_000_000, "{} ns", planned.plan.latency);
@@ -438,7 +438,7 @@ fn inputs_as_outputs_views_and_repeated_outputs() {
     check(&case, &PLAIN);
     assert_eq!(make(&case, &PLAIN).steps.len(), 2);
 
-    // what has no elements is neither uploaded nor downloaded
+    // tensors without elements are neither uploaded nor downloaded
     let mut g = Graph::default();
     let (x, nothing) = (input(&mut g, "x", 64), input(&mut g, "nothing", 0));
     g.outputs = vec![nothing, x];
@@ -554,7 +554,7 @@ fn refusals_say_what_and_why() {
     internal(&|case| case.schedule.gpus[1][0].operators.push(OpId(4)), "operator %4 \"op4\" is scheduled twice");
     internal(&|case| case.schedule.gpus[1][0].operators.push(OpId(9)), "no operator %9");
     internal(&|case| case.schedule.gpus[1].push(Stage { operators: vec![] }), "the timeline lacks stage 1 of gpu1");
-    internal(&|case| case.schedule.gpus[0].swap(1, 2), "waits, through others, for itself");
+    internal(&|case| case.schedule.gpus[0].swap(1, 2), "depends on itself through other stages");
     internal(&|case| case.costs.links[0][1] = None, "no link");
     internal(&|case| case.timeline.stages.clear(), "the timeline lacks stage 0 of gpu0");
     internal(&|case| case.costs.gpus.clear(), "which the costs do not know");

@@ -1,5 +1,5 @@
-//! What exporters write and the reader stumbles on: each model is imported and computed, and must
-//! give what its ONNX says.
+//! Models as exporters write them that need a rewrite before tract can read them. Each is imported
+//! and evaluated, and must give the results that ONNX defines; or it is refused with the reason.
 
 use std::path::PathBuf;
 
@@ -71,8 +71,7 @@ fn an_initialiser_that_is_also_an_input_is_a_weight() {
     assert_eq!(computed(&model, &[vec![5.0, 7.0]]), [10.0, 21.0]);
 }
 
-/// `y = x` scaled by 10 where it has as many rows as `rows`, else by 1 and reshaped, which does not
-/// fit the other branch.
+/// `y` is `10 x` if `x` has `rows` rows, else the result of an unknown operator.
 fn branching(rows: i64) -> Vec<u8> {
     let model = Model::new().input("x", &[2, 3]).output("y", &[2, 3]).ints("rows", &[rows]).ints("zero", &[0]).ints("one", &[1]);
     let model = model.node("Shape", &["x"], "shape", &[]).node("Slice", &["shape", "zero", "one"], "first", &[]);
@@ -81,7 +80,7 @@ fn branching(rows: i64) -> Vec<u8> {
     let value = |name: &str| pb::ValueInfoProto { name: name.into(), ..Default::default() };
     let then =
         pb::GraphProto { node: vec![node("Mul", "", &["x", "ten"], &["inner"])], output: vec![value("inner")], ..Default::default() };
-    // an operator that nothing knows, and a name that the other branch has, too
+    // an unknown operator; its result has the same name as in the other branch
     let otherwise =
         pb::GraphProto { node: vec![node("Frobnicate", "", &["x"], &["inner"])], output: vec![value("inner")], ..Default::default() };
     let branch =
@@ -176,7 +175,7 @@ fn an_input_can_be_fixed() {
     assert_eq!(refused(&options), "--constant form: the model's inputs are [\"x\", \"shape\"]");
 }
 
-/// `op` from `x` to `y`, whose opset and attributes `f` may change.
+/// A model of one `op`, from shape `x` to shape `y`. `f` may change its graph.
 fn one(op: &str, opset: i64, x: &[i64], y: &[i64], f: impl FnOnce(&mut pb::GraphProto)) -> Vec<u8> {
     let mut proto = decoded(Model::new().input("x", x).output("y", y).opset(opset).node(op, &["x"], "y", &[]));
     f(graph(&mut proto));
@@ -200,7 +199,7 @@ fn an_upsample_is_a_resize() {
         graph.node[0].input.push("scales".into());
         graph.initializer.push(floats("scales", &scales));
     };
-    // the last position is above the last element: with round_prefer_floor it would be another one
+    // positions are rounded down: round_prefer_floor would take 0.75 to the second element
     assert_eq!(output("upsample7", &one("Upsample", 7, &[1, 1, 1, 2], &[1, 1, 1, 8], attribute), &[vec![1.0, 2.0]]), doubled);
     assert_eq!(output("upsample9", &one("Upsample", 9, &[1, 1, 1, 2], &[1, 1, 1, 8], input), &[vec![1.0, 2.0]]), doubled);
     assert_eq!(output("resize10", &one("Resize", 10, &[1, 1, 1, 2], &[1, 1, 1, 8], input), &[vec![1.0, 2.0]]), doubled);
@@ -211,7 +210,7 @@ fn an_upsample_is_a_resize() {
     };
     let between = [1.0, 1.25, 1.5, 1.75, 2.0, 2.0, 2.0, 2.0];
     assert_eq!(output("linear7", &one("Upsample", 7, &[1, 1, 1, 2], &[1, 1, 1, 8], linear), &[vec![1.0, 2.0]]), between);
-    // what shrinks takes the element above: positions 0 and 1.67
+    // downsampling rounds positions up: 0 and 1.67 become 0 and 2
     let shrunk = |graph: &mut pb::GraphProto| {
         graph.node[0].input.push("scales".into());
         graph.initializer.push(floats("scales", &[1.0, 1.0, 1.0, 0.6]));

@@ -1,5 +1,5 @@
-//! Schedules from outside: random problems through every algorithm to the verifier, mutants that
-//! the verifier must reject, and tiny problems against all their schedules.
+//! Tests the schedulers through their public API: random problems go through every algorithm to the
+//! verifier, mutants must be rejected, and tiny problems are compared with all their schedules.
 
 use hiosc::device::Nanos;
 use hiosc::ids::{OpId, TensorId};
@@ -19,7 +19,7 @@ fn quick(max_streams: usize) -> ScheduleOptions {
     ScheduleOptions { max_streams, effort: Effort::Evaluations(500), ..ScheduleOptions::default() }
 }
 
-/// Raw material for a problem of any size: numbers that [`build`] takes in turn.
+/// Random numbers, which [`build`] uses in turn to make a problem of any size.
 #[derive(Clone, Debug)]
 struct Raw {
     operators: usize,
@@ -41,7 +41,7 @@ fn build(raw: &Raw, missing: bool) -> Problem {
     let mut next = 0;
     let mut draw = |limit: u64| {
         next += 1;
-        // Each round through the numbers varies them.
+        // When the numbers are used up, they are used again, varied.
         (raw.numbers[next % raw.numbers.len()] ^ (next as u64 / raw.numbers.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15)) % limit
     };
     let (n, gpus) = (raw.operators, raw.gpus);
@@ -90,7 +90,7 @@ fn build(raw: &Raw, missing: bool) -> Problem {
         order,
         gpus,
         memory: Memory::default(),
-        kinds: Vec::new(),
+        cost_classes: Vec::new(),
         stages: Vec::new(),
         merges: Vec::new(),
     };
@@ -481,7 +481,7 @@ proptest! {
         let mut problem = build(&raw, false);
         let n = problem.operators() as u32;
         // Every other operator is of the same kind as the previous one.
-        problem.kinds = (0..n).map(|op| op / 2).collect();
+        problem.cost_classes = (0..n).map(|op| op / 2).collect();
         for op in (1..n as usize).step_by(2) {
             problem.time[op] = problem.time[op - 1].clone();
         }
@@ -505,7 +505,7 @@ proptest! {
                 // Not on every GPU, and not every stage.
                 let measured = times(2 * a, 2 * b, factor).into_iter().enumerate().map(|(g, t)| (!(factor as usize + g).is_multiple_of(3)).then_some(t));
                 if factor % 4 > 0 {
-                    stages.push(StageCost { kinds: vec![a, b], times: measured.collect() });
+                    stages.push(StageCost { cost_classes: vec![a, b], times: measured.collect() });
                 }
             }
         }

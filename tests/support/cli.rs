@@ -1,4 +1,4 @@
-//! The real binary, run in a folder of its own.
+//! Runs the hiosc binary in a temporary folder.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// What one call of hiosc did.
+/// The result of one run of hiosc.
 #[derive(Debug)]
 pub struct Run {
     pub code: Option<i32>,
@@ -41,7 +41,7 @@ impl Bench {
         fs::write(self.at(name), bytes).expect("a writable folder");
     }
 
-    /// All that is in the folder, and below.
+    /// All paths in the folder, at any depth.
     pub fn listing(&self) -> Vec<PathBuf> {
         fn collect(folder: &Path, all: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(folder).expect("a readable folder") {
@@ -58,7 +58,7 @@ impl Bench {
         all
     }
 
-    /// hiosc with these arguments, without NVRTC wherever the test runs; the call is not made yet.
+    /// A command that runs hiosc with these arguments, without NVRTC even where it is installed.
     pub fn command(&self, args: &[impl AsRef<OsStr>]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_hiosc"));
         command.args(args).current_dir(self.path());
@@ -66,7 +66,7 @@ impl Bench {
         command
     }
 
-    /// Runs hiosc to its end. Fails where it panics, is killed, or does not end.
+    /// Runs hiosc to its end. Fails if it panics, is killed, or takes too long.
     pub fn run(&self, args: &[impl AsRef<OsStr>]) -> Run {
         let mut child = self.command(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("hiosc starts");
         let (out, err) = (reader(child.stdout.take()), reader(child.stderr.take()));
@@ -78,7 +78,7 @@ impl Bench {
         run
     }
 
-    /// Runs hiosc, which must succeed and say nothing on standard error; gives standard output.
+    /// Runs hiosc, which must succeed and write nothing to standard error. Gives standard output.
     pub fn done(&self, args: &[impl AsRef<OsStr>]) -> String {
         let run = self.run(args);
         assert_eq!((run.code, run.stderr.as_str()), (Some(0), ""), "{run:?}");
@@ -91,15 +91,15 @@ impl Bench {
         assert_eq!(self.failure(args, code), format!("hiosc: {message}\n"));
     }
 
-    /// The same; gives the line, for messages that are not all ours.
+    /// The same, for messages that are only partly hiosc's. Gives the line.
     pub fn failure(&self, args: &[impl AsRef<OsStr>], code: i32) -> String {
         let run = self.usage(args, code);
         assert_eq!(run.lines().count(), 1, "one line: {run}");
         run
     }
 
-    /// Runs hiosc, which must fail with `code` and leave the folder as it was. Gives what it says
-    /// on standard error.
+    /// Runs hiosc, which must fail with `code` and leave the folder as it was. Gives standard
+    /// error.
     pub fn usage(&self, args: &[impl AsRef<OsStr>], code: i32) -> String {
         let before = self.listing();
         let run = self.run(args);

@@ -1,4 +1,4 @@
-//! Compiles kernels for the CPU, runs them, and compares.
+//! Compiles kernels for the CPU, runs them, and compares their results with expected ones.
 
 use std::alloc::Layout;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use libloading::Library;
 
 use super::{a40, sanitized, skipped};
 
-/// A small generator of numbers (Knuth's MMIX constants).
+/// A small pseudo-random number generator (Knuth's MMIX constants).
 pub struct Random(pub u64);
 
 impl Random {
@@ -54,12 +54,12 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// The values, which are f32.
+    /// The values, which must be f32.
     pub fn floats(&self) -> &[f32] {
         self.values.f32().expect("f32")
     }
 
-    /// The values, which are f32, to be changed.
+    /// The same, mutable.
     pub fn floats_mut(&mut self) -> &mut [f32] {
         match &mut self.values {
             Constant::F32(values) => std::sync::Arc::make_mut(values),
@@ -68,7 +68,7 @@ impl Tensor {
     }
 }
 
-/// What must come out, and how far off a kernel may be.
+/// The expected values, and how far off a kernel may be.
 #[derive(Clone, Debug, Default)]
 pub struct Expected {
     pub values: Vec<f64>,
@@ -90,8 +90,8 @@ pub struct Case {
     pub expected: Expected,
 }
 
-/// A graph of nothing but the case's operator. Its first input is a view, so that kernels are seen
-/// to read views under their own shape.
+/// A graph of the case's operator only. Its first input is a view, to check that kernels read a
+/// view in its own shape.
 pub fn graph_of(case: &Case) -> (Graph, OpId) {
     let mut graph = Graph { name: "case".into(), ..Graph::default() };
     let mut tensor =
@@ -240,12 +240,14 @@ impl Objects {
     }
 }
 
-/// Bytes before and after each tensor; none where a sanitizer watches the ends.
+/// The number of guard bytes before and after each tensor. None under a sanitizer, which checks the
+/// bounds.
 fn guard_bytes() -> usize {
     if sanitized::is_on() { 0 } else { 256 }
 }
 
-/// What they are around inputs (NaN, if read as floating-point numbers) and around outputs.
+/// The value of guard bytes around inputs (NaN, if read as floating-point numbers) and around
+/// outputs.
 const INPUT_GUARD: u8 = 0xff;
 const OUTPUT_GUARD: u8 = 0x5a;
 
@@ -353,7 +355,7 @@ fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
     Ok(())
 }
 
-/// Runs a whole graph, operator after operator, `kernels[op]` for each; returns its outputs.
+/// Runs a whole graph, one operator after the other with `kernels[op]`. Returns its outputs.
 pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &[Constant]) -> Vec<Constant> {
     let mut memory: Vec<Option<Guarded>> = graph.tensors.iter().map(|_| None).collect();
     for id in graph.tensor_ids() {

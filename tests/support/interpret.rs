@@ -1,9 +1,8 @@
 //! The oracle: a plain interpreter of graphs. Its loops are written from the definitions of the
-//! operators, over values of any type. Long sums of floating-point numbers are rounded once. Slow,
-//! and meant to be obviously right.
+//! operators, over values of any type. Long sums of floating-point numbers are rounded once. It is
+//! slow, and meant to be obviously right.
 //!
-//! Each family of operators has a file here. Of hiosc they use the structs of attributes and no
-//! more.
+//! Each operator family has a file here. Of hiosc's code, these use only the attribute structs.
 
 mod attention;
 mod cell;
@@ -93,7 +92,7 @@ pub fn operate(graph: &Graph, operator: &Operator, args: &[Vec<Number>]) -> Vec<
     }
 }
 
-/// What an operator computes with.
+/// The operands of an operator.
 pub struct Operands<'a> {
     /// The element type of the first input; f32 without inputs.
     pub dtype: DType,
@@ -106,7 +105,8 @@ pub struct Operands<'a> {
 }
 
 impl Operands<'_> {
-    /// The result, element by element: `value` gets the number and the index of each one.
+    /// The result, element by element: `value` gets the row-major position and the index of each
+    /// one.
     fn each(&self, value: impl Fn(usize, &[usize]) -> Number) -> Vec<Number> {
         (0..self.out.iter().product()).map(|i| value(i, &unravel(i, self.out))).collect()
     }
@@ -127,14 +127,14 @@ impl Operands<'_> {
         Number::new(self.dtype, Value::Float(value))
     }
 
-    /// What an epilogue makes of the finished sum of element `i`. Its further inputs begin with
-    /// input `first` and have the shape of the result.
+    /// The epilogue of the finished sum of element `i`. Its further inputs begin with input `first`
+    /// and have the shape of the result.
     fn finish(&self, epilogue: &Expr, sum: Number, first: usize, i: usize) -> Number {
         eval(epilogue, &|x| if x == 0 { sum } else { self.args[first + x - 1][i] }, Rounding::Rounded)
     }
 }
 
-/// The sum of products of pairs, and more: of integers wrapped, of others rounded once.
+/// The sum of products of pairs: integers wrap, others are rounded once.
 fn sum(dtype: DType, terms: impl Iterator<Item = (Number, Number)>) -> Number {
     let (mut int, mut float) = (0i128, 0.0);
     for (a, b) in terms {
@@ -161,7 +161,7 @@ fn position(value: usize) -> Number {
     Number::new(DType::I64, Value::Int(value as i128))
 }
 
-/// An index that a tensor holds, counted from the start of an axis of this length.
+/// An element of an index tensor, counted from the start of an axis of this length.
 fn from_start(index: Number, length: usize) -> i128 {
     let Value::Int(index) = index.value else { panic!("an index is an integer") };
     if index < 0 { index + length as i128 } else { index }
@@ -177,7 +177,7 @@ fn unravel(mut i: usize, shape: &[usize]) -> Vec<usize> {
     index
 }
 
-/// The number of the element at an index.
+/// The row-major position of the element at an index.
 fn ravel(index: &[usize], shape: &[usize]) -> usize {
     index.iter().zip(shape).fold(0, |at, (i, d)| at * d + i)
 }

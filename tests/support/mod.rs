@@ -1,6 +1,6 @@
-//! What the test programs share: ONNX models made in the test, a plain interpreter of graphs,
-//! kernels run on the CPU, the shared models where they are there, and this program started once
-//! more. Each program takes all of it by `#[path = "../support/mod.rs"] mod support;`.
+//! What the test programs share: a builder of ONNX models, a plain interpreter of graphs, kernels
+//! run on the CPU, the shared models if present, and test programs that run themselves again. Each
+//! program includes all of it with `#[path = "../support/mod.rs"] mod support;`.
 #![allow(dead_code)] // each test program uses a part
 
 use std::path::{Path, PathBuf};
@@ -37,8 +37,8 @@ pub fn target_folder() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("cargo makes it inside the target folder").to_path_buf()
 }
 
-/// Does `work` for each item, in their order, as many at a time as there are processors. Fails
-/// where one of them does.
+/// Runs `work` on the items, started in order, on as many threads as there are processors. Fails if
+/// one of them fails.
 pub fn side_by_side<T: Send>(items: impl IntoIterator<Item = T, IntoIter: Send>, work: impl Fn(T) + Sync) {
     let waiting = Mutex::new(items.into_iter());
     let next = || waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).next();
@@ -60,8 +60,8 @@ pub fn random(seed: u64, n: usize) -> Vec<f32> {
     std::iter::repeat_with(next).take(n).collect()
 }
 
-/// The largest difference, as a share of the largest expected value. Infinite where values differ
-/// that are not floating-point numbers. Types and lengths must be the same.
+/// The largest difference, as a share of the largest expected value. Infinite if values differ that
+/// are not floating-point numbers. Types and lengths must be the same.
 pub fn relative_error(found: &Constant, expected: &Constant) -> f64 {
     assert_eq!((found.dtype(), found.len()), (expected.dtype(), expected.len()));
     let (difference, scale) = found.dtype().difference(found.bytes(), expected.bytes());

@@ -1,6 +1,6 @@
-//! Typed scalars and what expressions make of them, from the definitions in `graph::expr`. Integers
-//! are computed in 128 bits and then wrapped, floating-point numbers in double precision and then
-//! rounded.
+//! Typed scalars, and expressions evaluated on them, from the definitions in `graph::expr`.
+//! Integers are computed in 128 bits and then wrapped, floating-point numbers in double precision
+//! and then rounded.
 
 use hiosc::graph::{Binary, Constant, DType, Expr, Scalar, Unary};
 use hiosc::runtime::{f16_to_f32, f32_to_f16};
@@ -47,12 +47,12 @@ impl Number {
             (DType::F16, Float(v)) if rounding == Rounding::Rounded => Float(f16_to_f32(f32_to_f16(v as f32)).into()),
             (DType::F32, Float(v)) if rounding == Rounding::Rounded => Float((v as f32).into()),
             (DType::F16 | DType::F32 | DType::F64, Float(v)) => Float(v),
-            (dtype, value) => panic!("{value:?} is no {}", dtype.name()),
+            (dtype, value) => panic!("{value:?} is not a {}", dtype.name()),
         };
         Number { dtype, value }
     }
 
-    /// A floating-point number of type f32, as it is.
+    /// A number of type f32, not rounded.
     pub fn float(value: f64) -> Number {
         Number { dtype: DType::F32, value: Float(value) }
     }
@@ -93,7 +93,7 @@ impl Number {
     fn int(self) -> i128 {
         match self.value {
             Int(v) => v,
-            Float(v) => panic!("{v} is no integer"),
+            Float(v) => panic!("{v} is not an integer"),
         }
     }
 

@@ -1,4 +1,4 @@
-//! Small ONNX models written in the test.
+//! A builder of small ONNX models for tests.
 
 use prost::Message;
 use tract_onnx::pb::{self, attribute_proto::AttributeType, tensor_shape_proto, type_proto};
@@ -7,7 +7,7 @@ use tract_onnx::pb::{self, attribute_proto::AttributeType, tensor_shape_proto, t
 #[derive(Default)]
 pub struct Model {
     graph: pb::GraphProto,
-    /// 17 unless told.
+    /// 17 by default.
     opset: Option<i64>,
 }
 
@@ -20,7 +20,7 @@ pub enum Attr<'a> {
     Text(&'a str, &'a str),
 }
 
-/// ONNX's numbers of element types.
+/// ONNX's codes of element types.
 pub const U8: i32 = 2;
 pub const I32: i32 = 6;
 pub const I64: i32 = 7;
@@ -43,7 +43,7 @@ impl Model {
         Model::default()
     }
 
-    /// 17 unless told.
+    /// Sets the opset, which is 17 by default.
     pub fn opset(self, version: i64) -> Model {
         Model { opset: Some(version), ..self }
     }
@@ -105,7 +105,7 @@ impl Model {
         self.weight(name, shape, values)
     }
 
-    /// A weight that claims to lie in another file.
+    /// A weight whose data the model says is in another file, `location`.
     pub fn external_weight(mut self, name: &str, shape: &[i64], location: &str) -> Model {
         let entry = |key: &str, value: &str| pb::StringStringEntryProto { key: key.into(), value: value.into() };
         let bytes = (shape.iter().product::<i64>() * 4).to_string();

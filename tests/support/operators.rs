@@ -1,5 +1,5 @@
-//! One of each operator, small, for compilers that only compile: what is in the tensors does not
-//! matter, and nothing says what must come out.
+//! One small case of each operator, for tests that only compile kernels: the contents of the
+//! tensors do not matter, and there are no expected results.
 //!
 //! Each family of operators has a function here, and a row in the table of [`families`].
 
@@ -12,17 +12,16 @@ use hiosc::graph::{
 use super::harness::{Case, Random, Tensor};
 
 /// Makes the list of all kinds of operators from a table of families. The match has no wildcard, so
-/// what is missing in the table does not compile. What has a kernel must be in [`one_of_each`].
+/// a table that lacks a kind does not compile. Kinds that have a kernel must be in [`one_of_each`].
 macro_rules! families {
     ($($family:ident: [$($name:ident),*] $(without a kernel: [$($viewed:ident),*])?;)*) => {
-        /// What adds the operators of a family to the list.
+        /// The functions that add the operators of a family to the list.
         const FAMILIES: &[fn(&mut List)] = &[$($family),*];
 
         /// All kinds that have a kernel.
         pub const KINDS: &[&str] = &[$($(stringify!($name),)*)*];
 
-        /// The name of a kind among [`KINDS`]; `None` for those that only look at memory in another
-        /// way.
+        /// The name of a kind among [`KINDS`]; `None` for those that only reinterpret memory.
         pub fn kind_name(kind: &OpKind) -> Option<&'static str> {
             match kind {
                 $(
@@ -56,8 +55,7 @@ families! {
     topk: [TopK];
 }
 
-/// The list: every kind of operator, in every way that has a kernel of its own, and all element
-/// types.
+/// The list: every kind of operator, every variant that has its own kernel, and all element types.
 pub fn one_of_each() -> Vec<Case> {
     let mut list = List { random: Random(11), cases: Vec::new() };
     FAMILIES.iter().for_each(|family| family(&mut list));
@@ -81,7 +79,7 @@ impl List {
         self.typed(DType::F32, kind, shapes, out);
     }
 
-    /// The same where the second input is indices.
+    /// The same, with indices as the second input.
     fn indexed(&mut self, dtype: DType, kind: OpKind, shapes: &[&[usize]], out: &[usize]) {
         let mut inputs: Vec<Tensor> = shapes.iter().map(|shape| self.random.typed(dtype, shape)).collect();
         inputs[1] = self.random.typed(DType::I64, shapes[1]);
@@ -137,8 +135,8 @@ pub fn conv_nd(transposed: bool, axes: &[[usize; 5]]) -> ConvNd {
     ConvNd { transposed, axes: axes.iter().map(|&a| axis(a)).collect(), groups: 1, bias: false, epilogue: Expr::identity() }
 }
 
-/// Attention of contiguous operands `[batch, heads, ...]`; `mask` is its shape. Gives the shapes of
-/// its inputs and of its result, too.
+/// Attention of contiguous operands `[batch, heads, ...]`, with a mask of shape `mask`; also the
+/// shapes of its inputs and of its result.
 pub fn attention_of(
     [batch, heads, kv_heads]: [usize; 3],
     [rows, columns, depth, value_depth]: [usize; 4],
@@ -167,17 +165,17 @@ pub fn attention_of(
     (attention, [q, k, v].into_iter().chain(mask).collect(), y)
 }
 
-/// How an operand of a matrix product lies in memory.
+/// The memory layout of an operand of a matrix product.
 #[derive(Clone, Copy)]
 pub enum Layout {
-    /// Row by row.
+    /// Row-major.
     Rows,
-    /// Column by column.
+    /// Column-major.
     Columns,
 }
 use Layout::{Columns, Rows};
 
-/// A product of matrices that lie in these ways. Gives the shapes of `a`, `b` and the result, too.
+/// A product of matrices in these layouts, and the shapes of `a`, `b` and the result.
 pub fn matmul_of([batch, m, n, k]: [usize; 4], [a, b, c]: [Layout; 3], bias: bool, epilogue: Expr) -> (MatMul, [Vec<usize>; 3]) {
     let strides = |layout: Layout, rows: usize, columns: usize| match layout {
         Rows => [rows * columns, columns, 1],
@@ -217,7 +215,7 @@ fn concat(list: &mut List) {
 
 /// Over two axes, over more, and transposed.
 fn conv(list: &mut List) {
-    // few channels and many: other tiles
+    // few and many channels use different tiles
     for channels in [20, 64] {
         let fused = Conv { bias: true, epilogue: two(Binary::Add).then(Unary::Relu), ..plain([3, 3]) };
         let out = [1, channels, 7, 7];
@@ -257,7 +255,7 @@ fn cumsum(list: &mut List) {
     list.add(OpKind::CumSum(CumSum { axis: 1, exclusive: true, reverse: true }), &[&[2, 80]], &[2, 80]);
 }
 
-/// All scalar functions, of all types, and what converts between types.
+/// All scalar functions of all types, and conversions between types.
 fn elementwise(list: &mut List) {
     use Unary::{Abs, Exp, Log, Recip, Rsqrt, Sigmoid, Sqrt, Square, Tanh};
     use Unary::{Acos, Acosh, Asin, Asinh, Atan, Atanh, Ceil, Cos, Cosh, Erf, Floor, Gelu, HardSwish, Round, Sign, Silu, Sin, Sinh, Tan};
@@ -353,7 +351,7 @@ fn pool(list: &mut List) {
     }
 }
 
-/// By threads, warps and blocks.
+/// With one thread, warp or block per output.
 fn reduce(list: &mut List) {
     let reduce = |kind, axes: &[usize]| OpKind::Reduce(Reduce { kind, axes: axes.to_vec() });
     list.add(reduce(ReduceKind::Mean, &[0]), &[&[3, 600]], &[1, 600]);
@@ -368,7 +366,7 @@ fn reduce(list: &mut List) {
     }
 }
 
-/// Weighted over several taps, and of single elements.
+/// Weighted sums of several taps, and copies of single elements.
 fn resample(list: &mut List) {
     let mut add = |dtype: DType, taps: [usize; 2], weighted: bool, outside: Option<f64>, epilogue: Expr| {
         let mut inputs = vec![list.random.typed(dtype, &[1, 4, 3, 5])];

@@ -1,6 +1,6 @@
-//! What some operators compute in single precision, as plainly as can be: in double precision, one
-//! output after the other, from the definition in `graph::op`. Beside each value it says how far
-//! off a kernel may be, which follows from the magnitudes that were added.
+//! The expected results of some operators in single precision, computed as plainly as possible: in
+//! double precision, one output after the other, from the definition in `graph::op`. Each value has
+//! a tolerance, which follows from the magnitudes that were added.
 
 use hiosc::graph::{Conv, Elementwise, Expr, MatMul, Pool, PoolKind, Reduce, ReduceKind};
 

@@ -1,5 +1,5 @@
-//! A test program once more, with its kernels compiled under the address and undefined-behaviour
-//! sanitizers of the C++ compiler.
+//! Runs tests of this program again, with the kernels compiled with the C++ compiler's address and
+//! undefined-behaviour sanitizers.
 
 use std::ffi::OsString;
 use std::fs;
@@ -9,12 +9,12 @@ use std::process::Command;
 
 use super::{scenario, skipped};
 
-/// Set in the second run. Buffers end exactly where their last element does then, so that the
-/// address sanitizer sees a read beyond it.
+/// Set in the second run. Buffers then end exactly at their last element, so that the address
+/// sanitizer sees reads beyond it.
 pub const VARIABLE: &str = "HIOSC_TEST_SANITIZED";
 
-/// The compiler of the second run, a script. It is not itself under the sanitizer, which would
-/// double its time, and it optimises less than hiosc asks for: most of the second run is spent
+/// The compiler of the second run, a script. It runs g++ itself without the sanitizer, which would
+/// double its time, and with less optimisation than hiosc asks for: most of the second run is spent
 /// compiling.
 const COMPILER: &str = "#!/bin/sh
 unset LD_PRELOAD
@@ -26,9 +26,9 @@ pub fn is_on() -> bool {
     std::env::var_os(VARIABLE).is_some()
 }
 
-/// Runs the tests whose names have `part` in them, but those that match `left_out`, in a second
-/// process, whose kernels are sanitized. Fails with what it said. Minutes: only where
-/// `HIOSC_SLOW_TESTS=1` asks for it, and where the compiler brings the sanitizers' libraries.
+/// Runs the tests whose names contain `part`, except those that match `left_out`, in a second
+/// process with sanitized kernels. Fails with its output. This takes minutes, so it needs
+/// `HIOSC_SLOW_TESTS=1`, and a compiler that comes with the sanitizers' libraries.
 pub fn run_all_but(part: &str, left_out: &[&str]) {
     if is_on() {
         return;
@@ -44,8 +44,8 @@ pub fn run_all_but(part: &str, left_out: &[&str]) {
     let mut again = scenario::again();
     again.arg(part).args(left_out.iter().flat_map(|name| ["--skip", name]));
     again.env(VARIABLE, "1").env("LD_PRELOAD", library).env("CXX", "sanitized-g++").env("PATH", path_to_compiler());
-    // the stacks of fibers are not those that the first option means, and Rust's test program keeps
-    // some memory to its end
+    // the first option does not know the stacks of fibers, and Rust's test harness never frees some
+    // memory
     again.env("ASAN_OPTIONS", "detect_stack_use_after_return=0:detect_leaks=0").env("UBSAN_OPTIONS", "print_stacktrace=1");
     let output = again.output().expect("it starts");
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -54,7 +54,7 @@ pub fn run_all_but(part: &str, left_out: &[&str]) {
     println!("{}", said.lines().filter(|line| line.starts_with("test result")).collect::<String>());
 }
 
-/// `PATH`, with a folder before all others that holds the script.
+/// Writes the script, and returns `PATH` with its folder first.
 fn path_to_compiler() -> OsString {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("sanitized");
     fs::create_dir_all(&folder).expect("a folder");

@@ -1,9 +1,9 @@
-//! This test program once more, in a process of its own. A virtual driver is found when a program
-//! first asks for CUDA, and reads its settings then.
+//! Runs scenarios on virtual GPUs, each in a separate process of this test program: a process loads
+//! the virtual driver when it first uses CUDA, and the driver reads its settings then.
 //!
-//! A module with scenarios has a table of them and a test called `scenario` that hands it to
-//! [`play`]. In an ordinary run that test does nothing. In the process that [`child`] starts it is
-//! the only test, and plays the scenario that `HIOSC_TEST_SCENARIO` names. Without a C++ compiler
+//! A module with scenarios has a table of them, and a test called `scenario` that passes the table
+//! to [`play`]. In an ordinary run that test does nothing. In the process that [`child`] starts, it
+//! is the only test, and runs the scenario that `HIOSC_TEST_SCENARIO` names. Without a C++ compiler
 //! there are no virtual GPUs: the tests say so and pass.
 
 use std::process::{Command, ExitCode, Output, Termination};
@@ -17,7 +17,7 @@ const VARIABLE: &str = "HIOSC_TEST_SCENARIO";
 /// A scenario by its name.
 pub type Scenario<T> = (&'static str, fn() -> T);
 
-/// Plays the scenario that this process was started for, if it was started for one.
+/// Runs the scenario that this process was started for, if any.
 pub fn play<T: Termination>(scenarios: &[Scenario<T>]) {
     let Ok(name) = std::env::var(VARIABLE) else { return };
     let (_, scenario) = scenarios.iter().find(|(known, _)| *known == name).expect("a known scenario");
@@ -25,25 +25,26 @@ pub fn play<T: Termination>(scenarios: &[Scenario<T>]) {
     println!("scenario {name} done");
 }
 
-/// This program with one test of a module, which is given by its `module_path!()`.
+/// A command that runs one test of this program: `test` of the module whose `module_path!()` is
+/// given.
 pub fn only(module: &str, test: &str) -> Command {
     let mut command = again();
     command.args(["--exact", &format!("{}{test}", prefix(module)), "--nocapture"]);
     command
 }
 
-/// This program.
+/// A command that runs this program.
 pub fn again() -> Command {
     Command::new(std::env::current_exe().expect("this test program"))
 }
 
-/// How the names of a module's tests begin: they leave out the program's own name.
+/// The prefix of the names of a module's tests: its path without the program's name.
 pub fn prefix(module: &str) -> String {
     format!("{}::", module.split_once("::").expect("a module of a test program").1)
 }
 
-/// Starts a scenario of `module` on virtual GPUs that have `kernels`, with these variables and no
-/// others of the driver's.
+/// Runs a scenario of `module` on virtual GPUs that have `kernels`, with these environment
+/// variables and no others of the driver's. Nothing without a C++ compiler.
 pub fn child(module: &str, scenario: &str, kernels: &[(&str, &str)], variables: &[(&str, &str)]) -> Option<Output> {
     if !vgpu::compiler_present() {
         skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");

@@ -1,5 +1,5 @@
 //! The shared models: real architectures with onnxruntime references, in a folder beside the
-//! checkout. A clone without them skips, visibly.
+//! checkout. Without them, tests print a line and skip.
 //!
 //! Their weights are external data made from a recipe: element `i` of a tensor is the `i`th output
 //! of SplitMix64 with the tensor's seed, as a 24-bit integer, times a scale.
@@ -20,7 +20,7 @@ pub struct SharedModel {
 }
 
 impl SharedModel {
-    /// Whether the reference has the inputs to its outputs.
+    /// Whether the reference has the inputs as well as the outputs.
     pub fn has_inputs(&self) -> bool {
         let archive = npyz::npz::NpzArchive::open(&self.reference).expect("a readable reference");
         archive.array_names().any(|name| name.starts_with("in:"))
@@ -31,8 +31,8 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models")
 }
 
-/// The names of all shared models, in order. None, and a line that says so, where the folder is
-/// missing.
+/// The names of all shared models, in order. Without the folder there are none, and a line is
+/// printed.
 pub fn shared_models() -> Vec<String> {
     let Ok(entries) = fs::read_dir(folder()) else {
         skipped!("SKIPPED: no {}", folder().display());
@@ -44,8 +44,8 @@ pub fn shared_models() -> Vec<String> {
     names
 }
 
-/// The shared model `name`, its weights made where they are not there yet. Or `None`, and a line
-/// that says so.
+/// The shared model `name`, with its weights generated if missing. If there is no such model,
+/// `None`, and a line is printed.
 pub fn shared_model(name: &str) -> Option<SharedModel> {
     let source = folder();
     let original = source.join(format!("{name}.onnx"));
@@ -67,8 +67,7 @@ pub fn shared_model(name: &str) -> Option<SharedModel> {
     Some(SharedModel { model, reference })
 }
 
-/// Copies a file so that a test beside this one, which may read the copy already, never sees it
-/// half written.
+/// Copies a file atomically: a concurrent test that reads the copy never sees half of it.
 fn copy_whole(from: &Path, to: &Path) {
     let part = to.with_extension("part");
     fs::copy(from, &part).and_then(|_| fs::rename(&part, to)).expect("copying the model");

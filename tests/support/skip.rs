@@ -1,4 +1,5 @@
-//! Skips that are seen: `println!` is captured in a run that passes.
+//! Visible messages for skipped tests: the test harness hides the `println!` output of tests that
+//! pass.
 
 /// Says on standard error that something is skipped.
 macro_rules! skipped {

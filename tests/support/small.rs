@@ -1,5 +1,5 @@
 //! A small model with everything that the passes after `schedule` care about: branches, a join, two
-//! inputs and two outputs, awkward names. And its way to a plan.
+//! inputs and two outputs, awkward names. Also functions that take it to a plan.
 
 use std::sync::Arc;
 
@@ -27,12 +27,12 @@ pub struct Compiled {
 }
 
 impl Compiled {
-    /// The plan with everything looked up.
+    /// The program of this plan.
     pub fn program(&self) -> Program<'_> {
         self.program_with(&self.shipped)
     }
 
-    /// The same with other images.
+    /// The same with other compiled kernels.
     pub fn program_with<'a>(&'a self, shipped: &'a Shipped) -> Program<'a> {
         let Compiled { graph, costs, schedule, timeline, plan, .. } = self;
         Program::new(graph, costs, schedule, timeline, plan, shipped).expect("a program")
@@ -49,8 +49,8 @@ pub fn plan_of(graph: Graph, algorithm: Algorithm, gpus: usize) -> Compiled {
     plan_with(graph, gpus, |_, _| (), |problem| schedule::schedule(problem, algorithm).expect("a schedule"))
 }
 
-/// The small model with other kernels for its convolutions. They want packed weights, a workspace
-/// and dynamic shared memory, which hiosc's own do not.
+/// The small model with other kernels for its convolutions. These need packed weights, a workspace
+/// and dynamic shared memory, which hiosc's own kernels do not.
 pub fn demanding(algorithm: Algorithm, gpus: usize) -> Compiled {
     plan_with(graph(), gpus, demand, |problem| schedule::schedule(problem, algorithm).expect("a schedule"))
 }
@@ -84,9 +84,9 @@ fn demand(graph: &Graph, costs: &mut CostTable) {
     }
 }
 
-/// What a demanding kernel does for each of its operators, a thread per output: weights are
-/// tap-major, sums go through the workspace, factors through shared memory. The function has a
-/// kernel's name in its own: kernels may be compiled together.
+/// What a demanding kernel does for each of its operators, with one thread per output: weights are
+/// tap-major, sums go through the workspace, factors through shared memory. The function's name
+/// contains the kernel's, since kernels may be compiled together.
 const DEMANDING: &str = "#include \"hiosc.cuh\"
 
 template <int C, int HEIGHT, int WIDTH, int WINDOW>
@@ -203,7 +203,7 @@ HIOSC_KERNEL_NO_SYNC({name}, 64,
     }
 }
 
-/// A graph, planned with the costs that `change` makes of the estimated ones.
+/// A graph, planned with the estimated costs after `change`.
 fn plan_with(graph: Graph, gpus: usize, change: impl Fn(&Graph, &mut CostTable), schedule: impl Fn(&Problem) -> Schedule) -> Compiled {
     let target = Target::uniform("a40", gpus, "nvlink").expect("a known target");
     let mut costs = estimate(&graph, &target).expect("costs");
@@ -218,7 +218,7 @@ fn plan_with(graph: Graph, gpus: usize, change: impl Fn(&Graph, &mut CostTable),
     Compiled { graph, costs, schedule, timeline, plan, shipped }
 }
 
-/// Inputs for it, the same every time.
+/// Inputs for `graph`, the same every time.
 pub fn inputs(graph: &Graph) -> Vec<Constant> {
     let values = |(i, &t): (usize, &TensorId)| {
         let (dtype, values) = (graph.tensor(t).dtype, super::random(40 + i as u64, graph.tensor(t).elements() as usize));
@@ -297,7 +297,7 @@ pub fn typed() -> Graph {
     graph
 }
 
-/// One input, squared `width` times over, and all of it joined.
+/// One input that `width` operators square; the results are concatenated.
 pub fn fan(width: usize) -> Graph {
     let mut graph = Graph { name: "fan".into(), ..Graph::default() };
     let mut make = Maker { graph: &mut graph, seed: 0 };

@@ -213,7 +213,7 @@ fn kernels_without_nvrtc() {
     let said = bench.failure(&compile(&["--kernels", "binary"]), 1);
     let begin = format!("hiosc: NVRTC: HIOSC_NVRTC is set, but that file cannot be used: {missing}: ");
     assert!(said.starts_with(&begin) && said.matches(&missing).count() == 1, "{said}");
-    bench.write("no-nvrtc.so", "this is no library");
+    bench.write("no-nvrtc.so", "not a library");
     let said = bench.failure(&compile(&["--kernels", "binary"]), 1);
     assert!(said.starts_with(&begin), "{said}");
     // the default does not need NVRTC, and says why there is none
@@ -262,7 +262,7 @@ fn verify_needs_a_folder_that_hiosc_wrote() {
     bench.refused(&["verify", "theirs"], 2, "theirs is not a folder that this hiosc wrote: its Cargo.toml lacks hiosc's metadata");
     bench.done(&compile(&[]));
     bench.refused(&["verify", "out", "--reference", "none.npz"], 1, "none.npz: No such file or directory (os error 2)");
-    bench.write("bad.npz", "this is no archive");
+    bench.write("bad.npz", "not an archive");
     let said = bench.failure(&["verify", "out", "--reference", "bad.npz"], 1);
     assert!(said.starts_with("hiosc: bad.npz: "), "{said}");
     assert!(bench.usage(&["verify", "out", "--seeds", "0"], 2).contains("invalid value '0' for '--seeds <SEEDS>'"));

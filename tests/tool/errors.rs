@@ -57,13 +57,13 @@ fn a_graph_without_outputs() {
 }
 
 #[test]
-fn names_that_nothing_provides() {
+fn names_that_are_not_defined() {
     let model = Model::new().input("x", &[1, 4]).output("y", &[1, 4]).node("Add", &["x", "lost"], "y", &[]);
-    refuses(model.bytes(), "model.onnx: node \"/y/Add\" (Add) reads \"lost\", which nothing provides");
+    refuses(model.bytes(), "model.onnx: node \"/y/Add\" (Add) reads \"lost\", which is not defined");
     let model = Model::new().input("x", &[1, 4]).output("lost", &[1, 4]).node("Relu", &["x"], "y", &[]);
     let twice = Model::new().input("x", &[2]).output("y", &[2]).node("Relu", &["x"], "y", &[]).node("Neg", &["x"], "y", &[]);
-    refuses(twice.bytes(), "model.onnx: node \"/y/Neg\" (Neg) provides \"y\", which something else already provides");
-    refuses(model.bytes(), "model.onnx: nothing provides the output \"lost\": the file is truncated, or was exported wrongly");
+    refuses(twice.bytes(), "model.onnx: node \"/y/Neg\" (Neg) defines \"y\", which is already defined");
+    refuses(model.bytes(), "model.onnx: the output \"lost\" is not defined: the file is truncated, or was exported wrongly");
 }
 
 #[test]
@@ -180,12 +180,12 @@ fn external(location: &str) -> Model {
 fn external_data_is_missing() {
     refuses(
         external("weights.bin").bytes(),
-        "model.onnx: external data missing: \"weights.bin\" (1 tensor); put it beside the model, under that name",
+        "model.onnx: external data missing: \"weights.bin\" (1 tensor); put it in the model's folder, under that name",
     );
     let model = external("weights.bin").external_weight("v", &[2], "weights.bin").external_weight("u", &[2], "more.bin");
     refuses(
         model.bytes(),
-        "model.onnx: external data missing: \"more.bin\" (1 tensor), \"weights.bin\" (2 tensors); put it beside the model, under that name",
+        "model.onnx: external data missing: \"more.bin\" (1 tensor), \"weights.bin\" (2 tensors); put it in the model's folder, under that name",
     );
 }
 
@@ -295,7 +295,7 @@ fn flipped(bits: fn(usize, usize) -> Vec<usize>) -> (usize, usize) {
     (total, still_sound)
 }
 
-/// The bytes of a model that stay where they are when all its weights change.
+/// The positions of a model's bytes that stay the same when all its weights change.
 fn structure(bytes: &[u8]) -> Vec<usize> {
     let mut proto = pb::ModelProto::decode(bytes).expect("a model");
     for tensor in &mut proto.graph.as_mut().expect("a graph").initializer {
@@ -307,7 +307,7 @@ fn structure(bytes: &[u8]) -> Vec<usize> {
 }
 
 #[test]
-fn what_hiosc_cannot_compile_is_said_so() {
+fn unsupported_models_are_reported() {
     let huge = Model::new().input("x", &[1, 1 << 16]).input("z", &[1 << 16, 1]).output("y", &[1 << 16, 1 << 16]);
     refuses(
         huge.node("Mul", &["x", "z"], "y", &[]).bytes(),

@@ -56,7 +56,7 @@ fn inspect_says_all_that_is_refused_and_the_rest_all_the_same() {
     model.node("Relu", &["a"], "y", &[]).node("StringNormalizer", &["x"], "z", &[]).save(bench.path(), "model");
     let text = bench.done(&["inspect", "model.onnx"]);
     let lines = [
-        "      1 Frobnicate               refused: it is not known",
+        "      1 Frobnicate               refused: hiosc does not know this operator",
         "      1 Relu                     elementwise",
         "      1 StringNormalizer         refused: strings are not supported",
         "work       unknown",

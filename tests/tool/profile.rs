@@ -135,7 +135,7 @@ fn plans_are_measured_against_one_another() {
     hiosc(&bench, "profile model.onnx -o costs.txt --quick --virtual 2 --gpus 1,0", 0);
     let (out, _) = hiosc(&bench, "bench model.onnx --device a40 --gpus 2 --virtual 2 --repeat 2 --json bench.json --trace trace.json", 0);
     let parts =
-        ["these times mean nothing", "noise of the method (A/A)", "sequential graph, again", "best streams", "hios-lp graph, resident"];
+        ["these times are meaningless", "noise of the method (A/A)", "sequential graph, again", "best streams", "hios-lp graph, resident"];
     parts.iter().for_each(|part| assert!(out.contains(part), "no {part:?} in:\n{out}"));
     let json: serde_json::Value = serde_json::from_str(&read(&bench, "bench.json")).expect("JSON");
     let names: Vec<&str> = json["series"].as_array().expect("series").iter().map(|s| s["name"].as_str().expect("a name")).collect();
@@ -180,8 +180,7 @@ fn a_machine_with_gpus_is_measured_without_being_asked() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("estimated from device model a40"), "{output:?}");
 }
 
-/// The script for a machine with one GPU, on a virtual GPU. There is no PyTorch, and the script
-/// says so.
+/// `benchmarks/run.sh`, on a virtual GPU. There is no PyTorch, and the script says so.
 #[test]
 fn the_script_for_one_gpu_runs_to_its_end() {
     let Some(bench) = bench() else { return };
@@ -214,7 +213,7 @@ fn the_script_for_one_gpu_runs_to_its_end() {
     for file in ["costs.txt", "resnet50.bench.json", "resnet50.bench--stage-barriers.json", "resnet50.trace.json", "resnet50.torch.json"] {
         assert!(bench.at("results").join(file).exists(), "no {file}:\n{said}");
     }
-    // Virtual times are no measurements.
+    // Virtual times are not measurements.
     let summary = read(&bench, "results/summary.md");
     let row = "| resnet50 | not measured | not measured | not measured | not measured | not measured | not measured | not measured | not measured |";
     assert!(summary.contains(row) && summary.contains("3 of 3 checks passed"), "{summary}");

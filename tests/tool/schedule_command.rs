@@ -180,8 +180,8 @@ fn damaged_graphs_do_not_panic() {
     }
 }
 
-/// GPUs of different or too little memory. The plan fits, on both GPUs where none holds everything;
-/// or the error says how many bytes are missing where.
+/// GPUs with different or too little memory. The plan fits, and uses both GPUs if neither can hold
+/// everything; or the error says how many bytes are missing on which GPU.
 #[test]
 fn memory_decides_where_a_model_runs() {
     let folder = tempfile::tempdir().unwrap();
@@ -196,7 +196,7 @@ fn memory_decides_where_a_model_runs() {
         for (target, gpu) in planned.plan.targets.iter().zip(&planned.plan.gpus) {
             assert!(gpu.weights_bytes + gpu.arena_bytes <= memory[target.index()]);
         }
-        assert_eq!(planned.candidates.iter().any(|c| c.schedule.algorithm == "sequential"), one_gpu);
+        assert_eq!(planned.schedules.iter().any(|c| c.schedule.algorithm == "sequential"), one_gpu);
         assert!(one_gpu || planned.plan.gpus.len() == 2);
     }
     let error = plan([2_000_000, 2_000_000]).err().unwrap().to_string();

@@ -1,12 +1,12 @@
-//! An image classifier over a model that hiosc compiled: what a project that uses hiosc from its
-//! `build.rs` looks like.
+//! An image classifier around a model that hiosc compiled: an example of a project that uses hiosc
+//! from its `build.rs`.
 
 include!(concat!(env!("OUT_DIR"), "/squeezenet.rs"));
 
 use squeezenet::{Error, Inputs, Model, RuntimeOptions};
 
-/// The folder with the weights and the stored check. A program that leaves this machine brings
-/// `weights.safetensors` along, beside its executable or wherever [`RuntimeOptions::weights`] says.
+/// The folder with the weights and the stored check. A program for another machine ships
+/// `weights.safetensors`, beside its executable or where [`RuntimeOptions::weights`] says.
 pub const MODEL_FOLDER: &str = concat!(env!("OUT_DIR"), "/squeezenet");
 
 /// SqueezeNet 1.1, loaded on the GPUs.
@@ -15,7 +15,7 @@ pub struct Classifier {
 }
 
 impl Classifier {
-    /// Loads the model; fewer GPUs than planned share its work.
+    /// Loads the model. If there are fewer GPUs than planned, they share the work.
     pub fn load() -> Result<Classifier, Error> {
         let weights = format!("{MODEL_FOLDER}/weights.safetensors");
         Ok(Classifier { model: Model::load(RuntimeOptions::default().weights(weights).fold(true))? })

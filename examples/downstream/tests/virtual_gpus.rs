@@ -15,7 +15,7 @@ fn the_classifier_agrees_with_the_reference() -> Result<(), Box<dyn Error>> {
     }
     let folder = Path::new(MODEL_FOLDER);
     // before anything touches CUDA: from here on, this process finds the virtual driver
-    let kernels = hiosc::acceptance::compile_kernels(folder)?;
+    let kernels = hiosc::vgpu::compile_crate_kernels(folder)?;
     hiosc::vgpu::load(&kernels, &[("HIOSC_VGPU_COUNT", "2")])?;
 
     let check = std::fs::read(folder.join("check.safetensors"))?;

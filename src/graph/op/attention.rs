@@ -2,14 +2,14 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Attributes, checked_product, holds, product};
+use super::{Attributes, checked_product, in_bounds, product};
 
-/// `y = softmax(scale * q k^T + mask) v` for each head of each batch. Inputs: `q`, `k`, `v`, then
-/// `mask` if `mask_strides`, which is added to the scores. `heads / kv_heads` neighbouring heads of
-/// `q` share one head of `k` and `v`. Strides are in elements.
+/// `y = softmax(scale * q k^T + mask) v` for each head of each batch. Inputs: `q`, `k`, `v`, and,
+/// if `mask_strides` is set, `mask`, which is added to the scores. `heads / kv_heads` neighbouring
+/// heads of `q` share one head of `k` and `v`. Strides are in elements.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attention {
-    /// Independent inputs.
+    /// Number of independent inputs.
     pub batch: usize,
     /// Heads of `q` and of the result.
     pub heads: usize,
@@ -40,7 +40,7 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// The longest row: a block keeps a few of them in shared memory.
+    /// The longest row of `q`, `k` or `v`: a block keeps a few of them in shared memory.
     pub const MAX_DEPTH: usize = 256;
 }
 
@@ -56,18 +56,18 @@ impl Attributes for Attention {
             _ => return Err("needs q, k and v, and a mask if it has strides for one".into()),
         };
         if self.kv_heads == 0 || !self.heads.is_multiple_of(self.kv_heads) {
-            return Err(format!("{} heads cannot share {}", self.heads, self.kv_heads));
+            return Err(format!("{} heads are not a multiple of {} key and value heads", self.heads, self.kv_heads));
         }
         if self.depth > Attention::MAX_DEPTH || self.value_depth > Attention::MAX_DEPTH {
-            return Err(format!("rows of {} and {} are too long", self.depth, self.value_depth));
+            return Err(format!("head depths of {} and {} are too large", self.depth, self.value_depth));
         }
         let Attention { batch, heads, kv_heads, rows, columns, depth, value_depth, .. } = *self;
         let result = [batch, heads, rows, value_depth];
-        let sound = holds(q, [batch, heads, rows, depth], self.q_strides)
-            && holds(k, [batch, kv_heads, columns, depth], self.k_strides)
-            && holds(v, [batch, kv_heads, columns, value_depth], self.v_strides)
-            && mask.zip(self.mask_strides).is_none_or(|(mask, strides)| holds(mask, [batch, heads, rows, columns], strides))
-            && holds(output, result, self.y_strides)
+        let sound = in_bounds(q, [batch, heads, rows, depth], self.q_strides)
+            && in_bounds(k, [batch, kv_heads, columns, depth], self.k_strides)
+            && in_bounds(v, [batch, kv_heads, columns, value_depth], self.v_strides)
+            && mask.zip(self.mask_strides).is_none_or(|(mask, strides)| in_bounds(mask, [batch, heads, rows, columns], strides))
+            && in_bounds(output, result, self.y_strides)
             && checked_product(&result) == Some(output.iter().product());
         if sound { Ok(()) } else { Err("extents and strides reach outside an operand".into()) }
     }

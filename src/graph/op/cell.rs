@@ -9,7 +9,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::{Attributes, elements};
 
-/// What is computed; all other inputs and the output are `[.., hidden]`.
+/// What is computed; inputs other than gates, and the output, are `[.., hidden]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell {
     /// The cell state of an LSTM. Inputs: gates `i, o, f, c`, state `C'`.

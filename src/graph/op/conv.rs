@@ -140,7 +140,7 @@ impl Attributes for ConvNd {
     }
 
     fn flops(&self, inputs: &[&[usize]], output: &[usize]) -> f64 {
-        // in a transposed convolution, only one in so many taps meets an element
+        // in a transposed convolution, one tap in `idle` meets an element
         let idle: usize = if self.transposed { self.axes.iter().map(|a| a.stride).product() } else { 1 };
         elements(output) * (2.0 * terms(inputs) as f64 / idle as f64 + after_sum(&self.epilogue, self.bias))
     }

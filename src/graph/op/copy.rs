@@ -55,7 +55,7 @@ impl Attributes for Slice {
     fn check_shapes(&self, inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
         let &[x] = inputs else { return Err("needs one input".into()) };
         if [x.len(), self.begin.len(), self.step.len()] != [output.len(); 3] || self.step.contains(&0) {
-            return Err("needs a beginning and a step other than 0 for each axis".into());
+            return Err("needs a start and a step other than 0 for each axis".into());
         }
         let inside = |axis: usize| {
             let last = self.begin[axis] as i128 + self.step[axis] as i128 * (output[axis] as i128 - 1);

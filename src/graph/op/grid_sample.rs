@@ -7,7 +7,7 @@ use super::{Attributes, elements};
 /// How [`GridSample`] computes one number from the elements around a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interpolation {
-    /// The nearest element; of two equally near ones, the one with the even index.
+    /// The nearest element; ties go to the even index.
     Nearest,
     /// Linear along each axis.
     Linear,

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use super::{Attributes, check_tail, checked_product, elements, holds, product, product_type, write_epilogue};
+use super::{Attributes, check_tail, checked_product, elements, in_bounds, product, product_type, write_epilogue};
 use crate::graph::{DType, Expr};
 
 /// `c[b,i,j] = epilogue(sum_k a[b,i,k] * b[b,k,j] + bias[j])`. Every operand is addressed by
@@ -37,9 +37,9 @@ impl Attributes for MatMul {
 
     fn check_shapes(&self, inputs: &[&[usize]], output: &[usize]) -> Result<(), String> {
         let [a, b, rest @ ..] = inputs else { return Err("needs two operands".into()) };
-        if !holds(a, [self.batch, self.m, self.k], self.a_strides)
-            || !holds(b, [self.batch, self.k, self.n], self.b_strides)
-            || !holds(output, [self.batch, self.m, self.n], self.c_strides)
+        if !in_bounds(a, [self.batch, self.m, self.k], self.a_strides)
+            || !in_bounds(b, [self.batch, self.k, self.n], self.b_strides)
+            || !in_bounds(output, [self.batch, self.m, self.n], self.c_strides)
         {
             return Err("strides reach outside an operand".into());
         }

@@ -231,8 +231,8 @@ fn broadcasts(from: &[usize], to: &[usize]) -> bool {
     from.len() == to.len() && from.iter().zip(to).all(|(&a, &b)| a == b || a == 1)
 }
 
-/// One more than the last element that an operand of these extents and strides reads; 0 if it reads
-/// none, `None` if the number is too large.
+/// One more than the index of the last element that these extents and strides reach; 0 if they
+/// reach none, `None` if the number is too large.
 fn elements_reached<const N: usize>(extents: [usize; N], strides: [usize; N]) -> Option<usize> {
     if extents.contains(&0) {
         return Some(0);
@@ -240,8 +240,8 @@ fn elements_reached<const N: usize>(extents: [usize; N], strides: [usize; N]) ->
     extents.iter().zip(strides).try_fold(1usize, |reached, (extent, stride)| reached.checked_add((extent - 1).checked_mul(stride)?))
 }
 
-/// Whether a tensor of `shape` holds everything that these extents and strides reach.
-fn holds<const N: usize>(shape: &[usize], extents: [usize; N], strides: [usize; N]) -> bool {
+/// Whether all that these extents and strides reach is inside a tensor of `shape`.
+fn in_bounds<const N: usize>(shape: &[usize], extents: [usize; N], strides: [usize; N]) -> bool {
     elements_reached(extents, strides).is_some_and(|n| n <= shape.iter().product())
 }
 

@@ -114,7 +114,7 @@ impl Display for PoolNd {
 }
 
 /// The positions of the maxima of a [`PoolNd`], as i64: for each window, the position of its first
-/// largest element among all elements of `x`. Input and output are as there.
+/// largest element among all elements of `x`. Input and output have the same shapes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PoolIndices {
     /// The window.

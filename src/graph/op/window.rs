@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Formatter};
 
-use crate::graph::MOST_BYTES;
+use crate::graph::BYTE_LIMIT;
 
 /// A window along one axis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,16 +19,9 @@ pub struct WindowAxis {
     pub pad_end: usize,
 }
 
-impl WindowAxis {
-    /// Distance between the first and the last tap, both included.
-    pub fn reach(&self) -> usize {
-        self.dilation * (self.kernel - 1) + 1
-    }
-}
-
 /// An extent with its padding; `None` if it is out of bounds.
 pub(super) fn padded(extent: usize, before: usize, after: usize) -> Option<usize> {
-    extent.checked_add(before)?.checked_add(after).filter(|&extent| extent < MOST_BYTES)
+    extent.checked_add(before)?.checked_add(after).filter(|&extent| extent < BYTE_LIMIT)
 }
 
 /// Elements from the first tap of a window to its last, both included; `None` for a window without
@@ -46,7 +39,7 @@ pub(super) fn check_window(axes: &[WindowAxis], rank: usize) -> Result<(), Strin
     Ok(())
 }
 
-/// Elements under a window.
+/// Taps of a window.
 pub(super) fn taps(axes: &[WindowAxis]) -> f64 {
     axes.iter().map(|axis| axis.kernel as f64).product()
 }

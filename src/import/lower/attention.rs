@@ -1,5 +1,5 @@
-//! Scaled dot-product attention: one operator or, if rows are too long for it, a product, a softmax
-//! and a product.
+//! Scaled dot-product attention: one operator or, if a head is too deep for it, a product, a
+//! softmax and a product.
 //!
 //! Queries are `[batch, heads, rows, depth]` (or without heads); keys and values may have fewer
 //! heads, which neighbouring heads of the queries share.
@@ -76,7 +76,7 @@ impl Lowering<'_> {
         let (products, tall) = (a.batch * a.kv_heads, a.heads / a.kv_heads * a.rows);
         let square = [a.batch, a.heads, a.rows, a.columns];
         let scores = product(products, tall, a.columns, a.depth, [a.columns * a.depth, 1, a.depth]);
-        let scores = self.step(node, OpKind::MatMul(scores), vec![inputs[0], inputs[1]], part("products", square));
+        let scores = self.add_intermediate(node, OpKind::MatMul(scores), vec![inputs[0], inputs[1]], part("products", square));
         let mut operands = vec![scores];
         let mut expr = Expr::binary(Binary::Mul, Expr::Input(0), Expr::number(a.scale));
         if let Some(shape) = mask {
@@ -85,14 +85,14 @@ impl Lowering<'_> {
         }
         if a.causal {
             let behind = a.columns as isize - a.rows as isize;
-            let seen = |i: usize| (i % a.columns) as isize <= (i / a.columns) as isize + behind;
-            let values: Arc<[f32]> = (0..a.rows * a.columns).map(|i| if seen(i) { 0.0 } else { HIDDEN }).collect();
+            let visible = |i: usize| (i % a.columns) as isize <= (i / a.columns) as isize + behind;
+            let values: Arc<[f32]> = (0..a.rows * a.columns).map(|i| if visible(i) { 0.0 } else { HIDDEN }).collect();
             let triangle = Tensor { origin: Origin::Constant(Constant::F32(values)), ..part("triangle", [1, 1, a.rows, a.columns]) };
             operands.push(self.graph.add_tensor(triangle));
             expr = Expr::binary(Binary::Add, expr, Expr::Input(operands.len() - 1));
         }
-        let scores = self.step(node, OpKind::Elementwise(Elementwise { expr }), operands, part("scores", square));
-        let weights = self.step(node, OpKind::Softmax(Softmax { axis: 3, log: false }), vec![scores], part("weights", square));
+        let scores = self.add_intermediate(node, OpKind::Elementwise(Elementwise { expr }), operands, part("scores", square));
+        let weights = self.add_intermediate(node, OpKind::Softmax(Softmax { axis: 3, log: false }), vec![scores], part("weights", square));
         let result = product(products, tall, a.value_depth, a.columns, [a.columns * a.value_depth, a.value_depth, 1]);
         self.finish(node, OpKind::MatMul(result), vec![weights, inputs[2]], output.clone());
     }

@@ -18,13 +18,13 @@ impl Lowering<'_> {
         let inputs = self.inputs(node);
         if let (Some(op), &[gates, state]) = (node.op_as::<LstmEpilogue>(), &inputs[..]) {
             let (gates, state) = (self.rows(gates, 4 * op.hidden), self.rows(state, op.hidden));
-            let next = self.unit(node, Cell::LstmState, "C", vec![gates, state]);
-            let output = self.unit(node, Cell::LstmOutput, "H", vec![gates, next]);
+            let next = self.add_cell(node, Cell::LstmState, "C", vec![gates, state]);
+            let output = self.add_cell(node, Cell::LstmOutput, "H", vec![gates, next]);
             self.provide(node, 0, output)?;
             self.provide(node, 1, next)?;
         } else if let (Some(op), &[of_input, of_state, state]) = (node.op_as::<GruEpilogue>(), &inputs[..]) {
             let inputs = vec![self.rows(of_input, 3 * op.hidden), self.rows(of_state, 3 * op.hidden), self.rows(state, op.hidden)];
-            let next = self.unit(node, Cell::Gru, "H", inputs);
+            let next = self.add_cell(node, Cell::Gru, "H", inputs);
             self.provide(node, 0, next)?;
         } else if let Some(op) = node.op_as::<GruSeq>() {
             self.gru(node, op, inputs)?;
@@ -41,7 +41,7 @@ impl Lowering<'_> {
     }
 
     /// Adds the cell `cell`; the last of `inputs` is a state.
-    fn unit(&mut self, node: &TypedNode, cell: Cell, what: &str, inputs: Vec<TensorId>) -> TensorId {
+    fn add_cell(&mut self, node: &TypedNode, cell: Cell, what: &str, inputs: Vec<TensorId>) -> TensorId {
         let name = format!("{}.{what}", self.operator_name(node));
         let state = self.graph.tensor(inputs[inputs.len() - 1]).clone();
         self.add(name.clone(), OpKind::Cell(cell), inputs, Tensor { name, ..state })
@@ -87,7 +87,8 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// The biases of one side. `b` has all of the first side and then all of the second.
+    /// The biases of one side: 0 is the input's, 1 the state's. `b` has those of side 0, then those
+    /// of side 1.
     fn biases(&mut self, name: &str, b: TensorId, side: usize, count: usize) -> TensorId {
         let output = Tensor { name: format!("{name}.bias-{side}"), shape: vec![count], ..self.graph.tensor(b).clone() };
         if let Some(values) = self.graph.constant_f32(b) {

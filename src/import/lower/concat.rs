@@ -1,4 +1,4 @@
-//! Concatenation.
+//! Concatenation: tract's `TypedConcat` becomes a `Concat`.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::TypedConcat;

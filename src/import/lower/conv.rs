@@ -1,5 +1,6 @@
-//! Convolution, and its transpose. Over one or two axes in single precision, it becomes a `Conv`,
-//! which has faster kernels; views widen one axis to two. Everything else becomes a `ConvNd`.
+//! Convolution, and its transpose. A convolution over one or two axes in single precision becomes a
+//! `Conv`, which has faster kernels; views widen one axis to two. Everything else, transposes
+//! included, becomes a `ConvNd`.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::{Conv as TractConv, Deconv, KernelFormat, PoolSpec};

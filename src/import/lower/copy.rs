@@ -40,7 +40,7 @@ impl Lowering<'_> {
             OpKind::Pad(padding(op, self.datum(node.inputs[0])?)?)
         } else if let Some(op) = node.op_as::<TractTrilu>() {
             let diagonal = inputs.get(1).and_then(|&k| self.graph.constant(k)?.only()).ok_or("its diagonal is not constant")?;
-            // beyond all elements, one diagonal is as good as another
+            // all diagonals beyond the matrix have the same effect
             let most = shape.iter().sum::<usize>() as f64;
             OpKind::Trilu(Trilu { upper: op.upper, diagonal: diagonal.number().clamp(-most, most) as i64 })
         } else {

@@ -1,4 +1,4 @@
-//! Running sums.
+//! Running sums: tract's `CumSum` becomes ours.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::CumSum as TractCumSum;

@@ -2,8 +2,8 @@
 //! conversions, broadcasts and repetitions.
 //!
 //! An operand of one constant value becomes part of the expression. A repetition of elements
-//! becomes a broadcast between two views: upsampling `[H]` by 2 reads `[H, 1]` into `[H, 2]`,
-//! tiling it reads `[1, H]` into `[2, H]`. `OneHot` becomes a comparison with the numbers of its
+//! becomes a broadcast between two views: upsampling `[H]` by 2 broadcasts `[H, 1]` to `[H, 2]`,
+//! tiling it broadcasts `[1, H]` to `[2, H]`. `OneHot` becomes a comparison with the numbers of its
 //! classes.
 
 use tract_onnx::prelude::*;
@@ -56,11 +56,11 @@ impl Lowering<'_> {
         } else if let Some(op) = node.op_as::<OneHot>() {
             return self.one_hot(node, op, &inputs, output).map(|()| true);
         } else if let Some(op) = node.op_as::<NearestUpsample>() {
-            self.repeated(node, inputs[0], &op.scales, &output, true);
+            self.tile_elements(node, inputs[0], &op.scales, &output, true);
             return Ok(true);
         } else if let Some(op) = node.op_as::<Tile>() {
             let times: Result<Vec<usize>, _> = op.multipliers.iter().map(|m| m.to_usize()).collect();
-            self.repeated(node, inputs[0], &times.map_err(|_| "its repetitions are not static")?, &output, false);
+            self.tile_elements(node, inputs[0], &times.map_err(|_| "its repetitions are not static")?, &output, false);
             return Ok(true);
         } else {
             return Ok(false);
@@ -69,8 +69,8 @@ impl Lowering<'_> {
         Ok(true)
     }
 
-    /// What an expression reads for each of `inputs`, and the inputs that it reads from memory: one
-    /// constant value becomes part of the expression.
+    /// The operand of an expression for each of `inputs`, and the inputs that are still read from
+    /// memory: a constant of one value becomes part of the expression.
     pub(super) fn operands(&self, inputs: &[TensorId]) -> (Vec<Expr>, Vec<TensorId>) {
         let mut kept = Vec::new();
         let operand = |&id: &TensorId| match self.graph.constant(id).and_then(Constant::only) {
@@ -83,8 +83,8 @@ impl Lowering<'_> {
         (inputs.iter().map(operand).collect(), kept)
     }
 
-    /// Every element `times` times: each of them in place if `each`, else all of them in turn.
-    fn repeated(&mut self, node: &TypedNode, x: TensorId, times: &[usize], output: &Tensor, each: bool) {
+    /// Repeats axis `i` of `x` `times[i]` times: element by element if `each`, else as a whole.
+    fn tile_elements(&mut self, node: &TypedNode, x: TensorId, times: &[usize], output: &Tensor, each: bool) {
         let shape = self.graph.tensor(x).shape.clone();
         let pair = |size: usize, times: usize| if each { [size, times] } else { [times, size] };
         let narrow = shape.iter().flat_map(|&size| pair(size, 1)).collect();

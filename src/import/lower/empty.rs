@@ -1,11 +1,11 @@
 //! Tensors without elements: they have no bytes, and nothing computes them.
 //!
 //! An operator with an empty result becomes an empty constant. An operator with an empty input and
-//! a non-empty result becomes what its definition says: a reduction its neutral element (a mean
-//! NaN, or 0 for integers), a padding its value, a matrix product whose sums have no terms its
-//! bias. A concatenation drops its empty inputs; a scatter without updates changes nothing. So the
-//! lowered graph has operators over non-empty tensors alone; only inputs, outputs and constants may
-//! be empty.
+//! a non-empty result becomes what its definition says: the neutral element for a reduction (for a
+//! mean NaN, or 0 for integers), the value for a padding, the bias for a matrix product, whose sums
+//! have no terms. A concatenation drops its empty inputs; a scatter without updates changes
+//! nothing. So the lowered graph has operators over non-empty tensors alone; only inputs, outputs
+//! and constants may be empty.
 
 use super::Lowering;
 use crate::graph::{Constant, DType, MatMul, OpKind, Origin, PadMode, ReduceKind, Scalar, Tensor};
@@ -20,7 +20,7 @@ pub(super) enum Remains {
 }
 
 impl Lowering<'_> {
-    /// What is left of `kind` over `inputs` when nothing is computed from or into an empty tensor.
+    /// What `kind` over `inputs` becomes, so that no operator reads or writes an empty tensor.
     pub(super) fn without_empty(&mut self, kind: OpKind, inputs: Vec<TensorId>, output: &Tensor) -> Remains {
         if output.elements() == 0 {
             return Remains::Tensor(self.filled(output, Scalar::from_f64(output.dtype, 0.0)));
@@ -60,7 +60,7 @@ impl Lowering<'_> {
     }
 }
 
-/// The result of a reduction over no elements. No position is right; 0 is as good as any.
+/// The result of a reduction over no elements. A position has no right value; it is 0.
 fn neutral(kind: ReduceKind, dtype: DType) -> Scalar {
     let number = |value: f64| Scalar::from_f64(dtype, value);
     match kind {

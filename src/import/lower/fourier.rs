@@ -37,8 +37,8 @@ impl Lowering<'_> {
         Ok(true)
     }
 
-    /// The matrix `[2n, 2n]` of a transform of `n` points, not normalised, after a window in the
-    /// middle of the points. An empty window is all ones.
+    /// The matrix `[2n, 2n]` of an unnormalised transform of `n` points, which first applies a
+    /// centred window. An empty window is all ones.
     fn transform(&mut self, node: &TypedNode, n: usize, inverse: bool, window: &[f32]) -> Result<TensorId, Reason> {
         if n > LONGEST {
             return Err(format!(

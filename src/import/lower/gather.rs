@@ -1,4 +1,5 @@
-//! Reading by index. One constant index is a slice.
+//! Reading by index: tract's `Gather`, `GatherElements` and `GatherNd` become a `Gather`. A single
+//! constant index becomes a slice.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{Gather as TractGather, GatherElements, GatherNd};
@@ -58,7 +59,7 @@ impl Lowering<'_> {
     }
 }
 
-/// The values, if their type is an integer type that indices have.
+/// The values, if they are i32 or i64; else none.
 fn integers(values: &Constant) -> Vec<i64> {
     match values {
         Constant::I64(values) => values.to_vec(),

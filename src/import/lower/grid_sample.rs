@@ -1,4 +1,4 @@
-//! Sampling at computed positions.
+//! Sampling at computed positions: tract's `GridSample` becomes ours.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::nn::grid_sample::{GridSample as TractGridSample, InterpolationMode, PaddingMode};

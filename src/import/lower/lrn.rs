@@ -1,4 +1,4 @@
-//! Local response normalisation.
+//! Local response normalisation: tract's `Lrn` becomes ours.
 
 use tract_onnx::prelude::*;
 use tract_onnx_opl::lrn::Lrn as TractLrn;

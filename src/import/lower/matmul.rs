@@ -47,13 +47,13 @@ impl Lowering<'_> {
     /// `output`'s type.
     pub(super) fn contraction(&mut self, node: &TypedNode, map: &AxesMapping, inputs: &[TensorId], output: &Tensor) -> Result<(), Reason> {
         let made = self.graph.tensors.len();
-        let mut einsum = Steps { lowering: self, node, output, made };
+        let mut einsum = EinsumLowering { lowering: self, node, output, made };
         let mut operands = Vec::new();
         for (slot, &id) in inputs.iter().enumerate() {
             let mut letters = vec![' '; einsum.shape(id).len()];
             map.iter_all_axes().for_each(|axis| axis.inputs[slot].iter().for_each(|&position| letters[position] = axis.repr));
             let id = einsum.typed(id);
-            operands.push(einsum.alone(id, letters));
+            operands.push(einsum.normalize_operand(id, letters));
         }
         let mut letters = vec![' '; output.shape.len()];
         map.iter_all_axes().for_each(|axis| axis.outputs[0].iter().for_each(|&position| letters[position] = axis.repr));
@@ -96,7 +96,7 @@ impl Lowering<'_> {
 }
 
 /// The steps of one EinSum; each adds operators if it needs any.
-struct Steps<'a, 'b> {
+struct EinsumLowering<'a, 'b> {
     lowering: &'a mut Lowering<'b>,
     node: &'a TypedNode,
     output: &'a Tensor,
@@ -104,7 +104,7 @@ struct Steps<'a, 'b> {
     made: usize,
 }
 
-impl Steps<'_, '_> {
+impl EinsumLowering<'_, '_> {
     fn shape(&self, id: TensorId) -> Vec<usize> {
         self.lowering.graph.tensor(id).shape.clone()
     }
@@ -117,9 +117,9 @@ impl Steps<'_, '_> {
         }
     }
 
-    fn step(&mut self, what: &str, kind: OpKind, inputs: Vec<TensorId>, shape: Vec<usize>) -> TensorId {
+    fn add_intermediate(&mut self, what: &str, kind: OpKind, inputs: Vec<TensorId>, shape: Vec<usize>) -> TensorId {
         let tensor = Tensor { name: format!("{}.{what}", self.output.name), shape, ..self.output.clone() };
-        self.lowering.step(self.node, kind, inputs, tensor)
+        self.lowering.add_intermediate(self.node, kind, inputs, tensor)
     }
 
     /// The tensor in the type of the computation.
@@ -129,28 +129,29 @@ impl Steps<'_, '_> {
             return id;
         }
         let shape = self.shape(id);
-        self.step("cast", OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) }), vec![id], shape)
+        self.add_intermediate("cast", OpKind::Elementwise(Elementwise { expr: Expr::identity().cast(to) }), vec![id], shape)
     }
 
     /// The tensor as an operand: diagonals taken, axes of one element dropped.
-    fn alone(&mut self, mut id: TensorId, mut letters: Vec<char>) -> EinsumOperand {
-        while let Some((first, second)) = repeated(&letters) {
+    fn normalize_operand(&mut self, mut id: TensorId, mut letters: Vec<char>) -> EinsumOperand {
+        while let Some((first, second)) = duplicate_letter(&letters) {
             let shape = self.shape(id);
             let size = shape[first];
-            // the two axes last, seen as one: the diagonal is every (size + 1)-th element
+            // move the two axes last and view them as one: the diagonal is every (size + 1)-th
+            // element
             let mut order: Vec<usize> = (0..shape.len()).filter(|&axis| axis != first && axis != second).collect();
             letters = order.iter().map(|&axis| letters[axis]).chain([letters[first]]).collect();
             let outer: Vec<usize> = order.iter().map(|&axis| shape[axis]).collect();
             order.extend([first, second]);
             if !order.is_sorted() {
                 let moved = order.iter().map(|&axis| shape[axis]).collect();
-                id = self.step("moved", OpKind::Transpose(Transpose { permutation: order }), vec![id], moved);
+                id = self.add_intermediate("moved", OpKind::Transpose(Transpose { permutation: order }), vec![id], moved);
             }
             let flat = self.lowering.reshaped(id, [&outer[..], &[size * size]].concat());
             let mut step = vec![1; outer.len()];
             step.push(size as isize + 1);
             let slice = Slice { begin: vec![0; outer.len() + 1], step };
-            id = self.step("diagonal", OpKind::Slice(slice), vec![flat], [&outer[..], &[size]].concat());
+            id = self.add_intermediate("diagonal", OpKind::Slice(slice), vec![flat], [&outer[..], &[size]].concat());
         }
         let (letters, shape): (Vec<char>, Vec<usize>) = letters.into_iter().zip(self.shape(id)).filter(|&(_, size)| size != 1).unzip();
         let id = self.lowering.reshaped(id, shape.clone());
@@ -164,7 +165,7 @@ impl Steps<'_, '_> {
         }
         let axes: Vec<usize> = (0..x.letters.len()).filter(|&axis| over.contains(&x.letters[axis])).collect();
         let narrow = (0..x.shape.len()).map(|axis| if axes.contains(&axis) { 1 } else { x.shape[axis] }).collect();
-        let id = self.step("sum", OpKind::Reduce(Reduce { kind: ReduceKind::Sum, axes }), vec![x.id], narrow);
+        let id = self.add_intermediate("sum", OpKind::Reduce(Reduce { kind: ReduceKind::Sum, axes }), vec![x.id], narrow);
         let (letters, shape): (Vec<char>, Vec<usize>) =
             x.letters.into_iter().zip(x.shape).filter(|(letter, _)| !over.contains(letter)).unzip();
         let id = self.lowering.reshaped(id, shape.clone());
@@ -178,25 +179,25 @@ impl Steps<'_, '_> {
         }
         let permutation: Vec<usize> = letters.iter().filter_map(|letter| x.letters.iter().position(|l| l == letter)).collect();
         let shape: Vec<usize> = permutation.iter().map(|&axis| x.shape[axis]).collect();
-        let id = self.step("ordered", OpKind::Transpose(Transpose { permutation }), vec![x.id], shape.clone());
+        let id = self.add_intermediate("ordered", OpKind::Transpose(Transpose { permutation }), vec![x.id], shape.clone());
         EinsumOperand { id, letters: letters.to_vec(), shape }
     }
 
-    /// The product of two operands, summed over what `target` does not have.
+    /// The product of two operands, summed over the axes that `target` does not have.
     fn pair(&mut self, a: EinsumOperand, b: EinsumOperand, target: &[char]) -> EinsumOperand {
         let shape: Vec<usize> = target.iter().filter_map(|&letter| a.extent(letter).or(b.extent(letter))).collect();
         let mut result = EinsumOperand { id: a.id, letters: target.to_vec(), shape };
         let both = |letter: &&char| b.letters.contains(letter);
         let summed: Vec<char> = a.letters.iter().filter(both).copied().filter(|letter| !target.contains(letter)).collect();
         if summed.is_empty() {
-            let [a, b] = [a, b].map(|x| self.spread(x, &result));
+            let [a, b] = [a, b].map(|x| self.align_axes(x, &result));
             let expr = Expr::binary(Binary::Mul, Expr::Input(0), Expr::Input(1));
-            result.id = self.step("product", OpKind::Elementwise(Elementwise { expr }), vec![a, b], result.shape.clone());
+            result.id = self.add_intermediate("product", OpKind::Elementwise(Elementwise { expr }), vec![a, b], result.shape.clone());
             return result;
         }
         if let Some(matmul) = matmul(&a, &b, &result) {
             let operands = [a.id, b.id].map(|id| self.source(id)).to_vec();
-            result.id = self.step("product", OpKind::MatMul(matmul), operands, result.shape.clone());
+            result.id = self.add_intermediate("product", OpKind::MatMul(matmul), operands, result.shape.clone());
             return result;
         }
         let of =
@@ -210,13 +211,13 @@ impl Steps<'_, '_> {
         let shape: Vec<usize> = letters.iter().filter_map(|&letter| a.extent(letter).or(b.extent(letter))).collect();
         let mut plain = EinsumOperand { id: a.id, letters, shape };
         if let Some(matmul) = matmul(&a, &b, &plain) {
-            plain.id = self.step("product", OpKind::MatMul(matmul), vec![a.id, b.id], plain.shape.clone());
+            plain.id = self.add_intermediate("product", OpKind::MatMul(matmul), vec![a.id, b.id], plain.shape.clone());
         }
         self.ordered(plain, target)
     }
 
     /// `x` with the axes of `like`; axes that it does not have get one element.
-    fn spread(&mut self, x: EinsumOperand, like: &EinsumOperand) -> TensorId {
+    fn align_axes(&mut self, x: EinsumOperand, like: &EinsumOperand) -> TensorId {
         let order: Vec<char> = like.letters.iter().copied().filter(|letter| x.letters.contains(letter)).collect();
         let x = self.ordered(x, &order);
         let shape = like.letters.iter().map(|&letter| x.extent(letter).unwrap_or(1)).collect();
@@ -225,7 +226,7 @@ impl Steps<'_, '_> {
 }
 
 /// Two axes with the same letter.
-fn repeated(letters: &[char]) -> Option<(usize, usize)> {
+fn duplicate_letter(letters: &[char]) -> Option<(usize, usize)> {
     (0..letters.len()).find_map(|i| (i + 1..letters.len()).find(|&j| letters[i] == letters[j]).map(|j| (i, j)))
 }
 

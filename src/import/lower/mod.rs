@@ -1,4 +1,4 @@
-//! From tract's core operators to ours.
+//! Lowers tract's core operators to ours: from a typed model to a [`Graph`].
 //!
 //! Each node is lowered on its own. All nodes that cannot be lowered are reported in one
 //! [`Error::Unsupported`]. A tensor has its ONNX name if tract kept it, else the name of its node.
@@ -59,7 +59,7 @@ const NOT_SUPPORTED: &str = "this operator is not supported yet";
 /// The reason if no rule lowers an operator of several results.
 const MORE_OUTPUTS: &str = "more than one output is not supported yet";
 
-/// Whether the table of operators has a better reason than this one.
+/// Whether the reason is a generic one, which one from the table of operators replaces.
 fn generic(reason: &str) -> bool {
     [NOT_SUPPORTED, MORE_OUTPUTS].contains(&reason)
 }
@@ -206,7 +206,7 @@ struct Scope {
     tract_prefix: String,
 }
 
-/// The graph so far.
+/// The graph lowered so far.
 struct Lowering<'a> {
     model: &'a TypedModel,
     names: Names<'a>,
@@ -287,8 +287,8 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
 }
 
 impl<'a> Lowering<'a> {
-    /// tract types some operators without looking whether their operands fit: then what was made of
-    /// them does not hold.
+    /// Checks what was added after the first `tensors` and `operators`: tract types some operators
+    /// without checking that their operands fit.
     fn check_added(&self, tensors: usize, operators: usize) -> Result<(), Reason> {
         let report = "if other tools run this model, please report it as a bug in hiosc";
         self.graph.check_added(tensors, operators).map_err(|fault| format!("its operands do not fit together: {fault} ({report})"))
@@ -328,7 +328,7 @@ impl<'a> Lowering<'a> {
         }
     }
 
-    /// Name, type and shape of what `outlet` carries.
+    /// Name, type and shape of the tensor at `outlet`.
     fn describe(&self, outlet: OutletId, origin: Origin) -> Result<Tensor, Reason> {
         let fact = self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?;
         let dtype = typed::dtype(fact.datum_type).ok_or_else(|| format!("element type {:?} is not supported yet", fact.datum_type))?;
@@ -341,7 +341,7 @@ impl<'a> Lowering<'a> {
         Ok(Tensor { name, dtype, shape, origin })
     }
 
-    /// Why the shape of what `outlet` carries is not known.
+    /// Why the shape of the tensor at `outlet` is not known.
     fn open_shape(&self, outlet: OutletId) -> Reason {
         let node = self.model.node(outlet.node);
         let shape = &node.outputs[outlet.slot].fact.shape;
@@ -352,7 +352,7 @@ impl<'a> Lowering<'a> {
         format!("its shape {shape:?} is not static: give --shapes")
     }
 
-    /// tract's type of what `outlet` carries.
+    /// tract's type of the tensor at `outlet`.
     fn datum(&self, outlet: OutletId) -> Result<DatumType, Reason> {
         Ok(self.model.outlet_fact(outlet).map_err(|e| format!("{e:#}"))?.datum_type)
     }
@@ -431,13 +431,13 @@ impl<'a> Lowering<'a> {
 
     /// Adds an operator and its output, which is the result of `node`.
     fn finish(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) {
-        let result = self.step(node, kind, inputs, output);
+        let result = self.add_intermediate(node, kind, inputs, output);
         self.tensors.insert(node.id.into(), result);
     }
 
     /// Adds an operator and its output, an intermediate result of `node`. If there is nothing to
     /// compute, returns the tensor that holds the result.
-    fn step(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
+    fn add_intermediate(&mut self, node: &TypedNode, kind: OpKind, inputs: Vec<TensorId>, output: Tensor) -> TensorId {
         self.add(self.operator_name(node), kind, inputs, output)
     }
 

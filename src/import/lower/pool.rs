@@ -41,8 +41,8 @@ impl Lowering<'_> {
 
     /// Lowers `node` if it is a maximum pooling that also gives the positions of its maxima.
     ///
-    /// tract counts within planes, and another operator converts that to ONNX's positions. Ours
-    /// gives ONNX's positions directly, and the other operator has nothing left to do.
+    /// tract's positions are within planes, and a second operator converts them to ONNX's. Ours
+    /// gives ONNX's positions directly, so the second operator becomes an identity.
     pub(super) fn pool_with_indices(&mut self, node: &TypedNode) -> Result<bool, Reason> {
         let Some(op) = node.op_as::<MaxPool>().filter(|op| op.with_index_outputs.is_some()) else { return Ok(false) };
         let x = self.inputs(node)[0];
@@ -52,13 +52,13 @@ impl Lowering<'_> {
         if matches!(op.pool_spec.data_format, DataFormat::CHW) || positions.dtype != DType::I64 {
             return Err("indices of a max pooling are not supported in this layout or type".into());
         }
-        // the other operator's type is private to tract: its debug text is all there is
+        // the second operator's type is private to tract: only its debug text is visible
         let readers = &self.model.node(node.id).outputs[1].successors;
         let reader = readers.first().map(|reader| format!("{:?}", self.model.node(reader.node).op)).unwrap_or_default();
         let axes = axes(&op.pool_spec, &self.graph.tensor(x).shape)?;
         let column_major = reader.contains("column_major: true");
         let kind = OpKind::PoolIndices(PoolIndices { axes, column_major });
-        let positions = self.step(node, kind, vec![x], positions);
+        let positions = self.add_intermediate(node, kind, vec![x], positions);
         self.tensors.insert(indices, positions);
         self.pool_2d(node, &op.pool_spec, PoolKind::Max, vec![x], output)?;
         Ok(true)

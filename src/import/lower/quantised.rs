@@ -3,9 +3,9 @@
 //! A quantised convolution or product has nine inputs: the two operands, a bias (i32), and the zero
 //! point and scale of the first operand, the second operand and the result. First, the zero points
 //! are subtracted, in i32. Then the operator is computed on integers, exactly. Then, unless the
-//! sums themselves are the result, each is scaled, rounded (of two equally near integers to the
-//! even one), shifted by the result's zero point and clamped to the range of its type. This is how
-//! ONNX defines it. A parameter is one number, or one per element of an axis.
+//! sums themselves are the result, each is scaled, rounded (ties to even), shifted by the result's
+//! zero point and clamped to the range of its type. This is how ONNX defines it. A parameter is one
+//! number, or one per element of an axis.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::Conv;
@@ -110,7 +110,7 @@ impl Lowering<'_> {
         let expr = Expr::binary(Binary::Sub, value.cast(DType::I32), zero.cast(DType::I32));
         let name = format!("{}.{what}", node.name);
         let tensor = Tensor { name, dtype: DType::I32, shape, origin: Origin::Input };
-        Ok(self.step(node, OpKind::Elementwise(Elementwise { expr }), kept, tensor))
+        Ok(self.add_intermediate(node, OpKind::Elementwise(Elementwise { expr }), kept, tensor))
     }
 
     /// `round(sums * first * second / result) + zero` in `output`'s type.
@@ -128,7 +128,7 @@ impl Lowering<'_> {
         Ok(())
     }
 
-    /// A parameter under a shape that broadcasts to `shape`.
+    /// A view of a parameter that broadcasts to `shape`.
     fn along(&mut self, (id, axis): Parameter, shape: &[usize]) -> Result<TensorId, Reason> {
         let elements = self.graph.tensor(id).elements() as usize;
         let mut narrow = vec![1; shape.len()];
@@ -159,17 +159,17 @@ impl Lowering<'_> {
             |what: &str, dtype: DType| Tensor { name: format!("{}.{what}", node.name), dtype, shape: one.clone(), origin: Origin::Input };
         let elementwise = |expr: Expr| OpKind::Elementwise(Elementwise { expr });
         let extreme = |kind: ReduceKind| OpKind::Reduce(Reduce { kind, axes: axes.clone() });
-        let least = self.step(node, extreme(ReduceKind::Min), vec![x], single("min", DType::F32));
-        let largest = self.step(node, extreme(ReduceKind::Max), vec![x], single("max", DType::F32));
+        let least = self.add_intermediate(node, extreme(ReduceKind::Min), vec![x], single("min", DType::F32));
+        let largest = self.add_intermediate(node, extreme(ReduceKind::Max), vec![x], single("max", DType::F32));
         let least_or_0 = |input: usize| Expr::binary(Binary::Min, Expr::Input(input), Expr::number(0.0));
         let range = Expr::binary(Binary::Sub, Expr::Input(1).then(Unary::Relu), least_or_0(0));
         let width = elementwise(Expr::binary(Binary::Div, range, Expr::number(255.0)));
-        let width = self.step(node, width, vec![least, largest], Tensor { shape: one.clone(), ..scale.clone() });
+        let width = self.add_intermediate(node, width, vec![least, largest], Tensor { shape: one.clone(), ..scale.clone() });
         let point = Expr::binary(Binary::Div, least_or_0(0).then(Unary::Neg), Expr::Input(1)).then(Unary::Round).cast(DType::U8);
-        let point = self.step(node, elementwise(point), vec![least, width], Tensor { shape: one.clone(), ..zero.clone() });
+        let point = self.add_intermediate(node, elementwise(point), vec![least, width], Tensor { shape: one.clone(), ..zero.clone() });
         let quotient = Expr::binary(Binary::Div, Expr::Input(0), Expr::Input(1)).then(Unary::Round);
         let expr = Expr::binary(Binary::Add, quotient, Expr::Input(2).cast(DType::F32)).cast(DType::U8);
-        let y = self.step(node, elementwise(expr), vec![x, width, point], y);
+        let y = self.add_intermediate(node, elementwise(expr), vec![x, width, point], y);
         let (scale, zero) = (self.reshaped(width, scale.shape), self.reshaped(point, zero.shape));
         self.tensors.extend([(of(0), y), (of(1), scale), (of(2), zero)]);
         Ok(true)

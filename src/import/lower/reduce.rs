@@ -1,4 +1,4 @@
-//! Reductions.
+//! Reductions: tract's `Reduce` becomes ours. A mean of squares becomes two operators.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::nn::{Reduce as TractReduce, Reducer};

@@ -173,7 +173,7 @@ impl Lowering<'_> {
     }
 }
 
-/// A plain resize as a general one.
+/// A plain `Resize` as the general one.
 fn general(op: &CoreResize) -> Resize {
     Resize {
         axes: None,

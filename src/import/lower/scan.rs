@@ -15,8 +15,8 @@
 //!    their shapes are the same, their kernels. Names include the step: `LSTM_0.step-3.Ht_1_RT`.
 //! 4. Outputs of all steps are concatenated.
 //!
-//! A step is a handful of launches, and steps cannot overlap, so a loop is as slow as it is long.
-//! [`LIMIT`] bounds what is unrolled.
+//! A step is a handful of launches, and steps cannot overlap, so a loop takes time in proportion to
+//! its length. [`LIMIT`] bounds what is unrolled.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,10 +36,10 @@ use crate::ids::TensorId;
 const LIMIT: usize = 10_000;
 
 /// In a sequence of at most this many steps, each slice has a kernel of its own. In a longer one,
-/// all steps share a kernel, which reads at a constant index.
+/// all steps share a kernel, which reads its index from a constant.
 const SLICED_STEPS: usize = 8;
 
-/// The maximum number of tensors that are joined at once; more are first joined in groups.
+/// The maximum number of inputs of one `Concat`; more tensors are first concatenated in groups.
 const JOINED_AT_ONCE: usize = 64;
 
 /// Refuses a loop that is too long.
@@ -80,7 +80,7 @@ impl<'a> Lowering<'a> {
         }
         let name = self.operator_name(node);
         self.body(op, node, name.clone(), &mut fixed, order.iter().filter(|id| !varying.contains(id)))?;
-        let sequences: Vec<Sequence> = scanned.iter().map(|&(_, id, info)| self.in_steps(&name, id, info, steps)).collect();
+        let sequences: Vec<ScannedInput> = scanned.iter().map(|&(_, id, info)| self.in_steps(&name, id, info, steps)).collect();
 
         let mut given: Vec<Vec<TensorId>> = vec![Vec::new(); op.body.outputs.len()];
         for step in 0..steps {
@@ -109,7 +109,7 @@ impl<'a> Lowering<'a> {
                 let output = self.describe(OutletId::new(node.id, slot), Origin::Input)?;
                 let length: usize = list.iter().map(|&t| self.graph.tensor(t).shape[info.axis]).sum();
                 if length != output.shape[info.axis] || info.chunk < -1 {
-                    return Err(format!("the chunks of its output {slot} do not fill it evenly: not supported"));
+                    return Err(format!("the chunks of its output {slot} do not add up to its extent, which is not supported"));
                 }
                 let all = self.concatenated(&name, list, info.axis);
                 self.provide(node, slot, all)?;
@@ -136,9 +136,9 @@ impl<'a> Lowering<'a> {
         }
         match steps.into_iter().collect::<Vec<_>>()[..] {
             [steps] if steps > 0 => Ok(steps),
-            [_] => Err("a loop of no steps is not supported".into()),
+            [_] => Err("a loop without steps is not supported".into()),
             [] => Err("a loop without a scanned input is not supported".into()),
-            [..] => Err("its inputs ask for different numbers of steps".into()),
+            [..] => Err("its scanned inputs have different numbers of steps".into()),
         }
     }
 
@@ -174,13 +174,13 @@ impl<'a> Lowering<'a> {
         if refused.is_empty() { Ok(()) } else { Err(refused.into_iter().collect::<Vec<_>>().join("; ")) }
     }
 
-    /// `id` as a sequence of the chunks of `steps` steps.
-    pub(super) fn in_steps(&mut self, name: &str, id: TensorId, info: ScanInfo, steps: usize) -> Sequence {
+    /// `id` as a scanned input of `steps` chunks, transposed if that makes them contiguous.
+    pub(super) fn in_steps(&mut self, name: &str, id: TensorId, info: ScanInfo, steps: usize) -> ScannedInput {
         let shape = self.graph.tensor(id).shape.clone();
         let mut chunk = shape.clone();
         chunk[info.axis] = info.chunk.unsigned_abs();
         let outer: usize = shape[..info.axis].iter().product();
-        let whole = Sequence { tensor: id, axis: info.axis, chunk, backward: info.chunk < 0, steps };
+        let whole = ScannedInput { tensor: id, axis: info.axis, chunk, backward: info.chunk < 0, steps };
         if steps == 1 || outer == 1 || info.chunk.unsigned_abs() != 1 {
             return whole;
         }
@@ -190,12 +190,12 @@ impl<'a> Lowering<'a> {
         let tensor = self.graph.tensor(id);
         let output = Tensor { name: format!("{}.in-steps", tensor.name), shape: ordered, ..tensor.clone() };
         let tensor = self.add(format!("{name}.in-steps"), OpKind::Transpose(Transpose { permutation }), vec![id], output);
-        Sequence { tensor, axis: 0, ..whole }
+        ScannedInput { tensor, axis: 0, ..whole }
     }
 
     /// The chunk of `sequence` that step `step` reads.
-    pub(super) fn chunk(&mut self, name: &str, sequence: &Sequence, step: usize) -> TensorId {
-        let Sequence { tensor, axis, chunk, backward, steps } = sequence;
+    pub(super) fn chunk(&mut self, name: &str, sequence: &ScannedInput, step: usize) -> TensorId {
+        let ScannedInput { tensor, axis, chunk, backward, steps } = sequence;
         if *steps == 1 {
             return *tensor;
         }
@@ -241,7 +241,7 @@ impl<'a> Lowering<'a> {
 }
 
 /// A scanned input, with its chunks one after the other along `axis`.
-pub(super) struct Sequence {
+pub(super) struct ScannedInput {
     tensor: TensorId,
     axis: usize,
     /// The shape in which the body reads a chunk.

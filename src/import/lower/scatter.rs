@@ -1,4 +1,4 @@
-//! Writing by index.
+//! Writing by index: tract's `ScatterElements` and `ScatterNd` become a `Scatter`.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::{ScatterElements, ScatterNd, ScatterReduction};

@@ -34,15 +34,16 @@ impl Lowering<'_> {
             let plain = summed.len() == 1;
             let (axis, rows) = if plain { (summed[0], shape.clone()) } else { (1, rows) };
             let input = self.reshaped(x, rows.clone());
-            let y = self.step(node, kind(axis), vec![input], Tensor { shape: rows, ..output.clone() });
+            let y = self.add_intermediate(node, kind(axis), vec![input], Tensor { shape: rows, ..output.clone() });
             let seen = self.reshaped(y, shape.clone());
             self.tensors.insert(node.id.into(), seen);
             return Ok(true);
         }
-        let x = self.step(node, OpKind::Transpose(Transpose { permutation: order.clone() }), vec![x], part("moved", moved.clone()));
+        let x =
+            self.add_intermediate(node, OpKind::Transpose(Transpose { permutation: order.clone() }), vec![x], part("moved", moved.clone()));
         let rows = vec![moved.iter().product::<usize>() / length, length];
         let x = self.reshaped(x, rows.clone());
-        let y = self.step(node, kind(1), vec![x], part("softmax", rows));
+        let y = self.add_intermediate(node, kind(1), vec![x], part("softmax", rows));
         let y = self.reshaped(y, moved);
         let back = (0..shape.len()).map(|axis| order.iter().position(|&o| o == axis).unwrap_or(axis)).collect();
         self.finish(node, OpKind::Transpose(Transpose { permutation: back }), vec![y], output.clone());

@@ -1,4 +1,4 @@
-//! Windows as tract has them: what convolution and pooling share.
+//! tract's windows: what convolution and pooling share.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cnn::{PaddingSpec, PoolSpec};
@@ -33,7 +33,7 @@ impl Lowering<'_> {
         let input = self.graph.tensor(inputs[0]).shape.clone();
         inputs[0] = self.reshaped(inputs[0], wide(&input));
         let shape = output.shape.clone();
-        let result = self.step(node, kind, inputs, Tensor { shape: wide(&shape), ..output });
+        let result = self.add_intermediate(node, kind, inputs, Tensor { shape: wide(&shape), ..output });
         let seen = self.reshaped(result, shape);
         self.tensors.insert(node.id.into(), seen);
         Ok(())
@@ -47,7 +47,7 @@ impl Lowering<'_> {
         let wide = |shape: &[usize]| [&[1], shape].concat();
         let input = wide(&self.graph.tensor(inputs[0]).shape);
         inputs[0] = self.reshaped(inputs[0], input);
-        let result = self.step(node, kind, inputs, Tensor { shape: wide(&output.shape), ..output.clone() });
+        let result = self.add_intermediate(node, kind, inputs, Tensor { shape: wide(&output.shape), ..output.clone() });
         let seen = self.reshaped(result, output.shape);
         self.tensors.insert(node.id.into(), seen);
     }
@@ -84,8 +84,8 @@ impl Window {
     }
 }
 
-/// The extents after the channels. tract does not check that every list of the window has one entry
-/// per axis, and that windows have taps and move; so it is checked here.
+/// The extents after the channels. Checks what tract does not: every list of the window has one
+/// entry per axis, and no kernel size, stride or dilation is 0.
 pub(super) fn extents<'a>(spec: &PoolSpec, input: &'a [usize]) -> Result<&'a [usize], Reason> {
     let channels = match spec.data_format {
         DataFormat::NCHW => 1,
@@ -102,7 +102,7 @@ pub(super) fn extents<'a>(spec: &PoolSpec, input: &'a [usize]) -> Result<&'a [us
         return Err(format!("its window does not have the {} axes that its input has after the channels", extents.len()));
     }
     if spec.kernel_shape.iter().chain(strides.iter()).chain(dilations.iter()).any(|&n| n == 0) {
-        return Err("its window has no taps, or does not move".into());
+        return Err("its window has a kernel size, stride or dilation of 0".into());
     }
     Ok(extents)
 }

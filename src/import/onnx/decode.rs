@@ -1,5 +1,5 @@
-//! The file itself: is it ONNX, is it complete, are its names defined, and are its input shapes
-//! known?
+//! Decodes an ONNX file and checks what needs no types: the file is complete, its external data is
+//! there, its names are defined, and its input shapes are known.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
@@ -109,10 +109,10 @@ fn check_tensors(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    Err(broken(path, format!("external data missing: {}; put it beside the model, under that name", missing.join(", "))))
+    Err(broken(path, format!("external data missing: {}; put it in the model's folder, under that name", missing.join(", "))))
 }
 
-/// Every name that is read must be defined, and no name twice.
+/// Every name that is read must be defined, and no name may be defined twice.
 fn check_names(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     fn repeated<'a>(names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
         let mut seen = BTreeSet::new();
@@ -130,7 +130,7 @@ fn check_names(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     for node in &graph.node {
         if let Some(name) = node.output.iter().find(|name| !name.is_empty() && !known.insert(name)) {
             let op = node.op_type.escape_debug();
-            return Err(broken(path, format!("node {:?} ({op}) provides {name:?}, which something else already provides", node.name)));
+            return Err(broken(path, format!("node {:?} ({op}) defines {name:?}, which is already defined", node.name)));
         }
     }
     let lost = |name: &str| !name.is_empty() && !known.contains(name);
@@ -138,12 +138,12 @@ fn check_names(path: &Path, graph: &pb::GraphProto) -> Result<()> {
         if let Some(name) = node.input.iter().find(|name| lost(name)) {
             return Err(broken(
                 path,
-                format!("node {:?} ({}) reads {name:?}, which nothing provides", node.name, node.op_type.escape_debug()),
+                format!("node {:?} ({}) reads {name:?}, which is not defined", node.name, node.op_type.escape_debug()),
             ));
         }
     }
     if let Some(output) = graph.output.iter().find(|v| lost(&v.name)) {
-        return Err(broken(path, format!("nothing provides the output {:?}: the file is truncated, or was exported wrongly", output.name)));
+        return Err(broken(path, format!("the output {:?} is not defined: the file is truncated, or was exported wrongly", output.name)));
     }
     Ok(())
 }
@@ -223,7 +223,7 @@ pub fn input_shapes(path: &Path, proto: &pb::ModelProto, given: &BTreeMap<String
     Err(broken(path, format!("dynamic input shapes: {}; give them, for example with{flags}", open.join(", "))))
 }
 
-/// hiosc's kernels index with 32 bits.
+/// Whether a tensor has 2^31 elements or more: hiosc's kernels index with 32 bits.
 pub fn too_large(shape: &[usize]) -> bool {
     !shape.contains(&0) && shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n >= 1 << 31)
 }

@@ -5,12 +5,12 @@
 //!   that the caller leaves out is left out inside, too, and the operator's default applies.
 //! * An `If` whose condition is known becomes the nodes of the branch that it takes. A condition is
 //!   known if what it depends on can be typed and folded on its own, once the shapes of the inputs
-//!   are known. The other branch is dropped, whatever it contains; tract would have to type both,
-//!   to equal types.
+//!   are known. The other branch is dropped, whatever it contains; tract would have to type both
+//!   branches, to the same types.
 //!
 //! An `If` whose condition is not known stays, and is refused together with all other refusals.
 //!
-//! The caller says how a condition is computed; nothing is computed here.
+//! The caller passes a function that evaluates a condition; nothing is evaluated here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -19,9 +19,9 @@ use tract_onnx::pb;
 
 use crate::error::{Error, Result};
 
-/// With more calls than this in total, a function calls itself.
+/// The maximum number of calls. More are taken to mean that a function calls itself.
 const MOST_CALLS: usize = 100_000;
-/// With calls nested deeper than this, a function calls itself.
+/// The maximum depth of nested calls. Deeper ones are taken to mean the same.
 const DEEPEST_CALL: usize = 100;
 
 /// Inlines all calls of the model's own functions.
@@ -75,7 +75,7 @@ fn body(function: &pb::FunctionProto, call: &pb::NodeProto) -> Vec<pb::NodeProto
     let prefix = label(call);
     let mut names: BTreeMap<&str, &str> = BTreeMap::new();
     for (formal, i) in function.input.iter().zip(0..) {
-        names.insert(formal, call.input.get(i).map_or("", String::as_str)); // left out
+        names.insert(formal, call.input.get(i).map_or("", String::as_str)); // "" if left out
     }
     for (formal, actual) in function.output.iter().zip(&call.output).filter(|(_, actual)| !actual.is_empty()) {
         names.insert(formal, actual);
@@ -222,7 +222,7 @@ fn extracted(proto: &pb::ModelProto, name: &str) -> Option<pb::ModelProto> {
     Some(pb::ModelProto { ir_version: proto.ir_version, opset_import, graph: Some(part), ..Default::default() })
 }
 
-/// All names that a node reads, those of its subgraphs included.
+/// All names that a node reads, including those of its subgraphs.
 fn read_by(node: &pb::NodeProto) -> Vec<&str> {
     let subgraphs = node.attribute.iter().flat_map(|a| a.g.iter().chain(&a.graphs));
     let inside = subgraphs.flat_map(|graph| graph.node.iter().flat_map(read_by).chain(graph.output.iter().map(|v| v.name.as_str())));

@@ -1,6 +1,6 @@
 //! The ONNX file, before tract sees it.
 //!
-//! **In**: a `.onnx` file (and the external data beside it), and what the caller says about it.
+//! **In**: a `.onnx` file (and the external data beside it), and the caller's [`ImportOptions`].
 //! **Out**: the decoded and checked protobuf, with the caller's constants inserted and calls
 //! inlined.
 //!
@@ -10,7 +10,7 @@
 //! * `inline.rs` inlines calls of the model's own functions, and the branch that an `If` takes if
 //!   its condition is known.
 //! * `operators.rs` is the table of ONNX's operators, and what each becomes.
-//! * `dtype.rs` has ONNX's codes of element types.
+//! * `dtype.rs` converts between ONNX's codes of element types and our types.
 //!
 //! Of tract, only its protobuf types are used here.
 

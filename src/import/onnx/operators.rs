@@ -114,7 +114,7 @@ pub static ROWS: &[Row] = &[
     row("Clip", 1, NUMBERS, "elementwise", ""),
     refused("Col2Im", 18, UNKNOWN),
     folded("Compress", 9, DATA),
-    row("Concat", 1, ALL, "concat, or nothing where its inputs can be placed side by side", ""),
+    row("Concat", 1, ALL, "concat, or no copy where its inputs can be written side by side", ""),
     refused("ConcatFromSequence", 11, SEQUENCE),
     row("Constant", 1, ALL, "a weight", ""),
     folded("ConstantOfShape", 9, "its shape must be a constant"),
@@ -146,7 +146,7 @@ pub static ROWS: &[Row] = &[
         1,
         F32,
         "matrix products and cells, step by step",
-        "one known length for the whole batch; steps times operators at most 10000",
+        "one constant sequence length for the whole batch; steps times operators at most 10000",
     ),
     row("Gather", 1, ALL, "gather, slice", "an index outside the axis reads the nearest element"),
     row("GatherElements", 11, ALL, "gather", "an index outside the axis reads the nearest element"),
@@ -177,7 +177,7 @@ pub static ROWS: &[Row] = &[
         1,
         F32,
         "matrix products and cells, step by step",
-        "one known length for the whole batch; steps times operators at most 10000",
+        "one constant sequence length for the whole batch; steps times operators at most 10000",
     ),
     row("LayerNormalization", 17, FLOATS, "norm", ""),
     scalar("LeakyRelu", 1, FLOATS),
@@ -219,7 +219,13 @@ pub static ROWS: &[Row] = &[
     row("QLinearMatMul", 10, "i8, u8", "elementwise, matmul", "scales must be f32"),
     row("QuantizeLinear", 10, "f32, i32 to i8, u8", "elementwise", "scale and zero point must be constants; no blocks"),
     row("RMSNormalization", 23, FLOATS, "norm", ""),
-    row("RNN", 1, F32, "matrix products, step by step", "one known length for the whole batch; steps times operators at most 10000"),
+    row(
+        "RNN",
+        1,
+        F32,
+        "matrix products, step by step",
+        "one constant sequence length for the whole batch; steps times operators at most 10000",
+    ),
     refused("RandomNormal", 1, RANDOM),
     refused("RandomNormalLike", 1, RANDOM),
     refused("RandomUniform", 1, RANDOM),
@@ -333,7 +339,7 @@ impl Row {
     }
 }
 
-/// `docs/operators.md`.
+/// The text of `docs/operators.md`.
 pub fn page() -> String {
     let lowered = ROWS.iter().filter(|row| matches!(row.support, Support::Lowered { .. })).count();
     let mut text = format!(
@@ -344,8 +350,8 @@ refusals and `hiosc inspect` use, too. `HIOSC_BLESS=1 cargo test --release --tes
 rewrites this page.
 
 Shapes are static: whatever a shape depends on must be a constant once the shapes of the inputs are
-known. `--shapes` and `--constant` give what the file does not say. What can be computed when the
-model is compiled is folded away, whatever its operator.
+known. `--shapes` and `--constant` give what the file leaves open. Whatever can be computed at
+compile time is folded, whichever operator it is.
 
 *Opsets* is the first opset that has the operator; hiosc reads models of opset 7 and newer. *Types*
 are the element types of what is left to compute: *numbers* are integers and floating-point numbers,

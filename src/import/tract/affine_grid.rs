@@ -1,5 +1,5 @@
-//! `AffineGrid`: the positions at which a spatial transformer samples: `theta` applied to the
-//! middles of the elements of an image of known size.
+//! `AffineGrid`: the positions at which a spatial transformer samples, which are `theta` applied to
+//! the middles of the elements of an image of known size.
 //!
 //! Coordinates run from -1 to 1, between the middles of the first and the last element of an axis
 //! (`align_corners`) or between its edges. They are constants, so only a matrix product is left:
@@ -11,7 +11,7 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_hir::internal::*;
 
-/// Reads a node.
+/// Parses an `AffineGrid` node.
 pub fn read(_: &ParsingContext, node: &pb::NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
     let align_corners = node.attribute.iter().any(|a| a.name == "align_corners" && a.i != 0);
     Ok((expand(AffineGrid { align_corners }), vec![]))
@@ -32,8 +32,8 @@ impl AffineGrid {
         }
     }
 
-    /// All points of an image of `extents`, the last axis first and fastest, each with a 1 after
-    /// its coordinates.
+    /// All points of an image of `extents`, the last axis fastest: the coordinates of each, last
+    /// axis first, then a 1.
     fn points(&self, extents: &[usize]) -> TractResult<Tensor> {
         let count: usize = extents.iter().product();
         let mut values = Vec::with_capacity(count * (extents.len() + 1));

@@ -10,7 +10,7 @@
 //! * `typed.rs` types and folds the model, with the pipeline that keeps convolutions whole. tract
 //!   can panic on odd graphs: a panic is caught and reported as an error. It also converts tract's
 //!   tensors to ours, and back.
-//! * `rewrite.rs` rewrites what tract types but cannot run.
+//! * `rewrite.rs` rewrites what tract types but cannot run, or folds to other values than ONNX's.
 //! * `reference.rs` runs the model in tract, for numbers to compare with.
 
 mod affine_grid;
@@ -41,7 +41,7 @@ pub fn typed_models(path: &Path, proto: &mut pb::ModelProto, options: &ImportOpt
     typed::type_model(path, proto, &shapes).map_err(|e| with_given_shapes(e, options))
 }
 
-/// Names the shapes that the caller gave in the error of a model that cannot be typed: they are the
+/// Adds the shapes that the caller gave to the error of a model that cannot be typed: they are the
 /// likely cause.
 fn with_given_shapes(error: Error, options: &ImportOptions) -> Error {
     match error {

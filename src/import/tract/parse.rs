@@ -1,4 +1,4 @@
-//! From an ONNX node to tract's: which nodes cannot be parsed, and why.
+//! Finds the ONNX nodes that tract cannot parse, and why.
 //!
 //! tract stops at the first node that it cannot parse, and reports an unknown operator as one that
 //! cannot be typed. Here each node, including those of subgraphs, is first parsed on its own, so
@@ -44,7 +44,7 @@ pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {
     Err(Error::Unsupported(lines.collect()))
 }
 
-/// No tensor has more axes.
+/// The largest axis number that is accepted: no tensor has more axes.
 const MOST_AXES: u64 = 64;
 
 /// Placeholder for the nodes in the text of a problem.
@@ -91,8 +91,7 @@ impl<'a> Problems<'a> {
 /// Why `node` cannot be parsed.
 fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     let operator = node.op_type.escape_debug();
-    // tract's table has no domains: it holds those of ONNX, and some of its traditional machine
-    // learning
+    // tract's table has no domains: it has operators of ONNX itself and some of ai.onnx.ml
     let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
     let known = standard || node.domain == "ai.onnx.ml";
     let Some(builder) = context.framework.op_register.0.get(&node.op_type).filter(|_| known) else {
@@ -123,13 +122,13 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     reason.map(|reason| format!("{operator} ({NODES}): {reason}"))
 }
 
-/// Why an axis, or a list of them, is refused. tract counts up to some.
+/// Why an axis, or a list of them, is refused. tract loops up to some axis numbers, however large.
 fn axis_range(attribute: &pb::AttributeProto) -> Option<String> {
     let beyond = attribute.ints.iter().chain([&attribute.i]).find(|axis| axis.unsigned_abs() > MOST_AXES)?;
     Some(format!("{} {beyond} is beyond the axes of any tensor", attribute.name))
 }
 
-/// Why the number of a Scan's sequences is refused. tract counts up to whatever it is.
+/// Why the number of a Scan's sequences is refused. tract loops up to it, however large.
 fn scan_body(node: &pb::NodeProto) -> Option<String> {
     let body = node.attribute.iter().find(|a| a.name == "body")?.g.as_ref()?;
     let sequences = node.attribute.iter().find(|a| a.name == "num_scan_inputs")?.i;

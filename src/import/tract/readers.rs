@@ -1,13 +1,12 @@
-//! Operators that tract's reader of ONNX does not know, or not in every form, in terms of those
-//! that it knows.
+//! Operators that tract's ONNX reader does not know, or not in every form, expressed in those that
+//! it knows.
 //!
 //! * `Squeeze` without axes, below opset 13, drops every axis of size 1.
 //! * `Upsample`, which opset 10 renamed, is read as a `Resize` of that opset; its scales are an
 //!   attribute up to opset 8.
-//! * `Resize` of opset 10 has no attribute for the nearest element: it is the one below, or the one
-//!   above if something shrinks, as in ONNX Runtime.
-//! * `Range` of lists of one number, which exporters that take shapes apart write, reads the
-//!   numbers.
+//! * `Resize` of opset 10 has no attribute for the nearest element: it rounds down, or up if an
+//!   axis shrinks, as in ONNX Runtime.
+//! * `Range` accepts lists of one number, which some exporters write when they take shapes apart.
 //! * `PRelu` below opset 7 has a slope for each channel, not one that broadcasts to the last axis.
 //! * `BatchNormalization` in training mode is refused: it has other outputs, and takes its mean
 //!   from the batch.
@@ -200,7 +199,7 @@ impl Expansion for PreluOfChannels {
         let &[x, mut slope] = inputs else { return Err(TractError::msg("a PRelu has two inputs")) };
         let (rank, datum) = (model.outlet_fact(x)?.rank(), model.outlet_fact(x)?.datum_type);
         for axis in model.outlet_fact(slope)?.rank()..rank {
-            // one missing axis is that of images, before the channels; all others come after them
+            // the batch axis goes before the channels; all other missing axes go after them
             let at = if axis + 1 == rank { 0 } else { axis };
             slope = model.wire_node(format!("{prefix}.slope-{axis}"), AxisOp::Add(at), &[slope])?[0];
         }

@@ -1,4 +1,4 @@
-//! Graphs that tract types but cannot run.
+//! Rewrites of typed models that tract cannot run, or that it folds to other values than ONNX's.
 //!
 //! A negative pad of a `Pad` removes elements. tract stores it as an unsigned number, types the
 //! node correctly by wrapping around, and panics when it runs the node. Exporters write negative
@@ -12,8 +12,8 @@ use tract_onnx::tract_core::ops::array::{Pad, Slice};
 use tract_onnx::tract_core::ops::konst::Const;
 
 /// Replaces the maxima and minima of empty tensors in `model`, in which ONNX names are still names
-/// of nodes. They are -inf and inf, but tract folds them while it types, to the largest finite
-/// numbers. (For integers, these are what ONNX asks for.)
+/// of nodes. They must be -inf and inf, but typing folds them to the largest finite numbers. (For
+/// integers, these are what ONNX asks for.)
 pub fn extremes_of_empty(model: &mut TypedModel, proto: &pb::ModelProto) -> TractResult<()> {
     let nodes = proto.graph.iter().flat_map(|graph| &graph.node);
     for node in nodes.filter(|n| matches!(n.op_type.as_str(), "ReduceMax" | "ReduceMin")) {

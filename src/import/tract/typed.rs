@@ -73,7 +73,7 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
     })
 }
 
-/// The first output of a model, if it is a truth value that is known for these shapes.
+/// The first output of a model as a boolean, if it is known for these shapes.
 pub fn truth(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<bool> {
     let (_, folded) = type_model(path, proto, shapes).ok()?;
     let outlet = *folded.outputs.first()?;
@@ -125,8 +125,8 @@ pub fn tensor(values: &Constant, shape: &[usize]) -> TractResult<Tensor> {
         DType::F32 => DatumType::F32,
         DType::F64 => DatumType::F64,
     };
-    // SAFETY: each type of ours has the size and layout of tract's; truth values are 0 or 1, since
-    // they come from `bool`.
+    // SAFETY: each type of ours has the size and layout of tract's; booleans are 0 or 1, since they
+    // come from `bool`.
     unsafe { Tensor::from_raw_dt(datum, shape, values.bytes()) }
 }
 
@@ -157,7 +157,7 @@ pub fn quietly<T>(path: &Path, action: &str, f: impl FnOnce() -> TractResult<T>)
     Err(Error::Model { path: path.to_path_buf(), message: format!("{action}: {message}") })
 }
 
-/// What `f`, a function of tract's, computes, or what it panics with.
+/// The result of `f`, a function of tract's, or the message of its panic.
 pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     silently(|| catch_unwind(AssertUnwindSafe(f))).map_err(|panic| format!("tract panicked: {}", panic_text(&panic)))
 }
@@ -223,7 +223,7 @@ pub fn plain(text: &str) -> String {
     let outputs = || {
         let (before, rest) = text.split_once("Wrong number of outputs. Op says ")?;
         let (own, node) = rest.trim_end_matches('.').split_once(", node says ")?;
-        Some(format!("{before}it has {node} outputs, and {own} is supported"))
+        Some(format!("{before}it has {node} outputs, but only {own} are supported"))
     };
     let mode = || {
         let (before, mode) = text.split_once("Unsupported mode ")?;

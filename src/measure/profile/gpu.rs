@@ -24,7 +24,7 @@ struct LoadedKernel {
     arguments: Vec<Argument>,
 }
 
-/// See the module's text.
+/// A GPU with all kernel candidates loaded, ready to measure them.
 pub(super) struct ProfiledGpu {
     gpu: TargetGpu,
     context: Arc<CudaContext>,
@@ -47,7 +47,7 @@ impl ProfiledGpu {
         let lists: Vec<&[Argument]> = groups.iter().map(|group| &*group.arguments).collect();
         let pool = ArgumentPool::new(&stream, &lists, options.schedule.max_streams, cache)?;
         let model = closest(&gpu.0.device)?;
-        // A kernel that needs more than the GPU has is no candidate there.
+        // A kernel that needs more than the GPU has is not a candidate there.
         let runs = |kernel: &&Kernel, group: &SignatureGroup| cost::kernel_time(kernel, group.work, &model).is_some();
         let all: Vec<(&Kernel, &SignatureGroup)> =
             groups.iter().flat_map(|group| group.candidates.iter().filter(|k| runs(k, group)).map(move |k| (k, group))).collect();
@@ -101,7 +101,7 @@ impl ProfiledGpu {
             Ok((all / count as f64).round() as u64)
         };
         // The driver may load a kernel at its first launch, and wait for all earlier work first: on
-        // a blocked stream, for ever.
+        // a blocked stream, forever.
         for loaded in candidates {
             launch(stream, loaded, &slots[0])?;
         }

@@ -12,8 +12,8 @@
 //!    takes the time between two events around them. So launching from the host does not count, but
 //!    the gap between kernels does. The first round warms up. The median of the others counts, and
 //!    the interquartile range is recorded.
-//! 4. Each launch uses another copy of its inputs, weights and output, in turn, over twice the size
-//!    of the L2 cache: in a model, other operators have used the cache before this one.
+//! 4. Launches cycle through copies of their f32 inputs, weights and outputs, enough to fill twice
+//!    the L2 cache but at most 64: in a model, other operators have used the cache before this one.
 //! 5. Transfers are measured by the runtime (`runtime/tool/links.rs`), over several sizes, and
 //!    tested with data.
 //! 6. *Stages* are measured when the schedulers need them: see `stages.rs`.
@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, DriverError};
 
-use crate::cost::{self, Conditions, Measured, Profile, Stages, Work, kernels_hash};
+use crate::cost::{self, Conditions, Measured, MeasuredStages, Profile, Work, kernels_hash};
 use crate::device::{DeviceModel, Link, TargetGpu};
 use crate::error::{Error, Result};
 use crate::graph::{DType, Graph};
@@ -57,9 +57,9 @@ pub struct ProfileOptions {
 pub struct Progress {
     /// What is being measured.
     pub what: &'static str,
-    /// Number of items that are measured.
+    /// Number of items measured so far.
     pub done: usize,
-    /// Number of all items, as far as is known.
+    /// Number of all items, as far as known.
     pub of: usize,
     /// Estimated time left, at the pace so far.
     pub left: Duration,
@@ -114,7 +114,9 @@ fn device(error: DriverError) -> Error {
 pub fn profile(graphs: &[&Graph], options: &ProfileOptions, progress: &mut dyn FnMut(Progress)) -> Result<Profile> {
     let all = present()?;
     if all.is_empty() {
-        return Err(Error::Device("there is no GPU to measure: run this where one is, or name a device model with --device".into()));
+        return Err(Error::Device(
+            "there is no GPU to measure: run this on a machine with one, or name a device model with --device".into(),
+        ));
     }
     let ordinals = options.gpus.clone().unwrap_or_else(|| (0..all.len()).collect());
     if let Some(gpu) = ordinals.iter().find(|&&gpu| gpu >= all.len()) {
@@ -147,8 +149,9 @@ pub fn profile(graphs: &[&Graph], options: &ProfileOptions, progress: &mut dyn F
             Some(Link { latency: report.latency, bandwidth: report.bandwidth.max(1.0).round() });
     }
     let (gpus, conditions) = ordinals.iter().map(|&ordinal| all[ordinal].clone()).unzip();
-    let mut profile = Profile { version: env!("CARGO_PKG_VERSION").into(), gpus, conditions, links, kernels, stages: Stages::new() };
-    let machines = stages::MeasuredKinds { gpus: machines, kind_of };
+    let mut profile =
+        Profile { version: env!("CARGO_PKG_VERSION").into(), gpus, conditions, links, kernels, stages: MeasuredStages::new() };
+    let machines = stages::MeasuredGpus { gpus: machines, kind_of };
     stages::measure(&mut profile, graphs, machines, &options.schedule, clock.progress)?;
     Ok(profile)
 }
@@ -160,7 +163,7 @@ pub fn kernels(graphs: &[&Graph], device: &DeviceModel) -> Result<Vec<Kernel>> {
 
 /// The contents of a kernel's argument.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Holds {
+enum ArgumentContents {
     /// f32, read or written: any numbers.
     Floats,
     /// Another type, read: zeros, which are valid indices.
@@ -170,7 +173,7 @@ enum Holds {
 }
 
 /// An argument of a kernel: its bytes, and its contents.
-type Argument = (u64, Holds);
+type Argument = (u64, ArgumentContents);
 
 /// The candidates of operators of one signature, and their arguments.
 struct SignatureGroup {
@@ -206,20 +209,20 @@ fn groups(graphs: &[&Graph], device: &DeviceModel) -> Result<Vec<SignatureGroup>
 
 fn arguments(graph: &Graph, op: OpId, candidates: &[Kernel]) -> Vec<Argument> {
     let operator = graph.operator(op);
-    let holds = |dtype: DType, other: Holds| if dtype == DType::F32 { Holds::Floats } else { other };
+    let holds = |dtype: DType, other: ArgumentContents| if dtype == DType::F32 { ArgumentContents::Floats } else { other };
     let input = |(position, &t): (usize, &TensorId)| {
         let tensor = graph.tensor(t);
         let packed =
             candidates.iter().filter_map(|kernel| kernel.packing(position)).map(|packing| packing.elements() * tensor.dtype.bytes());
-        (packed.fold(tensor.bytes(), u64::max), holds(tensor.dtype, Holds::Zeros))
+        (packed.fold(tensor.bytes(), u64::max), holds(tensor.dtype, ArgumentContents::Zeros))
     };
     let inputs = operator.inputs.iter().enumerate().map(input);
-    let outputs = operator.outputs.iter().map(|&t| (graph.tensor(t).bytes(), holds(graph.tensor(t).dtype, Holds::Result)));
+    let outputs = operator.outputs.iter().map(|&t| (graph.tensor(t).bytes(), holds(graph.tensor(t).dtype, ArgumentContents::Result)));
     let workspace = candidates.iter().map(|kernel| kernel.workspace_bytes).max().filter(|&bytes| bytes > 0);
-    inputs.chain(outputs).chain(workspace.map(|bytes| (bytes, Holds::Floats))).collect()
+    inputs.chain(outputs).chain(workspace.map(|bytes| (bytes, ArgumentContents::Floats))).collect()
 }
 
-/// Reports the progress.
+/// Reports progress, with an estimate of the time left.
 struct ProgressClock<'a> {
     since: Instant,
     now: Progress,

@@ -1,10 +1,11 @@
-//! Memory for the arguments of kernels under measurement, in many slots.
+//! Memory for the arguments of kernels under measurement. Launches cycle through many slots, so
+//! that they do not find their arguments in the L2 cache.
 
 use std::sync::Arc;
 
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, result};
 
-use super::{Argument, Holds, device};
+use super::{Argument, ArgumentContents, device};
 use crate::error::{Error, Result};
 
 /// Three allocations: numbers, zeros, and results that nothing reads.
@@ -25,22 +26,22 @@ const MAX_SLOTS: u64 = 64;
 
 /// Bytes of one slot.
 fn slot_bytes(arguments: &[Argument]) -> u64 {
-    let floats = arguments.iter().filter(|(_, holds)| *holds == Holds::Floats);
+    let floats = arguments.iter().filter(|(_, contents)| *contents == ArgumentContents::Floats);
     floats.map(|(bytes, _)| bytes.next_multiple_of(ALIGNMENT)).sum::<u64>().max(ALIGNMENT)
 }
 
 impl ArgumentPool {
     /// Memory for each of these lists of arguments, and for `together` of them at once.
     pub fn new(stream: &Arc<CudaStream>, lists: &[&[Argument]], together: usize, cache: u64) -> Result<ArgumentPool> {
-        // Together, the slots are twice the cache, and at least two.
+        // Together, the slots are twice the cache; at least two, and at most `MAX_SLOTS`.
         let alone = |list: &&[Argument]| slot_bytes(list) * (2 * cache).div_ceil(slot_bytes(list)).clamp(2, MAX_SLOTS);
         let largest = lists.iter().map(|list| slot_bytes(list)).max().unwrap_or(ALIGNMENT);
         let bytes = lists.iter().map(alone).max().unwrap_or(ALIGNMENT).max(2 * together as u64 * largest);
-        let other = |which: Holds| {
-            let arguments = lists.iter().flat_map(|list| list.iter()).filter(|(_, holds)| *holds == which);
+        let other = |which: ArgumentContents| {
+            let arguments = lists.iter().flat_map(|list| list.iter()).filter(|(_, contents)| *contents == which);
             stream.alloc_zeros::<u8>(arguments.map(|(bytes, _)| *bytes).max().unwrap_or(0).max(1) as usize).map_err(device)
         };
-        let (zeros, results) = (other(Holds::Zeros)?, other(Holds::Result)?);
+        let (zeros, results) = (other(ArgumentContents::Zeros)?, other(ArgumentContents::Result)?);
         // SAFETY: all of it is written below, before anything reads it.
         let mut floats = unsafe { stream.alloc::<f32>(bytes as usize / 4) }.map_err(device)?;
         // Values in [-1, 1). With zeros the GPU would draw less power and look faster.
@@ -65,15 +66,15 @@ impl ArgumentPool {
         Ok(ArgumentPool { floats, zeros, results, at, cache })
     }
 
-    /// Addresses of the arguments in each slot. The slots fill twice the cache, as far as there is
-    /// memory for them.
+    /// Addresses of the arguments in each slot. The slots fill twice the cache, as far as memory
+    /// and `MAX_SLOTS` allow.
     pub fn slots(&self, arguments: &[Argument]) -> Result<Vec<Vec<u64>>> {
         let bytes = slot_bytes(arguments);
         let capacity = self.floats.num_bytes() as u64 / bytes;
-        let fits = |&(bytes, holds): &Argument| match holds {
-            Holds::Floats => true,
-            Holds::Zeros => bytes <= self.zeros.len() as u64,
-            Holds::Result => bytes <= self.results.len() as u64,
+        let fits = |&(bytes, contents): &Argument| match contents {
+            ArgumentContents::Floats => true,
+            ArgumentContents::Zeros => bytes <= self.zeros.len() as u64,
+            ArgumentContents::Result => bytes <= self.results.len() as u64,
         };
         if capacity == 0 || !arguments.iter().all(fits) {
             return Err(Error::internal("profile", "the pool is too small"));
@@ -81,10 +82,10 @@ impl ArgumentPool {
         let count = (2 * self.cache).div_ceil(bytes).clamp(2, MAX_SLOTS).min(capacity);
         let slot = |index: u64| {
             let mut at = self.at[0] + index * bytes;
-            let address = |&(bytes, holds): &Argument| match holds {
-                Holds::Zeros => self.at[1],
-                Holds::Result => self.at[2],
-                Holds::Floats => {
+            let address = |&(bytes, contents): &Argument| match contents {
+                ArgumentContents::Zeros => self.at[1],
+                ArgumentContents::Result => self.at[2],
+                ArgumentContents::Floats => {
                     let here = at;
                     at += bytes.next_multiple_of(ALIGNMENT);
                     here

@@ -28,7 +28,7 @@ use crate::schedule::{self, Algorithm, LinkMode, Problem, ScheduleOptions};
 const ROUNDS: usize = 8;
 
 /// The measured GPUs, one of each kind, and the kind of each GPU of the profile.
-pub(super) struct MeasuredKinds {
+pub(super) struct MeasuredGpus {
     pub gpus: Vec<ProfiledGpu>,
     pub kind_of: Vec<usize>,
 }
@@ -40,7 +40,7 @@ type RequestedStages = BTreeSet<(usize, Vec<String>)>;
 pub(super) fn measure(
     profile: &mut Profile,
     graphs: &[&Graph],
-    mut machines: MeasuredKinds,
+    mut machines: MeasuredGpus,
     options: &ScheduleOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
@@ -118,8 +118,8 @@ fn ancestors(problem: &Problem) -> Vec<BTreeSet<OpId>> {
     ancestors
 }
 
-/// The stages of several operators in the schedules of all algorithms, save those that hold
-/// dependencies.
+/// The stages of two or more operators in the schedules of all algorithms but `scatter`. Their
+/// operators are independent: `max_chain` is 1.
 fn scheduled(problem: &Problem, options: &ScheduleOptions) -> Result<Vec<(usize, Vec<OpId>)>> {
     let fits = problem.fits_one_gpu();
     let mut found = Vec::new();

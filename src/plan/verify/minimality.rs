@@ -15,7 +15,7 @@ pub(super) fn check(s: &Subject, accesses: &Accesses, order: &HappensBefore, nee
     let mut scratch = Vectors::new(s.plan.steps.len() + 1, s.plan.streams.len());
     for wait in (0..s.plan.steps.len()).filter(|&i| order.record[i].is_some()) {
         if !is_missed(wait, order, needs, &mut scratch) {
-            return s.broken(15, format_args!("all that needs {} is ordered without it", s.step(wait)));
+            return s.broken(15, format_args!("{} is redundant: every required order holds without it", s.step(wait)));
         }
     }
     if let Some(event) = accesses.waits.iter().position(Vec::is_empty) {

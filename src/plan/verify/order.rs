@@ -53,7 +53,7 @@ impl HappensBefore {
     fn new(s: &Subject, accesses: &Accesses) -> Self {
         let (steps, streams) = (s.plan.steps.len(), s.plan.streams.len());
         let mut order = HappensBefore {
-            stream: s.plan.steps.iter().map(|step| step.stream().index()).chain([s.plan.origin.index()]).collect(),
+            stream: s.plan.steps.iter().map(|step| step.stream().index()).chain([s.plan.origin_stream.index()]).collect(),
             position: vec![0; steps + 1],
             previous: vec![None; steps + 1],
             record: vec![None; steps + 1],
@@ -124,16 +124,17 @@ impl OrderChecker<'_> {
         self.order.before(a, b)
     }
 
-    /// Rule 10. It is required of every step outside the origin. What holds for the first step of a
-    /// stream holds for all, and must still hold if the first one is removed.
+    /// Rule 10. It is required of every step outside the origin, not only of the first of each
+    /// stream: `minimality.rs` may remove the first one.
     fn fork(&mut self) -> Result<()> {
-        let origin = self.s.plan.origin.index();
+        let origin = self.s.plan.origin_stream.index();
         let start = (0..self.s.plan.steps.len()).find(|&i| self.order.stream[i] == origin);
         for i in (0..self.s.plan.steps.len()).filter(|&i| self.order.stream[i] != origin) {
             if !start.is_some_and(|start| self.need(start, i)) {
-                return self
-                    .s
-                    .broken(10, format_args!("{} may run before the first step of the origin {}", self.s.step(i), self.s.plan.origin));
+                return self.s.broken(
+                    10,
+                    format_args!("{} may run before the first step of the origin {}", self.s.step(i), self.s.plan.origin_stream),
+                );
             }
         }
         Ok(())
@@ -147,7 +148,7 @@ impl OrderChecker<'_> {
             if let Some(last) = last
                 && !self.need(last, steps.len())
             {
-                return self.s.broken(11, format_args!("{} may outlast the origin {}", self.s.step(last), self.s.plan.origin));
+                return self.s.broken(11, format_args!("{} may outlast the origin {}", self.s.step(last), self.s.plan.origin_stream));
             }
         }
         Ok(())

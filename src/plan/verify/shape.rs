@@ -31,11 +31,11 @@ pub(super) fn check(s: &Subject, schedule: Option<&Schedule>) -> Result<Accesses
 fn gpus_and_streams(s: &Subject, schedule: Option<&Schedule>) -> Result<()> {
     let plan = s.plan;
     if plan.targets.len() != plan.gpus.len() {
-        return s.broken(1, format_args!("{} GPUs stand for {} of the target", plan.gpus.len(), plan.targets.len()));
+        return s.broken(1, format_args!("the plan has {} GPUs, but names {} of the target", plan.gpus.len(), plan.targets.len()));
     }
     for (i, target) in plan.targets.iter().enumerate() {
         if plan.targets[..i].contains(target) || schedule.is_some_and(|sch| target.index() >= sch.gpus.len().max(1)) {
-            return s.broken(1, format_args!("{} stands for {target}, which is taken or unknown to the schedule", GpuId::new(i)));
+            return s.broken(1, format_args!("{} is mapped to {target}, which is already used or not in the schedule", GpuId::new(i)));
         }
     }
     let known = |contents: Contents| match contents {
@@ -74,8 +74,8 @@ fn gpus_and_streams(s: &Subject, schedule: Option<&Schedule>) -> Result<()> {
     if at != plan.streams.len() {
         return s.broken(1, format_args!("{} belongs to {}, out of order", StreamId::new(at), plan.streams[at].gpu));
     }
-    if plan.origin != StreamId::new(0) || plan.streams.is_empty() {
-        return s.broken(1, format_args!("the origin is {}, not the first compute stream of the first GPU", plan.origin));
+    if plan.origin_stream != StreamId::new(0) || plan.streams.is_empty() {
+        return s.broken(1, format_args!("the origin is {}, not the first compute stream of the first GPU", plan.origin_stream));
     }
     Ok(())
 }
@@ -171,7 +171,7 @@ fn stages_of_schedule(s: &Subject, schedule: &Schedule) -> Result<()> {
     }
     let scheduled: usize = schedule.gpus.iter().map(Vec::len).sum();
     if stages != scheduled {
-        return s.broken(2, format_args!("{stages} of the {scheduled} scheduled stages are there"));
+        return s.broken(2, format_args!("only {stages} of {scheduled} scheduled stages are in the plan"));
     }
     Ok(())
 }
@@ -204,7 +204,7 @@ fn buffers(s: &Subject) -> Result<()> {
             return s.broken(3, format_args!("{name} has {} bytes, its tensor {}", buffer.bytes, tensor.bytes()));
         }
         if std::mem::replace(&mut seen[buffer.gpu.index()][id.index()], true) {
-            return s.broken(3, format_args!("{name} is the second buffer of its tensor there"));
+            return s.broken(3, format_args!("{name} is the second buffer of its tensor on that GPU"));
         }
     }
     Ok(())
@@ -230,7 +230,7 @@ fn weights(s: &Subject) -> Result<()> {
             let t = weight.tensor;
             let name = format!("{} on {}", s.tensor(t), GpuId::new(g));
             let Some(tensor) = s.graph.tensors.get(t.index()).filter(|tensor| matches!(tensor.origin, Origin::Constant(_))) else {
-                return s.broken(4, format_args!("{name} is no constant"));
+                return s.broken(4, format_args!("{name} is not a constant"));
             };
             if previous.replace(weight).is_some_and(|p| p >= weight) {
                 return s.broken(4, format_args!("{name} is out of order"));
@@ -249,7 +249,10 @@ fn weights(s: &Subject) -> Result<()> {
             }
         }
         if let Some(missing) = read[g].first() {
-            return s.broken(4, format_args!("a launch on {} reads {}, which is not there", GpuId::new(g), s.tensor(missing.tensor)));
+            return s.broken(
+                4,
+                format_args!("a launch on {} reads {}, which is not among its weights", GpuId::new(g), s.tensor(missing.tensor)),
+            );
         }
     }
     Ok(())
@@ -266,7 +269,7 @@ fn launches(s: &Subject) -> Result<()> {
         }
         for op in operators {
             if std::mem::replace(&mut launched[op.index()], true) {
-                return s.broken(5, format_args!("{}: {op} is launched before", s.step(i)));
+                return s.broken(5, format_args!("{}: {op} is already launched", s.step(i)));
             }
         }
         let inputs: Vec<TensorId> = operators.iter().flat_map(|&op| s.graph.operator(op).inputs.iter().copied()).collect();
@@ -350,7 +353,7 @@ fn uploads_and_downloads(s: &Subject) -> Result<()> {
         if let Step::Download { output, .. } = *step
             && std::mem::replace(&mut downloaded[output], true)
         {
-            return s.broken(6, format_args!("{}: downloaded before", s.step(i)));
+            return s.broken(6, format_args!("{}: already downloaded", s.step(i)));
         }
     }
     let empty = |output: usize| s.graph.tensor(s.graph.outputs[output]).elements() == 0;

@@ -1,10 +1,10 @@
 //! Benchmarks: interleaved runs, their spread, and the noise of the method.
 //!
 //! * *Interleaved*: each round runs every variant once, in an order that rotates by one each round.
-//!   So rising and falling clocks affect all variants alike.
+//!   So clock changes affect all variants alike.
 //! * *Noise*: one plan takes part twice (A/A). Without noise, the medians of both halves of both
-//!   series would be equal. How far they are apart is the noise. A smaller difference between two
-//!   variants counts as none.
+//!   series would be equal. The noise is their largest relative difference. A smaller difference
+//!   between two variants counts as none.
 //! * *Percentiles* are of single inferences, by the nearest rank.
 
 use super::super::error::Result;
@@ -22,7 +22,7 @@ pub struct Series {
 /// Statistics of a series, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Statistics {
-    /// Half of the inferences took at most this.
+    /// Half of the inferences took at most this long.
     pub median: u64,
     /// 95 % of them.
     pub p95: u64,
@@ -50,7 +50,7 @@ pub fn interleave(variants: &[String], warm_up: usize, rounds: usize, mut run: i
 }
 
 impl Statistics {
-    /// `None` if there are no times.
+    /// The statistics of `times`; `None` if there are none.
     pub fn of(mut times: Vec<u64>) -> Option<Statistics> {
         times.sort_unstable();
         let (&min, count) = (times.first()?, times.len());
@@ -61,19 +61,19 @@ impl Statistics {
 }
 
 impl Series {
-    /// The times of the host.
+    /// Statistics of the host's times.
     pub fn host(&self) -> Option<Statistics> {
         Statistics::of(self.timings.iter().map(|t| t.host).collect())
     }
 
-    /// The times of the device.
+    /// Statistics of the device's times.
     pub fn device(&self) -> Option<Statistics> {
         Statistics::of(self.timings.iter().map(|t| t.device).collect())
     }
 }
 
-/// The noise of the method, as a fraction: how far the medians of the halves of two series of the
-/// same variant are apart.
+/// The noise of the method, as a fraction: the largest relative difference between the medians of
+/// the halves of two series of the same variant.
 pub fn noise(a: &Series, b: &Series) -> f64 {
     let halves = [a, b].into_iter().flat_map(|series| {
         let (first, second) = series.timings.split_at(series.timings.len() / 2);
@@ -84,8 +84,7 @@ pub fn noise(a: &Series, b: &Series) -> f64 {
     if low == 0 { 0.0 } else { (high - low) as f64 / low as f64 }
 }
 
-/// A table, and the same as JSON: each series relative to the first one. `noise` is that of the A/A
-/// run.
+/// Each series relative to the first one, as a table and as JSON. `noise` is that of the A/A run.
 pub fn report(series: &[Series], noise: f64, remarks: &[String]) -> (String, String) {
     let mut table = format!(
         "{:28} {:>10} {:>10} {:>10} {:>10} {:>11} {:>8}  {}\n",
@@ -124,7 +123,7 @@ pub fn report(series: &[Series], noise: f64, remarks: &[String]) -> (String, Str
             raw(|t| t.device)
         ));
     }
-    table += &format!("noise of the method (A/A): {:.2} %; a smaller difference is called none\n", noise * 100.0);
+    table += &format!("noise of the method (A/A): {:.2} %; a smaller difference counts as none\n", noise * 100.0);
     remarks.iter().for_each(|remark| table += &format!("{remark}\n"));
     let remarks: Vec<String> = remarks.iter().map(|remark| quoted(remark)).collect();
     (table, format!("\"noise\":{noise:.6},\"remarks\":[{}],\"series\":[{}]", remarks.join(","), rows.join(",")))
@@ -154,7 +153,7 @@ pub struct Prediction<Name> {
 pub struct StageTiming {
     /// The logical GPU.
     pub gpu: usize,
-    /// Its number on that GPU.
+    /// Its index on that GPU.
     pub index: usize,
     /// Operators in it.
     pub operators: usize,

@@ -1,5 +1,5 @@
 //! The command line of a generated crate. `check` compares with a stored reference, `bench`
-//! measures the latency, `trace` measures each step, `run` computes on the user's data.
+//! measures the latency, `trace` measures each step, `run` runs the model on the user's data.
 //!
 //! For each output, `check` prints a sentence for people and a line for programs. That line has
 //! these fields, separated by tabs: `hiosc-check`, `PASS` or `FAIL`, the largest difference, the
@@ -22,15 +22,15 @@ use super::super::timing::Span;
 use super::bench;
 use super::links;
 
-/// Outputs of floating-point numbers may differ from the reference by this fraction of its largest
-/// value. Others must be equal.
+/// Floating-point outputs may differ from the reference by this fraction of its largest magnitude.
+/// Others must be equal.
 pub const TOLERANCE: f64 = 1e-3;
 
 /// The function that enqueues one inference of a model.
 pub type Enqueue = fn(&mut Exec) -> Result<()>;
 
 /// A model, as the command line sees it.
-pub trait Network: Sized {
+pub trait CompiledModel: Sized {
     /// The package's name.
     const NAME: &'static str;
     /// Folder with `check.safetensors`.
@@ -49,12 +49,12 @@ pub trait Network: Sized {
     fn infer(&mut self, inputs: &[&[u8]]) -> Result<Vec<Vec<u8>>>;
     /// Its resources, and the function that enqueues it.
     fn exec(&mut self) -> (&mut Exec, Enqueue);
-    /// Where it runs.
+    /// Where and how it runs, as text.
     fn summary(&self) -> String;
 }
 
-/// Runs the program's arguments.
-pub fn main<M: Network>() -> ExitCode {
+/// Runs the command that the process's arguments give.
+pub fn main<M: CompiledModel>() -> ExitCode {
     let outcome = Arguments::parse(std::env::args_os().skip(1).collect()).and_then(|arguments| match arguments {
         None => {
             print!("{}", usage(M::NAME));
@@ -197,7 +197,7 @@ struct Data {
 }
 
 impl Data {
-    fn read<M: Network>(arguments: &Arguments) -> std::result::Result<Data, String> {
+    fn read<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<Data, String> {
         let path = arguments.data.clone().unwrap_or_else(|| Path::new(M::FOLDER).join("check.safetensors"));
         let at = |message: String| format!("{}: {message}", path.display());
         let bytes = std::fs::read(&path).map_err(|error| at(format!("{error}; give another file with --data")))?;
@@ -233,7 +233,7 @@ fn contents(view: &TensorView<'_>, port: &Port<'_>) -> std::result::Result<Vec<u
     Ok(view.data().to_vec())
 }
 
-fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
+fn check<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, String> {
     let data = Data::read::<M>(arguments)?;
     let mut model = M::load(arguments.options.clone()).map_err(|error| error.to_string())?;
     print!("{}", model.summary());
@@ -258,7 +258,7 @@ fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     for repeat in 1..arguments.repeat.unwrap_or(1) {
         let again = model.infer(&data.slices()).map_err(|error| error.to_string())?;
         if outputs != again {
-            println!("run {} gave other bits than the first: FAIL", repeat + 1);
+            println!("run {} gave different bits from the first: FAIL", repeat + 1);
             sound = false;
             break;
         }
@@ -271,13 +271,13 @@ fn check<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
 }
 
 /// Prints one line for each ordered pair of GPUs in use.
-fn measure_links<M: Network>(model: &mut M) -> std::result::Result<(), String> {
+fn measure_links<M: CompiledModel>(model: &mut M) -> std::result::Result<(), String> {
     const ROUNDS: usize = 5;
     let mut gpus = model.exec().0.placement();
     gpus.sort();
     gpus.dedup();
     if gpus.len() < 2 {
-        println!("link none: all logical GPUs are on one");
+        println!("link none: all logical GPUs share one GPU");
     }
     for report in links::measure(&gpus, ROUNDS).map_err(|error| error.to_string())? {
         let links::LinkReport { from, to, path, latency, bandwidth, .. } = report;
@@ -305,7 +305,7 @@ impl Difference {
     }
 }
 
-fn save<M: Network>(path: &Path, outputs: &[Vec<u8>]) -> std::result::Result<(), String> {
+fn save<M: CompiledModel>(path: &Path, outputs: &[Vec<u8>]) -> std::result::Result<(), String> {
     let at = |message: String| format!("{}: {message}", path.display());
     let mut views = Vec::new();
     for (port, bytes) in M::OUTPUTS.iter().zip(outputs) {
@@ -316,8 +316,8 @@ fn save<M: Network>(path: &Path, outputs: &[Vec<u8>]) -> std::result::Result<(),
     std::fs::write(path, file).map_err(|error| at(error.to_string()))
 }
 
-/// Inputs for measurements: those given or stored, otherwise zeros.
-fn measured_on<M: Network>(arguments: &Arguments) -> std::result::Result<Data, String> {
+/// Inputs for measurements: those given with `--data` or stored, otherwise zeros.
+fn measured_on<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<Data, String> {
     match Data::read::<M>(arguments) {
         Ok(data) => Ok(data),
         Err(_) if arguments.data.is_none() => {
@@ -330,10 +330,10 @@ fn measured_on<M: Network>(arguments: &Arguments) -> std::result::Result<Data, S
 
 /// Caveats about the measured times.
 fn remarks(exec: &Exec) -> Vec<String> {
-    if exec.is_virtual() { vec!["virtual GPUs: these times mean nothing, only the paths are real".into()] } else { Vec::new() }
+    if exec.is_virtual() { vec!["virtual GPUs: these times are meaningless; only the code paths are real".into()] } else { Vec::new() }
 }
 
-fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
+fn bench<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, String> {
     const WARM_UP: usize = 10;
     const TRACES: usize = 5;
     let text = |error: super::super::error::Error| error.to_string();
@@ -365,7 +365,7 @@ fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     let stages = bench::stages(M::STEPS, &traces);
     let (stage_table, stage_figures) = bench::stage_report(&stages);
     print!("{table}{stage_table}");
-    println!("predicted in all, without copies from and to the host: {:.1} us", M::PREDICTED as f64 / 1e3);
+    println!("predicted total, without copies from and to the host: {:.1} us", M::PREDICTED as f64 / 1e3);
     if let Some(path) = &arguments.json {
         let (name, placement) = (bench::quoted(M::NAME), bench::quoted(&model.summary()));
         let all = format!("{{\"model\":{name},\"placement\":{placement},\"predicted_ns\":{},{figures},{stage_figures}}}\n", M::PREDICTED);
@@ -374,7 +374,7 @@ fn bench<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     Ok(true)
 }
 
-fn trace<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
+fn trace<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, String> {
     let text = |error: super::super::error::Error| error.to_string();
     let data = measured_on::<M>(arguments)?;
     let mut model = M::load(arguments.options.clone()).map_err(text)?;
@@ -393,7 +393,7 @@ fn trace<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String>
     Ok(true)
 }
 
-fn run<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
+fn run<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, String> {
     let files = input_files(&arguments.inputs, M::INPUTS)?;
     let folder = arguments.output_dir.as_ref().ok_or("run needs --output-dir DIR")?;
     let at = |path: &Path, message: &dyn std::fmt::Display| format!("{}: {message}", path.display());
@@ -414,8 +414,8 @@ fn run<M: Network>(arguments: &Arguments) -> std::result::Result<bool, String> {
     Ok(true)
 }
 
-/// The file of each input, from `NAME=FILE`. A name may contain `=`: the longest one that fits
-/// counts.
+/// The file of each input, from `NAME=FILE`. A name may contain `=`: the longest name that matches
+/// is taken.
 fn input_files(given: &[OsString], ports: &[Port<'_>]) -> std::result::Result<Vec<PathBuf>, String> {
     let names = || ports.iter().map(|port| format!("`{}` {}", port.name, port.shape_text())).collect::<Vec<_>>().join(", ");
     let mut files: Vec<Option<PathBuf>> = vec![None; ports.len()];

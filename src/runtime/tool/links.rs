@@ -2,10 +2,10 @@
 //! long it takes.
 //!
 //! For each ordered pair, the path is chosen as for a plan (`../copy_path.rs`). Copies of several
-//! sizes are timed: several in a row between two events, enqueued on a blocked stream. The median
-//! of the rounds counts. Latency and bandwidth are the line that fits the medians best (least
-//! squares of the relative error, so that small copies count as much as large ones). Finally a
-//! pattern is copied in the largest size and read back.
+//! sizes are timed: several in a row between two events, enqueued on a blocked stream. The result
+//! is the median of the rounds. Latency and bandwidth come from the line that fits the medians best
+//! (least squares of the relative error, so that small copies count as much as large ones). Finally
+//! a pattern is copied in the largest size and read back.
 
 use cudarc::driver::{CudaContext, result, sys};
 
@@ -34,7 +34,7 @@ pub struct LinkReport {
 
 /// Sizes of the copies, in bytes.
 const SIZES: [u64; 7] = [4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20, 16 << 20];
-/// Copies in a row.
+/// Copies in a row between two events.
 const ROW: usize = 4;
 
 /// Measures all ordered pairs of `gpus`, in `rounds` rounds.
@@ -83,7 +83,7 @@ fn pair(from: &Device, to: &Device, rounds: usize) -> Result<LinkReport> {
             last.record(&stream).context(|| "record an event".into())?;
             blocker.unblock()?;
             stream.synchronize().context(|| "finish copies".into())?;
-            let milliseconds = first.elapsed_ms(&last).context(|| "tell the time between two events".into())?;
+            let milliseconds = first.elapsed_ms(&last).context(|| "report the time between two events".into())?;
             if round > 0 {
                 times.push((f64::from(milliseconds.max(0.0)) * 1e6 / ROW as f64).round() as u64);
             }
@@ -103,7 +103,7 @@ fn arrives(path: &CopyPath, from: &Device, to: &Device, source: &DeviceMemory, t
     let mut seen = vec![0u8; bytes];
     let stream = from.context.new_stream().context(|| "create a stream".into())?;
     from.context.bind_to_thread().context(|| "bind a context".into())?;
-    // SAFETY: both allocations hold `bytes`; the calls return when the copies are done.
+    // SAFETY: both allocations have `bytes` bytes; the calls return when the copies are done.
     unsafe { result::memcpy_htod_sync(source.address(), &pattern) }.context(|| "write to a GPU".into())?;
     from.context.synchronize().context(|| "write to a GPU".into())?;
     path.copy(&stream, target.address(), source.address(), bytes)?;

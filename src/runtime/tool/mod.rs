@@ -1,8 +1,8 @@
-//! What a program needs and a library does not: the command line of a generated crate (`check`,
-//! `bench`, `trace`, `run`), its measurements, and the link test.
+//! What only the program of a generated crate needs, and not its library: the command line
+//! (`check`, `bench`, `trace`, `run`), its measurements, and the link test.
 //!
-//! A generated crate compiles this with its feature `tool`, which is on by default and which its
-//! program needs. hiosc measures with the same code.
+//! The feature `tool` of the crate, which is on by default, includes this module. hiosc measures
+//! with the same code.
 
 pub mod bench;
 pub mod cli;

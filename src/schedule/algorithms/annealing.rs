@@ -64,7 +64,7 @@ pub(super) struct AnnealingOptions<'a> {
     pub start_temperature: f64,
     /// Last temperature, relative to the latency.
     pub end_temperature: f64,
-    /// A budget of the problem with no operator placed.
+    /// The problem's weight budget, with no operator placed.
     pub budget: &'a WeightBudget<'a>,
 }
 
@@ -97,7 +97,7 @@ pub(super) fn anneal(evaluator: &mut IncrementalEvaluator, options: &AnnealingOp
 }
 
 /// `x` to the power of `y`, for x in (0, 1] and y in [0, 1]. Uses only multiplications and square
-/// roots, which are exact on every machine.
+/// roots, whose results are the same on every machine.
 fn power(x: f64, y: f64) -> f64 {
     let (mut result, mut root, mut rest) = (1.0, x, y);
     for _ in 0..60 {
@@ -160,8 +160,7 @@ impl Annealer<'_> {
             return false;
         }
         let stages = [evaluator.stage_range(from), evaluator.stage_range(to)];
-        // Whether an operator may stand in the other's stage: behind its producers, before its
-        // readers.
+        // Whether an operator may be in the other's stage: after its producers, before its readers.
         let may_stand = |op: usize, stage: &Range<usize>| {
             let range = evaluator.movable_range(op);
             *range.start() <= stage.start && stage.end - 1 <= *range.end()
@@ -375,7 +374,7 @@ mod tests {
                     budget: &WeightBudget::new(&problem),
                 };
                 anneal(&mut evaluator, &options, &mut rng);
-                let schedule = evaluator.sequence.schedule("test", &flat);
+                let schedule = evaluator.sequence.to_schedule("test", &flat);
                 assert!(schedule.gpus.iter().flatten().all(|stage| stage.operators.len() <= max_stage));
                 let timeline = evaluate(&problem, &schedule).unwrap();
                 assert_eq!(evaluator.current.latency, timeline.latency, "round {round}");

@@ -3,18 +3,18 @@
 //! ## Steps
 //!
 //! 1. *Portfolio.* Run every other algorithm with the given options, and HIOS-LP with and without
-//!    the valid-path rule. The lowest latency is the start, so the result is never worse than any
-//!    of them. Where the weights fit on no single GPU, the algorithms for one GPU are left out.
-//!    Where IOS may put chains into a stage (`max_chain`), its schedule is compared but is not the
-//!    start: the search has only stages of independent operators.
+//!    the valid-path rule. The schedule of lowest latency is the start, so the result is never
+//!    worse than any of them. Where the weights fit on no single GPU, the algorithms for one GPU
+//!    are left out. Where IOS may put chains into a stage (`max_chain`), its schedule is compared
+//!    but is not the start: the search has only stages of independent operators.
 //! 2. *Early stop* when the latency equals a lower bound.
 //! 3. *Branch and bound.* Up to [`MAX_OPERATORS`] operators: a short annealing for a good upper
-//!    bound, then `branch_and_bound.rs` on the rest of the budget. If that ends, the schedule is
-//!    optimal.
+//!    bound, then `branch_and_bound.rs` on the rest of the budget. If that search completes, the
+//!    schedule is optimal.
 //! 4. *Simulated annealing* (`annealing.rs`) on what is left of the budget. Most moves leave the
 //!    latency as it is, since that is the length of one critical path. So the cost also includes
-//!    the mean finish time of the GPUs, weighted by how far work and not the critical path decides
-//!    the latency (`BestSearch::mean_weight`).
+//!    the mean finish time of the GPUs, weighted by how far work, rather than the critical path,
+//!    determines the latency (`BestSearch::mean_weight`).
 //!
 //! ## Budget
 //!
@@ -164,7 +164,7 @@ impl BestSearch<'_> {
         self.replace_if_better(flat, &sequence)
     }
 
-    /// The weight of the mean finish time of the GPUs in the cost. It is full where work decides
+    /// The weight of the mean finish time of the GPUs in the cost. It is full where work determines
     /// the latency, and 0 where the critical path takes as long as a GPU's share of the work. There
     /// GPUs wait in any case, and the mean would only mislead the search.
     fn mean_weight(&self, flat: &FlatProblem) -> Nanos {
@@ -175,9 +175,9 @@ impl BestSearch<'_> {
         (2 * u128::from(FULL_MEAN_WEIGHT) * excess / u128::from(work.max(1))).min(u128::from(FULL_MEAN_WEIGHT)) as Nanos
     }
 
-    /// Replaces the incumbent by `sequence` if the exact evaluator finds that better.
+    /// Replaces the incumbent with `sequence` if the exact evaluator finds that better.
     fn replace_if_better(&mut self, flat: &FlatProblem, sequence: &StageSequence) -> Result<()> {
-        let schedule = sequence.schedule("best", flat);
+        let schedule = sequence.to_schedule("best", flat);
         let latency = evaluate(self.problem, &schedule)?.latency;
         if latency < self.incumbent.latency {
             self.incumbent = Incumbent { schedule, latency };

@@ -9,8 +9,8 @@
 //! Transfers start when their tensor is ready, as in the original. With serial links they may wait
 //! longer in the evaluation, which the algorithm does not foresee.
 //!
-//! Complexity: O(E·G + V·G·K), where K is the number of operators of one GPU among which a gap is
-//! searched.
+//! Complexity: O(E·G + V·G·K), where K is the number of operators of one GPU among which it
+//! searches for a gap.
 
 use super::hios_lp::MeanGraph;
 use super::placement::{largest_first, linked_gpus, one_operator_stages};

@@ -1,4 +1,4 @@
-//! HIOS-LP's inter-GPU mapping: whole longest paths go to one GPU, the longest first.
+//! HIOS-LP's inter-GPU mapping: each longest path goes to one GPU as a whole, the longest first.
 //!
 //! Kundu and Shu, "HIOS: Hierarchical Inter-Operator Scheduler for Real-Time Inference of
 //! DAG-Structured Deep Learning Models on Multiple GPUs", IEEE CLUSTER 2023. LP is *longest path*.
@@ -58,21 +58,21 @@
 //!     5.232, which is also what an independent implementation of the paper gives, graph by graph
 //!     (a test checks that).
 //! * Serial links: the paper's transfers never wait for each other. Step 3 uses the problem's own
-//!   execution model, so with [`LinkMode::Serial`](crate::schedule::LinkMode) a mapping pays for
-//!   the links that it crowds.
+//!   execution model, so with [`LinkMode::Serial`](crate::schedule::LinkMode) a mapping that
+//!   overloads a link takes longer.
 //! * The paper's edges are one tensor with one reader. Here a tensor with several readers is
 //!   transferred once to each GPU, in the evaluation. Priorities and paths count it on each edge,
 //!   as the paper does.
 //! * The published code is not followed: its test for validity can never fail, predecessors' finish
-//!   times are wrong in its evaluation, and it fails to end on some of its own random graphs.
+//!   times are wrong in its evaluation, and it does not terminate on some of its own random graphs.
 //!
 //! ## Complexity
 //!
 //! With P paths (P <= V, and close to V / 2 on the published random graphs) and G GPUs: O(P·(V +
 //! E)) for the paths at worst, and in practice little more than O((V + E)·log V), since a path
-//! changes few lengths; O(P·G·(V + E)) for the evaluations, with a small constant: a trial begins
-//! at the path's first operator and ends as soon as it, with the work that its GPU still has to do,
-//! is worse than the best.
+//! changes few lengths; O(P·G·(V + E)) for the evaluations, with a small constant: with free links,
+//! a trial times only the operators from the path's first to its last, and every trial ends as soon
+//! as it is no better than the best.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -91,7 +91,7 @@ pub(super) enum Validity {
     /// Only the first and the last operator touch mapped ones.
     Ends,
     /// In addition, the first operator has no mapped successor and the last one no mapped
-    /// predecessor. `hios-lp` does not use this reading.
+    /// predecessor. Only tests use this reading of the rule.
     #[cfg_attr(not(test), allow(dead_code))]
     InThenOut,
     /// All paths are valid.
@@ -126,8 +126,8 @@ fn fits_somewhere(budget: &WeightBudget, graph: &MeanGraph, path: &[u32], gpus: 
     gpus.iter().any(|&gpu| budget.fits(&ops, gpu))
 }
 
-/// The problem as paths see it: one time per operator, one time per edge, operators numbered by
-/// rank (descending priority).
+/// The problem with mean times: one per operator and one per edge. Operators are numbered by rank
+/// (descending priority).
 pub(super) struct MeanGraph {
     /// `by_rank[rank]`: the operator.
     pub by_rank: Vec<usize>,
@@ -207,7 +207,7 @@ struct LongestPaths<'g> {
     stale: BinaryHeap<u32>,
     is_stale: Vec<bool>,
     /// Whole lengths (entry counted) with their first operator: the longest on top, then the first
-    /// in topological order. May hold outdated lengths.
+    /// in topological order. May contain outdated lengths.
     starts: BinaryHeap<(Nanos, Reverse<usize>, u32)>,
 }
 

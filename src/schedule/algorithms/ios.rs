@@ -22,10 +22,10 @@
 //!   has one, and else that of the model.
 //! * The paper's defaults are r = 3 and s = 8. Here they are 1 and 2, as in the published HIOS
 //!   runs, so that all algorithms choose from the same stages.
-//! * Networks of the paper consist of blocks. Here, a graph with too many sets ([`MAX_SETS`]) is
-//!   cut into blocks of at most 64 consecutive operators of the topological order. Each is halved
-//!   until it has few enough sets. Blocks run one after the other. The result is optimal for each
-//!   block only, and its note says so.
+//! * The paper's networks consist of blocks. Here, a graph with too many sets ([`MAX_SETS`]) is cut
+//!   into blocks of at most 64 consecutive operators of the topological order. Each is halved until
+//!   it has few enough sets. Blocks run one after the other. The result is optimal for each block
+//!   only, and its note says so.
 //!
 //! *Greedy* is the paper's baseline: run everything that is ready in one stage, at most s operators
 //! at a time, and repeat.
@@ -58,13 +58,13 @@ pub(super) fn ios(problem: &Problem, pruning: Pruning) -> Result<Solution> {
     let mut stages = Vec::new();
     let (mut blocks, mut steps) = (0, 0);
     let mut rest = &problem.order[..];
-    // A block is first tried at twice the size of the previous one, since neighbours are about
-    // equally wide.
+    // A block is first tried at twice the size of the previous one, since neighbouring blocks are
+    // about equally wide.
     let mut largest = 64;
     while !rest.is_empty() {
         let mut size = rest.len().min(largest);
         let (block, endings) = loop {
-            let mut block = Block::new(problem, gpu, pruning, &rest[..size]);
+            let mut block = GraphBlock::new(problem, gpu, pruning, &rest[..size]);
             let all = if size == 64 { u64::MAX } else { (1 << size) - 1 };
             let found = block.cost(all).is_some();
             steps += block.steps;
@@ -93,7 +93,7 @@ pub(super) fn ios(problem: &Problem, pruning: Pruning) -> Result<Solution> {
 }
 
 /// The dynamic program of one block. Bit i is its i-th operator in topological order.
-struct Block<'p> {
+struct GraphBlock<'p> {
     problem: &'p Problem,
     gpu: GpuId,
     pruning: Pruning,
@@ -105,8 +105,8 @@ struct Block<'p> {
     steps: u64,
 }
 
-impl<'p> Block<'p> {
-    fn new(problem: &'p Problem, gpu: usize, pruning: Pruning, operators: &[OpId]) -> Block<'p> {
+impl<'p> GraphBlock<'p> {
+    fn new(problem: &'p Problem, gpu: usize, pruning: Pruning, operators: &[OpId]) -> GraphBlock<'p> {
         let bit: HashMap<OpId, usize> = operators.iter().enumerate().map(|(bit, &op)| (op, bit)).collect();
         let mut readers = vec![0; operators.len()];
         for edge in &problem.edges {
@@ -116,7 +116,7 @@ impl<'p> Block<'p> {
                 }
             }
         }
-        Block { problem, gpu: GpuId::new(gpu), pruning, operators: operators.to_vec(), readers, best: HashMap::new(), steps: 0 }
+        GraphBlock { problem, gpu: GpuId::new(gpu), pruning, operators: operators.to_vec(), readers, best: HashMap::new(), steps: 0 }
     }
 
     /// The least time for `set`. `None` if there are too many sets.

@@ -1,6 +1,6 @@
 //! The algorithms: a table with one row per algorithm, their options, and their comparison.
 //!
-//! **In**: a [`Problem`] and [`ScheduleOptions`]. **Out**: a [`Solution`], a [`Schedule`] and how
+//! **In**: a [`Problem`] and [`ScheduleOptions`]. **Out**: a [`Solution`]: a [`Schedule`], and how
 //! it was found. A new algorithm is a file here and a row of the table.
 //!
 //! | file | algorithms |
@@ -198,13 +198,14 @@ impl FromStr for Effort {
 pub struct ScheduleOptions {
     /// w: how many operators of a GPU the sliding window spans.
     pub window: usize,
-    /// s: the most operators in a stage. With 1, there is no grouping.
+    /// s: the most operators in a stage, or, for `ios`, the most chains. With 1, there is no
+    /// grouping.
     pub max_streams: usize,
-    /// r of `ios`: the most operators of a stage that depend on each other. Stages of other
-    /// algorithms have only independent operators.
+    /// r of `ios`: the greatest length of a chain: operators of a stage that depend on each other
+    /// and run one after the other. Other algorithms put only independent operators into a stage.
     pub max_chain: usize,
-    /// Whether HIOS-LP takes any path of unmapped operators, and not only valid ones, whose
-    /// operators between the ends have no edge to mapped operators.
+    /// Whether HIOS-LP may take any path of unmapped operators. Otherwise, only the ends of a path
+    /// may have edges from or to mapped operators.
     pub relaxed_paths: bool,
     /// How long `best` may search.
     pub effort: Effort,
@@ -242,7 +243,7 @@ pub fn schedule(problem: &Problem, algorithm: Algorithm) -> Result<Schedule> {
 /// # Errors
 ///
 /// [`Error::Usage`] if the model does not fit in the memory of the GPUs (of one GPU, for an
-/// algorithm of one GPU). It says how many bytes are missing where.
+/// algorithm that uses one). The message says how many bytes are missing where.
 pub fn schedule_with(problem: &Problem, algorithm: Algorithm, options: &ScheduleOptions) -> Result<Solution> {
     problem.check()?;
     let info = algorithm.info();

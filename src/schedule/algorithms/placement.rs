@@ -15,8 +15,8 @@ use crate::schedule::{Problem, Schedule, Stage};
 ///
 /// Algorithms that place operators one after the other use only these. On GPUs that are not all
 /// linked, they could put the producers and the readers of an operator where no GPU reaches both,
-/// and end without a schedule. On most machines these are all GPUs, since copies can at least go
-/// through host memory.
+/// and end without a schedule. On most machines, these are all the GPUs, since copies can at least
+/// go through host memory.
 pub(super) fn linked_gpus(problem: &Problem) -> Vec<usize> {
     let mut linked = vec![vec![true; problem.gpus]; problem.gpus];
     for edge in &problem.edges {
@@ -75,7 +75,7 @@ pub(super) fn largest_first(problem: &Problem, algorithm: &str) -> Result<Schedu
             let missing = with_most_left(&gpus)
                 .map(|gpu| format!("{} bytes are missing on gpu{gpu}", weight(op) - capacity_left(gpu).min(weight(op))));
             return Err(Error::Usage(format!(
-                "the model does not fit: its weights take {} bytes, and when the larger ones are placed, operator {} needs {} bytes but {}: {}; \
+                "the model does not fit: its weights take {} bytes, and with the larger ones placed, operator {} needs {} bytes, but {}: {}; \
                  add GPUs, or take larger ones",
                 memory.total(),
                 OpId::new(op),
@@ -120,7 +120,7 @@ mod tests {
         let error = largest_first(&problem([120, 40]), "x").unwrap_err().to_string();
         assert!(
             error.contains(
-                "operator %2 needs 50 bytes but gpu0 has 20 of 120 bytes for weights left, gpu1 has 40 of 40 bytes for weights left"
+                "operator %2 needs 50 bytes, but gpu0 has 20 of 120 bytes for weights left, gpu1 has 40 of 40 bytes for weights left"
             ),
             "{error}"
         );

@@ -2,16 +2,16 @@
 //!
 //! ## Steps
 //!
-//! Walk the operators by the order of their stages. An operator that begins a stage looks at the
-//! stages that follow on its GPU, at most w - 1 of them (the *window* has w operators, itself
-//! included). Of the single operators there, the one that lowers the latency of the whole schedule
-//! most joins its stage. Repeat until the stage has s operators or no candidate lowers the latency.
+//! Visit the operators in the order of their stages. An operator that begins a stage looks at the
+//! stages that follow on its GPU, within a *window* of w operators, its own stage included. Of the
+//! operators there that are alone in their stage, the one that lowers the latency of the whole
+//! schedule most joins. Repeat until the stage has s operators or no candidate lowers the latency.
 //! Ties: the nearest candidate.
 //!
 //! A candidate joins only if the stage graph over all GPUs stays acyclic: no path of dependencies
 //! and GPU orders may lead from the stage through another one to the candidate. Stages in between
-//! that must precede the candidate are moved before the stage, and the others stay behind it.
-//! Otherwise no GPU's order changes, but for the candidate itself.
+//! that must precede the candidate are moved before the stage, and the others stay behind it. Apart
+//! from the candidate itself, no GPU's order changes.
 //!
 //! If neither the stage nor the candidate is on the critical path, joining them cannot lower the
 //! latency, since that path stays as it is. It is not tried.
@@ -23,15 +23,15 @@
 //! same). The published code merges without checking for cycles over several GPUs.
 //!
 //! Beyond [`SERIAL_OPERATORS`] operators, candidates are judged as if links were free
-//! (`incremental/list_scheduler.rs` says why). If the resulting schedule is slower than the given
-//! one, the latter is returned.
+//! (`incremental/list_scheduler.rs` says why). If the result is not faster than the given schedule,
+//! that one is returned.
 //!
 //! ## Complexity
 //!
 //! The bottom level of each stage with free links (the longest path from its start to the end) is
-//! kept for what follows the window. So most candidates are refused after looking at the window
-//! alone. There are at most V·w·s candidates, with a look at the window for each, and O(V + E) for
-//! each that is not refused.
+//! kept for what follows the window. So most candidates are rejected after a pass over the window
+//! alone. At most V·w·s candidates are tried, each with one such pass, and with O(V + E) if it is
+//! not rejected.
 
 use crate::device::Nanos;
 use crate::error::Result;
@@ -67,7 +67,7 @@ pub(super) fn group_operators(problem: &Problem, schedule: Schedule, window: usi
         }
         at = at.max(evaluator.position[head] as usize) + 1;
     }
-    let grouped = evaluator.sequence.schedule(&schedule.algorithm, &flat);
+    let grouped = evaluator.sequence.to_schedule(&schedule.algorithm, &flat);
     Ok(if evaluate(problem, &grouped)?.latency < before.latency { grouped } else { schedule })
 }
 

@@ -5,11 +5,11 @@
 //! checks this), but is found faster:
 //!
 //! * The caller gives the largest cost that it would accept, and the evaluator stops as soon as a
-//!   lower bound exceeds it. Most changes are refused after a few stages.
+//!   lower bound exceeds it. Most changes are rejected after a few stages.
 //! * With free links (`free_links.rs`), evaluation begins where the change does.
 //! * With serial links (`serial_links.rs`), the whole schedule is simulated. But a pass with free
-//!   links comes first: waiting makes nothing earlier, so what is too late there is too late. Only
-//!   what passes is simulated.
+//!   links comes first: waiting makes nothing earlier, so a change that is too slow without it is
+//!   rejected. Only the others are simulated.
 //!
 //! The *cost* that a search minimises may add a part of the mean finish time over the GPUs to the
 //! latency. Many schedules have the same latency, that of one critical path. Those among them whose
@@ -24,7 +24,7 @@ use super::serial_links::SerialLinkTimes;
 use crate::device::Nanos;
 use crate::schedule::LinkMode;
 
-/// With a mean weight of this much, the mean finish time of the GPUs counts as much as the latency.
+/// The mean weight at which the mean finish time of the GPUs counts as much as the latency.
 pub(in crate::schedule) const FULL_MEAN_WEIGHT: Nanos = 16;
 
 /// The result of one evaluation.

@@ -1,4 +1,4 @@
-//! The times of a sequence with free links, from the position of a change on.
+//! The times of a sequence with free links, recomputed from the position of a change on.
 //!
 //! With free links, a stage's start depends only on earlier stages in the sequence, so a pass
 //! begins where the change does. Checkpoints every [`STRIDE`] positions hold each GPU's finish time

@@ -4,8 +4,8 @@
 //! HIOS-LP asks for this latency once per path and GPU, so it is computed without building a
 //! [`Schedule`](crate::schedule::Schedule). It equals that of
 //! [`evaluate`](crate::schedule::evaluate()) for the same mapping with one operator per stage,
-//! restricted to the mapped operators (a test checks this). Tensors of unmapped operators are there
-//! at time 0, and unmapped readers need no transfer.
+//! restricted to the mapped operators (a test checks this). Tensors of unmapped operators are
+//! available at time 0, and unmapped readers need no transfer.
 //!
 //! Operators are numbered by *rank*, their position in priority order. Priorities descend along
 //! every edge, so ranks are topological, and one ascending pass visits producers before readers.
@@ -456,7 +456,7 @@ mod tests {
             order,
             gpus,
             memory: Default::default(),
-            kinds: Vec::new(),
+            cost_classes: Vec::new(),
             stages: Vec::new(),
             merges: Vec::new(),
         }

@@ -45,7 +45,7 @@ impl StageSequence {
     }
 
     /// The schedule of this sequence.
-    pub fn schedule(&self, algorithm: &str, flat: &FlatProblem) -> Schedule {
+    pub fn to_schedule(&self, algorithm: &str, flat: &FlatProblem) -> Schedule {
         let mut gpus: Vec<Vec<Stage>> = vec![Vec::new(); flat.gpus];
         for &op in &self.order {
             let stages = &mut gpus[self.gpu[op as usize] as usize];

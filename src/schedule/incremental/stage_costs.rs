@@ -10,37 +10,38 @@ use crate::schedule::{MergeCost, Problem, StageCost};
 #[derive(Default)]
 pub(super) struct StageCosts {
     /// Kind of each operator.
-    kinds: Vec<u32>,
-    /// By ascending kinds.
+    cost_classes: Vec<u32>,
+    /// By ascending cost classes.
     stages: Vec<StageCost>,
-    /// `pairs[a * P + b]` for kinds a <= b < P: 1 + the index of their stage in `stages`, or 0 if
-    /// there is none. Nearly all stages are pairs.
+    /// `pairs[a * P + b]` for cost classes a <= b < P: 1 + the index of their stage in `stages`, or
+    /// 0 if there is none. Nearly all stages are pairs.
     pairs: Vec<u32>,
-    /// P, the number of kinds in `pairs`.
-    paired_kinds: usize,
+    /// P, the number of cost classes in `pairs`.
+    paired_classes: usize,
     /// By ascending operators.
     merges: Vec<MergeCost>,
 }
 
-/// The most kinds in the table of pairs.
-const MAX_PAIRED_KINDS: usize = 2048;
+/// The most cost classes in the table of pairs.
+const MAX_PAIRED_CLASSES: usize = 2048;
 
 impl StageCosts {
     pub fn new(problem: &Problem) -> StageCosts {
         if problem.stages.is_empty() {
             return StageCosts { merges: problem.merges.clone(), ..StageCosts::default() };
         }
-        let kinds: Vec<u32> = problem.ids().map(|op| problem.kind(op)).collect();
-        let paired_kinds = problem.stages.iter().flat_map(|s| &s.kinds).max().map_or(0, |&k| k as usize + 1).min(MAX_PAIRED_KINDS);
-        let mut pairs = vec![0; paired_kinds * paired_kinds];
+        let cost_classes: Vec<u32> = problem.ids().map(|op| problem.cost_class(op)).collect();
+        let paired_classes =
+            problem.stages.iter().flat_map(|s| &s.cost_classes).max().map_or(0, |&k| k as usize + 1).min(MAX_PAIRED_CLASSES);
+        let mut pairs = vec![0; paired_classes * paired_classes];
         for (index, stage) in problem.stages.iter().enumerate() {
-            if let [a, b] = stage.kinds[..]
-                && (b as usize) < paired_kinds
+            if let [a, b] = stage.cost_classes[..]
+                && (b as usize) < paired_classes
             {
-                pairs[a as usize * paired_kinds + b as usize] = index as u32 + 1;
+                pairs[a as usize * paired_classes + b as usize] = index as u32 + 1;
             }
         }
-        StageCosts { kinds, stages: problem.stages.clone(), pairs, paired_kinds, merges: problem.merges.clone() }
+        StageCosts { cost_classes, stages: problem.stages.clone(), pairs, paired_classes, merges: problem.merges.clone() }
     }
 
     pub fn is_empty(&self) -> bool {
@@ -53,16 +54,16 @@ impl StageCosts {
             return None;
         }
         if let [a, b] = *members {
-            let (a, b) = (self.kinds[a as usize], self.kinds[b as usize]);
+            let (a, b) = (self.cost_classes[a as usize], self.cost_classes[b as usize]);
             let (low, high) = (a.min(b) as usize, a.max(b) as usize);
-            if high < self.paired_kinds {
-                let index = self.pairs[low * self.paired_kinds + high];
+            if high < self.paired_classes {
+                let index = self.pairs[low * self.paired_classes + high];
                 return if index == 0 { None } else { self.stages[index as usize - 1].times[gpu] };
             }
         }
-        let mut kinds: Vec<u32> = members.iter().map(|&op| self.kinds[op as usize]).collect();
-        kinds.sort_unstable();
-        let index = self.stages.binary_search_by(|stage| stage.kinds.cmp(&kinds)).ok()?;
+        let mut cost_classes: Vec<u32> = members.iter().map(|&op| self.cost_classes[op as usize]).collect();
+        cost_classes.sort_unstable();
+        let index = self.stages.binary_search_by(|stage| stage.cost_classes.cmp(&cost_classes)).ok()?;
         self.stages[index].times[gpu]
     }
 
@@ -92,11 +93,11 @@ pub(super) fn lower_by_known_stages(problem: &Problem, time: &[Nanos], work: &mu
             shortest[at] = shortest[at].min(known);
         }
     };
-    let mut of_kind: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    problem.ids().for_each(|op| of_kind.entry(problem.kind(op)).or_default().push(op.index()));
-    for StageCost { kinds, times } in &problem.stages {
-        // Operators of one kind take the same time, so the first of them stands for all.
-        let Some(operators) = kinds.iter().map(|kind| of_kind.get(kind)).collect::<Option<Vec<_>>>() else { continue };
+    let mut of_class: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    problem.ids().for_each(|op| of_class.entry(problem.cost_class(op)).or_default().push(op.index()));
+    for StageCost { cost_classes, times } in &problem.stages {
+        // Operators of one cost class take the same time, so the first of them stands for all.
+        let Some(operators) = cost_classes.iter().map(|cost_class| of_class.get(cost_class)).collect::<Option<Vec<_>>>() else { continue };
         let stage: Vec<usize> = operators.iter().map(|ops| ops[0]).collect();
         for (gpu, known) in times.iter().enumerate().filter_map(|(gpu, time)| Some((gpu, (*time)?))) {
             share(gpu, known, &stage, &mut operators.iter().flat_map(|ops| ops.iter().copied()));

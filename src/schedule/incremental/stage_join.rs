@@ -1,5 +1,5 @@
 //! The change that the sliding window makes: an operator joins an earlier stage of its GPU. Bottom
-//! levels give a bound that refuses most candidates early.
+//! levels (the longest paths to the end) give a bound that rejects most candidates early.
 
 use super::evaluator::IncrementalEvaluator;
 use crate::device::Nanos;

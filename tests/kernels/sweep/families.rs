@@ -1,4 +1,4 @@
-//! Draws models of one node each, in the order of the families of operators that they become.
+//! Generates models of one node each, in the order of the operator families that they lower to.
 
 use std::collections::BTreeMap;
 
@@ -12,19 +12,18 @@ const U8: i32 = 2;
 const I8: i32 = 3;
 const F64: i32 = 11;
 
-/// A model, and how its inputs are drawn.
+/// A model, and how to generate its inputs.
 pub struct Swept {
     pub name: String,
     pub model: Model,
-    /// Of the inputs, by name: ONNX has no way to write an axis of size 0 that does not mean an
-    /// unknown one.
+    /// Shapes of the inputs, by name: in an ONNX file, an axis of size 0 means an unknown size.
     pub shapes: BTreeMap<String, Vec<usize>>,
-    pub draws: Vec<Draw>,
+    pub draws: Vec<DrawnKind>,
 }
 
-/// How the values of an input are drawn.
+/// How to generate the values of an input.
 #[derive(Clone, Copy, Debug)]
-pub enum Draw {
+pub enum DrawnKind {
     /// Numbers around zero.
     Small,
     /// The same with extreme values, infinities and NaN among them.
@@ -37,19 +36,19 @@ pub enum Draw {
     Index(usize),
 }
 
-impl Draw {
+impl DrawnKind {
     /// Values of a tensor.
     pub fn values(self, r: &mut Random, dtype: DType, shape: &[usize]) -> Constant {
-        if let Draw::Special = self {
+        if let DrawnKind::Special = self {
             return r.typed(dtype, shape).values;
         }
         let signed = !matches!(dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64 | DType::Bool);
         let mut one = || {
             let value = match self {
-                Draw::Index(n) => r.below(2 * n) as f64 - n as f64,
-                Draw::Positive if dtype.is_float() => 0.1 + r.below(1901) as f64 / 1000.0,
-                Draw::Positive => 1.0 + r.below(8) as f64,
-                Draw::Unit => (r.below(1999) as f64 - 999.0) / 1000.0,
+                DrawnKind::Index(n) => r.below(2 * n) as f64 - n as f64,
+                DrawnKind::Positive if dtype.is_float() => 0.1 + r.below(1901) as f64 / 1000.0,
+                DrawnKind::Positive => 1.0 + r.below(8) as f64,
+                DrawnKind::Unit => (r.below(1999) as f64 - 999.0) / 1000.0,
                 _ if dtype == DType::Bool => r.below(2) as f64,
                 _ if dtype.is_float() => (r.below(4001) as f64 - 2000.0) / 1000.0,
                 _ => r.below(17) as f64 - if signed { 8.0 } else { 0.0 },
@@ -61,18 +60,18 @@ impl Draw {
     }
 }
 
-/// A model under construction: inputs in the order of the node's.
+/// A model under construction, with its inputs in the order of the node's.
 #[derive(Default)]
 struct Node {
     model: Model,
     names: Vec<String>,
     shapes: BTreeMap<String, Vec<usize>>,
-    draws: Vec<Draw>,
+    draws: Vec<DrawnKind>,
 }
 
 impl Node {
     /// A run-time input.
-    fn x(mut self, elem_type: i32, shape: &[usize], draw: Draw) -> Node {
+    fn x(mut self, elem_type: i32, shape: &[usize], draw: DrawnKind) -> Node {
         let name = format!("x{}", self.names.len());
         self.model = self.model.input_of(elem_type, &name, &signed(shape));
         self.shapes.insert(name.clone(), shape.to_vec());
@@ -121,7 +120,7 @@ impl Node {
         self
     }
 
-    /// An input that is left out.
+    /// An omitted input.
     fn none(mut self) -> Node {
         self.names.push(String::new());
         self
@@ -133,7 +132,7 @@ impl Node {
         let results: Vec<String> = (0..outputs.len()).map(|i| format!("y{i}")).collect();
         let mut model = self.model.node(op, &names, &results.join(","), attrs);
         for (name, &elem_type) in results.iter().zip(outputs) {
-            model = model.output_of(elem_type, name, &[]); // the shape is tract's to find
+            model = model.output_of(elem_type, name, &[]); // tract infers the shape
         }
         let text = |attr: &Attr| match attr {
             Attr::Int(name, value) => format!(" {name}={value}"),
@@ -181,13 +180,13 @@ impl Random {
     }
 }
 
-/// What draws models.
+/// Generates some models.
 type Group = fn(&mut Random) -> Vec<Swept>;
 
-/// All models, in a fixed order: those of each family of operators, then what becomes operators of
-/// several families.
+/// All models, in a fixed order: those of each operator family, then those that lower to operators
+/// of several families.
 pub fn all() -> Vec<Swept> {
-    // a seed that no other row has, and what draws with it
+    // a seed that no other row has, and the function that uses it
     let rows: Vec<(u64, Group)> = vec![
         (1012, cell),
         (1014, concat),
@@ -239,7 +238,7 @@ fn cell(r: &mut Random) -> Vec<Swept> {
     for (op, gates) in [("LSTM", 4), ("GRU", 3), ("RNN", 1)] {
         for direction in ["forward", "reverse", "bidirectional"] {
             let d = if direction == "bidirectional" { 2 } else { 1 };
-            let node = new().x(F32, &[steps, batch, input], Draw::Small);
+            let node = new().x(F32, &[steps, batch, input], DrawnKind::Small);
             let node = node.weight(&[d, gates * hidden, input]).weight(&[d, gates * hidden, hidden]);
             let node = if r.chance(2) { node.weight(&[d, 2 * gates * hidden]) } else { node };
             let attrs = [Attr::Int("hidden_size", hidden as i64), Attr::Text("direction", direction)];
@@ -259,7 +258,7 @@ fn concat(r: &mut Random) -> Vec<Swept> {
         let node = (0..=parts).fold(new(), |node, part| {
             let mut own = shape.clone();
             own[axis] = [3, 0, 1, 4][part];
-            node.x(elem_type, &own, Draw::Small)
+            node.x(elem_type, &own, DrawnKind::Small)
         });
         all.push(node.node("Concat", &[elem_type], &[Attr::Int("axis", axis as i64 - if i % 2 == 0 { rank as i64 } else { 0 })]));
     }
@@ -272,7 +271,7 @@ fn conv(r: &mut Random) -> Vec<Swept> {
         let groups = r.pick(&[1, 1, 2, 4]);
         let (inputs, outputs) = (groups * r.pick(&[1, 2, 3]), groups * r.pick(&[1, 2, 5]));
         let kernel: Vec<usize> = w.kernel.iter().map(|&k| k as usize).collect();
-        let mut node = new().x(F32, &[&[r.pick(&[1, 2]), inputs][..], &w.extents].concat(), Draw::Small);
+        let mut node = new().x(F32, &[&[r.pick(&[1, 2]), inputs][..], &w.extents].concat(), DrawnKind::Small);
         node = node.weight(&[&[outputs, inputs / groups][..], &kernel].concat());
         if r.chance(2) {
             node = node.weight(&[outputs]);
@@ -299,7 +298,8 @@ fn conv_transposed(r: &mut Random) -> Vec<Swept> {
         let more: Vec<i64> = w.strides.iter().map(|&s| r.below(s as usize) as i64).collect();
         // pads that leave at least one element
         let pads: Vec<i64> = w.pads.iter().map(|&p| if extents.contains(&1) { 0 } else { p.min(1) }).collect();
-        let node = new().x(F32, &[&[1, inputs][..], &extents].concat(), Draw::Small).weight(&[&[inputs, outputs][..], &kernel].concat());
+        let node =
+            new().x(F32, &[&[1, inputs][..], &extents].concat(), DrawnKind::Small).weight(&[&[inputs, outputs][..], &kernel].concat());
         let attrs = [
             Attr::Ints("strides", &w.strides),
             Attr::Ints("dilations", &w.dilations),
@@ -319,7 +319,7 @@ fn copy(r: &mut Random) -> Vec<Swept> {
         [&[1, 0][..], &[0, 2, 1], &[2, 0, 1], &[3, 1, 0, 2], &[0, 2, 3, 1], &[4, 3, 2, 1, 0], &[0]].into_iter().enumerate()
     {
         let shape = r.shape(permutation.len());
-        all.push(new().x(types[i], &shape, Draw::Small).node("Transpose", &[types[i]], &[Attr::Ints("perm", permutation)]));
+        all.push(new().x(types[i], &shape, DrawnKind::Small).node("Transpose", &[types[i]], &[Attr::Ints("perm", permutation)]));
     }
     for (i, (starts, ends, axes, steps)) in [
         (&[1i64][..], &[5i64][..], &[0i64][..], &[1i64][..]),
@@ -331,30 +331,30 @@ fn copy(r: &mut Random) -> Vec<Swept> {
     .into_iter()
     .enumerate()
     {
-        let node = new().x(types[i], &[6, 7, 5], Draw::Small).ints(starts).ints(ends).ints(axes).ints(steps);
+        let node = new().x(types[i], &[6, 7, 5], DrawnKind::Small).ints(starts).ints(ends).ints(axes).ints(steps);
         all.push(node.node("Slice", &[types[i]], &[]));
     }
     for (i, mode) in ["constant", "reflect", "edge", "constant", "edge"].into_iter().enumerate() {
-        let node = new().x(F32, &[3, 4, 5], Draw::Small).ints(&[0, i as i64 % 3, 1, 2, 0, 2]);
+        let node = new().x(F32, &[3, 4, 5], DrawnKind::Small).ints(&[0, i as i64 % 3, 1, 2, 0, 2]);
         let node = if i == 3 { node.number(1.5) } else { node };
         all.push(node.node("Pad", &[F32], &[Attr::Text("mode", mode)]));
     }
-    all.push(new().x(F32, &[4, 5], Draw::Small).ints(&[-1, 1, 0, -2]).node("Pad", &[F32], &[]));
-    all.push(new().x(I32, &[2, 3], Draw::Small).ints(&[1, 0, 0, 2]).node("Pad", &[I32], &[]));
-    all.push(new().x(F32, &[2, 1, 3], Draw::Small).ints(&[2, 4, 1]).node("Tile", &[F32], &[]));
-    all.push(new().x(I64, &[2, 1], Draw::Small).ints(&[3, 2, 4]).node("Expand", &[I64], &[]));
-    all.push(new().x(F32, &[2, 3, 4], Draw::Small).ints(&[4, -1]).node("Reshape", &[F32], &[]));
-    all.push(new().x(F32, &[2, 8, 3, 2], Draw::Small).node(
+    all.push(new().x(F32, &[4, 5], DrawnKind::Small).ints(&[-1, 1, 0, -2]).node("Pad", &[F32], &[]));
+    all.push(new().x(I32, &[2, 3], DrawnKind::Small).ints(&[1, 0, 0, 2]).node("Pad", &[I32], &[]));
+    all.push(new().x(F32, &[2, 1, 3], DrawnKind::Small).ints(&[2, 4, 1]).node("Tile", &[F32], &[]));
+    all.push(new().x(I64, &[2, 1], DrawnKind::Small).ints(&[3, 2, 4]).node("Expand", &[I64], &[]));
+    all.push(new().x(F32, &[2, 3, 4], DrawnKind::Small).ints(&[4, -1]).node("Reshape", &[F32], &[]));
+    all.push(new().x(F32, &[2, 8, 3, 2], DrawnKind::Small).node(
         "DepthToSpace",
         &[F32],
         &[Attr::Int("blocksize", 2), Attr::Text("mode", "CRD")],
     ));
-    all.push(new().x(F32, &[2, 8, 3, 2], Draw::Small).node("DepthToSpace", &[F32], &[Attr::Int("blocksize", 2)]));
-    all.push(new().x(F32, &[1, 2, 4, 6], Draw::Small).node("SpaceToDepth", &[F32], &[Attr::Int("blocksize", 2)]));
-    all.push(new().x(F32, &[5, 7], Draw::Small).ints(&[2, 4, 1]).node("Split", &[F32, F32, F32], &[Attr::Int("axis", 1)]));
+    all.push(new().x(F32, &[2, 8, 3, 2], DrawnKind::Small).node("DepthToSpace", &[F32], &[Attr::Int("blocksize", 2)]));
+    all.push(new().x(F32, &[1, 2, 4, 6], DrawnKind::Small).node("SpaceToDepth", &[F32], &[Attr::Int("blocksize", 2)]));
+    all.push(new().x(F32, &[5, 7], DrawnKind::Small).ints(&[2, 4, 1]).node("Split", &[F32, F32, F32], &[Attr::Int("axis", 1)]));
     for upper in [0, 1] {
-        all.push(new().x(F32, &[2, 4, 5], Draw::Small).node("Trilu", &[F32], &[Attr::Int("upper", upper)]));
-        all.push(new().x(I64, &[4, 3], Draw::Small).node("Trilu", &[I64], &[Attr::Int("upper", upper)]));
+        all.push(new().x(F32, &[2, 4, 5], DrawnKind::Small).node("Trilu", &[F32], &[Attr::Int("upper", upper)]));
+        all.push(new().x(I64, &[4, 3], DrawnKind::Small).node("Trilu", &[I64], &[Attr::Int("upper", upper)]));
     }
     all
 }
@@ -363,7 +363,7 @@ fn cumsum(_: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     for (axis, exclusive, reverse) in [(0, 0, 0), (1, 1, 0), (-1, 0, 1), (1, 1, 1)] {
         let attrs = [Attr::Int("exclusive", exclusive), Attr::Int("reverse", reverse)];
-        let axis = new().x(F32, &[3, 5, 4], Draw::Small).int(axis);
+        let axis = new().x(F32, &[3, 5, 4], DrawnKind::Small).int(axis);
         all.push(axis.node("CumSum", &[F32], &attrs));
     }
     all
@@ -402,39 +402,39 @@ fn elementwise(r: &mut Random) -> Vec<Swept> {
     ];
     for (i, op) in plain.into_iter().enumerate() {
         let shape = r.shape(i % 5);
-        all.push(new().x(F32, &shape, Draw::Small).node(op, &[F32], &[]));
+        all.push(new().x(F32, &shape, DrawnKind::Small).node(op, &[F32], &[]));
     }
     for op in ["Abs", "Neg", "Exp", "Relu", "Sigmoid", "Tanh", "Floor", "Ceil", "Erf"] {
-        all.push(new().x(F32, &[5, 8], Draw::Special).node(op, &[F32], &[]));
+        all.push(new().x(F32, &[5, 8], DrawnKind::Special).node(op, &[F32], &[]));
     }
     for op in ["Sqrt", "Log", "Reciprocal"] {
-        all.push(new().x(F32, &r.shape(3), Draw::Positive).node(op, &[F32], &[]));
+        all.push(new().x(F32, &r.shape(3), DrawnKind::Positive).node(op, &[F32], &[]));
     }
     for op in ["Asin", "Acos", "Atanh"] {
-        all.push(new().x(F32, &r.shape(2), Draw::Unit).node(op, &[F32], &[]));
+        all.push(new().x(F32, &r.shape(2), DrawnKind::Unit).node(op, &[F32], &[]));
     }
-    all.push(new().x(F32, &r.shape(2), Draw::Positive).node("Tan", &[F32], &[]));
+    all.push(new().x(F32, &r.shape(2), DrawnKind::Positive).node("Tan", &[F32], &[]));
     for elem_type in [F16, F64, I32, I64, I8] {
-        all.push(new().x(elem_type, &[3, 5], Draw::Small).node("Abs", &[elem_type], &[]));
-        all.push(new().x(elem_type, &[0, 5], Draw::Small).node("Neg", &[elem_type], &[]));
+        all.push(new().x(elem_type, &[3, 5], DrawnKind::Small).node("Abs", &[elem_type], &[]));
+        all.push(new().x(elem_type, &[0, 5], DrawnKind::Small).node("Neg", &[elem_type], &[]));
     }
     for op in ["Exp", "Tanh", "Sqrt"] {
-        let draw = if op == "Sqrt" { Draw::Positive } else { Draw::Small };
+        let draw = if op == "Sqrt" { DrawnKind::Positive } else { DrawnKind::Small };
         all.push(new().x(F16, &[4, 8], draw).node(op, &[F16], &[]));
         all.push(new().x(F64, &[7], draw).node(op, &[F64], &[]));
     }
-    all.push(new().x(BOOL, &[2, 9], Draw::Small).node("Not", &[BOOL], &[]));
-    all.push(new().x(F32, &[3, 8], Draw::Small).number(-0.5).number(1.0).node("Clip", &[F32], &[]));
-    all.push(new().x(F32, &[3, 5], Draw::Small).none().number(1.0).node("Clip", &[F32], &[]));
-    all.push(new().x(F32, &[3, 5, 2], Draw::Small).weight(&[5, 1]).node("PRelu", &[F32], &[]));
-    all.push(new().x(F32, &[2, 6], Draw::Special).node("IsNaN", &[BOOL], &[]));
-    all.push(new().x(F32, &[2, 6], Draw::Special).node("IsInf", &[BOOL], &[]));
+    all.push(new().x(BOOL, &[2, 9], DrawnKind::Small).node("Not", &[BOOL], &[]));
+    all.push(new().x(F32, &[3, 8], DrawnKind::Small).number(-0.5).number(1.0).node("Clip", &[F32], &[]));
+    all.push(new().x(F32, &[3, 5], DrawnKind::Small).none().number(1.0).node("Clip", &[F32], &[]));
+    all.push(new().x(F32, &[3, 5, 2], DrawnKind::Small).weight(&[5, 1]).node("PRelu", &[F32], &[]));
+    all.push(new().x(F32, &[2, 6], DrawnKind::Special).node("IsNaN", &[BOOL], &[]));
+    all.push(new().x(F32, &[2, 6], DrawnKind::Special).node("IsInf", &[BOOL], &[]));
     all
 }
 
 fn elementwise_pairs(r: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
-    let mut broadcast = |op: &str, elem_type: i32, result: i32, draws: [Draw; 2], attrs: &[Attr]| {
+    let mut broadcast = |op: &str, elem_type: i32, result: i32, draws: [DrawnKind; 2], attrs: &[Attr]| {
         let rank = r.below(5);
         let mut shape = r.shape(rank);
         if r.chance(8) && rank > 0 {
@@ -445,36 +445,37 @@ fn elementwise_pairs(r: &mut Random) -> Vec<Swept> {
         all.push(new().x(elem_type, a, draws[0]).x(elem_type, b, draws[1]).node(op, &[result], attrs));
     };
     for op in ["Add", "Sub", "Mul", "Div", "Max", "Min", "Pow"] {
-        let first = if op == "Pow" { Draw::Positive } else { Draw::Small };
-        let second = if op == "Div" { Draw::Positive } else { Draw::Small };
+        let first = if op == "Pow" { DrawnKind::Positive } else { DrawnKind::Small };
+        let second = if op == "Div" { DrawnKind::Positive } else { DrawnKind::Small };
         (0..4).for_each(|_| broadcast(op, F32, F32, [first, second], &[]));
         broadcast(op, F64, F64, [first, second], &[]);
     }
     for op in ["Add", "Sub", "Mul", "Div", "Max", "Min"] {
         for elem_type in [I32, I64] {
-            let second = if op == "Div" { Draw::Positive } else { Draw::Small };
-            broadcast(op, elem_type, elem_type, [Draw::Small, second], &[]);
+            let second = if op == "Div" { DrawnKind::Positive } else { DrawnKind::Small };
+            broadcast(op, elem_type, elem_type, [DrawnKind::Small, second], &[]);
         }
-        broadcast(op, U8, U8, [Draw::Small, Draw::Positive], &[]);
+        broadcast(op, U8, U8, [DrawnKind::Small, DrawnKind::Positive], &[]);
     }
     for op in ["Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Equal"] {
         for elem_type in [F32, I32, I64] {
-            let draw = if elem_type == F32 { Draw::Special } else { Draw::Small };
+            let draw = if elem_type == F32 { DrawnKind::Special } else { DrawnKind::Small };
             broadcast(op, elem_type, BOOL, [draw, draw], &[]);
         }
     }
     for op in ["And", "Or", "Xor"] {
-        broadcast(op, BOOL, BOOL, [Draw::Small; 2], &[]);
+        broadcast(op, BOOL, BOOL, [DrawnKind::Small; 2], &[]);
     }
     for elem_type in [I32, I64, U8] {
-        broadcast("Mod", elem_type, elem_type, [Draw::Small, Draw::Positive], &[]);
+        broadcast("Mod", elem_type, elem_type, [DrawnKind::Small, DrawnKind::Positive], &[]);
     }
-    broadcast("Mod", F32, F32, [Draw::Small, Draw::Positive], &[Attr::Int("fmod", 1)]);
+    broadcast("Mod", F32, F32, [DrawnKind::Small, DrawnKind::Positive], &[Attr::Int("fmod", 1)]);
     for direction in ["LEFT", "RIGHT"] {
-        broadcast("BitShift", U8, U8, [Draw::Small; 2], &[Attr::Text("direction", direction)]);
+        broadcast("BitShift", U8, U8, [DrawnKind::Small; 2], &[Attr::Text("direction", direction)]);
     }
     for elem_type in [F32, I64, U8, F16] {
-        let where_ = new().x(BOOL, &[3, 1, 4], Draw::Small).x(elem_type, &[2, 4], Draw::Small).x(elem_type, &[3, 2, 1], Draw::Small);
+        let where_ =
+            new().x(BOOL, &[3, 1, 4], DrawnKind::Small).x(elem_type, &[2, 4], DrawnKind::Small).x(elem_type, &[3, 2, 1], DrawnKind::Small);
         all.push(where_.node("Where", &[elem_type], &[]));
     }
     all
@@ -485,8 +486,8 @@ fn elementwise_casts(r: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     for from in types {
         for to in types.into_iter().filter(|&to| to != from) {
-            // what does not fit a type is not defined
-            let draw = if to == U8 { Draw::Positive } else { Draw::Small };
+            // converting a value that does not fit the type is undefined
+            let draw = if to == U8 { DrawnKind::Positive } else { DrawnKind::Small };
             all.push(new().x(from, &r.shape(2), draw).node("Cast", &[to], &[Attr::Int("to", to.into())]));
         }
     }
@@ -504,17 +505,17 @@ fn gather(r: &mut Random) -> Vec<Swept> {
             r.shape(rank)
         };
         let index_type = if i % 2 == 0 { I64 } else { I32 };
-        let node = new().x(elem_type, &shape, Draw::Small).x(index_type, &indices, Draw::Index(shape[axis]));
+        let node = new().x(elem_type, &shape, DrawnKind::Small).x(index_type, &indices, DrawnKind::Index(shape[axis]));
         all.push(node.node("Gather", &[elem_type], &[Attr::Int("axis", axis as i64)]));
     }
-    all.push(new().x(F32, &[5, 3], Draw::Small).ints(&[4, -1, 0, 0]).node("Gather", &[F32], &[Attr::Int("axis", 0)]));
+    all.push(new().x(F32, &[5, 3], DrawnKind::Small).ints(&[4, -1, 0, 0]).node("Gather", &[F32], &[Attr::Int("axis", 0)]));
     for (axis, shape, indices) in [(0, [3, 4], [5, 4]), (1, [3, 4], [3, 2]), (-1, [2, 7], [2, 9])] {
         let extent = shape[if axis < 0 { 1 } else { axis as usize }];
-        let node = new().x(F32, &shape, Draw::Small).x(I64, &indices, Draw::Index(extent));
+        let node = new().x(F32, &shape, DrawnKind::Small).x(I64, &indices, DrawnKind::Index(extent));
         all.push(node.node("GatherElements", &[F32], &[Attr::Int("axis", axis)]));
     }
     for (shape, indices, batch) in [(&[3, 3, 3][..], &[4, 2][..], 0), (&[3, 3], &[2, 2, 1], 0), (&[2, 3, 3], &[2, 4, 1], 1)] {
-        let node = new().x(F32, shape, Draw::Small).x(I64, indices, Draw::Index(3));
+        let node = new().x(F32, shape, DrawnKind::Small).x(I64, indices, DrawnKind::Index(3));
         all.push(node.node("GatherND", &[F32], &[Attr::Int("batch_dims", batch)]));
     }
     all
@@ -524,7 +525,7 @@ fn grid_sample(_: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     for mode in ["bilinear", "nearest", "bicubic"] {
         for padding in ["zeros", "border", "reflection"] {
-            let node = new().x(F32, &[2, 3, 4, 5], Draw::Small).x(F32, &[2, 3, 2, 2], Draw::Small);
+            let node = new().x(F32, &[2, 3, 4, 5], DrawnKind::Small).x(F32, &[2, 3, 2, 2], DrawnKind::Small);
             let attrs = [Attr::Text("mode", mode), Attr::Text("padding_mode", padding), Attr::Int("align_corners", 1)];
             all.push(node.node("GridSample", &[F32], &attrs));
         }
@@ -535,7 +536,7 @@ fn grid_sample(_: &mut Random) -> Vec<Swept> {
 fn lrn(_: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     for size in [1, 3, 5] {
-        all.push(new().x(F32, &[2, 6, 3, 2], Draw::Small).node("LRN", &[F32], &[Attr::Int("size", size), Attr::Float("alpha", 0.1)]));
+        all.push(new().x(F32, &[2, 6, 3, 2], DrawnKind::Small).node("LRN", &[F32], &[Attr::Int("size", size), Attr::Float("alpha", 0.1)]));
     }
     all
 }
@@ -551,19 +552,19 @@ fn matmul(r: &mut Random) -> Vec<Swept> {
         let elem_type = if i % 6 == 0 { F64 } else { F32 };
         let a = [r.narrower(&batch), vec![m, k]].concat();
         let b = [batch, vec![k, n]].concat();
-        all.push(new().x(elem_type, &a, Draw::Small).x(elem_type, &b, Draw::Small).node("MatMul", &[elem_type], &[]));
+        all.push(new().x(elem_type, &a, DrawnKind::Small).x(elem_type, &b, DrawnKind::Small).node("MatMul", &[elem_type], &[]));
     }
-    all.push(new().x(F32, &[7], Draw::Small).x(F32, &[7, 3], Draw::Small).node("MatMul", &[F32], &[]));
-    all.push(new().x(F32, &[2, 3, 7], Draw::Small).x(F32, &[7], Draw::Small).node("MatMul", &[F32], &[]));
+    all.push(new().x(F32, &[7], DrawnKind::Small).x(F32, &[7, 3], DrawnKind::Small).node("MatMul", &[F32], &[]));
+    all.push(new().x(F32, &[2, 3, 7], DrawnKind::Small).x(F32, &[7], DrawnKind::Small).node("MatMul", &[F32], &[]));
     for i in 0..12i64 {
         let (m, n, k) = (r.pick(&[1, 3, 17]), r.pick(&[1, 4, 19]), r.pick(&[1, 5, 32]));
         let a = if i & 1 == 0 { [m, k] } else { [k, m] };
         let b = if i & 2 == 0 { [k, n] } else { [n, k] };
-        let node = new().x(F32, &a, Draw::Small).weight(&b);
+        let node = new().x(F32, &a, DrawnKind::Small).weight(&b);
         let node = match i % 3 {
             0 => node,
             1 => node.weight(&[n]),
-            _ => node.x(F32, &[m, 1], Draw::Small),
+            _ => node.x(F32, &[m, 1], DrawnKind::Small),
         };
         let attrs = [Attr::Int("transA", i & 1), Attr::Int("transB", i >> 1 & 1), Attr::Float("alpha", 0.5), Attr::Float("beta", 2.0)];
         all.push(node.node("Gemm", &[F32], &attrs));
@@ -580,7 +581,7 @@ fn matmul(r: &mut Random) -> Vec<Swept> {
         ("ij,jk,kl->il", &[&[2, 3], &[3, 4], &[4, 5]]),
     ];
     for (equation, shapes) in equations {
-        let node = shapes.iter().fold(new(), |node, shape| node.x(F32, shape, Draw::Small));
+        let node = shapes.iter().fold(new(), |node, shape| node.x(F32, shape, DrawnKind::Small));
         all.push(node.node("Einsum", &[F32], &[Attr::Text("equation", equation)]));
     }
     all
@@ -590,14 +591,14 @@ fn norm(r: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     for (shape, axis) in [(&[2, 3, 8][..], -1), (&[2, 3, 8], 1), (&[4, 300], 1), (&[2, 1], -1)] {
         let start = if axis < 0 { shape.len() - 1 } else { axis as usize };
-        let node = new().x(F32, shape, Draw::Small).weight(&shape[start..]);
+        let node = new().x(F32, shape, DrawnKind::Small).weight(&shape[start..]);
         let node = if r.chance(2) { node.weight(&shape[start..]) } else { node };
         all.push(node.node("LayerNormalization", &[F32], &[Attr::Int("axis", axis), Attr::Float("epsilon", 1e-3)]));
     }
     for shape in [&[2, 3, 5][..], &[1, 4, 3, 3]] {
         let c = shape[1];
-        all.push(new().x(F32, shape, Draw::Small).weight(&[c]).weight(&[c]).node("InstanceNormalization", &[F32], &[]));
-        let node = new().x(F32, shape, Draw::Small).weight(&[c]).weight(&[c]).weight(&[c]).positive_weight(&[c]);
+        all.push(new().x(F32, shape, DrawnKind::Small).weight(&[c]).weight(&[c]).node("InstanceNormalization", &[F32], &[]));
+        let node = new().x(F32, shape, DrawnKind::Small).weight(&[c]).weight(&[c]).weight(&[c]).positive_weight(&[c]);
         all.push(node.node("BatchNormalization", &[F32], &[]));
     }
     all
@@ -611,15 +612,17 @@ fn pool(r: &mut Random) -> Vec<Swept> {
         let mut attrs = vec![Attr::Ints("kernel_shape", &w.kernel), Attr::Ints("strides", &w.strides), Attr::Ints("pads", &w.pads), ceil];
         if i.is_multiple_of(2) {
             attrs.push(Attr::Ints("dilations", &w.dilations));
-            new().x(F32, &shape, Draw::Small).node("MaxPool", &[F32], &attrs)
+            new().x(F32, &shape, DrawnKind::Small).node("MaxPool", &[F32], &attrs)
         } else {
             attrs.push(Attr::Int("count_include_pad", r.below(2) as i64));
-            new().x(F32, &shape, Draw::Small).node("AveragePool", &[F32], &attrs)
+            new().x(F32, &shape, DrawnKind::Small).node("AveragePool", &[F32], &attrs)
         }
     };
     let mut all: Vec<Swept> = (0..36).map(|i| one(i, r)).collect();
     for op in ["GlobalAveragePool", "GlobalMaxPool"] {
-        all.extend([&[2, 3, 7][..], &[1, 1, 1, 5], &[2, 3, 4, 5, 3]].map(|shape| new().x(F32, shape, Draw::Small).node(op, &[F32], &[])));
+        all.extend(
+            [&[2, 3, 7][..], &[1, 1, 1, 5], &[2, 3, 4, 5, 3]].map(|shape| new().x(F32, shape, DrawnKind::Small).node(op, &[F32], &[])),
+        );
     }
     all
 }
@@ -645,26 +648,26 @@ fn reduce(r: &mut Random) -> Vec<Swept> {
                 shape[0] = 300;
             }
             let axes = r.axes(rank);
-            let draw = if op == "ReduceLogSum" { Draw::Positive } else { Draw::Small };
+            let draw = if op == "ReduceLogSum" { DrawnKind::Positive } else { DrawnKind::Small };
             let attrs = [Attr::Ints("axes", &axes), Attr::Int("keepdims", r.below(2) as i64)];
             all.push(new().x(F32, &shape, draw).node(op, &[F32], &attrs));
         }
     }
     for op in ["ReduceMax", "ReduceMin"] {
         for elem_type in [I32, I64, U8, I8, F64] {
-            all.push(new().x(elem_type, &[3, 5], Draw::Small).node(op, &[elem_type], &[Attr::Ints("axes", &[1])]));
+            all.push(new().x(elem_type, &[3, 5], DrawnKind::Small).node(op, &[elem_type], &[Attr::Ints("axes", &[1])]));
         }
     }
     for (i, elem_type) in [F32, F32, I32, I64, F64].into_iter().enumerate() {
         let shape = r.shape(3);
-        all.push(new().x(elem_type, &shape, Draw::Small).ints(&[i as i64 % 3]).node("ReduceSum", &[elem_type], &[]));
+        all.push(new().x(elem_type, &shape, DrawnKind::Small).ints(&[i as i64 % 3]).node("ReduceSum", &[elem_type], &[]));
     }
-    all.push(new().x(F32, &[0, 5], Draw::Small).ints(&[0]).node("ReduceSum", &[F32], &[]));
+    all.push(new().x(F32, &[0, 5], DrawnKind::Small).ints(&[0]).node("ReduceSum", &[F32], &[]));
     for op in ["ArgMax", "ArgMin"] {
         for (axis, last) in [(0, 0), (-1, 0), (1, 1)] {
             let attrs = [Attr::Int("axis", axis), Attr::Int("select_last_index", last), Attr::Int("keepdims", last)];
-            all.push(new().x(I32, &[3, 9, 4], Draw::Small).node(op, &[I64], &attrs));
-            all.push(new().x(F32, &[3, 9], Draw::Small).node(op, &[I64], &attrs));
+            all.push(new().x(I32, &[3, 9, 4], DrawnKind::Small).node(op, &[I64], &attrs));
+            all.push(new().x(F32, &[3, 9], DrawnKind::Small).node(op, &[I64], &attrs));
         }
     }
     all
@@ -677,14 +680,14 @@ fn resample(r: &mut Random) -> Vec<Swept> {
     for mode in ["nearest", "linear", "cubic"] {
         for transformation in transformations {
             for sizes in [[1, 2, 7, 3], [1, 2, 2, 9]] {
-                let node = new().x(F32, &[1, 2, 4, 5], Draw::Special).none().none().ints(&sizes);
+                let node = new().x(F32, &[1, 2, 4, 5], DrawnKind::Special).none().none().ints(&sizes);
                 let mut attrs = vec![Attr::Text("mode", mode), Attr::Text("coordinate_transformation_mode", transformation)];
                 attrs.push(Attr::Text("nearest_mode", r.pick(&["floor", "ceil", "round_prefer_floor", "round_prefer_ceil"])));
                 all.push(node.node("Resize", &[F32], &attrs));
             }
         }
         for (antialias, exclude) in [(1, 0), (0, 1), (1, 1)] {
-            let node = new().x(F32, &[1, 2, 9, 8], Draw::Small).none().none().ints(&[3, 11]);
+            let node = new().x(F32, &[1, 2, 9, 8], DrawnKind::Small).none().none().ints(&[3, 11]);
             let attrs = [
                 Attr::Text("mode", mode),
                 Attr::Int("antialias", antialias),
@@ -696,19 +699,19 @@ fn resample(r: &mut Random) -> Vec<Swept> {
             swept.model = swept.model.opset(19);
             all.push(swept);
         }
-        // not only images, and every axis
+        // any rank, and every axis
         for (shape, sizes) in [(&[5, 3][..], &[4, 7][..]), (&[6], &[11]), (&[2, 3, 4, 5, 3], &[4, 2, 6, 3, 4]), (&[1, 1], &[3, 2])] {
-            let node = new().x(F32, shape, Draw::Small).none().none().ints(sizes);
+            let node = new().x(F32, shape, DrawnKind::Small).none().none().ints(sizes);
             all.push(node.node("Resize", &[F32], &[Attr::Text("mode", mode)]));
         }
         // integers are not interpolated
         let types: &[i32] = if mode == "nearest" { &[F16, F64, U8, I8, I32, I64] } else { &[F16, F64] };
         for &elem_type in types {
-            let node = new().x(elem_type, &[1, 3, 4, 5], Draw::Small).none().none().ints(&[1, 3, 6, 3]);
+            let node = new().x(elem_type, &[1, 3, 4, 5], DrawnKind::Small).none().none().ints(&[1, 3, 6, 3]);
             all.push(node.node("Resize", &[elem_type], &[Attr::Text("mode", mode)]));
         }
         for policy in ["not_larger", "not_smaller"] {
-            let node = new().x(F32, &[1, 2, 4, 5], Draw::Small).none().none().ints(&[7, 7]);
+            let node = new().x(F32, &[1, 2, 4, 5], DrawnKind::Small).none().none().ints(&[7, 7]);
             let attrs = [Attr::Text("mode", mode), Attr::Text("keep_aspect_ratio_policy", policy), Attr::Ints("axes", &[-2, -1])];
             let mut swept = node.node("Resize", &[F32], &attrs);
             swept.model = swept.model.opset(19);
@@ -724,10 +727,10 @@ fn scatter(_: &mut Random) -> Vec<Swept> {
         // without a reduction, an index that occurs twice has no defined result: an index per
         // column
         let (updates, extent) = if reduction == "none" { ([1, 5], 4) } else { ([6, 5], 4) };
-        let node = new().x(F32, &[4, 5], Draw::Small).x(I64, &updates, Draw::Index(extent)).x(F32, &updates, Draw::Small);
+        let node = new().x(F32, &[4, 5], DrawnKind::Small).x(I64, &updates, DrawnKind::Index(extent)).x(F32, &updates, DrawnKind::Small);
         all.push(node.node("ScatterElements", &[F32], &[Attr::Int("axis", 0), Attr::Text("reduction", reduction)]));
         let rows = if reduction == "none" { 1 } else { 5 };
-        let node = new().x(F32, &[4, 3], Draw::Small).x(I64, &[rows, 1], Draw::Index(4)).x(F32, &[rows, 3], Draw::Small);
+        let node = new().x(F32, &[4, 3], DrawnKind::Small).x(I64, &[rows, 1], DrawnKind::Index(4)).x(F32, &[rows, 3], DrawnKind::Small);
         all.push(node.node("ScatterND", &[F32], &[Attr::Text("reduction", reduction)]));
     }
     all
@@ -737,10 +740,10 @@ fn softmax(_: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     for op in ["Softmax", "LogSoftmax"] {
         for (shape, axis) in [(&[3, 5][..], -1), (&[2, 300], 1), (&[4, 3, 2], 0), (&[2, 3, 4, 5], 1), (&[1], 0), (&[2, 1, 3], 1)] {
-            all.push(new().x(F32, shape, Draw::Small).node(op, &[F32], &[Attr::Int("axis", axis)]));
+            all.push(new().x(F32, shape, DrawnKind::Small).node(op, &[F32], &[Attr::Int("axis", axis)]));
         }
     }
-    all.push(new().x(F16, &[3, 8], Draw::Small).node("Softmax", &[F16], &[Attr::Int("axis", 1)]));
+    all.push(new().x(F16, &[3, 8], DrawnKind::Small).node("Softmax", &[F16], &[Attr::Int("axis", 1)]));
     all
 }
 
@@ -748,7 +751,7 @@ fn topk(_: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     for (axis, largest) in [(0, 1), (1, 0), (-1, 1)] {
         let attrs = [Attr::Int("axis", axis), Attr::Int("largest", largest), Attr::Int("sorted", 1)];
-        all.push(new().x(F32, &[5, 6, 9], Draw::Small).ints(&[4]).node("TopK", &[F32, I64], &attrs));
+        all.push(new().x(F32, &[5, 6, 9], DrawnKind::Small).ints(&[4]).node("TopK", &[F32, I64], &attrs));
     }
     all
 }
@@ -756,8 +759,8 @@ fn topk(_: &mut Random) -> Vec<Swept> {
 fn fourier(_: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     for n in [4, 6, 16] {
-        all.push(new().x(F32, &[2, n, 1], Draw::Small).node("DFT", &[F32], &[Attr::Int("axis", 1)]));
-        all.push(new().x(F32, &[2, n, 2], Draw::Small).node("DFT", &[F32], &[Attr::Int("axis", 1), Attr::Int("inverse", 1)]));
+        all.push(new().x(F32, &[2, n, 1], DrawnKind::Small).node("DFT", &[F32], &[Attr::Int("axis", 1)]));
+        all.push(new().x(F32, &[2, n, 2], DrawnKind::Small).node("DFT", &[F32], &[Attr::Int("axis", 1), Attr::Int("inverse", 1)]));
     }
     all
 }
@@ -765,12 +768,12 @@ fn fourier(_: &mut Random) -> Vec<Swept> {
 fn quantised(_: &mut Random) -> Vec<Swept> {
     let mut all = Vec::new();
     for elem_type in [U8, I8] {
-        all.push(new().x(elem_type, &[3, 5], Draw::Small).number(0.05).node("DequantizeLinear", &[F32], &[]));
-        all.push(new().x(elem_type, &[4, 6], Draw::Small).x(elem_type, &[6, 3], Draw::Small).node("MatMulInteger", &[I32], &[]));
-        let conv = new().x(elem_type, &[1, 2, 5, 5], Draw::Small).x(elem_type, &[3, 2, 3, 3], Draw::Small);
+        all.push(new().x(elem_type, &[3, 5], DrawnKind::Small).number(0.05).node("DequantizeLinear", &[F32], &[]));
+        all.push(new().x(elem_type, &[4, 6], DrawnKind::Small).x(elem_type, &[6, 3], DrawnKind::Small).node("MatMulInteger", &[I32], &[]));
+        let conv = new().x(elem_type, &[1, 2, 5, 5], DrawnKind::Small).x(elem_type, &[3, 2, 3, 3], DrawnKind::Small);
         all.push(conv.node("ConvInteger", &[I32], &[Attr::Ints("pads", &[1, 1, 1, 1])]));
     }
-    all.push(new().x(F32, &[3, 5], Draw::Small).number(0.05).node("QuantizeLinear", &[U8], &[]));
-    all.push(new().x(F32, &[3, 5], Draw::Small).node("DynamicQuantizeLinear", &[U8, F32, U8], &[]));
+    all.push(new().x(F32, &[3, 5], DrawnKind::Small).number(0.05).node("QuantizeLinear", &[U8], &[]));
+    all.push(new().x(F32, &[3, 5], DrawnKind::Small).node("DynamicQuantizeLinear", &[U8, F32, U8], &[]));
     all
 }

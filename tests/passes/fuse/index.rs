@@ -1,7 +1,7 @@
 //! Operators that read or write by index, order elements, or run along an axis: they compute what
 //! tract computes.
 //!
-//! Integer inputs are between -3 and 3: inside axes of four or more.
+//! Integer inputs are between -3 and 3: valid indices of axes of four or more.
 
 use super::{check, kinds};
 use crate::support::onnx::{Attr, Model};

@@ -16,7 +16,7 @@ struct Layer<'a> {
     given: &'a [&'a str],
     /// Which of the outputs `y`, `y_h`, `y_c` are wanted.
     wanted: &'a [&'a str],
-    /// Which of its inputs are known when the model is run only.
+    /// Which of its inputs are known only at run time.
     computed: &'a [&'a str],
     attrs: &'a [Attr<'a>],
 }
@@ -56,7 +56,7 @@ impl Layer<'_> {
         let mut inputs = vec!["x"];
         for (name, shape) in shapes {
             if name == "h0" {
-                inputs.push(""); // no lengths
+                inputs.push(""); // no sequence lengths
             }
             let given = ["w", "r"].contains(&name) || self.given.contains(&name);
             inputs.push(if given { name } else { "" });
@@ -84,7 +84,7 @@ fn count(graph: &Graph, name: &str) -> usize {
 #[test]
 fn lstms() {
     let graph = check("lstm", LSTM.model());
-    // the projection of all steps is one product, then one for each step; two cells a step
+    // one product projects all steps, then one per step; two cells per step
     assert_eq!((count(&graph, "matmul"), count(&graph, "cell")), (1 + 3, 2 * 3), "{graph}");
     assert!(graph.operators.iter().any(|op| op.name == "/y,y_h,y_c/LSTM.step-2.lstm_cell.H"), "{graph}");
     check("lstm_batch", Layer { batch: 3, given: &["b", "h0", "c0"], computed: &["w"], ..LSTM }.model());
@@ -121,7 +121,7 @@ fn rnns() {
     check("rnn_both_ways", Layer { directions: 2, ..RNN }.model());
 }
 
-/// More than the tensors that are joined at once.
+/// More steps than one concatenation joins.
 #[test]
 fn a_long_sequence_is_joined_in_groups() {
     let graph = check("rnn_long", Layer { steps: 70, wanted: &["y"], ..RNN }.model());

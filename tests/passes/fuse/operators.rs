@@ -78,7 +78,7 @@ fn normalisations_are_one_operator() {
     assert!(kinds(&graph)[0].starts_with("norm mean and variance axes [2, 3, 4]"), "{graph}");
 }
 
-/// `graph`, fused once more.
+/// `graph`, fused again without `rule`.
 fn fuse_without(graph: &Graph, rule: &str) -> Graph {
     fuse(graph.clone(), &[rule.to_string()]).expect("fusing")
 }
@@ -186,7 +186,7 @@ fn attention_is_one_operator() {
     attention("attention_causal", &[1, 2, 5, 8], &[1, 2, 5, 8], &[1, 2, 5, 8], None, &[Attr::Int("is_causal", 1)]);
     let attrs = [Attr::Int("q_num_heads", 3), Attr::Int("kv_num_heads", 3)];
     attention("attention_packed", &[2, 4, 24], &[2, 6, 24], &[2, 4, 24], None, &attrs);
-    // too long for a block's shared memory: in parts
+    // too long for a block's shared memory: split into parts
     let long = attention("attention_long", &[1, 4, 3, 300], &[1, 2, 5, 300], &[1, 4, 3, 300], Some(&[3, 5]), &[]);
     assert!(long.iter().filter(|kind| kind.starts_with("matmul")).count() == 2 && long.contains(&"softmax axis 3".to_string()), "{long:?}");
 }

@@ -17,7 +17,7 @@ use hiosc::plan::{Operand, Plan, Step};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Good,
-    Wasteful(usize),
+    NotMinimal(usize),
     Wrong(String),
 }
 
@@ -28,7 +28,7 @@ pub fn judge(graph: &Graph, plan: &Plan) -> Verdict {
     let candidates = (0..plan.steps.len())
         .filter(|&i| matches!(plan.steps[i], Step::Wait { .. } | Step::Record { .. } | Step::Copy { .. }))
         .find(|&i| right(graph, plan, Some(i)).is_ok());
-    candidates.map_or(Verdict::Good, Verdict::Wasteful)
+    candidates.map_or(Verdict::Good, Verdict::NotMinimal)
 }
 
 /// Whether some wait is issued before its event is recorded, which the driver silently ignores.
@@ -89,7 +89,7 @@ fn right(graph: &Graph, plan: &Plan, left_out: Option<usize>) -> Result<(), Stri
     }
     let record = |i: usize| record_taken(&plan.steps, i).filter(|&r| Some(r) != left_out);
     let records: Vec<Option<usize>> = (0..plan.steps.len()).map(record).collect();
-    let origin = plan.origin.index();
+    let origin = plan.origin_stream.index();
     let blocks: u64 = plan.gpus.iter().map(|g| g.arena_bytes.div_ceil(256)).sum();
 
     let mut seen: HashSet<(Vec<u8>, Vec<u32>)> = HashSet::new();

@@ -1,4 +1,5 @@
-//! Damage for every rule of the verifier: each must be the first violated rule of some plan.
+//! Damaged plans for every rule of the verifier: each rule must be the first one that some plan
+//! violates.
 
 use hiosc::cost::{GroupedLaunch, OperatorCost};
 use hiosc::ids::{BufferId, EventId, GpuId, OpId, StreamId};
@@ -10,7 +11,7 @@ use super::{PLAIN, insert, make, rule, specimen, two_wide_stages};
 /// Operator 0 needs its constant packed and a workspace, operator 1 a workspace. Both run
 /// concurrently.
 #[test]
-fn workspaces_and_packed_weights_are_judged() {
+fn workspaces_and_packed_weights_are_verified() {
     let mut case = specimen();
     let packing = Packing::TapMajor { groups: 1, rows: 64, channels: 1, taps: 1, transposed: false };
     let kernels = [
@@ -55,10 +56,10 @@ fn workspaces_and_packed_weights_are_judged() {
     }
 }
 
-/// Operators 0 and 1 are one launch, of one workspace; so must not be 2 and 3, one of which reads
-/// what the other writes.
+/// Operators 0 and 1 are one launch with one workspace. Operators 2 and 3 must not be one launch,
+/// since one reads what the other writes.
 #[test]
-fn launches_of_several_operators_are_judged() {
+fn launches_of_several_operators_are_verified() {
     let mut case = specimen();
     let packing = Packing::TapMajor { groups: 1, rows: 64, channels: 1, taps: 1, transposed: false };
     let kernel = Kernel { workspace_bytes: 512, packings: vec![(1, packing)], ..Kernel::default() };
@@ -161,7 +162,7 @@ fn every_rule_rejects_something() {
         (1, "streams out of order", Box::new(|p| p.streams.swap(0, 3))),
         (1, "copy stream to itself", Box::new(|p| p.streams[2].kind = StreamKind::Copy { to: GpuId(0) })),
         (1, "gap between compute streams", Box::new(|p| p.streams[1].kind = StreamKind::Compute(2))),
-        (1, "another origin", Box::new(|p| p.origin = StreamId(1))),
+        (1, "another origin", Box::new(|p| p.origin_stream = StreamId(1))),
         (1, "unknown buffer", Box::new(|p| with_download(p, download, |_, from| *from = BufferId(99)))),
         (1, "unknown output", Box::new(|p| with_download(p, download, |output, _| *output = 9))),
         (1, "unknown event", Box::new(|p| p.steps[wait] = Step::Wait { event: EventId(99), stream: StreamId(1) })),
@@ -283,7 +284,7 @@ fn every_rule_rejects_something() {
     for (expected, name, damage) in &table {
         let mut plan = good.clone();
         damage(&mut plan);
-        // The rule about sections would see much of the other damage first if it knew the schedule.
+        // If rule 2 (sections) knew the schedule, it would find much of the other damage first.
         let schedule = (*expected == 2).then_some(&case.schedule);
         let result = verify(&case.graph, schedule, &PLAIN, &plan);
         let text = format!("{name}: {result:?}");

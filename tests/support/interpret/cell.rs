@@ -1,4 +1,4 @@
-//! The last part of a step of a recurrent layer, from its definition.
+//! The last part of a recurrent step, from its definition.
 
 use hiosc::graph::Cell;
 
@@ -7,7 +7,7 @@ use crate::support::number::Number;
 
 pub fn cell(cell: &Cell, of: &Operands) -> Vec<Number> {
     let hidden = of.out[of.out.len() - 1];
-    // a gate of the unit that element `i` of the result is; a state is an input with one gate
+    // a gate of the unit of element `i` of the result; a state is an input with one gate
     let gate = |input: usize, i: usize, gate: usize| {
         let length = of.shapes[input][of.out.len() - 1];
         of.args[input][i / hidden * length + gate * hidden + i % hidden].f64()

@@ -1,4 +1,4 @@
-//! Reading at positions that tensors name, from its definition.
+//! Gather, from its definition.
 
 use hiosc::graph::Gather;
 
@@ -27,7 +27,7 @@ pub fn gather(g: &Gather, of: &Operands) -> Vec<Number> {
     }
 }
 
-/// The position of an index, or the one nearest to it.
+/// The position of an index; for an index outside the axis, the nearest one.
 fn nearest(index: Number, length: usize) -> usize {
     from_start(index, length).clamp(0, length as i128 - 1) as usize
 }

@@ -11,7 +11,7 @@ pub fn grid_sample(g: &GridSample, of: &Operands) -> Vec<Number> {
     let bounds = |d: usize| if g.align_corners { (0.0, shape[2 + d] as f32 - 1.0) } else { (-0.5, shape[2 + d] as f32 - 0.5) };
     of.each(|_, index| {
         let point = ravel(&[&index[..1], &index[2..]].concat(), &[&of.out[..1], &of.out[2..]].concat());
-        // in single precision, as the definition of nearest depends on it
+        // in single precision, which the result of nearest depends on
         let mut position: Vec<f32> = (0..axes)
             .map(|d| {
                 let (a, size) = (of.args[1][point * axes + axes - 1 - d].f64() as f32, shape[2 + d] as f32);
@@ -65,7 +65,7 @@ pub fn grid_sample(g: &GridSample, of: &Operands) -> Vec<Number> {
     })
 }
 
-/// The position between `low` and `high` that a position beyond them mirrors.
+/// The position `a`, reflected into `low..=high`.
 fn mirrored(mut a: f32, low: f32, high: f32) -> f32 {
     if high == low {
         return low;

@@ -15,7 +15,7 @@ pub fn reduce(r: &Reduce, of: &Operands) -> Vec<Number> {
     groups.iter().map(|group| reduced(r.kind, of.dtype, group)).collect()
 }
 
-/// What a reduction makes of some values: of none, its neutral element.
+/// The reduction of `values`; its neutral element if there are none.
 pub fn reduced(kind: ReduceKind, dtype: DType, values: &[Number]) -> Number {
     let fold = |op, start: Number| values.iter().fold(start, |a, &b| binary(op, a, b, Rounding::Rounded));
     let infinity = |value: f64| Number::float(value).cast(dtype, Rounding::Rounded);
@@ -35,7 +35,7 @@ pub fn reduced(kind: ReduceKind, dtype: DType, values: &[Number]) -> Number {
     }
 }
 
-/// The sum divided by `count`; an integer's towards zero.
+/// The sum divided by `count`; integers round towards zero.
 pub fn mean(dtype: DType, values: &[Number], count: usize) -> Number {
     if dtype.is_float() {
         return Number::new(dtype, Value::Float(values.iter().map(|v| v.f64()).sum::<f64>() / count as f64));
@@ -46,7 +46,7 @@ pub fn mean(dtype: DType, values: &[Number], count: usize) -> Number {
     binary(Binary::Div, sum, Number::new(kept, Value::Int(count as i128)), Rounding::Rounded).cast(dtype, Rounding::Rounded)
 }
 
-/// The position of the extreme value; NaN is one.
+/// The position of the extreme value; NaN counts as extreme.
 fn extreme(values: &[Number], op: Binary, last: bool) -> Number {
     let extreme = values[1..].iter().fold(values[0], |a, &b| binary(op, a, b, Rounding::Rounded)).f64();
     let is_it = |v: &Number| v.f64() == extreme || (v.f64().is_nan() && extreme.is_nan());

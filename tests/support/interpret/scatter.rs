@@ -1,4 +1,4 @@
-//! Writing at positions that tensors name, from its definition.
+//! Scatter, from its definition.
 
 use hiosc::graph::{Binary, Scatter, Update};
 
@@ -9,7 +9,7 @@ pub fn scatter(s: &Scatter, of: &Operands) -> Vec<Number> {
     let (x, indices) = (of.shapes[0], of.shapes[1]);
     let mut result = of.args[0].clone();
     for (i, &new) in of.args[2].iter().enumerate() {
-        // where it goes, and how; an index outside its axis writes nothing
+        // the target element and the update; an index outside its axis writes nothing
         let (target, update) = match *s {
             Scatter::Elements { axis, update } => {
                 let position = inside(of.args[1][i], x[axis]);
@@ -30,7 +30,7 @@ pub fn scatter(s: &Scatter, of: &Operands) -> Vec<Number> {
     result
 }
 
-/// The position of an index, if there is one.
+/// The position of an index, if it is inside the axis.
 fn inside(index: Number, length: usize) -> Option<usize> {
     usize::try_from(from_start(index, length)).ok().filter(|&position| position < length)
 }

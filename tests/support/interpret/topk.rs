@@ -11,7 +11,7 @@ pub fn topk(t: &TopK, of: &Operands) -> Vec<Number> {
     of.each(|_, index| {
         let element = |at: usize| of.at(0, &moved(index, t.axis, at));
         let mut order: Vec<usize> = (0..of.shapes[0][t.axis]).collect();
-        // the order of equal elements stays
+        // a stable sort: equal elements keep their order
         order.sort_by(|&a, &b| {
             let ascending = compared(element(a), element(b));
             if t.largest { ascending.reverse() } else { ascending }

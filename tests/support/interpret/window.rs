@@ -1,4 +1,4 @@
-//! Windows: what convolution and pooling share.
+//! Windows, which convolution and pooling share.
 
 use hiosc::graph::WindowAxis;
 
@@ -17,7 +17,7 @@ pub fn taps(axes: &[WindowAxis]) -> Vec<Vec<usize>> {
     (0..sizes.iter().product()).map(|i| unravel(i, &sizes)).collect()
 }
 
-/// What a tap of the window at `at` reads, in a plane of `extents`; `None` for padding.
+/// The index that a tap of the window at `at` reads, in an input of `extents`; `None` for padding.
 pub fn read(axes: &[WindowAxis], at: &[usize], tap: &[usize], extents: &[usize]) -> Option<Vec<usize>> {
     let one = |i: usize| {
         let (axis, at, tap) = (&axes[i], at[i] as isize, tap[i] as isize);
@@ -27,7 +27,7 @@ pub fn read(axes: &[WindowAxis], at: &[usize], tap: &[usize], extents: &[usize])
     (0..axes.len()).map(one).collect()
 }
 
-/// The same transposed: what reads `at` by this tap of its window.
+/// The transpose: the index of the window whose tap `tap` reads `at`, if there is one.
 pub fn read_transposed(axes: &[WindowAxis], at: &[usize], tap: &[usize], extents: &[usize]) -> Option<Vec<usize>> {
     let one = |i: usize| {
         let reads_it = |&position: &usize| position * axes[i].stride + tap[i] * axes[i].dilation == at[i] + axes[i].pad_begin;

@@ -3,7 +3,7 @@
 //! Predicted latency: 105.8 us (hios-lp).
 //!
 //! [`Model::load`] allocates memory on the GPUs, uploads the weights and loads the kernels.
-//! [`Model::run`] runs one inference. `plan.rs` says what runs where, and after what.
+//! [`Model::run`] runs one inference. `plan.rs` says what runs where, and in which order.
 
 mod buffers;
 mod kernels;
@@ -15,14 +15,14 @@ pub mod runtime;
 
 pub use runtime::{DevicePointer, Error, RuntimeOptions};
 
-/// The model's inputs: row-major values of the shapes given.
+/// The model's inputs: values in row-major order.
 #[derive(Clone, Copy, Debug)]
 pub struct Inputs<'a> {
     /// "x": 1x64x56x56, 200704 values.
     pub x: &'a [f32],
 }
 
-/// The model's outputs: row-major values of the shapes given.
+/// The model's outputs: values in row-major order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outputs {
     /// "out": 1x192x56x56, 602112 values.
@@ -47,24 +47,24 @@ pub struct DeviceOutputs {
     pub small: DevicePointer,
 }
 
-/// The loaded model. It may move between threads, and a process may load several.
+/// A loaded model. It may move between threads, and a process may load several models.
 #[derive(Debug)]
 pub struct Model {
     exec: runtime::Exec,
 }
 
 impl Model {
-    /// Loads the model. `RuntimeOptions::default()` puts logical GPU `i` on the machine's GPU `i`,
-    /// captures the plan into one CUDA graph and runs it once.
+    /// Loads the model. With `RuntimeOptions::default()`, logical GPU `i` is the machine's GPU `i`,
+    /// and the plan is captured into one CUDA graph, which runs once.
     pub fn load(options: RuntimeOptions) -> Result<Model, Error> {
         let file = runtime::weights::read(&options, env!("CARGO_MANIFEST_DIR"), env!("CARGO_PKG_NAME"), plan::WEIGHTS_SHA256)?;
         let weights = runtime::weights::find(&file, buffers::WEIGHTS)?;
         Ok(Model { exec: runtime::Exec::load(&plan::LAYOUT, &options, &weights, plan::enqueue)? })
     }
 
-    /// Runs one inference from and to host memory. When it returns, the outputs are complete.
-    /// Inputs are copied to page-locked memory and from there to the GPUs; outputs take the way
-    /// back.
+    /// Runs one inference with inputs and outputs in host memory. When it returns, the outputs are
+    /// complete. Inputs are copied to pinned memory and from there to the GPUs, and outputs back in
+    /// the same way.
     pub fn run(&mut self, inputs: &Inputs) -> Result<Outputs, Error> {
         self.exec.run(&[runtime::bytes(inputs.x)], plan::enqueue)?;
         Ok(Outputs {
@@ -75,15 +75,16 @@ impl Model {
 }
 
 impl Model {
-    /// Runs one inference from and to the memory of the plan's first GPU
+    /// Runs one inference with inputs and outputs in memory of the plan's first GPU
     /// ([`Model::placement`]`()[0]`), in its primary context. When it returns, the outputs are
-    /// complete. The captured graph contains the model's own addresses, so inputs and outputs are
-    /// copied from device to device.
+    /// complete. The captured graph contains fixed addresses, so inputs and outputs are copied from
+    /// device to device.
     ///
     /// # Safety
     ///
-    /// Each address must point to memory of that GPU that holds the whole tensor. What the caller
-    /// enqueued on it must be complete, and nothing else may use it meanwhile.
+    /// Each address must point to memory of that GPU that is large enough for the tensor. All work
+    /// that the caller enqueued on this memory must have completed, and nothing else may use it
+    /// meanwhile.
     pub unsafe fn run_device(&mut self, inputs: &DeviceInputs, outputs: &DeviceOutputs) -> Result<(), Error> {
         let inputs = [inputs.x];
         let outputs = [outputs.out, outputs.small];
@@ -91,21 +92,21 @@ impl Model {
         unsafe { self.exec.run_device(&inputs, &outputs, plan::enqueue) }
     }
 
-    /// The machine's GPU of each logical GPU.
+    /// The machine's GPU for each logical GPU.
     pub fn placement(&self) -> Vec<usize> {
         self.exec.placement()
     }
 
-    /// The GPU of each logical GPU, how tensors are copied, and whether a graph is replayed (and if
-    /// not, why).
+    /// As text: the GPU of each logical GPU, how tensors are copied, and whether a graph is replayed
+    /// (if not, why).
     pub fn summary(&self) -> String {
         self.exec.summary()
     }
 }
 
-/// For the program of this crate.
+/// What the command-line program of this crate needs.
 #[cfg(feature = "tool")]
-impl runtime::tool::cli::Network for Model {
+impl runtime::tool::cli::CompiledModel for Model {
     const NAME: &'static str = env!("CARGO_PKG_NAME");
     const FOLDER: &'static str = env!("CARGO_MANIFEST_DIR");
     const PREDICTED: u64 = 105810;

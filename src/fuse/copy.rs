@@ -1,8 +1,8 @@
-//! `pad` and `slices`: a `Pad` before a convolution or a pooling becomes its own padding, and a
-//! slice of a slice becomes one slice.
+//! `pad` and `slices`: a `Pad` before a convolution or a pooling over two axes becomes the window's
+//! own padding, and a slice of a slice becomes one slice.
 //!
-//! The consumer of the padded tensor reads the smaller one instead. Other consumers keep the padded
-//! one.
+//! The consumer of the padded tensor reads the smaller one instead. Other consumers still read the
+//! padded one.
 //!
 //! * a convolution, and a mean that counts padding, absorb zeros;
 //! * a mean without padding of its own absorbs zeros as elements, so from then on it counts
@@ -22,7 +22,7 @@ pub fn into_window(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     let value = value.f32()?;
     let ([0, 0, top, left], [0, 0, bottom, right]) = (&pad.before[..], &pad.after[..]) else { return None };
     if graph.root(padded) != padded {
-        return None; // seen under another shape
+        return None; // read under another shape
     }
     let (begin, end) = match &mut operator.kind {
         OpKind::Conv(conv) if value == 0.0 => (&mut conv.pads_begin, &mut conv.pads_end),
