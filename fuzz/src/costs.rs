@@ -15,14 +15,14 @@ use hiosc::kernel;
 use hiosc::schedule::{LinkMode, Problem};
 
 use crate::accepted;
-use crate::generate::{self, Tape};
+use crate::generate::{self, ByteTape};
 use crate::pipeline;
 
 /// The graph that tables refer to: always the same one, of a few operators.
 pub static COSTED: LazyLock<Graph> = LazyLock::new(|| {
     let choices: Vec<u8> = (0..400u32).map(|i| (i * 37 + i * i * 11) as u8).collect();
     let mut bytes = Unstructured::new(&choices);
-    let graph = generate::graph(&mut Tape(&mut bytes), 8);
+    let graph = generate::graph(&mut ByteTape(&mut bytes), 8);
     fuse(graph, &[]).expect("a sound graph")
 });
 

@@ -4,10 +4,10 @@
 use hiosc::graph::{Gather, Graph, OpKind, Origin};
 use hiosc::ids::{OpId, TensorId};
 
-use crate::generate::Tape;
+use crate::generate::ByteTape;
 
 /// Makes one random change.
-pub fn damage(graph: &mut Graph, tape: &mut Tape) {
+pub fn damage(graph: &mut Graph, tape: &mut ByteTape) {
     let tensors = graph.tensors.len();
     let id = TensorId(if tape.once_in(6) { tape.wild() as u32 } else { tape.below(tensors) as u32 });
     let at = tape.below(tensors);
@@ -42,7 +42,7 @@ pub fn damage(graph: &mut Graph, tape: &mut Tape) {
 }
 
 /// Puts an arbitrary number into an operator's attributes.
-fn attributes(kind: &mut OpKind, tape: &mut Tape) {
+fn attributes(kind: &mut OpKind, tape: &mut ByteTape) {
     let (wild, side) = (tape.wild(), tape.below(2));
     let which = tape.below(8);
     match kind {

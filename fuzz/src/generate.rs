@@ -14,9 +14,9 @@ use hiosc::graph::{
 use hiosc::ids::TensorId;
 
 /// The bytes that choices are made from.
-pub struct Tape<'a, 'b>(pub &'b mut Unstructured<'a>);
+pub struct ByteTape<'a, 'b>(pub &'b mut Unstructured<'a>);
 
-impl Tape<'_, '_> {
+impl ByteTape<'_, '_> {
     /// A number below `n`.
     pub fn below(&mut self, n: usize) -> usize {
         self.0.int_in_range(0..=n.max(1) - 1).unwrap_or(0)
@@ -51,16 +51,16 @@ const BINARY: [Binary; 8] = [Binary::Add, Binary::Mul, Binary::Sub, Binary::Div,
 const TYPES: [DType; 6] = [DType::F32, DType::F32, DType::F32, DType::F16, DType::I64, DType::I32];
 const NAMES: [&str; 8] = ["", "x", "/a/b.c", "é`\"", "type", "x_output_0", "0", "Self::{}"];
 
-struct Maker<'a, 'b, 'c> {
-    tape: &'c mut Tape<'a, 'b>,
+struct GraphGenerator<'a, 'b, 'c> {
+    tape: &'c mut ByteTape<'a, 'b>,
     graph: Graph,
     /// What operators may read.
     known: Vec<TensorId>,
 }
 
 /// A graph of at most `most` operators (a few more where one choice makes several).
-pub fn graph(tape: &mut Tape, most: usize) -> Graph {
-    let mut make = Maker { tape, graph: Graph { name: "fuzzed".into(), ..Graph::default() }, known: Vec::new() };
+pub fn graph(tape: &mut ByteTape, most: usize) -> Graph {
+    let mut make = GraphGenerator { tape, graph: Graph { name: "fuzzed".into(), ..Graph::default() }, known: Vec::new() };
     for i in 0..make.tape.within(1, 3) {
         let rank = make.tape.of(&[4, 4, 2, 3, 1, 5]);
         let shape: Vec<usize> = (0..rank).map(|_| make.tape.of(&[4, 1, 2, 3, 8, 5])).collect();
@@ -76,7 +76,7 @@ pub fn graph(tape: &mut Tape, most: usize) -> Graph {
     make.graph
 }
 
-impl Maker<'_, '_, '_> {
+impl GraphGenerator<'_, '_, '_> {
     fn tensor(&mut self, name: &str, dtype: DType, shape: Vec<usize>, origin: Origin) -> TensorId {
         let name = format!("{}{name}", self.tape.of(&NAMES));
         self.graph.add_tensor(Tensor { name, dtype, shape, origin })

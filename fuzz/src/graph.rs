@@ -8,7 +8,7 @@ use hiosc::graph::Origin;
 
 use crate::accepted;
 use crate::damage::damage;
-use crate::generate::{self, Tape};
+use crate::generate::{self, ByteTape};
 
 /// The most elements of a tensor in a graph that is fused.
 const SMALL: u64 = 1 << 20;
@@ -16,7 +16,7 @@ const SMALL: u64 = 1 << 20;
 /// Verifies a small graph with up to three faults; if accepted, prints, orders and fuses it.
 pub fn graph(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
-    let mut tape = Tape(&mut bytes);
+    let mut tape = ByteTape(&mut bytes);
     let mut graph = generate::graph(&mut tape, 12);
     for _ in 0..tape.below(4) {
         damage(&mut graph, &mut tape);

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use hiosc::import;
 
 use crate::accepted;
-use crate::pipeline::{self, Choices};
+use crate::pipeline::{self, CompileOptions};
 
 /// The file that holds the bytes, since import takes a path. It is in memory if the system has such
 /// a folder. Each process writes one file.
@@ -29,5 +29,5 @@ pub fn import(data: &[u8]) {
     let _ = accepted(import::survey(path, &options));
     let Some(model) = accepted(import::import(path, &options)) else { return };
     let _ = model.graph.to_string();
-    pipeline::run(model.graph, &Choices::default());
+    pipeline::run(model.graph, &CompileOptions::default());
 }

@@ -30,10 +30,10 @@ pub use texts::texts;
 use hiosc::Error;
 
 /// A target: its name, and what it does with an input.
-pub type Target = (&'static str, fn(&[u8]));
+pub type FuzzTarget = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 5] = [("import", import), ("graph", graph), ("costs", costs), ("texts", texts), ("plan", plan)];
+pub const TARGETS: [FuzzTarget; 5] = [("import", import), ("graph", graph), ("costs", costs), ("texts", texts), ("plan", plan)];
 
 /// Restores Rust's own panic hook. libFuzzer's hook ends the process at every panic, even one of
 /// tract that hiosc catches. An uncaught panic still ends the process.

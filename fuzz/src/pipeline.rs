@@ -44,31 +44,31 @@ impl Default for CompileOptions {
 const SMALL: (usize, u64) = (40, 1 << 20);
 
 /// Compiles `graph`. A refusal is not a finding.
-pub fn run(graph: Graph, choices: &CompileOptions) {
-    let Some(graph) = accepted(fuse(graph, &choices.without)) else { return };
+pub fn run(graph: Graph, options: &CompileOptions) {
+    let Some(graph) = accepted(fuse(graph, &options.without)) else { return };
     let small = graph.operators.len() <= SMALL.0 && graph.tensors.iter().all(|t| t.elements() <= SMALL.1);
     if small {
-        let _ = planned(&graph, choices);
+        let _ = planned(&graph, options);
     }
 }
 
 /// From the fused graph to the plan, and to the crate.
-fn planned(graph: &Graph, choices: &CompileOptions) -> Option<()> {
-    let target = accepted(Target::new(&choices.devices, None, None))?;
+fn planned(graph: &Graph, options: &CompileOptions) -> Option<()> {
+    let target = accepted(Target::new(&options.devices, None, None))?;
     let costs = accepted(cost::estimate(graph, &target))?;
-    let problem = accepted(Problem::new(graph, &costs, choices.links))?;
-    let schedule = accepted(schedule::schedule_with(&problem, choices.algorithm, &choices.scheduling))?.schedule;
+    let problem = accepted(Problem::new(graph, &costs, options.links))?;
+    let schedule = accepted(schedule::schedule_with(&problem, options.algorithm, &options.scheduling))?.schedule;
     let timeline = accepted(schedule::evaluate(&problem, &schedule))?;
     accepted(schedule::verify(&problem, &schedule, &timeline))?;
-    let options = PlanOptions { stage_barriers: choices.stage_barriers };
-    let plan = accepted(plan::plan(graph, &costs, &schedule, &timeline, &options))?;
-    accepted(plan::verify(graph, Some(&schedule), &options, &plan))?;
+    let planning = PlanOptions { stage_barriers: options.stage_barriers };
+    let plan = accepted(plan::plan(graph, &costs, &schedule, &timeline, &planning))?;
+    accepted(plan::verify(graph, Some(&schedule), &planning, &plan))?;
     let shipped = accepted(program::ship(&costs, &plan, KernelMode::Source))?;
     let program = accepted(Program::new(graph, &costs, &schedule, &timeline, &plan, &shipped))?;
     let _ = accepted(program.launches(graph.operators.len()))?;
-    if choices.emitted && graph.tensors.iter().all(|t| !matches!(t.origin, Origin::Constant(_)) || t.bytes() < 1 << 16) {
+    if options.emitted && graph.tensors.iter().all(|t| !matches!(t.origin, Origin::Constant(_)) || t.bytes() < 1 << 16) {
         let (model_file, model_hash) = ("model.onnx".into(), "0".repeat(64));
-        accepted(emit::emit(&emit::Input { program: &program, model_file, model_hash, onnx_nodes: 0, check: None }))?;
+        accepted(emit::emit(&emit::EmitInput { program: &program, model_file, model_hash, onnx_nodes: 0, check: None }))?;
     }
     Some(())
 }

@@ -6,22 +6,22 @@ use arbitrary::Unstructured;
 use hiosc::fuse::RULES;
 use hiosc::schedule::{Algorithm, Effort, LinkMode, ScheduleOptions};
 
-use crate::generate::{self, Tape};
-use crate::pipeline::{self, Choices};
+use crate::generate::{self, ByteTape};
+use crate::pipeline::{self, CompileOptions};
 
 const DEVICES: [&str; 6] = ["a40,a40", "a40", "a40,l4", "h100,h100,h100,h100", "rtx4090,l4,l4", "v100,a100,a100"];
 
 /// Generates a graph and options, and compiles it.
 pub fn plan(data: &[u8]) {
     let mut bytes = Unstructured::new(data);
-    let mut tape = Tape(&mut bytes);
-    let choices = choices(&mut tape);
+    let mut tape = ByteTape(&mut bytes);
+    let options = options(&mut tape);
     let graph = generate::graph(&mut tape, 16);
     graph.verify().expect("a generated graph is sound");
-    pipeline::run(graph, &choices);
+    pipeline::run(graph, &options);
 }
 
-fn choices(tape: &mut Tape) -> Choices {
+fn options(tape: &mut ByteTape) -> CompileOptions {
     let mut rules = RULES.iter().map(|rule| rule.name).filter(|&name| name != "free-views").collect::<Vec<_>>();
     rules.retain(|_| tape.once_in(12));
     let scheduling = ScheduleOptions {
@@ -32,7 +32,7 @@ fn choices(tape: &mut Tape) -> Choices {
         effort: Effort::Evaluations(tape.below(300) as u64),
         seed: tape.below(8) as u64,
     };
-    Choices {
+    CompileOptions {
         without: rules.into_iter().map(String::from).collect(),
         devices: tape.of(&DEVICES).into(),
         links: if tape.once_in(3) { LinkMode::Free } else { LinkMode::Serial },

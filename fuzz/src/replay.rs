@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use hiosc_fuzz::{TARGETS, Target};
+use hiosc_fuzz::{FuzzTarget, TARGETS};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -38,7 +38,7 @@ fn kept(target: &str) -> Vec<PathBuf> {
     files
 }
 
-fn play((name, run): &Target, inputs: &[PathBuf]) {
+fn play((name, run): &FuzzTarget, inputs: &[PathBuf]) {
     let started = std::time::Instant::now();
     for input in inputs {
         let data = match fs::read(input) {

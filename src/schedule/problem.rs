@@ -546,6 +546,9 @@ mod tests {
     use crate::graph::{DType, Elementwise, Expr, OpKind, Operator, Tensor};
     use crate::kernel::Kernel;
 
+    /// A change that makes a problem invalid.
+    type Corruption = fn(&mut Problem);
+
     const DIAMOND: &str = "4\n0 1.5 0.5\n2 0.000001 1\n1 2 0.25\n3 1 1\n4\n0 1 0.5\n0 2 0\n1 3 0.25\n2 3 1\n";
 
     #[test]
@@ -602,7 +605,7 @@ mod tests {
     #[test]
     fn check_finds_unsound_tables() {
         let good = Problem::from_dag_text(DIAMOND, 2, LinkMode::Free).unwrap();
-        let broken: [(&str, fn(&mut Problem)); 9] = [
+        let broken: [(&str, Corruption); 9] = [
             ("takes no time", |p| p.time[1][0] = 0),
             ("one time per GPU", |p| p.time[1] = vec![1]),
             ("different lengths", |p| p.utilisation.truncate(3)),

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use hiosc::graph::{Concat, Constant, Elementwise, Expr, OpKind, Pool, PoolKind, PoolNd, Reshape, Softmax, WindowAxis};
 
-use crate::support::harness::{Case, Objects, Random, graph_of, run_graph};
+use crate::support::harness::{KernelCase, Objects, Random, graph_of, run_graph};
 use crate::support::operators::{KINDS, kind_name, one_of_each};
 use crate::support::{a40, relative_error, sanitized, scenario, skipped};
 
@@ -324,7 +324,7 @@ fn what_has_no_kernel_is_an_error() {
     let mut r = Random(9);
     let mut case = |kind: OpKind, shape: &[usize], out: &[usize]| {
         let x = r.tensor(shape);
-        let (graph, op) = graph_of(&Case { kind, inputs: vec![x], out: out.to_vec(), expected: Default::default() });
+        let (graph, op) = graph_of(&KernelCase { kind, inputs: vec![x], out: out.to_vec(), expected: Default::default() });
         hiosc::kernel::select(&graph, op, &a40()).expect_err("no kernel computes this")
     };
     assert!(matches!(case(OpKind::Reshape(Reshape), &[2, 3], &[6]), Error::Internal { .. }));

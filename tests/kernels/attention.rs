@@ -3,7 +3,7 @@
 use hiosc::graph::OpKind;
 
 use super::common::{assert_used, case};
-use crate::support::harness::{Case, Random, Tensor, check};
+use crate::support::harness::{KernelCase, Random, TensorValues, check};
 use crate::support::number::Number;
 use crate::support::operators::attention_of;
 
@@ -13,9 +13,9 @@ fn tolerance(_: usize, value: Number) -> f64 {
 }
 
 /// Attention of contiguous operands.
-fn attention_case(r: &mut Random, heads: [usize; 3], extents: [usize; 4], causal: bool, mask: Option<[usize; 4]>) -> Case {
+fn attention_case(r: &mut Random, heads: [usize; 3], extents: [usize; 4], causal: bool, mask: Option<[usize; 4]>) -> KernelCase {
     let (attention, shapes, y) = attention_of(heads, extents, causal, mask);
-    let mut inputs: Vec<Tensor> = shapes[..3].iter().map(|shape| r.tensor(shape)).collect();
+    let mut inputs: Vec<TensorValues> = shapes[..3].iter().map(|shape| r.tensor(shape)).collect();
     if let Some(shape) = mask {
         let mut mask = r.tensor(&shape);
         // masks out every third element, and the whole first row, which gives NaN

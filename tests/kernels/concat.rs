@@ -3,7 +3,7 @@
 use hiosc::graph::{Concat, DType, OpKind};
 
 use super::common::{assert_used, typed_case};
-use crate::support::harness::{Case, Random, check};
+use crate::support::harness::{KernelCase, Random, check};
 use crate::support::reference;
 
 #[test]
@@ -22,7 +22,7 @@ fn concatenations() {
         let inputs: Vec<_> = shapes.iter().map(|shape| r.tensor(shape)).collect();
         let mut out = shapes[0].to_vec();
         out[*axis] = shapes.iter().map(|shape| shape[*axis]).sum();
-        Case { expected: reference::concat(*axis, &inputs), kind: OpKind::Concat(Concat { axis: *axis }), inputs, out }
+        KernelCase { expected: reference::concat(*axis, &inputs), kind: OpKind::Concat(Concat { axis: *axis }), inputs, out }
     });
     check("concatenations", cases.collect());
 }

@@ -3,13 +3,13 @@
 use hiosc::graph::{Binary, Conv, ConvNd, DType, Expr, OpKind, Scalar, Unary, WindowAxis};
 
 use super::common::{assert_used, case, computed, positive, typed_case};
-use crate::support::harness::{Case, Random, Tensor, check};
+use crate::support::harness::{KernelCase, Random, TensorValues, check};
 use crate::support::operators::{conv_nd, number_types, plain, relu, two};
 use crate::support::reference;
 
 /// A convolution of `x` [n, c, h, w] with `k` filters. The extents of the output follow from the
 /// attributes.
-fn conv_case(random: &mut Random, x: [usize; 4], k: usize, conv: Conv) -> Case {
+fn conv_case(random: &mut Random, x: [usize; 4], k: usize, conv: Conv) -> KernelCase {
     let extent = |axis: usize| {
         let reach = conv.dilations[axis] * (conv.kernel[axis] - 1) + 1;
         (x[2 + axis] + conv.pads_begin[axis] + conv.pads_end[axis] - reach) / conv.strides[axis] + 1
@@ -21,7 +21,7 @@ fn conv_case(random: &mut Random, x: [usize; 4], k: usize, conv: Conv) -> Case {
     }
     (1..conv.epilogue.inputs()).for_each(|_| inputs.push(random.tensor(&out)));
     let expected = reference::conv(&conv, &inputs, &out);
-    Case { kind: OpKind::Conv(conv), inputs, out, expected }
+    KernelCase { kind: OpKind::Conv(conv), inputs, out, expected }
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn convolutions_of_every_type() {
 
 /// A convolution of `x` with `k` filters. The output of a transposed one has `beyond` more elements
 /// after its last window.
-fn nd_case(r: &mut Random, x: &[usize], k: usize, conv: ConvNd, beyond: usize) -> Case {
+fn nd_case(r: &mut Random, x: &[usize], k: usize, conv: ConvNd, beyond: usize) -> KernelCase {
     let extent = |(axis, &size): (&WindowAxis, &usize)| {
         let reach = axis.dilation * (axis.kernel - 1) + 1;
         if conv.transposed {
@@ -136,8 +136,10 @@ fn nd_case(r: &mut Random, x: &[usize], k: usize, conv: ConvNd, beyond: usize) -
     }
     (1..conv.epilogue.inputs()).for_each(|_| inputs.push(r.tensor(&out)));
     // the same sums over absolute values
-    let sizes: Vec<Tensor> =
-        inputs.iter().map(|x| Tensor { values: x.floats().iter().map(|v| v.abs()).collect::<Vec<f32>>().into(), ..x.clone() }).collect();
+    let sizes: Vec<TensorValues> = inputs
+        .iter()
+        .map(|x| TensorValues { values: x.floats().iter().map(|v| v.abs()).collect::<Vec<f32>>().into(), ..x.clone() })
+        .collect();
     let kind = OpKind::ConvNd(conv);
     let scales = computed(&kind, &sizes, &out);
     case(kind, inputs, &out, |i, _| 4e-6 * (scales[i].f64().abs() + 1.0))

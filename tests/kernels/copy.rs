@@ -3,10 +3,10 @@
 use hiosc::graph::{DType, OpKind, Pad, PadMode, Scalar, Slice, Transpose, Trilu};
 
 use super::common::{assert_used, typed_case};
-use crate::support::harness::{Case, Random, check};
+use crate::support::harness::{KernelCase, Random, check};
 
 /// A case in single precision.
-fn copy_case(r: &mut Random, kind: OpKind, x: &[usize], out: &[usize]) -> Case {
+fn copy_case(r: &mut Random, kind: OpKind, x: &[usize], out: &[usize]) -> KernelCase {
     typed_case(kind, vec![r.tensor(x)], out, 0.0)
 }
 

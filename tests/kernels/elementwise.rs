@@ -3,7 +3,7 @@
 use hiosc::graph::{Binary, DType, Elementwise, Expr, OpKind, Scalar, Unary};
 
 use super::common::typed_case;
-use crate::support::harness::{Case, Random, Tensor, check};
+use crate::support::harness::{KernelCase, Random, TensorValues, check};
 use crate::support::operators::{expression, relu, two};
 use crate::support::reference;
 
@@ -14,12 +14,12 @@ fn scalar_functions() {
     let mut case = |shapes: &[&[usize]], out: &[usize], expr: Expr, positive: bool| {
         let mut inputs: Vec<_> = shapes.iter().map(|shape| r.tensor(shape)).collect();
         if positive {
-            inputs.iter_mut().flat_map(Tensor::floats_mut).for_each(|v| *v = v.abs() + 0.1);
+            inputs.iter_mut().flat_map(TensorValues::floats_mut).for_each(|v| *v = v.abs() + 0.1);
         } else {
             inputs[0].floats_mut()[0] = f32::NAN;
         }
         let kind = Elementwise { expr };
-        cases.push(Case {
+        cases.push(KernelCase {
             expected: reference::elementwise(&kind, &inputs, out),
             kind: OpKind::Elementwise(kind),
             inputs,
@@ -114,7 +114,7 @@ fn scalar_functions_of_every_type() {
         }
         let constant = Expr::binary(Equal, Expr::Input(0), Expr::Const(Scalar::from_f64(dtype, 1.0)));
         let select = Expr::select(constant, Expr::Input(1), Expr::Input(2));
-        let row = Tensor { shape: vec![1, 36], ..r.typed(dtype, &[36]) };
+        let row = TensorValues { shape: vec![1, 36], ..r.typed(dtype, &[36]) };
         cases.push(typed_case(expression(select), vec![r.typed(dtype, &[7, 1]), row, r.typed(dtype, &[7, 36])], &[7, 36], 0.0));
     }
     check("scalar functions of every type", cases);

@@ -3,12 +3,12 @@
 use hiosc::graph::{Binary, DType, Expr, MatMul, OpKind, Scalar, Unary};
 
 use super::common::{assert_used, positive, typed_case};
-use crate::support::harness::{Case, Random, check};
-use crate::support::operators::Layout::{self, Columns, Rows};
+use crate::support::harness::{KernelCase, Random, check};
+use crate::support::operators::MatrixLayout::{self, Columns, Rows};
 use crate::support::operators::{matmul_of, number_types, relu, two};
 use crate::support::reference;
 
-fn matmul_case(r: &mut Random, extents: [usize; 4], layouts: [Layout; 3], bias: bool, epilogue: Expr) -> Case {
+fn matmul_case(r: &mut Random, extents: [usize; 4], layouts: [MatrixLayout; 3], bias: bool, epilogue: Expr) -> KernelCase {
     let (matmul, [a, b, out]) = matmul_of(extents, layouts, bias, epilogue);
     let mut inputs = vec![r.tensor(&a), r.tensor(&b)];
     if bias {
@@ -16,7 +16,7 @@ fn matmul_case(r: &mut Random, extents: [usize; 4], layouts: [Layout; 3], bias: 
     }
     (1..matmul.epilogue.inputs()).for_each(|_| inputs.push(r.tensor(&out)));
     let expected = reference::matmul(&matmul, &inputs, &out);
-    Case { kind: OpKind::MatMul(matmul), inputs, out, expected }
+    KernelCase { kind: OpKind::MatMul(matmul), inputs, out, expected }
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn matrix_products() {
     };
     let inputs = vec![r.tensor(&[3, 6, 7]), r.tensor(&[7, 10])];
     let out = vec![3, 6, 10];
-    cases.push(Case { expected: reference::matmul(&shared, &inputs, &out), kind: OpKind::MatMul(shared), inputs, out });
+    cases.push(KernelCase { expected: reference::matmul(&shared, &inputs, &out), kind: OpKind::MatMul(shared), inputs, out });
     let names = check("matrix products", cases);
     assert_used(&names, &["gemv_warp", "gemv_lines", "bm"]);
 }

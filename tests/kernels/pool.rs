@@ -3,7 +3,7 @@
 use hiosc::graph::{DType, OpKind, Pool, PoolIndices, PoolKind, PoolNd};
 
 use super::common::{case, positive, typed_case};
-use crate::support::harness::{Case, Random, Tensor, check};
+use crate::support::harness::{KernelCase, Random, TensorValues, check};
 use crate::support::operators::{axis, number_types};
 use crate::support::reference;
 
@@ -14,7 +14,7 @@ const KINDS: [PoolKind; 4] =
 type Form = (&'static [usize], &'static [[usize; 5]], &'static [usize]);
 
 /// A tensor with infinities and NaN in it.
-fn with_specials(r: &mut Random, shape: &[usize]) -> Tensor {
+fn with_specials(r: &mut Random, shape: &[usize]) -> TensorValues {
     let mut x = r.tensor(shape);
     let last = x.values.len() - 1;
     x.floats_mut()[0] = f32::NEG_INFINITY;
@@ -41,7 +41,7 @@ fn poolings() {
         for (shape, [p, q], pool) in attributes {
             let out = vec![shape[0], shape[1], p, q];
             let inputs = vec![with_specials(&mut r, &shape)];
-            cases.push(Case { expected: reference::pool(&pool, &inputs[0], &out), kind: OpKind::Pool(pool), inputs, out });
+            cases.push(KernelCase { expected: reference::pool(&pool, &inputs[0], &out), kind: OpKind::Pool(pool), inputs, out });
         }
     }
     check("poolings", cases);

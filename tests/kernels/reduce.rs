@@ -3,7 +3,7 @@
 use hiosc::graph::{Constant, DType, OpKind, Reduce, ReduceKind, Scalar};
 
 use super::common::{assert_used, typed_case};
-use crate::support::harness::{Case, Random, check};
+use crate::support::harness::{KernelCase, Random, check};
 use crate::support::number::numbers;
 use crate::support::reference;
 
@@ -34,7 +34,7 @@ fn reductions() {
             let reduce = Reduce { kind, axes: axes.to_vec() };
             let out = (0..shape.len()).map(|a| if axes.contains(&a) { 1 } else { shape[a] }).collect::<Vec<_>>();
             let inputs = vec![x];
-            cases.push(Case { expected: reference::reduce(&reduce, &inputs[0], &out), kind: OpKind::Reduce(reduce), inputs, out });
+            cases.push(KernelCase { expected: reference::reduce(&reduce, &inputs[0], &out), kind: OpKind::Reduce(reduce), inputs, out });
         }
     }
     let names = check("reductions", cases);

@@ -4,14 +4,22 @@
 use hiosc::graph::{Binary, Constant, DType, Expr, OpKind, Resample, Scalar, TappedAxis};
 
 use super::common::{assert_used, typed_case};
-use crate::support::harness::{Case, Random, Tensor, check};
+use crate::support::harness::{KernelCase, Random, TensorValues, check};
 use crate::support::operators::relu;
 
 /// An axis to resample: its index, its extent in the result, and its number of taps.
 type Along = (usize, usize, usize);
 
 /// A resampling of `x` along `axes`; positions are random, and some weights are 0.
-fn resample_case(r: &mut Random, dtype: DType, x: &[usize], axes: &[Along], weighted: bool, outside: Option<f64>, epilogue: Expr) -> Case {
+fn resample_case(
+    r: &mut Random,
+    dtype: DType,
+    x: &[usize],
+    axes: &[Along],
+    weighted: bool,
+    outside: Option<f64>,
+    epilogue: Expr,
+) -> KernelCase {
     let mut out = x.to_vec();
     let mut inputs = vec![r.typed(dtype, x)];
     for &(axis, extent, taps) in axes {
@@ -21,10 +29,10 @@ fn resample_case(r: &mut Random, dtype: DType, x: &[usize], axes: &[Along], weig
             let beyond = outside.is_some() && i % taps == 0 && r.below(4) == 0;
             if beyond { -1 } else { r.below(x[axis]) as i32 }
         });
-        inputs.push(Tensor { shape: shape.clone(), values: Constant::I32(positions.collect()) });
+        inputs.push(TensorValues { shape: shape.clone(), values: Constant::I32(positions.collect()) });
         if weighted {
             let weights = (0..extent * taps).map(|_| if r.below(4) == 0 { 0.0 } else { r.below(17) as f32 / 8.0 - 1.0 }).collect();
-            inputs.push(Tensor { shape, values: Constant::F32(weights) });
+            inputs.push(TensorValues { shape, values: Constant::F32(weights) });
         }
     }
     (1..epilogue.inputs()).for_each(|_| inputs.push(r.typed(dtype, &out)));

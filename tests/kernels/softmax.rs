@@ -3,7 +3,7 @@
 use hiosc::graph::{DType, OpKind, Softmax};
 
 use super::common::{case, positive, typed_case};
-use crate::support::harness::{Case, Random, check};
+use crate::support::harness::{KernelCase, Random, check};
 use crate::support::reference;
 
 #[test]
@@ -25,7 +25,7 @@ fn softmaxes() {
         let mut x = r.tensor(shape);
         x.floats_mut().iter_mut().for_each(|v| *v *= 100.0); // exp of it would overflow
         x.floats_mut()[0] = f32::NEG_INFINITY;
-        Case {
+        KernelCase {
             expected: reference::softmax(axis, &x),
             kind: OpKind::Softmax(Softmax { axis, log: false }),
             out: shape.to_vec(),

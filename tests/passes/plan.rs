@@ -20,11 +20,11 @@ use hiosc::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
 use hiosc::plan::{Operand, Plan, PlanOptions, Step, mutants, plan, verify};
 use hiosc::schedule::{Algorithm, LinkMode, Problem, Schedule, Stage, schedule};
 use proptest::prelude::*;
-use random::{Case, Tape, constant, input, seeded, sum, tensor, view};
+use random::{NumberTape, PlanCase, constant, input, seeded, sum, tensor, view};
 
 const PLAIN: PlanOptions = PlanOptions { stage_barriers: false };
 
-fn make(case: &Case, options: &PlanOptions) -> Plan {
+fn make(case: &PlanCase, options: &PlanOptions) -> Plan {
     plan(&case.graph, &case.costs, &case.schedule, &case.timeline, options).unwrap()
 }
 
@@ -44,7 +44,7 @@ fn rule(result: hiosc::Result<()>) -> u32 {
 const MINIMALITY: u32 = 15;
 
 /// Plans `case`, checks the plan and all its mutants. Returns the numbers of steps and mutants.
-fn check(case: &Case, options: &PlanOptions) -> (usize, usize) {
+fn check(case: &PlanCase, options: &PlanOptions) -> (usize, usize) {
     let plan = make(case, options);
     assert_eq!(plan, make(case, options), "not deterministic");
     let judge = |plan: &Plan| verify(&case.graph, Some(&case.schedule), options, plan);
@@ -66,12 +66,12 @@ proptest! {
 
     #[test]
     fn random_plans_are_right_and_minimal(numbers in prop::collection::vec(any::<u32>(), 0..400), stage_barriers in any::<bool>()) {
-        check(&random::case(&mut Tape(numbers.into_iter()), 30, 4), &PlanOptions { stage_barriers });
+        check(&random::case(&mut NumberTape(numbers.into_iter()), 30, 4), &PlanOptions { stage_barriers });
     }
 }
 
 /// Plans with one defect each.
-fn damaged(plan: &Plan, tape: &mut Tape<impl Iterator<Item = u32>>) -> Vec<Plan> {
+fn damaged(plan: &Plan, tape: &mut NumberTape<impl Iterator<Item = u32>>) -> Vec<Plan> {
     let mut all: Vec<Plan> = mutants(plan).map(|(_, mutant)| mutant).collect();
     let mut changed = |change: &dyn Fn(&mut Plan)| {
         let mut mutant = plan.clone();
@@ -233,7 +233,7 @@ fn verifier_agrees_with_brute_force() {
 ///        x ─▶ op1 ──────▶ b ─┘
 /// gpu1:                   a ───▶ op5 ─▶ g (output)
 /// ```
-fn specimen() -> Case {
+fn specimen() -> PlanCase {
     let mut g = Graph { name: "specimen".into(), ..Graph::default() };
     let x = input(&mut g, "x", 64);
     let c = constant(&mut g, [1, 64]);
@@ -244,7 +244,7 @@ fn specimen() -> Case {
     let f = sum(&mut g, &[e], 1)[0];
     let out = sum(&mut g, &[a], 1)[0];
     g.outputs = vec![view(&mut g, f), out];
-    Case::new(g, &[&[&[0, 1], &[2], &[3], &[4]], &[&[5]]])
+    PlanCase::new(g, &[&[&[0, 1], &[2], &[3], &[4]], &[&[5]]])
 }
 
 #[test]
@@ -314,12 +314,12 @@ end
 }
 
 /// Four operators on one GPU, in two stages; 2 follows 0 and 3 follows 1.
-fn two_wide_stages() -> Case {
+fn two_wide_stages() -> PlanCase {
     let mut g = Graph::default();
     let x = input(&mut g, "x", 64);
     let (a, b) = (sum(&mut g, &[x], 1)[0], sum(&mut g, &[x], 1)[0]);
     g.outputs = vec![sum(&mut g, &[a], 1)[0], sum(&mut g, &[b], 1)[0]];
-    Case::new(g, &[&[&[0, 1], &[3, 2]]])
+    PlanCase::new(g, &[&[&[0, 1], &[3, 2]]])
 }
 
 fn count(plan: &Plan, wanted: impl Fn(&Step) -> bool) -> usize {
@@ -385,7 +385,7 @@ fn a_chain_on_one_gpu_needs_no_events_and_two_buffers() {
     let stages: Vec<Vec<u32>> = (0..10).map(|op| vec![op]).collect();
     let stages: Vec<&[u32]> = stages.iter().map(Vec::as_slice).collect();
     // The schedule's first GPU is empty: the plan has one GPU, which stands for the second.
-    let case = Case::new(g, &[&[], &stages]);
+    let case = PlanCase::new(g, &[&[], &stages]);
     check(&case, &PLAIN);
     let plan = make(&case, &PLAIN);
     assert_eq!((plan.gpus.len(), &plan.targets[..], plan.streams.len(), plan.events.len()), (1, &[GpuId(1)][..], 1, 0));
@@ -401,8 +401,8 @@ fn copies_go_once_to_each_gpu_and_keep_the_timelines_order() {
     let (a, b) = (sum(&mut g, &[x], 1)[0], sum(&mut g, &[x], 1)[0]);
     let results: Vec<_> = (0..3).map(|_| sum(&mut g, &[a, b], 1)[0]).collect();
     g.outputs = results;
-    let mut case = Case::new(g, &[&[&[0, 1]], &[&[2], &[3]], &[&[4]]]);
-    let copies = |case: &Case| -> Vec<_> {
+    let mut case = PlanCase::new(g, &[&[&[0, 1]], &[&[2], &[3]], &[&[4]]]);
+    let copies = |case: &PlanCase| -> Vec<_> {
         let steps = make(case, &PLAIN).steps;
         steps.iter().filter_map(|s| if let Step::Copy { tensor, stream, .. } = s { Some((*tensor, *stream)) } else { None }).collect()
     };
@@ -424,7 +424,7 @@ fn inputs_as_outputs_views_and_repeated_outputs() {
     let a = sum(&mut g, &[y], 1)[0];
     let turned = view(&mut g, y);
     g.outputs = vec![a, x, turned, a];
-    let case = Case::new(g, &[&[], &[&[0]]]);
+    let case = PlanCase::new(g, &[&[], &[&[0]]]);
     check(&case, &PLAIN);
     let plan = make(&case, &PLAIN);
     assert_eq!(count(&plan, |s| matches!(s, Step::Upload { .. })), 2);
@@ -434,7 +434,7 @@ fn inputs_as_outputs_views_and_repeated_outputs() {
     // No operators at all.
     let mut g = Graph::default();
     g.outputs = vec![input(&mut g, "x", 64)];
-    let case = Case::new(g, &[&[], &[]]);
+    let case = PlanCase::new(g, &[&[], &[]]);
     check(&case, &PLAIN);
     assert_eq!(make(&case, &PLAIN).steps.len(), 2);
 
@@ -442,7 +442,7 @@ fn inputs_as_outputs_views_and_repeated_outputs() {
     let mut g = Graph::default();
     let (x, nothing) = (input(&mut g, "x", 64), input(&mut g, "nothing", 0));
     g.outputs = vec![nothing, x];
-    let case = Case::new(g, &[&[], &[]]);
+    let case = PlanCase::new(g, &[&[], &[]]);
     check(&case, &PLAIN);
     assert_eq!(make(&case, &PLAIN).steps.len(), 2);
 }
@@ -459,7 +459,7 @@ fn parts_of_a_joined_tensor_are_adjacent() {
     let (c, d) = (sum(&mut g, &[whole], 1)[0], sum(&mut g, &[turned], 1)[0]);
     g.outputs = vec![c, d, a];
     g.verify().unwrap();
-    let case = Case::new(g, &[&[&[0], &[2]], &[&[1], &[3]]]);
+    let case = PlanCase::new(g, &[&[&[0], &[2]], &[&[1], &[3]]]);
     for options in [PLAIN, PlanOptions { stage_barriers: true }] {
         check(&case, &options);
     }
@@ -509,7 +509,7 @@ fn slices_are_read_in_place() {
     let b = sum(&mut g, &[inner], 1)[0];
     g.outputs = vec![b];
     g.verify().unwrap();
-    let case = Case::new(g, &[&[&[0]], &[&[1]]]);
+    let case = PlanCase::new(g, &[&[&[0]], &[&[1]]]);
     check(&case, &PLAIN);
     let plan = make(&case, &PLAIN);
     let launch = plan.steps.iter().position(|s| matches!(s, Step::Launch { operators, .. } if operators[..] == [OpId(1)])).unwrap();
@@ -532,7 +532,7 @@ fn slices_are_read_in_place() {
 
 #[test]
 fn refusals_say_what_and_why() {
-    let refuse = |case: &Case| plan(&case.graph, &case.costs, &case.schedule, &case.timeline, &PLAIN).unwrap_err().to_string();
+    let refuse = |case: &PlanCase| plan(&case.graph, &case.costs, &case.schedule, &case.timeline, &PLAIN).unwrap_err().to_string();
     let mut case = specimen();
     let c = case.graph.operators[0].inputs[1];
     case.graph.outputs.push(c);
@@ -544,7 +544,7 @@ fn refusals_say_what_and_why() {
                 spread the model over more GPUs (--gpus) or choose a larger device (--device)";
     assert_eq!(refuse(&case), text);
 
-    let internal = |change: &dyn Fn(&mut Case), text: &str| {
+    let internal = |change: &dyn Fn(&mut PlanCase), text: &str| {
         let mut case = specimen();
         change(&mut case);
         let refusal = refuse(&case);
@@ -571,7 +571,7 @@ fn two_thousand_operators() {
         let order = graph.topological_order().unwrap();
         let stages = |gpu: usize| order.iter().skip(gpu).step_by(gpus).map(|&op| Stage { operators: vec![op] }).collect();
         let schedule = Schedule { algorithm: "scatter".into(), gpus: (0..gpus).map(stages).collect() };
-        let case = Case::timed(graph, schedule, |_| 1000, 500);
+        let case = PlanCase::timed(graph, schedule, |_| 1000, 500);
         let start = Instant::now();
         let plan = make(&case, &PLAIN);
         let planned = Instant::now();

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::Mutex;
 
-use hiosc::graph::{Constant, DType, Expr, Graph, OpKind, Operator, Origin, Reduce, ReduceKind, Scalar, Tensor as GraphTensor, TopK};
+use hiosc::graph::{Constant, DType, Expr, Graph, OpKind, Operator, Origin, Reduce, ReduceKind, Scalar, Tensor, TopK};
 use hiosc::ids::{OpId, TensorId};
 use hiosc::kernel::{self, Kernel};
 use hiosc::vgpu;
@@ -28,32 +28,32 @@ impl Random {
     }
 
     /// A tensor of values in (-2, 2).
-    pub fn tensor(&mut self, shape: &[usize]) -> Tensor {
+    pub fn tensor(&mut self, shape: &[usize]) -> TensorValues {
         let values = (0..shape.iter().product()).map(|_| (self.below(4001) as f32 - 2000.0) / 1000.0).collect();
-        Tensor { shape: shape.to_vec(), values: Constant::F32(values) }
+        TensorValues { shape: shape.to_vec(), values: Constant::F32(values) }
     }
 
     /// A tensor of any type: small numbers, and now and then an extreme one of the type, an
     /// infinity or a NaN.
-    pub fn typed(&mut self, dtype: DType, shape: &[usize]) -> Tensor {
+    pub fn typed(&mut self, dtype: DType, shape: &[usize]) -> TensorValues {
         let one = |r: &mut Random| {
             let special = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -0.0, 1.0, 1e300, -1e300];
             let value = if r.below(12) == 0 { special[r.below(special.len())] } else { (r.below(401) as f64 - 200.0) / 16.0 };
             Scalar::from_f64(dtype, value).bits().to_le_bytes()[..dtype.bytes() as usize].to_vec()
         };
         let bytes: Vec<u8> = (0..shape.iter().product()).flat_map(|_| one(self)).collect();
-        Tensor { shape: shape.to_vec(), values: Constant::from_bytes(dtype, &bytes) }
+        TensorValues { shape: shape.to_vec(), values: Constant::from_bytes(dtype, &bytes) }
     }
 }
 
 /// Shape and values.
 #[derive(Clone, Debug)]
-pub struct Tensor {
+pub struct TensorValues {
     pub shape: Vec<usize>,
     pub values: Constant,
 }
 
-impl Tensor {
+impl TensorValues {
     /// The values, which must be f32.
     pub fn floats(&self) -> &[f32] {
         self.values.f32().expect("f32")
@@ -83,19 +83,18 @@ impl Expected {
 }
 
 /// One operator with its data.
-pub struct Case {
+pub struct KernelCase {
     pub kind: OpKind,
-    pub inputs: Vec<Tensor>,
+    pub inputs: Vec<TensorValues>,
     pub out: Vec<usize>,
     pub expected: Expected,
 }
 
 /// A graph of the case's operator only. Its first input is a view, to check that kernels read a
 /// view in its own shape.
-pub fn graph_of(case: &Case) -> (Graph, OpId) {
+pub fn graph_of(case: &KernelCase) -> (Graph, OpId) {
     let mut graph = Graph { name: "case".into(), ..Graph::default() };
-    let mut tensor =
-        |name: String, dtype, shape: &[usize], origin| graph.add_tensor(GraphTensor { name, dtype, shape: shape.to_vec(), origin });
+    let mut tensor = |name: String, dtype, shape: &[usize], origin| graph.add_tensor(Tensor { name, dtype, shape: shape.to_vec(), origin });
     let types: Vec<DType> = case.inputs.iter().map(|x| x.values.dtype()).collect();
     let flat = case.inputs.first().map_or(1, |x| x.values.len());
     let owner = tensor("flat".into(), types.first().copied().unwrap_or(DType::F32), &[flat], Origin::Input);
@@ -129,12 +128,12 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
 
 /// Runs every candidate of every case. Fails with all differences at once. Returns the names of the
 /// kernels: none without a C++ compiler.
-pub fn check(test: &str, cases: Vec<Case>) -> Vec<String> {
+pub fn check(test: &str, cases: Vec<KernelCase>) -> Vec<String> {
     if !vgpu::compiler_present() {
         skipped!("SKIPPED {test}: no C++ compiler");
         return Vec::new();
     }
-    let work: Vec<(Case, Vec<Kernel>)> = (cases.into_iter())
+    let work: Vec<(KernelCase, Vec<Kernel>)> = (cases.into_iter())
         .map(|case| {
             let (graph, op) = graph_of(&case);
             let kernels = kernel::candidates(&graph, op, &a40()).unwrap_or_else(|e| panic!("{:?}: {e}", case.kind));
@@ -303,7 +302,7 @@ impl Drop for Guarded {
 }
 
 /// Runs one kernel in order, then in another order on two threads, and compares with the reference.
-fn run(objects: &Objects, kernel: &Kernel, case: &Case) -> Result<(), String> {
+fn run(objects: &Objects, kernel: &Kernel, case: &KernelCase) -> Result<(), String> {
     let inputs: Vec<Guarded> = case.inputs.iter().map(|x| Guarded::new(x.values.bytes(), INPUT_GUARD)).collect();
     let types: Vec<DType> = case.inputs.iter().map(|x| x.values.dtype()).collect();
     let dtype = result_type(&case.kind, &types);

@@ -9,7 +9,7 @@ use hiosc::graph::{
     Softmax, TappedAxis, TopK, Transpose, Trilu, Unary, Update, WindowAxis,
 };
 
-use super::harness::{Case, Random, Tensor};
+use super::harness::{KernelCase, Random, TensorValues};
 
 /// Makes the list of all kinds of operators from a table of families. The match has no wildcard, so
 /// a table that lacks a kind does not compile. Kinds that have a kernel must be in [`one_of_each`].
@@ -56,7 +56,7 @@ families! {
 }
 
 /// The list: every kind of operator, every variant that has its own kernel, and all element types.
-pub fn one_of_each() -> Vec<Case> {
+pub fn one_of_each() -> Vec<KernelCase> {
     let mut list = List { random: Random(11), cases: Vec::new() };
     FAMILIES.iter().for_each(|family| family(&mut list));
     list.cases
@@ -64,7 +64,7 @@ pub fn one_of_each() -> Vec<Case> {
 
 struct List {
     random: Random,
-    cases: Vec<Case>,
+    cases: Vec<KernelCase>,
 }
 
 impl List {
@@ -81,13 +81,13 @@ impl List {
 
     /// The same, with indices as the second input.
     fn indexed(&mut self, dtype: DType, kind: OpKind, shapes: &[&[usize]], out: &[usize]) {
-        let mut inputs: Vec<Tensor> = shapes.iter().map(|shape| self.random.typed(dtype, shape)).collect();
+        let mut inputs: Vec<TensorValues> = shapes.iter().map(|shape| self.random.typed(dtype, shape)).collect();
         inputs[1] = self.random.typed(DType::I64, shapes[1]);
         self.with(kind, inputs, out);
     }
 
-    fn with(&mut self, kind: OpKind, inputs: Vec<Tensor>, out: &[usize]) {
-        self.cases.push(Case { kind, inputs, out: out.to_vec(), expected: Default::default() });
+    fn with(&mut self, kind: OpKind, inputs: Vec<TensorValues>, out: &[usize]) {
+        self.cases.push(KernelCase { kind, inputs, out: out.to_vec(), expected: Default::default() });
     }
 }
 
@@ -167,21 +167,21 @@ pub fn attention_of(
 
 /// The memory layout of an operand of a matrix product.
 #[derive(Clone, Copy)]
-pub enum Layout {
+pub enum MatrixLayout {
     /// Row-major.
     Rows,
     /// Column-major.
     Columns,
 }
-use Layout::{Columns, Rows};
+use MatrixLayout::{Columns, Rows};
 
 /// A product of matrices in these layouts, and the shapes of `a`, `b` and the result.
-pub fn matmul_of([batch, m, n, k]: [usize; 4], [a, b, c]: [Layout; 3], bias: bool, epilogue: Expr) -> (MatMul, [Vec<usize>; 3]) {
-    let strides = |layout: Layout, rows: usize, columns: usize| match layout {
+pub fn matmul_of([batch, m, n, k]: [usize; 4], [a, b, c]: [MatrixLayout; 3], bias: bool, epilogue: Expr) -> (MatMul, [Vec<usize>; 3]) {
+    let strides = |layout: MatrixLayout, rows: usize, columns: usize| match layout {
         Rows => [rows * columns, columns, 1],
         Columns => [rows * columns, 1, rows],
     };
-    let shape = |layout: Layout, rows: usize, columns: usize| match layout {
+    let shape = |layout: MatrixLayout, rows: usize, columns: usize| match layout {
         Rows => vec![batch, rows, columns],
         Columns => vec![batch, columns, rows],
     };
@@ -372,7 +372,7 @@ fn resample(list: &mut List) {
         let mut inputs = vec![list.random.typed(dtype, &[1, 4, 3, 5])];
         for (extent, taps) in [6, 7].into_iter().zip(taps) {
             let (shape, positions) = (vec![extent, taps], vec![0i32; extent * taps]);
-            inputs.push(Tensor { shape: shape.clone(), values: Constant::I32(positions.into()) });
+            inputs.push(TensorValues { shape: shape.clone(), values: Constant::I32(positions.into()) });
             if weighted {
                 inputs.push(list.random.tensor(&shape));
             }

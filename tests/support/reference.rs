@@ -4,7 +4,7 @@
 
 use hiosc::graph::{Conv, Elementwise, Expr, MatMul, Pool, PoolKind, Reduce, ReduceKind};
 
-use super::harness::{Expected, Tensor};
+use super::harness::{Expected, TensorValues};
 use super::number::{self, Number, Rounding};
 
 /// Single precision loses at most this share of the magnitudes that were added.
@@ -37,7 +37,7 @@ fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> {
 }
 
 /// The element at `index`; size-1 axes broadcast.
-fn at(x: &Tensor, index: &[usize]) -> f64 {
+fn at(x: &TensorValues, index: &[usize]) -> f64 {
     let offset = index.iter().zip(&x.shape).fold(0, |o, (&i, &d)| o * d + if d == 1 { 0 } else { i });
     f64::from(x.floats()[offset])
 }
@@ -49,7 +49,7 @@ fn finished(expected: &mut Expected, epilogue: &Expr, sum: f64, scale: f64, more
     expected.push(value, SUM * scale + STEP * x.iter().map(|v| v.abs()).sum::<f64>());
 }
 
-pub fn conv(conv: &Conv, inputs: &[Tensor], out: &[usize]) -> Expected {
+pub fn conv(conv: &Conv, inputs: &[TensorValues], out: &[usize]) -> Expected {
     let (x, w) = (&inputs[0], &inputs[1]);
     let [height, width] = [x.shape[2], x.shape[3]];
     let per_group = w.shape[1];
@@ -82,7 +82,7 @@ pub fn conv(conv: &Conv, inputs: &[Tensor], out: &[usize]) -> Expected {
     expected
 }
 
-pub fn matmul(matmul: &MatMul, inputs: &[Tensor], out: &[usize]) -> Expected {
+pub fn matmul(matmul: &MatMul, inputs: &[TensorValues], out: &[usize]) -> Expected {
     let offset = |index: [usize; 3], strides: [usize; 3]| index.iter().zip(strides).map(|(i, s)| i * s).sum::<usize>();
     let first_more = 2 + usize::from(matmul.bias);
     let mut results = vec![None; out.iter().product()];
@@ -111,7 +111,7 @@ pub fn matmul(matmul: &MatMul, inputs: &[Tensor], out: &[usize]) -> Expected {
     expected
 }
 
-pub fn pool(pool: &Pool, x: &Tensor, out: &[usize]) -> Expected {
+pub fn pool(pool: &Pool, x: &TensorValues, out: &[usize]) -> Expected {
     let size = [x.shape[2], x.shape[3]];
     let mut expected = Expected::default();
     for index in indices(out) {
@@ -143,7 +143,7 @@ pub fn pool(pool: &Pool, x: &Tensor, out: &[usize]) -> Expected {
     expected
 }
 
-pub fn reduce(reduce: &Reduce, x: &Tensor, out: &[usize]) -> Expected {
+pub fn reduce(reduce: &Reduce, x: &TensorValues, out: &[usize]) -> Expected {
     let mut groups: Vec<Vec<f64>> = vec![Vec::new(); out.iter().product()];
     for (index, &value) in indices(&x.shape).zip(x.floats()) {
         let group = index.iter().zip(out).fold(0, |o, (&i, &d)| o * d + if d == 1 { 0 } else { i });
@@ -168,7 +168,7 @@ pub fn reduce(reduce: &Reduce, x: &Tensor, out: &[usize]) -> Expected {
     expected
 }
 
-pub fn softmax(axis: usize, x: &Tensor) -> Expected {
+pub fn softmax(axis: usize, x: &TensorValues) -> Expected {
     let mut expected = Expected::default();
     for index in indices(&x.shape) {
         let row = (0..x.shape[axis]).map(|i| {
@@ -184,7 +184,7 @@ pub fn softmax(axis: usize, x: &Tensor) -> Expected {
     expected
 }
 
-pub fn elementwise(elementwise: &Elementwise, inputs: &[Tensor], out: &[usize]) -> Expected {
+pub fn elementwise(elementwise: &Elementwise, inputs: &[TensorValues], out: &[usize]) -> Expected {
     let mut expected = Expected::default();
     for index in indices(out) {
         let x: Vec<f64> = inputs.iter().map(|t| at(t, &index)).collect();
@@ -194,7 +194,7 @@ pub fn elementwise(elementwise: &Elementwise, inputs: &[Tensor], out: &[usize]) 
     expected
 }
 
-pub fn concat(axis: usize, inputs: &[Tensor]) -> Expected {
+pub fn concat(axis: usize, inputs: &[TensorValues]) -> Expected {
     let outer: usize = inputs[0].shape[..axis].iter().product();
     let mut expected = Expected::default();
     for row in 0..outer {

@@ -240,7 +240,7 @@ pub fn inputs(graph: &Graph) -> Vec<Constant> {
 /// ```
 pub fn graph() -> Graph {
     let mut graph = Graph { name: "small: net".into(), ..Graph::default() };
-    let mut make = Maker { graph: &mut graph, seed: 0 };
+    let mut make = GraphBuilder { graph: &mut graph, seed: 0 };
     let data = make.tensor("data:0", &[1, 3, 16, 16], Origin::Input);
     let scale = make.tensor("type", &[1, 24, 8, 8], Origin::Input);
     let stem = make.conv("/stem", data, 8, 3);
@@ -273,7 +273,7 @@ pub fn graph() -> Graph {
 /// ```
 pub fn typed() -> Graph {
     let mut graph = Graph { name: "typed".into(), ..Graph::default() };
-    let mut make = Maker { graph: &mut graph, seed: 0 };
+    let mut make = GraphBuilder { graph: &mut graph, seed: 0 };
     let [ids, mask, x, nothing] = [("ids", DType::I64, 2), ("mask", DType::Bool, 2), ("x", DType::F32, 2), ("nothing", DType::F32, 0)]
         .map(|(name, dtype, rows)| make.graph.add_tensor(Tensor { name: name.into(), dtype, shape: vec![rows, 3], origin: Origin::Input }));
     let mut function = |name: &str, expr: Expr, inputs: Vec<TensorId>| {
@@ -300,7 +300,7 @@ pub fn typed() -> Graph {
 /// One input that `width` operators square; the results are concatenated.
 pub fn fan(width: usize) -> Graph {
     let mut graph = Graph { name: "fan".into(), ..Graph::default() };
-    let mut make = Maker { graph: &mut graph, seed: 0 };
+    let mut make = GraphBuilder { graph: &mut graph, seed: 0 };
     let x = make.tensor("x", &[1, 4], Origin::Input);
     let square = || OpKind::Elementwise(Elementwise { expr: Expr::identity().then(Unary::Square) });
     let squares = (0..width).map(|i| make.operator(&format!("square{i}"), square(), vec![x], &[1, 4])).collect();
@@ -311,12 +311,12 @@ pub fn fan(width: usize) -> Graph {
     graph
 }
 
-struct Maker<'a> {
+struct GraphBuilder<'a> {
     graph: &'a mut Graph,
     seed: u64,
 }
 
-impl Maker<'_> {
+impl GraphBuilder<'_> {
     fn tensor(&mut self, name: &str, shape: &[usize], origin: Origin) -> TensorId {
         self.graph.add_tensor(Tensor { name: name.into(), dtype: DType::F32, shape: shape.to_vec(), origin })
     }

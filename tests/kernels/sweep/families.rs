@@ -215,7 +215,7 @@ pub fn all() -> Vec<Swept> {
 }
 
 /// A window over `axes` axes.
-struct Window {
+struct SweptWindow {
     extents: Vec<usize>,
     kernel: Vec<i64>,
     strides: Vec<i64>,
@@ -223,13 +223,13 @@ struct Window {
     pads: Vec<i64>,
 }
 
-fn window(r: &mut Random, axes: usize) -> Window {
+fn window(r: &mut Random, axes: usize) -> SweptWindow {
     let kernel: Vec<i64> = (0..axes).map(|_| r.pick(&[1, 2, 3])).collect();
     let dilations: Vec<i64> = (0..axes).map(|_| r.pick(&[1, 1, 2])).collect();
     let strides = (0..axes).map(|_| r.pick(&[1, 2, 3])).collect();
     let pads = (0..2 * axes).map(|i| r.below(kernel[i % axes] as usize) as i64).collect();
     let extents = (0..axes).map(|a| ((kernel[a] - 1) * dilations[a] + 1) as usize + r.below(if axes == 3 { 4 } else { 9 })).collect();
-    Window { extents, kernel, strides, dilations, pads }
+    SweptWindow { extents, kernel, strides, dilations, pads }
 }
 
 fn cell(r: &mut Random) -> Vec<Swept> {

@@ -11,9 +11,9 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 /// A tape of random numbers; after its end, zeros.
-pub struct Tape<I>(pub I);
+pub struct NumberTape<I>(pub I);
 
-impl<I: Iterator<Item = u32>> Tape<I> {
+impl<I: Iterator<Item = u32>> NumberTape<I> {
     /// A number below `n`.
     pub fn pick(&mut self, n: usize) -> usize {
         self.0.next().unwrap_or(0) as usize % n
@@ -30,34 +30,34 @@ impl<I: Iterator<Item = u32>> Tape<I> {
 }
 
 /// An endless tape from SplitMix64.
-pub fn seeded(seed: u64) -> Tape<impl Iterator<Item = u32>> {
+pub fn seeded(seed: u64) -> NumberTape<impl Iterator<Item = u32>> {
     let mut rng = SplitMix64::seed_from_u64(seed);
-    Tape(std::iter::repeat_with(move || (rng.next_u64() >> 16) as u32))
+    NumberTape(std::iter::repeat_with(move || (rng.next_u64() >> 16) as u32))
 }
 
 /// Everything a plan is made from.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub struct PlanCase {
     pub graph: Graph,
     pub costs: CostTable,
     pub schedule: Schedule,
     pub timeline: Timeline,
 }
 
-impl Case {
-    pub fn new(graph: Graph, stages: &[&[&[u32]]]) -> Case {
+impl PlanCase {
+    pub fn new(graph: Graph, stages: &[&[&[u32]]]) -> PlanCase {
         let stage = |ops: &&[u32]| Stage { operators: ops.iter().map(|&op| OpId(op)).collect() };
         let gpus = stages.iter().map(|list| list.iter().map(stage).collect()).collect();
-        Case::timed(graph, Schedule { algorithm: "random".into(), gpus }, |_| 1000, 500)
+        PlanCase::timed(graph, Schedule { algorithm: "random".into(), gpus }, |_| 1000, 500)
     }
 
     /// With a timeline in which operators take `time`, and transfers all `transfer`.
-    pub fn timed(graph: Graph, schedule: Schedule, time: impl Fn(OpId) -> Nanos, transfer: Nanos) -> Case {
+    pub fn timed(graph: Graph, schedule: Schedule, time: impl Fn(OpId) -> Nanos, transfer: Nanos) -> PlanCase {
         let timeline = timeline(&graph, &schedule, time, transfer);
         let mut costs = costs(schedule.gpus.len());
         let cost = OperatorCost { time: 1, utilisation: 1.0, kernel: Kernel::default() };
         costs.operators = vec![vec![cost; schedule.gpus.len()]; graph.operators.len()];
-        Case { graph, costs, schedule, timeline }
+        PlanCase { graph, costs, schedule, timeline }
     }
 }
 
@@ -117,7 +117,7 @@ fn operator(graph: &mut Graph, kind: OpKind, inputs: &[TensorId], shape: [usize;
 
 /// A random graph of at most `most` operators: sums and concatenations, with views, constants,
 /// results nobody reads, outputs that are inputs.
-pub fn graph<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most: usize) -> Graph {
+pub fn graph<I: Iterator<Item = u32>>(tape: &mut NumberTape<I>, most: usize) -> Graph {
     let mut graph = Graph { name: "random".into(), ..Graph::default() };
     let mut known: Vec<TensorId> = Vec::new();
     for i in 0..1 + tape.pick(3) {
@@ -207,7 +207,7 @@ fn can_be_joined(graph: &Graph, of: &[TensorId]) -> bool {
 /// A random schedule over at most `gpus` GPUs, with a timeline. Stages are sets of operators of one
 /// GPU and one wave; an operator's wave is greater than those of its producers, so that stages
 /// never form a cycle.
-pub fn case<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most_operators: usize, most_gpus: usize) -> Case {
+pub fn case<I: Iterator<Item = u32>>(tape: &mut NumberTape<I>, most_operators: usize, most_gpus: usize) -> PlanCase {
     let graph = graph(tape, most_operators);
     let gpus = 1 + tape.pick(most_gpus);
     let spread = tape.pick(3);
@@ -229,7 +229,7 @@ pub fn case<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most_operators: usize, 
     }
     let times: Vec<Nanos> = graph.op_ids().map(|_| tape.of(&[1000, 0, 1, 2000, 3000])).collect();
     let transfer = tape.of(&[500, 0, 5000]);
-    let mut case = Case::timed(graph, Schedule { algorithm: "random".into(), gpus: lists }, |op| times[op.index()], transfer);
+    let mut case = PlanCase::timed(graph, Schedule { algorithm: "random".into(), gpus: lists }, |op| times[op.index()], transfer);
     for op in case.graph.op_ids() {
         for gpu in 0..gpus {
             case.costs.operators[op.index()][gpu].kernel = kernel(tape, &case.graph, &[op]);
@@ -254,7 +254,7 @@ pub fn case<I: Iterator<Item = u32>>(tape: &mut Tape<I>, most_operators: usize, 
 }
 
 /// A kernel that may need a workspace, and packed constants.
-fn kernel<I: Iterator<Item = u32>>(tape: &mut Tape<I>, graph: &Graph, operators: &[OpId]) -> Kernel {
+fn kernel<I: Iterator<Item = u32>>(tape: &mut NumberTape<I>, graph: &Graph, operators: &[OpId]) -> Kernel {
     let mut kernel = Kernel::default();
     if tape.once_in(4) {
         kernel.workspace_bytes = tape.of(&[256, 512, 100]);
