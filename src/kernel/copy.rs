@@ -36,7 +36,7 @@ pub(super) fn slice(ctx: &OpContext, slice: &Slice) -> Result<Vec<KernelSpec>> {
 /// Copies the elements at `first` plus multiples of `strides`, in elements of the input, over the
 /// output's axes.
 fn strided(ctx: &OpContext, first: i64, strides: Vec<i64>) -> KernelSpec {
-    let (dims, strides) = merge_strided(&ctx.output.shape, &strides);
+    let (dims, strides) = coalesce_strided(&ctx.output.shape, &strides);
     let last = dims.len() - 1;
     let most = vector(ctx.output.dtype);
     let aligned = first % most as i64 == 0 && strides[..last].iter().all(|s| s % most as i64 == 0);
@@ -131,20 +131,20 @@ pub(super) fn trilu(ctx: &OpContext, trilu: &Trilu) -> Result<Vec<KernelSpec>> {
     }])
 }
 
-/// The axes of `shape` and their strides. Axes of size 1 are dropped, and neighbours are merged
+/// The axes of `shape` and their strides. Axes of size 1 are dropped, and neighbours are coalesced
 /// where they step as one axis. Never empty.
-fn merge_strided(shape: &[usize], strides: &[i64]) -> (Vec<usize>, Vec<i64>) {
-    let mut merged: Vec<(usize, i64)> = Vec::new(); // innermost first
+fn coalesce_strided(shape: &[usize], strides: &[i64]) -> (Vec<usize>, Vec<i64>) {
+    let mut coalesced: Vec<(usize, i64)> = Vec::new(); // innermost first
     for (&size, &stride) in shape.iter().zip(strides).rev().filter(|(size, _)| **size > 1) {
-        match merged.last_mut() {
+        match coalesced.last_mut() {
             Some((inner, step)) if *step * *inner as i64 == stride => *inner *= size,
-            _ => merged.push((size, stride)),
+            _ => coalesced.push((size, stride)),
         }
     }
-    if merged.is_empty() {
-        merged.push((1, 1));
+    if coalesced.is_empty() {
+        coalesced.push((1, 1));
     }
-    merged.into_iter().rev().unzip()
+    coalesced.into_iter().rev().unzip()
 }
 
 /// Size in y, padding before, extent in x and stride in x of each axis, outermost first. Axes
@@ -177,10 +177,10 @@ mod tests {
 
     #[test]
     fn neighbours_merge_where_they_step_as_one() {
-        assert_eq!(merge_strided(&[2, 3, 4, 5], &[60, 20, 5, 1]), (vec![120], vec![1]));
-        assert_eq!(merge_strided(&[2, 4, 5, 3], &[60, 5, 1, 20]), (vec![2, 20, 3], vec![60, 1, 20]));
-        assert_eq!(merge_strided(&[1, 6], &[0, -1]), (vec![6], vec![-1]));
-        assert_eq!(merge_strided(&[1, 1], &[7, 1]), (vec![1], vec![1]));
+        assert_eq!(coalesce_strided(&[2, 3, 4, 5], &[60, 20, 5, 1]), (vec![120], vec![1]));
+        assert_eq!(coalesce_strided(&[2, 4, 5, 3], &[60, 5, 1, 20]), (vec![2, 20, 3], vec![60, 1, 20]));
+        assert_eq!(coalesce_strided(&[1, 6], &[0, -1]), (vec![6], vec![-1]));
+        assert_eq!(coalesce_strided(&[1, 1], &[7, 1]), (vec![1], vec![1]));
     }
 
     #[test]

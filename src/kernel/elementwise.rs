@@ -13,7 +13,7 @@ pub(super) fn specs(ctx: &OpContext, elementwise: &Elementwise) -> Result<Vec<Ke
     ctx.require(elementwise.expr.inputs() <= ctx.inputs.len(), "the expression reads an input that the operator does not have")?;
 
     let shapes: Vec<&[usize]> = ctx.inputs.iter().map(|t| &t.shape[..]).collect();
-    let (dims, strides) = merge_broadcast(out, &shapes);
+    let (dims, strides) = coalesce_broadcast(out, &shapes);
     let width = if quads(&dims, &strides) { 4 } else { 1 };
     let elements = ctx.output.elements();
     let threads = block_size(elements / width);
@@ -45,8 +45,9 @@ pub(super) fn specs(ctx: &OpContext, elementwise: &Elementwise) -> Result<Vec<Ke
 }
 
 /// The output's axes and, for each input, its strides over them. Axes of size 1 are dropped, and
-/// neighbours are merged wherever every input steps through both as through one axis. Never empty.
-pub(super) fn merge_broadcast(out: &[usize], inputs: &[&[usize]]) -> (Vec<usize>, Vec<Vec<usize>>) {
+/// neighbours are coalesced wherever every input steps through both as through one axis. Never
+/// empty.
+pub(super) fn coalesce_broadcast(out: &[usize], inputs: &[&[usize]]) -> (Vec<usize>, Vec<Vec<usize>>) {
     let mut dims: Vec<usize> = Vec::new(); // innermost first
     let mut strides: Vec<Vec<usize>> = vec![Vec::new(); inputs.len()];
     let mut next: Vec<usize> = vec![1; inputs.len()]; // the stride of the current axis in each input
@@ -85,11 +86,11 @@ mod tests {
 
     #[test]
     fn axes_merge_where_all_inputs_allow_it() {
-        assert_eq!(merge_broadcast(&[2, 3, 4], &[&[2, 3, 4], &[2, 3, 4]]), (vec![24], vec![vec![1], vec![1]]));
-        assert_eq!(merge_broadcast(&[1, 8, 5, 5], &[&[1, 8, 5, 5], &[1, 8, 1, 1]]), (vec![8, 25], vec![vec![25, 1], vec![1, 0]]));
-        assert_eq!(merge_broadcast(&[2, 3, 4], &[&[2, 1, 4]]), (vec![2, 3, 4], vec![vec![4, 0, 1]]));
-        assert_eq!(merge_broadcast(&[], &[&[]]), (vec![1], vec![vec![0]]));
-        assert_eq!(merge_broadcast(&[6], &[&[1]]), (vec![6], vec![vec![0]]));
+        assert_eq!(coalesce_broadcast(&[2, 3, 4], &[&[2, 3, 4], &[2, 3, 4]]), (vec![24], vec![vec![1], vec![1]]));
+        assert_eq!(coalesce_broadcast(&[1, 8, 5, 5], &[&[1, 8, 5, 5], &[1, 8, 1, 1]]), (vec![8, 25], vec![vec![25, 1], vec![1, 0]]));
+        assert_eq!(coalesce_broadcast(&[2, 3, 4], &[&[2, 1, 4]]), (vec![2, 3, 4], vec![vec![4, 0, 1]]));
+        assert_eq!(coalesce_broadcast(&[], &[&[]]), (vec![1], vec![vec![0]]));
+        assert_eq!(coalesce_broadcast(&[6], &[&[1]]), (vec![6], vec![vec![0]]));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) fn specs(ctx: &OpContext, norm: &Norm) -> Result<Vec<KernelSpec>> {
     let count: u64 = norm.axes.iter().map(|&a| shape[a] as u64).product();
     let rows = x.elements() / count;
     let shapes: Vec<&[usize]> = more.iter().map(|t| &t.shape[..]).collect();
-    let (dims, strides) = elementwise::merge_broadcast(shape, &shapes);
+    let (dims, strides) = elementwise::coalesce_broadcast(shape, &shapes);
     let maps: String = strides.iter().map(|s| format!(", IndexMap<{}, {}>", ints(&dims), ints(s))).collect();
     let name_of_strides: String = strides.iter().map(|s| format!("_s{}", by_x(s))).collect();
     let arguments: String = (1..=more.len()).map(|i| format!(", x{i}")).collect();

@@ -123,7 +123,7 @@ fn positions(ctx: &OpContext, kind: ReduceKind, last: bool, kept: &Axes, reduced
     if count > 64 && outputs < 32 * MULTIPROCESSORS { vec![by_block, by_thread] } else { vec![by_thread, by_block] }
 }
 
-/// Some axes of a tensor, neighbours merged.
+/// Some axes of a tensor, neighbours coalesced.
 pub(super) struct Axes {
     pub dims: Vec<usize>,
     pub strides: Vec<usize>,
@@ -136,7 +136,7 @@ impl Axes {
 }
 
 /// The axes of a contiguous `shape` that `wanted` picks. Axes of size 1 are dropped, and neighbours
-/// are merged.
+/// are coalesced.
 pub(super) fn picked_axes(shape: &[usize], wanted: impl Fn(usize) -> bool) -> Axes {
     let mut axes = Axes { dims: Vec::new(), strides: Vec::new() }; // innermost first
     let mut stride = 1;
@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbouring_axes_merge() {
+    fn neighbouring_axes_coalesce() {
         let both = |shape: &[usize], reduced: &[usize]| {
             let (k, r) = (picked_axes(shape, |a| !reduced.contains(&a)), picked_axes(shape, |a| reduced.contains(&a)));
             ((k.dims, k.strides), (r.dims, r.strides))

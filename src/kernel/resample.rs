@@ -6,8 +6,8 @@ use super::{OpContext, expr};
 use crate::Result;
 use crate::graph::{Resample, TappedAxis};
 
-/// An axis as the kernel sees it. Neighbouring axes that are not resampled are merged; their `taps`
-/// is 0.
+/// An axis as the kernel sees it. Neighbouring axes that are not resampled are coalesced; their
+/// `taps` is 0.
 struct Axis {
     from: usize,
     size: usize,

@@ -41,7 +41,7 @@ pub fn lower_bound(problem: &Problem) -> Nanos {
             times.iter().enumerate().filter_map(|(gpu, t)| Some((gpu, (*t)?))).for_each(|(gpu, t)| share(gpu, &stage, &same_class, t));
         }
     }
-    for MergeCost { operators, times } in &problem.merges {
+    for MergeCost { operators, times } in &problem.operator_merges {
         let stage: Vec<usize> = operators.iter().map(|op| op.index()).collect();
         times.iter().enumerate().for_each(|(gpu, &t)| share(gpu, &stage, &itself, t));
     }

@@ -268,7 +268,7 @@ mod tests {
             memory: Default::default(),
             cost_classes: Vec::new(),
             stages: Vec::new(),
-            merges: Vec::new(),
+            operator_merges: Vec::new(),
         }
     }
 
@@ -352,12 +352,13 @@ mod tests {
         p.stages = [([0, 1], 27), ([1, 2], 39)]
             .map(|(cost_classes, t)| StageCost { cost_classes: cost_classes.to_vec(), times: vec![Some(t)] })
             .to_vec();
-        p.merges = [([0, 2], 33), ([1, 2], 60)].map(|(ops, t)| MergeCost { operators: ops.map(OpId).to_vec(), times: vec![t] }).to_vec();
+        p.operator_merges =
+            [([0, 2], 33), ([1, 2], 60)].map(|(ops, t)| MergeCost { operators: ops.map(OpId).to_vec(), times: vec![t] }).to_vec();
         let time = |p: &Problem, operators: [u32; 2]| stage_time(p, GpuId(0), &operators.map(OpId));
         assert_eq!([time(&p, [0, 1]), time(&p, [2, 0]), time(&p, [1, 2])], [27, 33, 39]);
         assert_eq!(stage_time(&p, GpuId(0), &[OpId(0), OpId(1), OpId(2)]), 45);
         // Operators of one cost class share their measured stages.
-        (p.cost_classes, p.merges) = (vec![5, 3, 5], Vec::new());
+        (p.cost_classes, p.operator_merges) = (vec![5, 3, 5], Vec::new());
         p.stages = [([3, 5], 21), ([5, 5], 31)]
             .map(|(cost_classes, t)| StageCost { cost_classes: cost_classes.to_vec(), times: vec![Some(t)] })
             .to_vec();

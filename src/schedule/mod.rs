@@ -102,7 +102,7 @@ pub struct Problem {
     /// others.
     pub stages: Vec<StageCost>,
     /// Sets of operators that may be merged into one, sorted by operators (IOS's *operator merge*).
-    pub merges: Vec<MergeCost>,
+    pub operator_merges: Vec<MergeCost>,
 }
 
 /// IOS's first strategy, *concurrent execution*: the measured t(S) of independent operators that

@@ -75,7 +75,7 @@ impl Problem {
             memory: weights(graph, costs),
             stages: measured_stages(costs, &cost_classes),
             cost_classes,
-            merges: merges(costs),
+            operator_merges: operator_merges(costs),
         };
         problem.check()?;
         Ok(problem)
@@ -142,7 +142,7 @@ impl Problem {
             memory: Memory::default(),
             cost_classes: Vec::new(),
             stages: Vec::new(),
-            merges: Vec::new(),
+            operator_merges: Vec::new(),
         };
         problem.check()?;
         Ok(problem)
@@ -193,13 +193,13 @@ impl Problem {
     /// The time of these operators merged into one, listed in any order. `None` if they cannot be
     /// merged.
     pub(super) fn merged_time(&self, operators: &[OpId], gpu: usize) -> Option<Nanos> {
-        if self.merges.is_empty() {
+        if self.operator_merges.is_empty() {
             return None;
         }
         let mut sorted = operators.to_vec();
         sorted.sort_unstable();
-        let at = self.merges.binary_search_by(|merge| merge.operators.cmp(&sorted)).ok()?;
-        Some(self.merges[at].times[gpu])
+        let at = self.operator_merges.binary_search_by(|merge| merge.operators.cmp(&sorted)).ok()?;
+        Some(self.operator_merges[at].times[gpu])
     }
 
     /// `positions[op]`: the index of each operator in [`Problem::order`].
@@ -263,12 +263,13 @@ impl Problem {
         if tensors.windows(2).any(|w| w[0] == w[1]) {
             return fail("a tensor has two edges".into());
         }
-        let stage_times = self.stages.iter().flat_map(|s| s.times.iter().flatten()).chain(self.merges.iter().flat_map(|m| &m.times));
+        let stage_times =
+            self.stages.iter().flat_map(|s| s.times.iter().flatten()).chain(self.operator_merges.iter().flat_map(|m| &m.times));
         total += u128::from(stage_times.copied().max().unwrap_or(0)) * operators as u128;
         if total >= MAX_TOTAL {
             return fail("the times add up to more than 2^62 ns".into());
         }
-        self.check_memory().and_then(|()| self.check_stages()).and_then(|()| self.check_merges()).or_else(fail)
+        self.check_memory().and_then(|()| self.check_stages()).and_then(|()| self.check_operator_merges()).or_else(fail)
     }
 
     fn check_memory(&self) -> Result<(), String> {
@@ -316,11 +317,11 @@ impl Problem {
         Ok(())
     }
 
-    fn check_merges(&self) -> Result<(), String> {
-        if !self.merges.is_sorted_by(|a, b| a.operators < b.operators) {
-            return Err("the merges are not ascending".into());
+    fn check_operator_merges(&self) -> Result<(), String> {
+        if !self.operator_merges.is_sorted_by(|a, b| a.operators < b.operators) {
+            return Err("the operator merges are not ascending".into());
         }
-        for MergeCost { operators, times } in &self.merges {
+        for MergeCost { operators, times } in &self.operator_merges {
             let ascending = operators.is_sorted_by(|a, b| a < b) && operators.last().is_some_and(|op| op.index() < self.operators());
             if operators.len() < 2 || !ascending {
                 return Err(format!("the operators of the merge {operators:?} must be two or more operators of the graph, ascending"));
@@ -349,7 +350,7 @@ fn cost_classes(costs: &CostTable) -> Vec<u32> {
 }
 
 /// The operators that one launch can compute together.
-fn merges(costs: &CostTable) -> Vec<MergeCost> {
+fn operator_merges(costs: &CostTable) -> Vec<MergeCost> {
     let merge = |launch: &GroupedLaunch| {
         let times = launch.costs.iter().map(|cost| cost.time).collect();
         MergeCost { operators: launch.operators.clone(), times }

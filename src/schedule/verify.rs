@@ -292,7 +292,7 @@ impl Verifier<'_> {
             }
         }
         let apart = shortest.unwrap_or_else(|| self.modelled(gpu, operators, &alone));
-        let merged = self.problem.merges.iter().filter(|m| m.operators.iter().copied().collect::<BTreeSet<_>>() == set);
+        let merged = self.problem.operator_merges.iter().filter(|m| m.operators.iter().copied().collect::<BTreeSet<_>>() == set);
         merged.map(|m| m.times[gpu]).fold(apart, Nanos::min)
     }
 

@@ -92,7 +92,7 @@ fn build(raw: &Raw, missing: bool) -> Problem {
         memory: Memory::default(),
         cost_classes: Vec::new(),
         stages: Vec::new(),
-        merges: Vec::new(),
+        operator_merges: Vec::new(),
     };
     problem.check().unwrap();
     problem
@@ -488,14 +488,14 @@ proptest! {
         let times = |a: u32, b: u32, percent: u64| -> Vec<Nanos> {
             (0..problem.gpus).map(|g| ((problem.time[a as usize][g] + problem.time[b as usize][g]) * percent / 100).max(1)).collect()
         };
-        let (mut stages, mut merges) = (Vec::new(), Vec::new());
+        let (mut stages, mut operator_merges) = (Vec::new(), Vec::new());
         for a in 0..n {
             for b in a + 1..n {
                 let pair = [OpId(a), OpId(b)];
                 let linked = |e: &Edge| pair.contains(&e.producer) && e.consumers.iter().any(|c| pair.contains(c));
                 let factor = factors[((a * 31 + b) % 64) as usize];
                 if factor % 3 == 0 && !problem.edges.iter().any(linked) {
-                    merges.push(MergeCost { operators: pair.to_vec(), times: times(a, b, factor) });
+                    operator_merges.push(MergeCost { operators: pair.to_vec(), times: times(a, b, factor) });
                 }
             }
         }
@@ -509,7 +509,7 @@ proptest! {
                 }
             }
         }
-        (problem.stages, problem.merges) = (stages, merges);
+        (problem.stages, problem.operator_merges) = (stages, operator_merges);
         problem.check().unwrap();
         let options = ScheduleOptions { max_chain, ..quick(2) };
         let found = compare_with(&problem, &Algorithm::ALL, &options).unwrap();

@@ -202,37 +202,37 @@ impl Annealer<'_> {
         if options.gpus.len() > 1 && choice & 6 != 0 {
             gpu = if choice & 32 == 0 { options.gpus[below(rng, options.gpus.len())] as u32 } else { neighbour_gpu(evaluator, op, rng) };
         }
-        let joined = &mut evaluator.sequence.joined;
+        let grouped = &mut evaluator.sequence.grouped;
         let next = evaluator.sequence.order.get(from + 1).map(|&op| op as usize);
-        let was_joined = joined[op];
-        let heads_stage = !was_joined && next.is_some_and(|next| joined[next]);
+        let was_grouped = grouped[op];
+        let heads_stage = !was_grouped && next.is_some_and(|next| grouped[next]);
         let to = if gpu != old_gpu && choice & 8 == 0 { from } else { first + below(rng, last - first + 1) };
-        if to == from && gpu == old_gpu && !was_joined && !heads_stage && options.max_stage < 2 {
+        if to == from && gpu == old_gpu && !was_grouped && !heads_stage && options.max_stage < 2 {
             return false;
         }
         // The beginning of the stage that the operator leaves.
         let begin = evaluator.stage_range(from).start;
-        let joined = &mut evaluator.sequence.joined;
+        let grouped = &mut evaluator.sequence.grouped;
         // Take it out.
         if heads_stage && let Some(next) = next {
-            joined[next] = false;
+            grouped[next] = false;
         }
-        joined[op] = false;
+        grouped[op] = false;
         evaluator.shift(from, to);
         let mut begin = begin.min(to);
-        let joined = &mut evaluator.sequence.joined;
+        let grouped = &mut evaluator.sequence.grouped;
         let order = &evaluator.sequence.order;
         let mut fits = true;
         if options.max_stage > 1 {
             // In the middle of a stage, an operator can only join it.
-            let splits = order.get(to + 1).is_some_and(|&after| joined[after as usize]);
+            let splits = order.get(to + 1).is_some_and(|&after| grouped[after as usize]);
             if to > 0 && (splits || choice & 16 == 0) {
                 let mut start = to - 1;
-                while joined[order[start] as usize] {
+                while grouped[order[start] as usize] {
                     start -= 1;
                 }
                 let mut end = to + 1;
-                while end < n && joined[order[end] as usize] {
+                while end < n && grouped[order[end] as usize] {
                     end += 1;
                 }
                 let head = order[start];
@@ -242,7 +242,7 @@ impl Annealer<'_> {
                     && options.gpus.contains(&(evaluator.sequence.gpu[head as usize] as usize));
                 if fits {
                     gpu = evaluator.sequence.gpu[head as usize];
-                    joined[op] = true;
+                    grouped[op] = true;
                     begin = begin.min(start);
                 } else if !splits {
                     fits = true;
@@ -266,9 +266,9 @@ impl Annealer<'_> {
             }
         }
         evaluator.shift(to, from);
-        evaluator.sequence.joined[op] = was_joined;
+        evaluator.sequence.grouped[op] = was_grouped;
         if heads_stage && let Some(next) = next {
-            evaluator.sequence.joined[next] = true;
+            evaluator.sequence.grouped[next] = true;
         }
         false
     }

@@ -51,7 +51,7 @@ pub(super) fn search<'a>(
         improvement: None,
         inputs_left: (0..n).map(|op| flat.producers(op).count() as u32).collect(),
         finish: vec![0; n],
-        sequence: StageSequence { order: Vec::new(), gpu: vec![0; n], joined: vec![false; n] },
+        sequence: StageSequence { order: Vec::new(), gpu: vec![0; n], grouped: vec![false; n] },
         free: vec![0; flat.gpus],
         work_left: (0..n).map(|op| flat.least_work(op)).sum(),
         budget: WeightBudget::new(problem),
@@ -64,7 +64,7 @@ pub(super) fn search<'a>(
 fn equal_gpus(problem: &Problem) -> bool {
     let same = |row: &Vec<u64>| row.iter().all(|t| *t == row[0]);
     let same_stages =
-        problem.stages.iter().all(|s| s.times.iter().all(|t| *t == s.times[0])) && problem.merges.iter().all(|m| same(&m.times));
+        problem.stages.iter().all(|s| s.times.iter().all(|t| *t == s.times[0])) && problem.operator_merges.iter().all(|m| same(&m.times));
     problem.time.iter().all(same)
         && same_stages
         && same(&problem.memory.capacity)
@@ -163,7 +163,7 @@ impl BranchAndBound<'_> {
             let op = op as usize;
             self.sequence.order.push(op as u32);
             self.sequence.gpu[op] = gpu as u32;
-            self.sequence.joined[op] = index > 0;
+            self.sequence.grouped[op] = index > 0;
             self.finish[op] = finish;
             self.work_left -= flat.least_work(op);
             self.inputs_left[op] = u32::MAX;

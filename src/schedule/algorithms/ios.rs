@@ -147,9 +147,9 @@ impl<'p> GraphBlock<'p> {
             }
             // The operator joins the chains that read it, and makes them one.
             let (read, mut larger): (Vec<u64>, Vec<u64>) = chains.iter().partition(|&&chain| chain & self.readers[i] != 0);
-            let joined = read.into_iter().fold(1 << i, |all, chain| all | chain);
-            larger.push(joined);
-            if joined.count_ones() as usize > self.pruning.r {
+            let chain = read.into_iter().fold(1 << i, |all, chain| all | chain);
+            larger.push(chain);
+            if chain.count_ones() as usize > self.pruning.r {
                 continue;
             }
             let wider = ending | 1 << i;
@@ -246,9 +246,9 @@ mod tests {
         let latency = |problem: &Problem| evaluate(problem, &ios(problem, Pruning { r: 1, s: 2 }).unwrap().schedule).unwrap().latency;
         assert_eq!(latency(&problem), 7_000_000);
         let merged = |time| MergeCost { operators: vec![OpId(1), OpId(2)], times: vec![time] };
-        problem.merges = vec![merged(5_000_000)];
+        problem.operator_merges = vec![merged(5_000_000)];
         assert_eq!(latency(&problem), 6_000_000);
-        problem.merges = vec![merged(6_500_000)];
+        problem.operator_merges = vec![merged(6_500_000)];
         assert_eq!(latency(&problem), 7_000_000);
     }
 

@@ -56,7 +56,7 @@ pub(super) fn group_operators(problem: &Problem, schedule: Schedule, window: usi
     let mut at = 0;
     while at < flat.operators {
         let head = evaluator.sequence.order[at] as usize;
-        if evaluator.sequence.joined[head] {
+        if evaluator.sequence.grouped[head] {
             at += 1;
             continue;
         }

@@ -143,7 +143,7 @@ impl<'f> IncrementalEvaluator<'f> {
         self.set_gpu(a, gpu_b);
         self.set_gpu(b, gpu_a);
         if swap_positions {
-            self.sequence.joined.swap(a, b);
+            self.sequence.grouped.swap(a, b);
             self.sequence.order.swap(one, other);
             self.position.swap(a, b);
         }
@@ -160,7 +160,7 @@ impl<'f> IncrementalEvaluator<'f> {
     /// The positions of the stage that contains position `at`.
     pub fn stage_range(&self, at: usize) -> Range<usize> {
         let mut start = at;
-        while self.sequence.joined[self.sequence.order[start] as usize] {
+        while self.sequence.grouped[self.sequence.order[start] as usize] {
             start -= 1;
         }
         start..self.stage_end(at)
@@ -170,7 +170,7 @@ impl<'f> IncrementalEvaluator<'f> {
     pub fn stage_end(&self, at: usize) -> usize {
         let order = &self.sequence.order;
         let mut end = at + 1;
-        while end < order.len() && self.sequence.joined[order[end] as usize] {
+        while end < order.len() && self.sequence.grouped[order[end] as usize] {
             end += 1;
         }
         end
@@ -189,7 +189,7 @@ impl<'f> IncrementalEvaluator<'f> {
             path.push(op as u32);
             let gpu = self.sequence.gpu[op] as usize;
             let mut at = self.position[op] as usize;
-            while self.sequence.joined[order[at] as usize] {
+            while self.sequence.grouped[order[at] as usize] {
                 at -= 1;
             }
             let before = order[..at].iter().rev().find(|&&other| self.sequence.gpu[other as usize] as usize == gpu);
@@ -206,7 +206,7 @@ impl<'f> IncrementalEvaluator<'f> {
                     }
                 }
                 at += 1;
-                if at == order.len() || !self.sequence.joined[order[at] as usize] {
+                if at == order.len() || !self.sequence.grouped[order[at] as usize] {
                     break;
                 }
             }

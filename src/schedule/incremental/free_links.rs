@@ -121,7 +121,7 @@ impl IncrementalEvaluator<'_> {
                 }
                 times.work_left[gpu] -= flat.work[op * gpus + gpu];
                 tail = tail.max(flat.tail[op]);
-                if end == n || !self.sequence.joined[order[end] as usize] {
+                if end == n || !self.sequence.grouped[order[end] as usize] {
                     break;
                 }
                 op = order[end] as usize;

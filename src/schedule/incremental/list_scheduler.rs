@@ -458,7 +458,7 @@ mod tests {
             memory: Default::default(),
             cost_classes: Vec::new(),
             stages: Vec::new(),
-            merges: Vec::new(),
+            operator_merges: Vec::new(),
         }
     }
 

@@ -22,7 +22,7 @@ pub(in crate::schedule) struct StageSequence {
     /// GPU of each operator, by operator.
     pub gpu: Vec<u32>,
     /// Whether an operator is in the stage of the previous one, by operator.
-    pub joined: Vec<bool>,
+    pub grouped: Vec<bool>,
 }
 
 impl StageSequence {
@@ -33,12 +33,12 @@ impl StageSequence {
             stages.extend(times.iter().enumerate().map(|(index, time)| (time.start, gpu, index)));
         }
         stages.sort_unstable();
-        let mut sequence = StageSequence { order: Vec::with_capacity(operators), gpu: vec![0; operators], joined: vec![false; operators] };
+        let mut sequence = StageSequence { order: Vec::with_capacity(operators), gpu: vec![0; operators], grouped: vec![false; operators] };
         for (_, gpu, stage) in stages {
             for (index, op) in schedule.gpus[gpu][stage].operators.iter().enumerate() {
                 sequence.order.push(op.0);
                 sequence.gpu[op.index()] = gpu as u32;
-                sequence.joined[op.index()] = index > 0;
+                sequence.grouped[op.index()] = index > 0;
             }
         }
         sequence
@@ -50,7 +50,7 @@ impl StageSequence {
         for &op in &self.order {
             let stages = &mut gpus[self.gpu[op as usize] as usize];
             match stages.last_mut() {
-                Some(stage) if self.joined[op as usize] => stage.operators.push(OpId(op)),
+                Some(stage) if self.grouped[op as usize] => stage.operators.push(OpId(op)),
                 _ => stages.push(Stage { operators: vec![OpId(op)] }),
             }
         }

@@ -75,7 +75,7 @@ impl IncrementalEvaluator<'_> {
         let gpus = flat.gpus;
         let order = &self.sequence.order[..];
         let gpu_of = &self.sequence.gpu[..];
-        let joined = &self.sequence.joined[..];
+        let grouped = &self.sequence.grouped[..];
         s.missing_inputs.fill(0);
         s.ready.fill(0);
         s.queues.iter_mut().for_each(Vec::clear);
@@ -87,7 +87,7 @@ impl IncrementalEvaluator<'_> {
         s.work_left.copy_from_slice(&self.free_links.load);
         let mut head = 0;
         for (at, &op) in order.iter().enumerate() {
-            if !joined[op as usize] {
+            if !grouped[op as usize] {
                 head = op as usize;
                 s.queues[gpu_of[head] as usize].push(at as u32);
             }
@@ -115,7 +115,7 @@ impl IncrementalEvaluator<'_> {
                     let op = order[end - 1] as usize;
                     tail = tail.max(flat.tail[op]);
                     s.work_left[gpu] -= flat.work[op * gpus + gpu];
-                    if end == order.len() || !joined[order[end] as usize] {
+                    if end == order.len() || !grouped[order[end] as usize] {
                         break;
                     }
                     end += 1;
@@ -143,7 +143,7 @@ impl IncrementalEvaluator<'_> {
                 changed |= 1 << gpu;
                 s.finished.clear();
                 let mut end = at;
-                while end == at || (end < order.len() && joined[order[end] as usize]) {
+                while end == at || (end < order.len() && grouped[order[end] as usize]) {
                     let op = order[end];
                     s.trial_finish[op as usize] = now;
                     s.finished.push((flat.topological_position[op as usize], op));

@@ -19,7 +19,7 @@ pub(super) struct StageCosts {
     /// P, the number of cost classes in `pairs`.
     paired_classes: usize,
     /// By ascending operators.
-    merges: Vec<MergeCost>,
+    operator_merges: Vec<MergeCost>,
 }
 
 /// The most cost classes in the table of pairs.
@@ -28,7 +28,7 @@ const MAX_PAIRED_CLASSES: usize = 2048;
 impl StageCosts {
     pub fn new(problem: &Problem) -> StageCosts {
         if problem.stages.is_empty() {
-            return StageCosts { merges: problem.merges.clone(), ..StageCosts::default() };
+            return StageCosts { operator_merges: problem.operator_merges.clone(), ..StageCosts::default() };
         }
         let cost_classes: Vec<u32> = problem.ids().map(|op| problem.cost_class(op)).collect();
         let paired_classes =
@@ -41,11 +41,11 @@ impl StageCosts {
                 pairs[a as usize * paired_classes + b as usize] = index as u32 + 1;
             }
         }
-        StageCosts { cost_classes, stages: problem.stages.clone(), pairs, paired_classes, merges: problem.merges.clone() }
+        StageCosts { cost_classes, stages: problem.stages.clone(), pairs, paired_classes, operator_merges: problem.operator_merges.clone() }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.stages.is_empty() && self.merges.is_empty()
+        self.stages.is_empty() && self.operator_merges.is_empty()
     }
 
     /// The measured t(S) of independent operators side by side.
@@ -69,13 +69,13 @@ impl StageCosts {
 
     /// The time of these operators merged into one.
     pub fn merged_time(&self, gpu: usize, members: &[u32]) -> Option<Nanos> {
-        if self.merges.is_empty() {
+        if self.operator_merges.is_empty() {
             return None;
         }
         let mut sorted: Vec<OpId> = members.iter().map(|&op| OpId(op)).collect();
         sorted.sort_unstable();
-        let index = self.merges.binary_search_by(|merge| merge.operators.cmp(&sorted)).ok()?;
-        Some(self.merges[index].times[gpu])
+        let index = self.operator_merges.binary_search_by(|merge| merge.operators.cmp(&sorted)).ok()?;
+        Some(self.operator_merges[index].times[gpu])
     }
 }
 
@@ -103,7 +103,7 @@ pub(super) fn lower_by_known_stages(problem: &Problem, time: &[Nanos], work: &mu
             share(gpu, known, &stage, &mut operators.iter().flat_map(|ops| ops.iter().copied()));
         }
     }
-    for MergeCost { operators, times } in &problem.merges {
+    for MergeCost { operators, times } in &problem.operator_merges {
         let stage: Vec<usize> = operators.iter().map(|op| op.index()).collect();
         times.iter().enumerate().for_each(|(gpu, &known)| share(gpu, known, &stage, &mut stage.iter().copied()));
     }

@@ -36,7 +36,7 @@ impl IncrementalEvaluator<'_> {
         let mut last = op_at;
         while last > end {
             let mut first = last - 1;
-            while self.sequence.joined[order[first] as usize] {
+            while self.sequence.grouped[order[first] as usize] {
                 first -= 1;
             }
             let gpu = self.sequence.gpu[order[first] as usize] as usize;
@@ -68,7 +68,7 @@ impl IncrementalEvaluator<'_> {
             self.sequence.order[begin + offset] = op;
             self.position[op as usize] = (begin + offset) as u32;
         }
-        self.sequence.joined[op as usize] = true;
+        self.sequence.grouped[op as usize] = true;
         Some(StageJoin { begin, op, old })
     }
 
@@ -78,7 +78,7 @@ impl IncrementalEvaluator<'_> {
             self.sequence.order[join.begin + offset] = op;
             self.position[op as usize] = (join.begin + offset) as u32;
         }
-        self.sequence.joined[join.op as usize] = false;
+        self.sequence.grouped[join.op as usize] = false;
     }
 
     /// Recomputes the bottom levels of the operators at positions `begin..end`: the longest path
@@ -89,7 +89,7 @@ impl IncrementalEvaluator<'_> {
         let mut last = end;
         while last > begin {
             let mut first = last - 1;
-            while self.sequence.joined[self.sequence.order[first] as usize] {
+            while self.sequence.grouped[self.sequence.order[first] as usize] {
                 first -= 1;
             }
             let members = &self.sequence.order[first..last];
