@@ -126,8 +126,8 @@ impl Exec {
             exec.finish(&mut enqueue)?;
         }
         if !options.plain_streams {
-            let origin = exec.origin_stream();
-            exec.graph = ExecutableGraph::capture(&origin, || enqueue(&mut exec));
+            let origin_stream = exec.origin_stream();
+            exec.graph = ExecutableGraph::capture(&origin_stream, || enqueue(&mut exec));
         }
         if !options.no_warm_up && exec.graph.is_ok() {
             exec.run_again(enqueue)?;

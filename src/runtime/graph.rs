@@ -36,12 +36,12 @@ unsafe impl Send for ExecutableGraph {}
 impl ExecutableGraph {
     /// Captures what `enqueue` issues. All of it must fork from `origin` and join it again. On
     /// failure, returns the reason and leaves no stream in capture.
-    pub fn capture(origin: &Arc<CudaStream>, enqueue: impl FnOnce() -> Result<()>) -> std::result::Result<ExecutableGraph, String> {
+    pub fn capture(origin_stream: &Arc<CudaStream>, enqueue: impl FnOnce() -> Result<()>) -> std::result::Result<ExecutableGraph, String> {
         let refused = |call: &str, error| format!("the CUDA driver refused to {call}: {}", describe(error));
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
-        origin.begin_capture(mode).map_err(|error| refused("begin a capture", error))?;
+        origin_stream.begin_capture(mode).map_err(|error| refused("begin a capture", error))?;
         let issued = enqueue();
-        let ended = origin.end_capture(sys::CUgraphInstantiate_flags(0));
+        let ended = origin_stream.end_capture(sys::CUgraphInstantiate_flags(0));
         issued.map_err(|error| error.to_string())?;
         let graph = ended.map_err(|error| refused("make a graph", error))?;
         let graph = graph.ok_or("the CUDA driver captured nothing")?;

@@ -151,16 +151,16 @@ impl Exec {
 
     /// Enqueues a copy on the origin stream. Both ends are (address, logical GPU).
     fn copy_across(&self, to: (DevicePointer, usize), from: (DevicePointer, usize), bytes: usize) -> Result<()> {
-        let origin = self.origin_stream();
-        origin.context().bind_to_thread().context(|| "bind a context".into())?;
+        let origin_stream = self.origin_stream();
+        origin_stream.context().bind_to_thread().context(|| "bind a context".into())?;
         let [to_context, from_context] = [to.1, from.1].map(|gpu| self.context(gpu).cu_ctx());
         // SAFETY: the resident buffer has `bytes` bytes; the caller of `run_device` guarantees the
         // same of the other side.
         unsafe {
             if to_context == from_context {
-                result::memcpy_dtod_async(to.0, from.0, bytes, origin.cu_stream())
+                result::memcpy_dtod_async(to.0, from.0, bytes, origin_stream.cu_stream())
             } else {
-                result::memcpy_peer_async(to_context, to.0, from_context, from.0, bytes, origin.cu_stream())
+                result::memcpy_peer_async(to_context, to.0, from_context, from.0, bytes, origin_stream.cu_stream())
             }
         }
         .context(|| "copy between a caller's memory and the model's".into())

@@ -96,10 +96,10 @@ impl Exec {
     /// Times `run` between two events. `run` must call its second argument right before it
     /// enqueues, and return the host's time when all work is complete.
     fn between_events(&mut self, run: impl FnOnce(&mut Exec, &dyn Fn(&mut Exec) -> Result<()>) -> Result<u64>) -> Result<Timing> {
-        let origin = self.origin_stream();
-        let event = || origin.context().new_event(timed()).context(|| "create an event".into());
+        let origin_stream = self.origin_stream();
+        let event = || origin_stream.context().new_event(timed()).context(|| "create an event".into());
         let (first, last) = (event()?, event()?);
-        let start = |_: &mut Exec| first.record(&origin).context(|| "record an event".into());
+        let start = |_: &mut Exec| first.record(&origin_stream).context(|| "record an event".into());
         self.end = Some(last);
         let host = run(self, &start);
         let last = self.end.take().ok_or_else(|| Error::Plan("the end event is missing".into()))?;

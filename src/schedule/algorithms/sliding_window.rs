@@ -118,10 +118,10 @@ fn grow(evaluator: &mut IncrementalEvaluator, head: usize, window: usize, critic
     }
     let Some((evaluation, op)) = best else { return false };
     let after = evaluator.position[op] as usize + 1;
-    let joined = evaluator.join_stage(begin, after - 1).is_some() && evaluator.try_change(begin, evaluation.latency).is_some();
-    if joined {
+    let grouped = evaluator.join_stage(begin, after - 1).is_some() && evaluator.try_change(begin, evaluation.latency).is_some();
+    if grouped {
         evaluator.commit(begin, evaluation);
         evaluator.update_bottom_levels(begin, after, bottom_levels);
     }
-    joined
+    grouped
 }
