@@ -10,6 +10,8 @@
 //! * `PRelu` below opset 7 has a slope for each channel, not one that broadcasts to the last axis.
 //! * `BatchNormalization` in training mode is refused: it has other outputs, and takes its mean
 //!   from the batch.
+//! * The axis of `LayerNormalization`, `RMSNormalization` and `OneHot` is compared with the rank:
+//!   tract loops up to it, which takes forever if it is negative beyond the rank.
 
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
@@ -30,7 +32,10 @@ pub fn onnx() -> Onnx {
     let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true);
     onnx.op_register.insert("AffineGrid", affine_grid::read);
     onnx.op_register.insert("BatchNormalization", batch_normalisation);
+    onnx.op_register.insert("LayerNormalization", |context, node| axis_in_rank(context, node, 0));
+    onnx.op_register.insert("OneHot", |context, node| axis_in_rank(context, node, 1));
     onnx.op_register.insert("PRelu", prelu);
+    onnx.op_register.insert("RMSNormalization", |context, node| axis_in_rank(context, node, 0));
     onnx.op_register.insert("Range", |_, _| Ok((expand(RangeOfNumbers), vec![])));
     onnx.op_register.insert("Resize", resize);
     onnx.op_register.insert("Squeeze", squeeze);
@@ -44,6 +49,46 @@ type Parsed = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
 fn usual(name: &str, context: &ParsingContext, version: i64, node: &pb::NodeProto) -> Parsed {
     let reader = tract_onnx::onnx().op_register.0.get(name).copied().ok_or_else(|| TractError::msg(format!("tract has no {name}")))?;
     reader(&ParsingContext { onnx_operator_set_version: version, ..context.clone() }, node)
+}
+
+/// Reads `node` as tract does, but fails if its axis is not one of its input or of `added` new ones.
+fn axis_in_rank(context: &ParsingContext, node: &pb::NodeProto, added: i64) -> Parsed {
+    let (op, outputs) = usual(&node.op_type, context, context.onnx_operator_set_version, node)?;
+    let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(-1, |a| a.i);
+    let inner = op.as_op().downcast_ref::<Box<dyn Expansion>>().ok_or_else(|| TractError::msg("tract reads it in another way"))?;
+    Ok((expand(AxisInRank { inner: inner.clone(), axis, added }), outputs))
+}
+
+/// An operator whose axis is checked before its shapes are inferred.
+#[derive(Clone, Debug)]
+struct AxisInRank {
+    inner: Box<dyn Expansion>,
+    axis: i64,
+    added: i64,
+}
+
+impl Expansion for AxisInRank {
+    fn name(&self) -> StaticName {
+        self.inner.as_ref().name()
+    }
+
+    fn nboutputs(&self) -> TractResult<usize> {
+        self.inner.as_ref().nboutputs()
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(&'s self, s: &mut Solver<'r>, inputs: &'p [TensorProxy], outputs: &'p [TensorProxy]) -> InferenceResult {
+        if let Some(input) = inputs.first() {
+            s.given(&input.rank, move |_, rank| {
+                let axes = rank + self.added;
+                if (-axes..axes).contains(&self.axis) { Ok(()) } else { bail!("axis {} is not one of {axes} axes", self.axis) }
+            })?;
+        }
+        self.inner.as_ref().rules(s, inputs, outputs)
+    }
+
+    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        self.inner.as_ref().wire(prefix, model, inputs)
+    }
 }
 
 fn squeeze(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
