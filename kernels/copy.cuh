@@ -1,9 +1,9 @@
-// Kernels that only move elements: y[i] = x[Map::at(i)] for transposition and slicing, a frame
-// around x for padding, and triangles of matrices.
+// Kernels that only move elements: y[i] = x[Map::at(i)] for transposition and slicing, padding
+// around x, and triangles of matrices.
 //
-//   strided_copy   Dims is y's shape, Strides are x's strides over it. Neighbouring axes are merged
-//                  where they step as one axis. A stride may be negative. A thread copies V
-//                  neighbouring elements: 16 bytes if the last axis is a multiple of that and
+//   strided_copy   Dims is y's shape, Strides are x's strides over it. Neighbouring axes are
+//                  coalesced where they step as one axis. A stride may be negative. A thread copies
+//                  V neighbouring elements: 16 bytes if the last axis is a multiple of that and
 //                  contiguous in x, and everything is aligned; else V is 1.
 //   padded_copy    y's axes, each a PadAxis, outermost first. A thread copies one element.
 //   triangle       one triangle of [ROWS, COLUMNS] matrices, 0 elsewhere. A thread copies one

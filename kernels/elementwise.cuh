@@ -1,6 +1,6 @@
 // One scalar expression over inputs that broadcast: y[i] = Expr(x0[map0(i)], x1[map1(i)], ...).
 //
-// Dims is y's shape, with neighbouring axes merged wherever all inputs allow it. The k-th of
+// Dims is y's shape, with neighbouring axes coalesced wherever all inputs allow it. The k-th of
 // Strides lists the k-th input's strides over those axes, 0 where it broadcasts. Each input and y
 // have their own element types. A thread computes V neighbouring elements; V is 4 only if the last
 // axis is a multiple of 4 and every input's last stride is 0 or 1.

@@ -27,8 +27,8 @@
 //! ```
 //!
 //! Only what is re-exported here, and [`vgpu`], is public API. The other modules are public for
-//! hiosc's own program, tests and benchmarks, and may change at any time. docs/architecture.md
-//! describes them:
+//! hiosc's own program, tests, benchmarks, examples and fuzz targets, and may change at any time.
+//! docs/architecture.md describes them:
 //!
 //! ```text
 //! model.onnx ─import─▶ Graph ─fuse─▶ Graph ─cost─▶ CostTable ─schedule─▶ Schedule ─plan─▶ Plan ─program─▶ Program ─emit─▶ Crate

@@ -8,13 +8,14 @@
 // thread_local and no fiber ever changes its thread. Kernels that use neither barriers nor
 // collectives (HIOSC_KERNEL_NO_SYNC) need no fibers and run as a plain loop over threadIdx.
 //
-// Scheduling uses bit masks, one set per warp, one bit per lane: alive has not returned from the
-// kernel runnable neither waits nor has returned waiting waits in a collective (the rest of
-// `alive & ~runnable` waits at the block barrier) A barrier opens when no lane is runnable and none
-// waits in a collective. A collective completes when every live lane of its mask has arrived; the
-// last one to arrive computes the results of all. If no lane is runnable and no barrier can open,
-// the kernel is wrong (some threads skip a barrier or a collective), and the program stops with a
-// message instead of hanging.
+// Scheduling uses bit masks, one set per warp, one bit per lane:
+//   alive     the thread has not returned from the kernel
+//   runnable  it neither waits nor has returned
+//   waiting   it waits in a collective (the rest of `alive & ~runnable` waits at the block barrier)
+// A barrier opens when no lane is runnable and none waits in a collective. A collective completes
+// when every live lane of its mask has arrived; the last one to arrive computes the results of all.
+// If no lane is runnable and no barrier can open, the kernel is wrong (some threads skip a barrier
+// or a collective), and the program stops with a message instead of hanging.
 //
 // Limits: a fiber's stack is 64 KiB (-Wframe-larger-than=32768 warns). ELF systems on x86-64 and
 // AArch64.

@@ -7,7 +7,7 @@
 //
 // Some checks are stricter than a real driver's. Handles are never reused, so a stale one is
 // rejected. The ranges of copies are checked. Copies between devices require that the program has
-// enabled peer access.
+// enabled peer access, except cuMemcpyPeer and cuMemcpyPeerAsync.
 //
 // Calls on managed memory exist and return CUDA_ERROR_NOT_SUPPORTED.
 //

@@ -55,6 +55,7 @@ pub struct VerifyOptions {
 
 /// The result of a verification; all outputs are within the tolerance of the crate's own program.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct VerifyReport {
     /// The GPUs it ran on, as text.
     pub device: String,
@@ -74,7 +75,7 @@ pub struct VerifyReport {
 
 /// Builds and runs the crate in `folder`, and compares its outputs with the reference.
 pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
-    let about = About::read(folder)?;
+    let about = CrateMetadata::read(folder)?;
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     let data = match &options.reference {
         Some(npz) => convert(npz, &about.inputs, &about.outputs, &scratch.path().join("reference.safetensors"))?,
@@ -158,7 +159,7 @@ impl Display for VerifyReport {
 }
 
 /// The metadata in the crate's Cargo.toml, `[package.metadata.hiosc]`.
-struct About {
+struct CrateMetadata {
     package: String,
     gpus: usize,
     architecture: String,
@@ -166,8 +167,8 @@ struct About {
     outputs: Vec<String>,
 }
 
-impl About {
-    fn read(folder: &Path) -> Result<About> {
+impl CrateMetadata {
+    fn read(folder: &Path) -> Result<CrateMetadata> {
         let path = folder.join("Cargo.toml");
         let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
@@ -187,7 +188,7 @@ impl About {
             let values = pairs.get(key).and_then(|v| v.as_array()).ok_or_else(foreign)?;
             Ok(values.iter().filter_map(|v| v.as_str()).map(str::to_string).collect())
         };
-        Ok(About {
+        Ok(CrateMetadata {
             package: text_of("package")?,
             gpus: pairs.get("gpus").and_then(|v| v.as_u64()).ok_or_else(foreign)? as usize,
             architecture: text_of("architecture")?,
@@ -208,7 +209,7 @@ fn real_gpus() -> usize {
 
 /// Builds the crate's program and copies it to `scratch`: the next crate of the same name
 /// overwrites it in the shared target directory.
-fn build(folder: &Path, about: &About, scratch: &Path) -> Result<PathBuf> {
+fn build(folder: &Path, about: &CrateMetadata, scratch: &Path) -> Result<PathBuf> {
     let target = cache::dir().join("target");
     fs::create_dir_all(&target).map_err(Error::io(&target))?;
     let lock_path = target.join("hiosc.lock");

@@ -13,6 +13,7 @@ use crate::runtime::{DType, npy};
 
 /// How far one output is from its reference.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct OutputReport {
     /// ONNX name.
     pub name: String,

@@ -178,7 +178,7 @@ pub struct SchedulingArgs {
     /// Number of operators in the sliding window.
     #[arg(long, value_name = "W", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
     window: u32,
-    /// Maximum number of operators in a stage.
+    /// Maximum number of operators in a stage; for `ios`, of chains.
     #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
     max_streams: u32,
     /// Maximum number of operators in a chain of an `ios` stage (its pruning parameter r).
@@ -187,7 +187,7 @@ pub struct SchedulingArgs {
     /// HIOS-LP takes any path of unmapped operators, not only valid ones.
     #[arg(long)]
     relaxed_paths: bool,
-    /// One operator per stage; the same as --max-streams 1.
+    /// One operator per stage; the same as --max-streams 1 --max-chain 1.
     #[arg(long, conflicts_with_all = ["max_streams", "max_chain"])]
     no_grouping: bool,
     /// The budget of `best`: low, default, high (ten times the default) or a number of evaluations.

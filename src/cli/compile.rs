@@ -29,10 +29,10 @@ pub struct CompileArgs {
     #[command(flatten)]
     planning: PlanningArgs,
     /// Time the compared plans on the GPUs of this machine and emit the fastest. Always done if
-    /// costs are measured.
+    /// this command measures the costs.
     #[arg(long, conflicts_with = "algorithm")]
     recheck: bool,
-    /// Ship kernels compiled, as sources, or compiled if NVRTC is found.
+    /// How kernels are shipped: binary (compiled), source, or auto (compiled if NVRTC is found).
     #[arg(long, default_value = "auto")]
     kernels: Kernels,
     /// Print these intermediate results as text.
@@ -87,7 +87,7 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
     });
     let named = planning.target.named() || planning.costs.named();
     let measurable = !named && !profile::present()?.is_empty();
-    args.output.iter().try_for_each(|folder| hiosc::emit::refuse(folder))?; // before any work is done
+    args.output.iter().try_for_each(|folder| hiosc::emit::check_destination(folder))?; // before any work is done
     let imported = compiler.import()?;
     if measurable {
         let options = ProfileOptions { schedule: args.scheduling.options()?, ..Default::default() };

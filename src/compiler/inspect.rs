@@ -19,6 +19,7 @@ use crate::{device, fuse, kernel};
 
 /// What a model consists of, and whether hiosc can compile it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Inspection {
     /// The model's file name.
     pub model: String,

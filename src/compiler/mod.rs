@@ -100,12 +100,12 @@ impl Compiler {
     /// Runs the passes after the plan.
     pub fn compile_planned(&self, mut planned: Planned) -> Result<Compilation> {
         let mut clock = PassTimer::after(std::mem::take(&mut planned.timings));
-        let images = planned.ship(self.kernels)?;
+        let shipped = planned.ship(self.kernels)?;
         clock.lap("kernels");
         let check = if self.check { Some(check::reference(&planned.model, &planned.graph)?) } else { None };
         clock.lap("reference");
         let output = emit::emit(&emit::EmitInput {
-            program: &planned.program(&images)?,
+            program: &planned.program(&shipped)?,
             model_file: self.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
             model_hash: planned.model.hash.clone(),
             onnx_nodes: planned.model.onnx_nodes,
@@ -113,6 +113,6 @@ impl Compiler {
         })?;
         clock.lap("emit");
         planned.timings = clock.laps;
-        Ok(Compilation { planned, images, output })
+        Ok(Compilation { planned, shipped, output })
     }
 }

@@ -9,12 +9,13 @@ use crate::program::Shipped;
 
 /// A finished compilation.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Compilation {
     /// Everything up to the plan.
     pub planned: Planned,
     /// The kernels, compiled or not.
     #[doc(hidden)]
-    pub images: Shipped,
+    pub shipped: Shipped,
     /// The generated crate, in memory.
     #[doc(hidden)]
     pub output: Crate,

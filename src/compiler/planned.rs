@@ -15,6 +15,7 @@ use crate::program::{self, KernelMode, Program, Shipped};
 use crate::schedule::{self, Algorithm, EvaluatedSchedule, Problem, ScheduleOptions};
 
 /// A model that has been read and fused: the input of planning.
+#[non_exhaustive]
 pub struct Imported {
     /// The imported model.
     #[doc(hidden)]
@@ -27,6 +28,7 @@ pub struct Imported {
 }
 
 /// Everything up to the plan: what `--emit` prints.
+#[non_exhaustive]
 pub struct Planned {
     /// The imported model.
     #[doc(hidden)]
@@ -160,9 +162,9 @@ pub(super) fn verified_plan(graph: &Graph, costs: &CostTable, evaluated: &Evalua
     Ok(plan)
 }
 
-/// Where weights and tensors do not fit together, reduces a GPU's capacity for weights to what the
-/// tensors of this schedule's plan leave. Returns whether a capacity shrank: then another schedule
-/// may fit. Capacities never grow, so this ends.
+/// Where weights and activations do not fit together, reduces a GPU's capacity for weights to what
+/// the activations of this schedule's plan leave. Returns whether a capacity shrank: then another
+/// schedule may fit. Capacities never grow, so this ends.
 fn reserve(problem: &mut Problem, graph: &Graph, costs: &CostTable, found: &EvaluatedSchedule, options: &PlanOptions) -> Result<bool> {
     let mut boundless = costs.clone();
     boundless.gpus.iter_mut().for_each(|gpu| gpu.memory = u64::MAX);

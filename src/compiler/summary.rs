@@ -27,15 +27,15 @@ pub fn compilation(compilation: &Compilation) -> String {
     for (i, row) in plan(&planned.plan).into_iter().enumerate() {
         line(if i == 0 { "plan" } else { "" }, row);
     }
-    let images = &compilation.images;
-    let count = images.kernels.len();
-    if let Some((major, minor)) = images.nvrtc {
-        let kinds: BTreeSet<&str> = images.images.values().flatten().map(|i| i.arch.as_str()).collect();
+    let shipped = &compilation.shipped;
+    let count = shipped.kernels.len();
+    if let Some((major, minor)) = shipped.nvrtc {
+        let kinds: BTreeSet<&str> = shipped.images.values().flatten().map(|i| i.arch.as_str()).collect();
         let kinds: Vec<_> = kinds.into_iter().collect();
         line("kernels", format!("{count}, compiled by NVRTC {major}.{minor} for {}", kinds.join(", ")));
     } else {
         line("kernels", format!("{count}, shipped as sources: the crate compiles them at load, and needs NVRTC then"));
-        line("", images.note.clone().unwrap_or_default());
+        line("", shipped.note.clone().unwrap_or_default());
     }
     text
 }
@@ -77,6 +77,9 @@ fn choice(planned: &Planned) -> String {
     let best = planned.schedules.iter().map(|c| c.timeline.latency).min().unwrap_or(0);
     let name = &chosen.schedule.algorithm;
     match planned.schedules.iter().filter(|c| c.timeline.latency < chosen.timeline.latency).min_by_key(|c| c.timeline.latency) {
+        Some(faster) if planned.rechecked.is_some() => {
+            format!("emitted: {name}, the fastest measured, although {} is predicted faster", faster.schedule.algorithm)
+        }
         Some(faster) => format!("emitted: {name}, as requested, although {} is predicted faster", faster.schedule.algorithm),
         None if planned.schedules.iter().filter(|c| c.timeline.latency == best).count() > 1 => {
             format!("emitted: {name}; nothing else is predicted faster")

@@ -11,7 +11,7 @@
 //!
 //! First the GPUs, counted from 0, by device model; then the links, by name or by latency and
 //! bandwidth. Each ordered pair needs exactly one link, so that none is forgotten or given twice.
-//! `#` begins a remark. The links may be in any order.
+//! `#` starts a comment. The links may be in any order.
 
 use super::model;
 use super::target::{MAX_GPUS, Target};

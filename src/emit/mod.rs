@@ -3,10 +3,10 @@
 //! **In**: a program, facts about its model, and reference data ([`EmitInput`]). **Out**: a
 //! [`Crate`]: a map of files, which [`write()`] puts on disk whole or not at all.
 //!
-//! All decisions are made in Rust; templates only lay out text. `view.rs` turns the plan into
-//! finished strings, which the handlebars templates in `templates/` lay out. Every generated Rust
-//! file is parsed before it is returned. The same input gives the same bytes: the output depends on
-//! no time, path or hash order.
+//! All decisions are made in Rust; templates only lay out text. `template_data.rs` turns the plan
+//! into finished strings, which the handlebars templates in `templates/` lay out. Every generated
+//! Rust file is parsed before it is returned. The same input gives the same bytes: the output
+//! depends on no time, path or hash order.
 //!
 //! | file | contents |
 //! |---|---|
@@ -25,7 +25,7 @@
 mod chart;
 mod lock;
 mod names;
-mod view;
+mod template_data;
 mod write;
 
 use std::borrow::Cow;
@@ -36,7 +36,7 @@ use safetensors::tensor::TensorView;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-pub use write::{Written, refuse, write};
+pub use write::{Written, check_destination, write};
 
 use crate::embedded;
 use crate::error::{Error, Result};
@@ -102,7 +102,7 @@ pub fn emit(input: &EmitInput) -> Result<Crate> {
     let mut output = Crate::default();
     let Program { graph, schedule, timeline, .. } = *input.program;
     let weights = weights(input.program)?;
-    let view = view::View::new(input, &hex(&weights))?;
+    let view = template_data::TemplateData::new(input, &hex(&weights))?;
     output.files.insert("weights.safetensors".into(), weights);
     if let Some(check) = &input.check {
         output.files.insert("check.safetensors".into(), check_tensors(graph, check)?);

@@ -31,14 +31,14 @@ impl Identifiers {
         if syn::parse_str::<syn::Ident>(&name).is_err() {
             name.push('_'); // a keyword
         }
-        let mut candidate = name.clone();
+        let mut unique = name.clone();
         for i in 2.. {
-            if self.taken.insert(candidate.clone()) {
+            if self.taken.insert(unique.clone()) {
                 break;
             }
-            candidate = format!("{name}_{i}");
+            unique = format!("{name}_{i}");
         }
-        candidate
+        unique
     }
 }
 

@@ -35,6 +35,7 @@ const OWNED: [&str; 10] = [
 
 /// What [`write()`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Written {
     /// Where the crate is.
     pub path: PathBuf,
@@ -48,7 +49,7 @@ pub struct Written {
 
 /// Fails as [`write()`] would if `out` holds something that hiosc did not make. Call it before any
 /// work is done.
-pub fn refuse(out: &Path) -> Result<()> {
+pub fn check_destination(out: &Path) -> Result<()> {
     earlier(out).map(|_| ())
 }
 

@@ -44,7 +44,7 @@ pub fn into_window(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
 }
 
 /// A slice of a slice reads the source of the first one.
-pub fn merge_slices(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
+pub fn compose_slices(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     let mut operator = graph.operator(op).clone();
     let sliced = operator.inputs[0];
     let source = graph.operator(graph.producer(sliced)?);

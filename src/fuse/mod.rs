@@ -41,7 +41,7 @@ pub static RULES: &[Rule] = &[
         why: "reshapes become views, so that every later rule sees producer and consumer side by side",
         find: views::free,
     },
-    Rule { name: "slices", why: "a slice of a slice is one slice", find: copy::merge_slices },
+    Rule { name: "slices", why: "a slice of a slice is one slice", find: copy::compose_slices },
     Rule {
         name: "pad",
         why: "padding before a convolution or pooling costs nothing as its own padding; before the folds, which look at neighbours",

@@ -122,8 +122,8 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
 }
 
 /// The shape `part`, which broadcasts to `from`, regrouped so that it broadcasts to `to`, another
-/// shape with as many elements. A run of axes that is split or merged must be whole in `part`, or
-/// have one element there.
+/// shape with as many elements. A run of axes that is split or coalesced must be whole in `part`,
+/// or have one element there.
 fn regrouped(part: &[usize], from: &[usize], to: &[usize]) -> Option<Vec<usize>> {
     let (mut result, mut f, mut t) = (Vec::new(), 0, 0);
     while f < from.len() || t < to.len() {

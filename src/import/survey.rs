@@ -25,6 +25,7 @@ use crate::graph::Graph;
 
 /// How often a model uses an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OperatorCount {
     /// With its domain, unless that is ONNX itself: `Conv`, `com.example.Op`.
     pub name: String,
@@ -36,6 +37,7 @@ pub struct OperatorCount {
 
 /// What [`survey`] finds.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[non_exhaustive]
 pub struct Survey {
     /// Domain (empty for ONNX itself) and version.
     pub opsets: Vec<(String, i64)>,

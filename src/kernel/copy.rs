@@ -148,7 +148,7 @@ fn coalesce_strided(shape: &[usize], strides: &[i64]) -> (Vec<usize>, Vec<i64>) 
 }
 
 /// Size in y, padding before, extent in x and stride in x of each axis, outermost first. Axes
-/// without padding merge with their outer neighbours: with any of them if the padding is a
+/// without padding coalesce with their outer neighbours: with any of them if the padding is a
 /// constant, else only with those that have no padding either.
 fn padded_axes(x: &[usize], pad: &Pad) -> Vec<[usize; 4]> {
     let mut axes: Vec<[usize; 4]> = Vec::new(); // innermost first
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neighbours_merge_where_they_step_as_one() {
+    fn neighbours_coalesce_where_they_step_as_one() {
         assert_eq!(coalesce_strided(&[2, 3, 4, 5], &[60, 20, 5, 1]), (vec![120], vec![1]));
         assert_eq!(coalesce_strided(&[2, 4, 5, 3], &[60, 5, 1, 20]), (vec![2, 20, 3], vec![60, 1, 20]));
         assert_eq!(coalesce_strided(&[1, 6], &[0, -1]), (vec![6], vec![-1]));
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn axes_without_padding_merge() {
+    fn axes_without_padding_coalesce() {
         let pad = |mode, before: &[usize]| Pad { before: before.to_vec(), after: vec![0; before.len()], mode };
         assert_eq!(padded_axes(&[2, 3, 4], &pad(PadMode::Constant(0.0.into()), &[0, 1, 0])), [[2, 0, 2, 12], [16, 4, 12, 1]]);
         assert_eq!(padded_axes(&[2, 3, 4], &pad(PadMode::Edge, &[0, 1, 0])), [[2, 0, 2, 12], [4, 1, 3, 4], [4, 0, 4, 1]]);

@@ -1,4 +1,4 @@
-//! Elementwise operators: merges axes, finds each input's strides, and reads four neighbours at
+//! Elementwise operators: coalesces axes, finds each input's strides, and reads four neighbours at
 //! once where possible.
 
 use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, ints, numbered};
@@ -25,7 +25,7 @@ pub(super) fn specs(ctx: &OpContext, elementwise: &Elementwise) -> Result<Vec<Ke
         candidate: format!("v{width}t{threads}"),
         comment: vec![
             format!("y = {} for each of {elements} elements.", elementwise.expr),
-            "The first list is the output's axes, merged where possible; the others are the inputs' strides over them.".into(),
+            "The first list is the output's axes, coalesced where possible; the others are the inputs' strides over them.".into(),
         ],
         header: "elementwise.cuh",
         params: ctx.params(&numbered(shapes.len())),
@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn axes_merge_where_all_inputs_allow_it() {
+    fn axes_coalesce_where_all_inputs_allow_it() {
         assert_eq!(coalesce_broadcast(&[2, 3, 4], &[&[2, 3, 4], &[2, 3, 4]]), (vec![24], vec![vec![1], vec![1]]));
         assert_eq!(coalesce_broadcast(&[1, 8, 5, 5], &[&[1, 8, 5, 5], &[1, 8, 1, 1]]), (vec![8, 25], vec![vec![25, 1], vec![1, 0]]));
         assert_eq!(coalesce_broadcast(&[2, 3, 4], &[&[2, 1, 4]]), (vec![2, 3, 4], vec![vec![4, 0, 1]]));

@@ -61,7 +61,7 @@ pub(super) fn specs(ctx: &OpContext, norm: &Norm) -> Result<Vec<KernelSpec>> {
             candidate: format!("{how}{threads}"),
             comment: vec![
                 format!("Normalisation by {words}: {rows} rows of {count} elements, one {how} per row{ending}."),
-                "Rows and Row are the kept and the normalised axes, merged where possible, with their strides.".into(),
+                "Rows and Row are the kept and the normalised axes, coalesced where possible, with their strides.".into(),
             ],
             header: "norm.cuh",
             params: ctx.params(&numbered(1 + more.len())),

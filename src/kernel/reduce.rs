@@ -47,7 +47,7 @@ pub(super) fn specs(ctx: &OpContext, reduce: &Reduce) -> Result<Vec<KernelSpec>>
             candidate: format!("{how}{threads}"),
             comment: vec![
                 format!("{words}: {outputs} outputs, each of {count} elements, one {how} per output."),
-                "Kept and Reduced are the kept and the reduced axes, merged where possible, with their strides.".into(),
+                "Kept and Reduced are the kept and the reduced axes, coalesced where possible, with their strides.".into(),
             ],
             header: "reduce.cuh",
             params: ctx.params(&["x"]),

@@ -44,7 +44,7 @@ pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Ti
     builder.downloads()?;
 
     let streams: Vec<StreamId> = builder.operations.iter().map(|o| o.step.stream()).collect();
-    let (ancestors, sync) = synchronise(&streams, ORIGIN, &builder.required);
+    let (ancestors, sync) = synchronise(&streams, ORIGIN_STREAM, &builder.required);
     let arenas = assign_offsets(&mut builder.buffers, &builder.accesses, &builder.neighbours, &ancestors, assignment.targets.len());
     let gpus: Vec<GpuPlan> = arenas.into_iter().enumerate().map(|(g, arena)| builder.gpu_plan(GpuId::new(g), arena)).collect();
     check_memory(costs, &assignment, &gpus)?;
@@ -53,7 +53,7 @@ pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Ti
         gpus,
         targets: assignment.targets.clone(),
         streams: builder.streams,
-        origin_stream: ORIGIN,
+        origin_stream: ORIGIN_STREAM,
         buffers: builder.buffers,
         events,
         steps,
@@ -64,7 +64,7 @@ pub fn plan(graph: &Graph, costs: &CostTable, schedule: &Schedule, timeline: &Ti
 
 /// Streams are numbered GPU by GPU, compute streams first. So the first compute stream of the first
 /// GPU is stream 0.
-const ORIGIN: StreamId = StreamId(0);
+const ORIGIN_STREAM: StreamId = StreamId(0);
 
 /// An upload, launch, copy or download, and its section.
 struct Operation {
@@ -373,7 +373,7 @@ fn check_memory(costs: &CostTable, assignment: &Assignment, gpus: &[GpuPlan]) ->
         if needed > device.memory {
             let (arena, weights, name, memory) = (gpu.arena_bytes, gpu.weights_bytes, &device.device, device.memory);
             return Err(Error::Usage(format!(
-                "{target} ({name}) would need {needed} bytes ({weights} of weights, {arena} of tensors) but has {memory}: \
+                "{target} ({name}) would need {needed} bytes ({weights} of weights, {arena} of activations) but has {memory}: \
                  spread the model over more GPUs (--gpus) or choose a larger device (--device)"
             )));
         }
@@ -399,7 +399,7 @@ fn sequence(assignment: &Assignment, operations: Vec<Operation>, streams: &[Stre
         steps.push(Step::Record { event, stream });
         event
     };
-    let fork = sync.fork.contains(&true).then(|| record(&mut steps, ORIGIN));
+    let fork = sync.fork.contains(&true).then(|| record(&mut steps, ORIGIN_STREAM));
     let mut first = 0;
     let mut close = |steps: &[Step], section: usize| {
         let stage = section.checked_sub(1).and_then(|s| assignment.stages.get(s));
@@ -429,7 +429,7 @@ fn sequence(assignment: &Assignment, operations: Vec<Operation>, streams: &[Stre
         close(&steps, section);
         section += 1;
     }
-    steps.extend(sync.join.iter().filter_map(|&u| event_of[u]).map(|event| Step::Wait { event, stream: ORIGIN }));
+    steps.extend(sync.join.iter().filter_map(|&u| event_of[u]).map(|event| Step::Wait { event, stream: ORIGIN_STREAM }));
     close(&steps, section);
     IssuedSteps { steps, sections, events }
 }

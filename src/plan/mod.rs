@@ -11,10 +11,10 @@
 //!
 //! * Steps are in *host issue order*. The steps of one stream run in that order; only events order
 //!   different streams.
-//! * The *origin* is [`Plan::origin_stream`], the first compute stream of the first GPU. The first
-//!   step of every stream comes after the first step of the origin (**fork**), and all steps come
-//!   before the end of the origin (**join**). So the host waits for the origin alone, and the whole
-//!   plan can be captured into one CUDA graph.
+//! * The *origin stream* is [`Plan::origin_stream`], the first compute stream of the first GPU. The
+//!   first step of every stream comes after the first step of the origin stream (**fork**), and all
+//!   steps come before the end of the origin stream (**join**). So the host waits for the origin
+//!   stream alone, and the whole plan can be captured into one CUDA graph.
 //! * An event is recorded once per inference, on a stream of its own GPU. Any stream may wait for
 //!   it.
 //! * A [`Step::Copy`] runs on the copy stream of its ordered GPU pair, which belongs to the source

@@ -6,8 +6,8 @@
 //! * *program order*: each operation after the previous one of its stream. It costs nothing.
 //! * *required*: a read after the write of its data; with barriers, a stage after the previous one;
 //!   the **fork**, from the start of the origin stream to the first operation of each other stream;
-//!   the **join**, from the last operation of each stream to the end of the origin. Across streams,
-//!   such an edge costs an event.
+//!   the **join**, from the last operation of each stream to the end of the origin stream. Across
+//!   streams, such an edge costs an event.
 //!
 //! Memory reuse needs no edges: `memory.rs` lets buffers share bytes only if the edges above
 //! already order them.
@@ -20,8 +20,8 @@
 //! With `u -> v` required, every other path into `v` comes through another direct predecessor `p`
 //! of `v`. So the edge is dropped iff `u` is an ancestor of such a `p`. The fork edge is kept iff
 //! the first operation of the stream waits for nothing else; whatever else it waits for comes after
-//! the start of the origin. The join edge is kept iff nothing waits for the last operation of the
-//! stream.
+//! the start of the origin stream. The join edge is kept iff nothing waits for the last operation
+//! of the stream.
 //!
 //! Cost: one bit for each pair of operations, and one row of bits for each edge.
 
@@ -61,13 +61,13 @@ pub(super) struct Synchronisation {
     pub waits: Vec<Vec<usize>>,
     /// `fork[v]`: the stream of `v` waits right before `v` for the start of the origin stream.
     pub fork: Vec<bool>,
-    /// The operations that the origin waits for at its end, ascending.
+    /// The operations that the origin stream waits for at its end, ascending.
     pub join: Vec<usize>,
 }
 
 /// Orders all operations: `streams[v]` is the stream of operation `v`, `required[v]` what must come
 /// before it (smaller numbers, any order).
-pub(super) fn synchronise(streams: &[StreamId], origin: StreamId, required: &[Vec<usize>]) -> (Ancestors, Synchronisation) {
+pub(super) fn synchronise(streams: &[StreamId], origin_stream: StreamId, required: &[Vec<usize>]) -> (Ancestors, Synchronisation) {
     let count = streams.len();
     let mut ancestors = Ancestors::new(count);
     let mut sync = Synchronisation { waits: vec![Vec::new(); count], fork: vec![false; count], join: Vec::new() };
@@ -79,14 +79,14 @@ pub(super) fn synchronise(streams: &[StreamId], origin: StreamId, required: &[Ve
         across.sort_unstable();
         across.dedup();
         across.iter().for_each(|&u| awaited[u] = true);
-        sync.fork[v] = previous.is_none() && across.is_empty() && streams[v] != origin;
+        sync.fork[v] = previous.is_none() && across.is_empty() && streams[v] != origin_stream;
         let others = |u| across.iter().copied().chain(previous).filter(move |&p| p != u);
         sync.waits[v] = across.iter().copied().filter(|&u| !others(u).any(|p| ancestors.ordered(u, p))).collect();
         for p in across.into_iter().chain(previous) {
             ancestors.add(p, v);
         }
     }
-    sync.join = latest.into_iter().flatten().filter(|&u| streams[u] != origin && !awaited[u]).collect();
+    sync.join = latest.into_iter().flatten().filter(|&u| streams[u] != origin_stream && !awaited[u]).collect();
     sync.join.sort_unstable();
     (ancestors, sync)
 }
@@ -95,7 +95,7 @@ pub(super) fn synchronise(streams: &[StreamId], origin: StreamId, required: &[Ve
 mod tests {
     use super::*;
 
-    /// Three streams; 0 is the origin.
+    /// Three streams; 0 is the origin stream.
     ///
     /// ```text
     /// s0: 0 ─────▶ 3      required: 1 after 0, 2 after 0 and 1, 3 after 0, 1 and 2
@@ -111,7 +111,8 @@ mod tests {
         assert!(ancestors.ordered(0, 3) && ancestors.ordered(1, 3) && !ancestors.ordered(3, 0) && !ancestors.ordered(2, 2));
     }
 
-    /// Two unrelated streams: the second forks from the start of the origin and joins its end.
+    /// Two unrelated streams: the second forks from the start of the origin stream and joins its
+    /// end.
     #[test]
     fn forks_and_joins_what_nothing_else_orders() {
         let (ancestors, sync) = synchronise(&[0, 1, 1].map(StreamId), StreamId(0), &[vec![], vec![], vec![]]);

@@ -36,10 +36,10 @@ fn write(out: &mut String, plan: &Plan, graph: &Graph) -> fmt::Result {
         }
         writeln!(out, "  streams")?;
         for (s, stream) in plan.streams.iter().enumerate().filter(|(_, stream)| stream.gpu == id) {
-            let origin = if s == plan.origin_stream.index() { ", origin" } else { "" };
+            let origin_stream = if s == plan.origin_stream.index() { ", origin" } else { "" };
             match stream.kind {
-                StreamKind::Compute(index) => writeln!(out, "    s{s} compute {index}{origin}")?,
-                StreamKind::Copy { to } => writeln!(out, "    s{s} copy to {to}{origin}")?,
+                StreamKind::Compute(index) => writeln!(out, "    s{s} compute {index}{origin_stream}")?,
+                StreamKind::Copy { to } => writeln!(out, "    s{s} copy to {to}{origin_stream}")?,
             }
         }
         writeln!(out, "  arena {} bytes, without sharing {} bytes", gpu.arena_bytes, plan.buffer_bytes(id))?;

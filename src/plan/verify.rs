@@ -9,7 +9,7 @@
 //!  1. Every number of a GPU, stream, buffer, event, operator, tensor, input or output is in range.
 //!     The GPUs stand for different GPUs of the target. Streams are grouped by GPU, in the order of
 //!     the GPUs: compute streams counted from 0, then at most one copy stream to each other GPU.
-//!     The origin is the first compute stream of the first GPU.
+//!     The origin stream is the first compute stream of the first GPU.
 //!  2. The sections cover all steps in order: first `Begin`, last `End`, between them stages, those
 //!     of one GPU in order and each once. If a schedule is given, they are its stages: each
 //!     launches exactly its operators, on its GPU.
@@ -35,9 +35,9 @@
 //!
 //! Ordered (`order.rs`):
 //!
-//! 10. Fork: the first step of every stream comes after the first step of the origin.
-//! 11. Join: the last operation of every stream comes before the end of the origin. (With rule 15,
-//!     so do its records and waits.)
+//! 10. Fork: the first step of every stream comes after the first step of the origin stream.
+//! 11. Join: the last operation of every stream comes before the end of the origin stream. (With
+//!     rule 15, so do its records and waits.)
 //! 12. Every read comes after the write of its buffer.
 //! 13. Of two buffers that share bytes, one is written after every access of the other.
 //! 14. With `stage_barriers`: every launch comes after all launches of the previous stage of its

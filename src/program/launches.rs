@@ -79,7 +79,7 @@ struct LaunchMember<'a> {
 
 /// The last line.
 #[derive(Serialize)]
-struct Last {
+struct SummaryLine {
     summary: Summary,
 }
 
@@ -145,7 +145,7 @@ impl Program<'_> {
             summary.launches += 1;
         }
         summary.weights_bytes = weights.values().sum();
-        Ok(text + &line(&Last { summary })?)
+        Ok(text + &line(&SummaryLine { summary })?)
     }
 
     /// For each launch, those of other streams that it waits for, directly or through steps that

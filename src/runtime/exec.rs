@@ -258,7 +258,7 @@ impl Exec {
         path.copy(&self.streams[stream.0], self.address(to)?, self.address(from)?, from.bytes as usize)
     }
 
-    /// Enqueues the copy of an input from pinned host memory, or from its staging buffer on the
+    /// Enqueues the copy of an input from pinned host memory, or from its resident buffer on the
     /// GPU.
     pub fn upload(&mut self, stream: Stream, input: usize, to: Region) -> Result<()> {
         self.uploads.insert((input, to.gpu));

@@ -34,8 +34,8 @@ impl std::fmt::Debug for ExecutableGraph {
 unsafe impl Send for ExecutableGraph {}
 
 impl ExecutableGraph {
-    /// Captures what `enqueue` issues. All of it must fork from `origin` and join it again. On
-    /// failure, returns the reason and leaves no stream in capture.
+    /// Captures what `enqueue` issues. All of it must fork from `origin_stream` and join it again.
+    /// On failure, returns the reason and leaves no stream in capture.
     pub fn capture(origin_stream: &Arc<CudaStream>, enqueue: impl FnOnce() -> Result<()>) -> std::result::Result<ExecutableGraph, String> {
         let refused = |call: &str, error| format!("the CUDA driver refused to {call}: {}", describe(error));
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;

@@ -128,7 +128,7 @@ pub enum ImageKind {
 /// A kernel compiled for one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelImage<'a> {
-    /// Its form.
+    /// Its kind.
     pub kind: ImageKind,
     /// The compute capability (major, minor) that it was compiled for.
     pub arch: (u32, u32),
@@ -144,7 +144,7 @@ impl KernelImage<'_> {
     }
 }
 
-/// A kernel: its launch geometry, its users and its compiled forms.
+/// A kernel: its launch geometry, the GPUs that launch it, and its images.
 #[derive(Clone, Copy, Debug)]
 pub struct KernelEntry<'a> {
     /// Index into [`Layout::kernels`].
@@ -159,7 +159,7 @@ pub struct KernelEntry<'a> {
     pub shared_bytes: u32,
     /// Logical GPUs that launch it.
     pub gpus: &'a [usize],
-    /// Compiled forms; empty if it is compiled at load.
+    /// Its images; empty if it is compiled at load.
     pub images: &'a [KernelImage<'a>],
 }
 

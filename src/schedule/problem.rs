@@ -83,10 +83,10 @@ impl Problem {
 
     /// A problem on `gpus` equal GPUs, from the text form of published scheduling graphs.
     ///
-    /// The text has the number of operators; one line per operator, `id weight utilisation`; the
-    /// number of edges; and one line per edge, `from to weight`. Weights are milliseconds, rounded
-    /// half up to nanoseconds. Ids are 0, 1, 2, ..., with lines in any order, and need not be
-    /// topological. Each edge is a tensor of its own (`t0` is the first edge). Its weight is the
+    /// The text has the number of operators; one line per operator, `id time utilisation`; the
+    /// number of dependencies; and one line per dependency, `from to time`. Times are milliseconds,
+    /// rounded half up to nanoseconds. Ids are 0, 1, 2, ..., with lines in any order, and need not
+    /// be topological. Each dependency is a tensor of its own (`t0` is the first). Its time is the
     /// transfer time to any other GPU.
     pub fn from_dag_text(text: &str, gpus: usize, links: LinkMode) -> Result<Problem> {
         if !(1..=MAX_GPUS).contains(&gpus) {
@@ -97,11 +97,11 @@ impl Problem {
         let operators = lines.count("operators")?;
         let mut rows: Vec<Option<(Nanos, f64)>> = vec![None; operators];
         for _ in 0..operators {
-            let line = lines.fields(["id", "weight", "utilisation"])?;
+            let line = lines.fields(["id", "time", "utilisation"])?;
             let id = line.id(0, operators)?;
             let time = line.milliseconds(1)?;
             if time == 0 {
-                return Err(line.error(format!("weight {} is below one nanosecond", line.fields[1])));
+                return Err(line.error(format!("time {} is below one nanosecond", line.fields[1])));
             }
             let utilisation = line.number(2)?;
             if !(utilisation > 0.0 && utilisation <= 1.0) {
@@ -113,11 +113,11 @@ impl Problem {
         }
         let rows: Vec<(Nanos, f64)> = rows.into_iter().flatten().collect();
 
-        let count = lines.count("edges")?;
+        let count = lines.count("dependencies")?;
         let mut edges = Vec::new();
         let mut numbers = Vec::new();
         for index in 0..count {
-            let line = lines.fields(["from", "to", "weight"])?;
+            let line = lines.fields(["from", "to", "time"])?;
             let (from, to) = (line.id(0, operators)?, line.id(1, operators)?);
             if from == to {
                 return Err(line.error(format!("operator {from} depends on itself")));
@@ -576,21 +576,21 @@ mod tests {
             ("-1", "line 1: the number of operators expected, found `-1`"),
             ("18446744073709551615\n0 1 1\n0\n", "line 1: 18446744073709551615 operators announced, but only 2 lines follow"),
             ("2\n0 1 1\n", "line 1: 2 operators announced, but only 1 lines follow"),
-            ("2\n0 1 1\n1 1\n0\n", "line 3: `id weight utilisation` expected, found `1 1`"),
-            ("1\n0 1 1 1\n0\n", "line 2: `id weight utilisation` expected, found `0 1 1 1`"),
+            ("2\n0 1 1\n1 1\n0\n", "line 3: `id time utilisation` expected, found `1 1`"),
+            ("1\n0 1 1 1\n0\n", "line 2: `id time utilisation` expected, found `0 1 1 1`"),
             ("2\n0 1 1\n0 1 1\n0\n", "line 3: operator 0 appears twice"),
             ("2\n0 1 1\n2 1 1\n0\n", "line 3: `2` is not the id of one of the 2 operators"),
-            ("1\n0 -1 1\n0\n", "line 2: weight -1 is negative"),
-            ("1\n0 NaN 1\n0\n", "line 2: weight `NaN` is not a number"),
-            ("1\n0 inf 1\n0\n", "line 2: weight `inf` is not a number"),
-            ("1\n0 0 1\n0\n", "line 2: weight 0 is below one nanosecond"),
+            ("1\n0 -1 1\n0\n", "line 2: time -1 is negative"),
+            ("1\n0 NaN 1\n0\n", "line 2: time `NaN` is not a number"),
+            ("1\n0 inf 1\n0\n", "line 2: time `inf` is not a number"),
+            ("1\n0 0 1\n0\n", "line 2: time 0 is below one nanosecond"),
             ("1\n0 1 0\n0\n", "line 2: utilisation 0 is not in (0, 1]"),
             ("1\n0 1 1.5\n0\n", "line 2: utilisation 1.5 is not in (0, 1]"),
             ("1\n0 1 1\n", "line 3: the text ends here; `count` expected"),
             ("1\n0 1 1\n1\n0 0 1\n", "line 4: operator 0 depends on itself"),
             ("1\n0 1 1\n1\n0 7 1\n", "line 4: `7` is not the id of one of the 1 operators"),
-            ("2\n0 1 1\n1 1 1\n1\n0 1 -2\n", "line 5: weight -2 is negative"),
-            ("2\n0 1 1\n1 1 1\n2\n0 1 1\n", "line 4: 2 edges announced, but only 1 lines follow"),
+            ("2\n0 1 1\n1 1 1\n1\n0 1 -2\n", "line 5: time -2 is negative"),
+            ("2\n0 1 1\n1 1 1\n2\n0 1 1\n", "line 4: 2 dependencies announced, but only 1 lines follow"),
             ("2\n0 1 1\n1 1 1\n2\n0 1 1\n1 0 1\n", "line 6: a cycle: operator 1 depends on itself through others"),
             ("1\n0 1 1\n0\nmore\n", "line 4: end of the text expected, found `more`"),
             ("1\n0 1e300 1\n0\n", "the times add up to more than 2^62 ns"),

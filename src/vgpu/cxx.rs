@@ -34,9 +34,9 @@ impl CxxCompiler {
         }
     }
 
-    fn first_of(candidates: &[&str]) -> Result<CxxCompiler> {
-        for candidate in candidates {
-            let words: Vec<OsString> = candidate.split_whitespace().map(OsString::from).collect();
+    fn first_of(commands: &[&str]) -> Result<CxxCompiler> {
+        for command in commands {
+            let words: Vec<OsString> = command.split_whitespace().map(OsString::from).collect();
             let output = Command::new(&words[0]).args(&words[1..]).arg("--version").stdin(Stdio::null()).output();
             if let Some(output) = output.ok().filter(|output| output.status.success()) {
                 return Ok(CxxCompiler { words, version: String::from_utf8_lossy(&output.stdout).into_owned() });
@@ -46,7 +46,7 @@ impl CxxCompiler {
             tool: "C++ compiler".into(),
             message: format!(
                 "virtual GPUs need one, but {} does not run: install g++ or clang++ (Debian and Ubuntu: apt install g++), or name one in CXX",
-                candidates.join(", ")
+                commands.join(", ")
             ),
         })
     }

@@ -6,7 +6,7 @@ use super::texts;
 const WIDTH: usize = 100;
 
 /// The folders, the ends of their files' names, and what begins a comment.
-const FOLDERS: [(&str, &[&str], &str); 9] = [
+const FOLDERS: [(&str, &[&str], &str); 18] = [
     ("src", &[".rs"], "//"),
     ("tests", &[".rs"], "//"),
     ("examples", &[".rs"], "//"),
@@ -15,7 +15,16 @@ const FOLDERS: [(&str, &[&str], &str); 9] = [
     ("fuzz/src", &[".rs"], "//"),
     ("kernels", &[".cuh"], "//"),
     ("vgpu", &[".cpp", ".h"], "//"),
-    ("benchmarks", &[".sh"], "#"),
+    ("build.rs", &[""], "//"),
+    ("templates", &[".rs.hbs"], "//"),
+    ("templates/Cargo.toml.hbs", &[""], "#"),
+    ("benchmarks", &[".sh", ".py"], "#"),
+    ("fuzz/run", &[""], "#"),
+    ("fuzz/Cargo.toml", &[""], "#"),
+    ("examples/downstream/Cargo.toml", &[""], "#"),
+    ("Cargo.toml", &[""], "#"),
+    (".ci", &["run"], "#"),
+    (".github", &[".yml"], "#"),
 ];
 
 /// The numbers of the lines of `text` that are comments and too wide.

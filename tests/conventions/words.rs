@@ -12,7 +12,7 @@ use proc_macro2::{TokenStream, TokenTree};
 use super::{root, texts};
 
 /// Everything that is checked: files and folders, with the ends of file names.
-const EVERYWHERE: [(&str, &[&str]); 18] = [
+const EVERYWHERE: [(&str, &[&str]); 23] = [
     ("README.md", &[""]),
     ("CHANGELOG.md", &[""]),
     ("docs", &[".md"]),
@@ -26,7 +26,12 @@ const EVERYWHERE: [(&str, &[&str]); 18] = [
     ("kernels", &[".cuh"]),
     ("vgpu", &[".cpp", ".h"]),
     ("templates", &[".hbs"]),
-    ("benchmarks", &[".sh"]),
+    ("benchmarks", &[".sh", ".py"]),
+    ("fuzz/run", &[""]),
+    ("fuzz/Cargo.toml", &[""]),
+    ("deny.toml", &[""]),
+    ("testdata/README.md", &[""]),
+    ("src/device", &[".txt"]),
     ("build.rs", &[""]),
     ("Cargo.toml", &[""]),
     (".ci", &["run"]),

@@ -63,7 +63,7 @@ fn unequal_gpus_run_their_own_kernels() {
         }
     }
     assert!(differing > 0, "the devices agree on every kernel: this test shows nothing");
-    assert!(wanted.iter().copied().eq(compilation.images.kernels.iter().map(|k| k.name.as_str())));
+    assert!(wanted.iter().copied().eq(compilation.shipped.kernels.iter().map(|k| k.name.as_str())));
 
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let out = scratch.path().join("out");

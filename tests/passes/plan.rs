@@ -540,7 +540,7 @@ fn refusals_say_what_and_why() {
 
     let mut case = specimen();
     case.costs.gpus[0].memory = 1023;
-    let text = "gpu0 (test) would need 1024 bytes (256 of weights, 768 of tensors) but has 1023: \
+    let text = "gpu0 (test) would need 1024 bytes (256 of weights, 768 of activations) but has 1023: \
                 spread the model over more GPUs (--gpus) or choose a larger device (--device)";
     assert_eq!(refuse(&case), text);
 

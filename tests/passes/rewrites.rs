@@ -142,7 +142,7 @@ fn functions_of_the_model_are_written_out() {
     // a function that calls itself
     proto.functions[1].node.push(pb::NodeProto { domain: "own".into(), ..node("Inner", "again", &["in"], &["w"]) });
     let error = graph_of("functions", &proto.encode_to_vec(), &ImportOptions::default()).err().expect("no end");
-    assert!(error.to_string().contains("does one call itself?"), "{error}");
+    assert!(error.to_string().contains("is one of its functions recursive?"), "{error}");
 }
 
 #[test]

@@ -161,11 +161,11 @@ impl<'a> Names<'a> {
 
 /// Lowers some kinds of nodes. Returns whether it lowered the node, and fails if the node is of
 /// such a kind but cannot be lowered.
-type Lower<'a> = fn(&mut Lowering<'a>, &'a TypedNode) -> Result<bool, Reason>;
+type LoweringRule<'a> = fn(&mut Lowering<'a>, &'a TypedNode) -> Result<bool, Reason>;
 
 /// All rules, in the order in which a node is offered to them: the first that knows the node lowers
 /// it. A row says which nodes the rule lowers, by tract's names, and why it is at this position.
-fn rules<'a>() -> Vec<(Lower<'a>, &'static str)> {
+fn rules<'a>() -> Vec<(LoweringRule<'a>, &'static str)> {
     vec![
         (Lowering::constants, "Const. First: all others read constants"),
         (Lowering::resample, "Resize. Before `readable`: it reads scales and sizes of unsupported types"),

@@ -40,7 +40,7 @@ const LIMIT: usize = 10_000;
 const SLICED_STEPS: usize = 8;
 
 /// The maximum number of inputs of one `Concat`; more tensors are first concatenated in groups.
-const JOINED_AT_ONCE: usize = 64;
+const CONCATENATED_AT_ONCE: usize = 64;
 
 /// Refuses a loop that is too long.
 pub(super) fn steps_are_few(steps: usize, operators: usize) -> Result<(), Reason> {
@@ -224,13 +224,13 @@ impl<'a> Lowering<'a> {
     /// The concatenation of `list` along `axis`.
     pub(super) fn concatenated(&mut self, name: &str, mut list: Vec<TensorId>, axis: usize) -> TensorId {
         while list.len() > 1 {
-            let groups: Vec<Vec<TensorId>> = list.chunks(JOINED_AT_ONCE).map(<[_]>::to_vec).collect();
-            list = groups.into_iter().map(|group| self.join(name, group, axis)).collect();
+            let groups: Vec<Vec<TensorId>> = list.chunks(CONCATENATED_AT_ONCE).map(<[_]>::to_vec).collect();
+            list = groups.into_iter().map(|group| self.concatenate_group(name, group, axis)).collect();
         }
         list[0]
     }
 
-    fn join(&mut self, name: &str, group: Vec<TensorId>, axis: usize) -> TensorId {
+    fn concatenate_group(&mut self, name: &str, group: Vec<TensorId>, axis: usize) -> TensorId {
         if let [one] = group[..] {
             return one;
         }

@@ -1,7 +1,7 @@
 //! Softmax and its logarithm, along any number of axes.
 //!
-//! A softmax along several axes is one along their product. A view joins neighbouring axes into
-//! one; other axes are first transposed next to one another.
+//! A softmax along several axes is one along their product. A view coalesces neighbouring axes
+//! into one; other axes are first transposed next to one another.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::nn::{Softmax as TractSoftmax, SoftmaxKind};

@@ -19,7 +19,7 @@ impl Lowering<'_> {
             }
             let output = self.describe(OutletId::new(node.id, slot), Origin::Input)?;
             if output.shape[op.axis] > self.graph.tensor(x).shape[op.axis] {
-                return Err("its k is larger than its axis".into());
+                return Err("its k exceeds the extent of its axis".into());
             }
             let kind = OpKind::TopK(TopK { axis: op.axis, largest: op.largest, positions });
             let result = self.add(self.operator_name(node), kind, vec![x], output);

@@ -19,7 +19,7 @@ use tract_onnx::pb;
 
 use crate::error::{Error, Result};
 
-/// The maximum number of calls. More are taken to mean that a function calls itself.
+/// The maximum number of calls. More are taken to mean that a function is recursive.
 const MOST_CALLS: usize = 100_000;
 /// The maximum depth of nested calls. Deeper ones are taken to mean the same.
 const DEEPEST_CALL: usize = 100;
@@ -35,7 +35,7 @@ pub fn functions(path: &Path, proto: &mut pb::ModelProto) -> Result<()> {
     let mut calls = 0;
     expand(&mut graph.node, &functions, &mut calls, 0);
     if calls > MOST_CALLS {
-        let message = "its functions call each other without end: does one call itself?".to_string();
+        let message = "its function calls nest too deeply or are too many: is one of its functions recursive?".to_string();
         return Err(Error::Model { path: path.to_path_buf(), message });
     }
     // a model that consists of function calls may state its opset only there

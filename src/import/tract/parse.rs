@@ -34,7 +34,7 @@ pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {
         model_dir: folder.as_deref(),
         template: InferenceModel::default(),
     };
-    let mut problems = Problems::default();
+    let mut problems = ParseErrors::default();
     problems.types(graph);
     problems.nodes(&context, graph);
     if problems.0.is_empty() {
@@ -52,9 +52,9 @@ const NODES: &str = "\0";
 
 /// Each problem, with the nodes that have it.
 #[derive(Default)]
-struct Problems<'a>(BTreeMap<String, Vec<&'a str>>);
+struct ParseErrors<'a>(BTreeMap<String, Vec<&'a str>>);
 
-impl<'a> Problems<'a> {
+impl<'a> ParseErrors<'a> {
     /// Inputs and outputs that are not tensors of numbers.
     fn types(&mut self, graph: &'a pb::GraphProto) {
         let inputs = graph.input.iter().map(|value| ("input", value));

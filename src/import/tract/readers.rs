@@ -51,7 +51,8 @@ fn usual(name: &str, context: &ParsingContext, version: i64, node: &pb::NodeProt
     reader(&ParsingContext { onnx_operator_set_version: version, ..context.clone() }, node)
 }
 
-/// Reads `node` as tract does, but fails if its axis is not one of its input or of `added` new ones.
+/// Reads `node` as tract does, but fails if its axis is not one of its input or of `added` new
+/// ones.
 fn axis_in_rank(context: &ParsingContext, node: &pb::NodeProto, added: i64) -> Parsed {
     let (op, outputs) = usual(&node.op_type, context, context.onnx_operator_set_version, node)?;
     let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(-1, |a| a.i);

@@ -142,25 +142,25 @@ impl ProfiledGpu {
         let count = (long / alone.max(1)).clamp(4, (MAX_BLOCKED_OPERATIONS / (3 * members.len())).max(4) as u64) as usize;
         let event = || self.context.new_event(None).map_err(device);
         let (fork, joins) = (event()?, members.iter().map(|_| event()).collect::<Result<Vec<CudaEvent>>>()?);
-        let origin = &self.streams[0];
+        let origin_stream = &self.streams[0];
         let enqueue = || -> Result<(), DriverError> {
             for turn in 0..count {
                 let mut addresses = slots[turn % slots.len()].as_slice();
-                fork.record(origin)?;
+                fork.record(origin_stream)?;
                 for (stream, (member, join)) in self.streams.iter().zip(members.iter().zip(&joins)) {
                     let (mine, rest) = addresses.split_at(member.arguments.len());
                     addresses = rest;
-                    if !Arc::ptr_eq(stream, origin) {
+                    if !Arc::ptr_eq(stream, origin_stream) {
                         stream.wait(&fork)?;
                     }
                     launch_raw(stream, member, mine)?;
                     join.record(stream)?;
                 }
-                joins[1..].iter().try_for_each(|join| origin.wait(join))?;
+                joins[1..].iter().try_for_each(|join| origin_stream.wait(join))?;
             }
             Ok(())
         };
-        let graph = ExecutableGraph::capture(origin, || enqueue().map_err(|e| runtime::Error::Plan(e.to_string()))).ok();
+        let graph = ExecutableGraph::capture(origin_stream, || enqueue().map_err(|e| runtime::Error::Plan(e.to_string()))).ok();
         let mut times = Vec::new();
         for round in 0..=rounds {
             let time = self.between_events(|| match &graph {

@@ -130,11 +130,11 @@ pub fn profile(graphs: &[&Graph], options: &ProfileOptions, progress: &mut dyn F
     }
     let groups = kinds.iter().map(|&kind| groups(graphs, &all[kind].0.model()?)).collect::<Result<Vec<_>>>()?;
     let mut clock = ProgressClock::new("operators", groups.iter().map(Vec::len).sum(), progress);
-    let (mut machines, mut measured) = (Vec::new(), Vec::new());
+    let (mut measured_gpus, mut measured) = (Vec::new(), Vec::new());
     for (&kind, groups) in kinds.iter().zip(&groups) {
         let mut gpu = ProfiledGpu::new(kind, &all[kind], groups, options)?;
         measured.push(gpu.operators(groups, &mut clock)?);
-        machines.push(gpu);
+        measured_gpus.push(gpu);
     }
     let kind_of: Vec<usize> = ordinals.iter().map(|&o| kinds.iter().position(|&kind| all[kind] == all[o]).unwrap_or(0)).collect();
     let mut kernels: BTreeMap<String, Vec<Option<Measured>>> = BTreeMap::new();
@@ -151,8 +151,8 @@ pub fn profile(graphs: &[&Graph], options: &ProfileOptions, progress: &mut dyn F
     let (gpus, conditions) = ordinals.iter().map(|&ordinal| all[ordinal].clone()).unzip();
     let mut profile =
         Profile { version: env!("CARGO_PKG_VERSION").into(), gpus, conditions, links, kernels, stages: MeasuredStages::new() };
-    let machines = stages::MeasuredGpus { gpus: machines, kind_of };
-    stages::measure(&mut profile, graphs, machines, &options.schedule, clock.progress)?;
+    let measured_gpus = stages::MeasuredGpus { gpus: measured_gpus, kind_of };
+    stages::measure(&mut profile, graphs, measured_gpus, &options.schedule, clock.progress)?;
     Ok(profile)
 }
 

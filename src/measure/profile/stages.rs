@@ -40,7 +40,7 @@ type RequestedStages = BTreeSet<(usize, Vec<String>)>;
 pub(super) fn measure(
     profile: &mut Profile,
     graphs: &[&Graph],
-    mut machines: MeasuredGpus,
+    mut measured_gpus: MeasuredGpus,
     options: &ScheduleOptions,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<()> {
@@ -58,7 +58,7 @@ pub(super) fn measure(
                 let mut names: Vec<String> = operators.iter().map(|op| name(op, gpu)).collect();
                 names.sort_unstable();
                 // The first GPU of the same kind stands for this one.
-                let first = machines.kind_of.iter().position(|kind| *kind == machines.kind_of[gpu]).unwrap_or(gpu);
+                let first = measured_gpus.kind_of.iter().position(|kind| *kind == measured_gpus.kind_of[gpu]).unwrap_or(gpu);
                 if profile.stages.get(&names).is_none_or(|times| times[first].is_none()) {
                     requested.insert((first, names));
                 }
@@ -69,11 +69,11 @@ pub(super) fn measure(
         }
         let mut clock = ProgressClock::new("stages", requested.len(), progress);
         for (first, names) in requested {
-            let kind = machines.kind_of[first];
+            let kind = measured_gpus.kind_of[first];
             let alone = names.iter().filter_map(|name| profile.kernels.get(name)?[first]).map(|m| m.time).sum();
-            if let Some(time) = machines.gpus[kind].stage(&names, alone)? {
-                let times = profile.stages.entry(names).or_insert_with(|| vec![None; machines.kind_of.len()]);
-                times.iter_mut().zip(&machines.kind_of).filter(|(_, of)| **of == kind).for_each(|(mine, _)| *mine = Some(time));
+            if let Some(time) = measured_gpus.gpus[kind].stage(&names, alone)? {
+                let times = profile.stages.entry(names).or_insert_with(|| vec![None; measured_gpus.kind_of.len()]);
+                times.iter_mut().zip(&measured_gpus.kind_of).filter(|(_, of)| **of == kind).for_each(|(mine, _)| *mine = Some(time));
             }
             clock.tick();
         }

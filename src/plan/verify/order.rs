@@ -124,16 +124,16 @@ impl OrderChecker<'_> {
         self.order.before(a, b)
     }
 
-    /// Rule 10. It is required of every step outside the origin, not only of the first of each
-    /// stream: `minimality.rs` may remove the first one.
+    /// Rule 10. It is required of every step outside the origin stream, not only of the first of
+    /// each stream: `minimality.rs` may remove the first one.
     fn fork(&mut self) -> Result<()> {
-        let origin = self.s.plan.origin_stream.index();
-        let start = (0..self.s.plan.steps.len()).find(|&i| self.order.stream[i] == origin);
-        for i in (0..self.s.plan.steps.len()).filter(|&i| self.order.stream[i] != origin) {
+        let origin_stream = self.s.plan.origin_stream.index();
+        let start = (0..self.s.plan.steps.len()).find(|&i| self.order.stream[i] == origin_stream);
+        for i in (0..self.s.plan.steps.len()).filter(|&i| self.order.stream[i] != origin_stream) {
             if !start.is_some_and(|start| self.need(start, i)) {
                 return self.s.broken(
                     10,
-                    format_args!("{} may run before the first step of the origin {}", self.s.step(i), self.s.plan.origin_stream),
+                    format_args!("{} may run before the first step of the origin stream {}", self.s.step(i), self.s.plan.origin_stream),
                 );
             }
         }
@@ -148,7 +148,9 @@ impl OrderChecker<'_> {
             if let Some(last) = last
                 && !self.need(last, steps.len())
             {
-                return self.s.broken(11, format_args!("{} may outlast the origin {}", self.s.step(last), self.s.plan.origin_stream));
+                return self
+                    .s
+                    .broken(11, format_args!("{} may outlast the origin stream {}", self.s.step(last), self.s.plan.origin_stream));
             }
         }
         Ok(())

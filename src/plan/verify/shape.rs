@@ -75,7 +75,7 @@ fn gpus_and_streams(s: &Subject, schedule: Option<&Schedule>) -> Result<()> {
         return s.broken(1, format_args!("{} belongs to {}, out of order", StreamId::new(at), plan.streams[at].gpu));
     }
     if plan.origin_stream != StreamId::new(0) || plan.streams.is_empty() {
-        return s.broken(1, format_args!("the origin is {}, not the first compute stream of the first GPU", plan.origin_stream));
+        return s.broken(1, format_args!("the origin stream is {}, not the first compute stream of the first GPU", plan.origin_stream));
     }
     Ok(())
 }

@@ -344,15 +344,15 @@ fn bench<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, S
     let rounds = arguments.repeat.unwrap_or(100);
     // (name, replays the graph, inputs and outputs stay on the GPU); the first two are the same
     // variant
-    let mut contestants = vec![("streams", false, false), ("streams, again", false, false), ("streams, resident", false, true)];
+    let mut variants = vec![("streams", false, false), ("streams, again", false, false), ("streams, resident", false, true)];
     if exec.replays() {
         let graphs = [("graph", true, false), ("graph, again", true, false), ("graph, resident", true, true)];
-        contestants = graphs.into_iter().chain([contestants[0], contestants[2]]).collect();
+        variants = graphs.into_iter().chain([variants[0], variants[2]]).collect();
     }
-    let names: Vec<String> = contestants.iter().map(|(name, ..)| name.to_string()).collect();
+    let names: Vec<String> = variants.iter().map(|(name, ..)| name.to_string()).collect();
     let inputs = data.slices();
     let series = bench::interleave(&names, WARM_UP.min(rounds), rounds, |who| {
-        let (_, graph, resident) = contestants[who];
+        let (_, graph, resident) = variants[who];
         exec.use_graph(graph);
         if resident { exec.time_resident(enqueue) } else { exec.time(&inputs, enqueue) }
     });
@@ -367,8 +367,8 @@ fn bench<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, S
     print!("{table}{stage_table}");
     println!("predicted total, without copies from and to the host: {:.1} us", M::PREDICTED as f64 / 1e3);
     if let Some(path) = &arguments.json {
-        let (name, placement) = (bench::quoted(M::NAME), bench::quoted(&model.summary()));
-        let all = format!("{{\"model\":{name},\"placement\":{placement},\"predicted_ns\":{},{figures},{stage_figures}}}\n", M::PREDICTED);
+        let (name, summary) = (bench::quoted(M::NAME), bench::quoted(&model.summary()));
+        let all = format!("{{\"model\":{name},\"summary\":{summary},\"predicted_ns\":{},{figures},{stage_figures}}}\n", M::PREDICTED);
         std::fs::write(path, all).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     Ok(true)

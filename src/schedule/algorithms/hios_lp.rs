@@ -33,7 +33,7 @@
 //!    (`incremental/list_scheduler.rs`), and keep the GPU of lowest latency.
 //! 4. Repeat from 2 until all operators are mapped.
 //!
-//! Only GPUs on which the weights of a path fit are candidates. If the path fits nowhere as a
+//! A path may go only to GPUs on which its weights fit. If the path fits nowhere as a
 //! whole, its operators are mapped one by one (`schedule/memory.rs`).
 //!
 //! Ties: between operators of equal priority, between equally long paths and between equally long

@@ -5,32 +5,32 @@
 //! Visit the operators in the order of their stages. An operator that begins a stage looks at the
 //! stages that follow on its GPU, within a *window* of w operators, its own stage included. Of the
 //! operators there that are alone in their stage, the one that lowers the latency of the whole
-//! schedule most joins. Repeat until the stage has s operators or no candidate lowers the latency.
-//! Ties: the nearest candidate.
+//! schedule most joins. Repeat until the stage has s operators or no operator of the window lowers
+//! the latency. Ties: the nearest operator.
 //!
-//! A candidate joins only if the stage graph over all GPUs stays acyclic: no path of dependencies
-//! and GPU orders may lead from the stage through another one to the candidate. Stages in between
-//! that must precede the candidate are moved before the stage, and the others stay behind it. Apart
-//! from the candidate itself, no GPU's order changes.
+//! An operator joins only if the stage graph over all GPUs stays acyclic: no path of dependencies
+//! and GPU orders may lead from the stage through another one to the operator. Stages in between
+//! that must precede the operator are moved before the stage, and the others stay behind it. Apart
+//! from the operator itself, no GPU's order changes.
 //!
-//! If neither the stage nor the candidate is on the critical path, joining them cannot lower the
+//! If neither the stage nor the operator is on the critical path, joining them cannot lower the
 //! latency, since that path stays as it is. It is not tried.
 //!
 //! ## Differences from the paper
 //!
-//! The paper's window merges the next p operators, for each p up to w - 1. Here a candidate may
+//! The paper's window groups the next p operators, for each p up to w - 1. Here an operator may
 //! skip operators of the window, so w and s are independent (with s = 2 and w = 2 both are the
-//! same). The published code merges without checking for cycles over several GPUs.
+//! same). The published code groups without checking for cycles over several GPUs.
 //!
-//! Beyond [`SERIAL_OPERATORS`] operators, candidates are judged as if links were free
+//! Beyond [`SERIAL_OPERATORS`] operators, operators are judged as if links were free
 //! (`incremental/list_scheduler.rs` says why). If the result is not faster than the given schedule,
 //! that one is returned.
 //!
 //! ## Complexity
 //!
 //! The bottom level of each stage with free links (the longest path from its start to the end) is
-//! kept for what follows the window. So most candidates are rejected after a pass over the window
-//! alone. At most V·w·s candidates are tried, each with one such pass, and with O(V + E) if it is
+//! kept for what follows the window. So most operators are rejected after a pass over the window
+//! alone. At most V·w·s joins are tried, each with one such pass, and with O(V + E) if it is
 //! not rejected.
 
 use crate::device::Nanos;
@@ -84,13 +84,13 @@ impl CriticalPath {
     }
 }
 
-/// The best candidate of the window joins the stage of `head`. Returns whether there was one.
+/// The best operator of the window joins the stage of `head`. Returns whether there was one.
 fn grow(evaluator: &mut IncrementalEvaluator, head: usize, window: usize, critical: &CriticalPath, bottom_levels: &mut [Nanos]) -> bool {
     let gpu = evaluator.sequence.gpu[head];
     let begin = evaluator.position[head] as usize;
     let end = evaluator.stage_end(begin);
     let stage_is_critical = evaluator.sequence.order[begin..end].iter().any(|&op| critical.0[op as usize]);
-    let mut candidates = Vec::new();
+    let mut window_operators = Vec::new();
     let mut seen = end - begin;
     let mut at = end;
     while at < evaluator.flat.operators && seen < window {
@@ -99,13 +99,13 @@ fn grow(evaluator: &mut IncrementalEvaluator, head: usize, window: usize, critic
         if evaluator.sequence.gpu[op] == gpu {
             seen += next - at;
             if next == at + 1 && (stage_is_critical || critical.0[op]) {
-                candidates.push(op);
+                window_operators.push(op);
             }
         }
         at = next;
     }
     let mut best: Option<(Evaluation, usize)> = None;
-    for op in candidates {
+    for op in window_operators {
         let limit = best.map_or(evaluator.current.latency, |(evaluation, _)| evaluation.latency).saturating_sub(1);
         let after = evaluator.position[op] as usize + 1;
         let Some(undo) = evaluator.join_stage(begin, after - 1) else { continue };

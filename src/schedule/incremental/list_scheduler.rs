@@ -153,16 +153,16 @@ impl ListScheduler {
         self.gpu[rank] as usize
     }
 
-    /// Maps `path` (ascending ranks, all unmapped) to the GPU of `candidates` that gives the lowest
-    /// latency of all mapped operators. The first one wins ties.
-    pub fn map_to_best(&mut self, path: &[u32], candidates: &[usize]) {
+    /// Maps `path` (ascending ranks, all unmapped) to the GPU of `allowed_gpus` that gives the
+    /// lowest latency of all mapped operators. The first one wins ties.
+    pub fn map_to_best(&mut self, path: &[u32], allowed_gpus: &[usize]) {
         match self.links {
-            LinkMode::Free => self.map_with_free_links(path, candidates),
+            LinkMode::Free => self.map_with_free_links(path, allowed_gpus),
             LinkMode::Serial => {
                 let at = self.mapped.partition_point(|&rank| rank < path[0]);
                 insert_path(&mut self.mapped, at, path);
-                let mut best = (Nanos::MAX, candidates[0]);
-                for &gpu in candidates {
+                let mut best = (Nanos::MAX, allowed_gpus[0]);
+                for &gpu in allowed_gpus {
                     self.assign(path, gpu);
                     if let Some(latency) = self.serial_latency(best.0) {
                         best = (latency, gpu);
@@ -182,7 +182,7 @@ impl ListScheduler {
     /// With free links, a new path makes nothing earlier and changes nothing before its first
     /// operator. Behind its last operator, all bottom levels stay as they are. So a trial times the
     /// operators in between and adds the bottom levels of those that follow.
-    fn map_with_free_links(&mut self, path: &[u32], candidates: &[usize]) {
+    fn map_with_free_links(&mut self, path: &[u32], allowed_gpus: &[usize]) {
         let last = path[path.len() - 1];
         let begin = self.mapped.partition_point(|&rank| rank < path[0]);
         let behind = self.mapped.partition_point(|&rank| rank < last);
@@ -193,8 +193,8 @@ impl ListScheduler {
         let levels_after = self.next_bottom_levels(behind);
         insert_path(&mut self.mapped, begin, path);
         let end = behind + path.len();
-        let mut best = (Nanos::MAX, candidates[0]);
-        for &gpu in candidates {
+        let mut best = (Nanos::MAX, allowed_gpus[0]);
+        for &gpu in allowed_gpus {
             self.assign(path, gpu);
             if let Some(latency) = self.trial_latency(begin..end, free_before.clone(), &levels_after, best.0) {
                 best = (latency, gpu);
@@ -492,7 +492,7 @@ mod tests {
             problem.check().unwrap();
             // Operator ids are topological here and can serve as ranks.
             let by_rank: Vec<usize> = (0..operators).collect();
-            let candidates: Vec<usize> = (0..gpus).collect();
+            let allowed_gpus: Vec<usize> = (0..gpus).collect();
             let mut scheduler = ListScheduler::new(&problem, &by_rank);
             let mut kept = vec![false; operators];
             while kept.contains(&false) {
@@ -501,7 +501,7 @@ mod tests {
                     path = vec![kept.iter().position(|k| !k).unwrap() as u32];
                 }
                 path.iter().for_each(|&op| kept[op as usize] = true);
-                scheduler.map_to_best(&path, &candidates);
+                scheduler.map_to_best(&path, &allowed_gpus);
                 let part = restricted(&problem, &kept);
                 let latency = |choice: usize| {
                     let gpu = |op: usize| if path.contains(&(op as u32)) { choice } else { scheduler.gpu_of(op) };
@@ -510,7 +510,7 @@ mod tests {
                     placed.for_each(|(op, gpu)| schedule.gpus[gpu].push(Stage { operators: vec![op] }));
                     evaluate(&part, &schedule).unwrap().latency
                 };
-                let best = candidates.iter().copied().min_by_key(|&gpu| latency(gpu)).unwrap();
+                let best = allowed_gpus.iter().copied().min_by_key(|&gpu| latency(gpu)).unwrap();
                 assert_eq!(scheduler.gpu_of(path[0] as usize), best, "round {round}, path {path:?}");
             }
         }

@@ -9,7 +9,7 @@ use crate::schedule::{MergeCost, Problem, StageCost};
 /// Stage times that do not come from the model.
 #[derive(Default)]
 pub(super) struct StageCosts {
-    /// Kind of each operator.
+    /// The cost class of each operator.
     cost_classes: Vec<u32>,
     /// By ascending cost classes.
     stages: Vec<StageCost>,

@@ -1,5 +1,5 @@
 //! The change that the sliding window makes: an operator joins an earlier stage of its GPU. Bottom
-//! levels (the longest paths to the end) give a bound that rejects most candidates early.
+//! levels (the longest paths to the end) give a bound that rejects most joins early.
 
 use super::evaluator::IncrementalEvaluator;
 use crate::device::Nanos;
@@ -14,8 +14,8 @@ pub(in crate::schedule) struct StageJoin {
 impl IncrementalEvaluator<'_> {
     /// Lets the operator at position `op_at`, alone in its stage, join the stage that begins at
     /// `begin` on the same GPU. Does not update times. Stages in between that must precede the
-    /// operator are moved before the joined stage. If one of them must also follow that stage, the
-    /// result is `None` and nothing has changed.
+    /// operator are moved before the stage that it joins. If one of them must also follow that
+    /// stage, the result is `None` and nothing has changed.
     pub fn join_stage(&mut self, begin: usize, op_at: usize) -> Option<StageJoin> {
         let order = &self.sequence.order;
         let op = order[op_at];

@@ -97,8 +97,8 @@ impl Model {
         self.exec.placement()
     }
 
-    /// As text: the GPU of each logical GPU, how tensors are copied, and whether a graph is replayed
-    /// (if not, why).
+    /// As text: the GPU of each logical GPU, how tensors are copied, and whether a graph is
+    /// replayed (if not, why).
     pub fn summary(&self) -> String {
         self.exec.summary()
     }

@@ -1,8 +1,8 @@
 //! The data of the templates: finished strings, so that no decisions are left to a template.
 //!
-//! One [`View`] serves all templates. `plan.rs` consists of [`Function`]s: one for each section of
-//! the plan (a stage, or what comes before and after all stages). A section is split where its
-//! function would exceed [`LONGEST_FUNCTION`] lines.
+//! One [`TemplateData`] serves all templates. `plan.rs` consists of [`Function`]s: one for each
+//! section of the plan (a stage, or what comes before and after all stages). A section is split
+//! where its function would exceed [`LONGEST_FUNCTION`] lines.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ const MOST_REMARKS: usize = 24;
 
 /// Everything that the templates may refer to.
 #[derive(Serialize)]
-pub struct View {
+pub struct TemplateData {
     pub header: String,
     model: String,
     pub package: String,
@@ -46,15 +46,15 @@ pub struct View {
     has_check: bool,
     sources_only: bool,
     devices: Vec<String>,
-    inputs: Vec<PortView>,
-    outputs: Vec<PortView>,
-    gpus: Vec<GpuView>,
+    inputs: Vec<PortData>,
+    outputs: Vec<PortData>,
+    gpus: Vec<GpuData>,
     streams: Vec<Definition>,
     events: Vec<Definition>,
     event_gpus: String,
     origin_stream: String,
     weight_keys: Vec<String>,
-    kernels: Vec<KernelView>,
+    kernels: Vec<KernelData>,
     headers: Vec<String>,
     calls: Vec<Calls>,
     functions: Vec<Function>,
@@ -74,7 +74,7 @@ struct Definition {
 }
 
 #[derive(Serialize)]
-struct PortView {
+struct PortData {
     index: usize,
     field: String,
     onnx: String,
@@ -91,7 +91,7 @@ struct PortView {
 }
 
 #[derive(Serialize)]
-struct GpuView {
+struct GpuData {
     id: usize,
     arena_bytes: u64,
     weights_bytes: u64,
@@ -103,7 +103,7 @@ struct GpuView {
 }
 
 #[derive(Serialize)]
-struct KernelView {
+struct KernelData {
     constant: String,
     index: usize,
     name: String,
@@ -111,11 +111,11 @@ struct KernelView {
     block: String,
     shared_bytes: u32,
     gpus: String,
-    images: Vec<ImageView>,
+    images: Vec<ImageData>,
 }
 
 #[derive(Serialize)]
-struct ImageView {
+struct ImageData {
     kind: &'static str,
     arch: String,
     path: String,
@@ -137,9 +137,9 @@ struct Function {
     lines: Vec<String>,
 }
 
-impl View {
+impl TemplateData {
     /// The view of `input`, whose weights file has this SHA-256.
-    pub fn new(input: &EmitInput, weights_sha256: &str) -> Result<View> {
+    pub fn new(input: &EmitInput, weights_sha256: &str) -> Result<TemplateData> {
         let program = input.program;
         let (graph, plan) = (program.graph, program.plan);
         let writer = Writer::new(program)?;
@@ -156,7 +156,7 @@ impl View {
             line(&input.model_file),
             input.model_hash.get(..16).unwrap_or("")
         );
-        Ok(View {
+        Ok(TemplateData {
             page_header: handlebars::html_escape(&header),
             header,
             model: line(&graph.name),
@@ -239,11 +239,11 @@ fn kibibytes(bytes: u64) -> String {
     if bytes < 10 << 10 { format!("{bytes} B") } else { format!("{} KiB", bytes.div_ceil(1 << 10)) }
 }
 
-fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<PortView> {
+fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<PortData> {
     let mut names = Identifiers::default();
     let port = |(index, &id): (usize, &TensorId)| {
         let tensor = graph.tensor(id);
-        PortView {
+        PortData {
             index,
             field: names.field(&tensor.name),
             onnx: format!("{:?}", tensor.name),
@@ -428,7 +428,7 @@ impl<'a> Writer<'a> {
         Ok(format!("weights{}::{name}", gpu.0))
     }
 
-    fn gpus(&self) -> Result<Vec<GpuView>> {
+    fn gpus(&self) -> Result<Vec<GpuData>> {
         let one = |(g, gpu): (usize, &GpuPlan)| {
             let here = self.plan.buffers.iter().zip(&self.buffers).enumerate().filter(|(_, (b, _))| b.gpu.index() == g);
             let buffers = here
@@ -442,7 +442,7 @@ impl<'a> Writer<'a> {
                 (definition(name.clone(), format!("weights({offset}, {bytes})"), remark), format!("({index}, weights{g}::{name})"))
             });
             let (weights, uploads) = weights.unzip();
-            Ok(GpuView {
+            Ok(GpuData {
                 id: g,
                 arena_bytes: gpu.arena_bytes,
                 weights_bytes: gpu.weights_bytes,
@@ -455,16 +455,16 @@ impl<'a> Writer<'a> {
         self.plan.gpus.iter().enumerate().map(one).collect()
     }
 
-    fn kernels(&self) -> Vec<KernelView> {
+    fn kernels(&self) -> Vec<KernelData> {
         let three = |v: [u32; 3]| format!("[{}, {}, {}]", v[0], v[1], v[2]);
         let one = |(index, used): (usize, &KernelUse)| {
             let KernelUse { kernel, gpus, images } = used;
             let images = images.iter().map(|image| {
                 let (kind, (major, minor)) = image.target();
                 let kind = if kind == "sm" { "Cubin" } else { "Ptx" };
-                ImageView { kind, arch: format!("({major}, {minor})"), path: format!("kernels/{}", image.file_name()) }
+                ImageData { kind, arch: format!("({major}, {minor})"), path: format!("kernels/{}", image.file_name()) }
             });
-            KernelView {
+            KernelData {
                 constant: kernel.name.to_uppercase(),
                 index,
                 name: kernel.name.clone(),
