@@ -60,7 +60,6 @@ pub struct Measured {
 
 /// Measured costs of kernels, stages and links on the GPUs of one machine.
 #[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
 pub struct Profile {
     /// Version of hiosc that measured them.
     #[doc(hidden)]

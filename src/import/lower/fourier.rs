@@ -11,7 +11,7 @@ use std::f64::consts::TAU;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::fft::{Fft, Stft};
 
-use super::{Lowering, Reason};
+use super::{Lowering, Reason, extent};
 use crate::graph::{DType, Expr, MatMul, OpKind, Origin, Tensor, Transpose};
 use crate::ids::TensorId;
 use crate::import::tract::typed;
@@ -26,7 +26,7 @@ impl Lowering<'_> {
         let output = &self.output(node)?;
         let shape = self.graph.tensor(x).shape.clone();
         if let Some(op) = node.op_as::<Fft>() {
-            let matrix = self.transform(node, shape[op.axis], op.inverse, &[])?;
+            let matrix = self.transform(node, extent(&shape, op.axis)?, op.inverse, &[])?;
             self.transformed(node, x, op.axis, matrix, output);
         } else if let Some(op) = node.op_as::<Stft>() {
             let window = op.window.as_ref().map(|w| typed::f32_values(w)).transpose().map_err(|e| format!("{e:#}"))?;
@@ -94,12 +94,12 @@ impl Lowering<'_> {
     /// Transforms of overlapping frames of `x [.., time, 2]`.
     fn short_time(&mut self, node: &TypedNode, x: TensorId, op: &Stft, window: &[f32], output: &Tensor) -> Result<(), Reason> {
         let shape = self.graph.tensor(x).shape.clone();
-        if op.axis + 2 != shape.len() {
+        if op.axis.checked_add(2) != Some(shape.len()) {
             return Err("a short-time transform along an axis other than the last is not supported".into());
         }
         let matrix = self.transform(node, op.frame, false, window)?;
         let (outer, time) = (shape[..op.axis].iter().product(), shape[op.axis]);
-        let product = frames(outer, output.shape[op.axis], 2 * op.frame, [2 * time, 2 * op.stride]);
+        let product = frames(outer, extent(&output.shape, op.axis)?, 2 * op.frame, [2 * time, 2 * op.stride]);
         self.finish(node, OpKind::MatMul(product), vec![x, matrix], output.clone());
         Ok(())
     }

@@ -221,6 +221,11 @@ struct Lowering<'a> {
 /// Operator and reason, and the nodes concerned.
 type Refused<'a> = BTreeMap<(String, Reason), Vec<&'a str>>;
 
+/// The extent of an axis, which tract may not have compared with the rank.
+fn extent(shape: &[usize], axis: usize) -> Result<usize, Reason> {
+    shape.get(axis).copied().ok_or_else(|| format!("axis {axis} is not one of {} axes", shape.len()))
+}
+
 /// Adds a refusal. Several of tract's nodes may come from one ONNX node, which is named once.
 fn push<'a>(refused: &mut Refused<'a>, operator: String, reason: Reason, node: &'a str) {
     let nodes = refused.entry((operator, reason)).or_default();

@@ -26,7 +26,7 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::scan::{InputMapping, Scan, ScanInfo};
 use tract_onnx::tract_core::ops::source::TypedSource;
 
-use super::{Lowering, Reason, Scope};
+use super::{Lowering, Reason, Scope, extent};
 use crate::graph::{Concat, Constant, DType, Gather, OpKind, Origin, Slice, Tensor, Transpose};
 use crate::ids::TensorId;
 
@@ -107,8 +107,9 @@ impl<'a> Lowering<'a> {
                     list.reverse();
                 }
                 let output = self.describe(OutletId::new(node.id, slot), Origin::Input)?;
-                let length: usize = list.iter().map(|&t| self.graph.tensor(t).shape[info.axis]).sum();
-                if length != output.shape[info.axis] || info.chunk < -1 {
+                let lengths = list.iter().map(|&t| extent(&self.graph.tensor(t).shape, info.axis));
+                let length: usize = lengths.sum::<Result<usize, Reason>>()?;
+                if length != extent(&output.shape, info.axis)? || info.chunk < -1 {
                     return Err(format!("the chunks of its output {slot} do not add up to its extent, which is not supported"));
                 }
                 let all = self.concatenated(&name, list, info.axis);
@@ -127,8 +128,8 @@ impl<'a> Lowering<'a> {
         for (outer, mapping) in node.inputs.iter().zip(&op.input_mapping) {
             let InputMapping::Scan(info) = mapping else { continue };
             let fact = self.model.outlet_fact(*outer).map_err(|e| format!("{e:#}"))?;
-            let length =
-                fact.shape[info.axis].to_usize().map_err(|_| "the number of its steps is not static: give --shapes".to_string())?;
+            let extent = fact.shape.get(info.axis).ok_or_else(|| format!("axis {} is not one of {} axes", info.axis, fact.rank()))?;
+            let length = extent.to_usize().map_err(|_| "the number of its steps is not static: give --shapes".to_string())?;
             if info.chunk == 0 || length % info.chunk.unsigned_abs() != 0 {
                 return Err(format!("its chunks of {} do not divide its input of {length}: not supported", info.chunk.unsigned_abs()));
             }

@@ -4,7 +4,7 @@
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::array::Topk;
 
-use super::{Lowering, Reason};
+use super::{Lowering, Reason, extent};
 use crate::graph::{OpKind, Origin, TopK};
 
 impl Lowering<'_> {
@@ -18,7 +18,7 @@ impl Lowering<'_> {
                 continue;
             }
             let output = self.describe(OutletId::new(node.id, slot), Origin::Input)?;
-            if output.shape[op.axis] > self.graph.tensor(x).shape[op.axis] {
+            if extent(&output.shape, op.axis)? > extent(&self.graph.tensor(x).shape, op.axis)? {
                 return Err("its k exceeds the extent of its axis".into());
             }
             let kind = OpKind::TopK(TopK { axis: op.axis, largest: op.largest, positions });
