@@ -15,6 +15,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, SamplingMode, criterion_group, criterion_main};
 
 use hiosc::Compiler;
+use hiosc::compiler::Passes;
 use hiosc::program::KernelMode;
 use hiosc::schedule::{Algorithm, Effort, LinkMode, Problem, ScheduleOptions, schedule_with};
 
@@ -57,7 +58,7 @@ fn import(c: &mut Criterion) {
 fn schedule(c: &mut Criterion) {
     let model = compiler();
     let problem = model.import().and_then(|imported| model.problem(&imported)).expect("a problem");
-    let options = ScheduleOptions { effort: Effort::Evaluations(EVALUATIONS), ..ScheduleOptions::default() };
+    let options = ScheduleOptions::default().effort(Effort::Evaluations(EVALUATIONS));
     for (name, problem) in [("squeezenet1_1", problem), synthetic()] {
         let mut group = c.benchmark_group(format!("schedule/{name}"));
         for algorithm in Algorithm::ALL {
@@ -72,7 +73,7 @@ fn pipeline(c: &mut Criterion) {
     let mut group = c.benchmark_group("pipeline");
     group.sampling_mode(SamplingMode::Flat);
     for algorithm in [Algorithm::Sequential, Algorithm::HiosLp] {
-        let options = ScheduleOptions { effort: Effort::Evaluations(EVALUATIONS), ..ScheduleOptions::default() };
+        let options = ScheduleOptions::default().effort(Effort::Evaluations(EVALUATIONS));
         let compiler = compiler().algorithm(algorithm).scheduling(options);
         group.bench_function(BenchmarkId::new("squeezenet1_1", algorithm), |b| b.iter(|| compiler.compile().expect("a crate")));
     }

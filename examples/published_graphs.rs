@@ -47,7 +47,7 @@ fn main() -> Outcome<()> {
             other => return Err(format!("unknown argument `{other}`").into()),
         }
     }
-    let study = Study { folder, options: ScheduleOptions { max_streams: 1, seed, ..ScheduleOptions::default() } };
+    let study = Study { folder, options: ScheduleOptions::default().max_streams(1).seed(seed) };
     if times {
         return study.times();
     }
@@ -161,13 +161,13 @@ impl Study {
         ];
         for (algorithm, name, effort, least) in wanted.into_iter().filter(|w| high || w.2 != Effort::High) {
             for (gpus, least) in GPUS.into_iter().zip(least) {
-                let reached = self.speed_up(gpus, algorithm, &ScheduleOptions { effort, ..self.options.clone() })?;
+                let reached = self.speed_up(gpus, algorithm, &self.options.clone().effort(effort))?;
                 at_least(&format!("{name}, {gpus} GPUs"), least, reached);
             }
         }
         let reference = rows(&self.folder.join("reference_results.csv"))?;
         for gpus in GPUS {
-            let ours = self.speed_up(gpus, Algorithm::HiosLp, &ScheduleOptions { relaxed_paths: true, ..self.options.clone() })?;
+            let ours = self.speed_up(gpus, Algorithm::HiosLp, &self.options.clone().relaxed_paths(true))?;
             let of = |row: &BTreeMap<String, String>| {
                 let number = |column: &str| row.get(column).and_then(|n| n.parse::<f64>().ok());
                 Some(number("sequential")? / number("independent_lp_without_validity_exact")?)
@@ -219,7 +219,7 @@ impl Study {
 
     fn grouping(&self) -> Outcome<()> {
         println!("3. Grouping");
-        let with = |max_streams, window| ScheduleOptions { max_streams, window, ..self.options.clone() };
+        let with = |max_streams, window| self.options.clone().max_streams(max_streams).window(window);
         let (mut worse, mut compared) = (0, 0);
         for gpus in GPUS {
             let problems = self.default_family(gpus)?;
@@ -257,7 +257,7 @@ impl Study {
             };
             (0..3).map(|_| mean()).try_fold(f64::INFINITY, |a, b| Ok(a.min(b?)))
         };
-        let grouped = ScheduleOptions { max_streams: 2, ..self.options.clone() };
+        let grouped = self.options.clone().max_streams(2);
         let slowest = |problems: &[Problem], algorithm, options: &ScheduleOptions, runs| -> Outcome<f64> {
             problems.iter().map(|p| least(p, algorithm, options, runs)).try_fold(0.0, |a: f64, b| Ok(a.max(b?)))
         };
@@ -282,12 +282,10 @@ impl Study {
 fn table(folder: &Path, arguments: &[String]) -> Outcome<()> {
     let argument = |index: usize, default: &str| arguments.get(index).cloned().unwrap_or_else(|| default.into());
     let wanted = argument(0, "all");
-    let options = ScheduleOptions {
-        effort: argument(1, "default").parse()?,
-        max_streams: argument(2, "1").parse()?,
-        window: argument(3, "4").parse()?,
-        ..ScheduleOptions::default()
-    };
+    let options = ScheduleOptions::default()
+        .effort(argument(1, "default").parse()?)
+        .max_streams(argument(2, "1").parse()?)
+        .window(argument(3, "4").parse()?);
     let mut families: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (name, text) in texts(&folder.join("random"), "")? {
         let family = name.split('_').next().unwrap_or_default().to_string();

@@ -123,7 +123,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
 /// One line per sweep, value and algorithm.
 fn study(graphs: u64, effort: Effort) -> Result<String, Box<dyn std::error::Error>> {
-    let options = ScheduleOptions { effort, ..ScheduleOptions::default() };
+    let options = ScheduleOptions::default().effort(effort);
     let mut csv = String::from("sweep,value,algorithm,graphs,mean_latency_ms,mean_speed_up\n");
     for (name, _, points) in sweeps() {
         for (x, point) in points {

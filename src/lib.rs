@@ -21,67 +21,129 @@
 //! assert!(inspection.refusals.is_empty(), "not supported: {:?}", inspection.refusals);
 //! let compiler = hiosc::Compiler::new("model.onnx").device("a40,l4").algorithm(Algorithm::HiosLp);
 //! compiler.compile()?.write("out".as_ref())?;
-//! let report = hiosc::verify("out".as_ref(), &VerifyOptions { on_virtual: true, ..VerifyOptions::default() })?;
+//! let report = hiosc::verify("out".as_ref(), &VerifyOptions::default().on_virtual(true))?;
 //! println!("right on {}", report.device);
 //! # Ok(()) }
 //! ```
 //!
-//! Only what is re-exported here, and [`vgpu`], is public API. The other modules are public for
-//! hiosc's own program, tests, benchmarks, examples and fuzz targets, and may change at any time.
-//! docs/architecture.md describes them:
+//! What is documented here, with [`vgpu`], is the whole public API. The other modules are private.
+//! The feature `internals` makes them public, for the package's own tests, benchmarks, examples and
+//! fuzz targets; they may change at any time. docs/architecture.md describes them:
 //!
 //! ```text
 //! model.onnx ─import─▶ Graph ─fuse─▶ Graph ─cost─▶ CostTable ─schedule─▶ Schedule ─plan─▶ Plan ─program─▶ Program ─emit─▶ Crate
 //!                                                                                                            └─run─▶ outputs
 //! ```
-#![warn(missing_docs)]
+#![warn(missing_docs, unnameable_types)]
+// tests, benchmarks, examples and fuzz targets use the rest
+#![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 
 #[cfg(not(feature = "tool"))]
 compile_error!("hiosc measures with the runtime's tools: build it with the feature `tool`, which is on by default");
 
 #[doc(hidden)]
-pub mod acceptance;
-#[doc(hidden)]
-pub mod cache;
-#[doc(hidden)]
-pub mod compiler;
-#[doc(hidden)]
-pub mod cost;
-#[doc(hidden)]
-pub mod device;
-#[doc(hidden)]
-pub mod embedded;
-#[doc(hidden)]
-pub mod emit;
-#[doc(hidden)]
-pub mod error;
-#[doc(hidden)]
-pub mod fuse;
-#[doc(hidden)]
-pub mod graph;
-#[doc(hidden)]
-pub mod ids;
-#[doc(hidden)]
-pub mod import;
-#[doc(hidden)]
-pub mod kernel;
-#[doc(hidden)]
-pub mod measure;
-#[doc(hidden)]
-pub mod plan;
-#[doc(hidden)]
-pub mod program;
-#[doc(hidden)]
-pub mod run;
-#[doc(hidden)]
-pub mod runtime;
-#[doc(hidden)]
-pub mod schedule;
+pub mod cli;
 pub mod vgpu;
 
+// The passes and what they share: private, but public with the feature `internals`.
+#[cfg(not(feature = "internals"))]
+mod acceptance;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod acceptance;
+#[cfg(not(feature = "internals"))]
+mod cache;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod cache;
+#[cfg(not(feature = "internals"))]
+mod compiler;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod compiler;
+#[cfg(not(feature = "internals"))]
+mod cost;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod cost;
+#[cfg(not(feature = "internals"))]
+mod device;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod device;
+#[cfg(not(feature = "internals"))]
+mod embedded;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod embedded;
+#[cfg(not(feature = "internals"))]
+mod emit;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod emit;
+#[cfg(not(feature = "internals"))]
+mod error;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod error;
+#[cfg(not(feature = "internals"))]
+mod fuse;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod fuse;
+#[cfg(not(feature = "internals"))]
+mod graph;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod graph;
+#[cfg(not(feature = "internals"))]
+mod ids;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod ids;
+#[cfg(not(feature = "internals"))]
+mod import;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod import;
+#[cfg(not(feature = "internals"))]
+mod kernel;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod kernel;
+#[cfg(not(feature = "internals"))]
+mod measure;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod measure;
+#[cfg(not(feature = "internals"))]
+mod plan;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod plan;
+#[cfg(not(feature = "internals"))]
+mod program;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod program;
+#[cfg(not(feature = "internals"))]
+mod run;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod run;
+#[cfg(not(feature = "internals"))]
+mod runtime;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod runtime;
+#[cfg(not(feature = "internals"))]
+mod schedule;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod schedule;
+
 pub use acceptance::{OutputReport, VerifyOptions, VerifyReport, verify};
-pub use compiler::{Compilation, Compiler, Imported, Inspection, Planned, inspect};
-pub use cost::Profile;
+pub use compiler::{Compilation, Compiler, Inspection, inspect};
 pub use emit::Written;
 pub use error::{Error, Result};
 pub use import::{ImportOptions, Literal, OperatorCount, Survey};

@@ -1,7 +1,5 @@
-//! The program `hiosc`: a command line around the library of the same name.
-
-mod cli;
+//! The program `hiosc`: the command line of the library of the same name.
 
 fn main() -> std::process::ExitCode {
-    cli::main()
+    hiosc::cli::main()
 }

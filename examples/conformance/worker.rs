@@ -16,8 +16,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use hiosc::compiler::Planned;
-use hiosc::import::Literal;
+use hiosc::compiler::{Passes, Planned};
+use hiosc::import::{Literal, literal};
 use hiosc::program::{KernelMode, Shipped};
 use hiosc::run::Session;
 use hiosc::runtime;
@@ -147,7 +147,7 @@ fn prepare(folder: &Path) -> Result<Vec<Prepared>, Outcome> {
 /// integers, plans with all of them as constants.
 fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
     let refused = |result: &hiosc::Result<Planned>| matches!(result, Err(Error::Unsupported(_) | Error::Model { .. }));
-    let small: Vec<(String, Literal)> = set.inputs.iter().filter_map(|(name, array)| Some((name.clone(), literal(array)?))).collect();
+    let small: Vec<(String, Literal)> = set.inputs.iter().filter_map(|(name, array)| Some((name.clone(), constant(array)?))).collect();
     let secondary = small.iter().filter(|(name, _)| set.inputs.first().is_some_and(|(first, _)| first != name)).cloned().collect();
     let mut attempts: Vec<Vec<(String, Literal)>> = vec![secondary];
     let shape_like = |(_, array): &(String, Array)| array.shape.is_empty() || array.values.dtype().is_integer();
@@ -185,8 +185,8 @@ fn plan(model: &Path, set: &DataSet, constants: &[(String, Literal)]) -> hiosc::
 }
 
 /// A small input as a constant.
-fn literal(array: &Array) -> Option<Literal> {
-    (array.shape.len() <= 1).then(|| Literal { shape: array.shape.clone(), values: array.values.clone() })
+fn constant(array: &Array) -> Option<Literal> {
+    (array.shape.len() <= 1).then(|| literal(array.shape.clone(), array.values.clone()))
 }
 
 /// Runs the data set and compares.

@@ -33,7 +33,7 @@ impl Default for CompileOptions {
             devices: "a40,a40".into(),
             links: LinkMode::Serial,
             algorithm: Algorithm::HiosLp,
-            scheduling: ScheduleOptions { effort: Effort::Evaluations(100), ..ScheduleOptions::default() },
+            scheduling: ScheduleOptions::default().effort(Effort::Evaluations(100)),
             stage_barriers: false,
             emitted: false,
         }
@@ -60,7 +60,7 @@ fn planned(graph: &Graph, options: &CompileOptions) -> Option<()> {
     let schedule = accepted(schedule::schedule_with(&problem, options.algorithm, &options.scheduling))?.schedule;
     let timeline = accepted(schedule::evaluate(&problem, &schedule))?;
     accepted(schedule::verify(&problem, &schedule, &timeline))?;
-    let planning = PlanOptions { stage_barriers: options.stage_barriers };
+    let planning = PlanOptions::default().stage_barriers(options.stage_barriers);
     let plan = accepted(plan::plan(graph, &costs, &schedule, &timeline, &planning))?;
     accepted(plan::verify(graph, Some(&schedule), &planning, &plan))?;
     let shipped = accepted(program::ship(&costs, &plan, KernelMode::Source))?;

@@ -24,14 +24,13 @@ pub fn plan(data: &[u8]) {
 fn options(tape: &mut ByteTape) -> CompileOptions {
     let mut rules = RULES.iter().map(|rule| rule.name).filter(|&name| name != "free-views").collect::<Vec<_>>();
     rules.retain(|_| tape.once_in(12));
-    let scheduling = ScheduleOptions {
-        window: 1 + tape.below(5),
-        max_streams: 1 + tape.below(4),
-        max_chain: 1 + tape.below(3),
-        relaxed_paths: tape.once_in(2),
-        effort: Effort::Evaluations(tape.below(300) as u64),
-        seed: tape.below(8) as u64,
-    };
+    let scheduling = ScheduleOptions::default()
+        .window(1 + tape.below(5))
+        .max_streams(1 + tape.below(4))
+        .max_chain(1 + tape.below(3))
+        .relaxed_paths(tape.once_in(2))
+        .effort(Effort::Evaluations(tape.below(300) as u64))
+        .seed(tape.below(8) as u64);
     CompileOptions {
         without: rules.into_iter().map(String::from).collect(),
         devices: tape.of(&DEVICES).into(),

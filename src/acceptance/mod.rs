@@ -34,6 +34,7 @@ use crate::{cache, vgpu};
 
 /// Options of a verification.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct VerifyOptions {
     /// An npz file with `in:NAME` and `out:NAME` to use instead of the crate's own data ('/' in
     /// names as '_').
@@ -51,6 +52,50 @@ pub struct VerifyOptions {
     pub separate_contexts: bool,
     /// Orders of execution to try on virtual GPUs; 0 counts as 1.
     pub seeds: u32,
+}
+
+impl VerifyOptions {
+    /// Sets [`reference`](Self::reference).
+    pub fn reference(mut self, npz: impl Into<PathBuf>) -> Self {
+        self.reference = Some(npz.into());
+        self
+    }
+
+    /// Sets [`on_virtual`](Self::on_virtual).
+    pub fn on_virtual(mut self, on_virtual: bool) -> Self {
+        self.on_virtual = on_virtual;
+        self
+    }
+
+    /// Sets [`gpus`](Self::gpus).
+    pub fn gpus(mut self, count: usize) -> Self {
+        self.gpus = Some(count);
+        self
+    }
+
+    /// Sets [`placement`](Self::placement).
+    pub fn placement(mut self, gpus: &[usize]) -> Self {
+        self.placement = Some(gpus.to_vec());
+        self
+    }
+
+    /// Sets [`links`](Self::links).
+    pub fn links(mut self, measure: bool) -> Self {
+        self.links = measure;
+        self
+    }
+
+    /// Sets [`separate_contexts`](Self::separate_contexts).
+    pub fn separate_contexts(mut self, separate: bool) -> Self {
+        self.separate_contexts = separate;
+        self
+    }
+
+    /// Sets [`seeds`](Self::seeds).
+    pub fn seeds(mut self, orders: u32) -> Self {
+        self.seeds = orders;
+        self
+    }
 }
 
 /// The result of a verification; all outputs are within the tolerance of the crate's own program.

@@ -21,11 +21,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::import::{self, Literal};
-use hiosc::kernel::Kernel;
-use hiosc::runtime::RuntimeOptions;
-use hiosc::schedule::{Algorithm, Effort, ScheduleOptions};
-use hiosc::{Compiler, vgpu};
+
+use crate::import::{self, Literal};
+use crate::kernel::Kernel;
+use crate::runtime::RuntimeOptions;
+use crate::schedule::{Algorithm, Effort, ScheduleOptions};
+use crate::{Compiler, vgpu};
 
 /// Shapes and values of the inputs of a model.
 #[derive(Args)]
@@ -41,7 +42,7 @@ pub struct InputArgs {
 
 impl InputArgs {
     /// The import options that these arguments give. Reads the files.
-    pub fn options(&self) -> hiosc::Result<import::ImportOptions> {
+    pub fn options(&self) -> crate::Result<import::ImportOptions> {
         let mut options = import::ImportOptions { shapes: self.shapes.iter().cloned().collect(), ..Default::default() };
         for (name, file) in &self.constant {
             options.constants.insert(name.clone(), Literal::from_npy(file)?);
@@ -49,7 +50,7 @@ impl InputArgs {
         Ok(options)
     }
 
-    fn apply(&self, mut compiler: Compiler) -> hiosc::Result<Compiler> {
+    fn apply(&self, mut compiler: Compiler) -> crate::Result<Compiler> {
         let import::ImportOptions { shapes, constants } = self.options()?;
         for (name, shape) in shapes {
             compiler = compiler.shape(&name, &shape);
@@ -73,7 +74,7 @@ pub struct ModelArgs {
 
 impl ModelArgs {
     /// `compiler` with these arguments.
-    pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
+    pub fn apply(&self, compiler: Compiler) -> crate::Result<Compiler> {
         self.inputs.apply(self.no_fuse.iter().fold(compiler, |compiler, rule| compiler.no_fuse(rule)))
     }
 }
@@ -104,7 +105,7 @@ impl DeviceArgs {
     }
 
     /// `compiler` with these arguments.
-    pub fn apply(&self, mut compiler: Compiler) -> hiosc::Result<Compiler> {
+    pub fn apply(&self, mut compiler: Compiler) -> crate::Result<Compiler> {
         if let Some(device) = &self.device {
             compiler = compiler.device(device);
         }
@@ -135,7 +136,7 @@ impl TargetArgs {
     }
 
     /// `compiler` with these arguments.
-    pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
+    pub fn apply(&self, compiler: Compiler) -> crate::Result<Compiler> {
         let compiler = self.devices.apply(compiler)?;
         Ok(match self.gpus {
             Some(gpus) => compiler.gpus(gpus as usize),
@@ -163,7 +164,7 @@ impl CostArgs {
     }
 
     /// `compiler` with these arguments.
-    pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
+    pub fn apply(&self, compiler: Compiler) -> crate::Result<Compiler> {
         let compiler = compiler.allow_foreign_costs(self.allow_foreign_costs);
         Ok(self.costs.iter().fold(compiler, |compiler, file| compiler.costs(file)))
     }
@@ -200,7 +201,7 @@ pub struct SchedulingArgs {
 
 impl SchedulingArgs {
     /// The options that these arguments give.
-    pub fn options(&self) -> hiosc::Result<ScheduleOptions> {
+    pub fn options(&self) -> crate::Result<ScheduleOptions> {
         Ok(ScheduleOptions {
             window: self.window as usize,
             max_streams: if self.no_grouping { 1 } else { self.max_streams as usize },
@@ -212,7 +213,7 @@ impl SchedulingArgs {
     }
 
     /// `compiler` with these arguments.
-    pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
+    pub fn apply(&self, compiler: Compiler) -> crate::Result<Compiler> {
         Ok(compiler.scheduling(self.options()?))
     }
 }
@@ -241,7 +242,7 @@ pub fn algorithm_help(what: &str) -> String {
 
 impl PlanningArgs {
     /// `compiler` with these arguments.
-    pub fn apply(&self, compiler: Compiler) -> hiosc::Result<Compiler> {
+    pub fn apply(&self, compiler: Compiler) -> crate::Result<Compiler> {
         let mut compiler = compiler.stage_barriers(self.stage_barriers);
         if let Some(algorithm) = &self.algorithm {
             compiler = compiler.algorithm(algorithm.parse()?);
@@ -261,7 +262,7 @@ pub struct VirtualArgs {
 impl VirtualArgs {
     /// If `--virtual` is given, makes this process use virtual GPUs of these architectures (of the
     /// default one if the list is empty) that have these kernels.
-    pub fn apply(&self, architectures: &[(u32, u32)], kernels: impl FnOnce() -> hiosc::Result<Vec<Kernel>>) -> hiosc::Result<()> {
+    pub fn apply(&self, architectures: &[(u32, u32)], kernels: impl FnOnce() -> crate::Result<Vec<Kernel>>) -> crate::Result<()> {
         let Some(count) = self.on_virtual else { return Ok(()) };
         let kernels = kernels()?;
         let mut sources: Vec<(&str, &str)> = kernels.iter().map(|k| (k.name.as_str(), k.source.as_str())).collect();

@@ -4,11 +4,11 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::measure::bench::{self, BenchOptions};
-use hiosc::plan::PlanOptions;
-use hiosc::{Error, compiler};
 
 use super::in_process::InProcessArgs;
+use crate::measure::bench::{self, BenchOptions};
+use crate::plan::PlanOptions;
+use crate::{Error, compiler};
 
 /// Arguments of `hiosc bench`.
 #[derive(Args)]

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::acceptance::OutputReport;
-use hiosc::{Error, compiler};
 
 use super::in_process::InProcessArgs;
+use crate::acceptance::OutputReport;
+use crate::{Error, compiler};
 
 /// Arguments of `hiosc check`.
 #[derive(Args)]

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use hiosc::Compiler;
-use hiosc::acceptance::{VerifyOptions, verify};
-use hiosc::compiler::Planned;
-use hiosc::measure::bench::BenchOptions;
-use hiosc::measure::profile::{self, ProfileOptions};
-use hiosc::program::KernelMode;
 
 use super::args::{PlanningArgs, SchedulingArgs, device_help};
 use super::progress;
+use crate::Compiler;
+use crate::acceptance::{VerifyOptions, verify};
+use crate::compiler::{Passes, Planned};
+use crate::measure::bench::BenchOptions;
+use crate::measure::profile::{self, ProfileOptions};
+use crate::program::KernelMode;
 
 /// Arguments of a compilation.
 #[derive(Args)]
@@ -59,13 +59,13 @@ enum Kernels {
 }
 
 /// The text form of one intermediate result.
-type Text = fn(&Planned) -> hiosc::Result<String>;
+type Text = fn(&Planned) -> crate::Result<String>;
 
 /// What `--emit` can print, in the order of the output.
 const RESULTS: &[(&str, Text)] = &[
     ("graph", |planned| Ok(planned.graph.to_string())),
     ("costs", |planned| Ok(planned.costs.to_text(&planned.graph))),
-    ("schedule", |planned| Ok(hiosc::schedule::to_text(Some(&planned.graph), &planned.chosen().schedule, &planned.chosen().timeline))),
+    ("schedule", |planned| Ok(crate::schedule::to_text(Some(&planned.graph), &planned.chosen().schedule, &planned.chosen().timeline))),
     ("plan", |planned| Ok(planned.plan.text(&planned.graph))),
     ("kernels", Planned::launches),
 ];
@@ -87,7 +87,7 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
     });
     let named = planning.target.named() || planning.costs.named();
     let measurable = !named && !profile::present()?.is_empty();
-    args.output.iter().try_for_each(|folder| hiosc::emit::check_destination(folder))?; // before any work is done
+    args.output.iter().try_for_each(|folder| crate::emit::check_destination(folder))?; // before any work is done
     let imported = compiler.import()?;
     if measurable {
         let options = ProfileOptions { schedule: args.scheduling.options()?, ..Default::default() };
@@ -121,6 +121,6 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
 }
 
 /// The text forms of the `wanted` results, in the order of [`RESULTS`].
-fn dump(planned: &Planned, wanted: &[String]) -> hiosc::Result<String> {
+fn dump(planned: &Planned, wanted: &[String]) -> crate::Result<String> {
     RESULTS.iter().filter(|(name, _)| wanted.iter().any(|w| w == name)).map(|(_, text)| text(planned)).collect()
 }

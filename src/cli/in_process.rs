@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::compiler::Planned;
-use hiosc::measure::profile;
-use hiosc::runtime::RuntimeOptions;
-use hiosc::{Compiler, compiler};
 
 use super::args::{CostArgs, PlacementArgs, PlanningArgs, SchedulingArgs, algorithm_help, device_help};
+use crate::compiler::{Passes, Planned};
+use crate::measure::profile;
+use crate::runtime::RuntimeOptions;
+use crate::{Compiler, compiler};
 
 /// What is compiled, and where it runs.
 #[derive(Args)]
@@ -30,7 +30,7 @@ pub struct InProcessArgs {
 
 impl InProcessArgs {
     /// Plans the model and prepares the GPUs; also returns where the plans run.
-    pub fn plan(&self) -> hiosc::Result<(Planned, RuntimeOptions)> {
+    pub fn plan(&self) -> crate::Result<(Planned, RuntimeOptions)> {
         let planned = self.planning.apply(self.scheduling.apply(Compiler::new(&self.model))?)?.plan()?;
         let architectures: Vec<(u32, u32)> = planned.costs.gpus.iter().map(|gpu| gpu.compute_capability).collect();
         let kernels = || Ok(planned.costs.kernels().cloned().collect());

@@ -4,9 +4,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::compiler::inspect;
 
 use super::args::InputArgs;
+use crate::compiler::inspect;
 
 /// Arguments of `hiosc inspect`.
 #[derive(Args)]

@@ -19,7 +19,8 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use hiosc::Error;
+
+use crate::Error;
 
 /// An ONNX ahead-of-time compiler: schedules one model over several GPUs and streams with HIOS-LP,
 /// and emits a standalone Rust/CUDA crate.

@@ -5,12 +5,13 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::device::closest;
-use hiosc::measure::profile::{self, ProfileOptions};
-use hiosc::{Compiler, Error, compiler};
 
 use super::args::{ModelArgs, SchedulingArgs, VirtualArgs};
 use super::progress;
+use crate::compiler::Passes;
+use crate::device::closest;
+use crate::measure::profile::{self, ProfileOptions};
+use crate::{Compiler, Error, compiler};
 
 /// Arguments of `hiosc profile`.
 #[derive(Args)]

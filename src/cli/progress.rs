@@ -2,13 +2,13 @@
 
 use std::io::IsTerminal;
 
-use hiosc::cost::Profile;
-use hiosc::graph::Graph;
-use hiosc::measure::profile::{self, ProfileOptions, Progress};
+use crate::cost::Profile;
+use crate::graph::Graph;
+use crate::measure::profile::{self, ProfileOptions, Progress};
 
 /// Measures the operators of `graphs`. On a terminal, one line is updated; otherwise a line is
 /// printed for each tenth.
-pub fn profile(graphs: &[&Graph], options: &ProfileOptions) -> hiosc::Result<Profile> {
+pub fn profile(graphs: &[&Graph], options: &ProfileOptions) -> crate::Result<Profile> {
     let terminal = std::io::stderr().is_terminal();
     let mut shown = (0, "");
     let measured = profile::profile(graphs, options, &mut |Progress { what, done, of, left }| {

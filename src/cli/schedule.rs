@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Arg, Args, ValueEnum};
-use hiosc::compiler::Imported;
-use hiosc::schedule::{
-    Algorithm, LinkMode, Problem, ScheduleOptions, evaluate, lower_bound, lower_bound_ungrouped, schedule_with, to_text, verify,
-};
-use hiosc::{Compiler, Error};
 use serde::Serialize;
 
 use super::args::{CostArgs, DeviceArgs, SchedulingArgs};
+use crate::compiler::{Imported, Passes};
+use crate::schedule::{
+    Algorithm, LinkMode, Problem, ScheduleOptions, evaluate, lower_bound, lower_bound_ungrouped, schedule_with, to_text, verify,
+};
+use crate::{Compiler, Error};
 
 /// Arguments of `hiosc schedule`.
 #[derive(Args)]

@@ -5,9 +5,9 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::Args;
-use hiosc::acceptance::{VerifyOptions, verify};
 
 use super::args::ContextArgs;
+use crate::acceptance::{VerifyOptions, verify};
 
 /// Arguments of `hiosc verify`.
 #[derive(Args)]

@@ -8,6 +8,8 @@ use crate::device::Target;
 use crate::error::{Error, Result};
 use crate::import;
 use crate::measure::bench::BenchOptions;
+#[cfg(doc)]
+use crate::plan::PlanOptions;
 use crate::program::KernelMode;
 use crate::schedule::{Algorithm, ScheduleOptions};
 
@@ -82,7 +84,7 @@ impl Compiler {
         self
     }
 
-    /// Reads GPUs, links and memory from this file (see [`Target::from_topology`]). Cannot be
+    /// Reads GPUs, links and memory from this file (docs/topology.md has the format). Cannot be
     /// combined with device, number of GPUs or link.
     pub fn topology(mut self, file: impl Into<PathBuf>) -> Compiler {
         self.topology = Some(file.into());
@@ -90,8 +92,8 @@ impl Compiler {
     }
 
     /// Reads the costs from this file instead of estimating them. The file has the form that
-    /// [`CostTable::to_text`](crate::cost::CostTable::to_text) writes, or is a measured
-    /// [`Profile`]. Several profiles are merged. The target may be omitted; if it is given, it must
+    /// `hiosc --emit costs` writes, or is a profile that `hiosc profile` measured. Several profiles
+    /// are merged. The target may be omitted; if it is given, it must
     /// be that of the table.
     pub fn costs(mut self, file: impl Into<PathBuf>) -> Compiler {
         self.costs.push(file.into());
@@ -106,7 +108,7 @@ impl Compiler {
     }
 
     /// Uses these measured costs.
-    pub fn profiled(mut self, profile: Profile) -> Compiler {
+    pub(crate) fn profiled(mut self, profile: Profile) -> Compiler {
         self.profiled = Some(profile);
         self
     }
@@ -118,8 +120,7 @@ impl Compiler {
         self
     }
 
-    /// Keeps the barriers between the stages of a GPU: see
-    /// [`PlanOptions::stage_barriers`](crate::plan::PlanOptions::stage_barriers).
+    /// Keeps the barriers between the stages of a GPU: see [`PlanOptions::stage_barriers`].
     pub fn stage_barriers(mut self, keep: bool) -> Compiler {
         self.stage_barriers = keep;
         self

@@ -28,7 +28,7 @@ pub use builder::Compiler;
 pub use check::{check_inputs, in_process};
 pub use costs::read_profiles;
 pub use inspect::{Inspection, inspect};
-pub use output::Compilation;
+pub use output::{Compilation, parts};
 pub use planned::{Imported, Planned};
 
 use crate::emit;
@@ -40,8 +40,35 @@ use crate::{fuse, import};
 use planned::{PassTimer, PlannedSearch, schedule_and_plan, verified_plan};
 
 impl Compiler {
+    /// Runs every pass.
+    pub fn compile(&self) -> Result<Compilation> {
+        self.compile_planned(self.plan()?)
+    }
+}
+
+/// The passes of a [`Compiler`], one after the other. Internal: the command line measures and
+/// prints between them, and tests look at what each leaves.
+pub trait Passes {
     /// Reads and fuses the model. Measuring, planning and compiling can share one import.
-    pub fn import(&self) -> Result<Imported> {
+    fn import(&self) -> Result<Imported>;
+
+    /// The scheduling problem of an imported model.
+    fn problem(&self, imported: &Imported) -> Result<Problem>;
+
+    /// Runs every pass up to the plan.
+    fn plan(&self) -> Result<Planned> {
+        self.plan_imported(self.import()?)
+    }
+
+    /// Runs the passes from the costs to the plan.
+    fn plan_imported(&self, imported: Imported) -> Result<Planned>;
+
+    /// Runs the passes after the plan.
+    fn compile_planned(&self, planned: Planned) -> Result<Compilation>;
+}
+
+impl Passes for Compiler {
+    fn import(&self) -> Result<Imported> {
         // errors in the other arguments are reported before any work is done
         self.target()?;
         let mut clock = PassTimer::after(Vec::new());
@@ -53,20 +80,12 @@ impl Compiler {
         Ok(Imported { model, graph, timings: clock.laps })
     }
 
-    /// The scheduling problem of an imported model.
-    #[doc(hidden)]
-    pub fn problem(&self, imported: &Imported) -> Result<Problem> {
+    fn problem(&self, imported: &Imported) -> Result<Problem> {
         let costs = self.cost_table(&imported.graph, self.target()?.as_ref())?;
         Problem::new(&imported.graph, &costs, LinkMode::Serial)
     }
 
-    /// Runs every pass up to the plan.
-    pub fn plan(&self) -> Result<Planned> {
-        self.plan_imported(self.import()?)
-    }
-
-    /// Runs the passes from the costs to the plan.
-    pub fn plan_imported(&self, imported: Imported) -> Result<Planned> {
+    fn plan_imported(&self, imported: Imported) -> Result<Planned> {
         let Imported { model, graph, timings } = imported;
         let (target, wanted) = (self.target()?, self.algorithm);
         let mut clock = PassTimer::after(timings);
@@ -92,13 +111,7 @@ impl Compiler {
         Ok(all)
     }
 
-    /// Runs every pass.
-    pub fn compile(&self) -> Result<Compilation> {
-        self.compile_planned(self.plan()?)
-    }
-
-    /// Runs the passes after the plan.
-    pub fn compile_planned(&self, mut planned: Planned) -> Result<Compilation> {
+    fn compile_planned(&self, mut planned: Planned) -> Result<Compilation> {
         let mut clock = PassTimer::after(std::mem::take(&mut planned.timings));
         let shipped = planned.ship(self.kernels)?;
         clock.lap("kernels");

@@ -1,6 +1,7 @@
 //! A finished compilation, and how it is written to disk.
 
 use std::path::Path;
+use std::time::Duration;
 
 use super::{Planned, summary};
 use crate::emit::{self, Crate, Written};
@@ -9,16 +10,19 @@ use crate::program::Shipped;
 
 /// A finished compilation.
 #[derive(Debug)]
-#[non_exhaustive]
 pub struct Compilation {
     /// Everything up to the plan.
-    pub planned: Planned,
+    pub(crate) planned: Planned,
     /// The kernels, compiled or not.
-    #[doc(hidden)]
-    pub shipped: Shipped,
+    pub(super) shipped: Shipped,
     /// The generated crate, in memory.
-    #[doc(hidden)]
-    pub output: Crate,
+    pub(super) output: Crate,
+}
+
+/// What a compilation consists of: everything up to the plan, the kernels, and the generated crate.
+/// Internal: for tests.
+pub fn parts(compilation: &Compilation) -> (&Planned, &Shipped, &Crate) {
+    (&compilation.planned, &compilation.shipped, &compilation.output)
 }
 
 impl Compilation {
@@ -55,6 +59,16 @@ impl Compilation {
             return Ok(());
         }
         std::fs::write(&file, text).map_err(Error::io(&file))
+    }
+
+    /// The predicted latency of one inference.
+    pub fn latency(&self) -> Duration {
+        Duration::from_nanos(self.planned.chosen().timeline.latency)
+    }
+
+    /// The time spent in each pass, in order.
+    pub fn timings(&self) -> &[(&'static str, Duration)] {
+        &self.planned.timings
     }
 
     /// What the compilation did, in a screenful.

@@ -15,44 +15,32 @@ use crate::program::{self, KernelMode, Program, Shipped};
 use crate::schedule::{self, Algorithm, EvaluatedSchedule, Problem, ScheduleOptions};
 
 /// A model that has been read and fused: the input of planning.
-#[non_exhaustive]
 pub struct Imported {
     /// The imported model.
-    #[doc(hidden)]
     pub model: import::Model,
     /// The fused graph.
-    #[doc(hidden)]
     pub graph: Graph,
     /// Time spent in each pass.
     pub timings: Vec<(&'static str, Duration)>,
 }
 
 /// Everything up to the plan: what `--emit` prints.
-#[non_exhaustive]
 pub struct Planned {
     /// The imported model.
-    #[doc(hidden)]
     pub model: import::Model,
     /// The fused graph.
-    #[doc(hidden)]
     pub graph: Graph,
     /// The target's GPUs and links; `None` if they come from a cost table alone.
-    #[doc(hidden)]
     pub target: Option<Target>,
     /// Its costs.
-    #[doc(hidden)]
     pub costs: CostTable,
     /// The scheduling problem.
-    #[doc(hidden)]
     pub problem: Problem,
     /// The schedules that were compared; sequential first, if the model fits on one GPU.
-    #[doc(hidden)]
     pub schedules: Vec<EvaluatedSchedule>,
     /// Index of the one that the plan follows.
-    #[doc(hidden)]
     pub chosen: usize,
     /// The plan.
-    #[doc(hidden)]
     pub plan: Plan,
     /// What timing the plans on the GPUs found, if requested.
     pub rechecked: Option<String>,
@@ -86,25 +74,21 @@ impl fmt::Debug for Planned {
 
 impl Planned {
     /// The schedule that the plan follows.
-    #[doc(hidden)]
     pub fn chosen(&self) -> &EvaluatedSchedule {
         &self.schedules[self.chosen]
     }
 
     /// The compared schedules, for a benchmark.
-    #[doc(hidden)]
     pub fn comparison(&self) -> Comparison<'_> {
         Comparison { graph: &self.graph, costs: &self.costs, schedules: &self.schedules, chosen: self.chosen }
     }
 
     /// The kernels that the plan launches, compiled as `mode` says.
-    #[doc(hidden)]
     pub fn ship(&self, mode: KernelMode) -> Result<Shipped> {
         program::ship(&self.costs, &self.plan, mode)
     }
 
     /// The resolved plan; `shipped` are its kernels.
-    #[doc(hidden)]
     pub fn program<'a>(&'a self, shipped: &'a Shipped) -> Result<Program<'a>> {
         let EvaluatedSchedule { schedule, timeline } = self.chosen();
         Program::new(&self.graph, &self.costs, schedule, timeline, &self.plan, shipped)

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use super::{Compilation, Planned};
 use crate::device::Nanos;
 use crate::plan::{Plan, Step, StreamKind};
+use crate::schedule::EvaluatedSchedule;
 
 /// The summary that the command line prints.
 pub fn compilation(compilation: &Compilation) -> String {
@@ -22,7 +23,7 @@ pub fn compilation(compilation: &Compilation) -> String {
     for (i, row) in table(planned).into_iter().enumerate() {
         line(if i == 0 { "schedule" } else { "" }, row);
     }
-    line("", choice(planned));
+    line("", choice(&planned.schedules, planned.chosen, planned.rechecked.is_some()));
     planned.rechecked.iter().for_each(|words| line("", format!("on the GPU: {words}")));
     for (i, row) in plan(&planned.plan).into_iter().enumerate() {
         line(if i == 0 { "plan" } else { "" }, row);
@@ -72,16 +73,16 @@ fn table(planned: &Planned) -> Vec<String> {
     rows
 }
 
-fn choice(planned: &Planned) -> String {
-    let chosen = planned.chosen();
-    let best = planned.schedules.iter().map(|c| c.timeline.latency).min().unwrap_or(0);
-    let name = &chosen.schedule.algorithm;
-    match planned.schedules.iter().filter(|c| c.timeline.latency < chosen.timeline.latency).min_by_key(|c| c.timeline.latency) {
-        Some(faster) if planned.rechecked.is_some() => {
-            format!("emitted: {name}, the fastest measured, although {} is predicted faster", faster.schedule.algorithm)
+/// Which of the compared schedules was emitted, and why.
+fn choice(schedules: &[EvaluatedSchedule], chosen: usize, rechecked: bool) -> String {
+    let name = &schedules[chosen].schedule.algorithm;
+    let latency = schedules[chosen].timeline.latency;
+    match schedules.iter().min_by_key(|c| c.timeline.latency).filter(|c| c.timeline.latency < latency) {
+        Some(faster) => {
+            let reason = if rechecked { "the fastest measured" } else { "as requested" };
+            format!("emitted: {name}, {reason}, although {} is predicted faster", faster.schedule.algorithm)
         }
-        Some(faster) => format!("emitted: {name}, as requested, although {} is predicted faster", faster.schedule.algorithm),
-        None if planned.schedules.iter().filter(|c| c.timeline.latency == best).count() > 1 => {
+        None if schedules.iter().filter(|c| c.timeline.latency == latency).count() > 1 => {
             format!("emitted: {name}; nothing else is predicted faster")
         }
         None => format!("emitted: {name}, the fastest predicted"),
@@ -132,4 +133,27 @@ fn thousands(n: u64) -> String {
         text.push(digit);
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::{Schedule, Timeline};
+
+    #[test]
+    fn the_reason_for_the_choice_is_the_true_one() {
+        let with_latency = |(algorithm, latency): (&str, Nanos)| EvaluatedSchedule {
+            schedule: Schedule { algorithm: algorithm.into(), gpus: Vec::new() },
+            timeline: Timeline { stages: Vec::new(), transfers: Vec::new(), latency },
+        };
+        let schedules = [("sequential", 9), ("intra-gpu", 7), ("hios-lp", 5), ("best", 5)].map(with_latency);
+        for (schedules, chosen, rechecked, expected) in [
+            (&schedules[..], 1, false, "emitted: intra-gpu, as requested, although hios-lp is predicted faster"),
+            (&schedules[..], 0, true, "emitted: sequential, the fastest measured, although hios-lp is predicted faster"),
+            (&schedules[..], 3, true, "emitted: best; nothing else is predicted faster"),
+            (&schedules[..3], 2, false, "emitted: hios-lp, the fastest predicted"),
+        ] {
+            assert_eq!(choice(schedules, chosen, rechecked), expected);
+        }
+    }
 }

@@ -62,22 +62,16 @@ pub struct Measured {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Profile {
     /// Version of hiosc that measured them.
-    #[doc(hidden)]
     pub version: String,
     /// The GPUs.
-    #[doc(hidden)]
     pub gpus: Vec<TargetGpu>,
     /// The conditions on each.
-    #[doc(hidden)]
     pub conditions: Vec<Conditions>,
     /// `links[from][to]`; `None` on the diagonal.
-    #[doc(hidden)]
     pub links: Vec<Vec<Option<Link>>>,
     /// The time of each kernel, by name, on each GPU.
-    #[doc(hidden)]
     pub kernels: BTreeMap<String, Vec<Option<Measured>>>,
     /// Times of kernels side by side.
-    #[doc(hidden)]
     pub stages: MeasuredStages,
 }
 
@@ -197,7 +191,6 @@ impl Profile {
     /// # Errors
     ///
     /// [`Error::Usage`] that says what differs.
-    #[doc(hidden)]
     pub fn check_gpus(&self, present: &[(TargetGpu, Conditions)]) -> Result<()> {
         let hint = "profile here, or continue with --allow-foreign-costs";
         if self.gpus.len() > present.len() {
@@ -258,7 +251,6 @@ impl Profile {
     /// # Errors
     ///
     /// [`Error::Usage`] with all operators that have no measured kernel on some GPU.
-    #[doc(hidden)]
     pub fn table(&self, graph: &Graph, mut candidates: impl FnMut(OpId, &DeviceModel) -> Result<Vec<Kernel>>) -> Result<CostTable> {
         let (mut operators, mut missing) = (Vec::new(), Vec::new());
         let models = self.gpus.iter().map(TargetGpu::model).collect::<Result<Vec<_>>>()?;

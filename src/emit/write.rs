@@ -33,7 +33,7 @@ const OWNED: [&str; 10] = [
     "weights.safetensors",
 ];
 
-/// What [`write()`] did.
+/// What writing a crate did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Written {

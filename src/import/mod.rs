@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::TypedModel;
 
-pub use onnx::{ImportOptions, Literal, operators};
+pub use onnx::{ImportOptions, Literal, literal, operators};
 pub use survey::{OperatorCount, Survey, survey};
 
 use crate::error::Result;

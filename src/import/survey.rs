@@ -35,7 +35,7 @@ pub struct OperatorCount {
     pub refusal: Option<String>,
 }
 
-/// What [`survey`] finds.
+/// What a model consists of.
 #[derive(Clone, Debug, Default, PartialEq)]
 #[non_exhaustive]
 pub struct Survey {
@@ -175,7 +175,7 @@ fn elementwise(node: &TypedNode) -> bool {
 
 impl OperatorCount {
     /// The table's row, if ONNX or one of its extensions has the operator.
-    pub fn row(&self) -> Option<&'static Row> {
+    fn row(&self) -> Option<&'static Row> {
         match self.name.rsplit_once('.') {
             Some((domain, name)) => operators::find(domain, name),
             None => operators::find("", &self.name),

@@ -36,6 +36,7 @@ pub struct Comparison<'a> {
 
 /// Options of a benchmark.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct BenchOptions {
     /// Inferences of each variant.
     pub rounds: usize,
@@ -50,6 +51,32 @@ pub struct BenchOptions {
 impl Default for BenchOptions {
     fn default() -> Self {
         BenchOptions { rounds: 100, runtime: RuntimeOptions::default(), plan: PlanOptions::default(), before_round: None }
+    }
+}
+
+impl BenchOptions {
+    /// Sets [`rounds`](Self::rounds).
+    pub fn rounds(mut self, rounds: usize) -> Self {
+        self.rounds = rounds;
+        self
+    }
+
+    /// Sets [`runtime`](Self::runtime).
+    pub fn runtime(mut self, options: RuntimeOptions) -> Self {
+        self.runtime = options;
+        self
+    }
+
+    /// Sets [`plan`](Self::plan).
+    pub fn plan(mut self, options: PlanOptions) -> Self {
+        self.plan = options;
+        self
+    }
+
+    /// Sets [`before_round`](Self::before_round).
+    pub fn before_round(mut self, call: fn()) -> Self {
+        self.before_round = Some(call);
+        self
     }
 }
 

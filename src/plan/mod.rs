@@ -50,10 +50,19 @@ use crate::kernel::Packing;
 
 /// Options of the planner.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PlanOptions {
     /// Every launch of a stage waits for all launches of the previous stage of its GPU, as in the
     /// evaluator's model. Without it, a launch waits only for the data it reads.
     pub stage_barriers: bool,
+}
+
+impl PlanOptions {
+    /// Sets [`stage_barriers`](Self::stage_barriers).
+    pub fn stage_barriers(mut self, keep: bool) -> Self {
+        self.stage_barriers = keep;
+        self
+    }
 }
 
 /// What a stream is for.

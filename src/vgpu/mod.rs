@@ -27,8 +27,9 @@
 //! ```
 //!
 //! Both folders are content-addressed (sources, compiler, flags, processor) and created atomically,
-//! so that several processes may build at the same time. They are in the [cache](crate::cache). The
-//! compiler is `$CXX`, otherwise `c++`, `g++` or `clang++`.
+//! so that several processes may build at the same time. They are in hiosc's cache: `$HIOSC_CACHE`,
+//! otherwise `$XDG_CACHE_HOME/hiosc`, otherwise `$HOME/.cache/hiosc`. The compiler is `$CXX`,
+//! otherwise `c++`, `g++` or `clang++`.
 //!
 //! **Environment variables** that the virtual driver reads when it is initialised. An invalid value
 //! is reported on stderr, and `cuInit` fails.

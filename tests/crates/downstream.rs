@@ -103,12 +103,20 @@ fn a_project_with_a_build_script_runs_the_model() {
     let profile = manifest.find("\n[profile.release]").expect("hiosc's profile");
     fs::write(copy.join("profile.toml"), &manifest[profile..]).expect("a configuration for Cargo");
     fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock")).expect("the same versions");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["test", "--release", "--offline", "--manifest-path"]).arg(copy.join("Cargo.toml"));
-    cargo.arg("--config").arg(copy.join("profile.toml"));
-    cargo.arg("--target-dir").arg(target_folder());
-    let output = cargo.args(["--", "--nocapture"]).output().expect("cargo starts");
-    let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}");
+    let cargo = |arguments: &[&str], last: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(arguments).args(["--release", "--offline", "--manifest-path"]).arg(copy.join("Cargo.toml"));
+        cargo.arg("--config").arg(copy.join("profile.toml"));
+        cargo.arg("--target-dir").arg(target_folder()).env("RUSTDOCFLAGS", "-D warnings");
+        let output = cargo.args(last).output().expect("cargo starts");
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{said}");
+        said
+    };
+    let said = cargo(&["test"], &["--", "--nocapture"]);
+    // Here hiosc is as others see it, without the feature `internals`. A warning would be a type
+    // that they can reach but not name, or a page that links to something private.
+    assert!(!said.contains("warning"), "{said}");
+    cargo(&["doc", "--no-deps", "--package", "hiosc"], &[]);
     assert!(said.contains("1000 classes on two virtual GPUs") || said.contains("SKIPPED: no C++ compiler"), "{said}");
 }

@@ -10,11 +10,10 @@ use std::path::Path;
 use crate::support::onnx::{Attr, Model};
 use crate::support::shared::{shared_model, shared_models};
 use crate::support::{side_by_side, skipped};
-use hiosc::acceptance::{self, verify};
-use hiosc::compiler::Planned;
+use hiosc::compiler::{Passes, Planned, parts};
 use hiosc::plan::{self, mutants};
 use hiosc::schedule::Algorithm;
-use hiosc::{Compiler, vgpu};
+use hiosc::{Compiler, VerifyOptions, verify, vgpu};
 
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::HiosLp, Algorithm::Scatter];
 
@@ -28,7 +27,8 @@ fn check(model: &Path, algorithm: Algorithm, reference: Option<&Path>, seeds: u3
     let out = scratch.path().join("out");
     let compilation = Compiler::new(model).algorithm(algorithm).compile().unwrap_or_else(|e| panic!("{}: {e}", model.display()));
     compilation.write(&out).expect("a writable folder");
-    let options = acceptance::VerifyOptions { reference: reference.map(Path::to_path_buf), on_virtual: true, seeds, ..Default::default() };
+    let on_virtual = VerifyOptions::default().on_virtual(true).seeds(seeds);
+    let options = reference.map_or(on_virtual.clone(), |npz| on_virtual.reference(npz));
     let report = verify(&out, &options).unwrap_or_else(|e| panic!("{} with {algorithm}: {e}", model.display()));
     println!("{} with {algorithm}:\n{report}", model.file_name().unwrap_or_default().display());
 }
@@ -65,7 +65,7 @@ fn the_crate_that_is_verified_is_the_one_that_runs() {
         out
     });
     let ran = |folder: &Path| {
-        let report = verify(folder, &acceptance::VerifyOptions { on_virtual: true, ..Default::default() }).expect("the right numbers");
+        let report = verify(folder, &VerifyOptions::default().on_virtual(true)).expect("the right numbers");
         report.notes.join("; ")
     };
     let [sequential, scatter] = [ran(&folders[0]), ran(&folders[1])];
@@ -136,9 +136,9 @@ fn every_operator_runs_in_a_generated_crate_on_four_gpus() {
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let (model, out) = (every_operator().save(scratch.path(), "every_operator"), scratch.path().join("out"));
     let compilation = Compiler::new(model).gpus(4).algorithm(Algorithm::Scatter).compile().expect("a sound model");
-    assert_eq!(compilation.planned.plan.gpus.len(), 4);
+    assert_eq!(parts(&compilation).0.plan.gpus.len(), 4);
     compilation.write(&out).expect("a writable folder");
-    let report = verify(&out, &acceptance::VerifyOptions { on_virtual: true, seeds: 20, ..Default::default() }).expect("the right numbers");
+    let report = verify(&out, &VerifyOptions::default().on_virtual(true).seeds(20)).expect("the right numbers");
     assert_eq!(report.outputs.len(), 2);
     assert!(report.outputs.iter().all(|o| o.difference <= 1e-5 * o.scale), "{report}");
 }
@@ -208,8 +208,9 @@ fn hios_lp_is_never_above_sequential() {
 #[test]
 fn compiling_twice_gives_the_same_bytes() {
     for algorithm in ALGORITHMS {
-        let compile = || Compiler::new(own_model()).algorithm(algorithm).compile().expect("a sound model").output;
+        let compile = || Compiler::new(own_model()).algorithm(algorithm).compile().expect("a sound model");
         let (first, second) = (compile(), compile());
+        let (first, second) = (parts(&first).2, parts(&second).2);
         for (path, bytes) in &first.files {
             assert_eq!(Some(bytes), second.files.get(path), "{path} differs");
         }
@@ -226,8 +227,9 @@ fn compiling_twice_gives_the_same_bytes() {
 fn no_generated_function_is_long() {
     for name in ["inception_v3", "randwire_ws32", "nasnetalarge.folded"] {
         let Some(shared) = shared_model(name) else { continue };
-        let output = Compiler::new(&shared.model).check(false).algorithm(Algorithm::Scatter).compile().expect("a sound model").output;
-        let plan = String::from_utf8(output.files["src/plan.rs"].clone()).expect("text");
+        let compilation = Compiler::new(&shared.model).check(false).algorithm(Algorithm::Scatter).compile();
+        let compilation = compilation.expect("a sound model");
+        let plan = String::from_utf8(parts(&compilation).2.files["src/plan.rs"].clone()).expect("text");
         let mut start = 0;
         for (i, line) in plan.lines().enumerate() {
             if line.starts_with("fn ") || line.starts_with("pub fn ") {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::support::skipped;
-use hiosc::acceptance::{self, verify};
+use hiosc::compiler::{Passes, parts};
 use hiosc::plan::Step;
 use hiosc::schedule::Algorithm;
-use hiosc::{Compiler, vgpu};
+use hiosc::{Compiler, VerifyOptions, verify, vgpu};
 
 fn model() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/squeezenet1_1.onnx")
@@ -46,7 +46,7 @@ fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
 #[test]
 fn unequal_gpus_run_their_own_kernels() {
     let compilation = Compiler::new(model()).device("a40,a40,l4").algorithm(Algorithm::Scatter).compile().expect("a sound model");
-    let planned = &compilation.planned;
+    let (planned, shipped, _) = parts(&compilation);
     let (costs, plan) = (&planned.costs, &planned.plan);
     assert_eq!(plan.gpus.len(), 3);
     assert_eq!(costs.gpus.iter().map(|g| g.device.as_str()).collect::<Vec<_>>(), ["a40", "a40", "l4"]);
@@ -63,7 +63,7 @@ fn unequal_gpus_run_their_own_kernels() {
         }
     }
     assert!(differing > 0, "the devices agree on every kernel: this test shows nothing");
-    assert!(wanted.iter().copied().eq(compilation.shipped.kernels.iter().map(|k| k.name.as_str())));
+    assert!(wanted.iter().copied().eq(shipped.kernels.iter().map(|k| k.name.as_str())));
 
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let out = scratch.path().join("out");
@@ -75,7 +75,7 @@ fn unequal_gpus_run_their_own_kernels() {
         return;
     }
     for gpus in [3, 1] {
-        let options = acceptance::VerifyOptions { on_virtual: true, gpus: Some(gpus), seeds: 3, ..Default::default() };
+        let options = VerifyOptions::default().on_virtual(true).gpus(gpus).seeds(3);
         verify(&out, &options).unwrap_or_else(|e| panic!("on {gpus} virtual GPUs: {e}"));
     }
 }

@@ -42,7 +42,8 @@ enum Outcome {
 fn prepare(swept: Swept, folder: &std::path::Path, index: usize) -> Outcome {
     let Swept { name, model, shapes, draws } = swept;
     let path = model.save(folder, &format!("m{index}"));
-    let model: Model = match import(&path, &ImportOptions { shapes, ..ImportOptions::default() }) {
+    let options = shapes.iter().fold(ImportOptions::default(), |options, (input, shape)| options.shape(input, shape));
+    let model: Model = match import(&path, &options) {
         Ok(model) => model,
         Err(error) => return Outcome::Refused(format!("{name}: {error}")),
     };

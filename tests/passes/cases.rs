@@ -25,6 +25,7 @@ use crate::support::networks;
 use crate::support::onnx::Model;
 use crate::support::shared::shared_model;
 use hiosc::Compiler;
+use hiosc::compiler::{Passes, parts};
 use hiosc::schedule::{self, Algorithm};
 
 /// Separates the settings from the expected text.
@@ -123,7 +124,8 @@ fn the_documented_plan_is_what_hiosc_writes() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let compile = |model: &Path| {
         let compiler = Compiler::new(model).device("a40").gpus(2).algorithm(Algorithm::HiosLp);
-        compiler.check(false).kernels(hiosc::program::KernelMode::Source).compile().expect("a compilation").output
+        let compilation = compiler.check(false).kernels(hiosc::program::KernelMode::Source).compile().expect("a compilation");
+        parts(&compilation).2.clone()
     };
     let own = compile(&root.join("testdata/squeezenet1_1.onnx"));
     let file = root.join("docs/plan.md");

@@ -21,8 +21,7 @@ fn check(name: &str, model: Model) -> Graph {
 
 /// The same, with the shapes of some inputs given.
 fn check_at(name: &str, model: Model, shapes: &[(&str, &[usize])]) -> Graph {
-    let shapes = shapes.iter().map(|(name, shape)| (name.to_string(), shape.to_vec())).collect();
-    let options = import::ImportOptions { shapes, ..Default::default() };
+    let options = shapes.iter().fold(import::ImportOptions::default(), |options, (input, shape)| options.shape(input, shape));
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = model.save(folder.path(), name);
     let model = import(&path, &options).unwrap_or_else(|e| panic!("{name}: {e}"));

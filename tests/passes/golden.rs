@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::cases::difference;
 use crate::support::networks;
 use hiosc::Compiler;
+use hiosc::compiler::parts;
 use hiosc::program::KernelMode;
 use hiosc::schedule::Algorithm;
 
@@ -34,7 +35,8 @@ fn made() -> BTreeMap<String, String> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let model = networks::inception().save(folder.path(), "inception");
     let compiler = Compiler::new(model).device("a40").gpus(2).algorithm(Algorithm::HiosLp).check(false).kernels(KernelMode::Source);
-    let files = compiler.compile().expect("a compilation").output.files;
+    let compilation = compiler.compile().expect("a compilation");
+    let files = parts(&compilation).2.files.clone();
     for copied in ["src/runtime/mod.rs", "kernels/hiosc.cuh", "Cargo.lock", "weights.safetensors"] {
         assert!(files.contains_key(copied) && left_out(copied), "{copied} is a file that is left out");
     }

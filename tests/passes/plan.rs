@@ -22,7 +22,15 @@ use hiosc::schedule::{Algorithm, LinkMode, Problem, Schedule, Stage, schedule};
 use proptest::prelude::*;
 use random::{NumberTape, PlanCase, constant, input, seeded, sum, tensor, view};
 
-const PLAIN: PlanOptions = PlanOptions { stage_barriers: false };
+/// Without stage barriers.
+fn plain() -> PlanOptions {
+    PlanOptions::default()
+}
+
+/// With stage barriers.
+fn barriers() -> PlanOptions {
+    PlanOptions::default().stage_barriers(true)
+}
 
 fn make(case: &PlanCase, options: &PlanOptions) -> Plan {
     plan(&case.graph, &case.costs, &case.schedule, &case.timeline, options).unwrap()
@@ -66,7 +74,7 @@ proptest! {
 
     #[test]
     fn random_plans_are_right_and_minimal(numbers in prop::collection::vec(any::<u32>(), 0..400), stage_barriers in any::<bool>()) {
-        check(&random::case(&mut NumberTape(numbers.into_iter()), 30, 4), &PlanOptions { stage_barriers });
+        check(&random::case(&mut NumberTape(numbers.into_iter()), 30, 4), &PlanOptions::default().stage_barriers(stage_barriers));
     }
 }
 
@@ -153,7 +161,7 @@ fn insert(plan: &mut Plan, at: usize, step: Step) {
 
 /// Compares the verifier with brute force. Returns the verdict of both.
 fn agree(graph: &Graph, plan: &Plan) -> Verdict {
-    let (brute, result) = (judge(graph, plan), verify(graph, None, &PLAIN, plan));
+    let (brute, result) = (judge(graph, plan), verify(graph, None, &plain(), plan));
     let text = || format!("brute force: {brute:?}; verifier: {result:?}\n{}", plan.text(graph));
     let class = match &result {
         Ok(()) => 0,
@@ -184,7 +192,7 @@ fn verifier_agrees_with_brute_force() {
     for seed in 0.. {
         let mut tape = seeded(seed);
         let case = random::case(&mut tape, 4, 3);
-        let plan = make(&case, &PLAIN);
+        let plan = make(&case, &plain());
         let has_copy = plan.steps.iter().any(|step| matches!(step, Step::Copy { .. }));
         let shares = (0..plan.gpus.len()).any(|g| plan.gpus[g].arena_bytes < plan.buffer_bytes(GpuId::new(g)));
         // A few plans with one stream, or with neither a copy nor shared bytes, are enough.
@@ -250,7 +258,7 @@ fn specimen() -> PlanCase {
 #[test]
 fn specimen_as_text() {
     let case = specimen();
-    let text = make(&case, &PLAIN).text(&case.graph);
+    let text = make(&case, &plain()).text(&case.graph);
     let expected = r#"plan of specimen: gpus 2, streams 4, events 5, steps 20, latency 4000 ns
 
 gpu0, planned for gpu0 of the target
@@ -359,8 +367,8 @@ fn weights_are_counted_as_they_are_placed() {
 #[test]
 fn wide_stages_keep_data_in_its_stream() {
     let case = two_wide_stages();
-    check(&case, &PLAIN);
-    let plan = make(&case, &PLAIN);
+    check(&case, &plain());
+    let plan = make(&case, &plain());
     assert_eq!(plan.streams.len(), 2);
     let stream = |op: u32| {
         plan.steps.iter().find(|s| matches!(s, Step::Launch { operators, .. } if operators.contains(&OpId(op)))).unwrap().stream()
@@ -369,9 +377,8 @@ fn wide_stages_keep_data_in_its_stream() {
     // The second stream waits for the upload, the origin for the second stream. Barriers add one
     // wait each way, and one of them serves the join.
     assert_eq!(waits(&plan), 2);
-    let barriers = PlanOptions { stage_barriers: true };
-    check(&case, &barriers);
-    assert_eq!(waits(&make(&case, &barriers)), 4);
+    check(&case, &barriers());
+    assert_eq!(waits(&make(&case, &barriers())), 4);
 }
 
 #[test]
@@ -386,8 +393,8 @@ fn a_chain_on_one_gpu_needs_no_events_and_two_buffers() {
     let stages: Vec<&[u32]> = stages.iter().map(Vec::as_slice).collect();
     // The schedule's first GPU is empty: the plan has one GPU, which stands for the second.
     let case = PlanCase::new(g, &[&[], &stages]);
-    check(&case, &PLAIN);
-    let plan = make(&case, &PLAIN);
+    check(&case, &plain());
+    let plan = make(&case, &plain());
     assert_eq!((plan.gpus.len(), &plan.targets[..], plan.streams.len(), plan.events.len()), (1, &[GpuId(1)][..], 1, 0));
     assert_eq!((plan.gpus[0].arena_bytes, plan.buffer_bytes(GpuId(0))), (1024, 11 * 512));
     assert_eq!(plan.steps.len(), 12);
@@ -403,16 +410,16 @@ fn copies_go_once_to_each_gpu_and_keep_the_timelines_order() {
     g.outputs = results;
     let mut case = PlanCase::new(g, &[&[&[0, 1]], &[&[2], &[3]], &[&[4]]]);
     let copies = |case: &PlanCase| -> Vec<_> {
-        let steps = make(case, &PLAIN).steps;
+        let steps = make(case, &plain()).steps;
         steps.iter().filter_map(|s| if let Step::Copy { tensor, stream, .. } = s { Some((*tensor, *stream)) } else { None }).collect()
     };
-    check(&case, &PLAIN);
+    check(&case, &plain());
     let (s2, s3) = (StreamId(2), StreamId(3));
     assert_eq!(copies(&case), [(a, s2), (a, s3), (b, s2), (b, s3)]);
     // By the timeline, b is copied to gpu1 first.
     let transfer = case.timeline.transfers.iter_mut().find(|t| t.tensor == a && t.to == GpuId(1)).unwrap();
     transfer.start += 1;
-    check(&case, &PLAIN);
+    check(&case, &plain());
     assert_eq!(copies(&case), [(a, s3), (b, s2), (b, s3), (a, s2)]);
 }
 
@@ -425,8 +432,8 @@ fn inputs_as_outputs_views_and_repeated_outputs() {
     let turned = view(&mut g, y);
     g.outputs = vec![a, x, turned, a];
     let case = PlanCase::new(g, &[&[], &[&[0]]]);
-    check(&case, &PLAIN);
-    let plan = make(&case, &PLAIN);
+    check(&case, &plain());
+    let plan = make(&case, &plain());
     assert_eq!(count(&plan, |s| matches!(s, Step::Upload { .. })), 2);
     assert_eq!(count(&plan, |s| matches!(s, Step::Download { .. })), 4);
     assert!(plan.buffers.iter().all(|b| b.tensor() != Some(unread)));
@@ -435,16 +442,16 @@ fn inputs_as_outputs_views_and_repeated_outputs() {
     let mut g = Graph::default();
     g.outputs = vec![input(&mut g, "x", 64)];
     let case = PlanCase::new(g, &[&[], &[]]);
-    check(&case, &PLAIN);
-    assert_eq!(make(&case, &PLAIN).steps.len(), 2);
+    check(&case, &plain());
+    assert_eq!(make(&case, &plain()).steps.len(), 2);
 
     // tensors without elements are neither uploaded nor downloaded
     let mut g = Graph::default();
     let (x, nothing) = (input(&mut g, "x", 64), input(&mut g, "nothing", 0));
     g.outputs = vec![nothing, x];
     let case = PlanCase::new(g, &[&[], &[]]);
-    check(&case, &PLAIN);
-    assert_eq!(make(&case, &PLAIN).steps.len(), 2);
+    check(&case, &plain());
+    assert_eq!(make(&case, &plain()).steps.len(), 2);
 }
 
 /// a on gpu0 and b on gpu1 are joined; one operator on each GPU reads the whole. Each part is
@@ -460,10 +467,10 @@ fn parts_of_a_joined_tensor_are_adjacent() {
     g.outputs = vec![c, d, a];
     g.verify().unwrap();
     let case = PlanCase::new(g, &[&[&[0], &[2]], &[&[1], &[3]]]);
-    for options in [PLAIN, PlanOptions { stage_barriers: true }] {
+    for options in [plain(), barriers()] {
         check(&case, &options);
     }
-    let plan = make(&case, &PLAIN);
+    let plan = make(&case, &plain());
     assert_eq!(count(&plan, |s| matches!(s, Step::Copy { .. })), 2);
     let buffer_of =
         |t: TensorId, gpu: u32| plan.buffers.iter().position(|other| other.tensor() == Some(t) && other.gpu == GpuId(gpu)).unwrap();
@@ -474,7 +481,7 @@ fn parts_of_a_joined_tensor_are_adjacent() {
     let judged = |change: &dyn Fn(&mut Plan)| {
         let mut damaged = plan.clone();
         change(&mut damaged);
-        rule(verify(&case.graph, None, &PLAIN, &damaged))
+        rule(verify(&case.graph, None, &plain(), &damaged))
     };
     let launch = plan.steps.iter().position(|s| matches!(s, Step::Launch { operators, .. } if operators[..] == [OpId(2)])).unwrap();
     let reads = |p: &mut Plan, new: Operand| {
@@ -510,8 +517,8 @@ fn slices_are_read_in_place() {
     g.outputs = vec![b];
     g.verify().unwrap();
     let case = PlanCase::new(g, &[&[&[0]], &[&[1]]]);
-    check(&case, &PLAIN);
-    let plan = make(&case, &PLAIN);
+    check(&case, &plain());
+    let plan = make(&case, &plain());
     let launch = plan.steps.iter().position(|s| matches!(s, Step::Launch { operators, .. } if operators[..] == [OpId(1)])).unwrap();
     let Step::Launch { reads, .. } = &plan.steps[launch] else { unreachable!() };
     let &Operand::Slice { buffer, begin: 384, bytes: 256 } = &reads[0] else { panic!("{reads:?}") };
@@ -520,7 +527,7 @@ fn slices_are_read_in_place() {
         let mut damaged = plan.clone();
         let Step::Launch { reads, .. } = &mut damaged.steps[launch] else { unreachable!() };
         reads[0] = operand;
-        rule(verify(&case.graph, None, &PLAIN, &damaged))
+        rule(verify(&case.graph, None, &plain(), &damaged))
     };
     assert_eq!(judged(Operand::Slice { buffer, begin: 384, bytes: 256 }), 0);
     for (begin, bytes) in [(256, 256), (384, 252), (388, 256), (384, u64::MAX), (u64::MAX, 256)] {
@@ -532,7 +539,7 @@ fn slices_are_read_in_place() {
 
 #[test]
 fn refusals_say_what_and_why() {
-    let refuse = |case: &PlanCase| plan(&case.graph, &case.costs, &case.schedule, &case.timeline, &PLAIN).unwrap_err().to_string();
+    let refuse = |case: &PlanCase| plan(&case.graph, &case.costs, &case.schedule, &case.timeline, &plain()).unwrap_err().to_string();
     let mut case = specimen();
     let c = case.graph.operators[0].inputs[1];
     case.graph.outputs.push(c);
@@ -573,9 +580,9 @@ fn two_thousand_operators() {
         let schedule = Schedule { algorithm: "scatter".into(), gpus: (0..gpus).map(stages).collect() };
         let case = PlanCase::timed(graph, schedule, |_| 1000, 500);
         let start = Instant::now();
-        let plan = make(&case, &PLAIN);
+        let plan = make(&case, &plain());
         let planned = Instant::now();
-        assert_eq!(rule(verify(&case.graph, Some(&case.schedule), &PLAIN, &plan)), 0);
+        assert_eq!(rule(verify(&case.graph, Some(&case.schedule), &plain(), &plan)), 0);
         let verified = planned.elapsed();
         let (steps, waits) = (plan.steps.len(), waits(&plan));
         println!("{} operators, {steps} steps, {waits} waits: planned in {:?}, verified in {verified:?}", order.len(), planned - start);

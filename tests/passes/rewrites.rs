@@ -155,23 +155,17 @@ fn an_input_can_be_fixed() {
         }
         proto.encode_to_vec()
     };
-    let fixed = |shape: Vec<usize>, values: &[i64]| ImportOptions {
-        constants: [("shape".to_string(), Literal { shape, values: Constant::I64(values.into()) })].into(),
-        ..ImportOptions::default()
-    };
-    let imported = graph_of("fixed", &model(), &fixed(vec![2], &[3, 2])).expect("a sound model");
+    let fixed = |shape: &[usize], values: &[i64]| ImportOptions::default().constant("shape", Literal::i64(shape, values));
+    let imported = graph_of("fixed", &model(), &fixed(&[2], &[3, 2])).expect("a sound model");
     assert_eq!((imported.graph.inputs.len(), imported.graph.tensor(imported.graph.outputs[0]).shape.as_slice()), (1, &[3, 2][..]));
     let refused = |options: &ImportOptions| graph_of("fixed", &model(), options).err().expect("refused").to_string();
     assert!(refused(&ImportOptions::default()).starts_with("unsupported: "), "{}", refused(&ImportOptions::default()));
-    assert_eq!(refused(&fixed(vec![3], &[3, 2])), "--constant shape: 2 values do not fill the shape 3");
-    assert_eq!(refused(&fixed(vec![1, 2], &[3, 2])), "--constant shape: the input has 1 axes, the constant 2");
-    let wrong_type = Literal { shape: vec![2], values: vec![3.0f32, 2.0].into() };
-    let options = ImportOptions { constants: [("shape".to_string(), wrong_type)].into(), ..ImportOptions::default() };
+    assert_eq!(refused(&fixed(&[3], &[3, 2])), "--constant shape: 2 values do not fill the shape 3");
+    assert_eq!(refused(&fixed(&[1, 2], &[3, 2])), "--constant shape: the input has 1 axes, the constant 2");
+    let wrong_type = Literal::f32(&[2], &[3.0, 2.0]);
+    let options = ImportOptions::default().constant("shape", wrong_type);
     assert_eq!(refused(&options), "--constant shape: the input has type Int64, the constant f32");
-    let options = ImportOptions {
-        constants: [("form".to_string(), Literal { shape: vec![], values: Constant::I64([1].into()) })].into(),
-        ..ImportOptions::default()
-    };
+    let options = ImportOptions::default().constant("form", Literal::i64(&[], &[1]));
     assert_eq!(refused(&options), "--constant form: the model's inputs are [\"x\", \"shape\"]");
 }
 

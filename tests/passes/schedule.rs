@@ -16,7 +16,7 @@ fn config(cases: u32) -> ProptestConfig {
 
 /// Options for many small problems: a small budget of evaluations.
 fn quick(max_streams: usize) -> ScheduleOptions {
-    ScheduleOptions { max_streams, effort: Effort::Evaluations(500), ..ScheduleOptions::default() }
+    ScheduleOptions::default().max_streams(max_streams).effort(Effort::Evaluations(500))
 }
 
 /// Random numbers, which [`build`] uses in turn to make a problem of any size.
@@ -157,7 +157,7 @@ proptest! {
     #[test]
     fn relaxed_paths_obey_the_same_rules(raw in raw(30, 4), missing in any::<bool>()) {
         let problem = build(&raw, missing);
-        let relaxed = ScheduleOptions { relaxed_paths: true, ..quick(2) };
+        let relaxed = quick(2).relaxed_paths(true);
         let best = compare_with(&problem, &[Algorithm::Best], &quick(2)).unwrap()[0].1.latency;
         for options in [&relaxed, &quick(2)] {
             for (schedule, timeline) in compare_with(&problem, &[Algorithm::InterLp, Algorithm::HiosLp], options).unwrap() {
@@ -426,7 +426,7 @@ proptest! {
     #[test]
     fn best_is_the_optimum_of_mapping_order_and_grouping(raw in raw(7, 2), max_streams in 1usize..4) {
         let problem = build(&raw, false);
-        let options = ScheduleOptions { max_streams, effort: Effort::Evaluations(1_000_000), ..ScheduleOptions::default() };
+        let options = ScheduleOptions::default().max_streams(max_streams).effort(Effort::Evaluations(1_000_000));
         let found = compare_with(&problem, &Algorithm::ALL, &options).unwrap();
         let best = found.iter().find(|(s, _)| s.algorithm == "best").unwrap().1.latency;
         prop_assert_eq!(optimum_below(&problem, max_streams, best), None);
@@ -452,7 +452,7 @@ proptest! {
         // Every operator has weights of its own. Every other one also reads the first constant.
         let reads = (0..n as u32).map(|op| if op % 2 == 0 && op > 0 { vec![0, op] } else { vec![op] }).collect();
         problem.memory = Memory { constants: sizes[..n].to_vec(), reads, capacity: capacities[..problem.gpus].to_vec() };
-        let options = ScheduleOptions { effort: Effort::Evaluations(1_000_000), ..ScheduleOptions::default() };
+        let options = ScheduleOptions::default().effort(Effort::Evaluations(1_000_000));
         for algorithm in Algorithm::ALL {
             match compare_with(&problem, &[algorithm], &options) {
                 Ok(found) => {
@@ -511,7 +511,7 @@ proptest! {
         }
         (problem.stages, problem.operator_merges) = (stages, operator_merges);
         problem.check().unwrap();
-        let options = ScheduleOptions { max_chain, ..quick(2) };
+        let options = quick(2).max_chain(max_chain);
         let found = compare_with(&problem, &Algorithm::ALL, &options).unwrap();
         let best = found.iter().find(|(s, _)| s.algorithm == "best").unwrap().1.latency;
         for (schedule, timeline) in &found {

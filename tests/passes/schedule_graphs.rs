@@ -11,7 +11,7 @@ use hiosc::schedule::{
 
 /// Options for many graphs: a small budget of evaluations.
 fn quick(max_streams: usize) -> ScheduleOptions {
-    ScheduleOptions { max_streams, effort: Effort::Evaluations(500), ..ScheduleOptions::default() }
+    ScheduleOptions::default().max_streams(max_streams).effort(Effort::Evaluations(500))
 }
 
 /// The published scheduling graphs: beside a checkout, or where `HIOSC_DAGS` says.
@@ -83,7 +83,7 @@ fn relaxed_paths_agree_with_an_independent_implementation() {
     let reference = std::fs::read_to_string(folder.join("reference_results.csv")).unwrap();
     let mut rows = reference.lines().map(|line| line.split(',').collect::<Vec<_>>());
     let column = rows.next().unwrap().iter().position(|name| *name == "independent_lp_without_validity_exact").unwrap();
-    let options = ScheduleOptions { relaxed_paths: true, ..quick(1) };
+    let options = quick(1).relaxed_paths(true);
     let (mut compared, mut equal, mut strict) = (0, 0, 0);
     for row in rows.filter(|r| !r[0].starts_with("small")) {
         let Ok(theirs) = row[column].parse::<f64>() else { continue };
@@ -110,7 +110,7 @@ fn best_is_at_or_below_the_reference_on_every_row() {
     let header = rows.next().unwrap();
     let column = |name: &str| header.iter().position(|h| *h == name).unwrap();
     let columns = [column("heft_exact"), column("independent_lp_exact")];
-    let options = ScheduleOptions { max_streams: 1, effort: Effort::Evaluations(20_000), ..ScheduleOptions::default() };
+    let options = ScheduleOptions::default().max_streams(1).effort(Effort::Evaluations(20_000));
     let mut compared = 0;
     for row in rows.filter(|r| !r[0].starts_with("small")) {
         let text = std::fs::read_to_string(folder.join("random").join(format!("{}.txt", row[0]))).unwrap();
@@ -134,7 +134,7 @@ fn best_gains_from_grouping() {
         let problem = Problem::from_dag_text(&text, 2, LinkMode::Free).unwrap();
         let sequential = problem.time.iter().map(|row| row[0]).sum::<Nanos>() as f64;
         for (max_streams, sum) in [(1, &mut alone), (2, &mut grouped)] {
-            let options = ScheduleOptions { max_streams, effort: Effort::Evaluations(50_000), ..ScheduleOptions::default() };
+            let options = ScheduleOptions::default().max_streams(max_streams).effort(Effort::Evaluations(50_000));
             *sum += sequential / compare_with(&problem, &[Algorithm::Best], &options).unwrap()[0].1.latency as f64;
         }
     }
@@ -152,9 +152,7 @@ fn small_published_graphs_are_not_below_their_optimum() {
         let text = std::fs::read_to_string(folder.join("small").join(format!("{}.txt", row[0]))).unwrap();
         let problem = Problem::from_dag_text(&text, row[1].parse().unwrap(), LinkMode::Free).unwrap();
         let best: f64 = row[4].parse().unwrap();
-        for (schedule, timeline) in
-            compare_with(&problem, &Algorithm::ALL, &ScheduleOptions { max_streams: 1, ..ScheduleOptions::default() }).unwrap()
-        {
+        for (schedule, timeline) in compare_with(&problem, &Algorithm::ALL, &ScheduleOptions::default().max_streams(1)).unwrap() {
             let latency = timeline.latency as f64 / 1e6;
             if row[5] == "OPTIMAL" {
                 assert!(latency >= best - 1e-4, "{} on {}: {latency} is below the optimum {best}", schedule.algorithm, row[0]);

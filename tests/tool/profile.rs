@@ -8,6 +8,7 @@ use std::fs;
 use crate::support::cli::Bench;
 use crate::support::networks;
 use crate::support::skipped;
+use hiosc::compiler::{Passes, parts};
 use hiosc::vgpu;
 
 /// A folder with two models that share an operator, or nothing without a compiler.
@@ -196,7 +197,7 @@ fn the_script_for_one_gpu_runs_to_its_end() {
     fs::rename(bench.at("model.onnx"), bench.at("models/resnet50.onnx")).expect("moved");
     let graph = hiosc::Compiler::new(bench.at("models/resnet50.onnx"));
     let compilation = graph.device("a40").gpus(1).compile().expect("it compiles");
-    let check = compilation.output.files.get("check.safetensors").expect("a check");
+    let check = parts(&compilation).2.files.get("check.safetensors").expect("a check");
     npz(&bench.at("models/resnet50.ref.npz"), check);
     let mut command = bench.command(&[""]);
     let nvrtc: Vec<_> = command.get_envs().map(|(k, v)| (k.to_owned(), v.map(|v| v.to_owned()))).collect();

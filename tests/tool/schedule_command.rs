@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use hiosc::compiler::Passes;
 use hiosc::schedule::{Algorithm, LinkMode, Problem};
 
 /// Two chains that meet, 1 ms per operator.

@@ -17,14 +17,22 @@ use crate::runtime::npy;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Literal {
     /// Extent of each axis; empty for a scalar.
-    #[doc(hidden)]
-    pub shape: Vec<usize>,
+    shape: Vec<usize>,
     /// The elements, of the input's type.
-    #[doc(hidden)]
-    pub values: Constant,
+    values: Constant,
 }
 
 impl Literal {
+    /// Elements of type f32; `shape` is empty for a scalar.
+    pub fn f32(shape: &[usize], values: &[f32]) -> Literal {
+        Literal { shape: shape.to_vec(), values: values.to_vec().into() }
+    }
+
+    /// Elements of type i64; `shape` is empty for a scalar.
+    pub fn i64(shape: &[usize], values: &[i64]) -> Literal {
+        Literal { shape: shape.to_vec(), values: Constant::I64(values.into()) }
+    }
+
     /// The array in a `.npy` file.
     ///
     /// # Errors
@@ -36,6 +44,11 @@ impl Literal {
         let (dtype, shape, bytes) = npy::open(&file).map_err(|why| Error::Usage(format!("{}: {why}", path.display())))?;
         Ok(Literal { shape, values: Constant::from_bytes(dtype, &bytes) })
     }
+}
+
+/// A constant of any type. Internal: for tests.
+pub fn literal(shape: Vec<usize>, values: Constant) -> Literal {
+    Literal { shape, values }
 }
 
 /// Turns the inputs that `constants` names into initialisers.

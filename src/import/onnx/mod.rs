@@ -26,18 +26,33 @@ use std::path::Path;
 use sha2::{Digest, Sha256};
 use tract_onnx::pb;
 
-pub use constants::Literal;
+pub use constants::{Literal, literal};
 
 use crate::error::{Error, Result};
 
 /// What the caller may say about a model.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ImportOptions {
     /// Shapes of inputs, by name. They replace the model's, and give its symbolic dimensions a
     /// value.
     pub shapes: BTreeMap<String, Vec<usize>>,
     /// Inputs whose values are known now, by name. They are not inputs of the compiled model.
     pub constants: BTreeMap<String, Literal>,
+}
+
+impl ImportOptions {
+    /// Adds the shape of an input to [`shapes`](Self::shapes).
+    pub fn shape(mut self, input: &str, shape: &[usize]) -> Self {
+        self.shapes.insert(input.into(), shape.to_vec());
+        self
+    }
+
+    /// Adds the value of an input to [`constants`](Self::constants).
+    pub fn constant(mut self, input: &str, value: Literal) -> Self {
+        self.constants.insert(input.into(), value);
+        self
+    }
 }
 
 /// The file, checked, with the caller's constants inserted and functions inlined; and its SHA-256,

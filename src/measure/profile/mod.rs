@@ -43,6 +43,7 @@ use gpu::ProfiledGpu;
 
 /// Options of a measurement.
 #[derive(Clone, Debug, Default)]
+#[non_exhaustive]
 pub struct ProfileOptions {
     /// The machine's GPUs; by default all of them.
     pub gpus: Option<Vec<usize>>,

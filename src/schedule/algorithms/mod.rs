@@ -165,8 +165,7 @@ pub enum Effort {
 
 impl Effort {
     /// The number of evaluations for this problem.
-    #[doc(hidden)]
-    pub fn evaluations(self, problem: &Problem) -> u64 {
+    fn evaluations(self, problem: &Problem) -> u64 {
         let default = best::default_evaluations(problem);
         match self {
             Effort::Low => default / 10,
@@ -195,6 +194,7 @@ impl FromStr for Effort {
 
 /// Options of the algorithms.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ScheduleOptions {
     /// w: how many operators of a GPU the sliding window spans.
     pub window: usize,
@@ -216,6 +216,44 @@ pub struct ScheduleOptions {
 impl Default for ScheduleOptions {
     fn default() -> ScheduleOptions {
         ScheduleOptions { window: 4, max_streams: 2, max_chain: 1, relaxed_paths: false, effort: Effort::Default, seed: 0 }
+    }
+}
+
+impl ScheduleOptions {
+    /// Sets [`window`](Self::window).
+    pub fn window(mut self, operators: usize) -> Self {
+        self.window = operators;
+        self
+    }
+
+    /// Sets [`max_streams`](Self::max_streams).
+    pub fn max_streams(mut self, most: usize) -> Self {
+        self.max_streams = most;
+        self
+    }
+
+    /// Sets [`max_chain`](Self::max_chain).
+    pub fn max_chain(mut self, operators: usize) -> Self {
+        self.max_chain = operators;
+        self
+    }
+
+    /// Sets [`relaxed_paths`](Self::relaxed_paths).
+    pub fn relaxed_paths(mut self, relaxed: bool) -> Self {
+        self.relaxed_paths = relaxed;
+        self
+    }
+
+    /// Sets [`effort`](Self::effort).
+    pub fn effort(mut self, effort: Effort) -> Self {
+        self.effort = effort;
+        self
+    }
+
+    /// Sets [`seed`](Self::seed).
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
     }
 }
 

@@ -4,9 +4,9 @@
 use hiosc::cost::{GroupedLaunch, OperatorCost};
 use hiosc::ids::{BufferId, EventId, GpuId, OpId, StreamId};
 use hiosc::kernel::{Kernel, Packing};
-use hiosc::plan::{Contents, GpuPlan, Operand, Plan, PlanOptions, SectionKind, Step, StreamKind, mutants, verify};
+use hiosc::plan::{Contents, GpuPlan, Operand, Plan, SectionKind, Step, StreamKind, mutants, verify};
 
-use super::{PLAIN, insert, make, rule, specimen, two_wide_stages};
+use super::{barriers, insert, make, plain, rule, specimen, two_wide_stages};
 
 /// Operator 0 needs its constant packed and a workspace, operator 1 a workspace. Both run
 /// concurrently.
@@ -21,7 +21,7 @@ fn workspaces_and_packed_weights_are_verified() {
     for (row, kernel) in case.costs.operators.iter_mut().zip(kernels) {
         row.iter_mut().for_each(|cost| cost.kernel = kernel.clone());
     }
-    let good = make(&case, &PLAIN);
+    let good = make(&case, &plain());
     let text = good.text(&case.graph);
     assert!(text.contains("  weights 8192 bytes\n    @0 t1 \"t1\" 1x64 f32, packed tap-major 1x64x1x1\n"), "{text}");
     assert!(text.contains(" 512 bytes workspace of %0 \"op0\"\n") && text.contains(" 256 bytes workspace of %1 \"op1\"\n"), "{text}");
@@ -50,7 +50,7 @@ fn workspaces_and_packed_weights_are_verified() {
     for (expected, name, damage) in &table {
         let mut plan = good.clone();
         damage(&mut plan);
-        let result = verify(&case.graph, None, &PLAIN, &plan);
+        let result = verify(&case.graph, None, &plain(), &plan);
         let text = format!("{name}: {result:?}");
         assert_eq!(rule(result), *expected, "{text}");
     }
@@ -65,7 +65,7 @@ fn launches_of_several_operators_are_verified() {
     let kernel = Kernel { workspace_bytes: 512, packings: vec![(1, packing)], ..Kernel::default() };
     let cost = OperatorCost { time: 1000, utilisation: 1.0, kernel };
     case.costs.grouped_launches = vec![GroupedLaunch { operators: vec![OpId(0), OpId(1)], costs: vec![cost; 2] }];
-    let good = make(&case, &PLAIN);
+    let good = make(&case, &plain());
     assert_eq!(good.streams.len(), 3, "one compute stream per GPU, and a copy stream");
     let text = good.text(&case.graph);
     let line = "  s0 launch %0 \"op0\" elementwise + %1 \"op1\" elementwise(b0 \"x\", t1 \"t1\", packed tap-major 1x64x1x1, b0 \"x\") -> \
@@ -126,7 +126,7 @@ fn launches_of_several_operators_are_verified() {
     for (expected, name, damage) in &table {
         let mut plan = good.clone();
         damage(&mut plan);
-        let result = verify(&case.graph, (*expected == 2).then_some(&case.schedule), &PLAIN, &plan);
+        let result = verify(&case.graph, (*expected == 2).then_some(&case.schedule), &plain(), &plan);
         let text = format!("{name}: {result:?}");
         assert_eq!(rule(result), *expected, "{text}");
     }
@@ -141,7 +141,7 @@ fn result(plan: &Plan, at: usize) -> usize {
 #[test]
 fn every_rule_rejects_something() {
     let case = specimen();
-    let good = make(&case, &PLAIN);
+    let good = make(&case, &plain());
     let find = |wanted: &dyn Fn(&Step) -> bool| good.steps.iter().position(wanted).unwrap();
     let launch = |op: u32| find(&|step| matches!(step, Step::Launch { operators, .. } if operators.contains(&OpId(op))));
     let copy = find(&|step| matches!(step, Step::Copy { .. }));
@@ -286,7 +286,7 @@ fn every_rule_rejects_something() {
         damage(&mut plan);
         // If rule 2 (sections) knew the schedule, it would find much of the other damage first.
         let schedule = (*expected == 2).then_some(&case.schedule);
-        let result = verify(&case.graph, schedule, &PLAIN, &plan);
+        let result = verify(&case.graph, schedule, &plain(), &plan);
         let text = format!("{name}: {result:?}");
         assert_eq!(rule(result), *expected, "{text}");
     }
@@ -295,9 +295,8 @@ fn every_rule_rejects_something() {
     }
     // Rule 14: stages that only barriers order.
     let case = two_wide_stages();
-    let barriers = PlanOptions { stage_barriers: true };
-    assert_eq!(rule(verify(&case.graph, None, &barriers, &make(&case, &PLAIN))), 14);
-    assert_eq!(rule(verify(&case.graph, None, &PLAIN, &make(&case, &barriers))), 15);
+    assert_eq!(rule(verify(&case.graph, None, &barriers(), &make(&case, &plain()))), 14);
+    assert_eq!(rule(verify(&case.graph, None, &plain(), &make(&case, &barriers()))), 15);
 }
 
 fn with_launch(plan: &mut Plan, at: usize, change: impl FnOnce(&mut Vec<OpId>, &mut Vec<Operand>, &mut Vec<BufferId>)) {
