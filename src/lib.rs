@@ -1,7 +1,7 @@
 //! hiosc: an ONNX ahead-of-time compiler for several GPUs and streams.
 //!
 //! A [`Compiler`] says what to compile and how. It gives a [`Compilation`]: a standalone Rust/CUDA
-//! crate, in memory, and its predicted latency.
+//! crate, in memory, and its predicted [latency](Compilation::latency).
 //!
 //! ```no_run
 //! # fn main() -> hiosc::Result<()> {

@@ -43,9 +43,9 @@ fn pace() {
 /// Measures the compared plans.
 pub fn run(args: BenchArgs) -> anyhow::Result<()> {
     let (planned, runtime) = args.in_process.plan()?;
-    let plan = PlanOptions { stage_barriers: args.in_process.planning.stage_barriers };
-    let before_round = args.paced.then_some(pace as fn());
-    let options = BenchOptions { rounds: args.repeat as usize, runtime, plan, before_round };
+    let plan = PlanOptions::default().stage_barriers(args.in_process.planning.stage_barriers);
+    let options = BenchOptions::default().rounds(args.repeat as usize).runtime(runtime).plan(plan);
+    let options = if args.paced { options.before_round(pace) } else { options };
     let inputs = compiler::check_inputs(&planned.graph);
     let report = bench::bench(&planned.comparison(), &inputs, &options)?;
     for (file, text) in [(&args.json, &report.json), (&args.trace, &report.trace)] {

@@ -93,8 +93,7 @@ impl Compiler {
 
     /// Reads the costs from this file instead of estimating them. The file has the form that
     /// `hiosc --emit costs` writes, or is a profile that `hiosc profile` measured. Several profiles
-    /// are merged. The target may be omitted; if it is given, it must
-    /// be that of the table.
+    /// are merged. The target may be omitted; if it is given, it must be that of the table.
     pub fn costs(mut self, file: impl Into<PathBuf>) -> Compiler {
         self.costs.push(file.into());
         self

@@ -210,15 +210,15 @@ fn groups(graphs: &[&Graph], device: &DeviceModel) -> Result<Vec<SignatureGroup>
 
 fn arguments(graph: &Graph, op: OpId, candidates: &[Kernel]) -> Vec<Argument> {
     let operator = graph.operator(op);
-    let holds = |dtype: DType, other: ArgumentContents| if dtype == DType::F32 { ArgumentContents::Floats } else { other };
+    let contents = |dtype: DType, other: ArgumentContents| if dtype == DType::F32 { ArgumentContents::Floats } else { other };
     let input = |(position, &t): (usize, &TensorId)| {
         let tensor = graph.tensor(t);
         let packed =
             candidates.iter().filter_map(|kernel| kernel.packing(position)).map(|packing| packing.elements() * tensor.dtype.bytes());
-        (packed.fold(tensor.bytes(), u64::max), holds(tensor.dtype, ArgumentContents::Zeros))
+        (packed.fold(tensor.bytes(), u64::max), contents(tensor.dtype, ArgumentContents::Zeros))
     };
     let inputs = operator.inputs.iter().enumerate().map(input);
-    let outputs = operator.outputs.iter().map(|&t| (graph.tensor(t).bytes(), holds(graph.tensor(t).dtype, ArgumentContents::Result)));
+    let outputs = operator.outputs.iter().map(|&t| (graph.tensor(t).bytes(), contents(graph.tensor(t).dtype, ArgumentContents::Result)));
     let workspace = candidates.iter().map(|kernel| kernel.workspace_bytes).max().filter(|&bytes| bytes > 0);
     inputs.chain(outputs).chain(workspace.map(|bytes| (bytes, ArgumentContents::Floats))).collect()
 }
