@@ -38,45 +38,48 @@
 // tests, benchmarks, examples and fuzz targets use the rest
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 
-#[cfg(not(feature = "tool"))]
-compile_error!("hiosc measures with the runtime's tools: build it with the feature `tool`, which is on by default");
-
+mod build_script;
+#[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
+// modules that hiosc generates use it
+#[doc(hidden)]
+pub mod runtime;
+#[cfg(feature = "compiler")]
 pub mod vgpu;
 
 // The passes and what they share: private, but public with the feature `internals`.
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod acceptance;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod acceptance;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod cache;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod cache;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod compiler;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod compiler;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod cost;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod cost;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod device;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod device;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod embedded;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod embedded;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod emit;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -86,69 +89,87 @@ mod error;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod error;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod fuse;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod fuse;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod graph;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod graph;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod ids;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod ids;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod import;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod import;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod kernel;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod kernel;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod measure;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod measure;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod plan;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod plan;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod program;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod program;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod run;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod run;
-#[cfg(not(feature = "internals"))]
-mod runtime;
-#[cfg(feature = "internals")]
-#[doc(hidden)]
-pub mod runtime;
-#[cfg(not(feature = "internals"))]
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod schedule;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod schedule;
 
-pub use acceptance::{OutputReport, VerifyOptions, VerifyReport, verify};
-pub use compiler::{Compilation, Compiler, Inspection, inspect};
-pub use emit::Written;
+pub use build_script::{Build, compile};
+/// The library that calls the CUDA driver, in the version that models use: for programs that share
+/// device memory with a model.
+#[doc(no_inline)]
+pub use cudarc;
 pub use error::{Error, Result};
-pub use import::{ImportOptions, Literal, OperatorCount, Survey};
-pub use measure::bench::BenchOptions;
-pub use plan::PlanOptions;
-pub use program::KernelMode;
 pub use runtime::RuntimeOptions;
-pub use schedule::{Algorithm, Effort, ScheduleOptions};
+
+#[cfg(feature = "compiler")]
+pub use {
+    acceptance::{OutputReport, VerifyOptions, VerifyReport, verify},
+    compiler::{Compilation, Compiler, Inspection, inspect},
+    emit::{CrateOptions, Written},
+    import::{ImportOptions, Literal, OperatorCount, Survey},
+    measure::bench::BenchOptions,
+    plan::PlanOptions,
+    program::KernelMode,
+    schedule::{Algorithm, Effort, ScheduleOptions},
+};
+
+/// Includes a model that the package's build script compiled with [`compile`] or [`Build`]: a
+/// module of this name, with `Model`, `Inputs`, `Outputs`, `RuntimeOptions` and `Error`.
+///
+/// ```ignore
+/// hiosc::include_model!("squeezenet");
+/// let mut model = squeezenet::Model::load(squeezenet::RuntimeOptions::default())?;
+/// ```
+#[macro_export]
+macro_rules! include_model {
+    ($name:literal) => {
+        ::core::include!(::core::concat!(::core::env!("OUT_DIR"), "/", $name, ".rs"));
+    };
+}

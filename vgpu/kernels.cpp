@@ -41,10 +41,32 @@ void KernelLibrary::open_new_objects(const std::string &folders) {
   }
 }
 
-const hiosc_kernel_entry *KernelLibrary::find(const std::string &name) {
+// The text of a word for the shell.
+static std::string quoted(const std::string &word) {
+  std::string text = "'";
+  for (char c : word) text += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return text + "'";
+}
+
+void KernelLibrary::compile(const char *compiler, const std::string &sources) {
+  std::FILE *output = popen((quoted(compiler) + " virtual --compile-kernels " + quoted(sources)).c_str(), "r");
+  if (!output) return;
+  std::string folder;
+  for (int c; (c = std::fgetc(output)) != EOF && c != '\n';) folder += char(c);
+  if (!pclose(output)) open_new_objects(folder); // otherwise the compiler has said why
+}
+
+const hiosc_kernel_entry *KernelLibrary::find(const std::string &name, const std::string &sources) {
   auto found = kernels_.find(name);
   if (found != kernels_.end()) return found->second;
-  const char *folders = environment("HIOSC_VGPU_KERNELS");
+  const char *folders = environment("HIOSC_VGPU_KERNELS"), *compiler = environment("HIOSC_VGPU_COMPILER");
+  if (compiler && !sources.empty()) {
+    compile(compiler, sources);
+    found = kernels_.find(name);
+    if (found != kernels_.end()) return found->second;
+    std::fprintf(stderr, "hiosc-vgpu: error: no kernel '%s' after compiling its source\n", name.c_str());
+    return nullptr;
+  }
   if (!folders) {
     std::fprintf(stderr, "hiosc-vgpu: error: no kernel '%s': HIOSC_VGPU_KERNELS names no folder of compiled kernels\n", name.c_str());
     return nullptr;

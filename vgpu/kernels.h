@@ -15,11 +15,13 @@
 class KernelLibrary {
 public:
   // The kernel called `name`; null, with a message on stderr, if no object has it. Opens objects
-  // that are new in the folders if the kernel is not known yet.
-  const hiosc_kernel_entry *find(const std::string &name);
+  // that are new in the folders if the kernel is not known yet. If that does not help, has
+  // HIOSC_VGPU_COMPILER compile the folder `sources`, unless that is empty.
+  const hiosc_kernel_entry *find(const std::string &name, const std::string &sources);
 
 private:
   void open_new_objects(const std::string &folders);
+  void compile(const char *compiler, const std::string &sources);
   std::map<std::string, const hiosc_kernel_entry *> kernels_;
   std::set<std::string> opened_;
 };

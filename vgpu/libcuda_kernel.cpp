@@ -40,6 +40,15 @@ static CUresult check_image(const Capability &device, const void *image) {
   return head.find(".version") != std::string::npos ? CUDA_SUCCESS : CUDA_ERROR_INVALID_IMAGE;
 }
 
+// The folder of sources in an image of the stand-in for NVRTC (libnvrtc.cpp); empty in others.
+static std::string sources_of(const void *image) {
+  static const char head[] = "// hiosc virtual image\n// sources ";
+  const char *text = static_cast<const char *>(image);
+  if (strncmp(text, head, sizeof head - 1)) return "";
+  text += sizeof head - 1;
+  return std::string(text, strcspn(text, "\n"));
+}
+
 static CUresult load(CUmodule *out, const void *image) {
   HIOSC_ENTER;
   HIOSC_CHECK(out && image, CUDA_ERROR_INVALID_VALUE);
@@ -49,6 +58,7 @@ static CUresult load(CUmodule *out, const void *image) {
   if (CUresult refused = check_image(m.options.capability[size_t(context->device)], image)) return refused;
   ModulePtr module = m.modules.add(std::make_shared<Module>());
   module->context = context->handle;
+  module->sources = sources_of(image);
   *out = as_handle<CUmodule>(module->handle);
   return CUDA_SUCCESS;
 }
@@ -82,7 +92,7 @@ CUAPI cuModuleGetFunction(CUfunction *out, CUmodule handle, const char *name) {
   HIOSC_CHECK(module, CUDA_ERROR_INVALID_HANDLE);
   uint64_t &known = module->functions[name];
   if (!known) {
-    const hiosc_kernel_entry *kernel = m.kernels.find(name);
+    const hiosc_kernel_entry *kernel = m.kernels.find(name, module->sources);
     if (!kernel) {
       module->functions.erase(name);
       return CUDA_ERROR_NOT_FOUND;

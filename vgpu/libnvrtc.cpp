@@ -1,13 +1,17 @@
 // A stand-in for NVRTC, the run-time compiler, for use with the virtual driver.
 //
-// It compiles nothing: the kernels of virtual GPUs are compiled for the CPU beforehand and found by
-// name. It checks for mistakes of a crate that ships its kernels as sources (no source, no kernel
+// It compiles nothing itself: the kernels of virtual GPUs are compiled for the CPU and found by
+// name. If HIOSC_VGPU_COMPILER is set, it leaves the sources in a temporary folder that its result
+// names, and the virtual driver has them compiled when one is first asked for. It checks for mistakes of a crate that ships its kernels as sources (no source, no kernel
 // in it, an invalid architecture), and returns a short text that the virtual driver accepts as a
 // module.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <map>
+#include <mutex>
 #include <string>
 
 enum nvrtcResult : int {
@@ -23,7 +27,8 @@ enum nvrtcResult : int {
 };
 
 struct Program {
-  std::string source, log, image, virtual_image;
+  std::string source, name, log, image, virtual_image;
+  std::map<std::string, std::string> headers; // text by name
   std::map<std::string, std::string> names; // expression: lowered name
   bool compiled = false;
 };
@@ -67,10 +72,12 @@ NVRTC nvrtcGetSupportedArchs(int *architectures) {
   return NVRTC_SUCCESS;
 }
 
-NVRTC nvrtcCreateProgram(nvrtcProgram *out, const char *source, const char *, int headers, const char *const *texts, const char *const *names) {
+NVRTC nvrtcCreateProgram(nvrtcProgram *out, const char *source, const char *name, int headers, const char *const *texts, const char *const *names) {
   if (!out || !source || headers < 0 || (headers && (!texts || !names))) return NVRTC_ERROR_INVALID_INPUT;
   *out = new Program;
   (*out)->source = source;
+  (*out)->name = name ? name : "";
+  for (int i = 0; i < headers; i++) (*out)->headers[names[i]] = texts[i];
   return NVRTC_SUCCESS;
 }
 
@@ -125,6 +132,35 @@ static int architecture_number(const std::string &value, bool &is_virtual) {
   return 0;
 }
 
+// Writes the program into a folder of all programs with these headers, and returns the folder; empty
+// if that fails. The folder is removed when the process ends.
+static std::string keep(const Program &program) {
+  static std::mutex mutex;
+  static std::map<std::map<std::string, std::string>, std::string> folders;
+  static struct Scratch {
+    std::string path;
+    ~Scratch() {
+      std::error_code ignored;
+      if (!path.empty()) std::filesystem::remove_all(path, ignored);
+    }
+  } scratch;
+  std::lock_guard<std::mutex> lock(mutex);
+  std::error_code failed;
+  if (scratch.path.empty()) {
+    std::string name = (std::filesystem::temp_directory_path(failed) / "hiosc-kernels-XXXXXX").string();
+    if (failed || !mkdtemp(name.data())) return "";
+    scratch.path = name;
+  }
+  auto write = [](const std::string &path, const std::string &text) { std::ofstream(path, std::ios::binary) << text; };
+  auto [known, fresh] = folders.emplace(program.headers, scratch.path + "/" + std::to_string(folders.size()));
+  if (fresh) {
+    std::filesystem::create_directories(known->second + "/kernels", failed);
+    for (const auto &[name, text] : program.headers) write(known->second + "/kernels/" + name, text);
+  }
+  write(known->second + "/kernels/" + program.name + ".cu", program.source);
+  return failed ? "" : known->second;
+}
+
 NVRTC nvrtcCompileProgram(nvrtcProgram program, int count, const char *const *options) {
   if (!program) return NVRTC_ERROR_INVALID_PROGRAM;
   if (count < 0 || (count && !options)) return NVRTC_ERROR_INVALID_INPUT;
@@ -143,7 +179,8 @@ NVRTC nvrtcCompileProgram(nvrtcProgram program, int count, const char *const *op
     program->log = "error: no HIOSC_KERNEL in the source (hiosc's stand-in for NVRTC compiles nothing: it only knows hiosc's kernels)\n";
     return NVRTC_ERROR_COMPILATION;
   }
-  std::string image = "// hiosc virtual image\n.version 8.0\n.target sm_" + std::to_string(number) + "\n.address_size 64\n";
+  std::string folder = getenv("HIOSC_VGPU_COMPILER") ? keep(*program) : "";
+  std::string image = "// hiosc virtual image\n// sources " + folder + "\n.version 8.0\n.target sm_" + std::to_string(number) + "\n.address_size 64\n";
   program->virtual_image = image;
   program->image = is_virtual ? "" : image; // no cubin for a virtual architecture, as NVRTC has it
   program->log.clear();

@@ -50,6 +50,7 @@ using EventPtr = std::shared_ptr<Event>;
 struct Module {
   uint64_t handle = 0;
   uint64_t context = 0;
+  std::string sources; // folder of its kernels' sources, for HIOSC_VGPU_COMPILER
   std::map<std::string, uint64_t> functions;
 };
 using ModulePtr = std::shared_ptr<Module>;

@@ -3,12 +3,12 @@
 //! **In**: a folder that hiosc wrote. **Out**: a [`VerifyReport`] with the largest difference of
 //! each output, or an error.
 //!
-//! 1. Build the crate's own program, as its user would, in a target directory that all generated
-//!    crates share. It is in the cache, never the caller's own target directory: inside a build
-//!    script, cargo would wait for itself. In a shared directory, cargo does not distinguish crates
-//!    of the same name in different folders, and may consider one up to date because the other was
-//!    built. So the directory stores a fingerprint of the crate that was built last under each
-//!    name. If the crate differs, cargo's record of the build is deleted.
+//! 1. Build the crate's own program in a target directory that all generated crates share. It is in
+//!    the cache, never the caller's own target directory: inside a build script, cargo would wait
+//!    for itself. What is built is a copy, which is a workspace of its own. So the crate may be a
+//!    member of any workspace, or be below one that does not list it, and nothing is written into
+//!    its folder. Crates of the same name share one copy: only the files that differ are written, and
+//!    cargo compiles what has changed.
 //! 2. If there are GPUs, run the program on them. Otherwise compile the crate's kernels for the CPU
 //!    and run the unchanged program on virtual GPUs, once for each of [`VerifyOptions::seeds`]
 //!    orders of execution. All runs must give the same bits.
@@ -20,14 +20,12 @@ mod values;
 pub use values::OutputReport;
 pub(crate) use values::{NamedValues, compare, convert, read};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::{cache, vgpu};
@@ -155,7 +153,9 @@ pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
         if real == 0 {
             command.arg("--no-warm-up"); // nothing to warm up
         }
-        command.arg("--weights").arg(folder.join("weights.safetensors"));
+        if !about.embedded {
+            command.arg("--weights").arg(folder.join("weights.safetensors"));
+        }
         if let Some(placement) = &options.placement {
             command.arg("--gpus").arg(placement.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
         }
@@ -210,6 +210,8 @@ struct CrateMetadata {
     architecture: String,
     inputs: Vec<String>,
     outputs: Vec<String>,
+    /// Whether the program contains the weights.
+    embedded: bool,
 }
 
 impl CrateMetadata {
@@ -239,6 +241,7 @@ impl CrateMetadata {
             architecture: text_of("architecture")?,
             inputs: list("inputs")?,
             outputs: list("outputs")?,
+            embedded: pairs.get("embedded_weights").is_some_and(|v| v == true),
         })
     }
 }
@@ -260,10 +263,16 @@ fn build(folder: &Path, about: &CrateMetadata, scratch: &Path) -> Result<PathBuf
     let lock_path = target.join("hiosc.lock");
     let lock = fs::File::create(&lock_path).map_err(Error::io(&lock_path))?;
     lock.lock().map_err(Error::io(&lock_path))?;
+    // In a fixed place: cargo then recognises by the time stamps what has changed.
+    let copy = target.join("crates").join(&about.package);
+    copy_crate(folder, about, &copy)?;
     let cargo = |offline: bool| {
         let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        command.args(["build", "--release", "--quiet", "--locked", "--manifest-path"]).arg(folder.join("Cargo.toml"));
+        command.args(["build", "--release", "--quiet", "--manifest-path"]).arg(copy.join("Cargo.toml"));
         command.arg("--target-dir").arg(&target);
+        if copy.join("Cargo.lock").exists() {
+            command.arg("--locked");
+        }
         if offline {
             command.arg("--offline");
         }
@@ -279,15 +288,6 @@ fn build(folder: &Path, about: &CrateMetadata, scratch: &Path) -> Result<PathBuf
             .output()
             .map_err(|e| Error::Tool { tool: "cargo".into(), message: format!("{e}: install Rust to verify a generated crate") })
     };
-    let built_last = target.join(format!("{}.fingerprint", about.package));
-    let own = fingerprint(folder)?;
-    if fs::read_to_string(&built_last).ok().as_ref() != Some(&own) {
-        // Until the next build succeeds, it is unknown which crate is built there.
-        if built_last.exists() {
-            fs::remove_file(&built_last).map_err(Error::io(&built_last))?;
-        }
-        forget(&target, &about.package)?;
-    }
     let mut output = cargo(true)?;
     if !output.status.success() {
         output = cargo(false)?;
@@ -296,48 +296,57 @@ fn build(folder: &Path, about: &CrateMetadata, scratch: &Path) -> Result<PathBuf
         let message = format!("the generated crate does not build:\n{}", String::from_utf8_lossy(&output.stderr).trim_end());
         return Err(Error::Tool { tool: "cargo".into(), message });
     }
-    fs::write(&built_last, own).map_err(Error::io(&built_last))?;
     let built = target.join("release").join(&about.package).with_extension(std::env::consts::EXE_EXTENSION);
     let copy = scratch.join("program");
     fs::copy(&built, &copy).map_err(Error::io(&built))?;
     Ok(copy)
 }
 
-/// The sha256 of the path of a crate's folder and of all its files that are compiled.
-fn fingerprint(folder: &Path) -> Result<String> {
-    let mut hash = Sha256::new();
-    let whole = folder.canonicalize().map_err(Error::io(folder))?;
-    hash.update(whole.as_os_str().as_encoded_bytes());
-    let mut pending: Vec<PathBuf> = ["Cargo.lock", "Cargo.toml", "kernels", "src"].map(|name| folder.join(name)).into();
-    let mut files = Vec::new();
+/// Makes `copy` a copy of the crate in `folder`, as far as its program needs it, and a workspace of
+/// its own. Files that are the same already stay untouched, so that cargo does not compile them
+/// again.
+fn copy_crate(folder: &Path, about: &CrateMetadata, copy: &Path) -> Result<()> {
+    let mut pending: Vec<PathBuf> = ["Cargo.lock", "check.safetensors", "kernels", "src"].map(PathBuf::from).into();
+    pending.extend(about.embedded.then(|| "weights.safetensors".into()));
+    let manifest = folder.join("Cargo.toml");
+    let mut text = fs::read_to_string(&manifest).map_err(Error::io(&manifest))?;
+    if !text.lines().any(|line| line.trim() == "[workspace]") {
+        text.push_str("\n[workspace]\n");
+    }
+    let mut copied = BTreeSet::from([copy.join("Cargo.toml")]);
+    update(&copy.join("Cargo.toml"), text.as_bytes())?;
     while let Some(path) = pending.pop() {
-        if path.is_dir() {
-            let entries = fs::read_dir(&path).map_err(Error::io(&path))?.collect::<std::io::Result<Vec<_>>>().map_err(Error::io(&path))?;
-            pending.extend(entries.iter().map(|entry| entry.path()));
-        } else {
-            files.push(path);
+        let from = folder.join(&path);
+        if from.is_dir() {
+            let entries = fs::read_dir(&from).map_err(Error::io(&from))?.collect::<std::io::Result<Vec<_>>>().map_err(Error::io(&from))?;
+            pending.extend(entries.iter().map(|entry| path.join(entry.file_name())));
+        } else if from.exists() {
+            update(&copy.join(&path), &fs::read(&from).map_err(Error::io(&from))?)?;
+            copied.insert(copy.join(&path));
         }
     }
-    files.sort();
-    for path in files.iter().filter(|path| path.exists()) {
-        let bytes = fs::read(path).map_err(Error::io(path))?;
-        hash.update(path.as_os_str().as_encoded_bytes());
-        hash.update((bytes.len() as u64).to_le_bytes());
-        hash.update(&bytes);
-    }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    remove_others(copy, &copied)
 }
 
-/// Deletes cargo's record that `package` is built.
-fn forget(target: &Path, package: &str) -> Result<()> {
-    let fingerprints = target.join("release").join(".fingerprint");
-    let Ok(entries) = fs::read_dir(&fingerprints) else { return Ok(()) };
-    for entry in entries {
-        let path = entry.map_err(Error::io(&fingerprints))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // `name-0123456789abcdef`
-        if name.rsplit_once('-').is_some_and(|(name, _)| name == package) {
-            fs::remove_dir_all(&path).map_err(Error::io(&path))?;
+/// Writes `bytes` to `file`, unless it has them.
+fn update(file: &Path, bytes: &[u8]) -> Result<()> {
+    if fs::read(file).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    }
+    fs::write(file, bytes).map_err(Error::io(file))
+}
+
+/// Removes the files below `folder` that are not in `wanted`.
+fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> Result<()> {
+    for entry in fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if path.is_dir() {
+            remove_others(&path, wanted)?;
+        } else if !wanted.contains(&path) {
+            fs::remove_file(&path).map_err(Error::io(&path))?;
         }
     }
     Ok(())

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use safetensors::{SafeTensors, tensor::TensorView};
 
 use crate::error::{Error, Result};
-use crate::runtime::tool::cli::TOLERANCE;
-use crate::runtime::{DType, npy};
+use crate::runtime::{DType, TOLERANCE, npy};
 
 /// How far one output is from its reference.
 #[derive(Clone, Debug)]

@@ -10,6 +10,7 @@
 //! | [`TargetArgs`] | `--gpus` and `DeviceArgs` | compile, bench, check |
 //! | [`CostArgs`] | `--costs`, `--allow-foreign-costs` | compile, bench, check, schedule |
 //! | [`SchedulingArgs`] | options of the algorithms | compile, profile, bench, check, schedule |
+//! | [`CrateArgs`] | `--name`, `--module`, `--embed-weights` and others | compile |
 //! | [`PlanningArgs`] | `--algorithm`, `--stage-barriers`, other groups | compile, bench, check |
 //! | [`VirtualArgs`] | `--virtual N` | profile, bench, check |
 //! | [`ContextArgs`] | `--separate-contexts` | verify, bench, check |
@@ -18,10 +19,11 @@
 //! The help texts here fit most subcommands. A subcommand with another default or meaning overrides
 //! them with `mut_arg`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use crate::emit::CrateOptions;
 use crate::import::{self, Literal};
 use crate::kernel::Kernel;
 use crate::runtime::RuntimeOptions;
@@ -58,7 +60,7 @@ impl InputArgs {
         for (name, value) in constants {
             compiler = compiler.constant(&name, value);
         }
-        Ok(compiler)
+        Ok(self.constant.iter().fold(compiler, |compiler, (_, file)| compiler.also_read(file)))
     }
 }
 
@@ -215,6 +217,65 @@ impl SchedulingArgs {
     /// `compiler` with these arguments.
     pub fn apply(&self, compiler: Compiler) -> crate::Result<Compiler> {
         Ok(compiler.scheduling(self.options()?))
+    }
+}
+
+/// What is generated: a crate or a module, and where its weights are.
+#[derive(Args)]
+#[command(next_help_heading = "Output")]
+pub struct CrateArgs {
+    /// Name of the crate [default: the model's].
+    #[arg(long, value_name = "NAME", conflicts_with = "module")]
+    name: Option<String>,
+    /// Version of the crate [default: 0.1.0].
+    #[arg(long, value_name = "VERSION", conflicts_with = "module")]
+    crate_version: Option<String>,
+    /// Licence of the crate, as an SPDX expression.
+    #[arg(long, value_name = "SPDX", conflicts_with = "module")]
+    license: Option<String>,
+    /// Let the crate be published: leave out `publish = false`.
+    #[arg(long, conflicts_with = "module")]
+    publish: bool,
+    /// Make the crate a workspace of its own, so that it builds below a workspace that does not
+    /// list it.
+    #[arg(long, conflicts_with = "module")]
+    standalone: bool,
+    /// Put the weights into the executables that contain the model.
+    #[arg(long)]
+    embed_weights: bool,
+    /// Where the weights file is on the machines that run the model; tried before the executable's
+    /// folder.
+    #[arg(long, value_name = "FILE", conflicts_with = "embed_weights")]
+    weights_path: Option<String>,
+    /// Write a module for a program that depends on the library hiosc: DIR/NAME.rs, which it
+    /// includes, and DIR/NAME/.
+    #[arg(long, value_name = "NAME")]
+    module: Option<String>,
+}
+
+impl CrateArgs {
+    /// `compiler` with these arguments.
+    pub fn apply(&self, compiler: Compiler) -> Compiler {
+        let package = CrateOptions {
+            name: self.name.clone(),
+            version: self.crate_version.clone(),
+            license: self.license.clone(),
+            publish: self.publish,
+            standalone: self.standalone,
+            embed_weights: self.embed_weights,
+            weights_path: self.weights_path.clone(),
+        };
+        let compiler = compiler.package(package);
+        self.module.iter().fold(compiler, |compiler, name| compiler.module(name))
+    }
+
+    /// What is written to `folder`: the folder of the crate or module, and the file by which it is
+    /// found.
+    pub fn written(&self, folder: &Path) -> (PathBuf, PathBuf) {
+        match &self.module {
+            None => (folder.to_path_buf(), folder.join("Cargo.toml")),
+            Some(name) => (folder.join(name), folder.join(format!("{name}.rs"))),
+        }
     }
 }
 

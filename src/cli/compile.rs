@@ -2,19 +2,19 @@
 //! prints intermediate results as text.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
-use super::args::{PlanningArgs, SchedulingArgs, device_help};
+use super::args::{CrateArgs, PlanningArgs, SchedulingArgs, device_help};
 use super::progress;
-use crate::Compiler;
 use crate::acceptance::{VerifyOptions, verify};
 use crate::compiler::{Passes, Planned};
 use crate::measure::bench::BenchOptions;
 use crate::measure::profile::{self, ProfileOptions};
 use crate::program::KernelMode;
+use crate::{Compiler, Error};
 
 /// Arguments of a compilation.
 #[derive(Args)]
@@ -42,11 +42,16 @@ pub struct CompileArgs {
     #[arg(long, conflicts_with = "verify")]
     no_check: bool,
     /// Run the crate's check after writing it.
-    #[arg(long, requires = "output")]
+    #[arg(long, requires = "output", conflicts_with = "module")]
     verify: bool,
     /// Print the seconds spent in each pass.
     #[arg(long)]
     timings: bool,
+    /// Write the files that this compilation reads, as a rule for make.
+    #[arg(long, value_name = "FILE", requires = "output")]
+    depfile: Option<PathBuf>,
+    #[command(flatten)]
+    krate: CrateArgs,
     #[command(flatten)]
     scheduling: SchedulingArgs,
 }
@@ -80,14 +85,15 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
     let Some(model) = args.model else { anyhow::bail!("no model given") };
     let planning = &args.planning;
     let compiler = args.scheduling.apply(Compiler::new(model).check(!args.no_check))?;
-    let mut compiler = planning.apply(compiler)?.kernels(match args.kernels {
+    let mut compiler = planning.apply(args.krate.apply(compiler))?.kernels(match args.kernels {
         Kernels::Auto => KernelMode::Auto,
         Kernels::Binary => KernelMode::Binary,
         Kernels::Source => KernelMode::Source,
     });
     let named = planning.target.named() || planning.costs.named();
     let measurable = !named && !profile::present()?.is_empty();
-    args.output.iter().try_for_each(|folder| crate::emit::check_destination(folder))?; // before any work is done
+    let written = args.output.as_deref().map(|folder| args.krate.written(folder));
+    written.iter().try_for_each(|(folder, _)| crate::emit::check_destination(folder))?; // before any work is done
     let imported = compiler.import()?;
     if measurable {
         let options = ProfileOptions { schedule: args.scheduling.options()?, ..Default::default() };
@@ -99,7 +105,7 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
     let planned = compiler.plan_imported(imported)?;
 
     let mut out = std::io::stdout().lock();
-    let Some(folder) = args.output else {
+    let (Some(folder), Some((crate_folder, target))) = (args.output, written) else {
         out.write_all(dump(&planned, &args.emit)?.as_bytes())?;
         if args.timings {
             eprint!("{}", planned.timings_text()); // stdout holds the text forms, and may go to a file
@@ -108,16 +114,26 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
     };
     let compilation = compiler.compile_planned(planned)?;
     compilation.write(&folder)?;
+    if let Some(file) = &args.depfile {
+        std::fs::write(file, rule(&target, compilation.inputs())).map_err(Error::io(file))?;
+    }
     out.write_all(dump(&compilation.planned, &args.emit)?.as_bytes())?;
     write!(out, "{}", compilation.summary())?;
-    writeln!(out, "wrote      {}", folder.display())?;
+    writeln!(out, "wrote      {}", crate_folder.display())?;
     if args.timings {
         write!(out, "{}", compilation.planned.timings_text())?;
     }
     if args.verify {
-        write!(out, "{}", verify(&folder, &VerifyOptions::default())?)?;
+        write!(out, "{}", verify(&crate_folder, &VerifyOptions::default())?)?;
     }
     Ok(())
+}
+
+/// `target: input input`, as make reads it.
+fn rule(target: &Path, inputs: &[PathBuf]) -> String {
+    let escaped = |path: &Path| path.to_string_lossy().replace('$', "$$").replace('#', "\\#").replace(' ', "\\ ");
+    let inputs: Vec<String> = inputs.iter().map(|input| escaped(input)).collect();
+    format!("{}: {}\n", escaped(target), inputs.join(" "))
 }
 
 /// The text forms of the `wanted` results, in the order of [`RESULTS`].

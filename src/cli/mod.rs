@@ -11,6 +11,7 @@ mod check;
 mod compile;
 mod in_process;
 mod inspect;
+mod on_virtual;
 mod profile;
 mod progress;
 mod schedule;
@@ -41,6 +42,8 @@ enum Command {
     /// Run a plan of a model in this process and compare with a reference: what `verify` does,
     /// without building a crate.
     Check(check::CheckArgs),
+    /// Run a command on virtual GPUs: `hiosc virtual -- cargo test`.
+    Virtual(on_virtual::VirtualRunArgs),
     /// Measure the operators of models, and transfers, on the GPUs of this machine.
     Profile(profile::ProfileArgs),
     /// Benchmark the plans of a model against one another on the GPUs: as graphs, on plain streams,
@@ -58,6 +61,7 @@ pub fn main() -> ExitCode {
     let result = match cli.command {
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Check(args)) => check::run(args),
+        Some(Command::Virtual(args)) => on_virtual::run(args),
         Some(Command::Profile(args)) => profile::run(args),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),

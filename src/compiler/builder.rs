@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cost::Profile;
 use crate::device::Target;
+use crate::emit::{self, CrateOptions, Form};
 use crate::error::{Error, Result};
 use crate::import;
 use crate::measure::bench::BenchOptions;
@@ -38,6 +39,9 @@ pub struct Compiler {
     pub(super) constants: BTreeMap<String, import::Literal>,
     pub(super) check: bool,
     pub(super) kernels: KernelMode,
+    pub(super) package: CrateOptions,
+    pub(super) module: Option<String>,
+    pub(super) also_read: Vec<PathBuf>,
 }
 
 impl Compiler {
@@ -62,6 +66,9 @@ impl Compiler {
             constants: BTreeMap::new(),
             check: true,
             kernels: KernelMode::Auto,
+            package: CrateOptions::default(),
+            module: None,
+            also_read: Vec::new(),
         }
     }
 
@@ -167,6 +174,45 @@ impl Compiler {
     pub fn kernels(mut self, mode: KernelMode) -> Compiler {
         self.kernels = mode;
         self
+    }
+
+    /// Name, version and other options of the generated crate.
+    pub fn package(mut self, options: CrateOptions) -> Compiler {
+        self.package = options;
+        self
+    }
+
+    /// Generates a module of this name instead of a crate, for a program that depends on the
+    /// library hiosc. [`Compilation::write`](super::Compilation::write) then writes `NAME.rs`, which
+    /// the program includes, and a folder `NAME`. Of [`CrateOptions`], only those about weights have
+    /// an effect.
+    pub fn module(mut self, name: &str) -> Compiler {
+        self.module = Some(name.into());
+        self
+    }
+
+    /// Names a file that was read for an option: [`Compilation::inputs`](super::Compilation::inputs)
+    /// lists it, too.
+    pub(crate) fn also_read(mut self, file: impl Into<PathBuf>) -> Compiler {
+        self.also_read.push(file.into());
+        self
+    }
+
+    /// The files that a compilation of this model reads besides those of the model itself.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.topology.iter().chain(&self.costs).chain(&self.also_read).cloned().collect()
+    }
+
+    /// What is generated. Fails if it cannot have the name or version that was chosen.
+    pub(super) fn form(&self) -> Result<Form> {
+        self.package.check()?;
+        match &self.module {
+            None => Ok(Form::Crate),
+            Some(name) if emit::is_module(name) => Ok(Form::Module(name.clone())),
+            Some(name) => {
+                Err(Error::Usage(format!("`{name}` cannot be the name of a module: use lower-case letters, digits and _; not a keyword")))
+            }
+        }
     }
 
     /// The target; `None` if the cost table determines it.

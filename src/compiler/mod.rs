@@ -71,6 +71,7 @@ impl Passes for Compiler {
     fn import(&self) -> Result<Imported> {
         // errors in the other arguments are reported before any work is done
         self.target()?;
+        self.form()?;
         let mut clock = PassTimer::after(Vec::new());
         let options = import::ImportOptions { shapes: self.shapes.clone(), constants: self.constants.clone() };
         let model = import::import(&self.model, &options)?;
@@ -123,9 +124,12 @@ impl Passes for Compiler {
             model_hash: planned.model.hash.clone(),
             onnx_nodes: planned.model.onnx_nodes,
             check,
+            form: self.form()?,
+            options: &self.package,
         })?;
         clock.lap("emit");
         planned.timings = clock.laps;
-        Ok(Compilation { planned, shipped, output })
+        let inputs = [planned.model.files.clone(), self.files()].concat();
+        Ok(Compilation { planned, shipped, output, module: self.module.clone(), inputs })
     }
 }

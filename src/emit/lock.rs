@@ -26,9 +26,9 @@ struct Package<'a> {
     dependencies: Vec<&'a str>,
 }
 
-/// The lock file of `package`, which depends on `direct`. `header_comment` is the third line (Cargo
+/// The lock file of `package` of this version, which depends on `direct`. `header_comment` is the third line (Cargo
 /// keeps comments at the top).
-pub(super) fn subset(package: &str, direct: &[&str], header_comment: &str) -> Result<String> {
+pub(super) fn subset(package: &str, version: &str, direct: &[&str], header_comment: &str) -> Result<String> {
     let all = parse(OWN);
     let mut needed: BTreeMap<(&str, &str), (&Package<'_>, Vec<&Package<'_>>)> = BTreeMap::new();
     let mut waiting = direct.iter().map(|name| find(&all, name)).collect::<Result<Vec<_>>>()?;
@@ -41,10 +41,12 @@ pub(super) fn subset(package: &str, direct: &[&str], header_comment: &str) -> Re
         waiting.extend(&dependencies);
         needed.insert((next.name, next.version), (next, dependencies));
     }
-    let own = Package { name: package, version: "0.1.0", source: None, checksum: None, dependencies: Vec::new() };
+    let own = Package { name: package, version, source: None, checksum: None, dependencies: Vec::new() };
     let direct = direct.iter().map(|name| find(&all, name)).collect::<Result<Vec<_>>>()?;
     if needed.keys().any(|(name, _)| *name == package) {
-        return Err(Error::Usage(format!("a package cannot be called {package}: it depends on one of that name; rename the model file")));
+        return Err(Error::Usage(format!(
+            "a package cannot be called {package}: it depends on one of that name; choose another with --name"
+        )));
     }
     needed.insert((own.name, own.version), (&own, direct));
     Ok(write(&needed, header_comment))
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_subset_is_closed_and_small() {
-        let text = subset("model", &["cudarc", "safetensors", "sha2"], "").unwrap();
+        let text = subset("model", "0.1.0", &["cudarc", "safetensors", "sha2"], "").unwrap();
         let packages = parse(&text);
         for package in &packages {
             for dependency in &package.dependencies {
@@ -117,6 +119,6 @@ mod tests {
         let names: Vec<_> = packages.iter().map(|p| p.name).collect();
         assert!(names.is_sorted() && names.contains(&"cudarc") && names.contains(&"model"));
         assert!(!names.contains(&"tract-onnx") && !names.contains(&"tempfile"), "{names:?}");
-        assert!(subset("digest", &["sha2"], "").is_err());
+        assert!(subset("digest", "0.1.0", &["sha2"], "").is_err());
     }
 }

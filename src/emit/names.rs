@@ -67,15 +67,37 @@ pub fn line(name: &str) -> String {
 /// A package name: lower case, starting with a letter, and not one that cargo or the crate itself
 /// needs.
 pub fn package(model: &str) -> String {
-    const RESERVED: [&str; 12] =
-        ["core", "std", "alloc", "test", "proc_macro", "cudarc", "libloading", "safetensors", "sha2", "build", "deps", "incremental"];
     let name = words(model).to_lowercase();
-    let keyword = syn::parse_str::<syn::Ident>(&name).is_err();
-    if keyword || RESERVED.contains(&name.as_str()) || !name.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        format!("model_{name}")
-    } else {
-        name
-    }
+    if taken(&name) || !name.starts_with(|c: char| c.is_ascii_alphabetic()) { format!("model_{name}") } else { name }
+}
+
+/// Whether a package cannot have this name: a keyword, or a name that cargo or the crate itself
+/// needs.
+pub fn taken(name: &str) -> bool {
+    const RESERVED: [&str; 14] = [
+        "core",
+        "std",
+        "alloc",
+        "test",
+        "proc_macro",
+        "cudarc",
+        "hiosc",
+        "libloading",
+        "memmap2",
+        "safetensors",
+        "sha2",
+        "build",
+        "deps",
+        "incremental",
+    ];
+    let library = name.replace('-', "_");
+    RESERVED.contains(&library.as_str()) || syn::parse_str::<syn::Ident>(&library).is_err()
+}
+
+/// Whether a module can have this name.
+pub fn is_module(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(plain) && syn::parse_str::<syn::Ident>(name).is_ok()
 }
 
 #[cfg(test)]

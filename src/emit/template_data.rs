@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::EmitInput;
 use super::chart::{StreamRow, Tick, rows, ticks};
 use super::names::{Identifiers, line, package};
+use super::{EmitInput, Form};
 use crate::device::Nanos;
 use crate::error::{Error, Result};
 use crate::graph::{DType, Graph};
@@ -18,6 +18,7 @@ use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
 use crate::plan::{Contents, GpuPlan, Operand, Plan, SectionKind, Step, StreamKind, Weight};
 use crate::program::{Call, KernelUse, Program};
 use crate::runtime::tool::Prediction;
+use crate::runtime::weights::WeightsFile;
 use crate::runtime::{Region, StreamLayout};
 
 /// The most lines in the body of a generated function.
@@ -31,7 +32,22 @@ const MOST_REMARKS: usize = 24;
 pub struct TemplateData {
     pub header: String,
     model: String,
+    /// Name of the crate or module, of the library, and what the manifest says.
     pub package: String,
+    library: String,
+    pub crate_version: String,
+    rust_version: &'static str,
+    license: String,
+    publish: bool,
+    standalone: bool,
+    /// Whether this is a module of the user's program.
+    module: bool,
+    /// The place of the weights as a Rust expression, their name beside the executables, and
+    /// whether these contain them.
+    weights_path: String,
+    weights_at: String,
+    built_weights: String,
+    embed_weights: bool,
     description: String,
     version: &'static str,
     architecture: String,
@@ -77,6 +93,8 @@ struct Definition {
 struct PortData {
     index: usize,
     field: String,
+    /// The field in capitals, for constants.
+    constant: String,
     onnx: String,
     /// `DType::F32`, and the Rust type of its elements.
     dtype: String,
@@ -87,6 +105,7 @@ struct PortData {
     values: &'static str,
     shape: String,
     extents: String,
+    rank: usize,
     elements: u64,
 }
 
@@ -156,11 +175,29 @@ impl TemplateData {
             line(&input.model_file),
             input.model_hash.get(..16).unwrap_or("")
         );
+        let options = input.options;
+        let package = match (&input.form, &options.name) {
+            (Form::Module(name), _) => name.clone(),
+            (Form::Crate, Some(name)) => name.clone(),
+            (Form::Crate, None) => package(&graph.name),
+        };
+        let weights = WeightsFile { name: &package, sha256: weights_sha256, path: None, embedded: None };
         Ok(TemplateData {
+            library: package.replace('-', "_"),
+            crate_version: options.version.clone().unwrap_or_else(|| "0.1.0".into()),
+            rust_version: env!("CARGO_PKG_RUST_VERSION"),
+            license: options.license.as_ref().map_or(String::new(), json),
+            publish: options.publish,
+            standalone: options.standalone,
+            module: matches!(input.form, Form::Module(_)),
+            weights_path: options.weights_path.as_ref().map_or("None".into(), |path| format!("Some({path:?})")),
+            weights_at: options.weights_path.as_deref().map_or(String::new(), |path| format!("`{}`", line(path))),
+            built_weights: weights.built_name(),
+            embed_weights: options.embed_weights,
             page_header: handlebars::html_escape(&header),
             header,
             model: line(&graph.name),
-            package: package(&graph.name),
+            package,
             description: json(&format!("{} compiled ahead of time by hiosc for {}", line(&graph.name), gpus(plan.gpus.len()))),
             version: env!("CARGO_PKG_VERSION"),
             architecture: capabilities((0..plan.gpus.len()).map(|g| target(g).compute_capability).collect()),
@@ -189,7 +226,7 @@ impl TemplateData {
             origin_stream: writer.stream(plan.origin_stream),
             weight_keys: program.weights.iter().map(|&t| format!("{:?}", super::weight_key(t, graph))).collect(),
             kernels: writer.kernels(),
-            headers: crate::kernel::headers().iter().map(|(name, _)| name.to_string()).collect(),
+            headers: input.headers().into_keys().map(String::from).collect(),
             calls,
             functions,
             predicted_steps: program.predictions.iter().map(prediction).collect(),
@@ -243,9 +280,11 @@ fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<PortData> {
     let mut names = Identifiers::default();
     let port = |(index, &id): (usize, &TensorId)| {
         let tensor = graph.tensor(id);
+        let field = names.field(&tensor.name);
         PortData {
             index,
-            field: names.field(&tensor.name),
+            constant: field.trim_end_matches('_').to_uppercase(),
+            field,
             onnx: format!("{:?}", tensor.name),
             dtype: format!("{:?}", tensor.dtype),
             rust: if tensor.dtype == DType::F16 { "u16" } else { tensor.dtype.name() },
@@ -253,6 +292,7 @@ fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<PortData> {
             values: if tensor.dtype == DType::F16 { "half-precision values, as bit patterns" } else { "values" },
             shape: tensor.shape_text(),
             extents: tensor.shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(", "),
+            rank: tensor.shape.len(),
             elements: tensor.elements(),
         }
     };

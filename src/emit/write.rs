@@ -20,13 +20,15 @@ use super::{Crate, MARK};
 use crate::error::{Error, Result};
 
 /// Files of hiosc at the top of a crate. Everything else there is the user's.
-const OWNED: [&str; 10] = [
+const OWNED: [&str; 12] = [
     "Cargo.lock",
     "Cargo.toml",
     "README.md",
+    "build.rs",
     "check.safetensors",
     "kernels",
     "launches.jsonl",
+    "rustfmt.toml",
     "schedule.html",
     "schedule.txt",
     "src",
@@ -89,6 +91,26 @@ pub fn write(krate: &Crate, out: &Path) -> Result<Written> {
     Ok(written)
 }
 
+/// Writes a module to `folder/NAME`, and a file `folder/NAME.rs` that makes it a module `NAME` of
+/// the program that includes it.
+pub fn write_module(module: &Crate, name: &str, folder: &Path) -> Result<Written> {
+    let folder = std::path::absolute(folder).map_err(Error::io(folder))?;
+    let mut written = write(module, &folder.join(name))?;
+    let source = folder.join(name).join("src").join("lib.rs");
+    // absolute: in an included file, a relative path would start from the including file
+    let text = format!(
+        "// {MARK}\n#[path = {source:?}]\n#[allow(dead_code, reason = \"a program uses a part of its model's interface\")]\npub mod {name};\n"
+    );
+    let file = folder.join(format!("{name}.rs"));
+    written.files += 1;
+    written.bytes += text.len() as u64;
+    if !fs::read(&file).is_ok_and(|old| old == text.as_bytes()) {
+        fs::write(&file, text).map_err(Error::io(&file))?;
+        written.changed += 1;
+    }
+    Ok(written)
+}
+
 /// A temporary folder in `parent`. tempfile's own message names its random path, which does not
 /// help the user.
 fn temporary(parent: &Path) -> Result<tempfile::TempDir> {
@@ -111,7 +133,12 @@ fn earlier(out: &Path) -> Result<Option<PathBuf>> {
         return refuse("is not a folder");
     }
     let empty = fs::read_dir(&path).map_err(Error::io(&path))?.next().is_none();
-    if empty || fs::read_to_string(path.join("Cargo.toml")).is_ok_and(|text| text.strip_prefix("# ").is_some_and(|t| t.starts_with(MARK))) {
+    // the manifest of a crate, or the root of a module; the mark of earlier versions has no '@'
+    let marked = |(file, comment): (&str, &str)| {
+        let text = fs::read_to_string(path.join(file)).unwrap_or_default();
+        text.strip_prefix(comment).is_some_and(|text| text.starts_with(MARK) || text.starts_with(&MARK[1..]))
+    };
+    if empty || marked(("Cargo.toml", "# ")) || (!path.join("Cargo.toml").exists() && marked(("src/lib.rs", "// "))) {
         return Ok(Some(path));
     }
     refuse("is not empty and hiosc did not write it")

@@ -37,6 +37,8 @@ pub struct Model {
     pub hash: String,
     /// Operators of the ONNX graph, before anything was folded.
     pub onnx_nodes: usize,
+    /// The files that it was read from: the model file, and those of its external data.
+    pub files: Vec<PathBuf>,
     typed: TypedModel,
     path: PathBuf,
 }
@@ -45,9 +47,11 @@ pub struct Model {
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Model> {
     let (mut proto, hash) = onnx::read(path, options)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
+    let external = proto.graph.iter().flat_map(|graph| onnx::decode::external_files(path, graph));
+    let files = [path.to_path_buf()].into_iter().chain(external).collect();
     let (typed, kept) = tract::typed_models(path, &mut proto, options)?;
     let graph = lowered(path, &proto, &kept)?;
-    Ok(Model { graph, hash, onnx_nodes, typed, path: path.to_path_buf() })
+    Ok(Model { graph, hash, onnx_nodes, files, typed, path: path.to_path_buf() })
 }
 
 /// The graph of a typed model, verified.

@@ -1,6 +1,9 @@
 //! Compiles kernels when a model is loaded, with the machine's NVRTC: source and compute capability
 //! in, machine code or PTX out.
 
+use std::env;
+use std::ffi::OsString;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use super::nvrtc::Nvrtc;
@@ -10,12 +13,22 @@ use super::nvrtc::Nvrtc;
 /// process; the error says where.
 pub fn compile(sources: &[(&str, &str)], headers: &[(&str, &str)], name: &str, device: (u32, u32)) -> Result<Vec<u8>, String> {
     static NVRTC: OnceLock<Result<Nvrtc, String>> = OnceLock::new();
-    let nvrtc = NVRTC.get_or_init(Nvrtc::load).as_ref().map_err(String::clone)?;
+    let load = || match virtual_nvrtc() {
+        Some(stand_in) => Nvrtc::open(Path::new(&stand_in)),
+        None => Nvrtc::load(),
+    };
+    let nvrtc = NVRTC.get_or_init(load).as_ref().map_err(String::clone)?;
     let (_, source) = sources.iter().find(|(known, _)| *known == name).ok_or("it has no source")?;
     let mut code = nvrtc.compile(name, source, headers, &target(&nvrtc.supported_archs()?, device)?)?;
     // The driver reads PTX up to a zero byte.
     code.push(0);
     Ok(code)
+}
+
+/// The stand-in for NVRTC that `hiosc virtual` names: models on virtual GPUs then compile all their
+/// kernels with it.
+pub(super) fn virtual_nvrtc() -> Option<OsString> {
+    env::var_os("HIOSC_VGPU_NVRTC").filter(|file| !file.is_empty())
 }
 
 /// Machine code for the GPU itself or for an older one of its major version. Otherwise PTX for the

@@ -195,8 +195,16 @@ pub fn f32_to_f16(value: f32) -> u16 {
 pub trait Element: Copy {
     /// The bytes of `values`, without a copy.
     fn bytes(values: &[Self]) -> &[u8];
+    /// Replaces the contents of `values` by the values in `bytes`; an incomplete one at the end is
+    /// dropped. Allocates nothing if the capacity is sufficient.
+    fn read(bytes: &[u8], values: &mut Vec<Self>);
+
     /// The values in `bytes`; an incomplete one at the end is dropped.
-    fn values(bytes: &[u8]) -> Vec<Self>;
+    fn values(bytes: &[u8]) -> Vec<Self> {
+        let mut values = Vec::new();
+        Self::read(bytes, &mut values);
+        values
+    }
 }
 
 /// The bytes of `values`, without a copy.
@@ -212,9 +220,10 @@ macro_rules! elements {
                 unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), std::mem::size_of_val(values)) }
             }
 
-            fn values(bytes: &[u8]) -> Vec<Self> {
+            fn read(bytes: &[u8], values: &mut Vec<Self>) {
                 let (whole, _) = bytes.as_chunks();
-                whole.iter().map(|&one| <$type>::from_le_bytes(one)).collect()
+                values.clear();
+                values.extend(whole.iter().map(|&one| <$type>::from_le_bytes(one)));
             }
         }
     )*};
@@ -228,8 +237,9 @@ impl Element for bool {
         unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), values.len()) }
     }
 
-    fn values(bytes: &[u8]) -> Vec<Self> {
-        bytes.iter().map(|&byte| byte != 0).collect()
+    fn read(bytes: &[u8], values: &mut Vec<Self>) {
+        values.clear();
+        values.extend(bytes.iter().map(|&byte| byte != 0));
     }
 }
 

@@ -100,6 +100,15 @@ pub enum Error {
         /// What is different.
         message: String,
     },
+    /// The model's own check failed: it computes something else than its reference.
+    Check {
+        /// ONNX name of the output; empty if the stored data cannot be used.
+        output: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// The program was built without compiling its model.
+    NotCompiled,
     /// A kernel could not be compiled or loaded.
     Kernel {
         /// Its name.
@@ -187,13 +196,16 @@ impl fmt::Display for Error {
                 for (i, path) in looked.iter().enumerate() {
                     write!(f, "{}{}", if i == 0 { "" } else { ", " }, path.display())?;
                 }
-                write!(f, ": give their path with RuntimeOptions::weights")
+                write!(f, ": put them beside the program, or give their path with RuntimeOptions::weights")
             }
             Error::WeightsMismatch { path, message } => write!(
                 f,
                 "{} is not the weights file of this model ({message}): restore the one made with the crate, or give its path with RuntimeOptions::weights",
                 path.display()
             ),
+            Error::NotCompiled => write!(f, "the model was not compiled, because the variable HIOSC_SKIP was set: build again without it"),
+            Error::Check { output, message } if output.is_empty() => write!(f, "the stored check cannot be used: {message}"),
+            Error::Check { output, message } => write!(f, "output `{output}` {message}"),
             Error::Kernel { name, message } => write!(f, "kernel {name}: {message}"),
             Error::Link { from, to, message } => write!(f, "data does not arrive from GPU {from} at GPU {to}: {message}"),
             Error::Driver { call, message } => write!(f, "the CUDA driver refused to {call}: {message}"),

@@ -217,6 +217,16 @@ impl Exec {
         T::values(self.outputs[output].memory.contents())
     }
 
+    /// Replaces the contents of `values` by those of an output, after [`Exec::run`].
+    pub fn read_output<T: Element>(&self, output: usize, values: &mut Vec<T>) {
+        T::read(self.outputs[output].memory.contents(), values);
+    }
+
+    /// The bytes of an output, after [`Exec::run`].
+    pub fn output_bytes(&self, output: usize) -> &[u8] {
+        self.outputs[output].memory.contents()
+    }
+
     /// Enqueues a kernel; `regions` are its arguments.
     pub fn launch(&mut self, stream: Stream, kernel: &KernelEntry<'_>, regions: &[Region]) -> Result<()> {
         self.step(StepKind::Launch, stream, |exec| exec.issue_launch(stream, kernel, regions))

@@ -8,7 +8,8 @@ use std::sync::mpsc;
 use cudarc::driver::{CudaContext, CudaFunction, sys};
 use cudarc::nvrtc::Ptx;
 
-use super::device::{Device, DeviceMap};
+use super::compile::virtual_nvrtc;
+use super::device::{Device, DeviceMap, is_virtual};
 use super::error::{Error, Result};
 use super::layout::{Compile, ImageKind, KernelEntry, KernelImage, Layout};
 use super::memory::{ErrorContext, describe};
@@ -23,12 +24,14 @@ pub(super) fn load(layout: &Layout<'_>, device_map: &DeviceMap) -> Result<Vec<Ve
         let used = |kernel: &&KernelEntry<'_>| kernel.gpus.iter().any(|&gpu| device_map.device_of[gpu] == d);
         let wanted: Vec<&KernelEntry<'_>> = layout.kernels.iter().filter(used).collect();
         let mut loaded = vec![None; layout.kernels.len()];
-        let missing: Vec<&KernelEntry<'_>> = wanted.iter().copied().filter(|k| k.images.is_empty()).collect();
+        let from_sources = layout.compile.is_some() && is_virtual(&device.name) && virtual_nvrtc().is_some();
+        let source_only = |kernel: &KernelEntry<'_>| from_sources || kernel.images.is_empty();
+        let missing: Vec<&KernelEntry<'_>> = wanted.iter().copied().filter(|k| source_only(k)).collect();
         let compiled = compile_all(&missing, layout.compile, device)?;
         for (kernel, code) in missing.iter().zip(compiled) {
             loaded[kernel.index] = Some(function(kernel, code, &device.context)?);
         }
-        for kernel in wanted.iter().filter(|k| !k.images.is_empty()) {
+        for kernel in wanted.iter().filter(|k| !source_only(k)) {
             let image = choose(kernel.images, device.capability).ok_or_else(|| wrong_architecture(device, kernel.images))?;
             let mut code = image.bytes.to_vec();
             if image.kind == ImageKind::Ptx {

@@ -4,7 +4,7 @@
 //! The same source has two users. A generated crate contains it in `src/runtime/` and calls the
 //! primitives of [`Exec`] from the functions of its `plan.rs`. hiosc runs plans in-process by
 //! interpreting their steps with the same primitives. So the runtime depends only on the standard
-//! library, cudarc, libloading, safetensors and sha2. The command line of a generated crate and its
+//! library, cudarc, libloading, memmap2, safetensors and sha2. The command line of a generated crate and its
 //! measurements are in `tool/`, behind the feature `tool`.
 //!
 //! 1. [`Layout`] lists what a plan needs: memory, streams, events, kernels, weights. It is plain
@@ -21,6 +21,7 @@
 //! staged through host memory (`copy_path.rs`).
 
 mod blocker;
+mod check;
 mod compile;
 mod copy_path;
 mod device;
@@ -41,6 +42,7 @@ pub mod tool;
 pub mod weights;
 
 pub use blocker::{MAX_BLOCKED_OPERATIONS, StreamBlocker};
+pub use check::{TOLERANCE, check};
 pub use compile::compile;
 pub use device::is_virtual;
 pub use dtype::{DType, Element, bytes, f16_to_f32, f32_to_f16};

@@ -12,6 +12,7 @@ pub struct RuntimeOptions {
     pub(super) plain_streams: bool,
     pub(super) no_warm_up: bool,
     pub(super) separate_contexts: bool,
+    pub(super) map_weights: bool,
 }
 
 impl RuntimeOptions {
@@ -29,9 +30,17 @@ impl RuntimeOptions {
         self
     }
 
-    /// The weights file, if it is neither in the crate's folder nor beside the executable.
+    /// The weights file. The default: the executable's own weights if it contains any, else the file
+    /// beside the executable.
     pub fn weights(mut self, path: impl AsRef<Path>) -> Self {
         self.weights = Some(path.as_ref().to_path_buf());
+        self
+    }
+
+    /// Whether the weights file is mapped into memory and not read: loading then needs less memory.
+    /// Nobody may change the file meanwhile.
+    pub fn map_weights(mut self, map: bool) -> Self {
+        self.map_weights = map;
         self
     }
 

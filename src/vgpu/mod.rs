@@ -16,6 +16,8 @@
 //!    folder of shared objects.
 //! 3. [`command_env`] makes another program run on virtual GPUs; [`load`] makes this one.
 //!
+//! [`on_demand_env`] needs no second step: it is what `hiosc virtual` does.
+//!
 //! ```no_run
 //! # fn main() -> hiosc::Result<()> {
 //! # use std::process::Command;
@@ -48,6 +50,9 @@
 //!   `capture-across` (contexts), `capture-cold` (a kernel's first launch) and `instantiate`.
 //! * `HIOSC_VGPU_TRACE`: file that gets a line for each operation executed.
 //! * `HIOSC_VGPU_KERNELS`: folders of compiled kernels, separated by `:`.
+//! * `HIOSC_VGPU_NVRTC`: the stand-in for NVRTC. If it is set, models give it the sources of their
+//!   kernels, even where they contain compiled ones.
+//! * `HIOSC_VGPU_COMPILER`: the program `hiosc`, which compiles these sources.
 //!
 //! **Limits.** Linux with glibc. Managed memory and cooperative launches return
 //! `CUDA_ERROR_NOT_SUPPORTED`. Pointers among a kernel's arguments are not checked, though an
@@ -71,6 +76,10 @@ pub use kernels::{compile_crate_kernels, compile_kernels};
 
 use cxx::CxxCompiler;
 
+/// The stand-in for NVRTC in the folder of the virtual driver. In a folder of its own, so that the
+/// linker does not find it for programs that need the real one.
+const NVRTC: &str = "nvrtc/libnvrtc.so.12";
+
 /// Whether there is a C++ compiler, which virtual GPUs need. Without one, tests that need virtual
 /// GPUs are skipped with a message.
 pub fn compiler_present() -> bool {
@@ -78,13 +87,13 @@ pub fn compiler_present() -> bool {
 }
 
 /// Builds the virtual driver, unless the cache has it. Returns the folder with `libcuda.so.1`,
-/// `libcuda.so` and `libnvrtc.so.12`.
+/// `libcuda.so`, and [`NVRTC`].
 pub fn install() -> Result<PathBuf> {
     let flags = ["-std=c++17", "-O2", "-fPIC", "-pthread", "-fvisibility=hidden"];
     let compiler = CxxCompiler::find()?;
     let sources: Vec<(&str, &str)> = embedded::folder("vgpu").filter(|(name, _)| *name != "cpu_cuda.h").collect();
     let mut key = compiler.key(&flags);
-    key.files(sources.iter().copied());
+    key.files(sources.iter().copied()).part(NVRTC);
 
     cxx::cached_folder(&format!("vgpu-{}", key.finish()), |folder| {
         let build = folder.join("build");
@@ -100,7 +109,8 @@ pub fn install() -> Result<PathBuf> {
         let driver = units.iter().filter(|unit| **unit != "libnvrtc").map(|unit| format!("{unit}.o"));
         let mut link_driver = command(&["-shared", "-Wl,-soname,libcuda.so.1", "-o", "../libcuda.so.1"]);
         link_driver.args(driver).arg("-ldl");
-        let link_nvrtc = command(&["-shared", "-Wl,-soname,libnvrtc.so.12", "-o", "../libnvrtc.so.12", "libnvrtc.o"]);
+        fs::create_dir(folder.join("nvrtc")).map_err(Error::io(folder))?;
+        let link_nvrtc = command(&["-shared", "-Wl,-soname,libnvrtc.so.12", "-o", &format!("../{NVRTC}"), "libnvrtc.o"]);
         cxx::run_all(vec![("libcuda.so.1".into(), link_driver), ("libnvrtc.so.12".into(), link_nvrtc)])?;
         // The name that cudarc tries first. This library is empty but depends on libcuda.so.1. So
         // both names refer to the same virtual driver, even if both are loaded by path and later
@@ -117,17 +127,33 @@ pub fn install() -> Result<PathBuf> {
 /// `kernels`. Sets `LD_LIBRARY_PATH` and `HIOSC_VGPU_KERNELS`, and `HIOSC_NVRTC` to the stand-in: a
 /// real NVRTC (12.9) crashes in a process with a virtual driver.
 pub fn command_env(command: &mut Command, kernels: &Path) -> Result<()> {
+    let folder = library_path(command)?;
+    command.env("HIOSC_NVRTC", folder.join(NVRTC)).env("HIOSC_VGPU_KERNELS", kernels);
+    Ok(())
+}
+
+/// Makes `command` and the programs that it starts run on virtual GPUs. Their models hand the
+/// sources of kernels to the stand-in for NVRTC, and the virtual driver has `compiler` (the program
+/// `hiosc`) compile them when they are first asked for. `HIOSC_NVRTC` is not changed: the command
+/// may be a build that compiles models with the real one.
+pub fn on_demand_env(command: &mut Command, compiler: &Path) -> Result<()> {
+    let folder = library_path(command)?;
+    command.env("HIOSC_VGPU_NVRTC", folder.join(NVRTC)).env("HIOSC_VGPU_COMPILER", compiler);
+    Ok(())
+}
+
+/// Makes `command` find the virtual driver, and returns its folder.
+fn library_path(command: &mut Command) -> Result<PathBuf> {
     let own = command.get_envs().find(|(name, _)| *name == "LD_LIBRARY_PATH").map(|(_, value)| value.map(OsString::from));
     let before = own.unwrap_or_else(|| env::var_os("LD_LIBRARY_PATH")).filter(|value| !value.is_empty());
     let folder = install()?;
-    command.env("HIOSC_NVRTC", folder.join("libnvrtc.so.12"));
-    let mut path = folder.into_os_string();
+    let mut path = folder.clone().into_os_string();
     if let Some(before) = before {
         path.push(":");
         path.push(before);
     }
-    command.env("LD_LIBRARY_PATH", path).env("HIOSC_VGPU_KERNELS", kernels);
-    Ok(())
+    command.env("LD_LIBRARY_PATH", path);
+    Ok(folder)
 }
 
 /// Makes this process run on virtual GPUs: loads the virtual driver and NVRTC under the names by
@@ -157,11 +183,11 @@ pub fn load(kernels: &Path, settings: &[(&str, &str)]) -> Result<()> {
         let driver = open("libcuda.so.1")?;
         // Never unloaded: other code may have addresses of their functions.
         std::mem::forget(open("libcuda.so")?);
-        std::mem::forget(open("libnvrtc.so.12")?);
+        std::mem::forget(open(NVRTC)?);
         // SAFETY: as documented, nothing else may use CUDA yet, and the lock excludes other callers
         // of this function. A real NVRTC must not be loaded beside a virtual driver (see
         // `command_env`).
-        unsafe { env::set_var("HIOSC_NVRTC", folder.join("libnvrtc.so.12")) };
+        unsafe { env::set_var("HIOSC_NVRTC", folder.join(NVRTC)) };
         // SAFETY: as above, now by the name that a client uses.
         let by_name = unsafe { libloading::Library::new("libcuda.so") }.map_err(|e| Error::Device(format!("virtual GPUs: {e}")))?;
         if address(&by_name)? != address(&driver)? {

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard};
 use crate::support::interpret::interpret;
 use crate::support::small::{self, Compiled, compiled};
 use crate::support::{random, relative_error, skipped, target_folder};
-use hiosc::emit::{self, Crate, EmitInput, ReferenceData};
+use hiosc::emit::{self, Crate, CrateOptions, EmitInput, Form, ReferenceData};
 use hiosc::kernel::Kernel;
 use hiosc::program::{self, KernelMode, Shipped};
 use hiosc::schedule::Algorithm;
@@ -25,7 +25,9 @@ fn krate(c: &Compiled, shipped: &Shipped) -> Crate {
     let outputs = interpret(&c.graph, &inputs);
     let (model_file, model_hash) = ("small.onnx".to_string(), "0123456789abcdef".repeat(4));
     let check = Some(ReferenceData { inputs, outputs });
-    emit::emit(&EmitInput { program: &c.program_with(shipped), model_file, model_hash, onnx_nodes: 11, check }).expect("a crate")
+    let (program, options) = (c.program_with(shipped), CrateOptions::default());
+    let input = EmitInput { program: &program, model_file, model_hash, onnx_nodes: 11, check, form: Form::Crate, options: &options };
+    emit::emit(&input).expect("a crate")
 }
 
 fn small_crate(gpus: usize) -> Crate {

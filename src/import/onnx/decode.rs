@@ -2,7 +2,7 @@
 //! there, its names are defined, and its input shapes are known.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
@@ -45,6 +45,16 @@ pub fn stored_tensors<'a>(graph: &'a pb::GraphProto, all: &mut Vec<&'a pb::Tenso
         all.extend(attribute.t.iter().chain(&attribute.tensors));
         attribute.g.iter().chain(&attribute.graphs).for_each(|graph| stored_tensors(graph, all));
     }
+}
+
+/// The files with the tensors that the model at `path` does not hold itself, sorted.
+pub fn external_files(path: &Path, graph: &pb::GraphProto) -> BTreeSet<PathBuf> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut tensors = Vec::new();
+    stored_tensors(graph, &mut tensors);
+    let external = tensors.iter().filter(|tensor| tensor.data_location == Some(DataLocation::External as i32));
+    let locations = external.flat_map(|tensor| &tensor.external_data).filter(|entry| entry.key == "location");
+    locations.map(|entry| folder.join(&entry.value)).collect()
 }
 
 /// Bytes that the elements of `tensor` take, if its type has a fixed size.

@@ -9,9 +9,10 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use safetensors::serialize;
 use safetensors::tensor::TensorView;
-use safetensors::{SafeTensors, serialize};
 
+use super::super::check::{CheckData, Difference};
 use super::super::dtype::largest;
 use super::super::error::Result;
 use super::super::exec::Exec;
@@ -22,10 +23,6 @@ use super::super::timing::Span;
 use super::bench;
 use super::links;
 
-/// Floating-point outputs may differ from the reference by this fraction of its largest magnitude.
-/// Others must be equal.
-pub const TOLERANCE: f64 = 1e-3;
-
 /// The function that enqueues one inference of a model.
 pub type Enqueue = fn(&mut Exec) -> Result<()>;
 
@@ -33,8 +30,8 @@ pub type Enqueue = fn(&mut Exec) -> Result<()>;
 pub trait CompiledModel: Sized {
     /// The package's name.
     const NAME: &'static str;
-    /// Folder with `check.safetensors`.
-    const FOLDER: &'static str;
+    /// The stored input and its reference outputs: the contents of `check.safetensors`.
+    const CHECK: Option<&'static [u8]>;
     /// Latency that the plan predicts, in nanoseconds.
     const PREDICTED: u64;
     /// Inputs.
@@ -94,8 +91,9 @@ fn usage(name: &str) -> String {
   --separate-contexts
                    give logical GPUs that share a device separate contexts (for tests)
   --links          check: measure the links between the GPUs in use, and test them with data
-  --data FILE      inputs and reference outputs, as tensors in:NAME and out:NAME of a safetensors file (default: check.safetensors)
-  --weights FILE   the weights, if they are not in the crate's folder
+  --data FILE      inputs and reference outputs, as tensors in:NAME and out:NAME of a safetensors file (default: those stored in this program)
+  --weights FILE   the weights, if they are not beside this program
+  --map-weights    map the weights file into memory instead of reading it
   --repeat N       check: run N times and require the same bits each time; bench: measure N times; trace: keep the last of N
   --json FILE      bench: write all figures; trace: write the trace there (default: trace.json)
   --save FILE      check: write the outputs, as tensors out:NAME
@@ -153,6 +151,7 @@ impl Arguments {
                 "--gpus" => arguments.options = arguments.options.gpus(&gpu_list(&value()?.to_string_lossy())?),
                 "--data" => arguments.data = Some(value()?.into()),
                 "--weights" => arguments.options = arguments.options.weights(PathBuf::from(value()?)),
+                "--map-weights" => arguments.options = arguments.options.map_weights(true),
                 "--input" => arguments.inputs.push(value()?),
                 "--output-dir" => arguments.output_dir = Some(value()?.into()),
                 "--links" => arguments.links = true,
@@ -190,51 +189,19 @@ fn gpu_list(text: &str) -> std::result::Result<Vec<usize>, String> {
     text.split(',').map(number).collect()
 }
 
-/// The inputs and reference outputs of one inference, as bytes. An output may lack a reference.
-struct Data {
-    inputs: Vec<Vec<u8>>,
-    outputs: Vec<Option<Vec<u8>>>,
-}
-
-impl Data {
-    fn read<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<Data, String> {
-        let path = arguments.data.clone().unwrap_or_else(|| Path::new(M::FOLDER).join("check.safetensors"));
-        let at = |message: String| format!("{}: {message}", path.display());
-        let bytes = std::fs::read(&path).map_err(|error| at(format!("{error}; give another file with --data")))?;
-        let file = SafeTensors::deserialize(&bytes).map_err(|error| at(error.to_string()))?;
-        let find = |prefix: &str, port: &Port<'_>| {
-            let plain = format!("{prefix}:{}", port.name);
-            let view = file.tensor(&plain).or_else(|_| file.tensor(&plain.replace('/', "_"))).ok();
-            view.map(|view| contents(&view, port).map_err(|message| at(format!("`{plain}`: {message}")))).transpose()
-        };
-        let mut data = Data { inputs: Vec::new(), outputs: Vec::new() };
-        for port in M::INPUTS {
-            data.inputs.push(find("in", port)?.ok_or_else(|| at(format!("no tensor `in:{}`", port.name)))?);
-        }
-        for port in M::OUTPUTS {
-            data.outputs.push(find("out", port)?);
-        }
-        Ok(data)
-    }
-
-    fn slices(&self) -> Vec<&[u8]> {
-        self.inputs.iter().map(Vec::as_slice).collect()
-    }
-}
-
-fn contents(view: &TensorView<'_>, port: &Port<'_>) -> std::result::Result<Vec<u8>, String> {
-    if view.dtype() != port.dtype.stored() {
-        return Err(format!("expected {:?}, found {:?}", port.dtype.stored(), view.dtype()));
-    }
-    let (expected, found) = (port.elements(), view.shape().iter().product::<usize>());
-    if found != expected {
-        return Err(format!("expected {expected} elements ({}), found {found}", port.shape_text()));
-    }
-    Ok(view.data().to_vec())
+/// The data that `--data` names, else what the program contains.
+fn read_data<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<CheckData, String> {
+    let Some(path) = &arguments.data else {
+        let stored = M::CHECK.ok_or("this program contains no reference (compiled with --no-check): give one with --data FILE")?;
+        return CheckData::read(stored, M::INPUTS, M::OUTPUTS);
+    };
+    let at = |message: String| format!("{}: {message}", path.display());
+    let bytes = std::fs::read(path).map_err(|error| at(format!("{error}; give another file with --data")))?;
+    CheckData::read(&bytes, M::INPUTS, M::OUTPUTS).map_err(at)
 }
 
 fn check<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, String> {
-    let data = Data::read::<M>(arguments)?;
+    let data = read_data::<M>(arguments)?;
     let mut model = M::load(arguments.options.clone()).map_err(|error| error.to_string())?;
     print!("{}", model.summary());
     if arguments.links {
@@ -286,25 +253,6 @@ fn measure_links<M: CompiledModel>(model: &mut M) -> std::result::Result<(), Str
     Ok(())
 }
 
-/// How far an output is from its reference.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Difference {
-    difference: f64,
-    reference: f64,
-    allowed: f64,
-}
-
-impl Difference {
-    fn between(port: &Port<'_>, values: &[u8], reference: &[u8]) -> Difference {
-        let (difference, reference) = port.dtype.difference(values, reference);
-        Difference { difference, reference, allowed: if port.dtype.is_float() { TOLERANCE * reference } else { 0.0 } }
-    }
-
-    fn passes(&self) -> bool {
-        self.difference <= self.allowed
-    }
-}
-
 fn save<M: CompiledModel>(path: &Path, outputs: &[Vec<u8>]) -> std::result::Result<(), String> {
     let at = |message: String| format!("{}: {message}", path.display());
     let mut views = Vec::new();
@@ -317,12 +265,12 @@ fn save<M: CompiledModel>(path: &Path, outputs: &[Vec<u8>]) -> std::result::Resu
 }
 
 /// Inputs for measurements: those given with `--data` or stored, otherwise zeros.
-fn measured_on<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<Data, String> {
-    match Data::read::<M>(arguments) {
+fn measured_on<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<CheckData, String> {
+    match read_data::<M>(arguments) {
         Ok(data) => Ok(data),
         Err(_) if arguments.data.is_none() => {
             println!("no stored input: measuring on zeros");
-            Ok(Data { inputs: M::INPUTS.iter().map(|port| vec![0; port.bytes()]).collect(), outputs: Vec::new() })
+            Ok(CheckData { inputs: M::INPUTS.iter().map(|port| vec![0; port.bytes()]).collect(), outputs: Vec::new() })
         }
         Err(message) => Err(message),
     }
@@ -463,7 +411,7 @@ fn output_files(ports: &[Port<'_>]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::super::dtype::{DType, Element};
+    use super::super::super::dtype::DType;
     use super::*;
 
     fn parse(list: &[&str]) -> std::result::Result<Option<Arguments>, String> {
@@ -518,22 +466,5 @@ mod tests {
     fn outputs_get_safe_file_names() {
         let names: Vec<_> = ["y", "a/b", "a:b", "..", "", "Y", "x.1"].map(|name| Port { name, dtype: DType::F32, shape: &[] }).into();
         assert_eq!(output_files(&names), ["y.npy", "a_b.npy", "a_b_2.npy", "_...npy", "_.npy", "Y_2.npy", "x.1.npy"]);
-    }
-
-    #[test]
-    fn differences() {
-        let passes = |a: &[f32], b: &[f32]| {
-            let port = Port { name: "y", dtype: DType::F32, shape: &[] };
-            Difference::between(&port, Element::bytes(a), Element::bytes(b)).passes()
-        };
-        assert!(passes(&[1.0, 1000.5], &[1.5, 1000.0]));
-        assert!(!passes(&[1.0, 1002.0], &[1.5, 1000.0]));
-        assert!(!passes(&[f32::INFINITY], &[1.0]));
-        assert!(passes(&[0.0], &[0.0]) && !passes(&[1e-9], &[0.0]));
-        let exact = |a: &[i32], b: &[i32]| {
-            let port = Port { name: "y", dtype: DType::I32, shape: &[] };
-            Difference::between(&port, Element::bytes(a), Element::bytes(b)).passes()
-        };
-        assert!(exact(&[1, 100_000], &[1, 100_000]) && !exact(&[1, 100_001], &[1, 100_000]));
     }
 }
