@@ -1,8 +1,8 @@
 //! What a build script calls: compiles a model into a module of the program that is being built.
 //!
-//! **In**: a model and options, as in a `build.rs`. **Out**: `$OUT_DIR/NAME.rs` and `$OUT_DIR/NAME/`,
-//! which [`include_model!`](crate::include_model) includes; the weights beside the executables; and,
-//! for Cargo, every file and variable that the result depends on.
+//! **In**: a model and options, as in a `build.rs`. **Out**: `$OUT_DIR/NAME.rs` and
+//! `$OUT_DIR/NAME/`, which [`include_model!`](crate::include_model) includes; the weights beside
+//! the executables; and, for Cargo, every file and variable that the result depends on.
 //!
 //! There are two ways, by the features of the build dependency:
 //!
@@ -22,8 +22,8 @@ use std::sync::Mutex;
 use crate::error::{Error, Result};
 use crate::runtime::weights;
 
-/// Variables on which the result depends: they name the program, skip it, or name NVRTC and where it
-/// may be.
+/// Variables on which the result depends: they name the program, skip it, or name NVRTC and where
+/// it may be.
 const VARIABLES: [&str; 7] = ["HIOSC", "HIOSC_SKIP", "DOCS_RS", "HIOSC_NVRTC", "CUDA_HOME", "CUDA_PATH", "CONDA_PREFIX"];
 
 /// Compiles the model at `model` for two A40s, as a module named after the file: the whole build
@@ -156,8 +156,8 @@ impl Build {
         self
     }
 
-    /// Compiles the model, and prints for Cargo what the result depends on. Files that do not change
-    /// keep their time stamps.
+    /// Compiles the model, and prints for Cargo what the result depends on. Files that do not
+    /// change keep their time stamps.
     ///
     /// If the variable `HIOSC_SKIP` is 1, or on docs.rs, nothing is compiled. Then the module of an
     /// earlier build stays, or one is written that has the same types without fields, which is
@@ -266,8 +266,8 @@ pub mod NAME {
 }
 "#;
 
-/// Puts the weights of the module `name` beside the executables of this build, where the model looks
-/// for them. Does nothing if `out` is not where Cargo has build scripts write.
+/// Puts the weights of the module `name` beside the executables of this build, where the model
+/// looks for them. Does nothing if `out` is not where Cargo has build scripts write.
 fn put_beside_executables(name: &str, out: &Path) -> Result<()> {
     // target/PROFILE/build/PACKAGE/out
     let ancestors: Vec<&Path> = out.ancestors().take(4).collect();

@@ -26,6 +26,15 @@
 //! # Ok(()) }
 //! ```
 //!
+//! In a build script, [`compile`] and [`Build`] make a model a module of the program that is being
+//! built, and [`include_model!`] includes it. docs/build-scripts.md has more.
+//!
+//! | feature | |
+//! |---|---|
+//! | none | what build scripts and the modules that they make need; models are compiled by the installed program `hiosc` |
+//! | `compiler` | the compiler as a library |
+//! | `cli` (default) | the program `hiosc` |
+//!
 //! What is documented here, with [`vgpu`], is the whole public API. The other modules are private.
 //! The feature `internals` makes them public, for the package's own tests, benchmarks, examples and
 //! fuzz targets; they may change at any time. docs/architecture.md describes them:
@@ -37,6 +46,8 @@
 #![warn(missing_docs, unnameable_types)]
 // tests, benchmarks, examples and fuzz targets use the rest
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
+// this page describes the whole library
+#![cfg_attr(not(feature = "compiler"), allow(rustdoc::broken_intra_doc_links))]
 
 mod build_script;
 #[cfg(feature = "cli")]

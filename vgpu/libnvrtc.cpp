@@ -2,9 +2,9 @@
 //
 // It compiles nothing itself: the kernels of virtual GPUs are compiled for the CPU and found by
 // name. If HIOSC_VGPU_COMPILER is set, it leaves the sources in a temporary folder that its result
-// names, and the virtual driver has them compiled when one is first asked for. It checks for mistakes of a crate that ships its kernels as sources (no source, no kernel
-// in it, an invalid architecture), and returns a short text that the virtual driver accepts as a
-// module.
+// names, and the virtual driver has them compiled when one is first asked for. It checks for
+// mistakes of a crate that ships its kernels as sources (no source, no kernel in it, an invalid
+// architecture), and returns a short text that the virtual driver accepts as a module.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -132,8 +132,8 @@ static int architecture_number(const std::string &value, bool &is_virtual) {
   return 0;
 }
 
-// Writes the program into a folder of all programs with these headers, and returns the folder; empty
-// if that fails. The folder is removed when the process ends.
+// Writes the program into a folder of all programs with these headers, and returns the folder;
+// empty if that fails. The folder is removed when the process ends.
 static std::string keep(const Program &program) {
   static std::mutex mutex;
   static std::map<std::map<std::string, std::string>, std::string> folders;

@@ -7,8 +7,8 @@
 //!    the cache, never the caller's own target directory: inside a build script, cargo would wait
 //!    for itself. What is built is a copy, which is a workspace of its own. So the crate may be a
 //!    member of any workspace, or be below one that does not list it, and nothing is written into
-//!    its folder. Crates of the same name share one copy: only the files that differ are written, and
-//!    cargo compiles what has changed.
+//!    its folder. Crates of the same name share one copy: only the files that differ are written,
+//!    and cargo compiles what has changed.
 //! 2. If there are GPUs, run the program on them. Otherwise compile the crate's kernels for the CPU
 //!    and run the unchanged program on virtual GPUs, once for each of [`VerifyOptions::seeds`]
 //!    orders of execution. All runs must give the same bits.

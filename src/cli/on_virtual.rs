@@ -1,8 +1,8 @@
-//! `hiosc virtual -- COMMAND`: runs a program on virtual GPUs, whether it is a model's own, one that
-//! uses models, or `cargo test`.
+//! `hiosc virtual -- COMMAND`: runs a program on virtual GPUs, whether it is a model's own, one
+//! that uses models, or `cargo test`.
 //!
-//! The command needs no preparation: models hand their kernels' sources to the virtual driver, which
-//! calls this program again (`--compile-kernels`) to compile them for the CPU.
+//! The command needs no preparation: models hand their kernels' sources to the virtual driver,
+//! which calls this program again (`--compile-kernels`) to compile them for the CPU.
 
 use std::ffi::OsString;
 use std::io::Write;

@@ -183,16 +183,16 @@ impl Compiler {
     }
 
     /// Generates a module of this name instead of a crate, for a program that depends on the
-    /// library hiosc. [`Compilation::write`](super::Compilation::write) then writes `NAME.rs`, which
-    /// the program includes, and a folder `NAME`. Of [`CrateOptions`], only those about weights have
-    /// an effect.
+    /// library hiosc. [`Compilation::write`](super::Compilation::write) then writes `NAME.rs`,
+    /// which the program includes, and a folder `NAME`. Of [`CrateOptions`], only those about
+    /// weights have an effect.
     pub fn module(mut self, name: &str) -> Compiler {
         self.module = Some(name.into());
         self
     }
 
-    /// Names a file that was read for an option: [`Compilation::inputs`](super::Compilation::inputs)
-    /// lists it, too.
+    /// Names a file that was read for an option:
+    /// [`Compilation::inputs`](super::Compilation::inputs) lists it, too.
     pub(crate) fn also_read(mut self, file: impl Into<PathBuf>) -> Compiler {
         self.also_read.push(file.into());
         self

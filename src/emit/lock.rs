@@ -26,8 +26,8 @@ struct Package<'a> {
     dependencies: Vec<&'a str>,
 }
 
-/// The lock file of `package` of this version, which depends on `direct`. `header_comment` is the third line (Cargo
-/// keeps comments at the top).
+/// The lock file of `package` of this version, which depends on `direct`. `header_comment` is the
+/// third line (Cargo keeps comments at the top).
 pub(super) fn subset(package: &str, version: &str, direct: &[&str], header_comment: &str) -> Result<String> {
     let all = parse(OWN);
     let mut needed: BTreeMap<(&str, &str), (&Package<'_>, Vec<&Package<'_>>)> = BTreeMap::new();

@@ -4,8 +4,8 @@
 //! The same source has two users. A generated crate contains it in `src/runtime/` and calls the
 //! primitives of [`Exec`] from the functions of its `plan.rs`. hiosc runs plans in-process by
 //! interpreting their steps with the same primitives. So the runtime depends only on the standard
-//! library, cudarc, libloading, memmap2, safetensors and sha2. The command line of a generated crate and its
-//! measurements are in `tool/`, behind the feature `tool`.
+//! library, cudarc, libloading, memmap2, safetensors and sha2. The command line of a generated
+//! crate and its measurements are in `tool/`, behind the feature `tool`.
 //!
 //! 1. [`Layout`] lists what a plan needs: memory, streams, events, kernels, weights. It is plain
 //!    data, and constant in a generated crate.

@@ -30,8 +30,8 @@ impl RuntimeOptions {
         self
     }
 
-    /// The weights file. The default: the executable's own weights if it contains any, else the file
-    /// beside the executable.
+    /// The weights file. The default: the executable's own weights if it contains any, else the
+    /// file beside the executable.
     pub fn weights(mut self, path: impl AsRef<Path>) -> Self {
         self.weights = Some(path.as_ref().to_path_buf());
         self

@@ -6,7 +6,7 @@ use super::texts;
 const WIDTH: usize = 100;
 
 /// The folders, the ends of their files' names, and what begins a comment.
-const FOLDERS: [(&str, &[&str], &str); 18] = [
+const FOLDERS: [(&str, &[&str], &str); 17] = [
     ("src", &[".rs"], "//"),
     ("tests", &[".rs"], "//"),
     ("examples", &[".rs"], "//"),
@@ -21,7 +21,6 @@ const FOLDERS: [(&str, &[&str], &str); 18] = [
     ("benchmarks", &[".sh", ".py"], "#"),
     ("fuzz/run", &[""], "#"),
     ("fuzz/Cargo.toml", &[""], "#"),
-    ("examples/downstream/Cargo.toml", &[""], "#"),
     ("Cargo.toml", &[""], "#"),
     (".ci", &["run"], "#"),
     (".github", &[".yml"], "#"),

@@ -21,12 +21,17 @@ use hiosc::vgpu;
 
 /// A crate of the small model, with the interpreter's result as its reference.
 fn krate(c: &Compiled, shipped: &Shipped) -> Crate {
+    krate_with(c, shipped, &CrateOptions::default())
+}
+
+/// The same with these options.
+pub fn krate_with(c: &Compiled, shipped: &Shipped, options: &CrateOptions) -> Crate {
     let inputs = small::inputs(&c.graph);
     let outputs = interpret(&c.graph, &inputs);
     let (model_file, model_hash) = ("small.onnx".to_string(), "0123456789abcdef".repeat(4));
     let check = Some(ReferenceData { inputs, outputs });
-    let (program, options) = (c.program_with(shipped), CrateOptions::default());
-    let input = EmitInput { program: &program, model_file, model_hash, onnx_nodes: 11, check, form: Form::Crate, options: &options };
+    let program = c.program_with(shipped);
+    let input = EmitInput { program: &program, model_file, model_hash, onnx_nodes: 11, check, form: Form::Crate, options };
     emit::emit(&input).expect("a crate")
 }
 
@@ -35,7 +40,7 @@ fn small_crate(gpus: usize) -> Crate {
     krate(&c, &c.shipped)
 }
 
-fn text<'a>(krate: &'a Crate, path: &str) -> &'a str {
+pub fn text<'a>(krate: &'a Crate, path: &str) -> &'a str {
     let bytes = krate.files.get(path).unwrap_or_else(|| panic!("no {path} among {:?}", krate.files.keys()));
     std::str::from_utf8(bytes).expect("text")
 }
@@ -190,7 +195,7 @@ fn names_cannot_become_code() {
 }
 
 /// (relative path, contents) of all files in a folder.
-fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut waiting = vec![folder.to_path_buf()];
     while let Some(folder_now) = waiting.pop() {
@@ -239,16 +244,16 @@ fn a_crate_replaces_an_earlier_one_whole_or_not_at_all() {
 }
 
 /// Held while cargo builds: several tests share a target folder.
-static BUILD: Mutex<()> = Mutex::new(());
+pub static BUILD: Mutex<()> = Mutex::new(());
 
 /// A crate on disk and built.
-struct Built {
-    folder: tempfile::TempDir,
-    program: PathBuf,
+pub struct Built {
+    pub folder: tempfile::TempDir,
+    pub program: PathBuf,
     kernels: PathBuf,
 }
 
-fn cargo(manifest: &Path, arguments: &[&str]) -> Output {
+pub fn cargo(manifest: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO"));
     command.args(arguments).args(["--release", "--offline", "--quiet", "--manifest-path"]).arg(manifest);
     command.arg("--target-dir").arg(target_folder());
@@ -257,7 +262,7 @@ fn cargo(manifest: &Path, arguments: &[&str]) -> Output {
 
 /// Writes and builds a crate under its own package name, as its Cargo.lock says; nothing without a
 /// C++ compiler.
-fn build(krate: &Crate, package: &str) -> Option<(Built, MutexGuard<'static, ()>)> {
+pub fn build(krate: &Crate, package: &str) -> Option<(Built, MutexGuard<'static, ()>)> {
     if !vgpu::compiler_present() {
         skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
         return None;
@@ -280,16 +285,23 @@ fn build(krate: &Crate, package: &str) -> Option<(Built, MutexGuard<'static, ()>
     let kernels = vgpu::compile_kernels(&sources, Some(&out.join("kernels"))).expect("the kernels compile");
     let program = folder.path().join("program");
     fs::copy(target_folder().join("release").join(package), &program).expect("a program");
-    Some((Built { folder, program, kernels }, guard))
+    let built = Built { folder, program, kernels };
+    fs::copy(built.out().join("weights.safetensors"), built.weights()).expect("the weights");
+    Some((built, guard))
 }
 
 impl Built {
-    fn out(&self) -> PathBuf {
+    pub fn out(&self) -> PathBuf {
         self.folder.path().join("out")
     }
 
+    /// The weights beside the program.
+    pub fn weights(&self) -> PathBuf {
+        self.folder.path().join("weights.safetensors")
+    }
+
     /// Runs a program on virtual GPUs. Returns whether it succeeded, and its output.
-    fn run(&self, program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
+    pub fn run(&self, program: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
         let mut command = Command::new(program);
         command.args(arguments).envs(variables.iter().copied()).env("HIOSC_VGPU_STRICT", "1");
         vgpu::command_env(&mut command, &self.kernels).expect("the virtual driver builds");
@@ -298,7 +310,7 @@ impl Built {
         (output.status.success(), said)
     }
 
-    fn check(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
+    pub fn check(&self, arguments: &[&str], variables: &[(&str, &str)]) -> (bool, String) {
         let all: Vec<&str> = ["check"].iter().chain(arguments).copied().collect();
         self.run(&self.program, &all, variables)
     }
@@ -348,9 +360,9 @@ fn a_crate_runs_on_virtual_gpus() {
     passes(&["--gpus", "0,0", "--separate-contexts"], &[("HIOSC_VGPU_COUNT", "1")], &["same device, another context", "one CUDA graph"]);
     measures(&built);
 
-    fs::write(built.out().join("weights.safetensors"), "something else").expect("overwritten");
+    fs::write(built.weights(), "something else").expect("overwritten");
     fails(&[], &[], "is not the weights file of this model (its sha256 is ");
-    fs::remove_file(built.out().join("weights.safetensors")).expect("removed");
+    fs::remove_file(built.weights()).expect("removed");
     fails(&[], &[], "the weights were not found; looked for ");
 }
 

@@ -1,8 +1,9 @@
 //! Generated crates: written, built as their users build them, and run on virtual GPUs.
 
-mod downstream;
 mod emit;
 mod models;
+mod projects;
+mod shipping;
 #[path = "../support/mod.rs"]
 mod support;
 mod targets;
