@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use safetensors::{SafeTensors, tensor::TensorView};
+use zip::ZipArchive;
 
 use crate::error::{Error, Result};
 use crate::runtime::{DType, TOLERANCE, npy};
@@ -49,21 +50,22 @@ pub(crate) fn read(path: &Path) -> Result<NamedValues> {
 
 /// Writes the tensors of these inputs and outputs from `npz` to `to`, as safetensors.
 pub(crate) fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Path) -> Result<PathBuf> {
-    let mut archive = npyz::npz::NpzArchive::open(npz).map_err(Error::io(npz))?;
+    let broken = |message: String| Error::Model { path: npz.to_path_buf(), message };
+    let file = fs::File::open(npz).map_err(Error::io(npz))?;
+    let mut archive = ZipArchive::new(file).map_err(|e| broken(format!("not an npz file: {e}")))?;
     let keys: Vec<(String, String)> = (inputs.iter().map(|n| ("in", n)))
         .chain(outputs.iter().map(|n| ("out", n)))
         .map(|(side, name)| (format!("{side}:{name}"), format!("{side}:{}", name.replace('/', "_"))))
         .collect();
     let mut tensors: Vec<(String, DType, Vec<usize>, Vec<u8>)> = Vec::new();
     for (key, stored) in keys {
-        let broken = |message: String| Error::Model { path: npz.to_path_buf(), message };
-        if !archive.array_names().any(|name| name == stored) {
-            let names: Vec<_> = archive.array_names().collect();
+        let entry = format!("{stored}.npy");
+        if archive.index_for_name(&entry).is_none() {
+            let names: Vec<_> = archive.file_names().filter_map(|name| name.strip_suffix(".npy")).collect();
             return Err(broken(format!("has no {stored:?}; it holds {}", names.join(", "))));
         }
         let mut file = Vec::new();
-        let entry = npyz::npz::file_name_from_array_name(&stored);
-        let mut entry = archive.zip_archive().by_name(&entry).map_err(|e| broken(format!("{stored}: {e}")))?;
+        let mut entry = archive.by_name(&entry).map_err(|e| broken(format!("{stored}: {e}")))?;
         entry.read_to_end(&mut file).map_err(|e| broken(format!("{stored}: {e}")))?;
         let (dtype, shape, values) = npy::open(&file).map_err(|message| broken(format!("{stored}: {message}")))?;
         tensors.push((key, dtype, shape, values));

@@ -1,9 +1,8 @@
 //! The Cargo.lock of a generated crate: the part of hiosc's own that the crate needs. So it builds
 //! offline wherever hiosc was built.
 //!
-//! The packages are found by walking hiosc's lock file from the crate's dependencies. There is one
-//! difference: hiosc and its dependencies enable features that the crate does not. The dependencies
-//! of these features are left out ([`WITHOUT`]). Cargo compares lock files as text (`--locked`), so
+//! The packages are found by walking hiosc's lock file from the crate's dependencies, whose features
+//! are the same there. Cargo compares lock files as text (`--locked`), so
 //! the format is Cargo's own: a version follows a dependency's name only if two versions remain.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,10 +11,6 @@ use crate::error::{Error, Result};
 
 /// hiosc's own lock file.
 const OWN: &str = include_str!("../../Cargo.lock");
-
-/// (package, dependency): optional dependencies that hiosc's features enable and those of a
-/// generated crate do not.
-const WITHOUT: [(&str, &str); 2] = [("digest", "subtle"), ("safetensors", "tempfile")];
 
 #[derive(Debug)]
 struct Package<'a> {
@@ -36,8 +31,7 @@ pub(super) fn subset(package: &str, version: &str, direct: &[&str], header_comme
         if needed.contains_key(&(next.name, next.version)) {
             continue;
         }
-        let wanted = next.dependencies.iter().filter(|text| !WITHOUT.iter().any(|&(of, name)| next.name == of && first_word(text) == name));
-        let dependencies = wanted.map(|text| find(&all, text)).collect::<Result<Vec<_>>>()?;
+        let dependencies = next.dependencies.iter().map(|text| find(&all, text)).collect::<Result<Vec<_>>>()?;
         waiting.extend(&dependencies);
         needed.insert((next.name, next.version), (next, dependencies));
     }
@@ -76,10 +70,6 @@ fn write(packages: &BTreeMap<(&str, &str), (&Package<'_>, Vec<&Package<'_>>)>, h
         }
     }
     text
-}
-
-fn first_word(text: &str) -> &str {
-    text.split(' ').next().unwrap_or(text)
 }
 
 /// The package that a dependency names: `name`, or `name version`.

@@ -70,13 +70,14 @@ impl CrateOptions {
     /// Fails if Cargo would refuse the name or the version.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(name) = &self.name {
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-            if !name.starts_with(|c: char| c.is_ascii_alphabetic())
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+            if !name.starts_with(|c: char| c.is_ascii_lowercase())
                 || !name.chars().all(plain)
                 || name.len() > 64
                 || super::names::taken(name)
             {
-                let rule = "use letters, digits, - and _, beginning with a letter, and not the name of a keyword or of a dependency";
+                let rule =
+                    "use lower-case letters, digits, - and _, beginning with a letter, and not the name of a keyword or of a dependency";
                 return Err(Error::Usage(format!("a package cannot be called `{name}`: {rule}")));
             }
         }

@@ -225,14 +225,16 @@ fn the_script_for_one_gpu_runs_to_its_end() {
 fn npz(path: &std::path::Path, safetensors: &[u8]) {
     use npyz::WriterBuilder;
     let file = safetensors::SafeTensors::deserialize(safetensors).expect("tensors");
-    let mut archive = npyz::npz::NpzWriter::create(path).expect("a file");
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).expect("a file"));
     for (name, view) in file.tensors() {
         let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
         let shape: Vec<u64> = view.shape().iter().map(|&d| d as u64).collect();
-        let array = archive.array(&name.replace('/', "_"), Default::default()).expect("an array");
-        let mut writer = array.default_dtype().shape(&shape).begin_nd().expect("a header");
+        let name = format!("{}.npy", name.replace('/', "_"));
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).expect("an entry");
+        let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut archive).begin_nd().expect("a header");
         writer.extend(values).and_then(|()| writer.finish()).expect("values");
     }
+    archive.finish().expect("an archive");
 }
 
 #[test]
