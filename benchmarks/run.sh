@@ -49,7 +49,7 @@ costs=$RESULTS/costs.txt
 rm -f "$costs"
 for name in $names; do
   merge=; [ -e "$costs" ] && merge="--merge $costs"
-  "$HIOSC" profile "$MODELS/$name.onnx" -o "$costs" $merge ${QUICK:+--quick} --gpus 0 $one || echo "$name: not profiled"
+  "$HIOSC" profile "$MODELS/$name.onnx" -o "$costs" $merge ${QUICK:+--quick} --on 0 $one || echo "$name: not profiled"
 done
 
 echo "== predicted against measured; plans against one another"
@@ -73,6 +73,6 @@ cat <<'END'
   * peer copies and links between devices, their latency and bandwidth
   * whether two GPUs are faster than one
   * one CUDA graph over several devices on a real driver
-With two GPUs, a crate in out/ and Rust:   hiosc verify out/ --gpus 0,1 --links
+With two GPUs, a crate in out/ and Rust:   hiosc verify out/ --on 0,1 --links
 END
 ! grep -q "	FAIL	" "$RESULTS/check.tsv"

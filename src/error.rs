@@ -69,8 +69,52 @@ impl Error {
         move |source| Error::Io { path, source }
     }
 
+    /// A name that is not one of `known`, with the one that was probably meant.
+    #[cfg(feature = "compiler")]
+    pub(crate) fn unknown<'a>(what: &str, name: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
+        let known: Vec<&str> = known.into_iter().collect();
+        let meant = nearest(name, &known).map_or(String::new(), |meant| format!(" (did you mean `{meant}`?)"));
+        Error::Usage(format!("unknown {what} `{name}`{meant}; known: {}", known.join(", ")))
+    }
+
     /// A failed verifier of `pass`.
     pub fn internal(pass: &'static str, message: impl Into<String>) -> Error {
         Error::Internal { pass, message: message.into() }
+    }
+}
+
+/// The word of `known` that begins with `word`, or else differs from it by a typing mistake or two;
+/// in any case of letters.
+#[cfg(feature = "compiler")]
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    if let Some(begun) = known.iter().find(|known| word.len() >= 2 && known.to_lowercase().starts_with(&word)) {
+        return Some(begun);
+    }
+    let distance = |known: &str| strsim::damerau_levenshtein(&word, &known.to_lowercase());
+    let allowed = (word.chars().count() / 3).clamp(1, 3);
+    known.iter().map(|known| (distance(known), *known)).filter(|(distance, _)| *distance <= allowed).min().map(|(_, known)| known)
+}
+
+#[cfg(all(test, feature = "compiler"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn typing_mistakes_are_recognised() {
+        let known = ["verify", "check", "profile", "a40", "h100"];
+        for (word, meant) in [
+            ("verfy", Some("verify")),
+            ("chekc", Some("check")),
+            ("A4O", Some("a40")),
+            ("h10", Some("h100")),
+            ("pro", Some("profile")),
+            ("model", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, &known), meant, "{word}");
+        }
+        let text = Error::unknown("device", "a4", ["a40", "l4"]).to_string();
+        assert_eq!(text, "unknown device `a4` (did you mean `a40`?); known: a40, l4");
     }
 }

@@ -39,11 +39,11 @@ pub struct VerifyOptions {
     pub reference: Option<PathBuf>,
     /// Use virtual GPUs even if there are real ones.
     pub on_virtual: bool,
-    /// Number of virtual GPUs. By default as many as the plan uses, or as `placement` needs.
+    /// Number of virtual GPUs. By default as many as the plan uses, or as `on` needs.
     pub gpus: Option<usize>,
     /// The machine's GPU for each logical GPU of the plan. By default GPU i for logical GPU i; if
     /// there are too few, logical GPUs share them.
-    pub placement: Option<Vec<usize>>,
+    pub on: Option<Vec<usize>>,
     /// Also measure the links between the GPUs in use, and test them with data.
     pub links: bool,
     /// Give logical GPUs that share a device separate contexts.
@@ -71,9 +71,9 @@ impl VerifyOptions {
         self
     }
 
-    /// Sets [`placement`](Self::placement).
-    pub fn placement(mut self, gpus: &[usize]) -> Self {
-        self.placement = Some(gpus.to_vec());
+    /// Sets [`on`](Self::on).
+    pub fn on(mut self, gpus: &[usize]) -> Self {
+        self.on = Some(gpus.to_vec());
         self
     }
 
@@ -141,7 +141,7 @@ pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
 
     let clock = Instant::now();
     let seeds = if real > 0 { 1 } else { options.seeds.max(1) };
-    let named = options.placement.iter().flatten().max().map_or(0, |&last| last + 1);
+    let named = options.on.iter().flatten().max().map_or(0, |&last| last + 1);
     let count = options.gpus.unwrap_or(if named > 0 { named } else { about.gpus });
     let mut notes = Vec::new();
     let mut first: Option<NamedValues> = None;
@@ -156,8 +156,8 @@ pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
         if !about.embedded {
             command.arg("--weights").arg(folder.join("weights.safetensors"));
         }
-        if let Some(placement) = &options.placement {
-            command.arg("--gpus").arg(placement.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
+        if let Some(gpus) = &options.on {
+            command.arg("--on").arg(gpus.iter().map(usize::to_string).collect::<Vec<_>>().join(","));
         }
         if options.links {
             command.arg("--links");

@@ -13,6 +13,7 @@
 //! | [`CrateArgs`] | `--name`, `--module`, `--embed-weights` and others | compile |
 //! | [`PlanningArgs`] | `--algorithm`, `--stage-barriers`, other groups | compile, bench, check |
 //! | [`VirtualArgs`] | `--virtual N` | profile, bench, check |
+//! | [`MachineArgs`] | `--on` | verify, profile |
 //! | [`ContextArgs`] | `--separate-contexts` | verify, bench, check |
 //! | [`PlacementArgs`] | `--on`, and the two above | bench, check |
 //!
@@ -33,8 +34,8 @@ use crate::{Compiler, vgpu};
 /// Shapes and values of the inputs of a model.
 #[derive(Args)]
 pub struct InputArgs {
-    /// Shape of an input: NAME:1x3x224x224.
-    #[arg(long, value_name = "NAME:SHAPE", value_parser = shape)]
+    /// Shape of an input: NAME:1x3x224x224; several are separated by commas.
+    #[arg(long, value_name = "NAME:SHAPE", value_parser = shape, value_delimiter = ',')]
     shapes: Vec<(String, Vec<usize>)>,
     /// Fix an input to the values in a .npy file, so that it is no longer an input. For axes,
     /// bounds, flags.
@@ -127,7 +128,7 @@ pub struct TargetArgs {
     #[command(flatten)]
     devices: DeviceArgs,
     /// How many GPUs of one device the plan may use [default: 2].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, alias = "num-gpus", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     gpus: Option<u32>,
 }
 
@@ -341,6 +342,25 @@ impl VirtualArgs {
     }
 }
 
+/// GPUs of this machine, for a subcommand that has no number of GPUs. `--gpus` is the former name.
+#[derive(Args)]
+pub struct MachineArgs {
+    #[arg(long, value_name = "0,1", value_delimiter = ',')]
+    on: Option<Vec<usize>>,
+    #[arg(long, value_name = "0,1", value_delimiter = ',', hide = true, conflicts_with = "on")]
+    gpus: Option<Vec<usize>>,
+}
+
+impl MachineArgs {
+    /// The GPUs, if any are named.
+    pub fn on(&self) -> Option<Vec<usize>> {
+        if self.gpus.is_some() {
+            eprintln!("hiosc: note: --gpus is a number of GPUs; those of this machine are named with --on");
+        }
+        self.on.clone().or_else(|| self.gpus.clone())
+    }
+}
+
 /// Contexts of logical GPUs on one device.
 #[derive(Args)]
 pub struct ContextArgs {
@@ -366,7 +386,7 @@ impl PlacementArgs {
     /// The options that these arguments give.
     pub fn options(&self) -> RuntimeOptions {
         let options = RuntimeOptions::default().separate_contexts(self.contexts.separate_contexts);
-        self.on.as_ref().map_or(options.clone(), |gpus| options.gpus(gpus))
+        self.on.as_ref().map_or(options.clone(), |gpus| options.on(gpus))
     }
 }
 

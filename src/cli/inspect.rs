@@ -1,4 +1,5 @@
-//! `hiosc inspect MODEL.onnx`: shows what a model consists of, and what would be refused.
+//! `hiosc inspect MODEL.onnx`: shows what a model consists of, and what would be refused. If
+//! something would be, the exit code is 1.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -25,8 +26,12 @@ pub struct InspectArgs {
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let inspection = inspect(&args.model, &args.inputs.options()?)?;
     let mut out = std::io::stdout().lock();
-    if args.json {
-        return Ok(writeln!(out, "{:#}", inspection.json())?);
+    match args.json {
+        true => writeln!(out, "{:#}", inspection.json())?,
+        false => write!(out, "{inspection}")?,
     }
-    Ok(write!(out, "{inspection}")?)
+    if !inspection.refusals.is_empty() {
+        std::process::exit(1); // what is refused is printed already
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ mod args;
 mod bench;
 mod check;
 mod compile;
+mod generated;
 mod in_process;
 mod inspect;
 mod on_virtual;
@@ -19,7 +20,7 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::Error;
 
@@ -36,6 +37,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Compile a model: the same as without `compile`.
+    Compile(Box<compile::CompileArgs>),
     /// Build a generated crate and run its check, on the GPUs, or on virtual GPUs if there are
     /// none.
     Verify(verify::VerifyArgs),
@@ -53,12 +56,23 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Compare scheduling algorithms on models, or on scheduling graphs in text form.
     Schedule(schedule::ScheduleArgs),
+    /// Print a script that completes hiosc's arguments in a shell.
+    Completions(generated::CompletionsArgs),
+    /// Print the manual page of hiosc or of one of its commands, for `man -l -`.
+    Man(generated::ManArgs),
 }
 
 /// Runs the command that this process was called with.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| match mistaken_command() {
+        Some(message) => {
+            eprintln!("hiosc: {message}");
+            std::process::exit(2)
+        }
+        None => error.exit(),
+    });
     let result = match cli.command {
+        Some(Command::Compile(args)) => compile::run(*args),
         Some(Command::Verify(args)) => verify::run(args),
         Some(Command::Check(args)) => check::run(args),
         Some(Command::Virtual(args)) => on_virtual::run(args),
@@ -66,6 +80,8 @@ pub fn main() -> ExitCode {
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
         Some(Command::Schedule(args)) => schedule::run(args),
+        Some(Command::Completions(args)) => generated::completions(args, Cli::command()),
+        Some(Command::Man(args)) => generated::man(args, Cli::command()),
         None => compile::run(cli.compile),
     };
     match result {
@@ -82,4 +98,17 @@ pub fn main() -> ExitCode {
             ExitCode::from(if matches!(error.downcast_ref(), Some(Error::Usage(_))) { 2 } else { 1 })
         }
     }
+}
+
+/// If the first argument is neither a command nor a file, but nearly a command: the question
+/// whether that was meant. (For clap it is a model, and the arguments after it are wrong.)
+fn mistaken_command() -> Option<String> {
+    let first = std::env::args().nth(1)?;
+    let commands: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_string()).collect();
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    if first.starts_with('-') || commands.contains(&first.as_str()) || std::path::Path::new(&first).exists() {
+        return None;
+    }
+    let meant = crate::error::nearest(&first, &commands)?;
+    Some(format!("there is no command or file `{first}`; did you mean `hiosc {meant}`?"))
 }

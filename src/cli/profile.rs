@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::{ModelArgs, SchedulingArgs, VirtualArgs};
+use super::args::{MachineArgs, ModelArgs, SchedulingArgs, VirtualArgs};
 use super::progress;
 use crate::compiler::Passes;
 use crate::device::closest;
@@ -15,6 +15,7 @@ use crate::{Compiler, Error, compiler};
 
 /// Arguments of `hiosc profile`.
 #[derive(Args)]
+#[command(mut_arg("on", |arg| arg.help("The machine's GPUs to measure [default: all]")))]
 pub struct ProfileArgs {
     /// The models.
     #[arg(value_name = "MODEL.onnx", required = true)]
@@ -28,9 +29,8 @@ pub struct ProfileArgs {
     /// Measure fewer and shorter rounds.
     #[arg(long)]
     quick: bool,
-    /// The machine's GPUs to measure [default: all].
-    #[arg(long, value_name = "0,1", value_delimiter = ',')]
-    gpus: Option<Vec<usize>>,
+    #[command(flatten)]
+    machine: MachineArgs,
     #[command(flatten)]
     virtual_gpus: VirtualArgs,
     #[command(flatten)]
@@ -46,7 +46,7 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<()> {
     let graphs: Vec<_> = models.iter().map(|imported| &imported.graph).collect();
     let before = compiler::read_profiles(&args.merge)?;
     args.virtual_gpus.apply(&[], || profile::kernels(&graphs, &closest("virtual")?))?;
-    let options = ProfileOptions { gpus: args.gpus, quick: args.quick, schedule: args.scheduling.options()? };
+    let options = ProfileOptions { gpus: args.machine.on(), quick: args.quick, schedule: args.scheduling.options()? };
     let measured = progress::profile(&graphs, &options)?;
     let profile = match before {
         None => measured,

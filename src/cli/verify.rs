@@ -6,11 +6,12 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::args::ContextArgs;
+use super::args::{ContextArgs, MachineArgs};
 use crate::acceptance::{VerifyOptions, verify};
 
 /// Arguments of `hiosc verify`.
 #[derive(Args)]
+#[command(mut_arg("on", |arg| arg.help("The machine's GPU for each logical GPU of the plan, in order; repeats are allowed [default: 0,1,...]")))]
 pub struct VerifyArgs {
     /// A folder that hiosc wrote.
     #[arg(value_name = "DIR")]
@@ -21,10 +22,8 @@ pub struct VerifyArgs {
     /// Run on virtual GPUs even if there are real ones.
     #[arg(long = "virtual")]
     on_virtual: bool,
-    /// The machine's GPU for each logical GPU of the plan, in order; repeats are allowed [default:
-    /// 0,1,...].
-    #[arg(long, value_name = "0,1", value_delimiter = ',')]
-    gpus: Option<Vec<usize>>,
+    #[command(flatten)]
+    machine: MachineArgs,
     /// Also measure the links between these GPUs, and test them with data.
     #[arg(long)]
     links: bool,
@@ -42,7 +41,7 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
         reference: args.reference,
         on_virtual: args.on_virtual,
         gpus: None,
-        placement: args.gpus,
+        on: args.machine.on(),
         links: args.links,
         separate_contexts: args.contexts.separate_contexts,
         seeds: args.seeds,

@@ -186,7 +186,8 @@ impl LinkModel {
 
 /// The device model of this name.
 pub fn device(name: &str) -> Result<DeviceModel> {
-    DeviceModel::parse(name, find("device", name, DEVICES)?)
+    let (name, text) = find("device", name, DEVICES)?;
+    DeviceModel::parse(name, text)
 }
 
 /// The device model of a GPU whose driver calls it `name`, such as `NVIDIA A40`; the default model
@@ -199,14 +200,14 @@ pub fn closest(name: &str) -> Result<DeviceModel> {
 
 /// The link model of this name.
 pub fn link(name: &str) -> Result<LinkModel> {
-    LinkModel::parse(name, find("link", name, &LINKS)?)
+    let (name, text) = find("link", name, &LINKS)?;
+    LinkModel::parse(name, text)
 }
 
-fn find(what: &str, name: &str, known: &[(&str, &'static str)]) -> Result<&'static str> {
-    known.iter().find(|(known, _)| *known == name).map(|(_, text)| *text).ok_or_else(|| {
-        let names: Vec<_> = known.iter().map(|(name, _)| *name).collect();
-        Error::Usage(format!("unknown {what} `{name}`; known: {}", names.join(", ")))
-    })
+/// The entry of this name, in any case of letters.
+fn find(what: &str, name: &str, known: &[(&'static str, &'static str)]) -> Result<(&'static str, &'static str)> {
+    let found = known.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).copied();
+    found.ok_or_else(|| Error::unknown(what, name, known.iter().map(|(name, _)| *name)))
 }
 
 /// The lines of a model file, by key.
@@ -331,7 +332,7 @@ mod tests {
     fn unknown_names_list_the_known_ones() {
         assert_eq!(
             device("a41").unwrap_err().to_string(),
-            "unknown device `a41`; known: a40, a100, a100-40gb, h100, h200, l4, rtx4090, v100"
+            "unknown device `a41` (did you mean `a40`?); known: a40, a100, a100-40gb, h100, h200, l4, rtx4090, v100"
         );
         let known = "nvlink, nvlink2, nvlink3, nvlink4, pcie3, pcie4, pcie5, host4";
         assert_eq!(link("ib").unwrap_err().to_string(), format!("unknown link `ib`; known: {known}"));

@@ -156,7 +156,7 @@ mod tests {
             ("".to_string(), "topology t: there is no GPU"),
             ("gpu0 = a40".into(), "topology t, line 1: `gpu0: DEVICE` or `link gpu0 <-> gpu1: LINK` expected, found `gpu0 = a40`"),
             ("\ngpu1: a40".into(), "topology t, line 2: `gpu1` is neither `gpu0` nor a link"),
-            ("gpu0: b40".into(), "topology t, line 1: unknown device `b40`; known: a40, "),
+            ("gpu0: b40".into(), "topology t, line 1: unknown device `b40` (did you mean `a40`?); known: a40, "),
             ("gpu0: l4, 8 GB".into(), "topology t, line 1: `8 GB` is not a memory size such as `40000000000 bytes`"),
             ("gpu0: l4, 25000000000 bytes".into(), "topology t, line 1: 25000000000 bytes are more than l4 has: 24000000000"),
             (two.into(), "topology t: nothing links gpu0 -> gpu1; `link others: LINK` would link every pair not named"),

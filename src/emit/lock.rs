@@ -1,9 +1,9 @@
 //! The Cargo.lock of a generated crate: the part of hiosc's own that the crate needs. So it builds
 //! offline wherever hiosc was built.
 //!
-//! The packages are found by walking hiosc's lock file from the crate's dependencies, whose features
-//! are the same there. Cargo compares lock files as text (`--locked`), so
-//! the format is Cargo's own: a version follows a dependency's name only if two versions remain.
+//! The packages are found by walking hiosc's lock file from the crate's dependencies, whose
+//! features are the same there. Cargo compares lock files as text (`--locked`), so the format is
+//! Cargo's own: a version follows a dependency's name only if two versions remain.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -71,7 +71,7 @@ fn choose(planned: usize, found: usize, options: &RuntimeOptions) -> Result<Vec<
     if found == 0 {
         return Err(Error::NotEnoughGpus { planned, found });
     }
-    let listed = match &options.gpus {
+    let listed = match &options.on {
         Some(list) => list.clone(),
         None if found < planned && !options.fold => return Err(Error::NotEnoughGpus { planned, found }),
         None => (0..found.min(planned)).collect(),
@@ -112,10 +112,10 @@ mod tests {
         assert_eq!(choose(2, 1, &plain), Err(Error::NotEnoughGpus { planned: 2, found: 1 }));
         assert_eq!(choose(2, 0, &plain.clone().fold(true)), Err(Error::NotEnoughGpus { planned: 2, found: 0 }));
         assert_eq!(choose(4, 3, &plain.clone().fold(true)), Ok(vec![0, 1, 2, 0]));
-        assert_eq!(choose(2, 1, &plain.clone().gpus(&[0, 0])), Ok(vec![0, 0]));
-        assert_eq!(choose(2, 4, &plain.clone().gpus(&[3])), Err(Error::GpuList { planned: 2, listed: 1 }));
-        assert_eq!(choose(2, 4, &plain.clone().gpus(&[3]).fold(true)), Ok(vec![3, 3]));
-        assert_eq!(choose(2, 2, &plain.clone().gpus(&[])), Err(Error::GpuList { planned: 2, listed: 0 }));
-        assert_eq!(choose(2, 2, &plain.gpus(&[0, 2])), Err(Error::NoSuchGpu { gpu: 2, found: 2 }));
+        assert_eq!(choose(2, 1, &plain.clone().on(&[0, 0])), Ok(vec![0, 0]));
+        assert_eq!(choose(2, 4, &plain.clone().on(&[3])), Err(Error::GpuList { planned: 2, listed: 1 }));
+        assert_eq!(choose(2, 4, &plain.clone().on(&[3]).fold(true)), Ok(vec![3, 3]));
+        assert_eq!(choose(2, 2, &plain.clone().on(&[])), Err(Error::GpuList { planned: 2, listed: 0 }));
+        assert_eq!(choose(2, 2, &plain.on(&[0, 2])), Err(Error::NoSuchGpu { gpu: 2, found: 2 }));
     }
 }

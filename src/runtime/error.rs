@@ -24,14 +24,14 @@ pub enum Error {
         /// GPUs present.
         found: usize,
     },
-    /// `RuntimeOptions::gpus` does not name one GPU for each logical GPU of the plan.
+    /// `RuntimeOptions::on` does not name one GPU for each logical GPU of the plan.
     GpuList {
         /// GPUs of the plan.
         planned: usize,
         /// Length of the list.
         listed: usize,
     },
-    /// `RuntimeOptions::gpus` names a GPU that does not exist.
+    /// `RuntimeOptions::on` names a GPU that does not exist.
     NoSuchGpu {
         /// The number given.
         gpu: usize,
@@ -158,18 +158,18 @@ impl fmt::Display for Error {
             }
             Error::NotEnoughGpus { planned, found } => write!(
                 f,
-                "the plan uses {}, but the machine has {found}: put several on one with RuntimeOptions::gpus(&{:?}) (--gpus {}), or let it fold them with RuntimeOptions::fold(true) (--fold)",
+                "the plan uses {}, but the machine has {found}: put several on one with RuntimeOptions::on(&{:?}) (--on {}), or let it fold them with RuntimeOptions::fold(true) (--fold)",
                 gpus(*planned),
                 folded(*planned, *found),
                 folded(*planned, *found).iter().map(|g| g.to_string()).collect::<Vec<_>>().join(",")
             ),
             Error::GpuList { planned, listed } => write!(
                 f,
-                "RuntimeOptions::gpus names {}, but the plan uses {planned}: name one for each, in order (repeats are allowed), or add RuntimeOptions::fold(true)",
+                "RuntimeOptions::on names {}, but the plan uses {planned}: name one for each, in order (repeats are allowed), or add RuntimeOptions::fold(true)",
                 gpus(*listed)
             ),
             Error::NoSuchGpu { gpu, found } => {
-                write!(f, "RuntimeOptions::gpus names GPU {gpu}, but the machine has {}, counted from 0", gpus(*found))
+                write!(f, "RuntimeOptions::on names GPU {gpu}, but the machine has {}, counted from 0", gpus(*found))
             }
             Error::WrongArchitecture { gpu, name, found, images } => write!(
                 f,
@@ -182,7 +182,7 @@ impl fmt::Display for Error {
             ),
             Error::OutOfMemory { gpu, needed, free } => write!(
                 f,
-                "GPU {gpu} has {} bytes of free memory, but the plan needs {needed}: free memory on it, or choose another with RuntimeOptions::gpus",
+                "GPU {gpu} has {} bytes of free memory, but the plan needs {needed}: free memory on it, or choose another with RuntimeOptions::on",
                 free
             ),
             Error::OutOfHostMemory { needed } => write!(f, "cannot allocate {needed} bytes of pinned host memory"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// GPU i of the machine, and each inference replays one CUDA graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RuntimeOptions {
-    pub(super) gpus: Option<Vec<usize>>,
+    pub(super) on: Option<Vec<usize>>,
     pub(super) fold: bool,
     pub(super) weights: Option<PathBuf>,
     pub(super) plain_streams: bool,
@@ -18,8 +18,8 @@ pub struct RuntimeOptions {
 impl RuntimeOptions {
     /// The machine's GPU for each logical GPU of the plan, in order. `&[0, 0]` maps two logical
     /// GPUs to one.
-    pub fn gpus(mut self, gpus: &[usize]) -> Self {
-        self.gpus = Some(gpus.to_vec());
+    pub fn on(mut self, gpus: &[usize]) -> Self {
+        self.on = Some(gpus.to_vec());
         self
     }
 

@@ -334,9 +334,9 @@ fn a_crate_runs_on_virtual_gpus() {
         &[("HIOSC_VGPU_COUNT", "2")],
         &["gpu1: GPU 1 of 2", "peer copy", "hiosc-check\tPASS\t", "\t/out/1_output_0\n"],
     );
-    passes(&["--gpus", "3,1"], &[("HIOSC_VGPU_COUNT", "4")], &["gpu0: GPU 3 of 4", "gpu1: GPU 1 of 4"]);
+    passes(&["--on", "3,1"], &[("HIOSC_VGPU_COUNT", "4")], &["gpu0: GPU 3 of 4", "gpu1: GPU 1 of 4"]);
     passes(&["--fold"], &[("HIOSC_VGPU_COUNT", "1")], &["folded: 2 logical GPUs share 1", "same device"]);
-    passes(&["--gpus", "0,0"], &[("HIOSC_VGPU_COUNT", "1")], &["same device"]);
+    passes(&["--on", "0,0"], &[("HIOSC_VGPU_COUNT", "1")], &["same device"]);
     passes(&[], &[("HIOSC_VGPU_PEER", "none")], &["through host memory"]);
     for seed in ["1", "2", "3", "4", "5"] {
         passes(&[], &[("HIOSC_VGPU_SEED", seed)], &[]);
@@ -344,10 +344,10 @@ fn a_crate_runs_on_virtual_gpus() {
     fails(
         &[],
         &[("HIOSC_VGPU_COUNT", "1")],
-        "the plan uses 2 GPUs, but the machine has 1: put several on one with RuntimeOptions::gpus(&[0, 0])",
+        "the plan uses 2 GPUs, but the machine has 1: put several on one with RuntimeOptions::on(&[0, 0])",
     );
-    fails(&["--gpus", "0,7"], &[], "RuntimeOptions::gpus names GPU 7, but the machine has 2 GPUs, counted from 0");
-    fails(&["--gpus", "0"], &[], "RuntimeOptions::gpus names 1 GPU, but the plan uses 2");
+    fails(&["--on", "0,7"], &[], "RuntimeOptions::on names GPU 7, but the machine has 2 GPUs, counted from 0");
+    fails(&["--on", "0"], &[], "RuntimeOptions::on names 1 GPU, but the plan uses 2");
     fails(&[], &[("HIOSC_VGPU_COUNT", "0")], "the plan uses 2 GPUs, but the driver reports none");
     fails(&[], &[("HIOSC_VGPU_MEMORY", "50000")], "bytes of free memory, but the plan needs");
 
@@ -357,7 +357,7 @@ fn a_crate_runs_on_virtual_gpus() {
         &[("HIOSC_VGPU_REFUSE", "capture")],
         &["plain streams (the CUDA driver refused to begin a capture: CUDA_ERROR_NOT_SUPPORTED"],
     );
-    passes(&["--gpus", "0,0", "--separate-contexts"], &[("HIOSC_VGPU_COUNT", "1")], &["same device, another context", "one CUDA graph"]);
+    passes(&["--on", "0,0", "--separate-contexts"], &[("HIOSC_VGPU_COUNT", "1")], &["same device, another context", "one CUDA graph"]);
     measures(&built);
 
     fs::write(built.weights(), "something else").expect("overwritten");

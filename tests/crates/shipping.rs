@@ -183,12 +183,12 @@ fn weights_are_where_the_crate_was_told() {
     let (passed, said) = built.check(&[], &[]);
     assert!(passed, "{said}");
 
-    let place = built.folder.path().join("place/of the weights");
-    let placed = crate_of(&c, &CrateOptions::default().weights_path(&place.to_string_lossy()));
+    let path = built.folder.path().join("place/of the weights");
+    let placed = crate_of(&c, &CrateOptions::default().weights_path(&path.to_string_lossy()));
     let Some((built, guard)) = build(&placed, "small_net") else { return };
     drop(guard);
-    fs::create_dir_all(place.parent().expect("a folder")).expect("a folder");
-    fs::rename(built.weights(), &place).expect("moved");
+    fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+    fs::rename(built.weights(), &path).expect("moved");
     let (passed, said) = built.check(&[], &[]);
     assert!(passed, "{said}");
 }

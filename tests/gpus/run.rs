@@ -278,7 +278,7 @@ fn contexts() {
     let (graph, program) = (&compiled.graph, compiled.program());
     let inputs = inputs(graph);
     let run = |separate: bool| {
-        let options = RuntimeOptions::default().gpus(&[0, 0]).separate_contexts(separate);
+        let options = RuntimeOptions::default().on(&[0, 0]).separate_contexts(separate);
         let mut session = Session::load(&program, &options).expect("it loads");
         println!("{}", session.summary());
         assert!(session.replays());
@@ -323,7 +323,7 @@ fn sessions() {
     let free = || cudarc::driver::CudaContext::new(0).and_then(|context| context.mem_get_info()).expect("its free memory").0;
     let before = free();
     let (mut one, mut two, mut folded) =
-        (load(RuntimeOptions::default()), load(RuntimeOptions::default().gpus(&[1, 0])), load(RuntimeOptions::default().gpus(&[0, 0])));
+        (load(RuntimeOptions::default()), load(RuntimeOptions::default().on(&[1, 0])), load(RuntimeOptions::default().on(&[0, 0])));
     assert!(free() < before);
     let expected = one.run(&inputs).expect("it runs");
     assert_eq!(two.run(&inputs).expect("it runs"), expected);
@@ -346,7 +346,7 @@ fn too_few_gpus() {
     assert!(matches!(refused, Error::Device(_)));
     assert_eq!(
         refused.to_string(),
-        "GPU: the plan uses 2 GPUs, but the machine has 1: put several on one with RuntimeOptions::gpus(&[0, 0]) (--gpus 0,0), or let it fold them with RuntimeOptions::fold(true) (--fold)"
+        "GPU: the plan uses 2 GPUs, but the machine has 1: put several on one with RuntimeOptions::on(&[0, 0]) (--gpus 0,0), or let it fold them with RuntimeOptions::fold(true) (--fold)"
     );
     let folded = run(&program, &RuntimeOptions::default().fold(true), &inputs).expect("folded, it runs");
     let expected = interpret(graph, &inputs);

@@ -5,7 +5,7 @@ use std::fs;
 use std::process::Stdio;
 
 use crate::support::cli::Bench;
-use crate::support::networks;
+use crate::support::{networks, skipped};
 use hiosc::schedule::Algorithm;
 
 /// A folder with `model.onnx`, a small model.
@@ -68,7 +68,7 @@ fn help_and_version() {
     for algorithm in Algorithm::ALL {
         assert!(help.contains(algorithm.name()), "{algorithm} is not in\n{help}");
     }
-    for flag in ["--reference", "--virtual", "--gpus", "--seeds"] {
+    for flag in ["--reference", "--virtual", "--on", "--seeds"] {
         assert!(bench.done(&["verify", "--help"]).contains(flag), "{flag}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
@@ -87,7 +87,10 @@ fn bad_usage_is_exit_code_2() {
         (&["model.onnx", "-o", "out", "--gpus", "65"], "invalid value '65' for '--gpus <N>': 65 is not in 1..=64"),
         (&["model.onnx", "-o", "out", "--shapes", "image"], "expected NAME:SHAPE, for example input:1x3x224x224"),
         (&["model.onnx", "-o", "out", "--shapes", "image:1x-3"], "\"1x-3\" is not a shape such as 1x3x224x224"),
-        (&["model.onnx", "-o", "out", "--shapes", "image:1,3"], "\"1,3\" is not a shape such as 1x3x224x224"),
+        (
+            &["model.onnx", "-o", "out", "--shapes", "image:1,3"],
+            "invalid value '3' for '--shapes <NAME:SHAPE>': expected NAME:SHAPE, for example input:1x3x224x224",
+        ),
         (&["model.onnx", "--emit", "plans"], "[possible values: graph, costs, schedule, plan, kernels]"),
         (&["model.onnx", "-o", "out", "--kernels", "fast"], "[possible values: auto, binary, source]"),
         (&["model.onnx", "-o", "out", "--no-check", "--verify"], "the argument '--no-check' cannot be used with '--verify'"),
@@ -116,6 +119,78 @@ fn unknown_names_list_the_known_ones() {
     bench.refused(&compile(&["--no-fuse", "none"]), 2, &format!("no fuse rule \"none\"; the rules are {}", rules.join(", ")));
     bench.refused(&compile(&["--no-fuse", "free-views"]), 2, "the rule free-views cannot be left out: there is no kernel for a reshape");
     bench.refused(&compile(&["--shapes", "x:1x3"]), 2, "--shapes names \"x\", but the model's inputs are [\"image\"]");
+}
+
+#[test]
+fn typing_mistakes_get_a_question() {
+    let bench = bench();
+    let cases: [(&[&str], &str); 6] = [
+        (&["verfy", "out"], "there is no command or file `verfy`; did you mean `hiosc verify`?"),
+        (&["Inspect"], "there is no command or file `Inspect`; did you mean `hiosc inspect`?"),
+        (&["schedul", "model.onnx", "--json"], "there is no command or file `schedul`; did you mean `hiosc schedule`?"),
+        (&["model.onnx", "-o", "out", "--device", "A10"], "unknown device `A10` (did you mean `a100`?); known: "),
+        (&["model.onnx", "-o", "out", "--link", "pci4"], "unknown link `pci4` (did you mean `pcie4`?); known: "),
+        (&["model.onnx", "-o", "out", "--algorithm", "hios"], "unknown scheduling algorithm `hios` (did you mean `hios-lp`?); known: "),
+    ];
+    for (args, message) in cases {
+        let run = bench.run(args);
+        assert_eq!(run.code, Some(2), "{run:?}");
+        assert!(run.stderr.starts_with(&format!("hiosc: {message}")) && run.stderr.lines().count() == 1, "{run:?}");
+    }
+    // names in any case of letters, and the command that is the default
+    let plan = bench.done(&["model.onnx", "--emit", "plan", "--device", "a40", "--algorithm", "scatter"]);
+    assert_eq!(bench.done(&["compile", "model.onnx", "--emit", "plan", "--device", "A40", "--algorithm", "Scatter"]), plan);
+    assert_eq!(bench.done(&["compile", "model.onnx", "--emit", "plan", "--num-gpus", "2", "--algorithm", "scatter"]), plan);
+}
+
+#[test]
+fn gpus_of_this_machine_are_named_with_on() {
+    let bench = bench();
+    bench.done(&["model.onnx", "-o", "out", "--gpus", "2", "--algorithm", "scatter"]);
+    if !hiosc::vgpu::compiler_present() {
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        return;
+    }
+    let now = bench.run(&["verify", "out", "--virtual", "--on", "1,0"]);
+    let former = bench.run(&["verify", "out", "--virtual", "--gpus", "1,0"]);
+    assert_eq!((now.code, former.code, now.stderr.as_str()), (Some(0), Some(0), ""), "{now:?} {former:?}");
+    assert!(former.stderr.starts_with("hiosc: note: --gpus is a number of GPUs; those of this machine are named with --on"), "{former:?}");
+    assert!(bench.usage(&["verify", "out", "--on", "0", "--gpus", "0"], 2).contains("cannot be used with"));
+}
+
+#[test]
+fn completions_and_manual_pages_know_the_commands() {
+    let bench = bench();
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = bench.done(&["completions", shell]);
+        assert!(script.contains("verify") && script.contains("algorithm"), "{shell}: {script}");
+    }
+    assert!(bench.done(&["man"]).contains("hiosc\\-verify"));
+    assert!(bench.done(&["man", "verify"]).contains("\\-\\-seeds"));
+    assert!(bench.failure(&["man", "verfy"], 2).starts_with("hiosc: unknown command `verfy` (did you mean `verify`?); known: "));
+}
+
+/// A module for another build system: what a build script makes, and a rule for make.
+#[test]
+fn a_module_comes_with_the_list_of_what_was_read() {
+    let bench = bench();
+    let costs = bench.done(&["model.onnx", "--emit", "costs", "--gpus", "1"]);
+    bench.write("costs of a.txt", costs);
+    let said = bench.done(&["model.onnx", "--module", "net", "-o", "gen", "--costs", "costs of a.txt", "--depfile", "gen.d", "--no-check"]);
+    assert!(said.ends_with("wrote      gen/net\n"), "{said}");
+    let read = |name: &str| std::fs::read_to_string(bench.at(name)).expect("written");
+    assert_eq!(read("gen.d"), "gen/net.rs: model.onnx costs\\ of\\ a.txt\n");
+    assert!(read("gen/net.rs").contains("pub mod net;"));
+    assert!(read("gen/net/src/lib.rs").contains("use hiosc::runtime;"));
+    for absent in ["Cargo.toml", "build.rs", "src/runtime", "src/main.rs"] {
+        assert!(!bench.at("gen/net").join(absent).exists(), "{absent}");
+    }
+    let time = |name: &str| std::fs::metadata(bench.at(name)).and_then(|m| m.modified()).expect("a time");
+    let before = [time("gen/net.rs"), time("gen/net/src/plan.rs")];
+    bench.done(&["model.onnx", "--module", "net", "-o", "gen", "--costs", "costs of a.txt", "--no-check"]);
+    assert_eq!([time("gen/net.rs"), time("gen/net/src/plan.rs")], before, "nothing changed, and Cargo would build it anew");
+    assert!(bench.usage(&["model.onnx", "--module", "net", "-o", "gen", "--name", "x"], 2).contains("cannot be used with"));
+    assert!(bench.usage(&["model.onnx", "--emit", "plan", "--depfile", "x"], 2).contains("--output"));
 }
 
 #[test]

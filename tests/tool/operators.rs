@@ -54,7 +54,9 @@ fn inspect_says_all_that_is_refused_and_the_rest_all_the_same() {
     let bench = Bench::new();
     let model = Model::new().input("x", &[1, 4]).output("y", &[1, 4]).output("z", &[1, 4]).node("Frobnicate", &["x"], "a", &[]);
     model.node("Relu", &["a"], "y", &[]).node("StringNormalizer", &["x"], "z", &[]).save(bench.path(), "model");
-    let text = bench.done(&["inspect", "model.onnx"]);
+    let run = bench.run(&["inspect", "model.onnx"]);
+    assert_eq!((run.code, run.stderr.as_str()), (Some(1), ""), "a script must see that the model is refused");
+    let text = run.stdout;
     let lines = [
         "      1 Frobnicate               refused: hiosc does not know this operator",
         "      1 Relu                     elementwise",
@@ -71,7 +73,9 @@ fn inspect_takes_shapes() {
     let bench = Bench::new();
     let model = Model::new().input("x", &[-1, 3]).output("y", &[-1, 3]).node("Relu", &["x"], "y", &[]);
     model.save(bench.path(), "model");
-    let open = bench.done(&["inspect", "model.onnx"]);
+    let run = bench.run(&["inspect", "model.onnx"]);
+    assert_eq!(run.code, Some(1));
+    let open = run.stdout;
     assert!(open.contains("f32 Nx3") && open.contains("dynamic input shapes: \"x\" is Nx3"), "{open}");
     assert!(bench.done(&["inspect", "model.onnx", "--shapes", "x:2x3"]).contains("supported  yes"));
 }

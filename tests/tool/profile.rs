@@ -133,7 +133,7 @@ fn stages_are_measured_and_decide() {
 #[test]
 fn plans_are_measured_against_one_another() {
     let Some(bench) = bench() else { return };
-    hiosc(&bench, "profile model.onnx -o costs.txt --quick --virtual 2 --gpus 1,0", 0);
+    hiosc(&bench, "profile model.onnx -o costs.txt --quick --virtual 2 --on 1,0", 0);
     let (out, _) = hiosc(&bench, "bench model.onnx --device a40 --gpus 2 --virtual 2 --repeat 2 --json bench.json --trace trace.json", 0);
     let parts =
         ["these times are meaningless", "noise of the method (A/A)", "sequential graph, again", "best streams", "hios-lp graph, resident"];
@@ -218,7 +218,7 @@ fn the_script_for_one_gpu_runs_to_its_end() {
     let summary = read(&bench, "results/summary.md");
     let row = "| resnet50 | not measured | not measured | not measured | not measured | not measured | not measured | not measured | not measured |";
     assert!(summary.contains(row) && summary.contains("3 of 3 checks passed"), "{summary}");
-    assert!(said.contains("hiosc verify out/ --gpus 0,1 --links"), "{said}");
+    assert!(said.contains("hiosc verify out/ --on 0,1 --links"), "{said}");
 }
 
 /// The tensors of a safetensors file as an npz file.

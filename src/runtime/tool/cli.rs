@@ -84,7 +84,7 @@ fn usage(name: &str) -> String {
   trace            measure each step, and write a trace for Perfetto or chrome://tracing, predicted and measured side by side
   run              run on your data: .npy files of the inputs' types in C order
 
-  --gpus 0,1       the machine's GPU for each logical GPU of the plan, in order; repeats are allowed
+  --on 0,1         the machine's GPU for each logical GPU of the plan, in order; repeats are allowed
   --fold           let logical GPUs share GPUs if the machine has too few
   --streams        enqueue the plan on plain streams instead of replaying a CUDA graph
   --no-warm-up     do not run the model once at load
@@ -148,7 +148,12 @@ impl Arguments {
                 "--streams" => arguments.options = arguments.options.graph(false),
                 "--no-warm-up" => arguments.options = arguments.options.warm_up(false),
                 "--separate-contexts" => arguments.options = arguments.options.separate_contexts(true),
-                "--gpus" => arguments.options = arguments.options.gpus(&gpu_list(&value()?.to_string_lossy())?),
+                "--on" | "--gpus" => {
+                    if flag == "--gpus" {
+                        eprintln!("note: --gpus is now --on");
+                    }
+                    arguments.options = arguments.options.on(&gpu_list(&value()?.to_string_lossy())?);
+                }
                 "--data" => arguments.data = Some(value()?.into()),
                 "--weights" => arguments.options = arguments.options.weights(PathBuf::from(value()?)),
                 "--map-weights" => arguments.options = arguments.options.map_weights(true),
@@ -185,7 +190,7 @@ impl Arguments {
 
 fn gpu_list(text: &str) -> std::result::Result<Vec<usize>, String> {
     let number =
-        |part: &str| part.trim().parse().map_err(|_| format!("--gpus needs numbers separated by commas, such as 0,1; found `{text}`"));
+        |part: &str| part.trim().parse().map_err(|_| format!("--on needs numbers separated by commas, such as 0,1; found `{text}`"));
     text.split(',').map(number).collect()
 }
 
@@ -420,8 +425,8 @@ mod tests {
 
     #[test]
     fn arguments() {
-        let full = parse(&["check", "--gpus", "0,0", "--fold", "--data", "d", "--repeat", "3", "--save", "s"]).unwrap().unwrap();
-        assert_eq!(full.options, RuntimeOptions::default().gpus(&[0, 0]).fold(true));
+        let full = parse(&["check", "--on", "0,0", "--fold", "--data", "d", "--repeat", "3", "--save", "s"]).unwrap().unwrap();
+        assert_eq!(full.options, RuntimeOptions::default().on(&[0, 0]).fold(true));
         assert_eq!((full.command, full.repeat, full.save), (ToolCommand::Check, Some(3), Some("s".into())));
         assert_eq!(parse(&["bench"]).unwrap().unwrap().command, ToolCommand::Bench);
         let run = parse(&["run", "--input", "a=1", "--output-dir", "o", "--input", "b=2", "--fold"]).unwrap().unwrap();
@@ -432,8 +437,8 @@ mod tests {
             &["walk"],
             &["check", "--input", "a"],
             &["run", "--repeat", "2"],
-            &["check", "--gpus"],
-            &["check", "--gpus", "a"],
+            &["check", "--on"],
+            &["check", "--on", "a"],
             &["check", "--repeat", "0"],
             &["check", "-x"],
         ] {

@@ -141,10 +141,8 @@ impl FromStr for Algorithm {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Algorithm> {
-        Algorithm::ALL.into_iter().find(|a| a.name() == name).ok_or_else(|| {
-            let known: Vec<_> = Algorithm::ALL.iter().map(|a| a.name()).collect();
-            Error::Usage(format!("unknown scheduling algorithm `{name}`; known: {}", known.join(", ")))
-        })
+        let found = Algorithm::ALL.into_iter().find(|a| a.name().eq_ignore_ascii_case(name));
+        found.ok_or_else(|| Error::unknown("scheduling algorithm", name, Algorithm::ALL.iter().map(|a| a.name())))
     }
 }
 
@@ -317,7 +315,7 @@ mod tests {
             assert_eq!(algorithm.to_string().parse::<Algorithm>().unwrap(), algorithm);
         }
         let error = "hios".parse::<Algorithm>().unwrap_err().to_string();
-        let expected = "unknown scheduling algorithm `hios`; known: hios-lp, sequential, scatter, greedy, ios, intra-gpu, inter-lp, inter-mr, hios-mr, heft, best";
+        let expected = "unknown scheduling algorithm `hios` (did you mean `hios-lp`?); known: hios-lp, sequential, scatter, greedy, ios, intra-gpu, inter-lp, inter-mr, hios-mr, heft, best";
         assert_eq!(error, expected);
         assert_eq!("7".parse::<Effort>().unwrap(), Effort::Evaluations(7));
         assert!("much".parse::<Effort>().is_err());
