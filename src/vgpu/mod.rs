@@ -87,7 +87,7 @@ pub fn compiler_present() -> bool {
 }
 
 /// Builds the virtual driver, unless the cache has it. Returns the folder with `libcuda.so.1`,
-/// `libcuda.so`, and [`NVRTC`].
+/// `libcuda.so`, and the stand-in `nvrtc/libnvrtc.so.12`.
 pub fn install() -> Result<PathBuf> {
     let flags = ["-std=c++17", "-O2", "-fPIC", "-pthread", "-fvisibility=hidden"];
     let compiler = CxxCompiler::find()?;

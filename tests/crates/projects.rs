@@ -274,7 +274,8 @@ fn a_project_whose_build_script_contains_the_compiler() {
     project.target = target_folder();
     let manifest = project.read("Cargo.toml");
     let (normal, build) = manifest.split_once("[build-dependencies]").expect("a build dependency");
-    let heavy = build.replace("default-features = false", "default-features = false, features = [\"compiler\"]");
+    // `cli` is not needed: with it, Cargo reuses the dependencies of this checkout
+    let heavy = build.replace("default-features = false", "default-features = false, features = [\"compiler\", \"cli\"]");
     assert_ne!(heavy, build);
     // hiosc's resolver and profile, so that Cargo reuses the compiled dependencies
     project.write("Cargo.toml", format!("{normal}[build-dependencies]{heavy}\n[workspace]\nresolver = \"1\"\n"));
