@@ -279,11 +279,16 @@ fn put_beside_executables(name: &str, out: &Path) -> Result<()> {
     let sha256 = weights::sha256(&mut File::open(&weights).map_err(Error::io(&weights))?).map_err(Error::io(&weights))?;
     let copy = executables.join(weights::WeightsFile { name, sha256: &sha256, path: None, embedded: None }.built_name());
     let length = |file: &Path| fs::metadata(file).map(|metadata| metadata.len()).ok();
-    if length(&copy) == length(&weights) {
-        return Ok(());
+    if length(&copy) != length(&weights) {
+        let _ = fs::remove_file(&copy);
+        fs::hard_link(&weights, &copy).or_else(|_| fs::copy(&weights, &copy).map(drop)).map_err(Error::io(&copy))?;
     }
-    let _ = fs::remove_file(&copy);
-    fs::hard_link(&weights, &copy).or_else(|_| fs::copy(&weights, &copy).map(drop)).map_err(Error::io(&copy))
+    // If it is deleted, Cargo must run the script again. For Cargo, a file that is newer than the
+    // start of the script has changed since. The script's own time is older.
+    let older = env::current_exe().and_then(|script| script.metadata()?.modified()).map_err(Error::io(&copy))?;
+    File::options().append(true).open(&copy).and_then(|file| file.set_modified(older)).map_err(Error::io(&copy))?;
+    println!("cargo::rerun-if-changed={}", copy.display());
+    Ok(())
 }
 
 #[cfg(not(feature = "compiler"))]

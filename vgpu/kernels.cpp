@@ -60,6 +60,9 @@ const hiosc_kernel_entry *KernelLibrary::find(const std::string &name, const std
   auto found = kernels_.find(name);
   if (found != kernels_.end()) return found->second;
   const char *folders = environment("HIOSC_VGPU_KERNELS"), *compiler = environment("HIOSC_VGPU_COMPILER");
+  if (folders) open_new_objects(folders);
+  found = kernels_.find(name);
+  if (found != kernels_.end()) return found->second;
   if (compiler && !sources.empty()) {
     compile(compiler, sources);
     found = kernels_.find(name);
@@ -71,9 +74,6 @@ const hiosc_kernel_entry *KernelLibrary::find(const std::string &name, const std
     std::fprintf(stderr, "hiosc-vgpu: error: no kernel '%s': HIOSC_VGPU_KERNELS names no folder of compiled kernels\n", name.c_str());
     return nullptr;
   }
-  open_new_objects(folders);
-  found = kernels_.find(name);
-  if (found != kernels_.end()) return found->second;
   std::fprintf(stderr, "hiosc-vgpu: error: no kernel '%s' in %s (HIOSC_VGPU_KERNELS; %zu kernels there)\n", name.c_str(), folders,
                kernels_.size());
   return nullptr;

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::emit::CrateOptions;
+use crate::emit::{self, CrateOptions};
 use crate::import::{self, Literal};
 use crate::kernel::Kernel;
 use crate::runtime::RuntimeOptions;
@@ -268,6 +268,14 @@ impl CrateArgs {
         };
         let compiler = compiler.package(package);
         self.module.iter().fold(compiler, |compiler, name| compiler.module(name))
+    }
+
+    /// Fails if something that hiosc did not make is where it will write.
+    pub fn check_destination(&self, folder: &Path) -> crate::Result<()> {
+        match &self.module {
+            None => emit::check_destination(folder),
+            Some(name) => emit::check_module_destination(name, folder),
+        }
     }
 
     /// What is written to `folder`: the folder of the crate or module, and the file by which it is

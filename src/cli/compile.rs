@@ -93,7 +93,7 @@ pub fn run(args: CompileArgs) -> anyhow::Result<()> {
     let named = planning.target.named() || planning.costs.named();
     let measurable = !named && !profile::present()?.is_empty();
     let written = args.output.as_deref().map(|folder| args.krate.written(folder));
-    written.iter().try_for_each(|(folder, _)| crate::emit::check_destination(folder))?; // before any work is done
+    args.output.iter().try_for_each(|folder| args.krate.check_destination(folder))?; // before any work is done
     let imported = compiler.import()?;
     if measurable {
         let options = ProfileOptions { schedule: args.scheduling.options()?, ..Default::default() };

@@ -103,7 +103,7 @@ pub fn main() -> ExitCode {
 /// If the first argument is neither a command nor a file, but nearly a command: the question
 /// whether that was meant. (For clap it is a model, and the arguments after it are wrong.)
 fn mistaken_command() -> Option<String> {
-    let first = std::env::args().nth(1)?;
+    let first = std::env::args_os().nth(1)?.into_string().ok()?;
     let commands: Vec<String> = Cli::command().get_subcommands().map(|command| command.get_name().to_string()).collect();
     let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
     if first.starts_with('-') || commands.contains(&first.as_str()) || std::path::Path::new(&first).exists() {

@@ -44,7 +44,7 @@ use sha2::{Digest, Sha256};
 
 pub use names::is_module;
 pub use options::CrateOptions;
-pub use write::{Written, check_destination, write, write_module};
+pub use write::{Written, check_destination, check_module_destination, write, write_module};
 
 use crate::embedded;
 use crate::error::{Error, Result};

@@ -91,10 +91,21 @@ pub fn write(krate: &Crate, out: &Path) -> Result<Written> {
     Ok(written)
 }
 
+/// Fails as [`write_module`] would if something that hiosc did not make is where the module `name`
+/// will be.
+pub fn check_module_destination(name: &str, folder: &Path) -> Result<()> {
+    let file = folder.join(format!("{name}.rs"));
+    if fs::symlink_metadata(&file).is_ok() && !fs::read_to_string(&file).is_ok_and(|text| text.starts_with(&format!("// {MARK}"))) {
+        return Err(Error::Usage(format!("hiosc did not write {}: choose another folder or name", file.display())));
+    }
+    check_destination(&folder.join(name))
+}
+
 /// Writes a module to `folder/NAME`, and a file `folder/NAME.rs` that makes it a module `NAME` of
 /// the program that includes it.
 pub fn write_module(module: &Crate, name: &str, folder: &Path) -> Result<Written> {
     let folder = std::path::absolute(folder).map_err(Error::io(folder))?;
+    check_module_destination(name, &folder)?;
     let mut written = write(module, &folder.join(name))?;
     let source = folder.join(name).join("src").join("lib.rs");
     // absolute: in an included file, a relative path would start from the including file

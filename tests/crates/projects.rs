@@ -234,6 +234,9 @@ fn a_member_of_a_workspace_has_two_models() {
         said
     };
     project.write("app/costs.txt", costs("1"));
+    for (old, _) in ["debug/left-", "debug/right-"].iter().flat_map(|part| times(&project.target, part)) {
+        fs::remove_file(old).expect("removable");
+    }
     project.build(&[]);
     let said = project.test();
     assert!(said.contains("both_are_right ... ok"), "{said}");
@@ -260,6 +263,10 @@ fn a_member_of_a_workspace_has_two_models() {
     project.write("app/right/model.onnx", Model::new().input("x", &[1, 5]).output("y", &[1, 5]).node("Relu", &["x"], "y", &[]).bytes());
     project.write("app/costs.txt", costs("1"));
     rebuilt("the model", &[]);
+    let weights = times(&project.target, "debug/left-").pop().expect("weights beside the executables").0;
+    fs::remove_file(&weights).expect("removable");
+    rebuilt("deleted weights", &[]);
+    assert!(weights.exists() && !project.build(&[]).contains("Compiling"), "the weights are there again, and nothing else happens");
     rebuilt("a variable", &[("CUDA_HOME", "/opt/cuda")]);
     assert!(!project.build(&[("CUDA_HOME", "/opt/cuda")]).contains("Compiling"), "nothing changed");
 }

@@ -150,7 +150,7 @@ fn a_topology_names_gpus_links_and_memory() {
     let broken = file(&folder, "broken.txt", "gpu0: a40\n\ngpu1: a41\n");
     assert!(
         refused(&["--topology", &broken, "--emit", "plan"], 2)
-            .starts_with("hiosc: topology broken.txt, line 3: unknown device `a41`; known: a40, ")
+            .starts_with("hiosc: topology broken.txt, line 3: unknown device `a41` (did you mean `a40`?); known: a40, ")
     );
     let error = refused(&["--topology", &topology, "--device", "a40", "--emit", "plan"], 2);
     assert!(error.contains("'--topology <FILE>'") && error.contains("cannot be used with"), "{error}");
@@ -161,7 +161,7 @@ fn a_topology_names_gpus_links_and_memory() {
 #[test]
 fn targets_that_make_no_sense() {
     let cases: [(&[&str], &str); 4] = [
-        (&["--device", "a41"], "hiosc: unknown device `a41`; known: a40, a100, a100-40gb, h100, h200, l4, rtx4090, v100\n"),
+        (&["--device", "a41"], "hiosc: unknown device `a41` (did you mean `a40`?); known: a40, a100, a100-40gb, h100, h200, l4, rtx4090, v100\n"),
         (&["--device", "a40,l4", "--gpus", "3"], "hiosc: device `a40,l4` names 2 GPUs, but 3 are requested: leave out --gpus\n"),
         (
             &["--device", "l4", "--link", "nvlink"],

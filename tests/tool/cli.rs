@@ -189,6 +189,8 @@ fn a_module_comes_with_the_list_of_what_was_read() {
     let before = [time("gen/net.rs"), time("gen/net/src/plan.rs")];
     bench.done(&["model.onnx", "--module", "net", "-o", "gen", "--costs", "costs of a.txt", "--no-check"]);
     assert_eq!([time("gen/net.rs"), time("gen/net/src/plan.rs")], before, "nothing changed, and Cargo would build it anew");
+    bench.write("gen/other.rs", "// mine");
+    bench.refused(&["model.onnx", "--module", "other", "-o", "gen"], 2, "hiosc did not write gen/other.rs: choose another folder or name");
     assert!(bench.usage(&["model.onnx", "--module", "net", "-o", "gen", "--name", "x"], 2).contains("cannot be used with"));
     assert!(bench.usage(&["model.onnx", "--emit", "plan", "--depfile", "x"], 2).contains("--output"));
 }
