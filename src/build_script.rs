@@ -52,7 +52,7 @@ pub fn compile(model: impl Into<PathBuf>) -> Result<()> {
 /// hiosc::Build::new("models/reader.onnx").name("reader").device("a40").gpus(1).compile()?;
 /// # Ok(()) }
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Build {
     model: PathBuf,
     name: Option<String>,
@@ -184,6 +184,11 @@ impl Build {
         let out = self.out_dir.clone().or_else(|| env::var_os("OUT_DIR").map(PathBuf::from));
         let message = "OUT_DIR is not set: hiosc::Build is for build scripts; elsewhere, give it a folder with out_dir";
         let out = out.ok_or_else(|| Error::Usage(message.into()))?;
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        if name.is_empty() || !name.chars().all(plain) {
+            let rule = "use lower-case letters, digits and _; choose one with Build::name";
+            return Err(Error::Usage(format!("`{name}` cannot be the name of a module: {rule}")));
+        }
         self.claim(&out.join(&name))?;
         let on = |variable| env::var_os(variable).is_some_and(|value| value == "1");
         if on("HIOSC_SKIP") || on("DOCS_RS") {
@@ -199,12 +204,12 @@ impl Build {
 
     /// Fails if another model of this process is written to `path`.
     fn claim(&self, path: &Path) -> Result<()> {
-        static WRITTEN: Mutex<BTreeMap<PathBuf, PathBuf>> = Mutex::new(BTreeMap::new());
+        static WRITTEN: Mutex<BTreeMap<PathBuf, Build>> = Mutex::new(BTreeMap::new());
         let mut written = WRITTEN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        match written.insert(path.to_path_buf(), self.model.clone()) {
-            Some(other) if other != self.model => Err(Error::Usage(format!(
+        match written.insert(path.to_path_buf(), self.clone()) {
+            Some(other) if other != *self => Err(Error::Usage(format!(
                 "{} and {} would both become the module `{}`: give one of them another name with Build::name",
-                other.display(),
+                other.model.display(),
                 self.model.display(),
                 path.file_name().unwrap_or_default().to_string_lossy()
             ))),
@@ -231,7 +236,7 @@ fn skip(name: &str, out: &Path) -> Result<()> {
 
 /// What stands for a module that was not compiled.
 const STUB: &str = r#"/// The model was not compiled, because `HIOSC_SKIP` was set.
-#[allow(dead_code)]
+#[allow(dead_code, unsafe_code)]
 pub mod NAME {
     pub use hiosc::runtime::{DevicePointer, Error, RuntimeOptions};
 
@@ -242,6 +247,14 @@ pub mod NAME {
     /// The model's outputs.
     #[derive(Clone, Debug, Default, PartialEq)]
     pub struct Outputs(());
+
+    /// Addresses of the inputs.
+    #[derive(Clone, Copy, Debug)]
+    pub struct DeviceInputs(());
+
+    /// Addresses of the outputs.
+    #[derive(Clone, Copy, Debug)]
+    pub struct DeviceOutputs(());
 
     /// A loaded model.
     #[derive(Debug)]
@@ -254,13 +267,42 @@ pub mod NAME {
         }
 
         /// Fails: the model was not compiled.
-        pub fn run(&mut self, _: &Inputs) -> Result<Outputs, Error> {
+        pub fn load_from_bytes(_: &[u8], _: RuntimeOptions) -> Result<Model, Error> {
             Err(Error::NotCompiled)
         }
 
         /// Fails: the model was not compiled.
-        pub fn run_into(&mut self, _: &Inputs, _: &mut Outputs) -> Result<(), Error> {
+        pub fn run(&mut self, _: &Inputs<'_>) -> Result<Outputs, Error> {
             Err(Error::NotCompiled)
+        }
+
+        /// Fails: the model was not compiled.
+        pub fn run_into(&mut self, _: &Inputs<'_>, _: &mut Outputs) -> Result<(), Error> {
+            Err(Error::NotCompiled)
+        }
+
+        /// Fails: the model was not compiled.
+        pub fn check(&mut self) -> Result<(), Error> {
+            Err(Error::NotCompiled)
+        }
+
+        /// Fails: the model was not compiled.
+        ///
+        /// # Safety
+        ///
+        /// Does nothing.
+        pub unsafe fn run_device(&mut self, _: &DeviceInputs, _: &DeviceOutputs) -> Result<(), Error> {
+            Err(Error::NotCompiled)
+        }
+
+        /// Nothing: the model was not compiled.
+        pub fn placement(&self) -> Vec<usize> {
+            Vec::new()
+        }
+
+        /// Says that the model was not compiled.
+        pub fn summary(&self) -> String {
+            Error::NotCompiled.to_string()
         }
     }
 }
@@ -278,10 +320,14 @@ fn put_beside_executables(name: &str, out: &Path) -> Result<()> {
     let weights = out.join(name).join("weights.safetensors");
     let sha256 = weights::sha256(&mut File::open(&weights).map_err(Error::io(&weights))?).map_err(Error::io(&weights))?;
     let copy = executables.join(weights::WeightsFile { name, sha256: &sha256, path: None, embedded: None }.built_name());
-    let length = |file: &Path| fs::metadata(file).map(|metadata| metadata.len()).ok();
-    if length(&copy) != length(&weights) {
+    let same = |copy: &Path| File::open(copy).and_then(|mut file| weights::sha256(&mut file)).is_ok_and(|found| found == sha256);
+    if !same(&copy) {
         let _ = fs::remove_file(&copy);
-        fs::hard_link(&weights, &copy).or_else(|_| fs::copy(&weights, &copy).map(drop)).map_err(Error::io(&copy))?;
+        // another build may do the same now, so a copy gets its name last
+        if fs::hard_link(&weights, &copy).is_err() && !same(&copy) {
+            let new = copy.with_extension(format!("{}.new", std::process::id()));
+            fs::copy(&weights, &new).and_then(|_| fs::rename(&new, &copy)).map_err(Error::io(&copy))?;
+        }
     }
     // If it is deleted, Cargo must run the script again. For Cargo, a file that is newer than the
     // start of the script has changed since. The script's own time is older.

@@ -209,9 +209,9 @@ impl Compiler {
         match &self.module {
             None => Ok(Form::Crate),
             Some(name) if emit::is_module(name) => Ok(Form::Module(name.clone())),
-            Some(name) => {
-                Err(Error::Usage(format!("`{name}` cannot be the name of a module: use lower-case letters, digits and _; not a keyword")))
-            }
+            Some(name) => Err(Error::Usage(format!(
+                "`{name}` cannot be the name of a module: use lower-case letters, digits and _; not a keyword, std or hiosc"
+            ))),
         }
     }
 

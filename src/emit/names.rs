@@ -97,7 +97,10 @@ pub fn taken(name: &str) -> bool {
 /// Whether a module can have this name.
 pub fn is_module(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    name.starts_with(|c: char| c.is_ascii_lowercase()) && name.chars().all(plain) && syn::parse_str::<syn::Ident>(name).is_ok()
+    let begins = name.starts_with(|c: char| c.is_ascii_lowercase());
+    // the module itself refers to these
+    let free = !matches!(name, "hiosc" | "std" | "core" | "alloc");
+    begins && name.chars().all(plain) && free && syn::parse_str::<syn::Ident>(name).is_ok()
 }
 
 #[cfg(test)]

@@ -110,7 +110,7 @@ pub fn write_module(module: &Crate, name: &str, folder: &Path) -> Result<Written
     let source = folder.join(name).join("src").join("lib.rs");
     // absolute: in an included file, a relative path would start from the including file
     let text = format!(
-        "// {MARK}\n#[path = {source:?}]\n#[allow(dead_code, reason = \"a program uses a part of its model's interface\")]\npub mod {name};\n"
+        "// {MARK}\n#[path = {source:?}]\n#[allow(dead_code, unsafe_code, unreachable_pub, rust_2018_idioms, clippy::all, clippy::pedantic, clippy::nursery)]\npub mod {name};\n"
     );
     let file = folder.join(format!("{name}.rs"));
     written.files += 1;

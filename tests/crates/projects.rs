@@ -188,6 +188,9 @@ fn model(weights: &str) -> Vec<u8> {
 }
 
 const TWO_MODELS: &str = r#"
+#![deny(warnings, missing_docs, unsafe_code, rust_2018_idioms, unreachable_pub)]
+//! Two models.
+
 hiosc::include_model!("left");
 hiosc::include_model!("right");
 

@@ -236,8 +236,8 @@ fn names_and_versions_that_cargo_refuses_are_refused() {
     }
     assert!(compile(options.clone().version("1.0")).starts_with("`1.0` is not a version such as 0.1.0: "));
     let module = |name| hiosc::Compiler::new("no-such-model.onnx").module(name).compile().expect_err("refused").to_string();
-    for name in ["", "Net", "a-b", "fn", "a b", "../x", "1a"] {
-        let expected = "use lower-case letters, digits and _; not a keyword";
+    for name in ["", "Net", "a-b", "fn", "hiosc", "a b", "../x", "1a"] {
+        let expected = "use lower-case letters, digits and _; not a keyword, std or hiosc";
         assert_eq!(module(name), format!("`{name}` cannot be the name of a module: {expected}"));
     }
 }

@@ -161,7 +161,10 @@ fn a_topology_names_gpus_links_and_memory() {
 #[test]
 fn targets_that_make_no_sense() {
     let cases: [(&[&str], &str); 4] = [
-        (&["--device", "a41"], "hiosc: unknown device `a41` (did you mean `a40`?); known: a40, a100, a100-40gb, h100, h200, l4, rtx4090, v100\n"),
+        (
+            &["--device", "a41"],
+            "hiosc: unknown device `a41` (did you mean `a40`?); known: a40, a100, a100-40gb, h100, h200, l4, rtx4090, v100\n",
+        ),
         (&["--device", "a40,l4", "--gpus", "3"], "hiosc: device `a40,l4` names 2 GPUs, but 3 are requested: leave out --gpus\n"),
         (
             &["--device", "l4", "--link", "nvlink"],

@@ -346,7 +346,7 @@ fn too_few_gpus() {
     assert!(matches!(refused, Error::Device(_)));
     assert_eq!(
         refused.to_string(),
-        "GPU: the plan uses 2 GPUs, but the machine has 1: put several on one with RuntimeOptions::on(&[0, 0]) (--gpus 0,0), or let it fold them with RuntimeOptions::fold(true) (--fold)"
+        "GPU: the plan uses 2 GPUs, but the machine has 1: put several on one with RuntimeOptions::on(&[0, 0]) (--on 0,0), or let it fold them with RuntimeOptions::fold(true) (--fold)"
     );
     let folded = run(&program, &RuntimeOptions::default().fold(true), &inputs).expect("folded, it runs");
     let expected = interpret(graph, &inputs);

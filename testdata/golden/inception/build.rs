@@ -15,11 +15,22 @@ fn main() {
     println!("cargo::rerun-if-changed=weights.safetensors");
     let copy = executables.join("inception-85c773d3.safetensors");
     let length = |file: &Path| fs::metadata(file).map(|metadata| metadata.len()).ok();
-    if length(&copy) == length(&weights) {
-        return;
+    if length(&copy) != length(&weights) {
+        let _ = fs::remove_file(&copy);
+        if fs::hard_link(&weights, &copy).is_err() && length(&copy) != length(&weights) && duplicate(&weights, &copy).is_err() {
+            println!("cargo::warning=cannot write {}: give the model its weights with RuntimeOptions::weights", copy.display());
+            return;
+        }
     }
-    let _ = fs::remove_file(&copy);
-    if fs::hard_link(&weights, &copy).is_err() && fs::copy(&weights, &copy).is_err() {
-        println!("cargo::warning=cannot write {}: give the model its weights with RuntimeOptions::weights", copy.display());
-    }
+    println!("cargo::rerun-if-changed={}", copy.display()); // if it is deleted
+}
+
+/// Copies a file with its time: Cargo runs this again if the copy is newer than its last run.
+/// Another run of this script may do the same, so the copy gets its name last.
+fn duplicate(from: &Path, to: &Path) -> std::io::Result<()> {
+    let new = to.with_extension(format!("{}.new", std::process::id()));
+    let mut file = fs::File::create(&new)?;
+    std::io::copy(&mut fs::File::open(from)?, &mut file)?;
+    file.set_modified(fs::metadata(from)?.modified()?)?;
+    fs::rename(&new, to)
 }
