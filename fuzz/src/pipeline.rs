@@ -69,7 +69,15 @@ fn planned(graph: &Graph, options: &CompileOptions) -> Option<()> {
     if options.emitted && graph.tensors.iter().all(|t| !matches!(t.origin, Origin::Constant(_)) || t.bytes() < 1 << 16) {
         let (model_file, model_hash) = ("model.onnx".into(), "0".repeat(64));
         let (form, options) = (emit::Form::Crate, emit::CrateOptions::default());
-        accepted(emit::emit(&emit::EmitInput { program: &program, model_file, model_hash, onnx_nodes: 0, check: None, form, options: &options }))?;
+        accepted(emit::emit(&emit::EmitInput {
+            program: &program,
+            model_file,
+            model_hash,
+            onnx_nodes: 0,
+            check: None,
+            form,
+            options: &options,
+        }))?;
     }
     Some(())
 }
