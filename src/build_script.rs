@@ -376,9 +376,11 @@ mod light {
     /// The installed program, if it has the version of this library.
     fn program() -> Result<PathBuf> {
         let version = env!("CARGO_PKG_VERSION");
+        // the sources of this library, wherever Cargo has them: the program of the same version
         let install = format!(
-            "install it with `cargo install hiosc --version {version} --locked`, or name it with the variable HIOSC; \
-             or add the feature `compiler` to the build dependency, which needs no program"
+            "install it with `cargo install --path {:?} --locked`, or name it with the variable HIOSC; \
+             or add the feature `compiler` to the build dependency, which needs no program",
+            env!("CARGO_MANIFEST_DIR")
         );
         let failed = |message: String| Error::Tool { tool: "hiosc".into(), message };
         let named = env::var_os("HIOSC").filter(|value| !value.is_empty()).map(PathBuf::from);
