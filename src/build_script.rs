@@ -121,6 +121,11 @@ impl Build {
         self.option("shapes", format!("{input}:{}", extents.join("x")))
     }
 
+    /// The value of a symbolic dimension of the model's inputs, such as `batch`.
+    pub fn dimension(self, name: &str, value: usize) -> Build {
+        self.option("dim", format!("{name}={value}"))
+    }
+
     /// Fixes an input to the values in a .npy file, so that it is no longer an input.
     pub fn constant(self, input: &str, npy: impl AsRef<Path>) -> Build {
         let mut value = OsString::from(format!("{input}="));
@@ -363,9 +368,8 @@ mod light {
             // Cargo shows this if the build script fails, and with -vv
             eprint!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
             if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr);
-                let said = said.trim().trim_start_matches("hiosc: ");
-                let message = if said.is_empty() { format!("{} ({})", self.model.display(), output.status) } else { said.into() };
+                let said = complaint(&String::from_utf8_lossy(&output.stderr));
+                let message = if said.is_empty() { format!("{} ({})", self.model.display(), output.status) } else { said };
                 return Err(Error::Tool { tool: "hiosc".into(), message });
             }
             let rule = fs::read_to_string(&depfile).map_err(Error::io(&depfile))?;
@@ -403,6 +407,16 @@ mod light {
         env::split_paths(&env::var_os("PATH")?).map(|folder| folder.join(&name)).find(|file| file.is_file())
     }
 
+    /// The error in what the program printed, on one line. An error in the options is clap's: it
+    /// begins with `error: `, ends with an empty line, and is followed by the usage.
+    fn complaint(printed: &str) -> String {
+        let lines: Vec<&str> = match printed.find("error: ") {
+            Some(0) => printed["error: ".len()..].lines().take_while(|line| !line.trim().is_empty()).collect(),
+            _ => printed.trim().trim_start_matches("hiosc: ").lines().collect(),
+        };
+        lines.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
+    }
+
     /// The inputs in a rule for make.
     pub(super) fn inputs(rule: &str) -> Vec<PathBuf> {
         let (mut inputs, mut word) = (Vec::new(), String::new());
@@ -428,6 +442,13 @@ mod light {
     #[cfg(test)]
     mod tests {
         use super::*;
+
+        #[test]
+        fn complaints_take_one_line() {
+            let clap = "error: invalid value '0' for '--gpus <N>':\n  0 is not in 1..=64\n\nFor more information, try '--help'.\n";
+            assert_eq!(complaint(clap), "invalid value '0' for '--gpus <N>': 0 is not in 1..=64");
+            assert_eq!(complaint("hiosc: model.onnx: an error: 7\n"), "model.onnx: an error: 7");
+        }
 
         #[test]
         fn rules_are_read() {
@@ -473,6 +494,10 @@ mod heavy {
                         let (input, shape) = text.rsplit_once(':').ok_or_else(|| wrong("NAME:SHAPE"))?;
                         let extents = shape.split('x').map(|extent| extent.parse().map_err(|_| wrong("a shape")));
                         compiler.shape(input, &extents.collect::<Result<Vec<usize>>>()?)
+                    }
+                    "dim" => {
+                        let (name, value) = text.rsplit_once('=').ok_or_else(|| wrong("NAME=N"))?;
+                        compiler.dimension(name, value.parse().map_err(|_| wrong("a number"))?)
                     }
                     "constant" => {
                         let (input, file) = text.split_once('=').ok_or_else(|| wrong("NAME=FILE.npy"))?;

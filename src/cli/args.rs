@@ -4,7 +4,7 @@
 //!
 //! | group | flags | taken by |
 //! |---|---|---|
-//! | [`InputArgs`] | `--shapes`, `--constant` | all subcommands that read a model, except schedule |
+//! | [`InputArgs`] | `--shapes`, `--dim`, `--constant` | all subcommands that read a model, except schedule |
 //! | [`ModelArgs`] | `--no-fuse` and `InputArgs` | compile, profile, bench, check |
 //! | [`DeviceArgs`] | `--device`, `--link`, `--topology` | compile, bench, check, schedule |
 //! | [`TargetArgs`] | `--gpus` and `DeviceArgs` | compile, bench, check |
@@ -37,6 +37,9 @@ pub struct InputArgs {
     /// Shape of an input: NAME:1x3x224x224; several are separated by commas.
     #[arg(long, value_name = "NAME:SHAPE", value_parser = shape, value_delimiter = ',')]
     shapes: Vec<(String, Vec<usize>)>,
+    /// Value of a symbolic dimension of the inputs: batch=8; several are separated by commas.
+    #[arg(long, value_name = "NAME=N", value_parser = dimension, value_delimiter = ',')]
+    dim: Vec<(String, usize)>,
     /// Fix an input to the values in a .npy file, so that it is no longer an input. For axes,
     /// bounds, flags.
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = constant)]
@@ -46,7 +49,11 @@ pub struct InputArgs {
 impl InputArgs {
     /// The import options that these arguments give. Reads the files.
     pub fn options(&self) -> crate::Result<import::ImportOptions> {
-        let mut options = import::ImportOptions { shapes: self.shapes.iter().cloned().collect(), ..Default::default() };
+        let mut options = import::ImportOptions {
+            shapes: self.shapes.iter().cloned().collect(),
+            dimensions: self.dim.iter().cloned().collect(),
+            ..Default::default()
+        };
         for (name, file) in &self.constant {
             options.constants.insert(name.clone(), Literal::from_npy(file)?);
         }
@@ -54,9 +61,12 @@ impl InputArgs {
     }
 
     fn apply(&self, mut compiler: Compiler) -> crate::Result<Compiler> {
-        let import::ImportOptions { shapes, constants } = self.options()?;
+        let import::ImportOptions { shapes, dimensions, constants } = self.options()?;
         for (name, shape) in shapes {
             compiler = compiler.shape(&name, &shape);
+        }
+        for (name, value) in dimensions {
+            compiler = compiler.dimension(&name, value);
         }
         for (name, value) in constants {
             compiler = compiler.constant(&name, value);
@@ -404,6 +414,15 @@ fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let dims = shape.split('x').map(|d| d.parse::<usize>().ok());
     let dims: Option<Vec<usize>> = dims.collect();
     Ok((name.to_string(), dims.ok_or_else(|| format!("{shape:?} is not a shape such as 1x3x224x224"))?))
+}
+
+/// `NAME=8`
+fn dimension(text: &str) -> Result<(String, usize), String> {
+    let (name, value) = text.rsplit_once('=').ok_or("expected NAME=N, for example batch=8")?;
+    match value.parse::<usize>() {
+        Ok(value) if value > 0 => Ok((name.to_string(), value)),
+        _ => Err(format!("{value:?} is not a positive number")),
+    }
 }
 
 /// `NAME=FILE.npy`

@@ -1,13 +1,12 @@
 //! What to compile, for which target, and how: the builder behind the command line.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::cost::Profile;
 use crate::device::Target;
 use crate::emit::{self, CrateOptions, Form};
 use crate::error::{Error, Result};
-use crate::import;
+use crate::import::{ImportOptions, Literal};
 use crate::measure::bench::BenchOptions;
 #[cfg(doc)]
 use crate::plan::PlanOptions;
@@ -35,8 +34,7 @@ pub struct Compiler {
     pub(super) algorithm: Option<Algorithm>,
     pub(super) scheduling: ScheduleOptions,
     pub(super) no_fuse: Vec<String>,
-    pub(super) shapes: BTreeMap<String, Vec<usize>>,
-    pub(super) constants: BTreeMap<String, import::Literal>,
+    pub(super) import: ImportOptions,
     pub(super) check: bool,
     pub(super) kernels: KernelMode,
     pub(super) package: CrateOptions,
@@ -62,8 +60,7 @@ impl Compiler {
             algorithm: None,
             scheduling: ScheduleOptions::default(),
             no_fuse: Vec::new(),
-            shapes: BTreeMap::new(),
-            constants: BTreeMap::new(),
+            import: ImportOptions::default(),
             check: true,
             kernels: KernelMode::Auto,
             package: CrateOptions::default(),
@@ -152,14 +149,20 @@ impl Compiler {
 
     /// The shape of an input, which overrides the model's.
     pub fn shape(mut self, input: &str, shape: &[usize]) -> Compiler {
-        self.shapes.insert(input.into(), shape.to_vec());
+        self.import.shapes.insert(input.into(), shape.to_vec());
+        self
+    }
+
+    /// The value of a symbolic dimension of the model's inputs, such as `batch`.
+    pub fn dimension(mut self, name: &str, value: usize) -> Compiler {
+        self.import.dimensions.insert(name.into(), value);
         self
     }
 
     /// Fixes an input to a value. It is no longer an input, and everything that depends on it alone
     /// is computed at compile time.
-    pub fn constant(mut self, input: &str, value: import::Literal) -> Compiler {
-        self.constants.insert(input.into(), value);
+    pub fn constant(mut self, input: &str, value: Literal) -> Compiler {
+        self.import.constants.insert(input.into(), value);
         self
     }
 

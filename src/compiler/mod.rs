@@ -73,8 +73,7 @@ impl Passes for Compiler {
         self.target()?;
         self.form()?;
         let mut clock = PassTimer::after(Vec::new());
-        let options = import::ImportOptions { shapes: self.shapes.clone(), constants: self.constants.clone() };
-        let model = import::import(&self.model, &options)?;
+        let model = import::import(&self.model, &self.import)?;
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
         clock.lap("fuse");

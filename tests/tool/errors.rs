@@ -136,11 +136,18 @@ fn dynamic_dimensions_name_the_flag() {
     refuses(
         model().bytes(),
         "model.onnx: dynamic input shapes: \"x\" is Nx3x8x8, \"y z\" is 1x3xNx8; \
-         give them, for example with --shapes x:1x3x8x8 --shapes \"y z:1x3x1x8\"",
+         give them, for example with --dim N=1",
     );
     let bench = Bench::new();
     model().save(bench.path(), "model");
     bench.done(&["model.onnx", "-o", "out", "--shapes", "x:1x3x8x8", "--shapes", "y z:1x3x8x8"]);
+    let by_shapes = bench.done(&["model.onnx", "--emit", "plan", "--shapes", "x:8x3x8x8,y z:1x3x8x8"]);
+    assert_eq!(bench.done(&["model.onnx", "--emit", "plan", "--dim", "N=8", "--shapes", "y z:1x3x8x8"]), by_shapes);
+    bench.refused(&["model.onnx", "--emit", "plan", "--dim", "n=8"], 2, "unknown symbolic dimension `n` (did you mean `N`?); known: N");
+    assert!(bench.usage(&["model.onnx", "--emit", "plan", "--dim", "N=0"], 2).contains("\"0\" is not a positive number"));
+    networks::fire().save(bench.path(), "fixed");
+    let message = "--dim names \"N\", but the model's inputs have no symbolic dimensions";
+    bench.refused(&["fixed.onnx", "--emit", "plan", "--dim", "N=8"], 2, message);
 }
 
 #[test]

@@ -6,8 +6,10 @@ use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
-use tract_onnx::pb::{self, tensor_shape_proto::dimension::Value as Dim};
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Dim};
+use tract_onnx::pb;
 
+use super::ImportOptions;
 use crate::error::{Error, Result};
 use crate::graph::shape_text;
 
@@ -178,18 +180,17 @@ pub fn input_names(proto: &pb::ModelProto) -> impl Iterator<Item = &str> {
     proto.graph.iter().flat_map(run_time_inputs).map(|v| v.name.as_str())
 }
 
-/// The inputs of the model that are not initialisers, each with its static shape.
-pub fn input_shapes(path: &Path, proto: &pb::ModelProto, given: &BTreeMap<String, Vec<usize>>) -> Result<Vec<(String, Vec<usize>)>> {
+/// The inputs of the model that are not initialisers, each with its static shape: that of
+/// [`ImportOptions::shapes`], or else the model's, with values for its symbolic dimensions from
+/// [`ImportOptions::dimensions`].
+pub fn input_shapes(path: &Path, proto: &pb::ModelProto, options: &ImportOptions) -> Result<Vec<(String, Vec<usize>)>> {
     let Some(graph) = &proto.graph else { return Ok(Vec::new()) };
     let inputs = run_time_inputs(graph);
-    if let Some(name) = given.keys().find(|name| !inputs.iter().any(|v| v.name == **name)) {
-        let names: Vec<_> = inputs.iter().map(|v| v.name.as_str()).collect();
-        return Err(Error::Usage(format!("--shapes names {name:?}, but the model's inputs are {names:?}")));
-    }
-    let (mut open, mut flags) = (Vec::new(), String::new());
+    check_options(&inputs, options)?;
+    let mut open = OpenShapes::default();
     let mut shapes = Vec::new();
     for input in inputs {
-        if let Some(shape) = given.get(&input.name) {
+        if let Some(shape) = options.shapes.get(&input.name) {
             if too_large(shape) {
                 let shape = shape_text(shape);
                 return Err(Error::Usage(format!("--shapes {}:{shape}: 2^31 elements or more, which hiosc cannot index", input.name)));
@@ -201,49 +202,105 @@ pub fn input_shapes(path: &Path, proto: &pb::ModelProto, given: &BTreeMap<String
             return Err(Error::Unsupported(vec![format!("input {:?} is not a tensor", input.name)]));
         };
         let dims = tensor.shape.as_ref().map(|s| s.dim.as_slice());
-        let fixed: Option<Vec<usize>> = dims.and_then(|dims| {
-            let fixed = dims.iter().map(|d| match d.value {
-                Some(Dim::DimValue(n)) => usize::try_from(n).ok().filter(|&n| n > 0),
-                _ => None,
-            });
-            fixed.collect()
-        });
-        match fixed {
+        let value = |d: &Dimension| match &d.value {
+            Some(Dim::DimValue(n)) => usize::try_from(*n).ok().filter(|&n| n > 0),
+            Some(Dim::DimParam(name)) => options.dimensions.get(name).copied(),
+            None => None,
+        };
+        match dims.and_then(|dims| dims.iter().map(value).collect::<Option<Vec<usize>>>()) {
             Some(shape) if too_large(&shape) => {
                 let shape = shape_text(&shape);
                 return Err(broken(path, format!("input {:?} is {shape}: 2^31 elements or more, which hiosc cannot index", input.name)));
             }
             Some(shape) => shapes.push((input.name.clone(), shape)),
-            None => {
-                open.push(format!(
-                    "{:?} is {}",
-                    input.name,
-                    dims.map_or("of unknown rank".into(), |dims| shape_words(dims, |name| if name.is_empty() { "?" } else { name }))
-                ));
-                let example = dims.map_or("1x3x224x224".into(), |dims| shape_words(dims, |_| "1"));
-                let value = format!("{}:{example}", input.name);
-                let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_.:/-".contains(c));
-                flags += &if plain { format!(" --shapes {value}") } else { format!(" --shapes {value:?}") };
-            }
+            None => open.add(&input.name, dims, options),
         }
     }
-    if open.is_empty() {
-        return Ok(shapes);
+    match open.inputs.is_empty() {
+        true => Ok(shapes),
+        false => Err(broken(path, open.message())),
     }
-    Err(broken(path, format!("dynamic input shapes: {}; give them, for example with{flags}", open.join(", "))))
+}
+
+/// The options name only inputs and symbolic dimensions that the model has.
+fn check_options(inputs: &[&pb::ValueInfoProto], options: &ImportOptions) -> Result<()> {
+    if let Some(name) = options.shapes.keys().find(|name| !inputs.iter().any(|v| v.name == **name)) {
+        let names: Vec<_> = inputs.iter().map(|v| v.name.as_str()).collect();
+        return Err(Error::Usage(format!("--shapes names {name:?}, but the model's inputs are {names:?}")));
+    }
+    let symbols = symbols(inputs);
+    match options.dimensions.keys().find(|name| !symbols.contains(name.as_str())) {
+        Some(name) if symbols.is_empty() => {
+            Err(Error::Usage(format!("--dim names {name:?}, but the model's inputs have no symbolic dimensions")))
+        }
+        Some(name) => Err(Error::unknown("symbolic dimension", name, symbols)),
+        None => Ok(()),
+    }
+}
+
+/// The names of the symbolic dimensions of these inputs.
+fn symbols<'a>(inputs: &[&'a pb::ValueInfoProto]) -> BTreeSet<&'a str> {
+    let tensors = inputs.iter().filter_map(|input| match input.r#type.as_ref()?.value.as_ref()? {
+        pb::type_proto::Value::TensorType(tensor) => tensor.shape.as_ref(),
+    });
+    tensors.flat_map(|shape| &shape.dim).filter_map(symbol).collect()
+}
+
+/// The name of a symbolic dimension.
+fn symbol(dimension: &Dimension) -> Option<&str> {
+    match &dimension.value {
+        Some(Dim::DimParam(name)) if !name.is_empty() => Some(name),
+        _ => None,
+    }
+}
+
+/// Inputs whose shapes are not known, and flags that would give them.
+#[derive(Default)]
+struct OpenShapes {
+    /// `"x" is batchx3x224x224`
+    inputs: Vec<String>,
+    /// Symbolic dimensions without a value.
+    symbols: BTreeSet<String>,
+    /// `x:1x3x224x224` for each input with a dimension that has no name.
+    shapes: Vec<String>,
+}
+
+impl OpenShapes {
+    /// Adds an input with these dimensions (`None`: of unknown rank).
+    fn add(&mut self, name: &str, dims: Option<&[Dimension]>, options: &ImportOptions) {
+        let words = |open: fn(&str) -> &str| {
+            dims.map(|dims| {
+                let words = dims.iter().map(|d| match (&d.value, symbol(d)) {
+                    (Some(Dim::DimValue(n)), _) if *n > 0 => n.to_string(),
+                    (_, Some(name)) => options.dimensions.get(name).map_or_else(|| open(name).to_string(), usize::to_string),
+                    _ => open("?").to_string(),
+                });
+                words.collect::<Vec<_>>().join("x")
+            })
+        };
+        self.inputs.push(format!("{name:?} is {}", words(|name| name).unwrap_or_else(|| "of unknown rank".into())));
+        let unnamed = |d: &Dimension| symbol(d).is_none() && !matches!(d.value, Some(Dim::DimValue(n)) if n > 0);
+        if dims.is_none_or(|dims| dims.iter().any(unnamed)) {
+            self.shapes.push(format!("{name}:{}", words(|_| "1").unwrap_or_else(|| "1x3x224x224".into())));
+        } else {
+            let open = dims.unwrap_or_default().iter().filter_map(symbol).filter(|name| !options.dimensions.contains_key(*name));
+            self.symbols.extend(open.map(str::to_string));
+        }
+    }
+
+    fn message(&self) -> String {
+        let quoted = |value: &str| {
+            let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_.:/=-".contains(c));
+            if plain { value.to_string() } else { format!("{value:?}") }
+        };
+        let dims = self.symbols.iter().map(|name| format!(" --dim {}", quoted(&format!("{name}=1"))));
+        let shapes = self.shapes.iter().map(|shape| format!(" --shapes {}", quoted(shape)));
+        let flags: String = dims.chain(shapes).collect();
+        format!("dynamic input shapes: {}; give them, for example with{flags}", self.inputs.join(", "))
+    }
 }
 
 /// Whether a tensor has 2^31 elements or more: hiosc's kernels index with 32 bits.
 pub fn too_large(shape: &[usize]) -> bool {
     !shape.contains(&0) && shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).is_none_or(|n| n >= 1 << 31)
-}
-
-/// `batchx3x224x224`; `name_of` gives the text for a dimension without a value.
-fn shape_words(dims: &[pb::tensor_shape_proto::Dimension], name_of: fn(&str) -> &str) -> String {
-    let words = dims.iter().map(|d| match &d.value {
-        Some(Dim::DimValue(n)) if *n > 0 => n.to_string(),
-        Some(Dim::DimParam(name)) => name_of(name).to_string(),
-        _ => name_of("").to_string(),
-    });
-    words.collect::<Vec<_>>().join("x")
 }

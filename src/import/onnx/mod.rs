@@ -34,9 +34,10 @@ use crate::error::{Error, Result};
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct ImportOptions {
-    /// Shapes of inputs, by name. They replace the model's, and give its symbolic dimensions a
-    /// value.
+    /// Shapes of inputs, by name. They replace the model's.
     pub shapes: BTreeMap<String, Vec<usize>>,
+    /// Values of symbolic dimensions of inputs, by name: `batch`.
+    pub dimensions: BTreeMap<String, usize>,
     /// Inputs whose values are known now, by name. They are not inputs of the compiled model.
     pub constants: BTreeMap<String, Literal>,
 }
@@ -45,6 +46,12 @@ impl ImportOptions {
     /// Adds the shape of an input to [`shapes`](Self::shapes).
     pub fn shape(mut self, input: &str, shape: &[usize]) -> Self {
         self.shapes.insert(input.into(), shape.to_vec());
+        self
+    }
+
+    /// Adds the value of a symbolic dimension to [`dimensions`](Self::dimensions).
+    pub fn dimension(mut self, name: &str, value: usize) -> Self {
+        self.dimensions.insert(name.into(), value);
         self
     }
 

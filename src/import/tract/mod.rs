@@ -31,7 +31,7 @@ use crate::import::onnx::{ImportOptions, decode, inline};
 
 /// The model as tract types it, and as it is lowered (see `typed.rs`).
 pub fn typed_models(path: &Path, proto: &mut pb::ModelProto, options: &ImportOptions) -> Result<(TypedModel, TypedModel)> {
-    let shapes = decode::input_shapes(path, proto, &options.shapes);
+    let shapes = decode::input_shapes(path, proto, options);
     if let Ok(shapes) = &shapes {
         // a condition that the check refuses stays: tract may not terminate on it
         inline::branches(proto, |condition| parse::check(path, condition).ok().and_then(|()| typed::truth(path, condition, shapes)));
@@ -41,12 +41,14 @@ pub fn typed_models(path: &Path, proto: &mut pb::ModelProto, options: &ImportOpt
     typed::type_model(path, proto, &shapes).map_err(|e| with_given_shapes(e, options))
 }
 
-/// Adds the shapes that the caller gave to the error of a model that cannot be typed: they are the
-/// likely cause.
+/// Adds the shapes and dimensions that the caller gave to the error of a model that cannot be
+/// typed: they are the likely cause.
 fn with_given_shapes(error: Error, options: &ImportOptions) -> Error {
     match error {
-        Error::Model { path, message } if !options.shapes.is_empty() => {
-            let given: Vec<_> = options.shapes.iter().map(|(name, shape)| format!("{name}:{}", shape_text(shape))).collect();
+        Error::Model { path, message } if !options.shapes.is_empty() || !options.dimensions.is_empty() => {
+            let shapes = options.shapes.iter().map(|(name, shape)| format!("{name}:{}", shape_text(shape)));
+            let dimensions = options.dimensions.iter().map(|(name, value)| format!("{name}={value}"));
+            let given: Vec<_> = shapes.chain(dimensions).collect();
             Error::Model { path, message: format!("with the given shapes {}: {message}", given.join(", ")) }
         }
         other => other,
