@@ -141,6 +141,11 @@ mod program;
 #[doc(hidden)]
 pub mod program;
 #[cfg(all(feature = "compiler", not(feature = "internals")))]
+mod progress;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod progress;
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod run;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
@@ -161,7 +166,7 @@ pub use runtime::RuntimeOptions;
 
 #[cfg(feature = "compiler")]
 pub use {
-    acceptance::{OutputReport, VerifyOptions, VerifyReport, verify},
+    acceptance::{OutputReport, VerifyOptions, VerifyReport, WorstElement, verify},
     compiler::{Compilation, Compiler, Inspection, inspect},
     emit::{CrateOptions, Written},
     import::{ImportOptions, Literal, OperatorCount, Survey},

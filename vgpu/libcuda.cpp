@@ -31,7 +31,7 @@ CUAPI cuInit(unsigned flags) {
   if (!options.count) return CUDA_ERROR_NO_DEVICE;
   m.options = options;
   for (const Capability &of : options.capability) m.limits.push_back(limits_of(of.major, of.minor));
-  m.scheduler.configure(options.seed, options.trace);
+  m.scheduler.configure(options.seed, options.trace, options.progress);
   m.pool.reset(new BlockPool(options.threads));
   m.primary.assign(size_t(options.count), 0);
   m.initialized = true;

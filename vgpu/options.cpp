@@ -116,5 +116,6 @@ std::string Options::read() {
     }
   }
   if (const char *v = environment("HIOSC_VGPU_TRACE")) trace = v;
+  if (const char *v = environment("HIOSC_VGPU_PROGRESS")) progress = v;
   return {};
 }

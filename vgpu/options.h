@@ -23,6 +23,7 @@ struct Options {
   bool strict = false;                      // HIOSC_VGPU_STRICT: a wait for an event that was never recorded is an error
   std::set<std::string> refuse;             // HIOSC_VGPU_REFUSE: capture, capture-across, capture-cold, instantiate
   std::string trace;                        // HIOSC_VGPU_TRACE: file for a line per executed operation
+  std::string progress;                     // HIOSC_VGPU_PROGRESS: file for the numbers of operations
 
   // Reads the environment. Returns the text of the first error, or an empty string.
   std::string read();

@@ -17,11 +17,27 @@ static uint64_t splitmix64(uint64_t &state) {
   return z ^ (z >> 31);
 }
 
-void Scheduler::configure(uint64_t seed, const std::string &trace_file) {
+static std::FILE *open(const std::string &file, const char *mode, const char *variable) {
+  if (file.empty()) return nullptr;
+  std::FILE *opened = std::fopen(file.c_str(), mode);
+  if (!opened) std::fprintf(stderr, "hiosc-vgpu: warning: %s: cannot write to %s\n", variable, file.c_str());
+  return opened;
+}
+
+void Scheduler::configure(uint64_t seed, const std::string &trace_file, const std::string &progress_file) {
   state_ = seed;
-  if (trace_file.empty()) return;
-  trace_ = std::fopen(trace_file.c_str(), "a");
-  if (!trace_) std::fprintf(stderr, "hiosc-vgpu: warning: HIOSC_VGPU_TRACE: cannot write to %s\n", trace_file.c_str());
+  trace_ = open(trace_file, "a", "HIOSC_VGPU_TRACE");
+  progress_ = open(progress_file, "w", "HIOSC_VGPU_PROGRESS");
+}
+
+// Writes the numbers of operations, ten times a second at most.
+void Scheduler::report() {
+  double now = monotonic_seconds();
+  if (now < reported_ + 0.1) return;
+  reported_ = now;
+  std::rewind(progress_);
+  std::fprintf(progress_, "%20" PRIu64 " %20" PRIu64 "\n", executed_, requested_);
+  std::fflush(progress_);
 }
 
 void Scheduler::add(const StreamPtr &stream) { streams_[stream->number] = stream; }
@@ -32,6 +48,7 @@ void Scheduler::retire(const StreamPtr &stream) {
 }
 
 CompletionPtr Scheduler::enqueue(Stream &stream, std::string what, std::function<void()> run, std::vector<CompletionPtr> after) {
+  requested_++;
   auto completion = std::make_shared<Completion>();
   stream.last = completion;
   stream.operations.push_back({std::move(what), std::move(run), std::move(after), completion});
@@ -53,6 +70,7 @@ void Scheduler::complete(Stream &stream) {
     std::fflush(trace_);
   }
   executed_++;
+  if (progress_) report();
   stream.operations.pop_front();
 }
 

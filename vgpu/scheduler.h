@@ -61,7 +61,7 @@ using StreamPtr = std::shared_ptr<Stream>;
 
 class Scheduler {
 public:
-  void configure(uint64_t seed, const std::string &trace_file);
+  void configure(uint64_t seed, const std::string &trace_file, const std::string &progress_file);
 
   // Schedules the stream's operations from now on, even after its handle is destroyed.
   void add(const StreamPtr &stream);
@@ -86,6 +86,7 @@ private:
   void complete_synchronisation();
   Stream *pick();
   void complete(Stream &stream);
+  void report();
 
   std::map<uint64_t, StreamPtr> streams_;
   std::vector<uint64_t> retired_;
@@ -94,7 +95,9 @@ private:
   bool running_ = false;
   std::condition_variable finished_;
   std::FILE *trace_ = nullptr;
-  uint64_t executed_ = 0;
+  std::FILE *progress_ = nullptr;
+  double reported_ = 0; // when, on the host's monotonic clock
+  uint64_t executed_ = 0, requested_ = 0;
 };
 
 // True on the thread that is running an operation, for calls a host function must not make.

@@ -17,18 +17,22 @@
 
 mod values;
 
-pub use values::OutputReport;
-pub(crate) use values::{NamedValues, compare, convert, read};
+pub(crate) use values::{NamedValues, Values, compare, convert, read};
+pub use values::{OutputReport, WorstElement};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Condvar, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
+
 use crate::error::{Error, Result};
-use crate::{cache, vgpu};
+use crate::{cache, progress, vgpu};
 
 /// Options of a verification.
 #[derive(Clone, Debug, Default)]
@@ -96,7 +100,7 @@ impl VerifyOptions {
     }
 }
 
-/// The result of a verification; all outputs are within the tolerance of the crate's own program.
+/// The result of a verification.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct VerifyReport {
@@ -117,7 +121,28 @@ pub struct VerifyReport {
 }
 
 /// Builds and runs the crate in `folder`, and compares its outputs with the reference.
+///
+/// # Errors
+///
+/// [`Error::Mismatch`] if an output is wrong, with a line for each wrong one.
 pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
+    let report = examine(folder, options)?;
+    right(&report.outputs)?;
+    Ok(report)
+}
+
+/// [`Error::Mismatch`] if one of these outputs is wrong.
+pub(crate) fn right(outputs: &[OutputReport]) -> Result<()> {
+    let wrong: Vec<String> = outputs.iter().filter(|output| !output.passes()).map(|output| format!("\n  {output}")).collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let are = if wrong.len() == 1 { "is" } else { "are" };
+    Err(Error::Mismatch(format!("{} of {} outputs {are} wrong{}", wrong.len(), outputs.len(), wrong.concat())))
+}
+
+/// [`verify`], but reports wrong outputs, too.
+pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let about = CrateMetadata::read(folder)?;
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     let data = match &options.reference {
@@ -169,8 +194,9 @@ pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
             vgpu::command_env(&mut command, kernels)?;
             command.env("HIOSC_VGPU_COUNT", count.to_string()).env("HIOSC_VGPU_SEED", seed.to_string());
             command.env("HIOSC_VGPU_ARCH", &about.architecture);
+            command.env("HIOSC_VGPU_PROGRESS", saved.with_extension("progress"));
         }
-        let (found, said) = run(&mut command, &saved)?;
+        let (found, said) = run(&mut command, &saved, (seed, seeds))?;
         notes = said;
         match &first {
             None => first = Some(found.clone()),
@@ -182,20 +208,30 @@ pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
         outputs = compare(&expected, &found, &about.outputs)?;
     }
     let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
-    let report = VerifyReport { device, outputs, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() };
-    match report.outputs.iter().any(|o| !o.passes()) {
-        true => Err(Error::Mismatch(report.to_string().trim_end().replace('\n', "; "))),
-        false => Ok(report),
+    Ok(VerifyReport { device, outputs, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() })
+}
+
+impl VerifyReport {
+    /// The report for programs. Keys are stable.
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "passes": self.outputs.iter().all(OutputReport::passes),
+            "device": self.device,
+            "outputs": self.outputs.iter().map(OutputReport::json).collect::<Value>(),
+            "seeds": self.seeds,
+            "notes": self.notes,
+            "seconds": {
+                "build": self.build.as_secs_f64(),
+                "kernels": self.kernels.as_secs_f64(),
+                "run": self.run.as_secs_f64(),
+            },
+        })
     }
 }
 
 impl Display for VerifyReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for output in &self.outputs {
-            let verdict = if output.passes() { "ok" } else { "WRONG" };
-            let limit = output.allowed;
-            writeln!(f, "verify     {verdict}: {} differs by at most {:.2e} (allowed {limit:.2e})", output.name, output.difference)?;
-        }
+        self.outputs.iter().try_for_each(|output| writeln!(f, "verify     {output}"))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "           {note}"))?;
         let orders = if self.seeds > 1 { format!(", same bits in {} orders of execution", self.seeds) } else { String::new() };
         let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());
@@ -204,8 +240,12 @@ impl Display for VerifyReport {
 }
 
 /// The metadata in the crate's Cargo.toml, `[package.metadata.hiosc]`.
-struct CrateMetadata {
+pub(crate) struct CrateMetadata {
     package: String,
+    /// Version of hiosc that wrote it.
+    pub version: String,
+    /// The arguments of hiosc that made it, with file names in place of paths, if they are known.
+    pub command: Option<Vec<String>>,
     gpus: usize,
     architecture: String,
     inputs: Vec<String>,
@@ -215,7 +255,8 @@ struct CrateMetadata {
 }
 
 impl CrateMetadata {
-    fn read(folder: &Path) -> Result<CrateMetadata> {
+    /// Reads it from the crate in `folder`.
+    pub fn read(folder: &Path) -> Result<CrateMetadata> {
         let path = folder.join("Cargo.toml");
         let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => {
@@ -237,6 +278,8 @@ impl CrateMetadata {
         };
         Ok(CrateMetadata {
             package: text_of("package")?,
+            version: text_of("version")?,
+            command: pairs.contains_key("command").then(|| list("command")).transpose()?,
             gpus: pairs.get("gpus").and_then(|v| v.as_u64()).ok_or_else(foreign)? as usize,
             architecture: text_of("architecture")?,
             inputs: list("inputs")?,
@@ -284,6 +327,8 @@ fn build(folder: &Path, about: &CrateMetadata, scratch: &Path) -> Result<PathBuf
                 command.env_remove(&name);
             }
         }
+        progress::step("building the crate", 0, 1);
+        progress::command(&command);
         command
             .output()
             .map_err(|e| Error::Tool { tool: "cargo".into(), message: format!("{e}: install Rust to verify a generated crate") })
@@ -352,10 +397,21 @@ fn remove_others(folder: &Path, wanted: &BTreeSet<PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Runs the program. Returns the outputs that it saved, and its lines about graph replay, copies
-/// and links.
-fn run(command: &mut Command, saved: &Path) -> Result<(NamedValues, Vec<String>)> {
-    let output = command.output().map_err(|e| Error::Tool { tool: "the generated program".into(), message: e.to_string() })?;
+/// Runs the program, which is run number `turn.0` of `turn.1`. Returns the outputs that it saved,
+/// and its lines about graph replay, copies and links.
+fn run(command: &mut Command, saved: &Path, turn: (u32, u32)) -> Result<(NamedValues, Vec<String>)> {
+    progress::command(command);
+    let finished = Mutex::new(false);
+    let ended = Condvar::new();
+    let output = thread::scope(|scope| {
+        let watcher = scope.spawn(|| watch(&saved.with_extension("progress"), turn, &finished, &ended));
+        let output = command.output();
+        *finished.lock().unwrap_or_else(|e| e.into_inner()) = true;
+        ended.notify_all();
+        let _ = watcher.join();
+        output
+    });
+    let output = output.map_err(|e| Error::Tool { tool: "the generated program".into(), message: e.to_string() })?;
     // exit code 1 with saved outputs: it found a difference, which the caller evaluates
     if !saved.is_file() {
         let said = String::from_utf8_lossy(&output.stderr);
@@ -367,4 +423,18 @@ fn run(command: &mut Command, saved: &Path) -> Result<(NamedValues, Vec<String>)
     let said = String::from_utf8_lossy(&output.stdout);
     let about = |line: &&str| line.starts_with("replay: ") || line.starts_with("link ") || line.contains(" to gpu");
     Ok((values, said.lines().filter(about).map(str::to_string).collect()))
+}
+
+/// Reports how many operations virtual GPUs have executed, which is in `file`, until the program
+/// has `finished`.
+fn watch(file: &Path, (run, runs): (u32, u32), finished: &Mutex<bool>, ended: &Condvar) {
+    let mut over = finished.lock().unwrap_or_else(|e| e.into_inner());
+    while !*over {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        let mut numbers = text.split_whitespace().map_while(|word| word.parse::<u64>().ok());
+        let (done, of) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+        // before an inference is requested, there are only a few operations
+        progress::step("running the model", u64::from(run) * of + done, u64::from(runs) * of);
+        over = ended.wait_timeout(over, Duration::from_millis(200)).unwrap_or_else(|e| e.into_inner()).0;
+    }
 }

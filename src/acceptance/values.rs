@@ -1,6 +1,7 @@
 //! Reads inputs, outputs and references from files, and compares outputs with references.
 
 use std::collections::BTreeMap;
+use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,30 @@ use crate::runtime::{DType, TOLERANCE, npy};
 pub struct OutputReport {
     /// ONNX name.
     pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
     /// Largest absolute difference; infinite if there is a NaN on one side only.
     pub difference: f32,
     /// Largest absolute value of the reference.
     pub scale: f32,
     /// The largest difference that passes.
     pub allowed: f32,
+    /// Number of elements that differ by more than that.
+    pub wrong: usize,
+    /// The first element with the largest difference; `None` if there is no difference.
+    pub worst: Option<WorstElement>,
+}
+
+/// An element of an output, and what it should be.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WorstElement {
+    /// Its position in each dimension, from 0.
+    pub index: Vec<usize>,
+    /// Its value.
+    pub found: f64,
+    /// The reference.
+    pub expected: f64,
 }
 
 impl OutputReport {
@@ -30,10 +49,51 @@ impl OutputReport {
     pub fn passes(&self) -> bool {
         self.difference <= self.allowed
     }
+
+    /// The report for programs.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        // JSON has no infinity and no NaN
+        let number = |value: f64| if value.is_finite() { serde_json::json!(value) } else { value.to_string().into() };
+        let worst = self
+            .worst
+            .as_ref()
+            .map(|worst| serde_json::json!({ "index": worst.index, "found": number(worst.found), "expected": number(worst.expected) }));
+        serde_json::json!({
+            "name": self.name,
+            "shape": self.shape,
+            "passes": self.passes(),
+            "difference": number(self.difference.into()),
+            "allowed": number(self.allowed.into()),
+            "largest_expected": number(self.scale.into()),
+            "wrong_elements": self.wrong,
+            "worst": worst,
+        })
+    }
 }
 
-/// Type and bytes of each tensor, by key (`in:NAME`, `out:NAME`).
-pub(crate) type NamedValues = BTreeMap<String, (DType, Vec<u8>)>;
+/// One line, without a line break.
+impl Display for OutputReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let OutputReport { name, shape, difference, allowed, wrong, worst, .. } = self;
+        let (Some(WorstElement { index, found, expected }), false) = (worst, self.passes()) else {
+            return write!(f, "ok: {name} differs by at most {difference:.2e} (allowed {allowed:.2e})");
+        };
+        let elements: usize = shape.iter().product();
+        write!(f, "WRONG: {name}: {wrong} of {elements} elements differ by more than {allowed:.2e}; worst at {index:?}: ")?;
+        write!(f, "{found:e}, expected {expected:e}")
+    }
+}
+
+/// Values of a tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Values {
+    pub dtype: DType,
+    pub shape: Vec<usize>,
+    pub bytes: Vec<u8>,
+}
+
+/// Values of tensors, by key (`in:NAME`, `out:NAME`).
+pub(crate) type NamedValues = BTreeMap<String, Values>;
 
 /// All tensors of a safetensors file.
 pub(crate) fn read(path: &Path) -> Result<NamedValues> {
@@ -43,7 +103,7 @@ pub(crate) fn read(path: &Path) -> Result<NamedValues> {
     let values = tensors.iter().map(|(name, tensor)| {
         let dtype = DType::of_stored(tensor.dtype());
         let dtype = dtype.ok_or_else(|| broken(format!("{name} is {:?}, which is not a tensor type", tensor.dtype())))?;
-        Ok((name.to_string(), (dtype, tensor.data().to_vec())))
+        Ok((name.to_string(), Values { dtype, shape: tensor.shape().to_vec(), bytes: tensor.data().to_vec() }))
     });
     values.collect()
 }
@@ -81,22 +141,45 @@ pub(crate) fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Pa
 
 /// Compares computed and expected values of each output. All are reported, right or wrong.
 pub(crate) fn compare(expected: &NamedValues, found: &NamedValues, outputs: &[String]) -> Result<Vec<OutputReport>> {
-    let report = |name: &String| {
+    let compared = |name: &String| {
         let key = format!("out:{name}");
         let (Some(expected), Some(found)) = (expected.get(&key), found.get(&key)) else {
             return Err(Error::Mismatch(format!("output {name:?} is not in the reference, or was not computed")));
         };
-        let ((wanted, reference), (dtype, bytes)) = (expected, found);
-        if dtype != wanted {
-            return Err(Error::Mismatch(format!("output {name:?} is {}, the reference {}", dtype.name(), wanted.name())));
+        let (dtype, reference) = (found.dtype, &expected.bytes);
+        if dtype != expected.dtype {
+            return Err(Error::Mismatch(format!("output {name:?} is {}, the reference {}", dtype.name(), expected.dtype.name())));
         }
-        if reference.len() != bytes.len() {
+        if reference.len() != found.bytes.len() {
             let elements = |bytes: &[u8]| bytes.len() as u64 / dtype.bytes();
-            return Err(Error::Mismatch(format!("output {name:?} has {} values, the reference {}", elements(bytes), elements(reference))));
+            let (found, expected) = (elements(&found.bytes), elements(reference));
+            return Err(Error::Mismatch(format!("output {name:?} has {found} values, the reference {expected}")));
         }
-        let (difference, scale) = dtype.difference(bytes, reference);
-        let allowed = if dtype.is_float() { TOLERANCE * scale } else { 0.0 };
-        Ok(OutputReport { name: name.clone(), difference: difference as f32, scale: scale as f32, allowed: allowed as f32 })
+        Ok(report(name, expected, found))
     };
-    outputs.iter().map(report).collect()
+    outputs.iter().map(compared).collect()
+}
+
+/// The report of an output; `found` has the type and the number of elements that are expected.
+fn report(name: &str, expected: &Values, found: &Values) -> OutputReport {
+    let dtype = found.dtype;
+    let (difference, scale) = dtype.difference(&found.bytes, &expected.bytes);
+    let allowed = if dtype.is_float() { TOLERANCE * scale } else { 0.0 };
+    let differences = dtype.differences(&found.bytes, &expected.bytes);
+    let worst = differences.iter().position(|&d| d == difference && d > 0.0).map(|position| {
+        let mut rest = position;
+        let mut index: Vec<usize> = expected.shape.iter().rev().map(|&extent| (rest % extent, rest /= extent).0).collect();
+        index.reverse();
+        let value = |values: &Values| dtype.numbers(&values.bytes)[position];
+        WorstElement { index, found: value(found), expected: value(expected) }
+    });
+    OutputReport {
+        name: name.into(),
+        shape: expected.shape.clone(),
+        difference: difference as f32,
+        scale: scale as f32,
+        allowed: allowed as f32,
+        wrong: differences.iter().filter(|&&d| d as f32 > allowed as f32).count(),
+        worst,
+    }
 }

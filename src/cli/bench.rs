@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::in_process::InProcessArgs;
+use super::progress;
 use crate::measure::bench::{self, BenchOptions};
 use crate::plan::PlanOptions;
 use crate::{Error, compiler};
@@ -53,5 +54,6 @@ pub fn run(args: BenchArgs) -> anyhow::Result<()> {
             std::fs::write(file, text).map_err(Error::io(file))?;
         }
     }
+    progress::end();
     Ok(write!(std::io::stdout(), "{}", report.text)?)
 }

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 
+use serde_json::json;
+
 use super::args::{CrateArgs, PlanningArgs, SchedulingArgs, device_help};
-use super::progress;
-use crate::acceptance::{VerifyOptions, verify};
+use super::{FORMAT, Verbosity, progress, stale};
+use crate::acceptance::{VerifyOptions, examine, right, verify};
 use crate::compiler::{Passes, Planned};
 use crate::measure::bench::BenchOptions;
 use crate::measure::profile::{self, ProfileOptions};
@@ -21,11 +23,15 @@ use crate::{Compiler, Error};
 #[command(mut_arg("device", |arg| arg.help(device_help("the GPUs of this machine, measured; a40 if there are none"))))]
 pub struct CompileArgs {
     /// The model.
-    #[arg(value_name = "MODEL.onnx", required = true)]
-    model: Option<PathBuf>,
+    #[arg(value_name = "MODEL.onnx", required_unless_present = "check")]
+    pub model: Option<PathBuf>,
     /// Where to write the crate. It appears whole or not at all; an earlier output is replaced.
-    #[arg(short, long, value_name = "DIR", required_unless_present = "emit")]
+    #[arg(short, long, value_name = "DIR", required_unless_present_any = ["emit", "check"])]
     output: Option<PathBuf>,
+    /// Write nothing, but say whether the crate in DIR is what would be written there. Without a
+    /// model and other options, with those that the crate records.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["output", "module", "emit", "verify", "recheck", "depfile", "timings", "json"])]
+    pub check: Option<PathBuf>,
     #[command(flatten)]
     planning: PlanningArgs,
     /// Time the compared plans on the GPUs of this machine and emit the fastest. Always done if
@@ -44,6 +50,9 @@ pub struct CompileArgs {
     /// Run the crate's check after writing it.
     #[arg(long, requires = "output", conflicts_with = "module")]
     verify: bool,
+    /// Print what was done as JSON.
+    #[arg(long, requires = "output", conflicts_with_all = ["emit", "timings"])]
+    json: bool,
     /// Print the seconds spent in each pass.
     #[arg(long)]
     timings: bool,
@@ -80,53 +89,86 @@ fn results() -> PossibleValuesParser {
     PossibleValuesParser::new(RESULTS.iter().map(|&(name, _)| name))
 }
 
-/// Compiles the model.
-pub fn run(args: CompileArgs) -> anyhow::Result<()> {
-    let Some(model) = args.model else { anyhow::bail!("no model given") };
-    let planning = &args.planning;
-    let compiler = args.scheduling.apply(Compiler::new(model).check(!args.no_check))?;
-    let mut compiler = planning.apply(args.krate.apply(compiler))?.kernels(match args.kernels {
-        Kernels::Auto => KernelMode::Auto,
-        Kernels::Binary => KernelMode::Binary,
-        Kernels::Source => KernelMode::Source,
-    });
-    let named = planning.target.named() || planning.costs.named();
+/// Compiles the model; `command` are the same arguments, as a crate records them.
+pub fn run(args: CompileArgs, command: Vec<String>, verbosity: Verbosity) -> anyhow::Result<()> {
+    if let Some(folder) = &args.check {
+        return stale::run(folder, &args, command, verbosity);
+    }
+    let mut compiler = args.compiler()?.command(command);
+    let named = args.planning.target.named() || args.planning.costs.named();
     let measurable = !named && !profile::present()?.is_empty();
     let written = args.output.as_deref().map(|folder| args.krate.written(folder));
     args.output.iter().try_for_each(|folder| args.krate.check_destination(folder))?; // before any work is done
+    if let Some(file) = &args.depfile {
+        std::fs::write(file, "").map_err(Error::io(file))?;
+    }
     let imported = compiler.import()?;
     if measurable {
         let options = ProfileOptions { schedule: args.scheduling.options()?, ..Default::default() };
-        compiler = compiler.profiled(progress::profile(&[&imported.graph], &options)?);
+        compiler = compiler.profiled(profile::profile(&[&imported.graph], &options)?);
     }
     if args.recheck || measurable {
         compiler = compiler.recheck(BenchOptions::default());
     }
     let planned = compiler.plan_imported(imported)?;
 
-    let mut out = std::io::stdout().lock();
     let (Some(folder), Some((crate_folder, target))) = (args.output, written) else {
-        out.write_all(dump(&planned, &args.emit)?.as_bytes())?;
+        progress::end();
+        std::io::stdout().write_all(dump(&planned, &args.emit)?.as_bytes())?;
         if args.timings {
             eprint!("{}", planned.timings_text()); // stdout holds the text forms, and may go to a file
         }
         return Ok(());
     };
     let compilation = compiler.compile_planned(planned)?;
-    compilation.write(&folder)?;
+    let files = compilation.write(&folder)?;
     if let Some(file) = &args.depfile {
         std::fs::write(file, rule(&target, compilation.inputs())).map_err(Error::io(file))?;
     }
+    progress::end();
+    let mut out = std::io::stdout();
+    if args.json {
+        let mut all = compilation.json();
+        all["format"] = FORMAT.into();
+        all["hiosc"] = env!("CARGO_PKG_VERSION").into();
+        all["written"] = json!({ "path": crate_folder, "files": files.files, "changed": files.changed, "bytes": files.bytes });
+        let report = args.verify.then(|| examine(&crate_folder, &VerifyOptions::default())).transpose()?;
+        if let Some(report) = &report {
+            all["verify"] = report.json();
+        }
+        progress::end();
+        writeln!(out, "{all:#}")?;
+        return Ok(report.map_or(Ok(()), |report| right(&report.outputs))?);
+    }
     out.write_all(dump(&compilation.planned, &args.emit)?.as_bytes())?;
-    write!(out, "{}", compilation.summary())?;
-    writeln!(out, "wrote      {}", crate_folder.display())?;
+    if verbosity != Verbosity::Quiet {
+        write!(out, "{}", compilation.summary())?;
+        writeln!(out, "wrote      {}", crate_folder.display())?;
+    }
     if args.timings {
         write!(out, "{}", compilation.planned.timings_text())?;
     }
     if args.verify {
-        write!(out, "{}", verify(&crate_folder, &VerifyOptions::default())?)?;
+        let report = verify(&crate_folder, &VerifyOptions::default())?;
+        progress::end();
+        if verbosity != Verbosity::Quiet {
+            write!(out, "{report}")?;
+        }
     }
     Ok(())
+}
+
+impl CompileArgs {
+    /// The compiler that these arguments describe.
+    pub fn compiler(&self) -> anyhow::Result<Compiler> {
+        let Some(model) = &self.model else { anyhow::bail!("no model given") };
+        let compiler = self.scheduling.apply(Compiler::new(model).check(!self.no_check))?;
+        Ok(self.planning.apply(self.krate.apply(compiler))?.kernels(match self.kernels {
+            Kernels::Auto => KernelMode::Auto,
+            Kernels::Binary => KernelMode::Binary,
+            Kernels::Source => KernelMode::Source,
+        }))
+    }
 }
 
 /// `target: input input`, as make reads it.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::InputArgs;
+use super::{FORMAT, progress};
 use crate::compiler::inspect;
 
 /// Arguments of `hiosc inspect`.
@@ -25,9 +26,14 @@ pub struct InspectArgs {
 /// Inspects the model.
 pub fn run(args: InspectArgs) -> anyhow::Result<()> {
     let inspection = inspect(&args.model, &args.inputs.options()?)?;
+    progress::end();
     let mut out = std::io::stdout().lock();
     match args.json {
-        true => writeln!(out, "{:#}", inspection.json())?,
+        true => {
+            let mut all = inspection.json();
+            all["format"] = FORMAT.into();
+            writeln!(out, "{all:#}")?
+        }
         false => write!(out, "{inspection}")?,
     }
     if !inspection.refusals.is_empty() {

@@ -2,11 +2,12 @@
 //! done, 1 failed, 2 bad usage).
 //!
 //! There is one file per subcommand; without a subcommand, hiosc compiles. Arguments that several
-//! subcommands take are declared once, in `args.rs`. `progress.rs` and `in_process.rs` have other
-//! shared code.
+//! subcommands take are declared once, in `args.rs`. `progress.rs`, `recorded.rs` and
+//! `in_process.rs` have other shared code; `stale.rs` is `--check`.
 
 mod args;
 mod bench;
+mod cache;
 mod check;
 mod compile;
 mod generated;
@@ -15,12 +16,15 @@ mod inspect;
 mod on_virtual;
 mod profile;
 mod progress;
+mod recorded;
 mod schedule;
+mod stale;
 mod verify;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::Error;
 
@@ -33,7 +37,31 @@ struct Cli {
     command: Option<Command>,
     #[command(flatten)]
     compile: compile::CompileArgs,
+    #[command(flatten)]
+    output: OutputArgs,
 }
+
+/// How much is printed.
+#[derive(Args)]
+struct OutputArgs {
+    /// Print each step with its time, and the commands that are run.
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    verbose: bool,
+    /// Print errors and what was asked for, but no summary and no progress.
+    #[arg(short, long, global = true)]
+    quiet: bool,
+}
+
+/// How much is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verbosity {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+/// The number in the `format` of all JSON. It changes when a key goes or means something else.
+const FORMAT: u32 = 1;
 
 #[derive(Subcommand)]
 enum Command {
@@ -54,6 +82,8 @@ enum Command {
     Bench(bench::BenchArgs),
     /// Show what a model consists of and what would be refused, without compiling it.
     Inspect(inspect::InspectArgs),
+    /// Show what hiosc keeps between runs, or delete it.
+    Cache(cache::CacheArgs),
     /// Compare scheduling algorithms on models, or on scheduling graphs in text form.
     Schedule(schedule::ScheduleArgs),
     /// Print a script that completes hiosc's arguments in a shell.
@@ -64,26 +94,38 @@ enum Command {
 
 /// Runs the command that this process was called with.
 pub fn main() -> ExitCode {
-    let cli = Cli::try_parse().unwrap_or_else(|error| match mistaken_command() {
+    let matches = Cli::command().try_get_matches_from(arguments());
+    let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, recorded_of(&matches))));
+    let (cli, recorded) = parsed.unwrap_or_else(|error| match mistaken_command() {
         Some(message) => {
             eprintln!("hiosc: {message}");
             std::process::exit(2)
         }
         None => error.exit(),
     });
+    let verbosity = match (cli.output.quiet, cli.output.verbose) {
+        (true, _) => Verbosity::Quiet,
+        (_, true) => Verbosity::Verbose,
+        _ => Verbosity::Normal,
+    };
+    if verbosity != Verbosity::Quiet {
+        progress::show(verbosity == Verbosity::Verbose);
+    }
     let result = match cli.command {
-        Some(Command::Compile(args)) => compile::run(*args),
-        Some(Command::Verify(args)) => verify::run(args),
-        Some(Command::Check(args)) => check::run(args),
+        Some(Command::Compile(args)) => compile::run(*args, recorded, verbosity),
+        Some(Command::Verify(args)) => verify::run(args, verbosity),
+        Some(Command::Check(args)) => check::run(args, verbosity),
         Some(Command::Virtual(args)) => on_virtual::run(args),
-        Some(Command::Profile(args)) => profile::run(args),
+        Some(Command::Profile(args)) => profile::run(args, verbosity),
         Some(Command::Bench(args)) => bench::run(args),
         Some(Command::Inspect(args)) => inspect::run(args),
+        Some(Command::Cache(args)) => cache::run(args),
         Some(Command::Schedule(args)) => schedule::run(args),
         Some(Command::Completions(args)) => generated::completions(args, Cli::command()),
         Some(Command::Man(args)) => generated::man(args, Cli::command()),
-        None => compile::run(cli.compile),
+        None => compile::run(cli.compile, recorded, verbosity),
     };
+    progress::end();
     match result {
         Ok(()) => ExitCode::SUCCESS,
         // the reader has closed the pipe: `hiosc ... | head`
@@ -98,6 +140,33 @@ pub fn main() -> ExitCode {
             ExitCode::from(if matches!(error.downcast_ref(), Some(Error::Usage(_))) { 2 } else { 1 })
         }
     }
+}
+
+/// The words of the command line. Those of [`OutputArgs`] may be before the subcommand; there clap
+/// would take them for the arguments of a compilation.
+fn arguments() -> Vec<OsString> {
+    let mut words: Vec<OsString> = std::env::args_os().collect();
+    let flags = ["-v", "-q", "--verbose", "--quiet"];
+    let before = words.iter().skip(1).take_while(|word| flags.iter().any(|flag| word == flag)).count();
+    let command = words.get(before + 1).and_then(|word| word.to_str());
+    if command.is_some_and(|name| Cli::command().find_subcommand(name).is_some()) {
+        words[1..before + 2].rotate_left(before);
+    }
+    words
+}
+
+/// The arguments of a compilation as its crate records them.
+fn recorded_of(matches: &clap::ArgMatches) -> Vec<String> {
+    match matches.subcommand() {
+        None => recorded::of(&Cli::command(), matches),
+        Some((name, matches)) => Cli::command().find_subcommand(name).map(|command| recorded::of(command, matches)).unwrap_or_default(),
+    }
+}
+
+/// Parses recorded arguments of a compilation.
+fn parse_compile(words: impl Iterator<Item = String>) -> anyhow::Result<compile::CompileArgs> {
+    let cli = Cli::try_parse_from(["hiosc".into()].into_iter().chain(words));
+    Ok(cli.map_err(|error| Error::Usage(format!("the crate records arguments that this hiosc does not take: {}", error.kind())))?.compile)
 }
 
 /// If the first argument is neither a command nor a file, but nearly a command: the question

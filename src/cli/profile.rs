@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::{MachineArgs, ModelArgs, SchedulingArgs, VirtualArgs};
-use super::progress;
+use super::{Verbosity, progress};
 use crate::compiler::Passes;
 use crate::device::closest;
 use crate::measure::profile::{self, ProfileOptions};
@@ -40,14 +40,14 @@ pub struct ProfileArgs {
 }
 
 /// Measures the operators of the models, and writes the file.
-pub fn run(args: ProfileArgs) -> anyhow::Result<()> {
+pub fn run(args: ProfileArgs, verbosity: Verbosity) -> anyhow::Result<()> {
     let import = |model: &PathBuf| args.model.apply(Compiler::new(model))?.import();
     let models = args.models.iter().map(import).collect::<Result<Vec<_>, _>>()?;
     let graphs: Vec<_> = models.iter().map(|imported| &imported.graph).collect();
     let before = compiler::read_profiles(&args.merge)?;
     args.virtual_gpus.apply(&[], || profile::kernels(&graphs, &closest("virtual")?))?;
     let options = ProfileOptions { gpus: args.machine.on(), quick: args.quick, schedule: args.scheduling.options()? };
-    let measured = progress::profile(&graphs, &options)?;
+    let measured = profile::profile(&graphs, &options)?;
     let profile = match before {
         None => measured,
         Some(mut before) => {
@@ -56,6 +56,10 @@ pub fn run(args: ProfileArgs) -> anyhow::Result<()> {
         }
     };
     std::fs::write(&args.output, profile.to_text()).map_err(Error::io(&args.output))?;
+    progress::end();
+    if verbosity == Verbosity::Quiet {
+        return Ok(());
+    }
     let gpus: Vec<&str> = profile.gpus.iter().map(|gpu| gpu.device.as_str()).collect();
     writeln!(
         std::io::stdout(),

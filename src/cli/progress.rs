@@ -1,27 +1,191 @@
-//! Measures costs, with progress on standard error.
+//! Shows what takes long: on a terminal, one line on standard error with the time that is left;
+//! with `--verbose`, a line for each finished step and each command that hiosc runs. Otherwise
+//! nothing, so that logs and pipes stay quiet.
+//!
+//! A step that cannot count what it has done takes as long for each unit of its work as it took
+//! before. A file in the cache keeps these times.
 
-use std::io::IsTerminal;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::{Mutex, MutexGuard, OnceLock};
+use std::time::{Duration, Instant};
 
-use crate::cost::Profile;
-use crate::graph::Graph;
-use crate::measure::profile::{self, ProfileOptions, Progress};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-/// Measures the operators of `graphs`. On a terminal, one line is updated; otherwise a line is
-/// printed for each tenth.
-pub fn profile(graphs: &[&Graph], options: &ProfileOptions) -> crate::Result<Profile> {
-    let terminal = std::io::stderr().is_terminal();
-    let mut shown = (0, "");
-    let measured = profile::profile(graphs, options, &mut |Progress { what, done, of, left }| {
-        let tenth = (done * 10 / of.max(1), what);
-        if terminal {
-            eprint!("\rprofile    {done} of {of} {what}, {:.0} s left   ", left.as_secs_f64());
-        } else if tenth != shown {
-            shown = tenth;
-            eprintln!("profile    {done} of {of} {what}, {:.0} s left", left.as_secs_f64());
-        }
-    });
-    if terminal {
-        eprintln!();
+use crate::cache;
+use crate::progress::{self, Report};
+
+/// A step that is shorter is not shown, and its time is not kept.
+const SHORT: Duration = Duration::from_millis(1000);
+
+/// How often the line is drawn.
+const TICK: Duration = Duration::from_millis(250);
+
+/// The step that is being done.
+struct Running {
+    what: &'static str,
+    since: Instant,
+    done: u64,
+    of: u64,
+    /// Seconds that all of it took before, scaled to this amount of work.
+    before: Option<f64>,
+}
+
+static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
+static DISPLAY: OnceLock<Display> = OnceLock::new();
+
+struct Display {
+    /// Hidden where standard error is no terminal.
+    line: ProgressBar,
+    verbose: bool,
+    /// Seconds for a unit of each step's work, as measured by earlier processes.
+    pace: BTreeMap<String, f64>,
+}
+
+/// Shows all reports from now on.
+pub fn show(verbose: bool) {
+    let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    let text = |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+        let _ = out.write_str(&running().as_ref().map(Running::text).unwrap_or_default());
+    };
+    if let Ok(style) = ProgressStyle::with_template("{step}") {
+        line.set_style(style.with_key("step", text));
     }
-    measured
+    let pace = fs::read(pace_file()).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let _ = DISPLAY.set(Display { line, verbose, pace });
+    progress::observe(report);
+}
+
+/// Ends the step that is being done, and clears the line: before anything else is printed.
+pub fn end() {
+    let ended = running().take();
+    let Some(display) = DISPLAY.get() else { return };
+    if let Some(step) = ended {
+        display.ended(&step);
+    }
+    display.line.finish_and_clear();
+}
+
+fn running() -> MutexGuard<'static, Option<Running>> {
+    RUNNING.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The observer of all reports.
+fn report(report: Report) {
+    let Some(display) = DISPLAY.get() else { return };
+    match report {
+        Report::Command(command) => display.say(|| format!("$ {}", words(command))),
+        Report::Step { what, done, of } => {
+            let mut now = running();
+            if let Some(step) = now.as_mut().filter(|step| step.what == what) {
+                (step.done, step.of) = (done, of);
+                return;
+            }
+            let before = display.pace.get(what).filter(|_| of > 0).map(|pace| pace * of as f64);
+            let ended = now.replace(Running { what, since: Instant::now(), done, of, before });
+            drop(now); // drawing the line reads it
+            if let Some(step) = ended {
+                display.ended(&step);
+            }
+            display.line.enable_steady_tick(TICK);
+        }
+    }
+}
+
+impl Display {
+    fn ended(&self, step: &Running) {
+        let time = step.since.elapsed();
+        self.say(|| format!("{:8.2} s  {}", time.as_secs_f64(), step.what));
+        if time >= SHORT && step.of > 0 {
+            keep(step.what, time.as_secs_f64() / step.of as f64);
+        }
+    }
+
+    /// Prints a line if `--verbose` is given.
+    fn say(&self, text: impl FnOnce() -> String) {
+        if self.verbose {
+            self.line.suspend(|| eprintln!("{}", text()));
+        }
+    }
+}
+
+impl Running {
+    /// `compiling kernels: 12 of 40, 35 s left`, or what of it is known.
+    fn text(&self) -> String {
+        let elapsed = self.since.elapsed();
+        if elapsed < SHORT {
+            return String::new();
+        }
+        let mut text = self.what.to_string();
+        let counted = self.done > 0 && self.of > 0;
+        if counted {
+            let _ = write!(text, ": {} of {}", self.done.min(self.of), self.of);
+        }
+        let elapsed = elapsed.as_secs_f64();
+        let whole = if counted { Some(elapsed * self.of as f64 / self.done as f64) } else { self.before };
+        let _ = match whole.map(|whole| whole - elapsed).filter(|left| *left >= 0.5) {
+            Some(left) => write!(text, ", {} left", duration(left)),
+            None => write!(text, ", {} so far", duration(elapsed)),
+        };
+        text
+    }
+}
+
+/// `35 s`, `2 min 5 s`
+fn duration(seconds: f64) -> String {
+    match seconds.round() as u64 {
+        short @ ..60 => format!("{short} s"),
+        long => format!("{} min {} s", long / 60, long % 60),
+    }
+}
+
+/// The command as a shell would read it.
+fn words(command: &Command) -> String {
+    let word = |word: &std::ffi::OsStr| {
+        let text = word.to_string_lossy().into_owned();
+        let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.:/=,+@%-".contains(c));
+        if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    };
+    [command.get_program()].into_iter().chain(command.get_args()).map(word).collect::<Vec<_>>().join(" ")
+}
+
+fn pace_file() -> PathBuf {
+    cache::dir().join("durations.json")
+}
+
+/// Keeps the seconds for a unit of a step's work. If that fails, the next estimate is worse.
+fn keep(what: &str, pace: f64) {
+    let mut all: BTreeMap<String, f64> = fs::read(pace_file()).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    all.insert(what.into(), pace);
+    if let Ok(text) = serde_json::to_vec_pretty(&all) {
+        let _ = fs::create_dir_all(cache::dir()).and_then(|()| fs::write(pace_file(), text));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_left_follows_from_what_is_done_or_from_before() {
+        let text = |done, of, before, seconds| {
+            let since = Instant::now() - Duration::from_secs(seconds);
+            Running { what: "building", since, done, of, before }.text()
+        };
+        assert_eq!(text(10, 40, Some(1.0), 10), "building: 10 of 40, 30 s left");
+        assert_eq!(text(0, 40, Some(100.0), 10), "building, 1 min 30 s left");
+        assert_eq!(text(0, 40, Some(5.0), 10), "building, 10 s so far", "longer than before");
+        assert_eq!(text(0, 0, None, 61), "building, 1 min 1 s so far");
+        assert_eq!(text(1, 2, None, 0), "", "too short to be shown");
+    }
+
+    #[test]
+    fn commands_can_be_copied() {
+        let mut command = Command::new("g++");
+        command.args(["-O2", "a b.cpp", "it's"]);
+        assert_eq!(words(&command), r"g++ -O2 'a b.cpp' 'it'\''s'");
+    }
 }

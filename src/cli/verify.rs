@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::{ContextArgs, MachineArgs};
-use crate::acceptance::{VerifyOptions, verify};
+use super::{FORMAT, Verbosity, progress};
+use crate::acceptance::{VerifyOptions, examine, right};
 
 /// Arguments of `hiosc verify`.
 #[derive(Args)]
@@ -33,10 +34,13 @@ pub struct VerifyArgs {
     /// time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     seeds: u32,
+    /// Print the report as JSON, whether the outputs are right or wrong.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Verifies the crate.
-pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
+pub fn run(args: VerifyArgs, verbosity: Verbosity) -> anyhow::Result<()> {
     let options = VerifyOptions {
         reference: args.reference,
         on_virtual: args.on_virtual,
@@ -46,5 +50,17 @@ pub fn run(args: VerifyArgs) -> anyhow::Result<()> {
         separate_contexts: args.contexts.separate_contexts,
         seeds: args.seeds,
     };
-    Ok(write!(std::io::stdout(), "{}", verify(&args.crate_dir, &options)?)?)
+    let report = examine(&args.crate_dir, &options)?;
+    progress::end();
+    let mut out = std::io::stdout();
+    if args.json {
+        let mut all = report.json();
+        all["format"] = FORMAT.into();
+        writeln!(out, "{all:#}")?;
+    }
+    right(&report.outputs)?;
+    if verbosity != Verbosity::Quiet && !args.json {
+        write!(out, "{report}")?;
+    }
+    Ok(())
 }

@@ -40,6 +40,8 @@ pub struct Compiler {
     pub(super) package: CrateOptions,
     pub(super) module: Option<String>,
     pub(super) also_read: Vec<PathBuf>,
+    pub(super) command: Option<Vec<String>>,
+    pub(super) unfilled_check: bool,
 }
 
 impl Compiler {
@@ -66,6 +68,8 @@ impl Compiler {
             package: CrateOptions::default(),
             module: None,
             also_read: Vec::new(),
+            command: None,
+            unfilled_check: false,
         }
     }
 
@@ -198,6 +202,18 @@ impl Compiler {
     /// [`Compilation::inputs`](super::Compilation::inputs) lists it, too.
     pub(crate) fn also_read(mut self, file: impl Into<PathBuf>) -> Compiler {
         self.also_read.push(file.into());
+        self
+    }
+
+    /// The arguments of the program `hiosc` that do the same, which the crate records.
+    pub(crate) fn command(mut self, words: Vec<String>) -> Compiler {
+        self.command = Some(words);
+        self
+    }
+
+    /// Makes the crate without computing the outputs of its check: to compare the other files.
+    pub(crate) fn unfilled_check(mut self) -> Compiler {
+        self.unfilled_check = true;
         self
     }
 

@@ -8,7 +8,7 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::Planned;
-use crate::acceptance::{OutputReport, compare, convert, read};
+use crate::acceptance::{OutputReport, Values, compare, convert, read};
 use crate::emit::ReferenceData;
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType, Graph, Scalar, Tensor};
@@ -22,6 +22,14 @@ pub(super) fn reference(model: &import::Model, graph: &Graph) -> Result<Referenc
     let inputs = check_inputs(graph);
     let outputs = model.reference(&inputs)?;
     Ok(ReferenceData { inputs, outputs })
+}
+
+/// Inputs and outputs that are all zero, in place of a [`reference`].
+pub(super) fn unfilled(graph: &Graph) -> ReferenceData {
+    let zeros = |ids: &[TensorId]| {
+        ids.iter().map(|&id| graph.tensor(id)).map(|t| Constant::from_bytes(t.dtype, &vec![0; t.bytes() as usize])).collect()
+    };
+    ReferenceData { inputs: zeros(&graph.inputs), outputs: zeros(&graph.outputs) }
 }
 
 /// Inputs made from a fixed seed: a crate is checked with them, and plans are measured on them.
@@ -69,13 +77,15 @@ pub fn in_process(planned: &Planned, reference: &Path, options: &RuntimeOptions)
     let expected = read(&convert(reference, &inputs, &outputs, &scratch.path().join("reference.safetensors"))?)?;
     let input = |name: &String| {
         let found = expected.get(&format!("in:{name}"));
-        let (dtype, bytes) = found.ok_or_else(|| Error::Mismatch(format!("input {name:?} is not in the reference")))?;
-        Ok(Constant::from_bytes(*dtype, bytes))
+        let values = found.ok_or_else(|| Error::Mismatch(format!("input {name:?} is not in the reference")))?;
+        Ok(Constant::from_bytes(values.dtype, &values.bytes))
     };
     let inputs = inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
     let (mut session, _) = bench::session(graph, &planned.costs, planned.chosen(), &planned.plan, options)?;
     let found = session.run(&inputs)?;
-    let found = outputs.iter().zip(&found).map(|(name, v)| (format!("out:{name}"), (v.dtype(), v.bytes().to_vec()))).collect();
+    let values =
+        |(&id, v): (&TensorId, &Constant)| Values { dtype: v.dtype(), shape: graph.tensor(id).shape.clone(), bytes: v.bytes().to_vec() };
+    let found = outputs.iter().zip(graph.outputs.iter().zip(&found)).map(|(name, v)| (format!("out:{name}"), values(v))).collect();
     Ok((compare(&expected, &found, &outputs)?, session.summary()))
 }
 

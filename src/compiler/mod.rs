@@ -36,7 +36,7 @@ use crate::error::Result;
 use crate::measure::bench::{self, BenchOptions};
 use crate::plan::PlanOptions;
 use crate::schedule::{LinkMode, Problem};
-use crate::{fuse, import};
+use crate::{fuse, import, progress};
 use planned::{PassTimer, PlannedSearch, schedule_and_plan, verified_plan};
 
 impl Compiler {
@@ -73,6 +73,7 @@ impl Passes for Compiler {
         self.target()?;
         self.form()?;
         let mut clock = PassTimer::after(Vec::new());
+        progress::step("reading the model", 0, 0);
         let model = import::import(&self.model, &self.import)?;
         clock.lap("import");
         let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
@@ -115,8 +116,17 @@ impl Passes for Compiler {
         let mut clock = PassTimer::after(std::mem::take(&mut planned.timings));
         let shipped = planned.ship(self.kernels)?;
         clock.lap("kernels");
-        let check = if self.check { Some(check::reference(&planned.model, &planned.graph)?) } else { None };
+        if self.check && !self.unfilled_check {
+            let operations: f64 = planned.graph.op_ids().map(|op| planned.graph.operator(op).flops(&planned.graph)).sum();
+            progress::step("computing the reference", 0, (operations / 1e6) as u64);
+        }
+        let check = match (self.check, self.unfilled_check) {
+            (false, _) => None,
+            (true, true) => Some(check::unfilled(&planned.graph)),
+            (true, false) => Some(check::reference(&planned.model, &planned.graph)?),
+        };
         clock.lap("reference");
+        progress::step("writing the crate", 0, 0);
         let output = emit::emit(&emit::EmitInput {
             program: &planned.program(&shipped)?,
             model_file: self.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
@@ -125,6 +135,8 @@ impl Passes for Compiler {
             check,
             form: self.form()?,
             options: &self.package,
+            // the plan would also depend on what was measured
+            command: self.command.as_deref().filter(|_| self.profiled.is_none() && self.recheck.is_none()),
         })?;
         clock.lap("emit");
         planned.timings = clock.laps;

@@ -48,6 +48,22 @@ impl Compilation {
         &self.inputs
     }
 
+    /// The files in `folder` that writing the crate there would change, each with a word about it.
+    /// Weights and reference data may be absent.
+    pub(crate) fn differences(&self, folder: &Path) -> Result<Vec<(String, &'static str)>> {
+        emit::differences(&self.output, folder)
+    }
+
+    /// Whether the crate contains compiled kernels.
+    pub(crate) fn has_images(&self) -> bool {
+        !self.shipped.images.is_empty()
+    }
+
+    /// The compilation for programs, in JSON. Keys are stable.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        summary::json(self)
+    }
+
     /// The predicted latency of one inference.
     pub fn latency(&self) -> Duration {
         Duration::from_nanos(self.planned.chosen().timeline.latency)

@@ -12,6 +12,7 @@ use crate::import;
 use crate::measure::bench::Comparison;
 use crate::plan::{self, Plan, PlanOptions};
 use crate::program::{self, KernelMode, Program, Shipped};
+use crate::progress;
 use crate::schedule::{self, Algorithm, EvaluatedSchedule, Problem, ScheduleOptions};
 
 /// A model that has been read and fused: the input of planning.
@@ -127,9 +128,11 @@ pub(super) fn schedule_and_plan(
     clock: &mut PassTimer,
 ) -> Result<PlannedSearch> {
     loop {
+        progress::step("searching for a schedule", 0, 0);
         let schedules = compare(problem, wanted, scheduling)?;
         let chosen = choose(&schedules, wanted);
         clock.lap("schedule");
+        progress::step("planning", 0, 0);
         let planned = verified_plan(graph, costs, &schedules[chosen], options);
         if planned.is_err() && reserve(problem, graph, costs, &schedules[chosen], options)? {
             continue;

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use serde_json::{Map, Value, json};
+
 use super::{Compilation, Planned};
 use crate::device::Nanos;
 use crate::plan::{Plan, Step, StreamKind};
@@ -39,6 +41,60 @@ pub fn compilation(compilation: &Compilation) -> String {
         line("", shipped.note.clone().unwrap_or_default());
     }
     text
+}
+
+/// The same for programs.
+pub fn json(compilation: &Compilation) -> Value {
+    let Compilation { planned, shipped, .. } = compilation;
+    let (graph, plan) = (&planned.graph, &planned.plan);
+    let count = |f: fn(&Step) -> bool| plan.steps.iter().filter(|s| f(s)).count();
+    let compute = plan.streams.iter().filter(|s| matches!(s.kind, StreamKind::Compute(_))).count();
+    let schedules = planned.schedules.iter().map(|evaluated| {
+        json!({
+            "algorithm": evaluated.schedule.algorithm,
+            "latency_ns": evaluated.timeline.latency,
+            "gpus": evaluated.schedule.gpus.iter().filter(|stages| !stages.is_empty()).count(),
+            "transfers": evaluated.timeline.transfers.len(),
+        })
+    });
+    let images: BTreeSet<&str> = shipped.images.values().flatten().map(|image| image.arch.as_str()).collect();
+    json!({
+        "model": {
+            "name": graph.name,
+            "sha256": planned.model.hash,
+            "onnx_nodes": planned.model.onnx_nodes,
+            "weights": graph.weight_elements(),
+        },
+        "operators": { "imported": planned.model.graph.operators.len(), "fused": graph.operators.len() },
+        "target": {
+            "gpus": planned.costs.gpus.iter().map(|gpu| gpu.device.as_str()).collect::<Vec<_>>(),
+            "costs": planned.costs.source,
+        },
+        "schedules": schedules.collect::<Value>(),
+        "emitted": planned.chosen().schedule.algorithm,
+        "rechecked": planned.rechecked,
+        "plan": {
+            "latency_ns": plan.latency,
+            "compute_streams": compute,
+            "copy_streams": plan.streams.len() - compute,
+            "launches": count(|s| matches!(s, Step::Launch { .. })),
+            "copies": count(|s| matches!(s, Step::Copy { .. })),
+            "events": plan.events.len(),
+            "waits": count(|s| matches!(s, Step::Wait { .. })),
+            "gpus": plan
+                .gpus
+                .iter()
+                .map(|gpu| json!({ "weights_bytes": gpu.weights_bytes, "activations_bytes": gpu.arena_bytes }))
+                .collect::<Value>(),
+        },
+        "kernels": {
+            "count": shipped.kernels.len(),
+            "nvrtc": shipped.nvrtc.map(|(major, minor)| format!("{major}.{minor}")),
+            "images": images,
+            "note": shipped.note,
+        },
+        "seconds": planned.timings.iter().map(|(pass, time)| ((*pass).to_string(), json!(time.as_secs_f64()))).collect::<Map<_, _>>(),
+    })
 }
 
 /// `2 x a40, 1 x l4 (estimated from ...)`

@@ -44,7 +44,7 @@ use sha2::{Digest, Sha256};
 
 pub use names::is_module;
 pub use options::CrateOptions;
-pub use write::{Written, check_destination, check_module_destination, write, write_module};
+pub use write::{Written, check_destination, check_module_destination, differences, write, write_module};
 
 use crate::embedded;
 use crate::error::{Error, Result};
@@ -93,6 +93,9 @@ pub struct EmitInput<'a> {
     pub form: Form,
     /// What the user chose about it.
     pub options: &'a CrateOptions,
+    /// The arguments of the program `hiosc` that make this crate, with file names in place of
+    /// paths; `None` if they are not known, or if the result also depends on measurements.
+    pub command: Option<&'a [String]>,
 }
 
 impl EmitInput<'_> {

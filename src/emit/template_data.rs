@@ -53,6 +53,8 @@ pub struct TemplateData {
     architecture: String,
     gpu_count: usize,
     input_names: String,
+    /// `["model.onnx", "--gpus=2"]`
+    command: Option<String>,
     output_names: String,
     weights_sha256: String,
     predicted_ns: Nanos,
@@ -203,6 +205,7 @@ impl TemplateData {
             architecture: capabilities((0..plan.gpus.len()).map(|g| target(g).compute_capability).collect()),
             gpu_count: plan.gpus.len(),
             input_names: names(&graph.inputs),
+            command: input.command.map(|words| format!("{words:?}")),
             output_names: names(&graph.outputs),
             weights_sha256: weights_sha256.into(),
             predicted_ns: plan.latency,

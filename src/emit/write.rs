@@ -91,6 +91,39 @@ pub fn write(krate: &Crate, out: &Path) -> Result<Written> {
     Ok(written)
 }
 
+/// The files in `folder` that [`write()`] would change, each with a word about it. Weights and
+/// reference data may be absent: what the crate says about the weights is compared, and reference
+/// outputs depend on the CPU that computed them.
+pub fn differences(krate: &Crate, folder: &Path) -> Result<Vec<(String, &'static str)>> {
+    let mut found = Vec::new();
+    for (path, bytes) in &krate.files {
+        let present = fs::symlink_metadata(folder.join(path)).is_ok();
+        match path.as_str() {
+            "check.safetensors" => {}
+            "weights.safetensors" if !present => {}
+            _ if !present => found.push((path.clone(), "missing")),
+            _ if !holds(Some(folder), path, bytes) => found.push((path.clone(), "different")),
+            _ => {}
+        }
+    }
+    let mut waiting: Vec<PathBuf> = OWNED.iter().map(PathBuf::from).collect();
+    while let Some(path) = waiting.pop() {
+        let name = path.to_string_lossy().replace('\\', "/");
+        let full = folder.join(&path);
+        match fs::symlink_metadata(&full) {
+            Ok(metadata) if metadata.is_dir() => {
+                for entry in fs::read_dir(&full).map_err(Error::io(&full))? {
+                    waiting.push(path.join(entry.map_err(Error::io(&full))?.file_name()));
+                }
+            }
+            Ok(_) if !krate.files.contains_key(&name) && name != "check.safetensors" => found.push((name, "no longer written")),
+            _ => {}
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// Fails as [`write_module`] would if something that hiosc did not make is where the module `name`
 /// will be.
 pub fn check_module_destination(name: &str, folder: &Path) -> Result<()> {

@@ -15,6 +15,7 @@ use crate::graph::{Constant, Graph};
 use crate::measure::profile;
 use crate::plan::{self, Plan, PlanOptions};
 use crate::program::{self, KernelMode, Program};
+use crate::progress;
 use crate::run::{Session, device};
 use crate::runtime::tool::Prediction;
 use crate::runtime::tool::bench::{self as measuring, Series, Statistics};
@@ -158,6 +159,7 @@ pub fn bench(comparison: &Comparison, inputs: &[Constant], options: &BenchOption
             before();
         }
         turns += 1;
+        progress::step("running the plans", turns as u64, all_turns(variants.len(), options));
         let (who, mode) = variants[turn];
         let session = &mut loaded[who].session;
         session.use_graph(mode != RunMode::Streams);
@@ -198,6 +200,11 @@ pub fn bench(comparison: &Comparison, inputs: &[Constant], options: &BenchOption
     Ok(BenchReport { text, json, trace: trace.unwrap_or_default() })
 }
 
+/// How many inferences `variants` variants make, for progress.
+fn all_turns(variants: usize, options: &BenchOptions) -> u64 {
+    (variants * (WARM_UP.min(options.rounds) + options.rounds)) as u64
+}
+
 /// Predicted against measured, end to end: resident, on the device's clock.
 fn end_to_end(loaded: &[LoadedPlan], variants: &[(usize, RunMode)], series: &[Series]) -> (String, String) {
     let mut table = format!("{:28} {:>10} {:>10} {:>8}\n", "end to end, resident, us", "predicted", "measured", "ratio");
@@ -221,7 +228,10 @@ pub fn fastest(comparison: &Comparison, inputs: &[Constant], options: &BenchOpti
     let mut who = vec![chosen, chosen];
     who.extend((0..loaded.len()).filter(|&i| i != chosen));
     let names: Vec<String> = who.iter().map(|&i| loaded[i].name.clone()).collect();
+    let mut turns = 0;
     let series = measuring::interleave(&names, WARM_UP.min(options.rounds), options.rounds, |turn| {
+        turns += 1;
+        progress::step("running the plans", turns, all_turns(who.len(), options));
         loaded[who[turn]].session.time(inputs).map_err(|error| runtime::Error::Plan(error.to_string()))
     });
     let series = series.map_err(|error| Error::Device(error.to_string()))?;

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::kernel::{Kernel, headers};
 use crate::runtime::nvrtc::Nvrtc;
-use crate::{Error, Result, cache};
+use crate::{Error, Result, cache, progress};
 
 /// Changes when the format of cached images changes.
 const FORMAT: &str = "hiosc image 1";
@@ -55,12 +55,13 @@ fn compile_images_in(folder: &Path, kernels: &[&Kernel], archs: &[String], nvrtc
     let headers = headers();
     let jobs: Vec<(&Kernel, &str)> = kernels.iter().flat_map(|k| archs.iter().map(move |arch| (*k, arch.as_str()))).collect();
     let done: Vec<Mutex<Option<Result<Vec<u8>>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
-    let next = AtomicUsize::new(0);
+    let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some((kernel, arch)) = jobs.get(i) else { break };
             *done[i].lock().unwrap_or_else(|e| e.into_inner()) = Some(image(folder, kernel, arch, &headers, nvrtc));
+            progress::step("compiling kernels", finished.fetch_add(1, Ordering::Relaxed) as u64 + 1, jobs.len() as u64);
         }
     };
     let threads = thread::available_parallelism().map_or(1, |n| n.get()).min(jobs.len());

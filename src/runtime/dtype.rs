@@ -136,6 +136,16 @@ impl DType {
     /// differ by 0. The difference is infinite if only one side is NaN or infinite, or if the
     /// numbers of elements differ. Unequal integers differ by at least 1.
     pub fn difference(self, bytes: &[u8], reference: &[u8]) -> (f64, f64) {
+        let difference = match bytes.len() == reference.len() {
+            true => self.differences(bytes, reference).into_iter().fold(0.0, f64::max),
+            false => f64::INFINITY,
+        };
+        (difference, largest(&self.numbers(reference)))
+    }
+
+    /// The difference of each element, as [`difference`](Self::difference) counts it. Both have the
+    /// same number of elements.
+    pub fn differences(self, bytes: &[u8], reference: &[u8]) -> Vec<f64> {
         let (values, expected) = (self.numbers(bytes), self.numbers(reference));
         let size = self.bytes() as usize;
         let apart = |(i, (&value, &expected)): (usize, (&f64, &f64))| {
@@ -148,12 +158,7 @@ impl DType {
             let least = if self.is_float() { 0.0 } else { 1.0 };
             if apart.is_nan() { f64::INFINITY } else { apart.max(least) }
         };
-        let difference = if bytes.len() == reference.len() {
-            values.iter().zip(&expected).enumerate().map(apart).fold(0.0, f64::max)
-        } else {
-            f64::INFINITY
-        };
-        (difference, largest(&expected))
+        values.iter().zip(&expected).enumerate().map(apart).collect()
     }
 }
 

@@ -13,8 +13,8 @@ use std::{env, fs, thread};
 
 use sha2::{Digest, Sha256};
 
-use crate::cache;
 use crate::error::{Error, Result};
+use crate::{cache, progress};
 
 /// The C++ compiler of this machine.
 pub(super) struct CxxCompiler {
@@ -173,6 +173,7 @@ pub(super) fn run_all(jobs: Vec<(String, Command)>) -> Result<()> {
 }
 
 fn run(command: &mut Command) -> Result<(), String> {
+    progress::command(command);
     let output = command.output().map_err(|e| format!("{}: {e}", command.get_program().to_string_lossy()))?;
     if output.status.success() {
         return Ok(());

@@ -9,8 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::cxx::{self, CxxCompiler};
-use crate::embedded;
 use crate::error::{Error, Result};
+use crate::{embedded, progress};
 
 /// The most kernels in a batch. Larger ones take too long to compile.
 const BATCH: usize = 50;
@@ -39,6 +39,7 @@ pub fn compile_kernels(kernels: &[(&str, &str)], headers: Option<&Path>) -> Resu
             command.args(["-I.", "-x", "c++", &format!("{}.cpp", batch.name), "-o", &format!("../{}.so", batch.name)]);
             (batch.name.clone(), command)
         });
+        progress::step("compiling kernels for the CPU", 0, kernels.len() as u64);
         cxx::run_all(jobs.collect())?;
         fs::remove_dir_all(&build).map_err(Error::io(&build))
     })

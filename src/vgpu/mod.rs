@@ -49,6 +49,7 @@
 //! * `HIOSC_VGPU_REFUSE`: what the driver refuses although it could do it, a list of `capture`,
 //!   `capture-across` (contexts), `capture-cold` (a kernel's first launch) and `instantiate`.
 //! * `HIOSC_VGPU_TRACE`: file that gets a line for each operation executed.
+//! * `HIOSC_VGPU_PROGRESS`: file that has the numbers of operations executed and requested so far.
 //! * `HIOSC_VGPU_KERNELS`: folders of compiled kernels, separated by `:`.
 //! * `HIOSC_VGPU_NVRTC`: the stand-in for NVRTC. If it is set, models give it the sources of their
 //!   kernels, even where they contain compiled ones.
@@ -66,8 +67,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use crate::embedded;
 use crate::error::{Error, Result};
+use crate::{embedded, progress};
 
 mod cxx;
 mod kernels;
@@ -96,6 +97,7 @@ pub fn install() -> Result<PathBuf> {
     key.files(sources.iter().copied()).part(NVRTC);
 
     cxx::cached_folder(&format!("vgpu-{}", key.finish()), |folder| {
+        progress::step("compiling virtual GPUs", 0, sources.len() as u64);
         let build = folder.join("build");
         cxx::write_all(&build, sources.iter().copied())?;
         let command = |arguments: &[&str]| {

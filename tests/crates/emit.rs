@@ -31,7 +31,7 @@ pub fn krate_with(c: &Compiled, shipped: &Shipped, options: &CrateOptions) -> Cr
     let (model_file, model_hash) = ("small.onnx".to_string(), "0123456789abcdef".repeat(4));
     let check = Some(ReferenceData { inputs, outputs });
     let program = c.program_with(shipped);
-    let input = EmitInput { program: &program, model_file, model_hash, onnx_nodes: 11, check, form: Form::Crate, options };
+    let input = EmitInput { program: &program, model_file, model_hash, onnx_nodes: 11, check, form: Form::Crate, options, command: None };
     emit::emit(&input).expect("a crate")
 }
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
+use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Dim};
-use tract_onnx::pb;
 
 use super::ImportOptions;
 use crate::error::{Error, Result};

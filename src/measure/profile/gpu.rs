@@ -8,7 +8,7 @@ use cudarc::driver::{CudaContext, CudaEvent, CudaFunction, CudaStream, DriverErr
 use cudarc::nvrtc::Ptx;
 
 use super::pool::ArgumentPool;
-use super::{Argument, ProfileOptions, ProgressClock, SignatureGroup, device};
+use super::{Argument, Counter, ProfileOptions, SignatureGroup, device};
 use crate::cost::{self, Conditions, Measured};
 use crate::device::{TargetGpu, closest};
 use crate::error::{Error, Result};
@@ -62,7 +62,7 @@ impl ProfiledGpu {
     }
 
     /// Measures all candidates of all groups, each alone.
-    pub fn operators(&mut self, groups: &[SignatureGroup], clock: &mut ProgressClock<'_>) -> Result<BTreeMap<String, Measured>> {
+    pub fn operators(&mut self, groups: &[SignatureGroup], counter: &mut Counter) -> Result<BTreeMap<String, Measured>> {
         let model = closest(&self.gpu.device)?;
         let mut measured = BTreeMap::new();
         for group in groups {
@@ -75,7 +75,7 @@ impl ProfiledGpu {
                 let utilisation = cost::kernel_time(kernel, group.work, &model).map_or(1.0, |estimate| estimate.utilisation);
                 measured.insert(kernel.name.clone(), Measured { time, utilisation, spread });
             }
-            clock.tick();
+            counter.tick();
         }
         self.context.synchronize().map_err(device)?;
         Ok(measured)

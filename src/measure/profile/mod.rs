@@ -26,7 +26,6 @@ mod pool;
 mod stages;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, DriverError};
@@ -37,6 +36,7 @@ use crate::error::{Error, Result};
 use crate::graph::{DType, Graph};
 use crate::ids::{OpId, TensorId};
 use crate::kernel::{self, Kernel};
+use crate::progress;
 use crate::runtime::tool::links;
 use crate::schedule::ScheduleOptions;
 use gpu::ProfiledGpu;
@@ -51,19 +51,6 @@ pub struct ProfileOptions {
     pub quick: bool,
     /// Options of the schedulers that determine the stages to measure.
     pub schedule: ScheduleOptions,
-}
-
-/// The progress of a measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// What is being measured.
-    pub what: &'static str,
-    /// Number of items measured so far.
-    pub done: usize,
-    /// Number of all items, as far as known.
-    pub of: usize,
-    /// Estimated time left, at the pace so far.
-    pub left: Duration,
 }
 
 /// The GPUs of this machine; none without a driver.
@@ -112,7 +99,7 @@ fn device(error: DriverError) -> Error {
 /// # Errors
 ///
 /// [`Error::Device`] if there is no such GPU or it fails; [`Error::Tool`] without NVRTC.
-pub fn profile(graphs: &[&Graph], options: &ProfileOptions, progress: &mut dyn FnMut(Progress)) -> Result<Profile> {
+pub fn profile(graphs: &[&Graph], options: &ProfileOptions) -> Result<Profile> {
     let all = present()?;
     if all.is_empty() {
         return Err(Error::Device(
@@ -130,11 +117,11 @@ pub fn profile(graphs: &[&Graph], options: &ProfileOptions, progress: &mut dyn F
         }
     }
     let groups = kinds.iter().map(|&kind| groups(graphs, &all[kind].0.model()?)).collect::<Result<Vec<_>>>()?;
-    let mut clock = ProgressClock::new("operators", groups.iter().map(Vec::len).sum(), progress);
+    let mut counter = Counter::new("measuring operators", groups.iter().map(Vec::len).sum());
     let (mut measured_gpus, mut measured) = (Vec::new(), Vec::new());
     for (&kind, groups) in kinds.iter().zip(&groups) {
         let mut gpu = ProfiledGpu::new(kind, &all[kind], groups, options)?;
-        measured.push(gpu.operators(groups, &mut clock)?);
+        measured.push(gpu.operators(groups, &mut counter)?);
         measured_gpus.push(gpu);
     }
     let kind_of: Vec<usize> = ordinals.iter().map(|&o| kinds.iter().position(|&kind| all[kind] == all[o]).unwrap_or(0)).collect();
@@ -153,7 +140,7 @@ pub fn profile(graphs: &[&Graph], options: &ProfileOptions, progress: &mut dyn F
     let mut profile =
         Profile { version: env!("CARGO_PKG_VERSION").into(), gpus, conditions, links, kernels, stages: MeasuredStages::new() };
     let measured_gpus = stages::MeasuredGpus { gpus: measured_gpus, kind_of };
-    stages::measure(&mut profile, graphs, measured_gpus, &options.schedule, clock.progress)?;
+    stages::measure(&mut profile, graphs, measured_gpus, &options.schedule)?;
     Ok(profile)
 }
 
@@ -223,22 +210,20 @@ fn arguments(graph: &Graph, op: OpId, candidates: &[Kernel]) -> Vec<Argument> {
     inputs.chain(outputs).chain(workspace.map(|bytes| (bytes, ArgumentContents::Floats))).collect()
 }
 
-/// Reports progress, with an estimate of the time left.
-struct ProgressClock<'a> {
-    since: Instant,
-    now: Progress,
-    progress: &'a mut dyn FnMut(Progress),
+/// Counts what has been measured.
+struct Counter {
+    what: &'static str,
+    done: u64,
+    of: u64,
 }
 
-impl<'a> ProgressClock<'a> {
-    fn new(what: &'static str, of: usize, progress: &'a mut dyn FnMut(Progress)) -> ProgressClock<'a> {
-        ProgressClock { since: Instant::now(), now: Progress { what, done: 0, of, left: Duration::ZERO }, progress }
+impl Counter {
+    fn new(what: &'static str, of: usize) -> Counter {
+        Counter { what, done: 0, of: of as u64 }
     }
 
     fn tick(&mut self) {
-        let now = &mut self.now;
-        now.done += 1;
-        now.left = self.since.elapsed().mul_f64(now.of.saturating_sub(now.done) as f64 / now.done as f64);
-        (self.progress)(*now);
+        self.done += 1;
+        progress::step(self.what, self.done, self.of);
     }
 }

@@ -15,8 +15,8 @@
 
 use std::collections::BTreeSet;
 
+use super::Counter;
 use super::gpu::ProfiledGpu;
-use super::{Progress, ProgressClock};
 use crate::cost::Profile;
 use crate::error::Result;
 use crate::graph::Graph;
@@ -37,13 +37,7 @@ pub(super) struct MeasuredGpus {
 type RequestedStages = BTreeSet<(usize, Vec<String>)>;
 
 /// Measures the stages that scheduling `graphs` needs, and adds them to `profile`.
-pub(super) fn measure(
-    profile: &mut Profile,
-    graphs: &[&Graph],
-    mut measured_gpus: MeasuredGpus,
-    options: &ScheduleOptions,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<()> {
+pub(super) fn measure(profile: &mut Profile, graphs: &[&Graph], mut measured_gpus: MeasuredGpus, options: &ScheduleOptions) -> Result<()> {
     if options.max_streams < 2 {
         return Ok(());
     }
@@ -67,7 +61,7 @@ pub(super) fn measure(
         if requested.is_empty() && round > 0 {
             break;
         }
-        let mut clock = ProgressClock::new("stages", requested.len(), progress);
+        let mut counter = Counter::new("measuring stages", requested.len());
         for (first, names) in requested {
             let kind = measured_gpus.kind_of[first];
             let alone = names.iter().filter_map(|name| profile.kernels.get(name)?[first]).map(|m| m.time).sum();
@@ -75,7 +69,7 @@ pub(super) fn measure(
                 let times = profile.stages.entry(names).or_insert_with(|| vec![None; measured_gpus.kind_of.len()]);
                 times.iter_mut().zip(&measured_gpus.kind_of).filter(|(_, of)| **of == kind).for_each(|(mine, _)| *mine = Some(time));
             }
-            clock.tick();
+            counter.tick();
         }
     }
     Ok(())

@@ -27,6 +27,7 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::Rng;
 
 use crate::device::Nanos;
+use crate::progress;
 use crate::schedule::incremental::{IncrementalEvaluator, StageSequence};
 use crate::schedule::memory::WeightBudget;
 
@@ -60,6 +61,8 @@ pub(super) struct AnnealingOptions<'a> {
     pub max_stage: usize,
     /// Moves to try.
     pub evaluations: u64,
+    /// What the whole search has tried before, and will have tried at its end. For progress only.
+    pub search: (u64, u64),
     /// First temperature, relative to the latency.
     pub start_temperature: f64,
     /// Last temperature, relative to the latency.
@@ -92,6 +95,7 @@ pub(super) fn anneal(evaluator: &mut IncrementalEvaluator, options: &AnnealingOp
             }
         }
         temperature *= cooling;
+        progress::step("searching for a schedule", options.search.0 + tried, options.search.1);
     }
     best
 }
@@ -311,6 +315,7 @@ mod tests {
             gpus: &[0, 1],
             max_stage: 1,
             evaluations: 200,
+            search: (0, 200),
             start_temperature: end_temperature,
             end_temperature,
             budget: &WeightBudget::new(&problem),
@@ -369,6 +374,7 @@ mod tests {
                     gpus: &all,
                     max_stage,
                     evaluations: 100,
+                    search: (0, 100),
                     start_temperature: 0.1,
                     end_temperature: 0.05,
                     budget: &WeightBudget::new(&problem),

@@ -154,6 +154,7 @@ impl BestSearch<'_> {
             gpus: &self.gpus,
             max_stage,
             evaluations,
+            search: (self.used, self.evaluations),
             start_temperature: (1.0 / flat.operators as f64).max(0.004),
             // A change on one GPU changes the mean by its share only.
             end_temperature: if evaluator.mean_weight > 0 { 0.0001 } else { 0.0004 },

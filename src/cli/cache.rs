@@ -1,0 +1,110 @@
+//! `hiosc cache`: shows what hiosc keeps between runs, or deletes it.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use clap::{Args, Subcommand};
+
+use crate::{Error, cache};
+
+/// Arguments of `hiosc cache`.
+#[derive(Args)]
+pub struct CacheArgs {
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Show the folder and what its parts take: the same as without `show`.
+    Show,
+    /// Delete all of it. The next run compiles anew what it needs.
+    Clear,
+}
+
+/// What the cache holds: how names begin, and what that is.
+const PARTS: [(&str, &str); 4] = [
+    ("images", "kernels, compiled for GPUs"),
+    ("kernels-", "kernels, compiled for virtual GPUs"),
+    ("vgpu-", "virtual GPUs"),
+    ("target", "crates that verify built"),
+];
+
+/// Shows or deletes the cache.
+pub fn run(args: CacheArgs) -> anyhow::Result<()> {
+    let folder = cache::dir();
+    let mut out = std::io::stdout().lock();
+    let entries = entries(&folder)?;
+    let all: u64 = entries.iter().map(|(_, bytes)| bytes).sum();
+    if matches!(args.action, Some(Action::Clear)) {
+        for (name, _) in &entries {
+            let path = folder.join(name);
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            removed.map_err(Error::io(&path))?;
+        }
+        return Ok(writeln!(out, "deleted    {} in {}", mebibytes(all), folder.display())?);
+    }
+    writeln!(out, "cache      {}", folder.display())?;
+    let mut rest = all;
+    for (prefix, what) in PARTS {
+        let part: Vec<u64> = entries.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, bytes)| *bytes).collect();
+        let bytes: u64 = part.iter().sum();
+        rest -= bytes;
+        writeln!(out, "{:>10} {what}", mebibytes(bytes))?;
+    }
+    writeln!(out, "{:>10} other files", mebibytes(rest))?;
+    Ok(writeln!(out, "{:>10} in all; `hiosc cache clear` deletes it", mebibytes(all))?)
+}
+
+/// The names of hiosc's own in the cache folder, with the bytes that each takes; none if there is
+/// no folder.
+fn entries(folder: &Path) -> crate::Result<Vec<(String, u64)>> {
+    let listed = match fs::read_dir(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.map_err(Error::io(folder))?,
+    };
+    let mut entries = Vec::new();
+    for entry in listed {
+        let entry = entry.map_err(Error::io(folder))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if own(folder, &name) {
+            entries.push((name, bytes(&entry.path())));
+        }
+    }
+    Ok(entries)
+}
+
+/// The bytes of the files at and below `path`. What another process deletes meanwhile counts as 0.
+fn bytes(path: &Path) -> u64 {
+    match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::read_dir(path).map_or(0, |entries| entries.flatten().map(|entry| bytes(&entry.path())).sum()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    }
+}
+
+/// Whether hiosc made the entry `name` of the cache. `HIOSC_CACHE` may name a folder that has other
+/// things, too.
+fn own(folder: &Path, name: &str) -> bool {
+    let holds = |marker: &str| folder.join(name).join(marker).exists();
+    let hash = |name: &str| name.len() >= 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let images = || {
+        fs::read_dir(folder.join(name))
+            .is_ok_and(|mut found| found.all(|e| e.is_ok_and(|e| !e.file_name().to_string_lossy().contains('.'))))
+    };
+    match name {
+        "images" => images(),
+        "target" => holds("hiosc.lock"),
+        "durations.json" => true,
+        _ => match name.trim_start_matches('.').trim_end_matches(".lock").split_once('-') {
+            Some(("kernels" | "vgpu", rest)) => hash(rest),
+            Some(("building", _)) => name.starts_with('.'),
+            _ => false,
+        },
+    }
+}
+
+fn mebibytes(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / (1 << 20) as f64)
+}

@@ -1,0 +1,89 @@
+//! `hiosc --check DIR`: is the crate in DIR what this hiosc makes of its model today?
+//!
+//! The crate records the arguments that it was compiled with. They are used unless this call has
+//! options of its own. The files that they name are looked for in the current folder, in DIR, and
+//! in the folder above it; the model may be named in the call.
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::bail;
+
+use super::compile::CompileArgs;
+use super::{Verbosity, parse_compile, progress, recorded};
+use crate::Error;
+use crate::acceptance::CrateMetadata;
+use crate::compiler::Passes;
+
+/// How many files an error names.
+const NAMED: usize = 6;
+
+/// Compares the crate in `folder`; `command` are the arguments, as a crate would record them. Fails
+/// with exit code 1 if the crate is stale.
+pub fn run(folder: &Path, args: &CompileArgs, command: Vec<String>, verbosity: Verbosity) -> anyhow::Result<()> {
+    let about = CrateMetadata::read(folder)?;
+    let of_crate;
+    let (args, command) = match (&args.model, &about.command) {
+        (Some(_), _) if command.len() > 1 => (args, Some(command)),
+        (Some(_), None) => (args, None),
+        (None, None) => {
+            let message = format!(
+                "{} does not say how it was compiled (by the library, with measured costs, or by an older hiosc): \
+                 give the model and the options, too",
+                folder.display()
+            );
+            return Err(Error::Usage(message).into());
+        }
+        (model, Some(recorded)) => {
+            of_crate = recorded_arguments(folder, model.as_deref(), recorded)?;
+            (&of_crate, Some(recorded.clone()))
+        }
+    };
+    let mut compiler = args.compiler()?.unfilled_check();
+    if let Some(command) = command.filter(|_| about.command.is_some()) {
+        compiler = compiler.command(command);
+    }
+    let compilation = compiler.compile_planned(compiler.plan()?)?;
+    let found = compilation.differences(folder)?;
+    progress::end();
+    let (place, version) = (folder.display(), env!("CARGO_PKG_VERSION"));
+    let model = args.model.as_deref().unwrap_or(Path::new("its model")).display();
+    if found.is_empty() {
+        if verbosity != Verbosity::Quiet {
+            writeln!(std::io::stdout(), "check      {place} is what hiosc {version} makes of {model}")?;
+        }
+        return Ok(());
+    }
+    let image = |name: &str| name.ends_with(".cubin") || name.ends_with(".ptx");
+    let images = found.iter().filter(|(name, _)| image(name)).count();
+    if images > 0 && !compilation.has_images() {
+        bail!("{place} has compiled kernels, and this machine has no NVRTC to compile them again: name one with HIOSC_NVRTC");
+    }
+    let mut named: Vec<String> = found.iter().take(NAMED).map(|(name, how)| format!("{name} ({how})")).collect();
+    if found.len() > NAMED {
+        named.push(format!("and {} more", found.len() - NAMED));
+    }
+    let files = if found.len() == 1 { "1 file is".into() } else { format!("{} files are", found.len()) };
+    let mut message = format!("{place} is stale: {files} not as hiosc {version} writes them for {model}: {}", named.join(", "));
+    if about.version != version {
+        message += &format!("; hiosc {} wrote it", about.version);
+    } else if images == found.len() {
+        message += "; another NVRTC compiled its kernels";
+    }
+    bail!("{message}; compile it again")
+}
+
+/// The arguments that the crate in `folder` records, for the model in `model` if that is given.
+fn recorded_arguments(folder: &Path, model: Option<&Path>, recorded: &[String]) -> anyhow::Result<CompileArgs> {
+    let above = folder.join("..");
+    let folders = [Path::new(""), folder, &above];
+    let words = match model {
+        None => recorded::with_paths(recorded, &folders)?,
+        Some(model) => {
+            let options = recorded::with_paths(recorded.get(1..).unwrap_or_default(), &folders)?;
+            [vec![model.to_string_lossy().into_owned()], options].concat()
+        }
+    };
+    let rest = ["--check".into(), folder.to_string_lossy().into_owned()];
+    parse_compile(words.into_iter().chain(rest))
+}
