@@ -259,8 +259,9 @@ impl CrateMetadata {
     pub fn read(folder: &Path) -> Result<CrateMetadata> {
         let path = folder.join("Cargo.toml");
         let text = fs::read_to_string(&path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => {
-                Error::Usage(format!("{} is not a folder that hiosc wrote: it has no Cargo.toml", folder.display()))
+            std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+                let what = if folder.is_file() { "it is a file" } else { "it has no Cargo.toml" };
+                Error::Usage(format!("{} is not a folder that hiosc wrote: {what}", folder.display()))
             }
             _ => Error::io(&path)(e),
         })?;

@@ -46,14 +46,10 @@ pub fn run(args: CacheArgs) -> anyhow::Result<()> {
         return Ok(writeln!(out, "deleted    {} in {}", mebibytes(all), folder.display())?);
     }
     writeln!(out, "cache      {}", folder.display())?;
-    let mut rest = all;
     for (prefix, what) in PARTS {
-        let part: Vec<u64> = entries.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, bytes)| *bytes).collect();
-        let bytes: u64 = part.iter().sum();
-        rest -= bytes;
+        let bytes: u64 = entries.iter().filter(|(name, _)| name.starts_with(prefix)).map(|(_, bytes)| bytes).sum();
         writeln!(out, "{:>10} {what}", mebibytes(bytes))?;
     }
-    writeln!(out, "{:>10} other files", mebibytes(rest))?;
     Ok(writeln!(out, "{:>10} in all; `hiosc cache clear` deletes it", mebibytes(all))?)
 }
 

@@ -98,10 +98,10 @@ pub fn main() -> ExitCode {
     let parsed = matches.and_then(|matches| Ok((Cli::from_arg_matches(&matches)?, recorded_of(&matches))));
     let (cli, recorded) = parsed.unwrap_or_else(|error| match mistaken_command() {
         Some(message) => {
-            eprintln!("hiosc: {message}");
+            complain(&message);
             std::process::exit(2)
         }
-        None => error.exit(),
+        None => exit_with(&error),
     });
     let verbosity = match (cli.output.quiet, cli.output.verbose) {
         (true, _) => Verbosity::Quiet,
@@ -134,11 +134,39 @@ pub fn main() -> ExitCode {
         }
         Err(error) => {
             match error.downcast_ref::<Error>() {
-                Some(error) => eprintln!("hiosc: {error}"), // its text includes its cause
-                None => eprintln!("hiosc: {error:#}"),
+                Some(error) => complain(&error.to_string()), // its text includes its cause
+                None => complain(&format!("{error:#}")),
             }
             ExitCode::from(if matches!(error.downcast_ref(), Some(Error::Usage(_))) { 2 } else { 1 })
         }
+    }
+}
+
+/// Prints an error, wrapped on a terminal.
+fn complain(message: &str) {
+    eprintln!("{}", wrapped(&format!("hiosc: {message}")));
+}
+
+/// Prints what clap says, which is no error if help was asked for, and ends the process.
+fn exit_with(error: &clap::Error) -> ! {
+    let plain = error.render().to_string();
+    let wide = wrapped(&plain);
+    if error.use_stderr() && wide != plain {
+        eprint!("{wide}"); // clap does not wrap the usage
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
+}
+
+/// `text` as wide as the terminal of standard error, or unchanged where there is none.
+fn wrapped(text: &str) -> String {
+    match terminal_size::terminal_size_of(std::io::stderr()) {
+        Some((terminal_size::Width(columns), _)) if columns > 20 => {
+            let words = textwrap::Options::new(columns.into()).break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
+            let words = words.subsequent_indent("  ");
+            text.split('\n').map(|line| textwrap::fill(line, &words)).collect::<Vec<_>>().join("\n")
+        }
+        _ => text.into(),
     }
 }
 

@@ -17,6 +17,15 @@ fn broken(path: &Path, message: impl Into<String>) -> Error {
     Error::Model { path: path.to_path_buf(), message: message.into() }
 }
 
+/// Files that are taken for ONNX models: where their mark is, the mark, and what to do.
+const OTHER_FORMATS: [(usize, &[u8], &str); 5] = [
+    (0, b"PK\x03\x04", "a zip file, such as PyTorch saves: export the model with torch.onnx.export"),
+    (0, b"\x80\x02", "a Python pickle, such as PyTorch saved: export the model with torch.onnx.export"),
+    (0, b"\x89HDF", "an HDF5 file, such as Keras saves: convert it with tf2onnx"),
+    (4, b"ORTM", "a model in ONNX Runtime's own format: use the .onnx file that it was made from"),
+    (4, b"TFL3", "a TensorFlow Lite model: convert it with tf2onnx"),
+];
+
 /// Decodes `bytes` and checks what needs no types.
 pub fn decode(path: &Path, bytes: &[u8]) -> Result<pb::ModelProto> {
     if bytes.is_empty() {
@@ -24,6 +33,11 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<pb::ModelProto> {
     }
     if bytes.starts_with(b"version https://git-lfs") {
         return Err(broken(path, "this is a Git LFS pointer, not the model: fetch the file with `git lfs pull`"));
+    }
+    if let Some((_, _, what)) =
+        OTHER_FORMATS.iter().find(|(start, magic, _)| bytes.get(*start..).is_some_and(|rest| rest.starts_with(magic)))
+    {
+        return Err(broken(path, format!("not an ONNX model, but {what}")));
     }
     // nearly every ONNX file begins with the tag of `ir_version`
     let kind = if bytes[0] == 0x08 { "a truncated or damaged ONNX model" } else { "not an ONNX model" };

@@ -28,7 +28,7 @@ use tract_onnx::pb;
 
 pub use constants::{Literal, literal};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, nearest};
 
 /// What the caller may say about a model.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +65,7 @@ impl ImportOptions {
 /// The file, checked, with the caller's constants inserted and functions inlined; and its SHA-256,
 /// hex.
 pub fn read(path: &Path, options: &ImportOptions) -> Result<(pb::ModelProto, String)> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = std::fs::read(path).map_err(|error| Error::io(path)(or_near(path, error)))?;
     let hash = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
     let mut proto = decode::decode(path, &bytes)?;
     if let Some(graph) = &mut proto.graph {
@@ -73,4 +73,22 @@ pub fn read(path: &Path, options: &ImportOptions) -> Result<(pb::ModelProto, Str
     }
     inline::functions(path, &mut proto)?;
     Ok((proto, hash))
+}
+
+/// `error`, with the name of a model in the same folder if a file is missing that is called nearly
+/// so.
+fn or_near(path: &Path, error: std::io::Error) -> std::io::Error {
+    if error.kind() != std::io::ErrorKind::NotFound {
+        return error;
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let present = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut models: Vec<String> = present.filter(|name| name.ends_with(".onnx")).collect();
+    models.sort();
+    let wanted = path.file_name().unwrap_or_default().to_string_lossy();
+    let models: Vec<&str> = models.iter().map(String::as_str).collect();
+    match nearest(&wanted, &models) {
+        Some(near) => std::io::Error::new(error.kind(), format!("{error}; did you mean `{near}`?")),
+        None => error,
+    }
 }

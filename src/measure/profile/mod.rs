@@ -103,7 +103,7 @@ pub fn profile(graphs: &[&Graph], options: &ProfileOptions) -> Result<Profile> {
     let all = present()?;
     if all.is_empty() {
         return Err(Error::Device(
-            "there is no GPU to measure: run this on a machine with one, or name a device model with --device".into(),
+            "there is no GPU to measure: run this on a machine with one, or try the command with --virtual 2".into(),
         ));
     }
     let ordinals = options.gpus.clone().unwrap_or_else(|| (0..all.len()).collect());
