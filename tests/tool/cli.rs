@@ -159,6 +159,175 @@ fn gpus_of_this_machine_are_named_with_on() {
 }
 
 #[test]
+fn quiet_and_verbose() {
+    let bench = bench();
+    for args in [["model.onnx", "-o", "out", "-q"], ["-q", "model.onnx", "-o", "out"], ["--quiet", "compile", "model.onnx", "-oout"]] {
+        assert_eq!(bench.done(&args), "");
+    }
+    assert!(bench.done(&["model.onnx", "--emit", "plan", "-q"]).starts_with("plan "), "what was asked for is printed");
+    let run = bench.run(&["-v", "compile", "model.onnx", "-o", "out"]);
+    let steps: Vec<&str> = run.stderr.lines().filter_map(|line| line.split(" s  ").nth(1)).collect();
+    let passes = ["reading the model", "searching for a schedule", "planning", "computing the reference", "writing the crate"];
+    assert_eq!((run.code, steps.as_slice()), (Some(0), passes.as_slice()), "{run:?}");
+    assert!(bench.usage(&["model.onnx", "-o", "out", "-q", "-v"], 2).contains("cannot be used with"));
+    assert_eq!(bench.run(&["-q", "nothing.onnx", "-o", "out"]).stderr, "hiosc: nothing.onnx: No such file or directory (os error 2)\n");
+}
+
+#[test]
+fn json_has_a_format_number() {
+    let bench = bench();
+    let json = |args: &[&str]| serde_json::from_str::<serde_json::Value>(&bench.done(args)).expect("JSON");
+    let inspected = json(&["inspect", "model.onnx", "--json"]);
+    assert_eq!((&inspected["format"], &inspected["supported"]), (&1.into(), &true.into()), "{inspected:#}");
+    let compiled = json(&compile(&["--json", "--device", "a40", "--gpus", "2"]));
+    assert_eq!((&compiled["format"], &compiled["written"]["path"]), (&1.into(), &"out".into()), "{compiled:#}");
+    assert_eq!(compiled["target"]["gpus"], serde_json::json!(["a40", "a40"]));
+    assert_eq!(compiled["schedules"].as_array().map(Vec::len), Some(4));
+    let launches = std::fs::read_to_string(bench.at("out/launches.jsonl")).expect("launches");
+    let launched = launches.lines().filter(|line| line.contains("\"kernel\"")).count();
+    assert_eq!(compiled["plan"]["launches"], launched, "{compiled:#}");
+    if !hiosc::vgpu::compiler_present() {
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        return;
+    }
+    let verified = json(&["verify", "out", "--virtual", "--json"]);
+    assert_eq!((&verified["format"], &verified["passes"]), (&1.into(), &true.into()), "{verified:#}");
+    assert_eq!(verified["outputs"][0]["name"], compiled_output(&bench), "{verified:#}");
+    let both = json(&compile(&["--json", "--verify"]));
+    assert_eq!(both["verify"]["passes"], true, "{both:#}");
+}
+
+/// The name of the model's output.
+fn compiled_output(bench: &Bench) -> String {
+    let inspected: serde_json::Value = serde_json::from_str(&bench.done(&["inspect", "model.onnx", "--json"])).expect("JSON");
+    inspected["outputs"][0]["name"].as_str().expect("a name").to_string()
+}
+
+/// A reference whose element number 5 is wrong.
+#[test]
+fn a_failed_verification_names_the_worst_element() {
+    let bench = bench();
+    bench.done(&compile(&[]));
+    if !hiosc::vgpu::compiler_present() {
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        return;
+    }
+    let file = bench.at("out/check.safetensors");
+    let bytes = fs::read(&file).expect("a reference");
+    let tensors = safetensors::SafeTensors::deserialize(&bytes).expect("tensors");
+    let name = compiled_output(&bench);
+    let changed = tensors.tensors().into_iter().map(|(key, view)| {
+        let mut data = view.data().to_vec();
+        if key == format!("out:{name}") {
+            data[5 * 4..6 * 4].copy_from_slice(&1e6f32.to_le_bytes());
+        }
+        (key, view.dtype(), view.shape().to_vec(), data)
+    });
+    let changed: Vec<_> = changed.collect();
+    let shape = &changed.iter().find(|(key, ..)| key.starts_with("out:")).expect("an output").2;
+    let elements: usize = shape.iter().product();
+    let (last, before) = (5 % shape[shape.len() - 1], 5 / shape[shape.len() - 1]);
+    let index = [vec![0; shape.len() - 2], vec![before, last]].concat();
+    let views = changed
+        .iter()
+        .map(|(key, dtype, shape, data)| (key, safetensors::tensor::TensorView::new(*dtype, shape.clone(), data).expect("a tensor")));
+    fs::write(&file, safetensors::serialize(views, None).expect("a file")).expect("written");
+
+    let run = bench.run(&["verify", "out", "--virtual"]);
+    let lines: Vec<&str> = run.stderr.lines().collect();
+    assert_eq!((run.code, run.stdout.as_str(), lines.len()), (Some(1), "", 2), "{run:?}");
+    assert_eq!(lines[0], "hiosc: verification failed: 1 of 1 outputs is wrong");
+    let start = format!("  WRONG: {name}: 1 of {elements} elements differ by more than 1.00e3; worst at {index:?}: ");
+    assert!(lines[1].starts_with(&start) && lines[1].ends_with(", expected 1e6"), "{run:?}");
+    let run = bench.run(&["verify", "out", "--virtual", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+    assert_eq!((run.code, &report["passes"], &report["outputs"][0]["wrong_elements"]), (Some(1), &false.into(), &1.into()), "{report:#}");
+}
+
+#[test]
+fn a_stale_crate_is_recognised() {
+    let bench = bench();
+    let fresh = |args: &[&str], model: &str| {
+        let version = env!("CARGO_PKG_VERSION");
+        assert_eq!(bench.done(args), format!("check      out is what hiosc {version} makes of {model}\n"), "{args:?}");
+    };
+    bench.done(&compile(&["--device", "l4", "--gpus", "1", "--name", "net", "--emit", "plan"]));
+    let before = bench.listing();
+    fresh(&["--check", "out"], "model.onnx");
+    assert_eq!(bench.done(&["-q", "--check", "out"]), "");
+    fresh(&["model.onnx", "--check", "out"], "model.onnx");
+    fresh(&["model.onnx", "--check", "out", "--name", "net", "--gpus", "1", "--device", "l4"], "model.onnx");
+    // without files that a repository need not have
+    for file in ["weights.safetensors", "check.safetensors"] {
+        fs::rename(bench.at("out").join(file), bench.at(file)).expect("moved");
+    }
+    fresh(&["--check", "out"], "model.onnx");
+    for file in ["weights.safetensors", "check.safetensors"] {
+        fs::rename(bench.at(file), bench.at("out").join(file)).expect("moved");
+    }
+    assert_eq!(bench.listing(), before, "nothing is written");
+
+    let stale = |args: &[&str], message: &str| {
+        let said = bench.failure(args, 1);
+        assert!(said.starts_with("hiosc: out is stale: ") && said.contains(message), "{said}");
+    };
+    stale(&["model.onnx", "--check", "out", "--device", "a40", "--gpus", "1", "--name", "net"], "Cargo.toml (different)");
+    let plan = fs::read(bench.at("out/src/plan.rs")).expect("a plan");
+    fs::write(bench.at("out/src/plan.rs"), "// mine").expect("written");
+    stale(&["--check", "out"], "1 file is not as hiosc 0.1.0 writes them for model.onnx: src/plan.rs (different); compile it again");
+    fs::remove_file(bench.at("out/src/plan.rs")).expect("removed");
+    stale(&["--check", "out"], "src/plan.rs (missing)");
+    fs::write(bench.at("out/src/plan.rs"), plan).expect("written");
+    bench.write("out/kernels/old.cu", "");
+    stale(&["--check", "out"], "kernels/old.cu (no longer written)");
+    fs::remove_file(bench.at("out/kernels/old.cu")).expect("removed");
+    bench.write("out/notes.txt", "mine");
+    fresh(&["--check", "out"], "model.onnx");
+
+    // another model of the same name, and a model that is elsewhere
+    let elsewhere = bench.at("models");
+    fs::create_dir(&elsewhere).expect("a folder");
+    fs::rename(bench.at("model.onnx"), elsewhere.join("model.onnx")).expect("moved");
+    let said = bench.failure(&["--check", "out"], 2);
+    assert!(said.starts_with("hiosc: model.onnx is not found; tried model.onnx, out/model.onnx, "), "{said}");
+    fresh(&["models/model.onnx", "--check", "out"], "models/model.onnx");
+    networks::inception().save(bench.path(), "model");
+    stale(&["--check", "out"], "src/plan.rs (different)");
+
+    // costs and other files are recorded by name
+    let costs = bench.done(&["models/model.onnx", "--emit", "costs", "--gpus", "1"]);
+    bench.write("models/costs.txt", costs);
+    bench.done(&["models/model.onnx", "-o", "models/out", "--costs", "models/costs.txt"]);
+    let manifest = fs::read_to_string(bench.at("models/out/Cargo.toml")).expect("a manifest");
+    assert!(manifest.contains("\ncommand = [\"model.onnx\", \"--costs=costs.txt\"]\n"), "{manifest}");
+    bench.done(&["--check", "models/out"]);
+
+    bench.refused(&["--check", "models"], 2, "models is not a folder that hiosc wrote: it has no Cargo.toml");
+    assert!(bench.usage(&["--check", "out", "-o", "out"], 2).contains("cannot be used with"));
+}
+
+#[test]
+fn the_cache_is_shown_and_cleared() {
+    let bench = bench();
+    let cache = bench.at("cache");
+    let run = |args: &[&str]| {
+        let output = bench.command(args).env("HIOSC_CACHE", &cache).output().expect("hiosc starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    assert!(run(&["cache"]).contains("0.0 MiB in all"));
+    let kernels = cache.join("kernels-0123456789abcdef01234567");
+    fs::create_dir_all(&kernels).expect("a folder");
+    fs::write(kernels.join("batch_000.so"), vec![0; 3 << 20]).expect("written");
+    fs::create_dir_all(cache.join("target")).expect("a folder");
+    fs::write(cache.join("notes.txt"), "not hiosc's").expect("written");
+    let shown = run(&["cache"]);
+    assert!(shown.contains("   3.0 MiB kernels, compiled for virtual GPUs\n") && shown.contains("   3.0 MiB in all"), "{shown}");
+    assert!(run(&["cache", "clear"]).starts_with("deleted    3.0 MiB in "));
+    assert!(!kernels.exists() && cache.join("notes.txt").exists() && cache.join("target").exists(), "only what is hiosc's is deleted");
+}
+
+#[test]
 fn completions_and_manual_pages_know_the_commands() {
     let bench = bench();
     for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
