@@ -54,7 +54,7 @@ impl InputArgs {
     }
 
     fn apply(&self, mut compiler: Compiler) -> crate::Result<Compiler> {
-        let import::ImportOptions { shapes, constants } = self.options()?;
+        let import::ImportOptions { shapes, constants, .. } = self.options()?;
         for (name, shape) in shapes {
             compiler = compiler.shape(&name, &shape);
         }
