@@ -364,7 +364,7 @@ mod tests {
         for begin in 0..4 {
             let constant = Constant::sharing(DType::F32, From(bytes.clone(), begin));
             assert_eq!(constant, Constant::from_bytes(DType::F32, &bytes[begin..]));
-            assert_eq!(constant.bytes().as_ptr() == bytes[begin..].as_ptr(), (start + begin) % 4 == 0);
+            assert_eq!(constant.bytes().as_ptr() == bytes[begin..].as_ptr(), (start + begin).is_multiple_of(4));
         }
         assert_eq!(Constant::sharing(DType::Bool, vec![0, 1, 2]), Constant::Bool([false, true, true].into()));
     }

@@ -2,6 +2,7 @@
 
 mod cli;
 mod errors;
+mod memory;
 mod operators;
 mod profile;
 mod schedule_command;

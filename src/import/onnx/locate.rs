@@ -2,12 +2,12 @@
 //! twice.
 //!
 //! **In**: the bytes of a `.onnx` file. **Out**: the same model, without the data of its large
-//! initialisers: each says instead, as external data, where in the model file its data is.
+//! initialisers and `Constant` nodes: each says instead, as external data, where in the model file
+//! its data is.
 //!
 //! A protobuf message is a list of fields, and a field that occurs later overrides or extends an
 //! earlier one. So the data's field is left out, and fields with its position are appended. The
-//! lengths of the two messages around it, graph and model, are written anew. Whatever is unusual
-//! stays as it is.
+//! lengths of the messages around it are written anew. Whatever is unusual stays as it is.
 
 use std::ops::Range;
 
@@ -24,7 +24,11 @@ pub const LARGE: u64 = 1 << 16;
 /// Numbers of fields.
 mod number {
     pub const GRAPH: u64 = 7;
+    pub const NODE: u64 = 1;
     pub const INITIALIZER: u64 = 5;
+    pub const OPERATOR: u64 = 4;
+    pub const ATTRIBUTE: u64 = 5;
+    pub const TENSOR: u64 = 5;
     pub const FLOAT_DATA: u64 = 4;
     pub const RAW_DATA: u64 = 9;
     /// Everything else that may hold a tensor's values, or say where they are.
@@ -81,37 +85,44 @@ fn append(message: &mut Vec<u8>, number: u64, value: &[u8]) {
     message.extend(value);
 }
 
-/// The message at `range` of `file`, where `changed` replaces the values of fields called `number`;
-/// `None` if it replaces none, or if the message is damaged.
-fn rewritten(file: &[u8], range: Range<usize>, number: u64, changed: impl Fn(Range<usize>) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
+/// The message at `range` of `file` with other values of fields: those that `changed` gives for
+/// number and value. `None` if it gives none, or if the message is damaged.
+fn rewritten(file: &[u8], range: Range<usize>, changed: impl Fn(u64, Range<usize>) -> Option<Vec<u8>>) -> Option<Vec<u8>> {
     let (mut message, mut any) = (Vec::new(), false);
     for field in fields(file, range)? {
-        let wanted = field.number == number && field.wire_type == DELIMITED;
-        match wanted.then(|| changed(field.value)).flatten() {
-            Some(value) => append(&mut message, number, &value),
-            None => {
-                message.extend(&file[field.whole]);
-                continue;
-            }
+        let value = if field.wire_type == DELIMITED { changed(field.number, field.value) } else { None };
+        any |= value.is_some();
+        match value {
+            Some(value) => append(&mut message, field.number, &value),
+            None => message.extend(&file[field.whole]),
         }
-        any = true;
     }
     any.then_some(message)
 }
 
-/// The model in `file`, whose name in its folder is `name`, with the positions of its large
-/// initialisers instead of their data; `None` if it has none.
+/// The model in `file`, whose name in its folder is `name`, with the positions of its large weights
+/// instead of their data; `None` if it has none.
 pub fn located(file: &[u8], name: &str) -> Option<Vec<u8>> {
-    rewritten(file, 0..file.len(), number::GRAPH, |graph| {
-        rewritten(file, graph, number::INITIALIZER, |tensor| initialiser(file, tensor, name))
-    })
+    let weight = |tensor| weight(file, tensor, name);
+    let attribute = |attribute| rewritten(file, attribute, |n, value| if n == number::TENSOR { weight(value) } else { None });
+    let node = |node: Range<usize>| {
+        let operator = fields(file, node.clone())?.into_iter().find(|field| field.number == number::OPERATOR)?;
+        let constant = &file[operator.value] == b"Constant";
+        rewritten(file, node, |n, value| if n == number::ATTRIBUTE && constant { attribute(value) } else { None })
+    };
+    let graph = |graph| {
+        rewritten(file, graph, |n, value| match n {
+            _ if (value.len() as u64) < LARGE => None,
+            number::INITIALIZER => weight(value),
+            number::NODE => node(value),
+            _ => None,
+        })
+    };
+    rewritten(file, 0..file.len(), |n, value| if n == number::GRAPH { graph(value) } else { None })
 }
 
-/// The same for the initialiser at `range`; `None` if it stays as it is.
-fn initialiser(file: &[u8], range: Range<usize>, name: &str) -> Option<Vec<u8>> {
-    if (range.len() as u64) < LARGE {
-        return None;
-    }
+/// The same for the tensor at `range`; `None` if it stays as it is.
+fn weight(file: &[u8], range: Range<usize>, name: &str) -> Option<Vec<u8>> {
     let (mut message, mut data) = (Vec::new(), None);
     for field in fields(file, range)? {
         match field.number {
@@ -182,6 +193,19 @@ mod tests {
             assert_eq!((&found.name, &found.dims, found.data_type), (&before.name, &before.dims, before.data_type));
         }
         assert_eq!(located(&model(kept), "m.onnx"), None);
+
+        let constant = |op: &str, tensor: &pb::TensorProto| {
+            let attribute = vec![pb::AttributeProto { name: "value".into(), t: Some(tensor.clone()), ..Default::default() }];
+            pb::NodeProto { op_type: op.into(), output: vec!["c".into()], attribute, ..Default::default() }
+        };
+        let nodes = ["Constant", "Other"].map(|op| constant(op, &whole.initializer[0]));
+        let graph = pb::GraphProto { node: nodes.to_vec(), ..Default::default() };
+        let file = pb::ModelProto { graph: Some(graph), ..Default::default() }.encode_to_vec();
+        let smaller = located(&file, "m.onnx").expect("a large constant");
+        let found = pb::ModelProto::decode(&smaller[..]).expect("a model").graph.expect("a graph").node;
+        let tensor = found[0].attribute[0].t.clone().expect("a tensor");
+        assert!(tensor.raw_data.is_empty() && tensor.data_location == Some(1) && tensor.dims == [20, 1024]);
+        assert_eq!((&found[0].output, &found[1]), (&nodes[0].output, &nodes[1]));
         assert_eq!(located(&file[..file.len() - 9], "m.onnx"), None, "a truncated file");
     }
 }

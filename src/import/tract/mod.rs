@@ -27,6 +27,7 @@ use std::path::Path;
 use tract_onnx::pb;
 
 use typed::Typed;
+use weights::LargeWeights;
 
 use crate::error::{Error, Result};
 use crate::graph::shape_text;
@@ -36,12 +37,12 @@ use crate::import::onnx::{ImportOptions, decode, inline};
 pub fn typed_model(path: &Path, proto: &mut pb::ModelProto, options: &ImportOptions) -> Result<Typed> {
     let shapes = decode::input_shapes(path, proto, &options.shapes);
     if let Ok(shapes) = &shapes {
-        // a condition that the check refuses stays: tract may not terminate on it
-        inline::branches(proto, |condition| parse::check(path, &condition).ok().and_then(|()| typed::truth(path, condition, shapes)));
+        inline::branches(proto, |condition| typed::truth(path, condition, shapes));
     }
+    let large = LargeWeights::take(path, proto)?;
     parse::check(path, proto)?;
     let shapes = shapes?;
-    typed::type_model(path, proto, &shapes, !options.no_reference).map_err(|e| with_given_shapes(e, options))
+    typed::type_model(path, proto, large, &shapes, !options.no_reference).map_err(|e| with_given_shapes(e, options))
 }
 
 /// Adds the shapes that the caller gave to the error of a model that cannot be typed: they are the

@@ -21,7 +21,7 @@ use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 use tract_onnx::tract_hir::infer::Factoid;
 
 use super::weights::LargeWeights;
-use super::{readers, rewrite};
+use super::{parse, readers, rewrite};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 use crate::import::onnx::operators::{self, Row};
@@ -59,13 +59,18 @@ pub struct Typed {
     pub kept: TypedModel,
 }
 
-/// Types the model. The protobuf loses the data of its large weights.
-pub fn type_model(path: &Path, proto: &mut pb::ModelProto, shapes: &[(String, Vec<usize>)], reference: bool) -> Result<Typed> {
+/// Types the model, whose large weights are `large`.
+pub fn type_model(
+    path: &Path,
+    proto: &pb::ModelProto,
+    large: LargeWeights,
+    shapes: &[(String, Vec<usize>)],
+    reference: bool,
+) -> Result<Typed> {
     quietly(path, "typing the model", || {
         let folder = path.parent().map(|p| p.to_string_lossy().into_owned());
-        let large = proto.graph.as_mut().map(|graph| LargeWeights::take(path, graph)).transpose()?;
         let mut model = readers::onnx().parse(proto, folder.as_deref())?.model;
-        large.map_or(Ok(()), |large| large.put(&mut model))?;
+        large.put(&mut model)?;
         for outlet in model.input_outlets()?.to_vec() {
             let name = &model.node(outlet.node).name;
             if let Some((_, shape)) = shapes.iter().find(|(n, _)| n == name) {
@@ -84,9 +89,12 @@ pub fn type_model(path: &Path, proto: &mut pb::ModelProto, shapes: &[(String, Ve
     })
 }
 
-/// The first output of a model as a boolean, if it is known for these shapes.
+/// The first output of a model as a boolean, if it is known for these shapes. A model that the
+/// check refuses is not typed: tract may not terminate on it.
 pub fn truth(path: &Path, mut proto: pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<bool> {
-    let folded = type_model(path, &mut proto, shapes, false).ok()?.kept;
+    let large = LargeWeights::take(path, &mut proto).ok()?;
+    parse::check(path, &proto).ok()?;
+    let folded = type_model(path, &proto, large, shapes, false).ok()?.kept;
     let outlet = *folded.outputs.first()?;
     let value = folded.outlet_fact(outlet).ok()?.konst.clone()?;
     value.cast_to_scalar::<bool>().ok()

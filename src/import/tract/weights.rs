@@ -1,4 +1,4 @@
-//! Reads large initialisers from their files straight into tract's tensors: tract itself reads them
+//! Reads large weights from their files straight into tract's tensors: tract itself reads them
 //! into a buffer and copies that.
 //!
 //! In the protobuf that tract parses, a stand-in replaces each of them: two integers, of which the
@@ -12,39 +12,43 @@ use std::path::{Path, PathBuf};
 use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
 use tract_onnx::tract_hir::ops::konst::Const;
 
 use super::typed;
+use crate::error::Result;
 use crate::graph::DType;
 use crate::import::onnx::{dtype::dtype_of, locate::LARGE};
 
 /// The first integer of a stand-in, which no model has by chance.
 const STAND_IN: i64 = 0x6869_6f73_632d_7761;
 
-/// The large initialisers of a model, in the order of their stand-ins.
+/// The large weights of a model, in the order of their stand-ins.
 pub struct LargeWeights(Vec<Arc<Tensor>>);
 
 impl LargeWeights {
-    /// Reads the large initialisers of `graph`, whose file is `model`, and puts stand-ins in their
+    /// Reads the large weights of `proto`, whose file is `model`, and puts stand-ins in their
     /// positions. Skips what is not where it may be: tract reports that.
-    pub fn take(model: &Path, graph: &mut pb::GraphProto) -> TractResult<LargeWeights> {
-        let mut taken: Vec<Arc<Tensor>> = Vec::new();
-        for initialiser in &mut graph.initializer {
-            let Some(stored) = Stored::of(model, initialiser) else { continue };
-            let tensor = stored.read()?;
-            let index = taken.iter().position(|other| **other == tensor).unwrap_or(taken.len());
-            if index == taken.len() {
-                taken.push(Arc::new(tensor));
+    pub fn take(model: &Path, proto: &mut pb::ModelProto) -> Result<LargeWeights> {
+        typed::quietly(model, "reading the weights", || {
+            let mut taken: Vec<Arc<Tensor>> = Vec::new();
+            for weight in proto.graph.iter_mut().flat_map(weights) {
+                let Some(stored) = Stored::of(model, weight) else { continue };
+                let tensor = stored.read()?;
+                let index = taken.iter().position(|other| **other == tensor).unwrap_or(taken.len());
+                if index == taken.len() {
+                    taken.push(Arc::new(tensor));
+                }
+                *weight = pb::TensorProto {
+                    name: std::mem::take(&mut weight.name),
+                    dims: vec![2],
+                    data_type: DataType::Int64 as i32,
+                    int64_data: vec![STAND_IN, index as i64],
+                    ..Default::default()
+                };
             }
-            *initialiser = pb::TensorProto {
-                name: std::mem::take(&mut initialiser.name),
-                dims: vec![2],
-                data_type: DataType::Int64 as i32,
-                int64_data: vec![STAND_IN, index as i64],
-                ..Default::default()
-            };
-        }
-        Ok(LargeWeights(taken))
+            Ok(LargeWeights(taken))
+        })
     }
 
     /// Replaces the stand-ins in the parsed `model`.
@@ -54,14 +58,24 @@ impl LargeWeights {
             let values = constant.val().try_as_plain_ram()?;
             let Ok(&[STAND_IN, index]) = values.as_slice::<i64>() else { continue };
             let Some(tensor) = usize::try_from(index).ok().and_then(|index| self.0.get(index)) else { continue };
-            node.outputs[0].fact = TypedFact::try_from(tensor.clone())?.into();
+            // else the fact is what the file says about the node
+            if node.outputs[0].fact.value.is_concrete() {
+                node.outputs[0].fact = TypedFact::try_from(tensor.clone())?.into();
+            }
             node.op = Box::new(Const::new(tensor.clone())?);
         }
         Ok(())
     }
 }
 
-/// Where the data of a large initialiser is.
+/// The tensors of `graph` that are weights: its initialisers, and those of nodes `Constant`.
+fn weights(graph: &mut pb::GraphProto) -> impl Iterator<Item = &mut pb::TensorProto> {
+    let constants = graph.node.iter_mut().filter(|node| node.op_type == "Constant");
+    let values = constants.flat_map(|node| &mut node.attribute).filter(|attribute| attribute.name == "value");
+    graph.initializer.iter_mut().chain(values.filter_map(|attribute| attribute.t.as_mut()))
+}
+
+/// Where the data of a large weight is.
 struct Stored {
     file: PathBuf,
     offset: u64,
