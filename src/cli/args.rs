@@ -61,7 +61,7 @@ impl InputArgs {
     }
 
     fn apply(&self, mut compiler: Compiler) -> crate::Result<Compiler> {
-        let import::ImportOptions { shapes, dimensions, constants } = self.options()?;
+        let import::ImportOptions { shapes, dimensions, constants, .. } = self.options()?;
         for (name, shape) in shapes {
             compiler = compiler.shape(&name, &shape);
         }

@@ -1,8 +1,8 @@
 //! `hiosc --check DIR`: is the crate in DIR what this hiosc makes of its model today?
 //!
 //! The crate records the arguments that it was compiled with. They are used unless this call has
-//! options of its own. The files that they name are looked for in the current folder, in DIR, and
-//! in the folder above it; the model may be named in the call.
+//! options of its own. The files that they name are looked for in DIR, in the folder above it, and
+//! in the current one; the model may be named in the call.
 
 use std::io::Write;
 use std::path::Path;
@@ -76,7 +76,7 @@ pub fn run(folder: &Path, args: &CompileArgs, command: Vec<String>, verbosity: V
 /// The arguments that the crate in `folder` records, for the model in `model` if that is given.
 fn recorded_arguments(folder: &Path, model: Option<&Path>, recorded: &[String]) -> anyhow::Result<CompileArgs> {
     let above = folder.join("..");
-    let folders = [Path::new(""), folder, &above];
+    let folders = [folder, &above, Path::new("")];
     let words = match model {
         None => recorded::with_paths(recorded, &folders)?,
         Some(model) => {

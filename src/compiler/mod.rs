@@ -74,11 +74,13 @@ impl Passes for Compiler {
         self.form()?;
         let mut clock = PassTimer::after(Vec::new());
         progress::step("reading the model", 0, 0);
-        let model = import::import(&self.model, &self.import)?;
+        let options = import::ImportOptions { no_reference: !self.check || self.unfilled_check, ..self.import.clone() };
+        let mut model = import::import(&self.model, &options)?;
         clock.lap("import");
-        let graph = fuse::fuse(model.graph.clone(), &self.no_fuse)?;
+        let lowered = model.graph.operators.len();
+        let graph = fuse::fuse(std::mem::take(&mut model.graph), &self.no_fuse)?;
         clock.lap("fuse");
-        Ok(Imported { model, graph, timings: clock.laps })
+        Ok(Imported { model, lowered, graph, timings: clock.laps })
     }
 
     fn problem(&self, imported: &Imported) -> Result<Problem> {
@@ -87,7 +89,7 @@ impl Passes for Compiler {
     }
 
     fn plan_imported(&self, imported: Imported) -> Result<Planned> {
-        let Imported { model, graph, timings } = imported;
+        let Imported { model, lowered, graph, timings } = imported;
         let (target, wanted) = (self.target()?, self.algorithm);
         let mut clock = PassTimer::after(timings);
         let costs = self.cost_table(&graph, target.as_ref())?;
@@ -97,7 +99,8 @@ impl Passes for Compiler {
         let found = schedule_and_plan(&graph, &costs, &mut problem, wanted, &self.scheduling, &options, &mut clock)?;
         let PlannedSearch { schedules, chosen, plan } = found;
         clock.lap("plan");
-        let mut all = Planned { model, graph, target, costs, problem, schedules, chosen, plan, rechecked: None, timings: Vec::new() };
+        let mut all =
+            Planned { model, lowered, graph, target, costs, problem, schedules, chosen, plan, rechecked: None, timings: Vec::new() };
         if let (Some(recheck), None) = (&self.recheck, wanted) {
             let recheck = BenchOptions { plan: options, ..recheck.clone() };
             let (fastest, words) = bench::fastest(&all.comparison(), &check_inputs(&all.graph), &recheck)?;

@@ -17,8 +17,10 @@ use crate::schedule::{self, Algorithm, EvaluatedSchedule, Problem, ScheduleOptio
 
 /// A model that has been read and fused: the input of planning.
 pub struct Imported {
-    /// The imported model.
+    /// The imported model, whose graph became the fused one.
     pub model: import::Model,
+    /// Number of its operators before fusing.
+    pub lowered: usize,
     /// The fused graph.
     pub graph: Graph,
     /// Time spent in each pass.
@@ -27,8 +29,10 @@ pub struct Imported {
 
 /// Everything up to the plan: what `--emit` prints.
 pub struct Planned {
-    /// The imported model.
+    /// The imported model, whose graph became the fused one.
     pub model: import::Model,
+    /// Number of its operators before fusing.
+    pub lowered: usize,
     /// The fused graph.
     pub graph: Graph,
     /// The target's GPUs and links; `None` if they come from a cost table alone.
@@ -51,15 +55,16 @@ pub struct Planned {
 
 impl fmt::Debug for Imported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Imported { model: _, graph, timings } = self;
-        f.debug_struct("Imported").field("graph", graph).field("timings", timings).finish_non_exhaustive()
+        let Imported { model: _, lowered, graph, timings } = self;
+        f.debug_struct("Imported").field("lowered", lowered).field("graph", graph).field("timings", timings).finish_non_exhaustive()
     }
 }
 
 impl fmt::Debug for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Planned { model: _, graph, target, costs, problem, schedules, chosen, plan, rechecked, timings } = self;
+        let Planned { model: _, lowered, graph, target, costs, problem, schedules, chosen, plan, rechecked, timings } = self;
         f.debug_struct("Planned")
+            .field("lowered", lowered)
             .field("graph", graph)
             .field("target", target)
             .field("costs", costs)

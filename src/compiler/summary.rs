@@ -20,7 +20,7 @@ pub fn compilation(compilation: &Compilation) -> String {
         writeln!(text, "{pass:10} {what}").expect("writing to a String");
     };
     line("model", format!("{}: {} ONNX nodes, {} weights", graph.name, planned.model.onnx_nodes, thousands(weights)));
-    line("fuse", format!("{} operators became {}", planned.model.graph.operators.len(), graph.operators.len()));
+    line("fuse", format!("{} operators became {}", planned.lowered, graph.operators.len()));
     line("target", target(planned));
     for (i, row) in table(planned).into_iter().enumerate() {
         line(if i == 0 { "schedule" } else { "" }, row);
@@ -65,7 +65,7 @@ pub fn json(compilation: &Compilation) -> Value {
             "onnx_nodes": planned.model.onnx_nodes,
             "weights": graph.weight_elements(),
         },
-        "operators": { "imported": planned.model.graph.operators.len(), "fused": graph.operators.len() },
+        "operators": { "imported": planned.lowered, "fused": graph.operators.len() },
         "target": {
             "gpus": planned.costs.gpus.iter().map(|gpu| gpu.device.as_str()).collect::<Vec<_>>(),
             "costs": planned.costs.source,

@@ -32,6 +32,7 @@ mod lock;
 mod names;
 mod options;
 mod template_data;
+mod weights;
 mod write;
 
 use std::borrow::Cow;
@@ -40,17 +41,16 @@ use std::collections::BTreeMap;
 use handlebars::Handlebars;
 use safetensors::tensor::TensorView;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 
 pub use names::is_module;
 pub use options::CrateOptions;
+pub use weights::Weights;
 pub use write::{Written, check_destination, check_module_destination, differences, write, write_module};
 
 use crate::embedded;
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType, Graph};
 use crate::kernel;
-use crate::plan::Weight;
 use crate::program::Program;
 use crate::schedule;
 
@@ -115,11 +115,14 @@ impl EmitInput<'_> {
     }
 }
 
-/// A generated crate in memory: file contents by path relative to its root.
+/// A generated crate in memory: file contents by path relative to its root. Its weights share the
+/// memory of the graph's, and are packed when they are written.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Crate {
-    /// The files.
+    /// All files but the weights.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// The file `weights.safetensors`.
+    pub weights: Option<Weights>,
 }
 
 /// The templates, the files that they make, and whether a module has them, too.
@@ -145,9 +148,9 @@ pub fn emit(input: &EmitInput) -> Result<Crate> {
     let module = matches!(input.form, Form::Module(_));
     let mut output = Crate::default();
     let Program { graph, schedule, timeline, .. } = *input.program;
-    let weights = weights(input.program)?;
-    let view = template_data::TemplateData::new(input, &hex(&weights))?;
-    output.files.insert("weights.safetensors".into(), weights);
+    let weights = Weights::new(input.program)?;
+    let view = template_data::TemplateData::new(input, &weights.sha256()?)?;
+    output.weights = Some(weights);
     if let Some(check) = &input.check {
         output.files.insert("check.safetensors".into(), check_tensors(graph, check)?);
     }
@@ -195,22 +198,6 @@ fn render(template: &str, view: &impl Serialize) -> Result<String> {
     handlebars.render_template(text, view).map_err(|e| Error::internal("emit", format!("{name}: {e}")))
 }
 
-/// The name of a constant in `weights.safetensors`.
-fn weight_key(weight: Weight, graph: &Graph) -> String {
-    let packing = weight.packing.map_or(String::new(), |packing| format!(", {packing}"));
-    format!("{}:{}{packing}", weight.tensor.0, graph.tensor(weight.tensor).name)
-}
-
-/// All constants that any GPU reads, once per layout.
-fn weights(program: &Program) -> Result<Vec<u8>> {
-    let graph = program.graph;
-    let tensors = program.weights.iter().map(|&weight| {
-        let (shape, bytes) = program.weight(weight)?;
-        Ok((weight_key(weight, graph), graph.tensor(weight.tensor).dtype, shape, bytes))
-    });
-    safetensors_file(&tensors.collect::<Result<Vec<_>>>()?)
-}
-
 /// The tensors of `check.safetensors`: `in:NAME` and `out:NAME`.
 fn check_tensors(graph: &Graph, check: &ReferenceData) -> Result<Vec<u8>> {
     let inputs = graph.inputs.iter().zip(&check.inputs).map(|pair| ("in", pair));
@@ -230,8 +217,4 @@ fn safetensors_file(tensors: &[FileTensor]) -> Result<Vec<u8>> {
     let views = tensors.iter().map(|(name, dtype, shape, bytes)| Ok((name, TensorView::new(dtype.stored(), shape.clone(), bytes)?)));
     let views = views.collect::<Result<Vec<_>, _>>().map_err(fail)?;
     safetensors::serialize(views, None).map_err(fail)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -227,7 +227,7 @@ impl TemplateData {
                 .collect(),
             event_gpus: plan.events.iter().map(|gpu| gpu.0.to_string()).collect::<Vec<_>>().join(", "),
             origin_stream: writer.stream(plan.origin_stream),
-            weight_keys: program.weights.iter().map(|&t| format!("{:?}", super::weight_key(t, graph))).collect(),
+            weight_keys: program.weights.iter().map(|&t| format!("{:?}", super::weights::key(t, graph))).collect(),
             kernels: writer.kernels(),
             headers: input.headers().into_keys().map(String::from).collect(),
             calls,

@@ -12,10 +12,12 @@
 //! A failure leaves the destination as it was and removes the temporary folder. If undoing fails as
 //! well, nothing is deleted.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::weights::{self, Weights};
 use super::{Crate, MARK};
 use crate::error::{Error, Result};
 
@@ -58,13 +60,13 @@ pub fn check_destination(out: &Path) -> Result<()> {
 /// Writes `krate` to the folder `out`, which may be absent, empty, or an earlier output of hiosc.
 pub fn write(krate: &Crate, out: &Path) -> Result<Written> {
     let old = earlier(out)?;
-    let bytes = krate.files.values().map(|bytes| bytes.len() as u64).sum();
-    let same: Vec<&str> =
-        krate.files.iter().filter(|(path, bytes)| holds(old.as_deref(), path, bytes)).map(|(path, _)| path.as_str()).collect();
-    let written = Written { path: out.to_path_buf(), files: krate.files.len(), changed: krate.files.len() - same.len(), bytes };
+    let files: BTreeMap<&str, Contents> = contents(krate).collect();
+    let bytes = files.values().map(Contents::len).sum();
+    let same: Vec<&str> = files.iter().filter(|(path, file)| holds(old.as_deref(), path, file)).map(|(path, _)| *path).collect();
+    let written = Written { path: out.to_path_buf(), files: files.len(), changed: files.len() - same.len(), bytes };
     if let Some(old) = &old
         && written.changed == 0
-        && owned_files(old)? == krate.files.len()
+        && owned_files(old)? == files.len()
     {
         return Ok(written);
     }
@@ -78,7 +80,7 @@ pub fn write(krate: &Crate, out: &Path) -> Result<Written> {
     // Removed when dropped, whatever happens.
     let scratch = temporary(parent)?;
     let fresh = scratch.path().join("new");
-    fill(&fresh, krate, old.as_deref(), &same)?;
+    fill(&fresh, &files, old.as_deref(), &same)?;
     if let Err((error, undone)) = exchange(&fresh, &out, &scratch.path().join("old")) {
         if !undone {
             // The user's files are in there.
@@ -96,13 +98,14 @@ pub fn write(krate: &Crate, out: &Path) -> Result<Written> {
 /// outputs depend on the CPU that computed them.
 pub fn differences(krate: &Crate, folder: &Path) -> Result<Vec<(String, &'static str)>> {
     let mut found = Vec::new();
-    for (path, bytes) in &krate.files {
+    let files: BTreeMap<&str, Contents> = contents(krate).collect();
+    for (&path, file) in &files {
         let present = fs::symlink_metadata(folder.join(path)).is_ok();
-        match path.as_str() {
+        match path {
             "check.safetensors" => {}
-            "weights.safetensors" if !present => {}
-            _ if !present => found.push((path.clone(), "missing")),
-            _ if !holds(Some(folder), path, bytes) => found.push((path.clone(), "different")),
+            weights::PATH if !present => {}
+            _ if !present => found.push((path.to_string(), "missing")),
+            _ if !holds(Some(folder), path, file) => found.push((path.to_string(), "different")),
             _ => {}
         }
     }
@@ -116,7 +119,7 @@ pub fn differences(krate: &Crate, folder: &Path) -> Result<Vec<(String, &'static
                     waiting.push(path.join(entry.map_err(Error::io(&full))?.file_name()));
                 }
             }
-            Ok(_) if !krate.files.contains_key(&name) && name != "check.safetensors" => found.push((name, "no longer written")),
+            Ok(_) if !files.contains_key(name.as_str()) && name != "check.safetensors" => found.push((name, "no longer written")),
             _ => {}
         }
     }
@@ -188,12 +191,48 @@ fn earlier(out: &Path) -> Result<Option<PathBuf>> {
     refuse("is not empty and hiosc did not write it")
 }
 
-/// Whether `old` has this file with these bytes.
-fn holds(old: Option<&Path>, path: &str, bytes: &[u8]) -> bool {
+/// What a file of a crate contains.
+enum Contents<'a> {
+    Bytes(&'a [u8]),
+    Weights(&'a Weights),
+}
+
+impl Contents<'_> {
+    fn len(&self) -> u64 {
+        match self {
+            Contents::Bytes(bytes) => bytes.len() as u64,
+            Contents::Weights(weights) => weights.bytes(),
+        }
+    }
+
+    fn write(&self, file: &mut File) -> std::io::Result<()> {
+        match self {
+            Contents::Bytes(bytes) => file.write_all(bytes),
+            Contents::Weights(weights) => weights.write(file),
+        }
+    }
+
+    /// Whether the file at `path` has the same contents.
+    fn are_in(&self, path: &Path) -> bool {
+        match self {
+            Contents::Bytes(bytes) => fs::read(path).is_ok_and(|found| found == *bytes),
+            Contents::Weights(weights) => File::open(path).is_ok_and(|file| weights.equals(file)),
+        }
+    }
+}
+
+/// The files of a crate, by path.
+fn contents(krate: &Crate) -> impl Iterator<Item = (&str, Contents<'_>)> {
+    let weights = krate.weights.iter().map(|weights| (weights::PATH, Contents::Weights(weights)));
+    krate.files.iter().map(|(path, bytes)| (path.as_str(), Contents::Bytes(bytes))).chain(weights)
+}
+
+/// Whether `old` has this file with these contents.
+fn holds(old: Option<&Path>, path: &str, contents: &Contents) -> bool {
     let Some(old) = old else { return false };
     let file = old.join(path);
-    let same_size = fs::symlink_metadata(&file).is_ok_and(|m| m.is_file() && m.len() == bytes.len() as u64);
-    same_size && fs::read(&file).is_ok_and(|found| found == bytes)
+    let same_size = fs::symlink_metadata(&file).is_ok_and(|m| m.is_file() && m.len() == contents.len());
+    same_size && contents.are_in(&file)
 }
 
 /// Number of files in `old` that hiosc owns.
@@ -210,25 +249,25 @@ fn owned_files(old: &Path) -> Result<usize> {
 }
 
 /// Writes all files into the new folder `fresh`.
-fn fill(fresh: &Path, krate: &Crate, old: Option<&Path>, same: &[&str]) -> Result<()> {
+fn fill(fresh: &Path, files: &BTreeMap<&str, Contents>, old: Option<&Path>, same: &[&str]) -> Result<()> {
     fs::create_dir(fresh).map_err(Error::io(fresh))?;
-    for (path, bytes) in &krate.files {
+    for (path, contents) in files {
         let file = fresh.join(path);
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder).map_err(Error::io(folder))?;
         }
-        match old.filter(|_| same.contains(&path.as_str())) {
+        match old.filter(|_| same.contains(path)) {
             Some(old) => keep(&old.join(path), &file)?,
-            None => create(&file, bytes)?,
+            None => create(&file, contents)?,
         }
     }
     Ok(())
 }
 
-fn create(file: &Path, bytes: &[u8]) -> Result<()> {
+fn create(file: &Path, contents: &Contents) -> Result<()> {
     let write = || {
         let mut handle = File::create_new(file)?;
-        handle.write_all(bytes)?;
+        contents.write(&mut handle)?;
         handle.sync_data()
     };
     write().map_err(Error::io(file))
@@ -283,7 +322,7 @@ mod tests {
 
     fn output(text: &str) -> Crate {
         let files = [("Cargo.toml", format!("# {MARK} 1\n")), ("src/a.rs", "same".into()), ("src/b.rs", text.into())];
-        Crate { files: files.into_iter().map(|(path, text): (_, String)| (path.to_string(), text.into_bytes())).collect() }
+        Crate { files: files.into_iter().map(|(path, text): (_, String)| (path.to_string(), text.into_bytes())).collect(), weights: None }
     }
 
     #[test]

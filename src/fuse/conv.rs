@@ -4,10 +4,8 @@
 //! The two folds change constants: `(w * x + b) * s + t = (w * s) * x + (b * s + t)`, per output
 //! channel. They need an identity epilogue; the `epilogue` rule comes after them.
 
-use std::sync::Arc;
-
 use super::{MAX_OPERATIONS, Patch, Replacement, Uses, new_constant};
-use crate::graph::{Binary, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Tensor};
+use crate::graph::{Binary, DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Tensor, Values};
 use crate::ids::{OpId, TensorId};
 
 /// `fold-scale`: convolution, then a product by a constant per channel.
@@ -17,7 +15,7 @@ pub fn scale(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
     if !matches!(operator.kind, OpKind::Conv(_) | OpKind::ConvNd(_)) {
         return None;
     }
-    let weights = graph.constant_f32(operator.inputs[1])?;
+    let (weights, scale) = (graph.constant_f32(operator.inputs[1])?, &scale[..]);
     let per_output = weights.len() / scale.len();
     let scaled: Vec<f32> = weights.iter().enumerate().map(|(i, w)| w * scale[i / per_output]).collect();
     let mut constants = vec![renewed(graph, operator.inputs[1], scaled)];
@@ -100,7 +98,7 @@ pub fn epilogue(graph: &Graph, uses: &Uses, op: OpId) -> Option<Patch> {
 /// Matches `op` as `producer's result (binary) constant`, where the constant varies along the
 /// producer's channels alone. Returns the producer, which has an identity epilogue and no other
 /// consumer, and one value per channel.
-fn per_channel(graph: &Graph, uses: &Uses, op: OpId, wanted: Binary) -> Option<(OpId, Arc<[f32]>)> {
+fn per_channel(graph: &Graph, uses: &Uses, op: OpId, wanted: Binary) -> Option<(OpId, Values<f32>)> {
     let reader = graph.operator(op);
     let OpKind::Elementwise(Elementwise { expr: Expr::Binary(found, a, b) }) = &reader.kind else { return None };
     let (Expr::Input(a), Expr::Input(b)) = (&**a, &**b) else { return None };

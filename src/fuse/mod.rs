@@ -22,7 +22,7 @@ mod views;
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Operator, Origin, Tensor};
+use crate::graph::{Constant, Graph, Operator, Origin, Scalar, Tensor};
 use crate::ids::{OpId, TensorId};
 
 /// A named rewrite.
@@ -166,8 +166,10 @@ fn apply(mut graph: Graph, rule: &Rule) -> Result<Graph> {
             while alive[op.index()]
                 && let Some(patch) = (rule.find)(&graph, &uses, op)
             {
+                let before = inputs(&graph, &patch);
                 insert(&mut graph, patch, &mut alive);
                 uses = Uses::new(&graph);
+                before.into_iter().for_each(|id| release(&mut graph, &uses, id));
                 changed = true;
             }
         }
@@ -178,6 +180,22 @@ fn apply(mut graph: Graph, rule: &Rule) -> Result<Graph> {
     let graph = prune::prune(&graph, &alive);
     graph.verify().map_err(|e| Error::internal("fuse", format!("after rule {}: {e}", rule.name)))?;
     Ok(graph)
+}
+
+/// What the operators read that `patch` replaces.
+fn inputs(graph: &Graph, patch: &Patch) -> Vec<TensorId> {
+    let replaced = patch.absorbed.iter().chain([&patch.at]);
+    replaced.flat_map(|&op| graph.operator(op).inputs.clone()).collect()
+}
+
+/// Frees the values of a constant that nothing reads any more, before it is pruned: a rule may
+/// replace all weights, and these need not be in memory twice.
+fn release(graph: &mut Graph, uses: &Uses, id: TensorId) {
+    let root = graph.root(id);
+    let unused = uses.consumers[root.index()].is_empty() && !uses.outputs.contains(&root);
+    if let (true, Origin::Constant(values)) = (unused, &mut graph.tensors[root.index()].origin) {
+        *values = Constant::repeated(Scalar::from_f64(values.dtype(), 0.0), 0);
+    }
 }
 
 /// Applies `patch` to the graph. Absorbed operators keep their index in the table, without inputs,

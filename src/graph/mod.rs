@@ -20,13 +20,11 @@ mod text;
 mod value;
 mod verify;
 
-use std::sync::Arc;
-
 use petgraph::graph::DiGraph;
 
 pub use expr::{Binary, Expr, Unary};
 pub use op::*;
-pub use value::{Constant, Scalar};
+pub use value::{Constant, Scalar, Values};
 
 use crate::ids::{OpId, TensorId};
 pub use crate::runtime::DType;
@@ -219,7 +217,7 @@ impl Graph {
     }
 
     /// The f32 values of `id`, if they are known at compile time.
-    pub fn constant_f32(&self, id: TensorId) -> Option<&Arc<[f32]>> {
+    pub fn constant_f32(&self, id: TensorId) -> Option<&Values<f32>> {
         self.constant(id)?.f32()
     }
 

@@ -1,6 +1,8 @@
 //! Values known on the host: a [`Scalar`] in an expression, and a [`Constant`] for a whole tensor.
 //! The inputs and outputs of an inference are of type [`Constant`], too.
 
+use std::fmt::{self, Debug, Formatter};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use super::DType;
@@ -101,6 +103,78 @@ impl std::fmt::Debug for Scalar {
     }
 }
 
+/// A list that its clones share. Its memory may belong to another library's tensor.
+pub struct Values<T>(Arc<dyn AsRef<[T]> + Send + Sync>);
+
+impl<T> Clone for Values<T> {
+    fn clone(&self) -> Values<T> {
+        Values(self.0.clone())
+    }
+}
+
+impl<T> Deref for Values<T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        (*self.0).as_ref()
+    }
+}
+
+impl<T: Debug> Debug for Values<T> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<T: PartialEq> PartialEq for Values<T> {
+    fn eq(&self, other: &Values<T>) -> bool {
+        **self == **other
+    }
+}
+
+impl<T: Send + Sync + 'static> From<Vec<T>> for Values<T> {
+    fn from(values: Vec<T>) -> Values<T> {
+        Values(Arc::new(values))
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> From<&[T]> for Values<T> {
+    fn from(values: &[T]) -> Values<T> {
+        values.to_vec().into()
+    }
+}
+
+impl<T: Send + Sync + 'static, const N: usize> From<[T; N]> for Values<T> {
+    fn from(values: [T; N]) -> Values<T> {
+        Vec::from(values).into()
+    }
+}
+
+impl<T: Send + Sync + 'static> FromIterator<T> for Values<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Values<T> {
+        values.into_iter().collect::<Vec<T>>().into()
+    }
+}
+
+/// Bytes that others own, as numbers. Begins at the first aligned byte; an incomplete number at the
+/// end is dropped.
+struct Shared<O>(O);
+
+/// Gives [`Shared`] bytes as numbers of these types, all of whose bit patterns are valid.
+macro_rules! shared {
+    ($($type:ty)*) => {$(
+        impl<O: AsRef<[u8]>> AsRef<[$type]> for Shared<O> {
+            fn as_ref(&self) -> &[$type] {
+                // SAFETY: any bytes are numbers of this type.
+                let (_, values, _) = unsafe { self.0.as_ref().align_to() };
+                values
+            }
+        }
+    )*};
+}
+
+shared!(i8 i16 i32 i64 u8 u16 u32 u64 f32 f64);
+
 /// Applies `$body` to the values of a constant, whatever their type.
 macro_rules! each {
     ($constant:expr, $values:ident => $body:expr) => {
@@ -124,24 +198,24 @@ macro_rules! each {
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Constant {
-    Bool(Arc<[bool]>),
-    I8(Arc<[i8]>),
-    I16(Arc<[i16]>),
-    I32(Arc<[i32]>),
-    I64(Arc<[i64]>),
-    U8(Arc<[u8]>),
-    U16(Arc<[u16]>),
-    U32(Arc<[u32]>),
-    U64(Arc<[u64]>),
-    F16(Arc<[u16]>),
-    F32(Arc<[f32]>),
-    F64(Arc<[f64]>),
+    Bool(Values<bool>),
+    I8(Values<i8>),
+    I16(Values<i16>),
+    I32(Values<i32>),
+    I64(Values<i64>),
+    U8(Values<u8>),
+    U16(Values<u16>),
+    U32(Values<u32>),
+    U64(Values<u64>),
+    F16(Values<u16>),
+    F32(Values<f32>),
+    F64(Values<f64>),
 }
 
 impl Constant {
     /// The values of type `dtype` in these little-endian bytes.
     pub fn from_bytes(dtype: DType, bytes: &[u8]) -> Constant {
-        fn list<T: Element>(bytes: &[u8]) -> Arc<[T]> {
+        fn list<T: Element + Send + Sync + 'static>(bytes: &[u8]) -> Values<T> {
             T::values(bytes).into()
         }
         match dtype {
@@ -157,6 +231,31 @@ impl Constant {
             DType::F16 => Constant::F16(list(bytes)),
             DType::F32 => Constant::F32(list(bytes)),
             DType::F64 => Constant::F64(list(bytes)),
+        }
+    }
+
+    /// The same, without a copy where the owner's bytes are values in memory: aligned, of a
+    /// little-endian machine, and not booleans, of which only 0 and 1 are valid.
+    pub fn sharing(dtype: DType, owner: impl AsRef<[u8]> + Send + Sync + 'static) -> Constant {
+        let bytes = owner.as_ref();
+        let aligned = bytes.as_ptr().addr().is_multiple_of(dtype.bytes() as usize);
+        if cfg!(target_endian = "big") || dtype == DType::Bool || !aligned {
+            return Constant::from_bytes(dtype, bytes);
+        }
+        let shared = Arc::new(Shared(owner));
+        match dtype {
+            DType::Bool => Constant::from_bytes(dtype, shared.0.as_ref()),
+            DType::I8 => Constant::I8(Values(shared)),
+            DType::I16 => Constant::I16(Values(shared)),
+            DType::I32 => Constant::I32(Values(shared)),
+            DType::I64 => Constant::I64(Values(shared)),
+            DType::U8 => Constant::U8(Values(shared)),
+            DType::U16 => Constant::U16(Values(shared)),
+            DType::U32 => Constant::U32(Values(shared)),
+            DType::U64 => Constant::U64(Values(shared)),
+            DType::F16 => Constant::F16(Values(shared)),
+            DType::F32 => Constant::F32(Values(shared)),
+            DType::F64 => Constant::F64(Values(shared)),
         }
     }
 
@@ -208,7 +307,7 @@ impl Constant {
     }
 
     /// The values, if they are f32.
-    pub fn f32(&self) -> Option<&Arc<[f32]>> {
+    pub fn f32(&self) -> Option<&Values<f32>> {
         match self {
             Constant::F32(values) => Some(values),
             _ => None,
@@ -247,7 +346,26 @@ mod tests {
             let three = Constant::repeated(one, 3);
             assert_eq!((three.dtype(), three.len(), three.only()), (dtype, 3, None));
             assert_eq!(Constant::from_bytes(dtype, three.bytes()), three);
+            assert_eq!(Constant::sharing(dtype, three.bytes().to_vec()), three);
             assert_eq!(Constant::repeated(one, 1).only(), Some(one));
         }
+    }
+
+    #[test]
+    fn shared_bytes_are_copied_only_if_they_must_be() {
+        let bytes: Arc<[u8]> = Arc::from([0, 0, 128, 63, 0, 0, 0, 64].repeat(2));
+        struct From(Arc<[u8]>, usize);
+        impl AsRef<[u8]> for From {
+            fn as_ref(&self) -> &[u8] {
+                &self.0[self.1..]
+            }
+        }
+        let start = bytes.as_ptr().addr() % 4;
+        for begin in 0..4 {
+            let constant = Constant::sharing(DType::F32, From(bytes.clone(), begin));
+            assert_eq!(constant, Constant::from_bytes(DType::F32, &bytes[begin..]));
+            assert_eq!(constant.bytes().as_ptr() == bytes[begin..].as_ptr(), (start + begin).is_multiple_of(4));
+        }
+        assert_eq!(Constant::sharing(DType::Bool, vec![0, 1, 2]), Constant::Bool([false, true, true].into()));
     }
 }

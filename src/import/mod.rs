@@ -26,12 +26,13 @@ use tract_onnx::prelude::TypedModel;
 pub use onnx::{ImportOptions, Literal, literal, operators};
 pub use survey::{OperatorCount, Survey, survey};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Constant, Graph};
+use tract::typed::Typed;
 
 /// An imported model.
 pub struct Model {
-    /// What hiosc compiles.
+    /// What hiosc compiles. The compiler takes it, and leaves an empty graph.
     pub graph: Graph,
     /// SHA-256 of the model file, hex.
     pub hash: String,
@@ -39,7 +40,9 @@ pub struct Model {
     pub onnx_nodes: usize,
     /// The files that it was read from: the model file, and those of its external data.
     pub files: Vec<PathBuf>,
-    typed: TypedModel,
+    /// Shapes of the inputs.
+    shapes: Vec<Vec<usize>>,
+    reference: Option<TypedModel>,
     path: PathBuf,
 }
 
@@ -49,9 +52,10 @@ pub fn import(path: &Path, options: &ImportOptions) -> Result<Model> {
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
     let external = proto.graph.iter().flat_map(|graph| onnx::decode::external_files(path, graph));
     let files = [path.to_path_buf()].into_iter().chain(external).collect();
-    let (typed, kept) = tract::typed_models(path, &mut proto, options)?;
+    let Typed { reference, kept } = tract::typed_model(path, &mut proto, options)?;
     let graph = lowered(path, &proto, &kept)?;
-    Ok(Model { graph, hash, onnx_nodes, files, typed, path: path.to_path_buf() })
+    let shapes = graph.inputs.iter().map(|&id| graph.tensor(id).shape.clone()).collect();
+    Ok(Model { graph, hash, onnx_nodes, files, shapes, reference, path: path.to_path_buf() })
 }
 
 /// The graph of a typed model, verified.
@@ -65,8 +69,12 @@ fn lowered(path: &Path, proto: &ModelProto, kept: &TypedModel) -> Result<Graph> 
 impl Model {
     /// Outputs of the model for `inputs` (in the order of [`Graph::inputs`]), computed by tract's
     /// optimised pipeline on the CPU.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Internal`] if the options of the import said that there would be no reference.
     pub fn reference(&self, inputs: &[Constant]) -> Result<Vec<Constant>> {
-        let shapes = self.graph.inputs.iter().map(|&id| self.graph.tensor(id).shape.as_slice());
-        tract::reference::outputs(&self.path, &self.typed, inputs.iter().zip(shapes))
+        let model = self.reference.as_ref().ok_or_else(|| Error::internal("import", "the model was not kept as a reference"))?;
+        tract::reference::outputs(&self.path, model, inputs.iter().zip(self.shapes.iter().map(Vec::as_slice)))
     }
 }

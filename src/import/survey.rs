@@ -19,7 +19,8 @@ use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::onnx::operators::{self, Row, Support};
 use super::onnx::{self, ImportOptions, decode, dtype};
-use super::tract::{self, typed};
+use super::tract;
+use super::tract::typed::{self, Typed};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 
@@ -80,8 +81,9 @@ pub fn survey(path: &Path, options: &ImportOptions) -> Result<(Survey, Result<Gr
         survey.inputs = decode::run_time_inputs(graph).into_iter().map(port).collect();
         survey.outputs = graph.output.iter().map(port).collect();
     }
-    let graph = match tract::typed_models(path, &mut proto, options) {
-        Ok((_, kept)) => {
+    let options = ImportOptions { no_reference: true, ..options.clone() };
+    let graph = match tract::typed_model(path, &mut proto, &options) {
+        Ok(Typed { kept, .. }) => {
             for node in kept.nodes().iter().filter(|node| !node.op_is::<Const>() && !node.op_is::<TypedSource>()) {
                 *survey.typed.entry(node.op.name().into_owned()).or_default() += 1;
             }

@@ -5,6 +5,7 @@
 //! another shape than the constant's. Padding is zeros.
 
 use std::fmt::{self, Display, Formatter};
+use std::io::{self, Write};
 
 /// Terms per step of the main loop that reads packed weights.
 const STEP: usize = 16;
@@ -43,30 +44,63 @@ impl Packing {
         self.shape().iter().map(|&extent| extent as u64).product()
     }
 
+    /// Whether a constant of so many elements can be packed.
+    pub fn fits(&self, elements: usize) -> bool {
+        let Packing::TapMajor { groups, rows, channels, taps, .. } = *self;
+        elements == groups * rows * channels * taps
+    }
+
     /// The packed bytes of `values`, whose elements have `size` bytes each; `None` if their number
     /// does not match the layout.
     pub fn pack(&self, values: &[u8], size: usize) -> Option<Vec<u8>> {
+        let mut packed = Vec::with_capacity(self.elements() as usize * size);
+        self.write(values, size, &mut packed).ok()?;
+        Some(packed)
+    }
+
+    /// Writes the packed bytes of `values` step by step. Fails if their number does not match the
+    /// layout.
+    pub fn write(&self, values: &[u8], size: usize, to: &mut impl Write) -> io::Result<()> {
+        match size {
+            1 => self.write_elements::<1>(values, to),
+            2 => self.write_elements::<2>(values, to),
+            4 => self.write_elements::<4>(values, to),
+            8 => self.write_elements::<8>(values, to),
+            _ => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    fn write_elements<const SIZE: usize>(&self, values: &[u8], to: &mut impl Write) -> io::Result<()> {
         let Packing::TapMajor { groups, rows, channels, taps, transposed } = *self;
-        if values.len() != groups * rows * channels * taps * size {
-            return None;
+        let (values, rest) = values.as_chunks::<SIZE>();
+        if !self.fits(values.len()) || !rest.is_empty() {
+            return Err(io::ErrorKind::InvalidInput.into());
         }
         let [_, steps, _, padded] = self.shape();
-        let mut packed = vec![0; self.elements() as usize * size];
-        for group in 0..groups {
-            for term in 0..taps * channels {
-                let (tap, channel) = (term / channels, term % channels);
-                for row in 0..rows {
-                    let from = if transposed {
-                        ((group * channels + channel) * taps + tap) * rows + row
-                    } else {
-                        ((group * rows + row) * channels + channel) * taps + tap
-                    };
-                    let to = (group * steps * STEP + term) * padded + row;
-                    packed[to * size..][..size].copy_from_slice(&values[from * size..][..size]);
+        let mut packed = vec![[0; SIZE]; STEP * padded];
+        for (group, step) in (0..groups).flat_map(|group| (0..steps).map(move |step| (group, step))) {
+            let terms = step * STEP..(taps * channels).min((step + 1) * STEP);
+            packed[terms.len() * padded..].fill([0; SIZE]);
+            // where the model stores a term among those of one row, or if transposed, of one group
+            let stored = terms.clone().map(|term| (term % channels) * taps + term / channels);
+            if transposed {
+                for (packed, from) in packed.chunks_exact_mut(padded).zip(stored) {
+                    let from = (group * channels * taps + from) * rows;
+                    packed[..rows].copy_from_slice(&values[from..][..rows]);
+                }
+                to.write_all(packed.as_flattened())?;
+                continue;
+            }
+            let stored: Vec<usize> = stored.collect();
+            for row in 0..rows {
+                let values = &values[(group * rows + row) * channels * taps..][..channels * taps];
+                for (term, &from) in stored.iter().enumerate() {
+                    packed[term * padded + row] = values[from];
                 }
             }
+            to.write_all(packed.as_flattened())?;
         }
-        Some(packed)
+        Ok(())
     }
 }
 

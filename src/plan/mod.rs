@@ -114,6 +114,11 @@ impl Weight {
         let tensor = graph.tensor(self.tensor);
         self.packing.map_or(tensor.bytes(), |packing| packing.elements().saturating_mul(tensor.dtype.bytes()))
     }
+
+    /// Its shape.
+    pub fn shape(&self, graph: &Graph) -> Vec<usize> {
+        self.packing.map_or_else(|| graph.tensor(self.tensor).shape.clone(), |packing| packing.shape().to_vec())
+    }
 }
 
 /// What a buffer is for.

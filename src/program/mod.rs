@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cost::{CostTable, OperatorCost};
 use crate::error::{Error, Result};
-use crate::graph::Graph;
+use crate::graph::{Constant, Graph};
 use crate::ids::{BufferId, GpuId, OpId, StreamId};
 use crate::kernel::{Kernel, Member};
 use crate::plan::{Operand, Plan, Step, StreamKind, Weight};
@@ -206,14 +206,23 @@ impl<'a> Program<'a> {
         self.plan.gpus[gpu.index()].weights.iter().map(region).collect()
     }
 
-    /// Shape and bytes of a constant, little-endian, in its layout.
-    pub fn weight(&self, weight: Weight) -> Result<(Vec<usize>, Cow<'a, [u8]>)> {
+    /// The values of a constant, in the layout of the model. They can be packed.
+    pub fn constant(&self, weight: Weight) -> Result<&'a Constant> {
         let Weight { tensor, packing } = weight;
         let wrong = |what: &str| Error::internal("program", format!("{tensor} {what}"));
         let constant = self.graph.constant(tensor).ok_or_else(|| wrong("is not a constant"))?;
-        let Some(packing) = packing else { return Ok((self.graph.tensor(tensor).shape.clone(), constant.bytes().into())) };
+        match packing.filter(|packing| !packing.fits(constant.len())) {
+            Some(packing) => Err(wrong(&format!("cannot be packed {packing}"))),
+            None => Ok(constant),
+        }
+    }
+
+    /// The bytes of a constant, little-endian, in its layout.
+    pub fn weight(&self, weight: Weight) -> Result<Cow<'a, [u8]>> {
+        let constant = self.constant(weight)?;
+        let Some(packing) = weight.packing else { return Ok(constant.bytes().into()) };
         let packed = packing.pack(constant.bytes(), constant.dtype().bytes() as usize);
-        Ok((packing.shape().to_vec(), packed.ok_or_else(|| wrong(&format!("cannot be packed {packing}")))?.into()))
+        Ok(packed.ok_or_else(|| Error::internal("program", format!("{} cannot be packed", weight.tensor)))?.into())
     }
 }
 

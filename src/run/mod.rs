@@ -159,7 +159,7 @@ fn load(program: &Program<'_>, options: &RuntimeOptions, enqueue: impl FnMut(&mu
         driver: program.shipped.driver(),
         compile: Some(&compile),
     };
-    let weights = program.weights.iter().map(|&weight| Ok(program.weight(weight)?.1)).collect::<Result<Vec<_>>>()?;
+    let weights = program.weights.iter().map(|&weight| program.weight(weight)).collect::<Result<Vec<_>>>()?;
     let weights: Vec<&[u8]> = weights.iter().map(|bytes| &**bytes).collect();
     Exec::load(&layout, options, &weights, enqueue).map_err(device)
 }

@@ -211,13 +211,37 @@ pub fn tree(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     files
 }
 
+/// The contents of `weights.safetensors`.
+pub fn weights_file(krate: &Crate) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    krate.weights.as_ref().expect("weights").write(&mut bytes).expect("memory");
+    bytes
+}
+
+/// The file that is written piece by piece is the one that the library safetensors makes.
+#[test]
+fn the_weights_are_a_safetensors_file() {
+    let krate = small_crate(2);
+    let (weights, file) = (krate.weights.as_ref().expect("weights"), weights_file(&krate));
+    let tensors = safetensors::SafeTensors::deserialize(&file).expect("a safetensors file");
+    assert!(tensors.len() > 5, "{:?}", tensors.names());
+    assert!(file == safetensors::serialize(tensors.tensors(), None).expect("a safetensors file"));
+    assert_eq!(weights.bytes(), file.len() as u64);
+    assert!(weights.equals(&file[..]) && !weights.equals(&file[..file.len() - 1]) && !weights.equals(&[&file[..], &[0]].concat()[..]));
+    let mut other = file;
+    *other.last_mut().expect("bytes") ^= 1;
+    assert!(!weights.equals(&other[..]));
+}
+
 #[test]
 fn a_crate_replaces_an_earlier_one_whole_or_not_at_all() {
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let out = scratch.path().join("out");
     let (one, two) = (small_crate(1), small_crate(2));
     emit::write(&two, &out).expect("written");
-    assert!(tree(&out).into_iter().eq(two.files.iter().map(|(path, bytes)| (PathBuf::from(path), bytes.clone()))));
+    let mut files: BTreeMap<PathBuf, Vec<u8>> = two.files.iter().map(|(path, bytes)| (path.into(), bytes.clone())).collect();
+    files.insert("weights.safetensors".into(), weights_file(&two));
+    assert!(tree(&out) == files);
 
     fs::create_dir(out.join("target")).expect("a build folder");
     fs::write(out.join("target/built"), "precious").expect("a built file");

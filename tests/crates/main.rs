@@ -1,5 +1,6 @@
 //! Generated crates: written, built as their users build them, and run on virtual GPUs.
 
+mod commands;
 mod emit;
 mod models;
 mod projects;

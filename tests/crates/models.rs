@@ -215,6 +215,7 @@ fn compiling_twice_gives_the_same_bytes() {
             assert_eq!(Some(bytes), second.files.get(path), "{path} differs");
         }
         assert_eq!(first.files.len(), second.files.len());
+        assert!(first.weights == second.weights, "the weights differ");
         let texts = first.files.iter().filter(|(path, _)| !path.ends_with(".safetensors") && !path.contains("kernels/"));
         for (path, bytes) in texts {
             let text = String::from_utf8_lossy(bytes);

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::emit::{BUILD, build, cargo, krate_with, text, tree};
+use super::emit::{BUILD, build, cargo, krate_with, text, tree, weights_file};
 use crate::support::small::{self, Compiled, compiled};
 use crate::support::{skipped, target_folder};
 use hiosc::emit::{self, CrateOptions};
@@ -139,10 +139,11 @@ fn weights_come_from_anywhere() {
     let compiled = cargo(&workspace.join("Cargo.toml"), &["build", "--workspace"]);
     let said = String::from_utf8_lossy(&compiled.stderr);
     assert!(compiled.status.success() && !said.contains("warning"), "{said}");
+    let weights = weights_file(&krate);
     let beside: Vec<PathBuf> = fs::read_dir(target_folder().join("release"))
         .expect("a folder")
         .map(|entry| entry.expect("an entry").path())
-        .filter(|path| fs::read(path).is_ok_and(|bytes| bytes == krate.files["weights.safetensors"]))
+        .filter(|path| fs::read(path).is_ok_and(|bytes| bytes == weights))
         .collect();
     let [beside] = &beside[..] else { panic!("the weights are beside the executables {} times", beside.len()) };
     let elsewhere = built.folder.path().join("else where");

@@ -14,7 +14,7 @@ fn scalar_functions() {
     let mut case = |shapes: &[&[usize]], out: &[usize], expr: Expr, positive: bool| {
         let mut inputs: Vec<_> = shapes.iter().map(|shape| r.tensor(shape)).collect();
         if positive {
-            inputs.iter_mut().flat_map(TensorValues::floats_mut).for_each(|v| *v = v.abs() + 0.1);
+            inputs.iter_mut().for_each(|input| input.floats_mut().iter_mut().for_each(|v| *v = v.abs() + 0.1));
         } else {
             inputs[0].floats_mut()[0] = f32::NAN;
         }

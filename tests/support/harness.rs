@@ -3,6 +3,7 @@
 use std::alloc::Layout;
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
+use std::ops::{Deref, DerefMut};
 use std::sync::Mutex;
 
 use hiosc::graph::{Constant, DType, Expr, Graph, OpKind, Operator, Origin, Reduce, ReduceKind, Scalar, Tensor, TopK};
@@ -60,11 +61,34 @@ impl TensorValues {
     }
 
     /// The same, mutable.
-    pub fn floats_mut(&mut self) -> &mut [f32] {
-        match &mut self.values {
-            Constant::F32(values) => std::sync::Arc::make_mut(values),
-            other => panic!("{}, not f32", other.dtype().name()),
-        }
+    pub fn floats_mut(&mut self) -> FloatsMut<'_> {
+        FloatsMut { floats: self.floats().to_vec(), of: self }
+    }
+}
+
+/// Values to be changed: the tensor gets them when this is dropped.
+pub struct FloatsMut<'a> {
+    floats: Vec<f32>,
+    of: &'a mut TensorValues,
+}
+
+impl Deref for FloatsMut<'_> {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        &self.floats
+    }
+}
+
+impl DerefMut for FloatsMut<'_> {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        &mut self.floats
+    }
+}
+
+impl Drop for FloatsMut<'_> {
+    fn drop(&mut self) {
+        self.of.values = std::mem::take(&mut self.floats).into();
     }
 }
 

@@ -67,3 +67,19 @@ pub fn relative_error(found: &Constant, expected: &Constant) -> f64 {
     let (difference, scale) = found.dtype().difference(found.bytes(), expected.bytes());
     if found.dtype().is_float() || difference == 0.0 { difference / scale.max(f64::MIN_POSITIVE) } else { f64::INFINITY }
 }
+
+/// The tensors of a safetensors file as an npz file.
+pub fn npz(path: &Path, safetensors: &[u8]) {
+    use npyz::WriterBuilder;
+    let file = safetensors::SafeTensors::deserialize(safetensors).expect("tensors");
+    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).expect("a file"));
+    for (name, view) in file.tensors() {
+        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        let shape: Vec<u64> = view.shape().iter().map(|&d| d as u64).collect();
+        let name = format!("{}.npy", name.replace('/', "_"));
+        archive.start_file(name, zip::write::SimpleFileOptions::default()).expect("an entry");
+        let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut archive).begin_nd().expect("a header");
+        writer.extend(values).and_then(|()| writer.finish()).expect("values");
+    }
+    archive.finish().expect("an archive");
+}

@@ -76,6 +76,23 @@ impl Model {
         self
     }
 
+    /// A weight of f32, stored as bytes.
+    pub fn raw_weight(mut self, name: &str, shape: &[i64], raw_data: Vec<u8>) -> Model {
+        let tensor = pb::TensorProto { name: name.into(), dims: shape.to_vec(), data_type: 1, raw_data, ..Default::default() };
+        self.graph.initializer.push(tensor);
+        self
+    }
+
+    /// A weight of f32, stored as bytes in a node `Constant`.
+    pub fn constant(mut self, name: &str, shape: &[i64], raw_data: Vec<u8>) -> Model {
+        let tensor = pb::TensorProto { dims: shape.to_vec(), data_type: 1, raw_data, ..Default::default() };
+        let r#type = AttributeType::Tensor as i32;
+        let attribute = vec![pb::AttributeProto { name: "value".into(), r#type, t: Some(tensor), ..Default::default() }];
+        let output = vec![name.to_string()];
+        self.graph.node.push(pb::NodeProto { name: name.into(), op_type: "Constant".into(), output, attribute, ..Default::default() });
+        self
+    }
+
     /// A vector of integers: axes, bounds, pads.
     pub fn ints(mut self, name: &str, values: &[i64]) -> Model {
         let dims = vec![values.len() as i64];

@@ -1,8 +1,6 @@
 //! A small model with everything that the passes after `schedule` care about: branches, a join, two
 //! inputs and two outputs, awkward names. Also functions that take it to a plan.
 
-use std::sync::Arc;
-
 use super::number::{Number, Rounding, constant};
 
 use hiosc::cost::{CostTable, GroupedLaunch, OperatorCost, estimate};
@@ -323,8 +321,8 @@ impl GraphBuilder<'_> {
 
     fn weights(&mut self, name: &str, shape: &[usize]) -> TensorId {
         self.seed += 1;
-        let values: Arc<[f32]> = super::random(self.seed, shape.iter().product()).into();
-        self.tensor(name, shape, Origin::Constant(Constant::F32(values)))
+        let values = super::random(self.seed, shape.iter().product());
+        self.tensor(name, shape, Origin::Constant(values.into()))
     }
 
     fn operator(&mut self, name: &str, kind: OpKind, inputs: Vec<TensorId>, shape: &[usize]) -> TensorId {

@@ -2,6 +2,7 @@
 
 mod cli;
 mod errors;
+mod memory;
 mod mistakes;
 mod operators;
 mod profile;

@@ -36,9 +36,9 @@ fn read(bench: &Bench, name: &str) -> String {
 #[test]
 fn costs_are_measured_merged_and_compiled_with() {
     let Some(bench) = bench() else { return };
-    let (out, err) = hiosc(&bench, "profile model.onnx -o costs.txt --quick --virtual 2", 0);
+    let (out, err) = hiosc(&bench, "profile model.onnx -o costs.txt --quick --virtual 2 -v", 0);
     assert!(out.contains(" kernels on hiosc virtual GPU 0, hiosc virtual GPU 1\nwrote      costs.txt\n"), "{out}");
-    assert!(err.contains(" operators, 0 s left"), "{err}");
+    assert!(err.contains(" s  measuring operators\n") && err.contains(" s  measuring stages\n"), "{err}");
     let costs = read(&bench, "costs.txt");
     for part in [
         "costs: measured by hiosc ",
@@ -98,10 +98,10 @@ fn costs_are_measured_merged_and_compiled_with() {
 fn stages_are_measured_and_decide() {
     let Some(bench) = bench() else { return };
     for refuse in ["", "capture"] {
-        let mut command = bench.command(&["profile", "model.onnx", "-o", "costs.txt", "--quick", "--virtual", "1"]);
+        let mut command = bench.command(&["profile", "model.onnx", "-o", "costs.txt", "--quick", "--virtual", "1", "-v"]);
         let output = command.env("HIOSC_VGPU_REFUSE", refuse).output().expect("hiosc starts");
         assert!(output.status.success(), "{output:?}");
-        assert!(String::from_utf8_lossy(&output.stderr).contains(" stages, 0 s left"), "{output:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(" s  measuring stages\n"), "{output:?}");
     }
     let costs = read(&bench, "costs.txt");
     let sum = |line: &str| -> u64 {
@@ -198,7 +198,7 @@ fn the_script_for_one_gpu_runs_to_its_end() {
     let graph = hiosc::Compiler::new(bench.at("models/resnet50.onnx"));
     let compilation = graph.device("a40").gpus(1).compile().expect("it compiles");
     let check = parts(&compilation).2.files.get("check.safetensors").expect("a check");
-    npz(&bench.at("models/resnet50.ref.npz"), check);
+    crate::support::npz(&bench.at("models/resnet50.ref.npz"), check);
     let mut command = bench.command(&[""]);
     let nvrtc: Vec<_> = command.get_envs().map(|(k, v)| (k.to_owned(), v.map(|v| v.to_owned()))).collect();
     command = std::process::Command::new("sh");
@@ -219,22 +219,6 @@ fn the_script_for_one_gpu_runs_to_its_end() {
     let row = "| resnet50 | not measured | not measured | not measured | not measured | not measured | not measured | not measured | not measured |";
     assert!(summary.contains(row) && summary.contains("3 of 3 checks passed"), "{summary}");
     assert!(said.contains("hiosc verify out/ --on 0,1 --links"), "{said}");
-}
-
-/// The tensors of a safetensors file as an npz file.
-fn npz(path: &std::path::Path, safetensors: &[u8]) {
-    use npyz::WriterBuilder;
-    let file = safetensors::SafeTensors::deserialize(safetensors).expect("tensors");
-    let mut archive = zip::ZipWriter::new(std::fs::File::create(path).expect("a file"));
-    for (name, view) in file.tensors() {
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        let shape: Vec<u64> = view.shape().iter().map(|&d| d as u64).collect();
-        let name = format!("{}.npy", name.replace('/', "_"));
-        archive.start_file(name, zip::write::SimpleFileOptions::default()).expect("an entry");
-        let mut writer = npyz::WriteOptions::new().default_dtype().shape(&shape).writer(&mut archive).begin_nd().expect("a header");
-        writer.extend(values).and_then(|()| writer.finish()).expect("values");
-    }
-    archive.finish().expect("an archive");
 }
 
 #[test]

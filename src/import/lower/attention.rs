@@ -4,8 +4,6 @@
 //! Queries are `[batch, heads, rows, depth]` (or without heads); keys and values may have fewer
 //! heads, which neighbouring heads of the queries share.
 
-use std::sync::Arc;
-
 use tract_onnx::prelude::*;
 use tract_transformers::ops::sdpa::Sdpa;
 
@@ -86,7 +84,7 @@ impl Lowering<'_> {
         if a.causal {
             let behind = a.columns as isize - a.rows as isize;
             let visible = |i: usize| (i % a.columns) as isize <= (i / a.columns) as isize + behind;
-            let values: Arc<[f32]> = (0..a.rows * a.columns).map(|i| if visible(i) { 0.0 } else { HIDDEN }).collect();
+            let values = (0..a.rows * a.columns).map(|i| if visible(i) { 0.0 } else { HIDDEN }).collect();
             let triangle = Tensor { origin: Origin::Constant(Constant::F32(values)), ..part("triangle", [1, 1, a.rows, a.columns]) };
             operands.push(self.graph.add_tensor(triangle));
             expr = Expr::binary(Binary::Add, expr, Expr::Input(operands.len() - 1));

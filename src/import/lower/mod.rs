@@ -468,7 +468,7 @@ impl<'a> Lowering<'a> {
     }
 
     fn constant(&mut self, node: &TypedNode, value: &Arc<tract_onnx::prelude::Tensor>) -> Result<(), Reason> {
-        let constant = typed::values(value).map_err(|e| format!("{e:#}"))?;
+        let constant = typed::shared_values(value).map_err(|e| format!("{e:#}"))?;
         let tensor = Tensor { shape: value.shape().to_vec(), ..self.describe(node.id.into(), Origin::Constant(constant))? };
         let id = self.graph.add_tensor(tensor);
         self.tensors.insert(node.id.into(), id);

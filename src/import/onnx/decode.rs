@@ -2,6 +2,7 @@
 //! there, its names are defined, and its input shapes are known.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::path::{Component, Path, PathBuf};
 
 use prost::Message;
@@ -9,7 +10,7 @@ use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Dim};
 
-use super::ImportOptions;
+use super::{ImportOptions, locate};
 use crate::error::{Error, Result};
 use crate::graph::shape_text;
 
@@ -26,8 +27,9 @@ const OTHER_FORMATS: [(usize, &[u8], &str); 5] = [
     (4, b"TFL3", "a TensorFlow Lite model: convert it with tf2onnx"),
 ];
 
-/// Decodes `bytes` and checks what needs no types.
-pub fn decode(path: &Path, bytes: &[u8]) -> Result<pb::ModelProto> {
+/// Decodes `bytes` and checks what needs no types. The data of large initialisers stays in the file
+/// `path` if that is `seekable`.
+pub fn decode(path: &Path, bytes: &[u8], seekable: bool) -> Result<pb::ModelProto> {
     if bytes.is_empty() {
         return Err(broken(path, "not an ONNX model: the file is empty"));
     }
@@ -42,7 +44,13 @@ pub fn decode(path: &Path, bytes: &[u8]) -> Result<pb::ModelProto> {
     // nearly every ONNX file begins with the tag of `ir_version`
     let kind = if bytes[0] == 0x08 { "a truncated or damaged ONNX model" } else { "not an ONNX model" };
     let size = bytes.len();
-    let proto = pb::ModelProto::decode(bytes).map_err(|e| broken(path, format!("{kind} ({size} bytes): {e}")))?;
+    let name = path.file_name().and_then(OsStr::to_str).filter(|_| seekable);
+    let smaller = name.and_then(|name| locate::located(bytes, name));
+    // errors are those of the whole file
+    let proto = match smaller.and_then(|bytes| pb::ModelProto::decode(&bytes[..]).ok()) {
+        Some(proto) => proto,
+        None => pb::ModelProto::decode(bytes).map_err(|e| broken(path, format!("{kind} ({size} bytes): {e}")))?,
+    };
     let Some(graph) = &proto.graph else {
         return Err(broken(path, format!("{kind} ({size} bytes): it holds no graph")));
     };
@@ -63,18 +71,18 @@ pub fn stored_tensors<'a>(graph: &'a pb::GraphProto, all: &mut Vec<&'a pb::Tenso
     }
 }
 
-/// The files with the tensors that the model at `path` does not hold itself, sorted.
+/// The files with the tensors that the model file `path` does not hold itself, sorted.
 pub fn external_files(path: &Path, graph: &pb::GraphProto) -> BTreeSet<PathBuf> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut tensors = Vec::new();
     stored_tensors(graph, &mut tensors);
     let external = tensors.iter().filter(|tensor| tensor.data_location == Some(DataLocation::External as i32));
     let locations = external.flat_map(|tensor| &tensor.external_data).filter(|entry| entry.key == "location");
-    locations.map(|entry| folder.join(&entry.value)).collect()
+    locations.map(|entry| folder.join(&entry.value)).filter(|file| file != path).collect()
 }
 
 /// Bytes that the elements of `tensor` take, if its type has a fixed size.
-fn bytes_needed(tensor: &pb::TensorProto) -> Option<u64> {
+pub fn bytes_needed(tensor: &pb::TensorProto) -> Option<u64> {
     let element = match DataType::try_from(tensor.data_type).ok()? {
         DataType::Bool | DataType::Int8 | DataType::Uint8 => 1,
         DataType::Float16 | DataType::Bfloat16 | DataType::Int16 | DataType::Uint16 => 2,

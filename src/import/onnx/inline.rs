@@ -145,14 +145,14 @@ fn label(node: &pb::NodeProto) -> &str {
 /// `truth` computes the condition. It gets a model whose only output is the condition, with the
 /// nodes that it depends on, and returns its value, or `None` if that is known only when the model
 /// runs.
-pub fn branches(proto: &mut pb::ModelProto, truth: impl Fn(&pb::ModelProto) -> Option<bool>) {
+pub fn branches(proto: &mut pb::ModelProto, truth: impl Fn(pb::ModelProto) -> Option<bool>) {
     let mut given_up: BTreeSet<String> = BTreeSet::new();
     loop {
         let Some(graph) = &proto.graph else { return };
         let next = graph.node.iter().position(|node| node.op_type == "If" && node.domain.is_empty() && !given_up.contains(label(node)));
         let Some(position) = next else { return };
         let node = graph.node[position].clone();
-        let taken = node.input.first().and_then(|condition| truth(&extracted(proto, condition)?));
+        let taken = node.input.first().and_then(|condition| truth(extracted(proto, condition)?));
         let wanted = taken.map(|taken| if taken { "then_branch" } else { "else_branch" });
         let branch = node.attribute.iter().find(|a| Some(a.name.as_str()) == wanted).and_then(|a| a.g.clone());
         match (branch, &mut proto.graph) {

@@ -6,6 +6,7 @@
 //!
 //! * `decode.rs` decodes with prost and checks what can be checked in the file itself: external
 //!   data, names, input shapes.
+//! * `locate.rs` leaves the data of large initialisers in the file.
 //! * `constants.rs` turns inputs that the caller fixes into initialisers.
 //! * `inline.rs` inlines calls of the model's own functions, and the branch that an `If` takes if
 //!   its condition is known.
@@ -18,17 +19,21 @@ mod constants;
 pub mod decode;
 pub mod dtype;
 pub mod inline;
+pub mod locate;
 pub mod operators;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
+use memmap2::Mmap;
 use tract_onnx::pb;
 
 pub use constants::{Literal, literal};
 
 use crate::error::{Error, Result, nearest};
+use crate::runtime::weights::sha256;
 
 /// What the caller may say about a model.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +45,8 @@ pub struct ImportOptions {
     pub dimensions: BTreeMap<String, usize>,
     /// Inputs whose values are known now, by name. They are not inputs of the compiled model.
     pub constants: BTreeMap<String, Literal>,
+    /// Whether the model will not be run as a reference. Then less of it is kept in memory.
+    pub(crate) no_reference: bool,
 }
 
 impl ImportOptions {
@@ -65,9 +72,19 @@ impl ImportOptions {
 /// The file, checked, with the caller's constants inserted and functions inlined; and its SHA-256,
 /// hex.
 pub fn read(path: &Path, options: &ImportOptions) -> Result<(pb::ModelProto, String)> {
-    let bytes = std::fs::read(path).map_err(|error| Error::io(path)(or_near(path, error)))?;
-    let hash = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-    let mut proto = decode::decode(path, &bytes)?;
+    let mut file = File::open(path).map_err(|error| Error::io(path)(or_near(path, error)))?;
+    let seekable = file.metadata().is_ok_and(|data| data.is_file() && data.len() > 0);
+    let (mut proto, hash) = if seekable {
+        let hash = sha256(&mut file).map_err(Error::io(path))?;
+        // SAFETY: the bytes are decoded while the map exists. A program that changes the file
+        // meanwhile breaks its own model.
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
+        (decode::decode(path, &map, true)?, hash)
+    } else {
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(Error::io(path))?;
+        (decode::decode(path, &bytes, false)?, sha256(&mut &bytes[..]).map_err(Error::io(path))?)
+    };
     if let Some(graph) = &mut proto.graph {
         constants::fix(graph, &options.constants)?;
     }

@@ -10,6 +10,7 @@
 //! * `typed.rs` types and folds the model, with the pipeline that keeps convolutions whole. tract
 //!   can panic on odd graphs: a panic is caught and reported as an error. It also converts tract's
 //!   tensors to ours, and back.
+//! * `weights.rs` reads large weights straight into tract's tensors.
 //! * `rewrite.rs` rewrites what tract types but cannot run, or folds to other values than ONNX's.
 //! * `reference.rs` runs the model in tract, for numbers to compare with.
 
@@ -19,26 +20,29 @@ mod readers;
 pub mod reference;
 mod rewrite;
 pub mod typed;
+mod weights;
 
 use std::path::Path;
 
 use tract_onnx::pb;
-use tract_onnx::prelude::*;
+
+use typed::Typed;
+use weights::LargeWeights;
 
 use crate::error::{Error, Result};
 use crate::graph::shape_text;
 use crate::import::onnx::{ImportOptions, decode, inline};
 
-/// The model as tract types it, and as it is lowered (see `typed.rs`).
-pub fn typed_models(path: &Path, proto: &mut pb::ModelProto, options: &ImportOptions) -> Result<(TypedModel, TypedModel)> {
+/// The model as tract types it. The protobuf loses the data of its large weights.
+pub fn typed_model(path: &Path, proto: &mut pb::ModelProto, options: &ImportOptions) -> Result<Typed> {
     let shapes = decode::input_shapes(path, proto, options);
     if let Ok(shapes) = &shapes {
-        // a condition that the check refuses stays: tract may not terminate on it
-        inline::branches(proto, |condition| parse::check(path, condition).ok().and_then(|()| typed::truth(path, condition, shapes)));
+        inline::branches(proto, |condition| typed::truth(path, condition, shapes));
     }
+    let large = LargeWeights::take(path, proto)?;
     parse::check(path, proto)?;
     let shapes = shapes?;
-    typed::type_model(path, proto, &shapes).map_err(|e| with_given_shapes(e, options))
+    typed::type_model(path, proto, large, &shapes, !options.no_reference).map_err(|e| with_given_shapes(e, options))
 }
 
 /// Adds the shapes and dimensions that the caller gave to the error of a model that cannot be

@@ -20,7 +20,8 @@ use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
 use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
 use tract_onnx::tract_hir::infer::Factoid;
 
-use super::{readers, rewrite};
+use super::weights::LargeWeights;
+use super::{parse, readers, rewrite};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 use crate::import::onnx::operators::{self, Row};
@@ -50,11 +51,26 @@ impl TypedPass for KeepConvolutions {
     }
 }
 
-/// The model as tract types it (for the reference), and the same after our pipeline (for lowering).
-pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Result<(TypedModel, TypedModel)> {
+/// A model in tract's core operators.
+pub struct Typed {
+    /// As tract types it, for the reference; `None` if that was not wanted.
+    pub reference: Option<TypedModel>,
+    /// The same after our pipeline, for lowering.
+    pub kept: TypedModel,
+}
+
+/// Types the model, whose large weights are `large`.
+pub fn type_model(
+    path: &Path,
+    proto: &pb::ModelProto,
+    large: LargeWeights,
+    shapes: &[(String, Vec<usize>)],
+    reference: bool,
+) -> Result<Typed> {
     quietly(path, "typing the model", || {
         let folder = path.parent().map(|p| p.to_string_lossy().into_owned());
         let mut model = readers::onnx().parse(proto, folder.as_deref())?.model;
+        large.put(&mut model)?;
         for outlet in model.input_outlets()?.to_vec() {
             let name = &model.node(outlet.node).name;
             if let Some((_, shape)) = shapes.iter().find(|(n, _)| n == name) {
@@ -62,20 +78,23 @@ pub fn type_model(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<us
                 model.set_outlet_fact(outlet, InferenceFact::dt_shape(dtype, shape))?;
             }
         }
-        let mut typed = model.into_typed()?;
-        rewrite::negative_pads(&mut typed)?;
-        rewrite::extremes_of_empty(&mut typed, proto)?;
-        let mut kept = typed.clone();
+        let mut kept = model.into_typed()?;
+        rewrite::negative_pads(&mut kept)?;
+        rewrite::extremes_of_empty(&mut kept, proto)?;
+        let reference = reference.then(|| kept.clone());
         let mut optimizer = Optimizer::prop_consts();
         optimizer.passes.push(Box::new(KeepConvolutions(0)));
         optimizer.optimize(&mut kept)?;
-        Ok((typed, kept))
+        Ok(Typed { reference, kept })
     })
 }
 
-/// The first output of a model as a boolean, if it is known for these shapes.
-pub fn truth(path: &Path, proto: &pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<bool> {
-    let (_, folded) = type_model(path, proto, shapes).ok()?;
+/// The first output of a model as a boolean, if it is known for these shapes. A model that the
+/// check refuses is not typed: tract may not terminate on it.
+pub fn truth(path: &Path, mut proto: pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<bool> {
+    let large = LargeWeights::take(path, &mut proto).ok()?;
+    parse::check(path, &proto).ok()?;
+    let folded = type_model(path, &proto, large, shapes, false).ok()?.kept;
     let outlet = *folded.outputs.first()?;
     let value = folded.outlet_fact(outlet).ok()?.konst.clone()?;
     value.cast_to_scalar::<bool>().ok()
@@ -101,17 +120,9 @@ pub fn dtype(datum: DatumType) -> Option<DType> {
     })
 }
 
-/// The values of a tensor of any type that [`dtype`] knows.
-pub fn values(tensor: &Tensor) -> TractResult<Constant> {
-    let datum = tensor.datum_type();
-    let dtype = dtype(datum).ok_or_else(|| format_err!("element type {datum:?} is not supported yet"))?;
-    let tensor = if datum == DatumType::TDim { tensor.cast_to::<i64>()? } else { Cow::Borrowed(tensor) };
-    Ok(Constant::from_bytes(dtype, tensor.try_as_plain_ram()?.as_bytes()))
-}
-
-/// A tensor of these values.
-pub fn tensor(values: &Constant, shape: &[usize]) -> TractResult<Tensor> {
-    let datum = match values.dtype() {
+/// tract's element type for one of ours.
+pub fn datum(dtype: DType) -> DatumType {
+    match dtype {
         DType::Bool => DatumType::Bool,
         DType::I8 => DatumType::I8,
         DType::I16 => DatumType::I16,
@@ -124,10 +135,41 @@ pub fn tensor(values: &Constant, shape: &[usize]) -> TractResult<Tensor> {
         DType::F16 => DatumType::F16,
         DType::F32 => DatumType::F32,
         DType::F64 => DatumType::F64,
-    };
+    }
+}
+
+/// The values of a tensor of any type that [`dtype`] knows.
+pub fn values(tensor: &Tensor) -> TractResult<Constant> {
+    let datum = tensor.datum_type();
+    let dtype = dtype(datum).ok_or_else(|| format_err!("element type {datum:?} is not supported yet"))?;
+    let tensor = if datum == DatumType::TDim { tensor.cast_to::<i64>()? } else { Cow::Borrowed(tensor) };
+    Ok(Constant::from_bytes(dtype, tensor.try_as_plain_ram()?.as_bytes()))
+}
+
+/// The same, without a copy where tract and hiosc store values alike.
+pub fn shared_values(tensor: &Arc<Tensor>) -> TractResult<Constant> {
+    match dtype(tensor.datum_type()) {
+        Some(dtype) if tensor.datum_type() != DatumType::TDim && tensor.is_plain_ram() => {
+            Ok(Constant::sharing(dtype, TensorBytes(tensor.clone())))
+        }
+        _ => values(tensor),
+    }
+}
+
+/// A tensor of tract's as its bytes.
+struct TensorBytes(Arc<Tensor>);
+
+impl AsRef<[u8]> for TensorBytes {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// A tensor of these values.
+pub fn tensor(values: &Constant, shape: &[usize]) -> TractResult<Tensor> {
     // SAFETY: each type of ours has the size and layout of tract's; booleans are 0 or 1, since they
     // come from `bool`.
-    unsafe { Tensor::from_raw_dt(datum, shape, values.bytes()) }
+    unsafe { Tensor::from_raw_dt(datum(values.dtype()), shape, values.bytes()) }
 }
 
 /// The values of a tensor as f32.

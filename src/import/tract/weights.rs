@@ -1,0 +1,119 @@
+//! Reads large weights from their files straight into tract's tensors: tract itself reads them
+//! into a buffer and copies that.
+//!
+//! In the protobuf that tract parses, a stand-in replaces each of them: two integers, of which the
+//! second is an index. Equal tensors get equal stand-ins, since tract makes equal initialisers one.
+//! In the parsed model, the tensors replace the stand-ins.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use tract_onnx::pb;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_hir::infer::Factoid;
+use tract_onnx::tract_hir::ops::konst::Const;
+
+use super::typed;
+use crate::error::Result;
+use crate::graph::DType;
+use crate::import::onnx::{dtype::dtype_of, locate::LARGE};
+
+/// The first integer of a stand-in, which no model has by chance.
+const STAND_IN: i64 = 0x6869_6f73_632d_7761;
+
+/// The large weights of a model, in the order of their stand-ins.
+pub struct LargeWeights(Vec<Arc<Tensor>>);
+
+impl LargeWeights {
+    /// Reads the large weights of `proto`, whose file is `model`, and puts stand-ins in their
+    /// positions. Skips what is not where it may be: tract reports that.
+    pub fn take(model: &Path, proto: &mut pb::ModelProto) -> Result<LargeWeights> {
+        typed::quietly(model, "reading the weights", || {
+            let mut taken: Vec<Arc<Tensor>> = Vec::new();
+            for weight in proto.graph.iter_mut().flat_map(weights) {
+                let Some(stored) = Stored::of(model, weight) else { continue };
+                let tensor = stored.read()?;
+                let index = taken.iter().position(|other| **other == tensor).unwrap_or(taken.len());
+                if index == taken.len() {
+                    taken.push(Arc::new(tensor));
+                }
+                *weight = pb::TensorProto {
+                    name: std::mem::take(&mut weight.name),
+                    dims: vec![2],
+                    data_type: DataType::Int64 as i32,
+                    int64_data: vec![STAND_IN, index as i64],
+                    ..Default::default()
+                };
+            }
+            Ok(LargeWeights(taken))
+        })
+    }
+
+    /// Replaces the stand-ins in the parsed `model`.
+    pub fn put(self, model: &mut InferenceModel) -> TractResult<()> {
+        for node in model.nodes_mut() {
+            let Some(constant) = node.op_as::<Const>() else { continue };
+            let values = constant.val().try_as_plain_ram()?;
+            let Ok(&[STAND_IN, index]) = values.as_slice::<i64>() else { continue };
+            let Some(tensor) = usize::try_from(index).ok().and_then(|index| self.0.get(index)) else { continue };
+            // else the fact is what the file says about the node
+            if node.outputs[0].fact.value.is_concrete() {
+                node.outputs[0].fact = TypedFact::try_from(tensor.clone())?.into();
+            }
+            node.op = Box::new(Const::new(tensor.clone())?);
+        }
+        Ok(())
+    }
+}
+
+/// The tensors of `graph` that are weights: its initialisers, and those of nodes `Constant`.
+fn weights(graph: &mut pb::GraphProto) -> impl Iterator<Item = &mut pb::TensorProto> {
+    let constants = graph.node.iter_mut().filter(|node| node.op_type == "Constant");
+    let values = constants.flat_map(|node| &mut node.attribute).filter(|attribute| attribute.name == "value");
+    graph.initializer.iter_mut().chain(values.filter_map(|attribute| attribute.t.as_mut()))
+}
+
+/// Where the data of a large weight is.
+struct Stored {
+    file: PathBuf,
+    offset: u64,
+    datum: DatumType,
+    shape: Vec<usize>,
+}
+
+impl Stored {
+    /// `None` if `tensor` is small or not of plain numbers, or if it is in a file outside the
+    /// model's folder. It has passed the checks of `decode.rs`.
+    fn of(model: &Path, tensor: &pb::TensorProto) -> Option<Stored> {
+        if tensor.data_location != Some(DataLocation::External as i32) || !tensor.raw_data.is_empty() {
+            return None;
+        }
+        let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
+        let dtype = DataType::try_from(tensor.data_type).ok().and_then(dtype_of).filter(|&dtype| dtype != DType::Bool)?;
+        let shape = tensor.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<Vec<usize>>>()?;
+        let bytes = shape.iter().try_fold(dtype.bytes(), |bytes, &d| bytes.checked_mul(d as u64))?;
+        let (offset, length) = (entry("offset").map_or(Some(0), |text| text.parse().ok())?, entry("length")?.parse::<u64>().ok()?);
+        if bytes < LARGE || length != bytes {
+            return None;
+        }
+        let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let location = Path::new(entry("location")?);
+        let file = if model.file_name() == Some(location.as_os_str()) {
+            model.to_path_buf()
+        } else {
+            let folder = folder.canonicalize().ok()?;
+            folder.join(location).canonicalize().ok().filter(|file| file.starts_with(&folder))?
+        };
+        Some(Stored { file, offset, datum: typed::datum(dtype), shape })
+    }
+
+    fn read(&self) -> TractResult<Tensor> {
+        let mut tensor = Tensor::zero_dt(self.datum, &self.shape)?;
+        let mut file = File::open(&self.file)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        file.read_exact(tensor.try_as_plain_ram_mut()?.as_bytes_mut())?;
+        Ok(tensor)
+    }
+}
