@@ -161,7 +161,12 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
 
     let real = if options.on_virtual { 0 } else { real_gpus() };
     let clock = Instant::now();
-    let kernels = if real > 0 { None } else { Some(vgpu::compile_crate_kernels(folder)?) };
+    let kernels = if real > 0 {
+        None
+    } else {
+        vgpu::install()?;
+        Some(vgpu::compile_crate_kernels(folder)?)
+    };
     let kernels_time = clock.elapsed();
 
     let clock = Instant::now();

@@ -49,7 +49,8 @@ pub fn with_paths(words: &[String], folders: &[&Path]) -> crate::Result<Vec<Stri
         match paths.clone().find(|path| path.is_file()) {
             Some(path) => Ok(path.to_string_lossy().into_owned()),
             None => {
-                let tried: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+                let mut tried: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+                tried.dedup();
                 Err(Error::Usage(format!("{name} is not found; tried {}: name the model before --check", tried.join(", "))))
             }
         }

@@ -75,7 +75,10 @@ pub fn run(folder: &Path, args: &CompileArgs, command: Vec<String>, verbosity: V
 
 /// The arguments that the crate in `folder` records, for the model in `model` if that is given.
 fn recorded_arguments(folder: &Path, model: Option<&Path>, recorded: &[String]) -> anyhow::Result<CompileArgs> {
-    let above = folder.join("..");
+    let above = match (folder.file_name(), folder.parent()) {
+        (Some(_), Some(parent)) => parent.to_path_buf(),
+        _ => folder.join(".."),
+    };
     let folders = [folder, &above, Path::new("")];
     let words = match model {
         None => recorded::with_paths(recorded, &folders)?,

@@ -289,12 +289,7 @@ fn a_stale_crate_is_recognised() {
     fs::create_dir(&elsewhere).expect("a folder");
     fs::rename(bench.at("model.onnx"), elsewhere.join("model.onnx")).expect("moved");
     let said = bench.failure(&["--check", "out"], 2);
-    assert!(
-        said.starts_with(
-            "hiosc: model.onnx is not found; tried out/model.onnx, out/../model.onnx, model.onnx: name the model before --check"
-        ),
-        "{said}"
-    );
+    assert!(said.starts_with("hiosc: model.onnx is not found; tried out/model.onnx, model.onnx: name the model before --check"), "{said}");
     fresh(&["models/model.onnx", "--check", "out"], "models/model.onnx");
     networks::inception().save(bench.path(), "model");
     stale(&["--check", "out"], "; compile it again");
@@ -519,11 +514,26 @@ fn verify_needs_a_folder_that_hiosc_wrote() {
     assert!(bench.usage(&["verify", "out", "--seeds", "0"], 2).contains("invalid value '0' for '--seeds <SEEDS>'"));
 }
 
+/// In another folder, at another time, and on one processor.
 #[test]
 fn the_same_call_gives_the_same_bytes() {
     let bench = bench();
     bench.done(&["model.onnx", "-o", "one"]);
-    bench.done(&["model.onnx", "-o", "two"]);
+    fs::create_dir(bench.at("elsewhere")).expect("a folder");
+    fs::copy(bench.at("model.onnx"), bench.at("elsewhere/model.onnx")).expect("a copy");
+    let mut command = bench.command(&[""; 0]);
+    let taskset = std::process::Command::new("taskset").arg("--version").output().is_ok();
+    if taskset {
+        let variables: Vec<_> = command.get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+        command = std::process::Command::new("taskset");
+        command.args(["-c", "0", env!("CARGO_BIN_EXE_hiosc")]);
+        command.envs(variables.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    } else {
+        skipped!("SKIPPED: no program `taskset`, so the number of processors stays the same");
+    }
+    command.args(["model.onnx", "-o", "../two"]).current_dir(bench.at("elsewhere"));
+    let output = command.output().expect("hiosc starts");
+    assert!(output.status.success(), "{output:?}");
     let files = |folder: &str| -> Vec<(String, Vec<u8>)> {
         let root = bench.at(folder);
         let below = |path: &std::path::PathBuf| path.strip_prefix(&root).ok().filter(|_| path.is_file()).map(|p| p.display().to_string());

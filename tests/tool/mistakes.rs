@@ -50,7 +50,7 @@ fn on_a_terminal(bench: &Bench, line: &str) -> (i32, String) {
     let call = format!("stty cols {COLUMNS} rows 24 && {}", line.replacen("hiosc", hiosc, 1));
     let mut command = Command::new("script");
     command.args(["--quiet", "--return", "--command", &call, "/dev/null"]).current_dir(bench.path());
-    command.env_remove("COLUMNS").env("TERM", "dumb").env("NO_COLOR", "1").env("CUDA_VISIBLE_DEVICES", "");
+    command.env_remove("COLUMNS").env("TERM", "xterm").env("NO_COLOR", "1").env("CUDA_VISIBLE_DEVICES", "");
     let output = command.stdin(Stdio::null()).output().expect("script starts");
     let text = String::from_utf8(output.stdout).expect("UTF-8").replace('\r', "");
     (output.status.code().expect("an exit code"), text)
@@ -87,4 +87,26 @@ fn each_gets_a_clear_answer() {
         fs::write(&expected, &said).expect("written");
     }
     assert_eq!(said, fs::read_to_string(&expected).expect("the expected answers"));
+}
+
+/// A wait of a few seconds: on a terminal one line that says how long it will take, and nothing
+/// where standard error is piped.
+#[test]
+fn a_long_wait_shows_the_time_left() {
+    let bench = Bench::new();
+    fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/squeezenet1_1.onnx"), bench.at("net.onnx")).expect("a copy");
+    let line = "hiosc net.onnx --emit costs --algorithm best --effort 3000000";
+    assert_eq!(bench.run(&line.split(' ').skip(1).collect::<Vec<_>>()).stderr, "");
+    if Command::new("script").arg("--version").output().is_err() {
+        skipped!("SKIPPED: no program `script`, so no terminal to test with");
+        return;
+    }
+    let (code, text) = on_a_terminal(&bench, &format!("{line} > costs.txt"));
+    let shown: Vec<&str> = text.split("\u{1b}[2K").map(str::trim_end).collect();
+    let counted =
+        |line: &&str| line.starts_with("searching for a schedule: ") && line.contains(" of 3000000, ") && line.ends_with(" s left");
+    assert!(code == 0 && shown.iter().any(|line| counted(&line)), "{text:?}");
+    assert!(shown.iter().all(|line| line.chars().count() < COLUMNS) && shown.last() == Some(&""), "the line is cleared: {text:?}");
+    let (code, text) = on_a_terminal(&bench, &format!("{line} -q > costs.txt"));
+    assert_eq!((code, text.as_str()), (0, ""));
 }
