@@ -100,6 +100,9 @@ fn report(report: Report) {
             if let Some(step) = ended {
                 display.ended(&step);
             }
+            if display.line.is_finished() {
+                display.line.reset(); // after `end`
+            }
             display.line.enable_steady_tick(TICK);
         }
     }

@@ -10,6 +10,7 @@ use clap::{Arg, Args, ValueEnum};
 use serde::Serialize;
 
 use super::args::{CostArgs, DeviceArgs, SchedulingArgs};
+use super::progress;
 use crate::compiler::{Imported, Passes};
 use crate::schedule::{
     Algorithm, LinkMode, Problem, ScheduleOptions, evaluate, lower_bound, lower_bound_ungrouped, schedule_with, to_text, verify,
@@ -100,6 +101,7 @@ pub fn run(args: ScheduleArgs) -> anyhow::Result<()> {
         for gpus in numbers {
             let problem = source.problem(file, gpus, args.links)?;
             let of_graph = compare(&problem, &algorithms, &options, args.algorithm.iter().any(|a| a == "all"), graph.as_deref())?;
+            progress::end();
             if !args.json {
                 out.write_all(table(file, &problem, &options, &of_graph, args.print).as_bytes())?;
             }

@@ -67,7 +67,7 @@ impl CrateOptions {
         self
     }
 
-    /// Fails if Cargo would refuse the name or the version.
+    /// Fails if Cargo or a registry would refuse the name, the version or the licence.
     pub(crate) fn check(&self) -> Result<()> {
         if let Some(name) = &self.name {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
@@ -85,6 +85,11 @@ impl CrateOptions {
             && let Err(error) = semver::Version::parse(version)
         {
             return Err(Error::Usage(format!("`{version}` is not a version such as 0.1.0: {error}")));
+        }
+        // identifiers, operators and parentheses; a registry knows which identifiers there are
+        let spdx = |c: char| c.is_ascii_alphanumeric() || ".+-() ".contains(c);
+        if let Some(license) = self.license.as_ref().filter(|license| license.trim().is_empty() || !license.chars().all(spdx)) {
+            return Err(Error::Usage(format!("`{license}` is not an SPDX expression such as MIT OR Apache-2.0")));
         }
         Ok(())
     }

@@ -55,6 +55,8 @@ pub struct TemplateData {
     input_names: String,
     /// `["model.onnx", "--gpus=2"]`
     command: Option<String>,
+    /// `model.onnx --gpus=2`
+    command_line: Option<String>,
     output_names: String,
     weights_sha256: String,
     predicted_ns: Nanos,
@@ -206,6 +208,7 @@ impl TemplateData {
             gpu_count: plan.gpus.len(),
             input_names: names(&graph.inputs),
             command: input.command.map(|words| format!("{words:?}")),
+            command_line: input.command.map(|words| words.join(" ")),
             output_names: names(&graph.outputs),
             weights_sha256: weights_sha256.into(),
             predicted_ns: plan.latency,

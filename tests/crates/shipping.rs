@@ -227,7 +227,7 @@ fn a_crate_is_verified_below_a_workspace_that_does_not_list_it() {
 }
 
 #[test]
-fn names_and_versions_that_cargo_refuses_are_refused() {
+fn names_versions_and_licences_that_cargo_refuses_are_refused() {
     let compile =
         |options: CrateOptions| hiosc::Compiler::new("no-such-model.onnx").package(options).compile().expect_err("refused").to_string();
     let options = CrateOptions::default();
@@ -236,6 +236,10 @@ fn names_and_versions_that_cargo_refuses_are_refused() {
         assert_eq!(compile(options.clone().name(name)), format!("a package cannot be called `{name}`: {expected}"));
     }
     assert!(compile(options.clone().version("1.0")).starts_with("`1.0` is not a version such as 0.1.0: "));
+    for license in ["", " ", "MIT/Apache", "\"MIT\""] {
+        let expected = format!("`{license}` is not an SPDX expression such as MIT OR Apache-2.0");
+        assert_eq!(compile(options.clone().license(license)), expected);
+    }
     let module = |name| hiosc::Compiler::new("no-such-model.onnx").module(name).compile().expect_err("refused").to_string();
     for name in ["", "Net", "a-b", "fn", "hiosc", "a b", "../x", "1a"] {
         let expected = "use lower-case letters, digits and _; not a keyword, std or hiosc";
