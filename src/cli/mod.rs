@@ -162,12 +162,30 @@ fn exit_with(error: &clap::Error) -> ! {
 fn wrapped(text: &str) -> String {
     match terminal_size::terminal_size_of(std::io::stderr()) {
         Some((terminal_size::Width(columns), _)) if columns > 20 => {
-            let words = textwrap::Options::new(columns.into()).break_words(false).word_splitter(textwrap::WordSplitter::NoHyphenation);
-            let words = words.subsequent_indent("  ");
-            text.split('\n').map(|line| textwrap::fill(line, &words)).collect::<Vec<_>>().join("\n")
+            text.split('\n').map(|line| wrapped_line(line, columns.into())).collect::<Vec<_>>().join("\n")
         }
         _ => text.into(),
     }
+}
+
+/// `line` with a line break instead of a space wherever `columns` require it, and two spaces after
+/// each. Words stay whole, so that they can be copied.
+fn wrapped_line(line: &str, columns: usize) -> String {
+    let mut wrapped = String::new();
+    let mut column = 0;
+    for (i, word) in line.split(' ').enumerate() {
+        let width = word.chars().count();
+        if i > 0 && column + 1 + width > columns && column > 2 {
+            wrapped.push_str("\n  ");
+            column = 2;
+        } else if i > 0 {
+            wrapped.push(' ');
+            column += 1;
+        }
+        wrapped.push_str(word);
+        column += width;
+    }
+    wrapped
 }
 
 /// The words of the command line. Those of [`OutputArgs`] may be before the subcommand; there clap

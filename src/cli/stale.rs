@@ -46,25 +46,25 @@ pub fn run(folder: &Path, args: &CompileArgs, command: Vec<String>, verbosity: V
     let compilation = compiler.compile_planned(compiler.plan()?)?;
     let found = compilation.differences(folder)?;
     progress::end();
-    let (place, version) = (folder.display(), env!("CARGO_PKG_VERSION"));
+    let (path, version) = (folder.display(), env!("CARGO_PKG_VERSION"));
     let model = args.model.as_deref().unwrap_or(Path::new("its model")).display();
     if found.is_empty() {
         if verbosity != Verbosity::Quiet {
-            writeln!(std::io::stdout(), "check      {place} is what hiosc {version} makes of {model}")?;
+            writeln!(std::io::stdout(), "check      {path} is what hiosc {version} makes of {model}")?;
         }
         return Ok(());
     }
     let image = |name: &str| name.ends_with(".cubin") || name.ends_with(".ptx");
     let images = found.iter().filter(|(name, _)| image(name)).count();
     if images > 0 && !compilation.has_images() {
-        bail!("{place} has compiled kernels, and this machine has no NVRTC to compile them again: name one with HIOSC_NVRTC");
+        bail!("{path} has compiled kernels, and this machine has no NVRTC to compile them again: name one with HIOSC_NVRTC");
     }
     let mut named: Vec<String> = found.iter().take(NAMED).map(|(name, how)| format!("{name} ({how})")).collect();
     if found.len() > NAMED {
         named.push(format!("and {} more", found.len() - NAMED));
     }
     let files = if found.len() == 1 { "1 file is".into() } else { format!("{} files are", found.len()) };
-    let mut message = format!("{place} is stale: {files} not as hiosc {version} writes them for {model}: {}", named.join(", "));
+    let mut message = format!("{path} is stale: {files} not as hiosc {version} writes them for {model}: {}", named.join(", "));
     if about.version != version {
         message += &format!("; hiosc {} wrote it", about.version);
     } else if images == found.len() {
