@@ -77,6 +77,7 @@ fn planned(graph: &Graph, options: &CompileOptions) -> Option<()> {
             check: None,
             form,
             options: &options,
+            command: None,
         }))?;
     }
     Some(())

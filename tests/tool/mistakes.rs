@@ -105,7 +105,7 @@ fn a_long_wait_shows_the_time_left() {
     let shown: Vec<&str> = text.split("\u{1b}[2K").map(str::trim_end).collect();
     let counted =
         |line: &&str| line.starts_with("searching for a schedule: ") && line.contains(" of 3000000, ") && line.ends_with(" s left");
-    assert!(code == 0 && shown.iter().any(|line| counted(line)), "{text:?}");
+    assert!(code == 0 && shown.iter().any(counted), "{text:?}");
     assert!(shown.iter().all(|line| line.chars().count() < COLUMNS) && shown.last() == Some(&""), "the line is cleared: {text:?}");
     let (code, text) = on_a_terminal(&bench, &format!("{line} -q > costs.txt"));
     assert_eq!((code, text.as_str()), (0, ""));
