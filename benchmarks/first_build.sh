@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# The CPU seconds of the first build of README's project, in fresh target folders: the light way and
-# the heavy way (feature `compiler`), as `cargo build` and as `cargo build --release`.
+# The CPU seconds of the first build of README's project, in fresh target folders: the light way, the
+# heavy way (feature `compiler`), and the heavy way with optimised build scripts, as
+# docs/build-scripts.md recommends; as `cargo build` and as `cargo build --release`.
 #
-#   benchmarks/first_build.sh [light|heavy...]
+#   benchmarks/first_build.sh [light|heavy|optimised...]
 #
 # The light way needs the program of this checkout (`cargo build --release`). All sources of
 # dependencies must have been fetched. Prints one line for each build.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-[ $# -gt 0 ] || set -- light heavy
+[ $# -gt 0 ] || set -- light heavy optimised
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 ln -s "$root" "$scratch/hiosc"
@@ -19,8 +20,11 @@ for way in "$@"; do
   for file in Cargo.toml build.rs src/main.rs; do
     awk -v file="$file" '/^```/ { inside = ($2 == file); next } inside' "$root/README.md" > "$project/$file"
   done
-  if [ "$way" = heavy ]; then
+  if [ "$way" != light ]; then
     sed -i '/^\[build-dependencies\]/,$ s/default-features = false/default-features = false, features = ["compiler"]/' "$project/Cargo.toml"
+  fi
+  if [ "$way" = optimised ]; then
+    printf '\n[profile.%s.build-override]\nopt-level = 3\n' dev release >> "$project/Cargo.toml"
   fi
   cp "$root/testdata/squeezenet1_1.onnx" "$project/squeezenet.onnx"
   cp "$root/Cargo.lock" "$project/Cargo.lock"
@@ -31,6 +35,6 @@ for way in "$@"; do
     { time cargo build --manifest-path "$project/Cargo.toml" --offline --quiet $profile 2> "$scratch/log"; } 2> "$scratch/time" ||
       { cat "$scratch/log"; exit 1; }
     read -r user system wall < <(tail -n 1 "$scratch/time")
-    printf '%-6s cargo build %-9s  %6.0f CPU seconds, %5.0f s\n' "$way" "$profile" "$(echo "$user + $system" | bc)" "$wall"
+    printf '%-9s cargo build %-9s  %6.0f CPU seconds, %5.0f s\n' "$way" "$profile" "$(echo "$user + $system" | bc)" "$wall"
   done
 done

@@ -150,7 +150,10 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
         None => folder.join("check.safetensors"),
     };
     if !data.is_file() {
-        let message = format!("{} has no check.safetensors (compiled with --no-check): give --reference FILE.npz", folder.display());
+        let message = format!(
+            "{} has no check.safetensors (it was compiled with --no-check, or the file is lost): give --reference FILE.npz",
+            folder.display()
+        );
         return Err(Error::Usage(message));
     }
     let expected = read(&data)?;

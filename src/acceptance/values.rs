@@ -10,6 +10,7 @@ use safetensors::{SafeTensors, tensor::TensorView};
 use zip::ZipArchive;
 
 use crate::error::{Error, Result};
+use crate::graph::shape_text;
 use crate::runtime::{DType, TOLERANCE, npy};
 
 /// How far one output is from its reference.
@@ -80,8 +81,13 @@ impl Display for OutputReport {
         };
         let elements: usize = shape.iter().product();
         write!(f, "WRONG: {name}: {wrong} of {elements} elements differ by more than {allowed:.2e}; worst at {index:?}: ")?;
-        write!(f, "{found:e}, expected {expected:e}")
+        write!(f, "{}, expected {}", number(*found), number(*expected))
     }
+}
+
+/// A number as text: whole ones with all their digits.
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e16 { format!("{value}") } else { format!("{value:e}") }
 }
 
 /// Values of a tensor.
@@ -154,6 +160,12 @@ pub(crate) fn compare(expected: &NamedValues, found: &NamedValues, outputs: &[St
             let elements = |bytes: &[u8]| bytes.len() as u64 / dtype.bytes();
             let (found, expected) = (elements(&found.bytes), elements(reference));
             return Err(Error::Mismatch(format!("output {name:?} has {found} values, the reference {expected}")));
+        }
+        // an extent of 1 more or less is the same values in the same order
+        let extents = |values: &Values| values.shape.iter().copied().filter(|&extent| extent != 1).collect::<Vec<_>>();
+        if extents(expected) != extents(found) {
+            let [found, expected] = [found, expected].map(|values| shape_text(&values.shape));
+            return Err(Error::Mismatch(format!("output {name:?} is {found}, the reference {expected}")));
         }
         Ok(report(name, expected, found))
     };

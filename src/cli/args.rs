@@ -20,6 +20,7 @@
 //! The help texts here fit most subcommands. A subcommand with another default or meaning overrides
 //! them with `mut_arg`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -35,11 +36,11 @@ use crate::{Compiler, vgpu};
 #[derive(Args)]
 pub struct InputArgs {
     /// Shape of an input: NAME:1x3x224x224; several are separated by commas.
-    #[arg(long, value_name = "NAME:SHAPE", value_parser = shape, value_delimiter = ',')]
-    shapes: Vec<(String, Vec<usize>)>,
+    #[arg(long, value_name = "NAME:SHAPE", value_parser = |text: &str| list(text, shape))]
+    shapes: Vec<List<Vec<usize>>>,
     /// Value of a symbolic dimension of the inputs: batch=8; several are separated by commas.
-    #[arg(long, value_name = "NAME=N", value_parser = dimension, value_delimiter = ',')]
-    dim: Vec<(String, usize)>,
+    #[arg(long, value_name = "NAME=N", value_parser = |text: &str| list(text, dimension))]
+    dim: Vec<List<usize>>,
     /// Fix an input to the values in a .npy file, so that it is no longer an input. For axes,
     /// bounds, flags.
     #[arg(long, value_name = "NAME=FILE.npy", value_parser = constant)]
@@ -50,8 +51,8 @@ impl InputArgs {
     /// The import options that these arguments give. Reads the files.
     pub fn options(&self) -> crate::Result<import::ImportOptions> {
         let mut options = import::ImportOptions {
-            shapes: self.shapes.iter().cloned().collect(),
-            dimensions: self.dim.iter().cloned().collect(),
+            shapes: distinct("--shapes", &self.shapes)?,
+            dimensions: distinct("--dim", &self.dim)?,
             ..Default::default()
         };
         for (name, file) in &self.constant {
@@ -408,6 +409,36 @@ impl PlacementArgs {
     }
 }
 
+/// Names with values, separated by commas.
+#[derive(Clone)]
+struct List<T>(Vec<(String, T)>);
+
+/// Parses a list whose items `item` parses. A comma may also be part of a name: then what is before
+/// it is no item.
+fn list<T>(text: &str, item: fn(&str) -> Result<(String, T), String>) -> Result<List<T>, String> {
+    let (mut items, mut begin) = (Vec::new(), 0);
+    let ends: Vec<usize> = text.match_indices(',').map(|(comma, _)| comma).collect();
+    for end in ends {
+        if let Ok(parsed) = item(&text[begin..end]) {
+            items.push(parsed);
+            begin = end + 1;
+        }
+    }
+    items.push(item(&text[begin..])?);
+    Ok(List(items))
+}
+
+/// The values by name. Fails if a name has two.
+fn distinct<T: Clone + PartialEq>(option: &str, lists: &[List<T>]) -> crate::Result<BTreeMap<String, T>> {
+    let mut values: BTreeMap<String, T> = BTreeMap::new();
+    for (name, value) in lists.iter().flat_map(|list| &list.0) {
+        if values.insert(name.clone(), value.clone()).is_some_and(|other| other != *value) {
+            return Err(crate::Error::Usage(format!("{option} gives {name:?} two values")));
+        }
+    }
+    Ok(values)
+}
+
 /// `NAME:1x3x224x224`
 fn shape(text: &str) -> Result<(String, Vec<usize>), String> {
     let (name, shape) = text.rsplit_once(':').ok_or("expected NAME:SHAPE, for example input:1x3x224x224")?;
@@ -429,4 +460,20 @@ fn dimension(text: &str) -> Result<(String, usize), String> {
 fn constant(text: &str) -> Result<(String, PathBuf), String> {
     let (name, file) = text.split_once('=').ok_or("expected NAME=FILE.npy, for example axes=axes.npy")?;
     Ok((name.to_string(), file.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_may_have_names_with_commas() {
+        let shapes = |text: &str| list(text, shape).map(|list| list.0);
+        let of = |name: &str, shape: &[usize]| (name.to_string(), shape.to_vec());
+        assert_eq!(shapes("a:1x8,b:2"), Ok(vec![of("a", &[1, 8]), of("b", &[2])]));
+        assert_eq!(shapes("in,put:1x4,b:2"), Ok(vec![of("in,put", &[1, 4]), of("b", &[2])]));
+        assert!(shapes("a:1,3").is_err() && shapes("a:1,").is_err() && shapes("").is_err());
+        let dims = list("batch=8,a,b=2,x=y=3", dimension).map(|list| list.0);
+        assert_eq!(dims, Ok(vec![("batch".into(), 8), ("a,b".into(), 2), ("x=y".into(), 3)]));
+    }
 }

@@ -83,19 +83,26 @@ fn bytes(path: &Path) -> u64 {
 /// Whether hiosc made the entry `name` of the cache. `HIOSC_CACHE` may name a folder that has other
 /// things, too.
 fn own(folder: &Path, name: &str) -> bool {
-    let holds = |marker: &str| folder.join(name).join(marker).exists();
-    let hash = |name: &str| name.len() >= 24 && name.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let images = || {
-        fs::read_dir(folder.join(name))
-            .is_ok_and(|mut found| found.all(|e| e.is_ok_and(|e| !e.file_name().to_string_lossy().contains('.'))))
+    let hash = |text: &str, digits| text.len() == digits && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let holds_only = |good: &dyn Fn(&str, bool) -> bool| {
+        let entries = fs::read_dir(folder.join(name)).into_iter().flatten().flatten();
+        let mut entries =
+            entries.map(|entry| good(&entry.file_name().to_string_lossy(), entry.file_type().is_ok_and(|kind| kind.is_file())));
+        entries.all(|good| good)
     };
     match name {
-        "images" => images(),
-        "target" => holds("hiosc.lock"),
-        "durations.json" => true,
-        _ => match name.trim_start_matches('.').trim_end_matches(".lock").split_once('-') {
-            Some(("kernels" | "vgpu", rest)) => hash(rest),
-            Some(("building", _)) => name.starts_with('.'),
+        // an image, or one that is being written
+        "images" => {
+            holds_only(&|name, file| file && (hash(name, 64) || name.split('-').next().is_some_and(|id| id.parse::<u32>().is_ok())))
+        }
+        "target" => folder.join(name).join("hiosc.lock").exists() && folder.join(name).join("CACHEDIR.TAG").exists(),
+        super::progress::KEPT => super::progress::is_kept(&folder.join(name)),
+        _ => match (name.split_once('-'), name.strip_suffix(".lock")) {
+            (Some((".kernels" | ".vgpu", rest)), Some(_)) => hash(rest.trim_end_matches(".lock"), 24),
+            (Some(("kernels" | "vgpu", rest)), None) => {
+                hash(rest, 24)
+                    && holds_only(&|name, file| !file || name.ends_with(".so") || name.contains(".so.") || name.ends_with(".txt"))
+            }
             _ => false,
         },
     }

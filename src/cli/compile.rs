@@ -89,12 +89,16 @@ fn results() -> PossibleValuesParser {
     PossibleValuesParser::new(RESULTS.iter().map(|&(name, _)| name))
 }
 
-/// Compiles the model; `command` are the same arguments, as a crate records them.
-pub fn run(args: CompileArgs, command: Vec<String>, verbosity: Verbosity) -> anyhow::Result<()> {
+/// Compiles the model; `command` are the same arguments, as a crate records them, if they can be
+/// recorded.
+pub fn run(args: CompileArgs, command: Option<Vec<String>>, verbosity: Verbosity) -> anyhow::Result<()> {
     if let Some(folder) = &args.check {
         return stale::run(folder, &args, command, verbosity);
     }
-    let mut compiler = args.compiler()?.command(command);
+    let mut compiler = args.compiler()?;
+    if let Some(command) = command {
+        compiler = compiler.command(command);
+    }
     let named = args.planning.target.named() || args.planning.costs.named();
     let measurable = !named && !profile::present()?.is_empty();
     let written = args.output.as_deref().map(|folder| args.krate.written(folder));

@@ -202,15 +202,15 @@ fn arguments() -> Vec<OsString> {
 }
 
 /// The arguments of a compilation as its crate records them.
-fn recorded_of(matches: &clap::ArgMatches) -> Vec<String> {
+fn recorded_of(matches: &clap::ArgMatches) -> Option<Vec<String>> {
     match matches.subcommand() {
         None => recorded::of(&Cli::command(), matches),
-        Some((name, matches)) => Cli::command().find_subcommand(name).map(|command| recorded::of(command, matches)).unwrap_or_default(),
+        Some((name, matches)) => recorded::of(Cli::command().find_subcommand(name)?, matches),
     }
 }
 
 /// Parses recorded arguments of a compilation.
-fn parse_compile(words: impl Iterator<Item = String>) -> anyhow::Result<compile::CompileArgs> {
+fn parse_compile(words: impl Iterator<Item = OsString>) -> anyhow::Result<compile::CompileArgs> {
     let cli = Cli::try_parse_from(["hiosc".into()].into_iter().chain(words));
     Ok(cli.map_err(|error| Error::Usage(format!("the crate records arguments that this hiosc does not take: {}", error.kind())))?.compile)
 }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
@@ -17,6 +17,9 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::cache;
 use crate::progress::{self, Report};
+
+/// The file in the cache with the time that steps take.
+pub const KEPT: &str = "durations.json";
 
 /// A step that is shorter is not shown, and its time is not kept.
 const SHORT: Duration = Duration::from_millis(1000);
@@ -166,12 +169,17 @@ fn words(command: &Command) -> String {
 }
 
 fn pace_file() -> PathBuf {
-    cache::dir().join("durations.json")
+    cache::dir().join(KEPT)
 }
 
 /// What [`keep`] has kept.
 fn kept() -> BTreeMap<String, f64> {
     fs::read(pace_file()).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+}
+
+/// Whether `file` is one that [`keep`] wrote.
+pub fn is_kept(file: &Path) -> bool {
+    fs::read(file).is_ok_and(|text| serde_json::from_slice::<BTreeMap<String, f64>>(&text).is_ok())
 }
 
 /// Keeps the seconds for a unit of a step's work. If that fails, the next estimate is worse.

@@ -20,16 +20,20 @@ const NAMED: usize = 6;
 
 /// Compares the crate in `folder`; `command` are the arguments, as a crate would record them. Fails
 /// with exit code 1 if the crate is stale.
-pub fn run(folder: &Path, args: &CompileArgs, command: Vec<String>, verbosity: Verbosity) -> anyhow::Result<()> {
+pub fn run(folder: &Path, args: &CompileArgs, command: Option<Vec<String>>, verbosity: Verbosity) -> anyhow::Result<()> {
     let about = CrateMetadata::read(folder)?;
     let of_crate;
     let (args, command) = match (&args.model, &about.command) {
-        (Some(_), _) if command.len() > 1 => (args, Some(command)),
+        (None, _) if command.as_ref().is_none_or(|words| !words.is_empty()) => {
+            let message = "options without a model: name the model, too, or leave them out to use those that the crate records";
+            return Err(Error::Usage(message.into()).into());
+        }
+        (Some(_), _) if command.as_ref().is_none_or(|words| words.len() > 1) => (args, command),
         (Some(_), None) => (args, None),
         (None, None) => {
             let message = format!(
-                "{} does not say how it was compiled (by the library, with measured costs, or by an older hiosc): \
-                 give the model and the options, too",
+                "{} does not say how it was compiled (by the library, with measured costs, from files of one name, or by an \
+                 older hiosc): give the model and the options, too",
                 folder.display()
             );
             return Err(Error::Usage(message).into());
@@ -39,6 +43,7 @@ pub fn run(folder: &Path, args: &CompileArgs, command: Vec<String>, verbosity: V
             (&of_crate, Some(recorded.clone()))
         }
     };
+    let other_options = command.is_some() && about.command.is_some() && command != about.command;
     let mut compiler = args.compiler()?.unfilled_check();
     if let Some(command) = command.filter(|_| about.command.is_some()) {
         compiler = compiler.command(command);
@@ -69,6 +74,11 @@ pub fn run(folder: &Path, args: &CompileArgs, command: Vec<String>, verbosity: V
         message += &format!("; hiosc {} wrote it", about.version);
     } else if images == found.len() {
         message += "; another NVRTC compiled its kernels";
+    } else if found.iter().any(|(name, how)| image(name) && *how == "missing") {
+        message += "; its kernels are sources, and this machine has NVRTC to compile them: --kernels says which is meant";
+    }
+    if let (true, Some(recorded)) = (other_options, &about.command) {
+        message += &format!("; it records other options: {}", recorded.join(" "));
     }
     bail!("{message}; compile it again")
 }
@@ -80,13 +90,13 @@ fn recorded_arguments(folder: &Path, model: Option<&Path>, recorded: &[String]) 
         _ => folder.join(".."),
     };
     let folders = [folder, &above, Path::new("")];
-    let words = match model {
-        None => recorded::with_paths(recorded, &folders)?,
-        Some(model) => {
-            let options = recorded::with_paths(recorded.get(1..).unwrap_or_default(), &folders)?;
-            [vec![model.to_string_lossy().into_owned()], options].concat()
-        }
+    let (name, options) = recorded.split_first().ok_or_else(|| Error::Usage(format!("{} records no model", folder.display())))?;
+    let model = match model {
+        Some(model) => model.to_path_buf(),
+        None => recorded::found(name, &folders, "name the model before --check")?,
     };
-    let rest = ["--check".into(), folder.to_string_lossy().into_owned()];
-    parse_compile(words.into_iter().chain(rest))
+    let options = recorded::with_paths(options, &folders)?;
+    // a model may be called like an option or a command
+    let check = ["--check".into(), folder.as_os_str().to_owned(), "--".into(), model.into_os_string()];
+    parse_compile(options.into_iter().chain(check))
 }

@@ -115,7 +115,7 @@ impl fmt::Display for Inspection {
             writeln!(f, "output     {text}  {name:?}")?;
         }
         writeln!(f, "parameters {}", survey.parameters)?;
-        if survey.typed.is_empty() {
+        if survey.typed.is_empty() && self.compiled.is_none() {
             writeln!(f, "work       unknown: the model cannot be typed")?;
         } else {
             let (macs, path) = (survey.macs, survey.critical_path_macs);

@@ -49,7 +49,7 @@ impl Compilation {
     }
 
     /// The files in `folder` that writing the crate there would change, each with a word about it.
-    /// Weights and reference data may be absent.
+    /// Weights may be absent, and reference data are not compared.
     pub(crate) fn differences(&self, folder: &Path) -> Result<Vec<(String, &'static str)>> {
         emit::differences(&self.output, folder)
     }

@@ -139,6 +139,11 @@ impl Model {
         self
     }
 
+    /// An initialiser, to be changed.
+    pub fn initialiser(&mut self, name: &str) -> &mut pb::TensorProto {
+        self.graph.initializer.iter_mut().find(|tensor| tensor.name == name).expect("an initialiser")
+    }
+
     /// A node; several outputs are separated by commas.
     pub fn node(mut self, op: &str, inputs: &[&str], output: &str, attrs: &[Attr]) -> Model {
         let attribute = attrs.iter().map(|attr| match attr {

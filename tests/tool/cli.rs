@@ -79,17 +79,18 @@ fn bad_usage_is_exit_code_2() {
     let bench = bench();
     let none: [&str; 0] = [];
     assert!(bench.usage(&none, 2).contains("Usage: hiosc [OPTIONS] [MODEL.onnx]"));
-    let cases: [(&[&str], &str); 12] = [
+    let cases: [(&[&str], &str); 13] = [
         (&["model.onnx"], "the following required arguments were not provided:\n  --output <DIR>"),
         (&["-o", "out"], "the following required arguments were not provided:\n  <MODEL.onnx>"),
         (&["model.onnx", "-o", ""], "a value is required for '--output <DIR>' but none was supplied"),
         (&["model.onnx", "-o", "out", "--gpus", "0"], "invalid value '0' for '--gpus <N>': 0 is not in 1..=64"),
         (&["model.onnx", "-o", "out", "--gpus", "65"], "invalid value '65' for '--gpus <N>': 65 is not in 1..=64"),
         (&["model.onnx", "-o", "out", "--shapes", "image"], "expected NAME:SHAPE, for example input:1x3x224x224"),
+        (&["model.onnx", "-o", "out", "--shapes", "image:1x3x32x32,image:1x3x64x64"], "hiosc: --shapes gives \"image\" two values"),
         (&["model.onnx", "-o", "out", "--shapes", "image:1x-3"], "\"1x-3\" is not a shape such as 1x3x224x224"),
         (
             &["model.onnx", "-o", "out", "--shapes", "image:1,3"],
-            "invalid value '3' for '--shapes <NAME:SHAPE>': expected NAME:SHAPE, for example input:1x3x224x224",
+            "invalid value 'image:1,3' for '--shapes <NAME:SHAPE>': expected NAME:SHAPE, for example input:1x3x224x224",
         ),
         (&["model.onnx", "--emit", "plans"], "[possible values: graph, costs, schedule, plan, kernels]"),
         (&["model.onnx", "-o", "out", "--kernels", "fast"], "[possible values: auto, binary, source]"),
@@ -238,7 +239,7 @@ fn a_failed_verification_names_the_worst_element() {
     assert_eq!((run.code, run.stdout.as_str(), lines.len()), (Some(1), "", 2), "{run:?}");
     assert_eq!(lines[0], "hiosc: verification failed: 1 of 1 outputs is wrong");
     let start = format!("  WRONG: {name}: 1 of {elements} elements differ by more than 1.00e3; worst at {index:?}: ");
-    assert!(lines[1].starts_with(&start) && lines[1].ends_with(", expected 1e6"), "{run:?}");
+    assert!(lines[1].starts_with(&start) && lines[1].ends_with(", expected 1000000"), "{run:?}");
     let run = bench.run(&["verify", "out", "--virtual", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
     assert_eq!((run.code, &report["passes"], &report["outputs"][0]["wrong_elements"]), (Some(1), &false.into(), &1.into()), "{report:#}");
@@ -257,14 +258,10 @@ fn a_stale_crate_is_recognised() {
     assert_eq!(bench.done(&["-q", "--check", "out"]), "");
     fresh(&["model.onnx", "--check", "out"], "model.onnx");
     fresh(&["model.onnx", "--check", "out", "--name", "net", "--gpus", "1", "--device", "l4"], "model.onnx");
-    // without files that a repository need not have
-    for file in ["weights.safetensors", "check.safetensors"] {
-        fs::rename(bench.at("out").join(file), bench.at(file)).expect("moved");
-    }
+    // without a file that a repository need not have
+    fs::rename(bench.at("out/weights.safetensors"), bench.at("weights")).expect("moved");
     fresh(&["--check", "out"], "model.onnx");
-    for file in ["weights.safetensors", "check.safetensors"] {
-        fs::rename(bench.at(file), bench.at("out").join(file)).expect("moved");
-    }
+    fs::rename(bench.at("weights"), bench.at("out/weights.safetensors")).expect("moved");
     assert_eq!(bench.listing(), before, "nothing is written");
 
     let stale = |args: &[&str], message: &str| {
@@ -272,6 +269,13 @@ fn a_stale_crate_is_recognised() {
         assert!(said.starts_with("hiosc: out is stale: ") && said.contains(message), "{said}");
     };
     stale(&["model.onnx", "--check", "out", "--device", "a40", "--gpus", "1", "--name", "net"], "Cargo.toml (different)");
+    let said = bench.failure(&["model.onnx", "--check", "out", "--gpus", "2"], 1);
+    assert!(said.ends_with("; it records other options: model.onnx --gpus=1 --name=net --device=l4; compile it again\n"), "{said}");
+    let message = "options without a model: name the model, too, or leave them out to use those that the crate records";
+    bench.refused(&["--check", "out", "--device", "l4"], 2, message);
+    fs::rename(bench.at("out/check.safetensors"), bench.at("check")).expect("moved");
+    stale(&["--check", "out"], "check.safetensors (missing)");
+    fs::rename(bench.at("check"), bench.at("out/check.safetensors")).expect("moved");
     let plan = fs::read(bench.at("out/src/plan.rs")).expect("a plan");
     fs::write(bench.at("out/src/plan.rs"), "// mine").expect("written");
     stale(&["--check", "out"], "1 file is not as hiosc 0.1.0 writes them for model.onnx: src/plan.rs (different); compile it again");
@@ -302,6 +306,12 @@ fn a_stale_crate_is_recognised() {
     assert!(manifest.contains("\ncommand = [\"model.onnx\", \"--costs=costs.txt\"]\n"), "{manifest}");
     bench.done(&["--check", "models/out"]);
 
+    // odd names, and two files of one name
+    fs::copy(bench.at("models/costs.txt"), bench.at("models/a=b.txt")).expect("a copy");
+    fs::copy(bench.at("models/model.onnx"), bench.at("models/-schedule")).expect("a copy");
+    bench.done(&["models/-schedule", "-o", "models/odd", "--costs", "models/a=b.txt", "--name", "odd"]);
+    bench.done(&["--check", "models/odd"]);
+
     bench.refused(&["--check", "models"], 2, "models is not a folder that hiosc wrote: it has no Cargo.toml");
     assert!(bench.usage(&["--check", "out", "-o", "out"], 2).contains("cannot be used with"));
 }
@@ -319,12 +329,16 @@ fn the_cache_is_shown_and_cleared() {
     let kernels = cache.join("kernels-0123456789abcdef01234567");
     fs::create_dir_all(&kernels).expect("a folder");
     fs::write(kernels.join("batch_000.so"), vec![0; 3 << 20]).expect("written");
-    fs::create_dir_all(cache.join("target")).expect("a folder");
-    fs::write(cache.join("notes.txt"), "not hiosc's").expect("written");
+    // none of these is hiosc's
+    let foreign = ["notes.txt", "target/a", "images/cat/cat.jpg", "durations.json", "kernels-src/a.c", "vgpu-0123456789abcdef0123456f/a.c"];
+    for file in foreign {
+        fs::create_dir_all(cache.join(file).parent().expect("a folder")).expect("a folder");
+        fs::write(cache.join(file), "mine").expect("written");
+    }
     let shown = run(&["cache"]);
     assert!(shown.contains("   3.0 MiB kernels, compiled for virtual GPUs\n") && shown.contains("   3.0 MiB in all"), "{shown}");
     assert!(run(&["cache", "clear"]).starts_with("deleted    3.0 MiB in "));
-    assert!(!kernels.exists() && cache.join("notes.txt").exists() && cache.join("target").exists(), "only what is hiosc's is deleted");
+    assert!(!kernels.exists() && foreign.iter().all(|file| cache.join(file).exists()), "only what is hiosc's is deleted");
 }
 
 #[test]
@@ -448,7 +462,11 @@ fn no_check_leaves_the_reference_out() {
     let bench = bench();
     bench.done(&compile(&["--no-check"]));
     assert!(!bench.at("out/check.safetensors").exists());
-    bench.refused(&["verify", "out"], 2, "out has no check.safetensors (compiled with --no-check): give --reference FILE.npz");
+    bench.refused(
+        &["verify", "out"],
+        2,
+        "out has no check.safetensors (it was compiled with --no-check, or the file is lost): give --reference FILE.npz",
+    );
 }
 
 #[test]

@@ -206,6 +206,19 @@ fn external_data_is_truncated() {
     bench.done(&COMPILE);
 }
 
+/// ONNX allows external data without a length, also before other data in the same file.
+#[test]
+fn external_data_without_a_length() {
+    let bench = Bench::new();
+    bench.write("weights.bin", [0; 99]);
+    external("weights.bin").save(bench.path(), "model");
+    let graph = bench.done(&["model.onnx", "--emit", "graph"]);
+    let mut model = external("weights.bin");
+    model.initialiser("w").external_data.retain(|entry| entry.key != "length");
+    model.save(bench.path(), "model");
+    assert_eq!(bench.done(&["model.onnx", "--emit", "graph"]), graph);
+}
+
 #[test]
 fn external_data_is_a_folder() {
     let bench = Bench::new();

@@ -19,10 +19,12 @@ fn broken(path: &Path, message: impl Into<String>) -> Error {
 }
 
 /// Files that are taken for ONNX models: where their mark is, the mark, and what to do.
-const OTHER_FORMATS: [(usize, &[u8], &str); 5] = [
-    (0, b"PK\x03\x04", "a zip file, such as PyTorch saves: export the model with torch.onnx.export"),
-    (0, b"\x80\x02", "a Python pickle, such as PyTorch saved: export the model with torch.onnx.export"),
+const OTHER_FORMATS: [(usize, &[u8], &str); 7] = [
+    (0, b"PK", "a zip file, such as PyTorch saves: export the model with torch.onnx.export"),
+    (0, b"\x80", "a Python pickle, such as PyTorch saved: export the model with torch.onnx.export"),
     (0, b"\x89HDF", "an HDF5 file, such as Keras saves: convert it with tf2onnx"),
+    (0, b"\x1f\x8b", "a file compressed with gzip: unpack it"),
+    (0, b"<!DOCTYPE", "a web page: the download failed"),
     (4, b"ORTM", "a model in ONNX Runtime's own format: use the .onnx file that it was made from"),
     (4, b"TFL3", "a TensorFlow Lite model: convert it with tf2onnx"),
 ];
@@ -47,7 +49,7 @@ pub fn decode(path: &Path, bytes: &[u8], seekable: bool) -> Result<pb::ModelProt
     let name = path.file_name().and_then(OsStr::to_str).filter(|_| seekable);
     let smaller = name.and_then(|name| locate::located(bytes, name));
     // errors are those of the whole file
-    let proto = match smaller.and_then(|bytes| pb::ModelProto::decode(&bytes[..]).ok()) {
+    let mut proto = match smaller.and_then(|bytes| pb::ModelProto::decode(&bytes[..]).ok()) {
         Some(proto) => proto,
         None => pb::ModelProto::decode(bytes).map_err(|e| broken(path, format!("{kind} ({size} bytes): {e}")))?,
     };
@@ -59,6 +61,7 @@ pub fn decode(path: &Path, bytes: &[u8], seekable: bool) -> Result<pb::ModelProt
     }
     check_tensors(path, graph)?;
     check_names(path, graph)?;
+    proto.graph.iter_mut().for_each(complete_lengths);
     Ok(proto)
 }
 
@@ -68,6 +71,22 @@ pub fn stored_tensors<'a>(graph: &'a pb::GraphProto, all: &mut Vec<&'a pb::Tenso
     for attribute in graph.node.iter().flat_map(|node| &node.attribute) {
         all.extend(attribute.t.iter().chain(&attribute.tensors));
         attribute.g.iter().chain(&attribute.graphs).for_each(|graph| stored_tensors(graph, all));
+    }
+}
+
+/// Writes down how long the data of external tensors are, where the file does not say so: for the
+/// ONNX standard they are as long as the shape requires, for tract they end with the file.
+fn complete_lengths(graph: &mut pb::GraphProto) {
+    let complete = |tensor: &mut pb::TensorProto| {
+        let known = tensor.data_location != Some(DataLocation::External as i32) || tensor.external_data.iter().any(|e| e.key == "length");
+        if let (false, Some(bytes)) = (known, bytes_needed(tensor)) {
+            tensor.external_data.push(pb::StringStringEntryProto { key: "length".into(), value: bytes.to_string() });
+        }
+    };
+    graph.initializer.iter_mut().for_each(complete);
+    for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
+        attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(complete);
+        attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(complete_lengths);
     }
 }
 
@@ -313,7 +332,7 @@ impl OpenShapes {
     fn message(&self) -> String {
         let quoted = |value: &str| {
             let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_.:/=-".contains(c));
-            if plain { value.to_string() } else { format!("{value:?}") }
+            if plain { value.to_string() } else { format!("'{}'", value.replace('\'', "'\\''")) } // for a shell
         };
         let dims = self.symbols.iter().map(|name| format!(" --dim {}", quoted(&format!("{name}=1"))));
         let shapes = self.shapes.iter().map(|shape| format!(" --shapes {}", quoted(shape)));

@@ -35,7 +35,11 @@ impl LargeWeights {
             for weight in proto.graph.iter_mut().flat_map(weights) {
                 let Some(stored) = Stored::of(model, weight) else { continue };
                 let tensor = stored.read()?;
-                let index = taken.iter().position(|other| **other == tensor).unwrap_or(taken.len());
+                // not `==`, for which 0 and -0 are equal
+                let same = |other: &Arc<Tensor>| {
+                    other.datum_type() == tensor.datum_type() && other.shape() == tensor.shape() && other.as_bytes() == tensor.as_bytes()
+                };
+                let index = taken.iter().position(same).unwrap_or(taken.len());
                 if index == taken.len() {
                     taken.push(Arc::new(tensor));
                 }
