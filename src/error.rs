@@ -96,6 +96,16 @@ pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known.iter().map(|known| (distance(known), *known)).filter(|(distance, _)| *distance <= allowed).min().map(|(_, known)| known)
 }
 
+/// These words as a shell reads them. `=` stays as it is: the words are arguments.
+#[cfg(feature = "compiler")]
+pub(crate) fn shell_words<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted = |word: &str| {
+        let plain = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_.:/=,+@%-".contains(c));
+        if plain { word.to_string() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    };
+    words.into_iter().map(quoted).collect::<Vec<_>>().join(" ")
+}
+
 #[cfg(all(test, feature = "compiler"))]
 mod tests {
     use super::*;
@@ -114,6 +124,7 @@ mod tests {
         ] {
             assert_eq!(nearest(word, &known), meant, "{word}");
         }
+        assert_eq!(shell_words(["g++", "--x=1", "a b.cpp", "it's", "$HOME", ""]), r"g++ --x=1 'a b.cpp' 'it'\''s' '$HOME' ''");
         let text = Error::unknown("device", "a4", ["a40", "l4"]).to_string();
         assert_eq!(text, "unknown device `a4` (did you mean `a40`?); known: a40, l4");
     }

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 use crate::cache;
+use crate::error::shell_words;
 use crate::progress::{self, Report};
 
 /// The file in the cache with the time that steps take.
@@ -160,12 +161,9 @@ fn duration(seconds: f64) -> String {
 
 /// The command as a shell would read it.
 fn words(command: &Command) -> String {
-    let word = |word: &std::ffi::OsStr| {
-        let text = word.to_string_lossy().into_owned();
-        let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "_.:/=,+@%-".contains(c));
-        if plain { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
-    };
-    [command.get_program()].into_iter().chain(command.get_args()).map(word).collect::<Vec<_>>().join(" ")
+    let words: Vec<String> =
+        [command.get_program()].into_iter().chain(command.get_args()).map(|word| word.to_string_lossy().into_owned()).collect();
+    shell_words(words.iter().map(String::as_str))
 }
 
 fn pace_file() -> PathBuf {

@@ -14,6 +14,7 @@ use super::{Verbosity, parse_compile, progress, recorded};
 use crate::Error;
 use crate::acceptance::CrateMetadata;
 use crate::compiler::Passes;
+use crate::error::shell_words;
 
 /// How many files an error names.
 const NAMED: usize = 6;
@@ -78,7 +79,7 @@ pub fn run(folder: &Path, args: &CompileArgs, command: Option<Vec<String>>, verb
         message += "; its kernels are sources, and this machine has NVRTC to compile them: --kernels says which is meant";
     }
     if let (true, Some(recorded)) = (other_options, &about.command) {
-        message += &format!("; it records other options: {}", recorded.join(" "));
+        message += &format!("; it records other options: {}", shell_words(recorded.iter().map(String::as_str)));
     }
     bail!("{message}; compile it again")
 }

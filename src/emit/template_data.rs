@@ -12,7 +12,7 @@ use super::chart::{StreamRow, Tick, rows, ticks};
 use super::names::{Identifiers, line, package};
 use super::{EmitInput, Form};
 use crate::device::Nanos;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_words};
 use crate::graph::{DType, Graph};
 use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
 use crate::plan::{Contents, GpuPlan, Operand, Plan, SectionKind, Step, StreamKind, Weight};
@@ -207,8 +207,8 @@ impl TemplateData {
             architecture: capabilities((0..plan.gpus.len()).map(|g| target(g).compute_capability).collect()),
             gpu_count: plan.gpus.len(),
             input_names: names(&graph.inputs),
-            command: input.command.map(|words| format!("{words:?}")),
-            command_line: input.command.map(|words| words.join(" ")),
+            command: input.command.map(|words| json(&words)),
+            command_line: input.command.map(|words| line(&shell_words(words.iter().map(String::as_str)))),
             output_names: names(&graph.outputs),
             weights_sha256: weights_sha256.into(),
             predicted_ns: plan.latency,

@@ -303,14 +303,18 @@ fn a_stale_crate_is_recognised() {
     bench.write("models/costs.txt", costs);
     bench.done(&["models/model.onnx", "-o", "models/out", "--costs", "models/costs.txt"]);
     let manifest = fs::read_to_string(bench.at("models/out/Cargo.toml")).expect("a manifest");
-    assert!(manifest.contains("\ncommand = [\"model.onnx\", \"--costs=costs.txt\"]\n"), "{manifest}");
+    assert!(manifest.contains("\ncommand = [\"model.onnx\",\"--costs=costs.txt\"]\n"), "{manifest}");
     bench.done(&["--check", "models/out"]);
 
     // odd names, and two files of one name
     fs::copy(bench.at("models/costs.txt"), bench.at("models/a=b.txt")).expect("a copy");
-    fs::copy(bench.at("models/model.onnx"), bench.at("models/-schedule")).expect("a copy");
-    bench.done(&["models/-schedule", "-o", "models/odd", "--costs", "models/a=b.txt", "--name", "odd"]);
+    fs::copy(bench.at("models/model.onnx"), bench.at("models/-it's \u{301}")).expect("a copy");
+    bench.done(&["models/-it's \u{301}", "-o", "models/odd", "--costs", "models/a=b.txt", "--name", "odd"]);
     bench.done(&["--check", "models/odd"]);
+    let manifest = fs::read_to_string(bench.at("models/odd/Cargo.toml")).expect("a manifest");
+    assert!(manifest.contains("\ncommand = [\"-it's \u{301}\",\"--costs=a=b.txt\",\"--name=odd\"]\n"), "{manifest}");
+    let readme = fs::read_to_string(bench.at("models/odd/README.md")).expect("a README");
+    assert!(readme.contains("`hiosc '-it'\\''s \u{301}' --costs=a=b.txt --name=odd` made the crate"), "{readme}");
 
     bench.refused(&["--check", "models"], 2, "models is not a folder that hiosc wrote: it has no Cargo.toml");
     assert!(bench.usage(&["--check", "out", "-o", "out"], 2).contains("cannot be used with"));

@@ -11,7 +11,7 @@ use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Dim};
 
 use super::{ImportOptions, locate};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, shell_words};
 use crate::graph::shape_text;
 
 fn broken(path: &Path, message: impl Into<String>) -> Error {
@@ -330,10 +330,7 @@ impl OpenShapes {
     }
 
     fn message(&self) -> String {
-        let quoted = |value: &str| {
-            let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || "_.:/=-".contains(c));
-            if plain { value.to_string() } else { format!("'{}'", value.replace('\'', "'\\''")) } // for a shell
-        };
+        let quoted = |value: &str| shell_words([value]);
         let dims = self.symbols.iter().map(|name| format!(" --dim {}", quoted(&format!("{name}=1"))));
         let shapes = self.shapes.iter().map(|shape| format!(" --shapes {}", quoted(shape)));
         let flags: String = dims.chain(shapes).collect();
