@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The CPU seconds of the first build of README's project, in fresh target folders: the light way, the
-# heavy way (feature `compiler`), and the heavy way with optimised build scripts, as
+# The CPU seconds of the first build of README's project, in fresh target folders: the light way,
+# the heavy way (feature `compiler`), and the heavy way with optimised build scripts, as
 # docs/build-scripts.md recommends; as `cargo build` and as `cargo build --release`.
 #
 #   benchmarks/first_build.sh [light|heavy|optimised...]
