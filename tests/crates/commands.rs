@@ -9,7 +9,6 @@
 //! | `sh` | run as it is, on a machine without a GPU |
 //! | `sh gpu` | needs a GPU: run on virtual ones, with `hiosc virtual` |
 //! | `sh install`, `sh quick-start` | run by `.ci/run readme`, in a checkout |
-//! | `sh two-machines` | packs hiosc for another machine, with the real NVRTC: `the_script_for_one_gpu_runs_to_its_end` runs the script that it packs |
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -110,7 +109,7 @@ fn commands_of_the_docs_run_as_they_are() {
             let prefix: &[&str] = match kind.as_str() {
                 "" => &[],
                 "gpu" => &["hiosc", "virtual", "--"],
-                "install" | "quick-start" | "two-machines" => continue,
+                "install" | "quick-start" => continue,
                 other => panic!("{name}: `sh {other}` is not in the table of {}", file!()),
             };
             let start = std::time::Instant::now();
