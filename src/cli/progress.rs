@@ -27,11 +27,13 @@ const SHORT: Duration = Duration::from_millis(1000);
 
 /// Seconds for a unit of a step's work before this machine has done it once: as measured on two
 /// cores of a server.
-const FIRST: [(&str, f64); 4] = [
+const FIRST: [(&str, f64); 6] = [
+    ("reading the model", 4e-6),
     ("building the crate", 25.0),
     ("compiling kernels for the CPU", 0.15),
     ("compiling virtual GPUs", 0.7),
     ("computing the reference", 7e-5),
+    ("writing the crate", 5e-6),
 ];
 
 /// How often the line is drawn.

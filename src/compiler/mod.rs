@@ -73,7 +73,8 @@ impl Passes for Compiler {
         self.target()?;
         self.form()?;
         let mut clock = PassTimer::after(Vec::new());
-        progress::step("reading the model", 0, 0);
+        let kibibytes = std::fs::metadata(&self.model).map_or(0, |file| file.len().div_ceil(1024));
+        progress::step("reading the model", 0, kibibytes);
         let options = import::ImportOptions { no_reference: !self.check || self.unfilled_check, ..self.import.clone() };
         let mut model = import::import(&self.model, &options)?;
         clock.lap("import");
@@ -129,7 +130,7 @@ impl Passes for Compiler {
             (true, false) => Some(check::reference(&planned.model, &planned.graph)?),
         };
         clock.lap("reference");
-        progress::step("writing the crate", 0, 0);
+        progress::step("writing the crate", 0, 1 + planned.graph.weight_elements() / 256);
         let output = emit::emit(&emit::EmitInput {
             program: &planned.program(&shipped)?,
             model_file: self.model.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned()),
