@@ -33,7 +33,7 @@ const FIRST: [(&str, f64); 6] = [
     ("compiling kernels for the CPU", 0.15),
     ("compiling virtual GPUs", 0.7),
     ("computing the reference", 7e-5),
-    ("writing the crate", 5e-6),
+    ("writing the crate", 2.5e-6),
 ];
 
 /// How often the line is drawn.
