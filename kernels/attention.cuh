@@ -11,7 +11,7 @@
 // Shape is a type with the integer constants
 //   HEADS KV_HEADS   ROWS COLUMNS   DEPTH VALUES (row lengths of k and v)   CAUSAL MASKED (0 or 1)
 //   Q_BATCH Q_HEAD Q_ROW Q_DEPTH, and likewise K_, V_, M_ (mask), Y_: strides
-// and SCALE, the factor's IEEE bits. A row whose scores are all -inf becomes NaN, like its softmax.
+// and SCALE, the factor's IEEE bits. A row whose scores are all -inf becomes 0, as ONNX asks.
 #pragma once
 
 #include "reduce.cuh"
@@ -135,7 +135,7 @@ __device__ __forceinline__ void attention(const float *q, const float *k, const 
     HIOSC_UNROLL
     for (int e = 0; e < 4; ++e) {
       const int at = (i * 4 + part) * 4 + e;
-      if (at < Shape::VALUES) y[at * Shape::Y_DEPTH] = result[i][e] / sum;
+      if (at < Shape::VALUES) y[at * Shape::Y_DEPTH] = sum == 0.0f ? 0.0f : result[i][e] / sum;
     }
   }
 }

@@ -1,8 +1,10 @@
 //! Reads one case: its data sets, each with inputs and expected outputs, and the operators of its
 //! model.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use hiosc::graph::{Constant, DType, Scalar};
@@ -18,13 +20,22 @@ pub struct Array {
 
 /// Inputs, by the name of the model's input, and expected outputs, in the model's order.
 pub struct DataSet {
+    /// Whether a tensor of the model is of type f16.
+    pub half: bool,
     pub inputs: Vec<(String, Array)>,
     pub outputs: Vec<Array>,
+}
+
+/// The model of the case in `folder`.
+pub fn model(folder: &Path) -> PathBuf {
+    let short = folder.join("m.onnx");
+    if short.is_file() { short } else { folder.join("model.onnx") }
 }
 
 /// The data sets of the case in `folder`. Data that is not a tensor is an error.
 pub fn data_sets(folder: &Path) -> anyhow::Result<Vec<DataSet>> {
     let graph = graph(folder)?;
+    let half = mentions_half(&graph);
     let initialised = |name: &str| graph.initializer.iter().any(|t| t.name == name);
     let inputs: Vec<_> = graph.input.iter().filter(|v| !initialised(&v.name)).collect();
     let tensor_type =
@@ -33,6 +44,17 @@ pub fn data_sets(folder: &Path) -> anyhow::Result<Vec<DataSet>> {
         bail!("{:?} is not a tensor", other.name);
     }
     let mut sets = Vec::new();
+    let arrays = folder.join("ref.npz");
+    if arrays.is_file() {
+        let arrays = npz(&arrays)?;
+        let named = |side: &str, name: &str| -> anyhow::Result<Array> {
+            let key = format!("{side}:{}", name.replace('/', "_"));
+            Ok(arrays.get(&key).with_context(|| format!("ref.npz has no {key}"))?.clone())
+        };
+        let inputs = inputs.iter().map(|v| Ok((v.name.clone(), named("in", &v.name)?))).collect::<anyhow::Result<_>>()?;
+        let outputs = graph.output.iter().map(|v| named("out", &v.name)).collect::<anyhow::Result<_>>()?;
+        return Ok(vec![DataSet { half, inputs, outputs }]);
+    }
     for set in (0..).map(|i| folder.join(format!("test_data_set_{i}"))).take_while(|set| set.is_dir()) {
         let mut named = Vec::new();
         for (i, tensor) in tensors(&set, "input")?.into_iter().enumerate() {
@@ -41,14 +63,40 @@ pub fn data_sets(folder: &Path) -> anyhow::Result<Vec<DataSet>> {
             named.push((input.name.clone(), array(&tensor)?));
         }
         let outputs = tensors(&set, "output")?.iter().map(array).collect::<Result<_, _>>()?;
-        sets.push(DataSet { inputs: named, outputs });
+        sets.push(DataSet { half, inputs: named, outputs });
     }
     ensure!(!sets.is_empty(), "no test_data_set_0");
     Ok(sets)
 }
 
+/// The arrays of an npz file, by name.
+fn npz(file: &Path) -> anyhow::Result<BTreeMap<String, Array>> {
+    let mut archive = zip::ZipArchive::new(fs::File::open(file)?)?;
+    let mut arrays = BTreeMap::new();
+    for i in 0..archive.len() {
+        let mut entry = archive.by_index(i)?;
+        let mut bytes = Vec::new();
+        entry.read_to_end(&mut bytes)?;
+        let (dtype, shape, values) = hiosc::runtime::npy::open(&bytes).map_err(anyhow::Error::msg)?;
+        let array = Array { shape, values: Constant::from_bytes(dtype, &values) };
+        arrays.insert(entry.name().trim_end_matches(".npy").to_string(), array);
+    }
+    Ok(arrays)
+}
+
+/// Whether an input, an initialiser, a constant or the target of a `Cast` is of type f16.
+fn mentions_half(graph: &pb::GraphProto) -> bool {
+    let half = DataType::Float16 as i32;
+    let input = |v: &pb::ValueInfoProto| matches!(v.r#type.as_ref().and_then(|t| t.value.as_ref()), Some(type_proto::Value::TensorType(t)) if t.elem_type == half);
+    let of_node = |node: &pb::NodeProto| {
+        let mut attributes = node.attribute.iter();
+        attributes.any(|a| (a.name == "to" && a.i == i64::from(half)) || a.t.as_ref().is_some_and(|t| t.data_type == half))
+    };
+    graph.input.iter().any(input) || graph.initializer.iter().any(|t| t.data_type == half) || graph.node.iter().any(of_node)
+}
+
 fn graph(folder: &Path) -> anyhow::Result<pb::GraphProto> {
-    let model = folder.join("model.onnx");
+    let model = model(folder);
     let proto = pb::ModelProto::decode(&*fs::read(&model)?).context("the model")?;
     proto.graph.context("the model has no graph")
 }
@@ -135,8 +183,8 @@ impl std::fmt::Display for Number {
 }
 
 impl Array {
-    /// How `self` differs from `expected`, if it does.
-    pub fn difference(&self, expected: &Array) -> Option<String> {
+    /// How `self` differs from `expected`, if it does; `half` if numbers were rounded to f16.
+    pub fn difference(&self, expected: &Array, half: bool) -> Option<String> {
         let (got, wanted) = (self.values.dtype(), expected.values.dtype());
         if got != wanted {
             return Some(format!("type {} instead of {}", got.name(), wanted.name()));
@@ -149,10 +197,11 @@ impl Array {
             Number::Float(v) if v.is_finite() => v.abs(),
             _ => 0.0,
         };
-        let tolerance = (1e-5 * wanted.iter().map(magnitude).fold(0.0, f64::max)).max(1e-7);
+        let (relative, absolute) = if half { (1e-2, 1e-2) } else { (1e-3, 1e-5) };
+        let tolerance = (absolute * wanted.iter().map(magnitude).fold(0.0, f64::max)).max(1e-7);
         let right = |got: Number, wanted: Number| match (got, wanted) {
             (Number::Integer(g), Number::Integer(w)) => g == w,
-            (Number::Float(g), Number::Float(w)) if g.is_finite() && w.is_finite() => (g - w).abs() <= 1e-3 * w.abs() + tolerance,
+            (Number::Float(g), Number::Float(w)) if g.is_finite() && w.is_finite() => (g - w).abs() <= relative * w.abs() + tolerance,
             (Number::Float(g), Number::Float(w)) => g == w || (g.is_nan() && w.is_nan()),
             _ => false,
         };

@@ -1,22 +1,25 @@
-//! ONNX's node cases, end to end, on virtual GPUs.
+//! Small models with known outputs, end to end, on virtual GPUs: ONNX's node cases, and models in
+//! `testdata/models/`.
 //!
 //! ```text
-//! cargo run --release --example conformance -- DIR... [--only TEXT] [--among FILE] [--refused FILE] [--bless]
+//! cargo run --release --example conformance -- PATH... [--algorithm NAME] [--only TEXT] [--among FILE] [--refused FILE] [--bless]
 //! ```
 //!
 //! **In**: folders of cases in ONNX's layout (`test_x/model.onnx` and
 //! `test_x/test_data_set_*/{input,output}_*.pb`), as the `onnx` wheel has them in
-//! `onnx/backend/test/data/{node,simple,pytorch-operator,pytorch-converted}`. **Out**: the outcome
-//! of each case, on standard output.
+//! `onnx/backend/test/data/{node,simple,pytorch-operator,pytorch-converted}`; or folders with
+//! `m.onnx` and `ref.npz` (keys `in:NAME` and `out:NAME`); or zip files of such folders. **Out**:
+//! the outcome of each case, on standard output.
 //!
 //! Each case takes the same path as every model: import, fuse, cost, schedule over two GPUs
-//! (`scatter`, so that consecutive operators are on different ones), plan, verification of the
+//! (with `scatter`, consecutive operators are on different ones), plan, verification of the
 //! plan, kernels compiled for the CPU, and the plan run in-process on virtual GPUs. The kernels of
 //! a batch of cases are compiled together.
 //!
 //! * *passed*: every output of every data set has the expected type and shape, and its values:
 //!   integers and truth values exactly, others to
-//!   `1e-3 * |expected| + max(1e-7, 1e-5 * max|expected|)`.
+//!   `1e-3 * |expected| + max(1e-7, 1e-5 * max|expected|)`, or `1e-2` instead of both factors where
+//!   a tensor of the model is of type f16.
 //! * *refused*: [`hiosc::Error::Unsupported`], or a [`hiosc::Error::Model`] that names operator and
 //!   node.
 //! * *wrong*: any other output.
@@ -47,13 +50,17 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::Parser;
+use hiosc::schedule::Algorithm;
 
-/// Runs ONNX node cases on virtual GPUs.
+/// Runs small models with known outputs on virtual GPUs.
 #[derive(Parser)]
 struct Arguments {
-    /// Cases, or folders of cases.
-    #[arg(value_name = "DIR", required_unless_present = "worker")]
+    /// Cases, folders of cases, or zip files of such folders.
+    #[arg(value_name = "PATH", required_unless_present = "worker")]
     folders: Vec<PathBuf>,
+    /// The schedule: scatter, hios-lp, or another of hiosc's algorithms.
+    #[arg(long, value_name = "NAME", default_value = "scatter")]
+    algorithm: Algorithm,
     /// Only cases whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
@@ -73,7 +80,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = if arguments.worker { worker::run().map(|()| true) } else { conformance(&arguments) };
+    let done = if arguments.worker { worker::run(arguments.algorithm).map(|()| true) } else { conformance(&arguments) };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -86,20 +93,22 @@ fn main() -> ExitCode {
 
 /// Whether everything is as expected.
 fn conformance(arguments: &Arguments) -> anyhow::Result<bool> {
+    let unpacked = tempfile::tempdir()?;
     let mut cases = Vec::new();
     for folder in &arguments.folders {
+        let folder = &if folder.is_file() { unpack(folder, unpacked.path())? } else { folder.clone() };
         find(folder, &mut cases).with_context(|| folder.display().to_string())?;
     }
     cases.retain(|case| arguments.only.is_empty() || arguments.only.iter().any(|text| report::name_of(case).contains(text)));
     cases.sort_by_key(|case| report::name_of(case));
     cases.dedup();
     if cases.is_empty() {
-        bail!("no cases: expected folders that hold a model.onnx, or folders of such folders");
+        bail!("no cases: expected folders that hold a model.onnx or m.onnx, or folders or zip files of such folders");
     }
     if !hiosc::vgpu::compiler_present() {
         bail!("no C++ compiler, so no virtual GPUs: install g++ or clang++, or name one in CXX");
     }
-    let results = pool::run(&cases)?;
+    let results = pool::run(&cases, arguments.algorithm)?;
     let mut report = report::Report::new(&cases, &results);
     if let Some(file) = arguments.refused.as_ref().map(|file| file.with_file_name("disputed.txt")).filter(|file| file.is_file()) {
         report.dispute(&file)?;
@@ -122,9 +131,17 @@ fn conformance(arguments: &Arguments) -> anyhow::Result<bool> {
     Ok(as_expected && report.sound())
 }
 
+/// Unpacks a zip file into a folder of its name.
+fn unpack(file: &Path, into: &Path) -> anyhow::Result<PathBuf> {
+    let folder = into.join(file.file_stem().unwrap_or_default());
+    let archive = std::fs::File::open(file).with_context(|| file.display().to_string())?;
+    zip::ZipArchive::new(archive).and_then(|mut archive| archive.extract(&folder)).with_context(|| file.display().to_string())?;
+    Ok(folder)
+}
+
 /// The cases in `folder`: itself, or those that it holds, however deep.
 fn find(folder: &Path, cases: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    if folder.join("model.onnx").is_file() {
+    if case::model(folder).is_file() {
         cases.push(folder.canonicalize()?);
         return Ok(());
     }

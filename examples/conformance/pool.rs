@@ -12,6 +12,8 @@ use std::process::{Command, Stdio};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
+use hiosc::schedule::Algorithm;
+
 use crate::worker::{Kind, Outcome};
 
 /// Number of cases in a batch: their kernels are compiled together.
@@ -20,14 +22,14 @@ const BATCH: usize = 50;
 /// The longest silence allowed: enough to compile the kernels of a batch on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// The outcome of each of `cases`.
-pub fn run(cases: &[PathBuf]) -> anyhow::Result<BTreeMap<PathBuf, Outcome>> {
+/// The outcome of each of `cases`, scheduled by `algorithm`.
+pub fn run(cases: &[PathBuf], algorithm: Algorithm) -> anyhow::Result<BTreeMap<PathBuf, Outcome>> {
     let batches: Mutex<VecDeque<Vec<PathBuf>>> = Mutex::new(cases.chunks(BATCH).map(<[_]>::to_vec).collect());
     let outcomes = Mutex::new(BTreeMap::new());
     let work = || -> anyhow::Result<()> {
         loop {
             let Some(batch) = lock(&batches).pop_front() else { return Ok(()) };
-            let (found, rest) = one(batch)?;
+            let (found, rest) = one(batch, algorithm)?;
             lock(&outcomes).extend(found);
             lock(&batches).extend(rest);
             let (done, all) = (lock(&outcomes).len(), cases.len());
@@ -48,9 +50,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Runs one worker. Returns its outcomes, and batches of the cases that it did not finish.
 #[allow(clippy::type_complexity)]
-fn one(batch: Vec<PathBuf>) -> anyhow::Result<(BTreeMap<PathBuf, Outcome>, Vec<Vec<PathBuf>>)> {
+fn one(batch: Vec<PathBuf>, algorithm: Algorithm) -> anyhow::Result<(BTreeMap<PathBuf, Outcome>, Vec<Vec<PathBuf>>)> {
     let mut child = Command::new(std::env::current_exe()?)
-        .arg("--worker")
+        .args(["--worker", "--algorithm", &algorithm.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -71,14 +71,14 @@ struct Prepared {
     set: DataSet,
 }
 
-/// Runs the cases named on standard input.
-pub fn run() -> anyhow::Result<()> {
+/// Runs the cases named on standard input, scheduled by `algorithm`.
+pub fn run(algorithm: Algorithm) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|_| {})); // the outcome reports it
     let mut prepared = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let folder = PathBuf::from(line?);
         say(&["at", &folder.to_string_lossy()])?;
-        match guarded(|| prepare(&folder)) {
+        match guarded(|| prepare(&folder, algorithm)) {
             Ok(sets) => prepared.push((folder, sets)),
             Err(outcome) => done(&folder, &outcome)?,
         }
@@ -132,20 +132,20 @@ fn outcome(error: Error) -> Outcome {
 }
 
 /// Every data set of the case, planned for its shapes.
-fn prepare(folder: &Path) -> Result<Vec<Prepared>, Outcome> {
-    let model = folder.join("model.onnx");
+fn prepare(folder: &Path, algorithm: Algorithm) -> Result<Vec<Prepared>, Outcome> {
+    let model = case::model(folder);
     let sets = match case::data_sets(folder) {
         Ok(sets) => sets,
         // data that this program cannot read belongs to models that hiosc refuses
         Err(error) => return Err(Compiler::new(&model).plan().err().map_or_else(|| crashed(error), outcome)),
     };
-    sets.into_iter().map(|set| prepare_set(&model, set)).collect()
+    sets.into_iter().map(|set| prepare_set(&model, set, algorithm)).collect()
 }
 
 /// Plans with all inputs given at run time. If that is refused, plans with the small secondary ones
 /// as constants. If that is refused too, all are small and the first is a number or a list of
 /// integers, plans with all of them as constants.
-fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
+fn prepare_set(model: &Path, mut set: DataSet, algorithm: Algorithm) -> Result<Prepared, Outcome> {
     let refused = |result: &hiosc::Result<Planned>| matches!(result, Err(Error::Unsupported(_) | Error::Model { .. }));
     let small: Vec<(String, Literal)> = set.inputs.iter().filter_map(|(name, array)| Some((name.clone(), constant(array)?))).collect();
     let secondary = small.iter().filter(|(name, _)| set.inputs.first().is_some_and(|(first, _)| first != name)).cloned().collect();
@@ -154,12 +154,12 @@ fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
     if small.len() == set.inputs.len() && set.inputs.first().is_some_and(shape_like) {
         attempts.push(small);
     }
-    let mut planned = plan(model, &set, &[]);
+    let mut planned = plan(model, &set, &[], algorithm);
     for constants in attempts.into_iter().filter(|constants| !constants.is_empty()) {
         if !refused(&planned) {
             break;
         }
-        let next = plan(model, &set, &constants);
+        let next = plan(model, &set, &constants, algorithm);
         if next.is_ok() {
             set.inputs.retain(|(name, _)| constants.iter().all(|(constant, _)| constant != name));
         }
@@ -172,8 +172,8 @@ fn prepare_set(model: &Path, mut set: DataSet) -> Result<Prepared, Outcome> {
     Ok(Prepared { planned, shipped, set })
 }
 
-fn plan(model: &Path, set: &DataSet, constants: &[(String, Literal)]) -> hiosc::Result<Planned> {
-    let mut compiler = Compiler::new(model).device("a40").gpus(2).algorithm(Algorithm::Scatter);
+fn plan(model: &Path, set: &DataSet, constants: &[(String, Literal)], algorithm: Algorithm) -> hiosc::Result<Planned> {
+    let mut compiler = Compiler::new(model).device("a40").gpus(2).algorithm(algorithm);
     for (name, literal) in constants {
         compiler = compiler.constant(name, literal.clone());
     }
@@ -193,7 +193,7 @@ fn constant(array: &Array) -> Option<Literal> {
 fn check(prepared: &Prepared) -> Result<(), Outcome> {
     let outputs = execute(prepared).map_err(crashed)?;
     for (i, (got, wanted)) in outputs.iter().zip(&prepared.set.outputs).enumerate() {
-        if let Some(difference) = got.difference(wanted) {
+        if let Some(difference) = got.difference(wanted, prepared.set.half) {
             return Err(Outcome::new(Kind::Wrong, format!("output {i}: {difference}")));
         }
     }

@@ -24,8 +24,38 @@ const MOST_CALLS: usize = 100_000;
 /// The maximum depth of nested calls. Deeper ones are taken to mean the same.
 const DEEPEST_CALL: usize = 100;
 
-/// Inlines all calls of the model's own functions.
-pub fn functions(path: &Path, proto: &mut pb::ModelProto) -> Result<()> {
+/// What the reader's protobuf types do not have: default values of the attributes of functions.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Defaults {
+    #[prost(message, repeated, tag = "25")]
+    functions: Vec<FunctionDefaults>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct FunctionDefaults {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "10")]
+    domain: String,
+    #[prost(message, repeated, tag = "11")]
+    attributes: Vec<pb::AttributeProto>,
+}
+
+impl Defaults {
+    /// The defaults in the model file `bytes`; none if it is damaged.
+    pub fn of(bytes: &[u8]) -> Defaults {
+        prost::Message::decode(bytes).unwrap_or_default()
+    }
+}
+
+/// Inlines all calls of the model's own functions, whose attributes have these defaults.
+pub fn functions(path: &Path, proto: &mut pb::ModelProto, defaults: &Defaults) -> Result<()> {
+    let functions = &proto.functions;
+    let repeated = functions.iter().enumerate().find(|(i, f)| functions[..*i].iter().any(|g| (g.domain(), g.name()) == (f.domain(), f.name())));
+    if let Some((_, function)) = repeated {
+        let message = format!("two functions are called {:?}: overloads are not supported", function.name());
+        return Err(Error::Model { path: path.to_path_buf(), message });
+    }
     let functions: BTreeMap<(String, String), pb::FunctionProto> =
         std::mem::take(&mut proto.functions).into_iter().map(|f| ((f.domain().to_string(), f.name().to_string()), f)).collect();
     let Some(graph) = &mut proto.graph else { return Ok(()) };
@@ -33,7 +63,7 @@ pub fn functions(path: &Path, proto: &mut pb::ModelProto) -> Result<()> {
         return Ok(());
     }
     let mut calls = 0;
-    expand(&mut graph.node, &functions, &mut calls, 0);
+    expand(&mut graph.node, &functions, defaults, &mut calls, 0);
     if calls > MOST_CALLS {
         let message = "its function calls nest too deeply or are too many: is one of its functions recursive?".to_string();
         return Err(Error::Model { path: path.to_path_buf(), message });
@@ -47,7 +77,13 @@ pub fn functions(path: &Path, proto: &mut pb::ModelProto) -> Result<()> {
     Ok(())
 }
 
-fn expand(nodes: &mut Vec<pb::NodeProto>, functions: &BTreeMap<(String, String), pb::FunctionProto>, calls: &mut usize, depth: usize) {
+fn expand(
+    nodes: &mut Vec<pb::NodeProto>,
+    functions: &BTreeMap<(String, String), pb::FunctionProto>,
+    defaults: &Defaults,
+    calls: &mut usize,
+    depth: usize,
+) {
     if depth > DEEPEST_CALL {
         *calls = MOST_CALLS + 1;
         return;
@@ -55,13 +91,17 @@ fn expand(nodes: &mut Vec<pb::NodeProto>, functions: &BTreeMap<(String, String),
     let mut done = Vec::new();
     for mut node in std::mem::take(nodes) {
         for attribute in &mut node.attribute {
-            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| expand(&mut graph.node, functions, calls, depth));
+            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| expand(&mut graph.node, functions, defaults, calls, depth));
         }
         match functions.get(&(node.domain.clone(), node.op_type.clone())) {
             Some(function) if *calls <= MOST_CALLS => {
                 *calls += 1;
+                let of = |f: &&FunctionDefaults| (f.domain.as_str(), f.name.as_str()) == (function.domain(), function.name());
+                let given = node.attribute.iter().map(|attribute| attribute.name.clone()).collect::<BTreeSet<_>>();
+                let default = defaults.functions.iter().find(of).map_or(&[][..], |f| &f.attributes);
+                node.attribute.extend(default.iter().filter(|attribute| !given.contains(&attribute.name)).cloned());
                 let mut body = body(function, &node);
-                expand(&mut body, functions, calls, depth + 1);
+                expand(&mut body, functions, defaults, calls, depth + 1);
                 done.extend(body);
             }
             _ => done.push(node),

@@ -10,17 +10,23 @@
 //! * `constants.rs` turns inputs that the caller fixes into initialisers.
 //! * `inline.rs` inlines calls of the model's own functions, and the branch that an `If` takes if
 //!   its condition is known.
-//! * `operators.rs` is the table of ONNX's operators, and what each becomes.
+//! * `tidy.rs` brings names, optional inputs and operators of other domains into one form.
+//! * `operators.rs` is the table of ONNX's operators, and what each becomes; `attributes.rs` that of
+//!   their attributes.
+//! * `define/` defines operators by other operators.
 //! * `dtype.rs` converts between ONNX's codes of element types and our types.
 //!
 //! Of tract, only its protobuf types are used here.
 
+pub mod attributes;
 mod constants;
 pub mod decode;
+pub mod define;
 pub mod dtype;
 pub mod inline;
 pub mod locate;
 pub mod operators;
+pub mod tidy;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -74,21 +80,24 @@ impl ImportOptions {
 pub fn read(path: &Path, options: &ImportOptions) -> Result<(pb::ModelProto, String)> {
     let mut file = File::open(path).map_err(|error| Error::io(path)(or_near(path, error)))?;
     let seekable = file.metadata().is_ok_and(|data| data.is_file() && data.len() > 0);
-    let (mut proto, hash) = if seekable {
+    let (mut proto, hash, defaults) = if seekable {
         let hash = sha256(&mut file).map_err(Error::io(path))?;
         // SAFETY: the bytes are decoded while the map exists. A program that changes the file
         // meanwhile breaks its own model.
         let map = unsafe { Mmap::map(&file) }.map_err(Error::io(path))?;
-        (decode::decode(path, &map, true)?, hash)
+        let defaults = inline::Defaults::of(&map);
+        (decode::decode(path, &map, true)?, hash, defaults)
     } else {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes).map_err(Error::io(path))?;
-        (decode::decode(path, &bytes, false)?, sha256(&mut &bytes[..]).map_err(Error::io(path))?)
+        let defaults = inline::Defaults::of(&bytes);
+        (decode::decode(path, &bytes, false)?, sha256(&mut &bytes[..]).map_err(Error::io(path))?, defaults)
     };
     if let Some(graph) = &mut proto.graph {
         constants::fix(graph, &options.constants)?;
     }
-    inline::functions(path, &mut proto)?;
+    inline::functions(path, &mut proto, &defaults)?;
+    tidy::tidy(path, &mut proto)?;
     Ok((proto, hash))
 }
 

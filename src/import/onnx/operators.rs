@@ -7,6 +7,8 @@
 
 use std::fmt::Write as _;
 
+use super::tidy::{NEWEST, OLDEST};
+
 /// What becomes of an operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Support {
@@ -81,6 +83,7 @@ const UNKNOWN: &str = "the reader (tract) does not know it";
 const CLASSICAL: &str = "classical machine learning is not supported";
 const FIXED: &str = "its inputs must be constants";
 const ML: &str = "ai.onnx.ml";
+const MICROSOFT: &str = "com.microsoft";
 const PREVIEW: &str = "ai.onnx.preview.training";
 
 /// All rows, by domain and name.
@@ -97,6 +100,7 @@ pub static ROWS: &[Row] = &[
     scalar("Asinh", 9, FLOATS),
     scalar("Atan", 7, FLOATS),
     scalar("Atanh", 9, FLOATS),
+    row("Attention", 23, "f16, f32, f64", "attention, or matmul, elementwise and softmax", ""),
     row("AveragePool", 1, FLOATS, "pool, pool_nd", ""),
     row("BatchNormalization", 1, FLOATS, "elementwise; folded into a convolution before it", "not in training mode"),
     refused("Bernoulli", 15, RANDOM),
@@ -110,7 +114,7 @@ pub static ROWS: &[Row] = &[
     row("CastLike", 15, ALL, "elementwise", "as for Cast"),
     scalar("Ceil", 1, FLOATS),
     scalar("Celu", 12, FLOATS),
-    refused("CenterCropPad", 18, UNKNOWN),
+    row("CenterCropPad", 18, ALL, "slice, pad", "its shape must be a constant"),
     row("Clip", 1, NUMBERS, "elementwise", ""),
     refused("Col2Im", 18, UNKNOWN),
     folded("Compress", 9, DATA),
@@ -187,7 +191,7 @@ pub static ROWS: &[Row] = &[
     row("LogSoftmax", 1, FLOATS, "log_softmax", ""),
     refused("Loop", 1, "how often it runs may depend on values (a Scan is unrolled)"),
     row("LpNormalization", 1, FLOATS, "reduce, elementwise", ""),
-    refused("LpPool", 1, UNKNOWN),
+    row("LpPool", 1, FLOATS, "pool between elementwise", ""),
     row("MatMul", 1, NUMBERS, "matmul", ""),
     row("MatMulInteger", 10, "i8, u8", "elementwise, matmul", ""),
     scalar("Max", 1, NUMBERS),
@@ -240,8 +244,9 @@ pub static ROWS: &[Row] = &[
     scalar("Relu", 1, NUMBERS),
     row("Reshape", 1, ALL, "a view", "its shape must be a constant"),
     row("Resize", 10, ALL, "resample", "sizes, scales and roi must be constants; integers by mode nearest"),
-    refused("ReverseSequence", 10, UNKNOWN),
+    row("ReverseSequence", 10, ALL, "gather", ""),
     refused("RoiAlign", 10, UNKNOWN),
+    row("RotaryEmbedding", 23, FLOATS, "gather, elementwise, concat", ""),
     scalar("Round", 11, FLOATS),
     row("STFT", 17, F32, "matmul", "at most 1024 points per frame; frame step, length and window must be constant"),
     row("Scan", 9, ALL, "its body, step by step", "steps times operators at most 10000"),
@@ -260,6 +265,7 @@ pub static ROWS: &[Row] = &[
     scalar("Shrink", 9, FLOATS),
     scalar("Sigmoid", 1, FLOATS),
     scalar("Sign", 9, NUMBERS),
+    row("SimplifiedLayerNormalization", 1, FLOATS, "norm", "written by ONNX Runtime's optimiser"),
     scalar("Sin", 7, FLOATS),
     scalar("Sinh", 9, FLOATS),
     row("Size", 1, "i64", "a weight", ""),
@@ -278,6 +284,7 @@ pub static ROWS: &[Row] = &[
     refused("StringSplit", 20, STRING),
     scalar("Sub", 1, NUMBERS),
     scalar("Sum", 1, FLOATS),
+    scalar("Swish", 24, FLOATS),
     scalar("Tan", 7, FLOATS),
     scalar("Tanh", 1, FLOATS),
     refused("TfIdfVectorizer", 9, STRING),
@@ -314,16 +321,50 @@ pub static ROWS: &[Row] = &[
     in_domain(PREVIEW, refused("Adam", 1, TRAINING)),
     in_domain(PREVIEW, refused("Gradient", 1, TRAINING)),
     in_domain(PREVIEW, refused("Momentum", 1, TRAINING)),
+    in_domain(MICROSOFT, row("Attention", 1, "f16, f32", "matmul, attention", "no rotary positions, no shared cache")),
+    in_domain(MICROSOFT, scalar("BiasGelu", 1, FLOATS)),
+    in_domain(MICROSOFT, row("DequantizeLinear", 1, "i8, u8, i16, u16, i32", "elementwise", "")),
+    in_domain(MICROSOFT, row("DynamicQuantizeMatMul", 1, F32, "reduce, elementwise, matmul", "")),
+    in_domain(MICROSOFT, row("EmbedLayerNormalization", 1, "f16, f32", "gather, norm", "")),
+    in_domain(MICROSOFT, scalar("FastGelu", 1, FLOATS)),
+    in_domain(MICROSOFT, row("FusedConv", 1, FLOATS, "conv, elementwise", "")),
+    in_domain(MICROSOFT, row("FusedMatMul", 1, FLOATS, "matmul, elementwise", "")),
+    in_domain(MICROSOFT, scalar("Gelu", 1, FLOATS)),
+    in_domain(MICROSOFT, row("GroupQueryAttention", 1, "f16, f32", "attention, gather, elementwise", "seqlens_k must be constant, and the cache full")),
+    in_domain(MICROSOFT, row("MatMulIntegerToFloat", 1, "i8, u8", "matmul, elementwise", "")),
+    in_domain(MICROSOFT, row("MatMulNBits", 1, "f16, f32", "matmul", "weights must be constants of 4 or 8 bits; they are stored as f32")),
+    in_domain(MICROSOFT, row("MultiHeadAttention", 1, "f16, f32", "attention", "no packed operands")),
+    in_domain(MICROSOFT, row("QLinearAdd", 1, "i8, u8", "elementwise", "")),
+    in_domain(MICROSOFT, row("QLinearAveragePool", 1, "i8, u8", "pool, elementwise", "channels first")),
+    in_domain(MICROSOFT, row("QLinearConcat", 1, "i8, u8", "elementwise, concat", "")),
+    in_domain(MICROSOFT, row("QLinearGlobalAveragePool", 1, "i8, u8", "reduce, elementwise", "channels first")),
+    in_domain(MICROSOFT, row("QLinearLeakyRelu", 1, "i8, u8", "elementwise", "")),
+    in_domain(MICROSOFT, row("QLinearMul", 1, "i8, u8", "elementwise", "")),
+    in_domain(MICROSOFT, row("QLinearSigmoid", 1, "i8, u8", "elementwise", "")),
+    in_domain(MICROSOFT, row("QLinearSoftmax", 1, "i8, u8", "softmax, elementwise", "as of opset 13")),
+    in_domain(MICROSOFT, row("QuantizeLinear", 1, "f16, f32 to i8, u8, i16, u16", "elementwise", "")),
+    in_domain(MICROSOFT, scalar("QuickGelu", 1, FLOATS)),
+    in_domain(MICROSOFT, row("RotaryEmbedding", 1, "f16, f32", "gather, elementwise, concat", "no packed batches, no scale")),
+    in_domain(MICROSOFT, row("SimplifiedLayerNormalization", 1, "f16, f32", "norm", "")),
+    in_domain(MICROSOFT, row("SkipLayerNormalization", 1, "f16, f32", "elementwise, norm", "")),
+    in_domain(MICROSOFT, row("SkipSimplifiedLayerNormalization", 1, "f16, f32", "elementwise, norm", "")),
 ];
 
 /// The row of an operator; `ai.onnx` is ONNX itself.
 pub fn find(domain: &str, name: &str) -> Option<&'static Row> {
     let domain = if domain == "ai.onnx" { "" } else { domain };
+    // the domain may be a prefix of the name, see `tidy.rs`
+    let (domain, name) = if domain.is_empty() { name.rsplit_once('.').unwrap_or(("", name)) } else { (domain, name) };
     let index = ROWS.binary_search_by(|row| (row.domain, row.name).cmp(&(domain, name))).ok()?;
     ROWS.get(index)
 }
 
 impl Row {
+    /// Its name, with the domain as a prefix if that is not ONNX itself.
+    pub fn full_name(&self) -> String {
+        if self.domain.is_empty() { self.name.into() } else { format!("{}.{}", self.domain, self.name) }
+    }
+
     /// Why it is refused unless it is folded away; `None` if it is lowered.
     pub fn refusal(&self) -> Option<&'static str> {
         match self.support {
@@ -347,7 +388,7 @@ Shapes are static: whatever a shape depends on must be a constant once the shape
 known. `--shapes` and `--constant` give what the file leaves open. Whatever can be computed at
 compile time is folded, whichever operator it is.
 
-*Opsets* is the first opset that has the operator; hiosc reads models of opset 7 and newer. *Types*
+*Opsets* is the first opset that has the operator; hiosc reads models of opset {OLDEST} to {NEWEST}. *Types*
 are the element types of what is left to compute: *numbers* are integers and floating-point numbers,
 *integers* are i8 to i64 and u8 to u64, *all* are numbers and bool. bf16, 8-bit floats, 4-bit
 integers, complex numbers and strings are refused everywhere.
@@ -364,7 +405,7 @@ operator, node and reason.
     );
     for row in ROWS {
         if let Support::Lowered { types, how, limits } = row.support {
-            let _ = writeln!(text, "| {} | {}+ | {types} | {how} | {limits} |", row.name, row.since);
+            let _ = writeln!(text, "| {} | {}+ | {types} | {how} | {limits} |", row.full_name(), row.since);
         }
     }
     text.push_str("\n## Only where the result is known when the model is compiled\n\n| operator | opsets | because |\n|---|---|---|\n");

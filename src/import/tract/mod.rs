@@ -15,6 +15,7 @@
 //! * `reference.rs` runs the model in tract, for numbers to compare with.
 
 mod affine_grid;
+mod defined;
 mod parse;
 mod readers;
 pub mod reference;

@@ -18,14 +18,14 @@ use super::typed::{self, one_line, panic_text, silently};
 use crate::error::{Error, Result};
 use crate::import::onnx::decode::some;
 use crate::import::onnx::operators::{self, Row, Support};
+use crate::import::onnx::{attributes, tidy};
 
 /// Reports all nodes and inputs that cannot be parsed, in one error.
 pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {
     let Some(graph) = &proto.graph else { return Ok(()) };
     let onnx = onnx();
     let folder = path.parent().map(|p| p.to_string_lossy().into_owned());
-    let standard = |domain: &str| matches!(domain, "" | "ai.onnx");
-    let version = proto.opset_import.iter().find(|import| standard(&import.domain)).map_or(0, |import| import.version);
+    let version = tidy::version(proto).unwrap_or(0);
     let context = ParsingContext {
         onnx_operator_set_version: version,
         framework: &onnx,
@@ -91,16 +91,16 @@ impl<'a> ParseErrors<'a> {
 /// Why `node` cannot be parsed.
 fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     let operator = node.op_type.escape_debug();
-    // tract's table has no domains: it has operators of ONNX itself and some of ai.onnx.ml
-    let standard = matches!(node.domain.as_str(), "" | "ai.onnx");
-    let known = standard || node.domain == "ai.onnx.ml";
-    let Some(builder) = context.framework.op_register.0.get(&node.op_type).filter(|_| known) else {
-        let full = if standard { operator.to_string() } else { format!("{}.{operator}", node.domain.escape_debug()) };
-        return Some(match operators::find(&node.domain, &node.op_type).and_then(Row::refusal) {
-            Some(why) => format!("{full} ({NODES}): {why}"),
-            None => format!("operator {full} is not known ({NODES})"),
+    let row = operators::find("", &node.op_type);
+    let Some(builder) = context.framework.op_register.0.get(&node.op_type) else {
+        return Some(match row.and_then(Row::refusal) {
+            Some(why) => format!("{operator} ({NODES}): {why}"),
+            None => format!("operator {operator} is not known ({NODES})"),
         });
     };
+    if let Some(why) = attributes::refusal(node) {
+        return Some(format!("{operator} ({NODES}): {why}"));
+    }
     // an unknown stored element type is reported more clearly here
     let stored = node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors)).find_map(|tensor| element_type(tensor.data_type));
     let cast = node.attribute.iter().filter(|a| a.name == "to" && node.op_type == "Cast").find_map(|a| element_type(a.i as i32));
@@ -111,12 +111,12 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     let reason = stored.or(cast).or(order).or(scan).or(axis).or_else(|| {
         match silently(|| catch_unwind(AssertUnwindSafe(|| builder(context, node)))) {
             Ok(Ok(_)) => None,
-            Ok(Err(error)) => Some(match operators::find(&node.domain, &node.op_type).map(|row| row.support) {
+            Ok(Err(error)) => Some(match row.map(|row| row.support) {
                 Some(Support::Refused { why }) => why.to_string(),
                 // tract often names the operator itself
                 _ => typed::plain(one_line(&format!("{error:#}")).trim_start_matches(&format!("{operator}: "))),
             }),
-            Err(panic) => Some(format!("tract panicked: {}", panic_text(&panic))),
+            Err(panic) => Some(format!("tract panicked: {}", panic_text(&*panic))),
         }
     });
     reason.map(|reason| format!("{operator} ({NODES}): {reason}"))

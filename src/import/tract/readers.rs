@@ -6,7 +6,6 @@
 //!   attribute up to opset 8.
 //! * `Resize` of opset 10 has no attribute for the nearest element: it rounds down, or up if an
 //!   axis shrinks, as in ONNX Runtime.
-//! * `Range` accepts lists of one number, which some exporters write when they take shapes apart.
 //! * `PRelu` below opset 7 has a slope for each channel, not one that broadcasts to the last axis.
 //! * `BatchNormalization` in training mode is refused: it has other outputs, and takes its mean
 //!   from the batch.
@@ -22,31 +21,89 @@ use tract_onnx::tract_core::ops::logic::{Iff, comp_gt};
 use tract_onnx::tract_core::ops::math::mul;
 use tract_onnx::tract_core::ops::nn::resize::{CoordTransformer, Interpolator};
 use tract_onnx::tract_hir::internal::*;
-use tract_onnx::tract_hir::ops::array::Range;
 use tract_onnx_opl::resize::{AspectRatio, CoordTransform, Nearest, Resize};
 
-use super::affine_grid;
+use super::{affine_grid, defined};
+use crate::import::onnx::define;
 
-/// tract's reader of ONNX, as hiosc uses it.
+/// tract's reader of ONNX, as hiosc uses it: with definitions, and with readers of our own.
 pub fn onnx() -> Onnx {
-    let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true);
+    let mut onnx = base();
+    for definition in define::DEFINITIONS.iter().flat_map(|group| group.iter()) {
+        onnx.op_register.insert(definition.operator, defined::read);
+    }
+    onnx
+}
+
+/// Operators that tract knows without their domains. Those of `com.microsoft` that are supported
+/// have definitions.
+const OTHER_DOMAINS: [&str; 21] = [
+    "ArrayFeatureExtractor",
+    "BiasGelu",
+    "CategoryMapper",
+    "ConstantLike",
+    "FastGelu",
+    "GatherBlockQuantized",
+    "GroupQueryAttention",
+    "LinearClassifier",
+    "LinearRegressor",
+    "MatMulNBits",
+    "MultiHeadAttention",
+    "Normalizer",
+    "ParametricSoftplus",
+    "QuickGelu",
+    "Rsqrt",
+    "ScaledTanh",
+    "SimplifiedLayerNormalization",
+    "SkipLayerNormalization",
+    "SkipSimplifiedLayerNormalization",
+    "TreeEnsembleClassifier",
+    "TreeEnsembleRegressor",
+];
+
+/// tract's reader with our own readers of single operators.
+fn base() -> Onnx {
+    let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true).with_ignore_value_info(true);
+    onnx.op_register.0.retain(|name, _| !OTHER_DOMAINS.contains(&name.as_str()));
+    onnx.op_register.insert(define::AS_READ, as_read);
     onnx.op_register.insert("AffineGrid", affine_grid::read);
+    onnx.op_register.insert("ai.onnx.ml.ArrayFeatureExtractor", |context, node| {
+        as_tract("ArrayFeatureExtractor", context, context.onnx_operator_set_version, node)
+    });
     onnx.op_register.insert("BatchNormalization", batch_normalisation);
     onnx.op_register.insert("LayerNormalization", |context, node| axis_in_rank(context, node, 0));
     onnx.op_register.insert("OneHot", |context, node| axis_in_rank(context, node, 1));
     onnx.op_register.insert("PRelu", prelu);
     onnx.op_register.insert("RMSNormalization", |context, node| axis_in_rank(context, node, 0));
-    onnx.op_register.insert("Range", |_, _| Ok((expand(RangeOfNumbers), vec![])));
     onnx.op_register.insert("Resize", resize);
     onnx.op_register.insert("Squeeze", squeeze);
     onnx.op_register.insert("Upsample", upsample);
     onnx
 }
 
-type Parsed = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+/// What a reader makes of a node.
+pub type Parsed = TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+
+/// Reads `node` without its definition.
+pub fn usual(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
+    let reader = base().op_register.0.get(&node.op_type).copied();
+    reader.ok_or_else(|| TractError::msg("this form of it is not supported"))?(context, node)
+}
+
+/// Reads a node of a definition as the operator and opset that it names.
+fn as_read(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
+    let mut node = node.clone();
+    let mut taken = |name: &str| {
+        let position = node.attribute.iter().position(|attribute| attribute.name == name);
+        position.map(|position| node.attribute.remove(position)).unwrap_or_default()
+    };
+    let (operator, version) = (taken(define::OPERATOR), taken(define::VERSION).i);
+    node.op_type = String::from_utf8_lossy(&operator.s).into_owned();
+    usual(&ParsingContext { onnx_operator_set_version: version, ..context.clone() }, &node)
+}
 
 /// Reads `node` as tract reads an operator `name` at opset `version`.
-fn usual(name: &str, context: &ParsingContext, version: i64, node: &pb::NodeProto) -> Parsed {
+fn as_tract(name: &str, context: &ParsingContext, version: i64, node: &pb::NodeProto) -> Parsed {
     let reader = tract_onnx::onnx().op_register.0.get(name).copied().ok_or_else(|| TractError::msg(format!("tract has no {name}")))?;
     reader(&ParsingContext { onnx_operator_set_version: version, ..context.clone() }, node)
 }
@@ -54,7 +111,7 @@ fn usual(name: &str, context: &ParsingContext, version: i64, node: &pb::NodeProt
 /// Reads `node` as tract does, but fails if its axis is not one of its input or of `added` new
 /// ones.
 fn axis_in_rank(context: &ParsingContext, node: &pb::NodeProto, added: i64) -> Parsed {
-    let (op, outputs) = usual(&node.op_type, context, context.onnx_operator_set_version, node)?;
+    let (op, outputs) = as_tract(&node.op_type, context, context.onnx_operator_set_version, node)?;
     let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(-1, |a| a.i);
     let inner = op.as_op().downcast_ref::<Box<dyn Expansion>>().ok_or_else(|| TractError::msg("tract reads it in another way"))?;
     Ok((expand(AxisInRank { inner: inner.clone(), axis, added }), outputs))
@@ -95,24 +152,24 @@ impl Expansion for AxisInRank {
 fn squeeze(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
     let without_axes = node.attribute.iter().all(|a| a.name != "axes");
     let version = if without_axes { context.onnx_operator_set_version.max(13) } else { context.onnx_operator_set_version };
-    usual("Squeeze", context, version, node)
+    as_tract("Squeeze", context, version, node)
 }
 
 fn batch_normalisation(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
     if node.attribute.iter().any(|a| a.name == "training_mode" && a.i != 0) {
         return Err(TractError::msg("it is in training mode: export the model for inference"));
     }
-    usual("BatchNormalization", context, context.onnx_operator_set_version, node)
+    as_tract("BatchNormalization", context, context.onnx_operator_set_version, node)
 }
 
 fn resize(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
     let version = context.onnx_operator_set_version;
     if version != 10 {
-        return usual("Resize", context, version, node);
+        return as_tract("Resize", context, version, node);
     }
     let mut node = node.clone();
     node.attribute.push(nearest(context, node.input.get(1)));
-    usual("Resize", context, 10, &node)
+    as_tract("Resize", context, 10, &node)
 }
 
 /// The attribute `nearest_mode` for a `Resize` without one.
@@ -132,7 +189,7 @@ fn upsample(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
     let Some(scales) = node.attribute.iter().find(|a| a.name == "scales").map(|a| a.floats.clone()) else {
         let mut node = node.clone();
         node.attribute.push(nearest(context, node.input.get(1)));
-        return usual("Resize", context, 10, &node);
+        return as_tract("Resize", context, 10, &node);
     };
     let mode = node.attribute.iter().find(|a| a.name == "mode").map_or(&b"nearest"[..], |a| &a.s);
     let op = Resize {
@@ -181,47 +238,10 @@ impl Expansion for Upsample {
     }
 }
 
-/// A `Range` whose inputs are numbers or lists of one.
-#[derive(Clone, Debug)]
-struct RangeOfNumbers;
-
-impl Expansion for RangeOfNumbers {
-    fn name(&self) -> StaticName {
-        "Range".into()
-    }
-
-    fn rules<'r, 'p: 'r, 's: 'r>(&'s self, s: &mut Solver<'r>, inputs: &'p [TensorProxy], outputs: &'p [TensorProxy]) -> InferenceResult {
-        check_input_arity(inputs, 3)?;
-        check_output_arity(outputs, 1)?;
-        s.equals(&outputs[0].rank, 1)?;
-        s.given_3(&inputs[0].rank, &inputs[1].rank, &inputs[2].rank, move |s, a, b, c| {
-            if [a, b, c] == [0; 3] {
-                return Range.rules(s, inputs, outputs);
-            }
-            s.given_3(&inputs[0].datum_type, &inputs[1].datum_type, &inputs[2].datum_type, move |s, a, b, c| {
-                let datum = DatumType::super_type_for([a, b, c]).ok_or_else(|| TractError::msg("its inputs differ in type"))?;
-                s.equals(&outputs[0].datum_type, if datum.is_tdim() { i64::datum_type() } else { datum })
-            })
-        })
-    }
-
-    fn wire(&self, prefix: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
-        let mut numbers = TVec::new();
-        for (i, &input) in inputs.iter().enumerate() {
-            let mut number = input;
-            for axis in 0..model.outlet_fact(input)?.rank() {
-                number = model.wire_node(format!("{prefix}.number-{i}-{axis}"), AxisOp::Rm(0), &[number])?[0];
-            }
-            numbers.push(number);
-        }
-        Range.wire(prefix, model, &numbers)
-    }
-}
-
 fn prelu(context: &ParsingContext, node: &pb::NodeProto) -> Parsed {
     match context.onnx_operator_set_version {
         ..7 => Ok((expand(PreluOfChannels), vec![])),
-        version => usual("PRelu", context, version, node),
+        version => as_tract("PRelu", context, version, node),
     }
 }
 
@@ -262,17 +282,14 @@ mod tests {
     use super::onnx;
     use crate::import::onnx::operators::ROWS;
 
-    /// Every operator that tract can read has a row, and every row that is lowered can be read. The
-    /// names without a row are of domains that are not read.
+    /// Every operator that can be read has a row, and every row that is lowered can be read.
     #[test]
     fn the_table_and_the_reader_agree() {
         let register = onnx().op_register;
-        let others = "Attention BiasGelu ConstantLike FastGelu GatherBlockQuantized GroupQueryAttention MatMulNBits MultiHeadAttention ParametricSoftplus \
-                      QuickGelu RotaryEmbedding Rsqrt ScaledTanh SimplifiedLayerNormalization SkipLayerNormalization SkipSimplifiedLayerNormalization Swish";
-        let known = |name: &str| ROWS.iter().any(|row| row.name == name) || others.split_whitespace().any(|other| other == name);
+        let known = |name: &str| name == crate::import::onnx::define::AS_READ || ROWS.iter().any(|row| row.full_name() == name);
         let unlisted: Vec<_> = register.0.keys().filter(|name| !known(name)).collect();
         assert!(unlisted.is_empty(), "{unlisted:?} can be read and have no row");
-        let unread: Vec<_> = ROWS.iter().filter(|row| row.refusal().is_none() && !register.0.contains_key(row.name)).collect();
+        let unread: Vec<_> = ROWS.iter().filter(|row| row.refusal().is_none() && !register.0.contains_key(&row.full_name())).collect();
         assert!(unread.is_empty(), "{unread:?} are lowered and cannot be read");
     }
 }

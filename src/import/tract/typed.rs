@@ -7,9 +7,10 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
@@ -26,29 +27,67 @@ use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 use crate::import::onnx::operators::{self, Row};
 
-/// Declutters every node except convolutions and dequantisations (which would become tables). The
-/// number is the node at which the next search starts.
-#[derive(Clone, Debug)]
-struct KeepConvolutions(usize);
+/// Declutters every node except convolutions and dequantisations (which would become tables), and
+/// except those in `left_out`.
+#[derive(Clone, Debug, Default)]
+struct KeepConvolutions {
+    /// The node at which the next search starts.
+    next: usize,
+    /// Names of nodes that are not rewritten.
+    left_out: BTreeSet<String>,
+    /// The name of the node that is being rewritten.
+    current: Arc<Mutex<String>>,
+}
 
 impl TypedPass for KeepConvolutions {
     fn reset(&mut self) -> TractResult<()> {
-        self.0 = 0;
+        self.next = 0;
         Ok(())
     }
 
     fn next(&mut self, session: &mut OptimizerSession, model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
-        for node in &model.nodes()[self.0..] {
-            if node.op_is::<Conv>() || node.op_is::<Dummy>() || node.op_is::<DequantizeLinearF32>() {
+        for node in &model.nodes()[self.next..] {
+            let kept = node.op_is::<Conv>() || node.op_is::<Dummy>() || node.op_is::<DequantizeLinearF32>();
+            if kept || self.left_out.contains(&node.name) {
                 continue;
             }
+            node.name.clone_into(&mut lock(&self.current));
             if let Some(patch) = node.op.declutter_with_session(session, model, node)? {
-                self.0 = node.id + usize::from(patch.dont_apply_twice.is_some());
+                self.next = node.id + usize::from(patch.dont_apply_twice.is_some());
                 return Ok(Some(patch));
             }
         }
         Ok(None)
     }
+}
+
+fn lock(name: &Mutex<String>) -> MutexGuard<'_, String> {
+    name.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The maximum number of rewrites that may fail. A model in which more do is not rewritten at all.
+const FAILING_REWRITES: usize = 50;
+
+/// Folds constants and rewrites nodes. Where a rewrite of tract's fails or panics, its node stays as
+/// it was, and all starts again from the model before.
+fn simplified(model: TypedModel) -> TractResult<TypedModel> {
+    let mut pass = KeepConvolutions::default();
+    while pass.left_out.len() < FAILING_REWRITES {
+        let mut attempt = model.clone();
+        let mut optimizer = Optimizer::prop_consts();
+        optimizer.passes.push(Box::new(pass.clone()));
+        lock(&pass.current).clear();
+        if let Ok(Ok(())) = caught(|| optimizer.optimize(&mut attempt)) {
+            return Ok(attempt);
+        }
+        let failed = lock(&pass.current).clone();
+        if failed.is_empty() || !pass.left_out.insert(failed) {
+            break;
+        }
+    }
+    let mut folded = model;
+    Optimizer::prop_consts().optimize(&mut folded)?;
+    Ok(folded)
 }
 
 /// A model in tract's core operators.
@@ -82,10 +121,7 @@ pub fn type_model(
         rewrite::negative_pads(&mut kept)?;
         rewrite::extremes_of_empty(&mut kept, proto)?;
         let reference = reference.then(|| kept.clone());
-        let mut optimizer = Optimizer::prop_consts();
-        optimizer.passes.push(Box::new(KeepConvolutions(0)));
-        optimizer.optimize(&mut kept)?;
-        Ok(Typed { reference, kept })
+        Ok(Typed { reference, kept: simplified(kept)? })
     })
 }
 
@@ -194,14 +230,14 @@ pub fn quietly<T>(path: &Path, action: &str, f: impl FnOnce() -> TractResult<T>)
                 None => plain(&one_line(&failed_node(&text, "Failed analyse for node #").unwrap_or(text))),
             }
         }
-        Err(panic) => format!("tract panicked: {}", panic_text(&panic)),
+        Err(panic) => format!("tract panicked: {}", panic_text(&*panic)),
     };
     Err(Error::Model { path: path.to_path_buf(), message: format!("{action}: {message}") })
 }
 
 /// The result of `f`, a function of tract's, or the message of its panic.
 pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
-    silently(|| catch_unwind(AssertUnwindSafe(f))).map_err(|panic| format!("tract panicked: {}", panic_text(&panic)))
+    silently(|| catch_unwind(AssertUnwindSafe(f))).map_err(|panic| format!("tract panicked: {}", panic_text(&*panic)))
 }
 
 /// Runs `f` with no panic message on the terminal.
@@ -240,6 +276,16 @@ fn failed_node(text: &str, phrase: &str) -> Option<String> {
         _ => plain(why.trim_start_matches("Infering facts: ")),
     };
     Some(format!("{operator} (node {name:?}): {why}"))
+}
+
+/// The reason alone, without any node, of an error of tract's about nested nodes.
+pub fn innermost(text: &str) -> String {
+    let found = ["Translating node #", "Failed analyse for node #"].iter().find_map(|phrase| {
+        let (_, rest) = text.rsplit_once(phrase)?;
+        let (_, why) = rest.split_once("\" ")?.1.split_once(": ")?;
+        Some(why.trim_start_matches("Infering facts: ").to_string())
+    });
+    plain(found.as_deref().unwrap_or(text))
 }
 
 /// tract's messages about types, ranks and shapes that do not fit, in plain words; any other text

@@ -1,0 +1,217 @@
+//! Scalar functions that are stable for large and small numbers, or have an attribute.
+
+use super::body::float;
+use super::{Body, Definition, Known, in_f32, of};
+use crate::graph::DType;
+
+const BROADCAST: &str = "before opset 7, the second operand is aligned with an axis of the first, which the reader drops";
+
+/// An operator of two operands, as it was before opset 7.
+const fn aligned(operator: &'static str) -> Definition {
+    Definition { operator, values: &[], applies: |call| call.version < 7 && call.int("broadcast", 0) != 0, define: align, reason: BROADCAST }
+}
+
+pub const DEFINITIONS: &[Definition] = &[
+    aligned("Add"),
+    aligned("And"),
+    aligned("Div"),
+    aligned("Equal"),
+    aligned("Greater"),
+    aligned("Less"),
+    aligned("Mul"),
+    aligned("Or"),
+    aligned("Pow"),
+    aligned("Sub"),
+    aligned("Xor"),
+    of("BatchNormalization", batch_normalization, "statistics may have another type than the data"),
+    of("BitShift", bit_shift, "a negative amount, or one of the width or more, gives 0; the hardware takes it modulo the width"),
+    of("Celu", celu, "the reader drops the factor alpha"),
+    of("IsInf", is_infinite, "the reader gives numbers of f64 instead of truth values"),
+    of("Mean", mean, "the reader fails on operands of different numbers of axes"),
+    of("Mish", mish, "the reader takes the logarithm of 1 + exp(x), which loses all digits below -16"),
+    of("Softplus", softplus, "the logarithm of 1 + exp(x) overflows above 88 and loses all digits below -16"),
+    of("Swish", swish, "the reader drops alpha"),
+];
+
+/// Input 0, as f32 if it is f16.
+fn operand(body: &mut Body) -> Result<(Known, String), String> {
+    let x = body.input(0)?;
+    let wide = if x.dtype == DType::F16 { body.cast(&x.name, DType::F32) } else { x.name.clone() };
+    Ok((x, wide))
+}
+
+/// Makes `value` the result, in the type of `x`.
+fn give(body: &mut Body, x: &Known, value: &str) {
+    let value = if x.dtype == DType::F16 { body.cast(value, DType::F16) } else { value.into() };
+    body.output(0, &value);
+}
+
+/// The type in which `x` is computed.
+fn computed(x: &Known) -> DType {
+    if x.dtype == DType::F16 { DType::F32 } else { x.dtype }
+}
+
+/// `max(x, 0) + log1p(exp(-|x|))`, where `log1p(u)` is `u` if `1 + u` is 1, and else
+/// `log(1 + u) * u / ((1 + u) - 1)`, in which the rounding of `1 + u` cancels (Kahan).
+fn softplus_of(body: &mut Body, x: &str, dtype: DType) -> String {
+    let (zero, one) = (body.number(dtype, 0.0), body.number(dtype, 1.0));
+    let size = body.op("Abs", &[x]);
+    let negative = body.op("Neg", &[&size]);
+    let u = body.op("Exp", &[&negative]);
+    let sum = body.op("Add", &[&u, &one]);
+    let rounded = body.op("Sub", &[&sum, &one]);
+    let tiny = body.op("Equal", &[&rounded, &zero]);
+    let divisor = body.op("Where", &[&tiny, &one, &rounded]);
+    let logarithm = body.op("Log", &[&sum]);
+    let product = body.op("Mul", &[&logarithm, &u]);
+    let quotient = body.op("Div", &[&product, &divisor]);
+    let small = body.op("Where", &[&tiny, &u, &quotient]);
+    let positive = body.op("Relu", &[x]);
+    body.op("Add", &[&positive, &small])
+}
+
+fn softplus(body: &mut Body) -> Result<(), String> {
+    let (x, wide) = operand(body)?;
+    let result = softplus_of(body, &wide, computed(&x));
+    give(body, &x, &result);
+    Ok(())
+}
+
+/// `x * tanh(softplus(x))`.
+fn mish(body: &mut Body) -> Result<(), String> {
+    let (x, wide) = operand(body)?;
+    let inner = softplus_of(body, &wide, computed(&x));
+    let factor = body.op("Tanh", &[&inner]);
+    let result = body.op("Mul", &[&wide, &factor]);
+    give(body, &x, &result);
+    Ok(())
+}
+
+/// `max(0, x) + min(0, alpha * (exp(x / alpha) - 1))`.
+fn celu(body: &mut Body) -> Result<(), String> {
+    let alpha = body.call.float("alpha", 1.0);
+    let (x, wide) = operand(body)?;
+    let scale = body.number(computed(&x), alpha.into());
+    let inner = body.op("Div", &[&wide, &scale]);
+    let below = body.with("Elu", &[&inner], vec![float("alpha", alpha)]);
+    let zero = body.number(computed(&x), 0.0);
+    let negative = body.op("Min", &[&below, &zero]);
+    let positive = body.op("Relu", &[&wide]);
+    let result = body.op("Add", &[&positive, &negative]);
+    give(body, &x, &result);
+    Ok(())
+}
+
+/// `x * sigmoid(alpha * x)`.
+fn swish(body: &mut Body) -> Result<(), String> {
+    let alpha = body.call.float("alpha", 1.0);
+    let (x, wide) = operand(body)?;
+    let scaled = scaled(body, &wide, computed(&x), alpha);
+    let gate = body.op("Sigmoid", &[&scaled]);
+    let result = body.op("Mul", &[&wide, &gate]);
+    give(body, &x, &result);
+    Ok(())
+}
+
+/// `factor * x`.
+pub fn scaled(body: &mut Body, x: &str, dtype: DType, factor: f32) -> String {
+    if factor == 1.0 {
+        return x.into();
+    }
+    let factor = body.number(dtype, factor.into());
+    body.op("Mul", &[x, &factor])
+}
+
+fn bit_shift(body: &mut Body) -> Result<(), String> {
+    let (x, amount) = (body.input(0)?, body.input(1)?);
+    if !x.dtype.is_integer() || amount.dtype != x.dtype {
+        return Err(format!("it shifts {} by {}: integers are shifted by amounts of the same type", x.dtype.name(), amount.dtype.name()));
+    }
+    let width = body.number(x.dtype, 8.0 * x.dtype.bytes() as f64);
+    let zero = body.number(x.dtype, 0.0);
+    let mut within = body.op("Less", &[&amount.name, &width]);
+    if !matches!(x.dtype, DType::U8 | DType::U16 | DType::U32 | DType::U64) {
+        let forwards = body.op("LessOrEqual", &[&zero, &amount.name]);
+        within = body.op("And", &[&within, &forwards]);
+    }
+    let used = body.op("Where", &[&within, &amount.name, &zero]);
+    let shifted = body.itself(&[&x.name, &used], vec![]).remove(0);
+    let result = body.op("Where", &[&within, &shifted, &zero]);
+    body.output(0, &result);
+    Ok(())
+}
+
+fn batch_normalization(body: &mut Body) -> Result<(), String> {
+    if body.call.int("training_mode", 0) != 0 {
+        return Err("it is in training mode: export the model for inference".into());
+    }
+    let x = body.input(0)?;
+    if (1..5).all(|i| body.optional(i).is_some_and(|parameter| parameter.dtype == x.dtype)) {
+        return in_f32(body);
+    }
+    let mut inputs = Vec::new();
+    for position in 0..5 {
+        let input = body.input(position)?;
+        inputs.push(body.cast(&input.name, DType::F32));
+    }
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let result = body.itself(&inputs, vec![]).remove(0);
+    let result = body.cast(&result, x.dtype);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// Whether `x` is infinite, of the signs that count.
+fn is_infinite(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let mut found = Vec::new();
+    for (attribute, value) in [("detect_positive", f64::INFINITY), ("detect_negative", f64::NEG_INFINITY)] {
+        if body.call.int(attribute, 1) != 0 {
+            let limit = body.number(x.dtype, value);
+            found.push(body.op("Equal", &[&x.name, &limit]));
+        }
+    }
+    let result = match &found[..] {
+        [one] => one.clone(),
+        [one, other] => body.op("Or", &[one, other]),
+        _ => {
+            let nan = body.op("Equal", &[&x.name, &x.name]);
+            let not = body.op("Not", &[&nan]);
+            body.op("And", &[&nan, &not])
+        }
+    };
+    body.output(0, &result);
+    Ok(())
+}
+
+/// The sum of all operands, divided by their number.
+fn mean(body: &mut Body) -> Result<(), String> {
+    let first = body.input(0)?;
+    let mut operands = Vec::new();
+    for position in 0..body.arity() {
+        let operand = body.input(position)?;
+        operands.push(if operand.dtype == DType::F16 { body.cast(&operand.name, DType::F32) } else { operand.name });
+    }
+    let mut total = operands[0].clone();
+    for operand in &operands[1..] {
+        total = body.op("Add", &[&total, operand]);
+    }
+    let count = body.number(computed(&first), operands.len() as f64);
+    let result = body.op("Div", &[&total, &count]);
+    give(body, &first, &result);
+    Ok(())
+}
+
+/// The second operand begins at axis `axis` of the first, or ends with it.
+fn align(body: &mut Body) -> Result<(), String> {
+    let (a, b) = (body.input(0)?, body.input(1)?);
+    let behind = a.rank().checked_sub(b.rank()).ok_or("its second operand has more axes than its first")?;
+    let begin = if body.call.has("axis") { Body::axis(body.call.int("axis", 0), a.rank().max(1))? } else { behind };
+    let after = behind.checked_sub(begin).ok_or_else(|| format!("its second operand does not fit behind axis {begin}"))?;
+    let shape = [&b.shape[..], &vec![1; after]].concat();
+    let second = body.reshape(&b.name, &shape);
+    let operator = body.call.node.op_type.clone();
+    let result = body.op(&operator, &[&a.name, &second]);
+    body.output(0, &result);
+    Ok(())
+}

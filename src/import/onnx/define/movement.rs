@@ -1,0 +1,303 @@
+//! Operators that move elements: bounds beyond the axis, wrapped padding, reversed sequences.
+
+use super::body::{int, text};
+use super::{Body, Call, Definition, OPSET, always, attribute, of};
+use crate::graph::{Constant, DType, Scalar};
+
+pub const DEFINITIONS: &[Definition] = &[
+    Definition {
+        operator: "CenterCropPad",
+        values: &[1],
+        applies: always,
+        define: center_crop_pad,
+        reason: "the reader does not know it",
+    },
+    Definition {
+        operator: "ConstantOfShape",
+        values: &[0],
+        applies: |call: &Call| !call.has("value"),
+        define: constant_of_shape,
+        reason: "without a value, the reader takes f64 instead of f32",
+    },
+    Definition {
+        operator: "Pad",
+        values: &[1, 3],
+        applies: |call: &Call| attribute(call.node, "mode").is_some_and(|mode| mode.s == b"wrap"),
+        define: wrapped_pad,
+        reason: "the reader does not know the mode wrap",
+    },
+    Definition {
+        operator: "Pad",
+        values: &[],
+        applies: |call: &Call| call.version < 11,
+        define: old_pad,
+        reason: "the reader refuses pads that are negative, if they are an attribute",
+    },
+    Definition {
+        operator: "Range",
+        values: &[0, 1, 2],
+        applies: always,
+        define: range,
+        reason: "the reader divides by zero for some bounds",
+    },
+    Definition {
+        operator: "ReverseSequence",
+        values: &[],
+        applies: always,
+        define: reverse_sequence,
+        reason: "the reader does not know it",
+    },
+    of("Shape", shape, "the reader's sizes have a type of their own, which few of its operators take"),
+    of("Size", size, "as for Shape"),
+    Definition {
+        operator: "Slice",
+        values: &[1, 2, 3, 4],
+        applies: always,
+        define: slice,
+        reason: "the reader cuts bounds and steps to 32 bits, and refuses an empty slice",
+    },
+];
+
+/// The slice with bounds within the axis.
+fn slice(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let list = |position: usize, name: &str| match body.optional(position) {
+        Some(known) => known.ints().map(Some).ok_or_else(|| format!("its {name} must be constants")),
+        None => Ok(body.ints(name)),
+    };
+    let starts = list(1, "starts")?.ok_or("it has no starts")?;
+    let ends = list(2, "ends")?.ok_or("it has no ends")?;
+    let axes = list(3, "axes")?.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = list(4, "steps")?.unwrap_or_else(|| vec![1; starts.len()]);
+    if [&ends, &axes, &steps].iter().any(|other| other.len() != starts.len()) {
+        return Err("its starts, ends, axes and steps differ in number".into());
+    }
+    let mut shape = x.shape.clone();
+    let mut parts: Vec<(usize, i64, i64, i64)> = Vec::new();
+    for ((&start, &end), (&axis, &step)) in starts.iter().zip(&ends).zip(axes.iter().zip(&steps)) {
+        let axis = Body::axis(axis, x.rank())?;
+        if parts.iter().any(|&(known, ..)| known == axis) {
+            return Err(format!("it names axis {axis} twice"));
+        }
+        let extent = x.shape[axis] as i64;
+        let from_end = |bound: i64| if bound < 0 { bound.saturating_add(extent) } else { bound };
+        // a step as long as the axis takes one element, as any longer one does
+        let step = step.clamp(-extent.max(1), extent.max(1));
+        let (first, beyond, count) = match step {
+            0 => return Err("its step is 0".into()),
+            1.. => {
+                let (first, beyond) = (from_end(start).clamp(0, extent), from_end(end).clamp(0, extent));
+                (first, beyond, (beyond - first).max(0).div_ceil_by(step))
+            }
+            _ => {
+                let (first, beyond) = (from_end(start).clamp(0, extent - 1), from_end(end).clamp(-1, extent - 1));
+                (first, beyond, (first - beyond).max(0).div_ceil_by(-step))
+            }
+        };
+        shape[axis] = if extent == 0 { 0 } else { count as usize };
+        parts.push((axis, first, beyond, step));
+    }
+    if shape.contains(&0) {
+        let empty = body.constant(&Constant::from_bytes(x.dtype, &[]), &shape);
+        body.output(0, &empty);
+        return Ok(());
+    }
+    parts.sort_unstable();
+    // an axis that stays whole needs no slice
+    parts.retain(|&(axis, first, _, step)| step != 1 || first != 0 || shape[axis] != x.shape[axis]);
+    if parts.is_empty() {
+        body.output(0, &x.name);
+        return Ok(());
+    }
+    let column = |f: &dyn Fn(&(usize, i64, i64, i64)) -> i64| -> Vec<i64> { parts.iter().map(f).collect() };
+    let ends = column(&|&(axis, _, beyond, _)| if beyond < 0 { -1 - x.shape[axis] as i64 } else { beyond });
+    let starts = body.list(&column(&|part| part.1));
+    let ends = body.list(&ends);
+    let axes = body.list(&column(&|part| part.0 as i64));
+    let mut inputs = vec![x.name.as_str(), &starts, &ends, &axes];
+    let steps = column(&|part| part.3);
+    let list;
+    if steps.iter().any(|&step| step != 1) {
+        list = body.list(&steps);
+        inputs.push(&list);
+    }
+    let result = body.as_read("Slice", OPSET, &inputs, vec![], &[true]).remove(0);
+    body.output(0, &result);
+    Ok(())
+}
+
+trait DivCeil {
+    fn div_ceil_by(self, by: i64) -> i64;
+}
+
+impl DivCeil for i64 {
+    /// The quotient of two positive numbers, rounded up.
+    fn div_ceil_by(self, by: i64) -> i64 {
+        self / by + i64::from(self % by != 0)
+    }
+}
+
+/// The extents of the axes from `start` to `end`: a constant.
+fn shape(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let rank = x.rank() as i64;
+    let bound = |value: i64| (if value < 0 { value + rank } else { value }).clamp(0, rank) as usize;
+    let (start, end) = (bound(body.call.int("start", 0)), bound(body.call.int("end", rank)));
+    let extents: Vec<i64> = x.shape.get(start..end).unwrap_or_default().iter().map(|&extent| extent as i64).collect();
+    let result = body.list(&extents);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// The number of elements: a constant.
+fn size(body: &mut Body) -> Result<(), String> {
+    let elements: usize = body.input(0)?.shape.iter().product();
+    let result = body.constant(&Constant::I64([elements as i64].into()), &[]);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// The numbers from `start` on, below `limit`.
+fn range(body: &mut Body) -> Result<(), String> {
+    let mut bounds = Vec::new();
+    for position in 0..3 {
+        let bound = body.input(position)?;
+        let value = bound.value.as_ref().and_then(Constant::only).ok_or("its start, limit and delta must be constants")?;
+        bounds.push(value);
+    }
+    let [start, limit, delta] = [0, 1, 2].map(|i| bounds[i]);
+    let dtype = start.dtype();
+    if limit.dtype() != dtype || delta.dtype() != dtype {
+        return Err("its start, limit and delta differ in type".into());
+    }
+    if delta.number() == 0.0 {
+        return Err("its delta is 0".into());
+    }
+    let values: Vec<Scalar> = if dtype == DType::I64 {
+        // f64 does not have all integers
+        let [start, limit, delta] = [start, limit, delta].map(|value| i128::from(value.bits() as i64));
+        let count = ((limit - start) / delta + i128::from((limit - start) % delta != 0)).clamp(0, 1 << 31);
+        (0..count).map(|i| Scalar::from_bits(dtype, (start + i * delta) as i64 as u64)).collect()
+    } else {
+        let [start, limit, delta] = [start, limit, delta].map(Scalar::number);
+        let count = ((limit - start) / delta).ceil().clamp(0.0, f64::from(1u32 << 31)) as usize;
+        (0..count).map(|i| Scalar::from_f64(dtype, start + i as f64 * delta)).collect()
+    };
+    if values.len() >= 1 << 31 {
+        return Err("it has 2^31 elements or more, which hiosc cannot index".into());
+    }
+    let size = dtype.bytes() as usize;
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.bits().to_le_bytes()[..size].to_vec()).collect();
+    let result = body.constant(&Constant::from_bytes(dtype, &bytes), &[values.len()]);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// A padding whose pads are an attribute.
+fn old_pad(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let pads = body.ints("pads").or(body.ints("paddings")).ok_or("it has no pads")?;
+    let pads = body.list(&pads);
+    let value = body.call.float("value", 0.0);
+    let value = body.number(x.dtype, value.into());
+    let mode = body.text("mode", "constant");
+    let result = body.as_read("Pad", OPSET, &[&x.name, &pads, &value], vec![text("mode", &mode)], &[true]).remove(0);
+    body.output(0, &result);
+    Ok(())
+}
+
+fn constant_of_shape(body: &mut Body) -> Result<(), String> {
+    let shape = body.input(0)?.ints().ok_or("its shape must be a constant")?;
+    let shape: Vec<usize> = shape.iter().map(|&extent| usize::try_from(extent)).collect::<Result<_, _>>().map_err(|_| "its shape is negative")?;
+    let zero = body.number(DType::F32, 0.0);
+    let list = body.list(&shape.iter().map(|&extent| extent as i64).collect::<Vec<_>>());
+    let result = body.op("Expand", &[&zero, &list]);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// Each axis is read at the positions modulo its extent.
+fn wrapped_pad(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let pads = match body.optional(1) {
+        Some(pads) => pads.ints().ok_or("its pads must be constants")?,
+        None => body.ints("pads").ok_or("it has no pads")?,
+    };
+    let axes = match body.optional(3) {
+        Some(axes) => axes.ints().ok_or("its axes must be constants")?,
+        None => (0..x.rank() as i64).collect(),
+    };
+    if pads.len() != 2 * axes.len() {
+        return Err(format!("{} pads for {} axes", pads.len(), axes.len()));
+    }
+    let mut result = x.name.clone();
+    for (i, &axis) in axes.iter().enumerate() {
+        let axis = Body::axis(axis, x.rank())?;
+        let (extent, before, after) = (x.shape[axis] as i64, pads[i], pads[axes.len() + i]);
+        if (before, after) == (0, 0) {
+            continue;
+        }
+        if extent == 0 {
+            return Err("it wraps around an axis without elements".into());
+        }
+        let positions: Vec<i64> = (-before..extent + after).map(|position| position.rem_euclid(extent)).collect();
+        let positions = body.list(&positions);
+        result = body.with("Gather", &[&result, &positions], vec![int("axis", axis as i64)]);
+    }
+    body.output(0, &result);
+    Ok(())
+}
+
+/// Element `i` of a sequence of length `n` comes from `n - 1 - i`; what is behind the sequence stays.
+fn reverse_sequence(body: &mut Body) -> Result<(), String> {
+    let (x, lengths) = (body.input(0)?, body.input(1)?);
+    let (time, batch) = (body.call.int("time_axis", 0), body.call.int("batch_axis", 1));
+    let (time, batch) = (Body::axis(time, x.rank())?, Body::axis(batch, x.rank())?);
+    if time == batch || lengths.shape != [x.shape[batch]] {
+        return Err(format!("sequence_lens of shape {:?} do not fit axes {time} and {batch} of {:?}", lengths.shape, x.shape));
+    }
+    let along = |axis: usize| -> Vec<usize> { (0..x.rank()).map(|i| if i == axis { x.shape[axis] } else { 1 }).collect() };
+    let numbers: Vec<i64> = (0..x.shape[time] as i64).collect();
+    let steps = body.constant(&Constant::I64(numbers.into()), &along(time));
+    let lengths = body.cast(&lengths.name, DType::I64);
+    let lengths = body.reshape(&lengths, &along(batch));
+    let inside = body.op("Less", &[&steps, &lengths]);
+    let one = body.number(DType::I64, 1.0);
+    let last = body.op("Sub", &[&lengths, &one]);
+    let mirrored = body.op("Sub", &[&last, &steps]);
+    let index = body.op("Where", &[&inside, &mirrored, &steps]);
+    let shape = body.list(&x.shape.iter().map(|&extent| extent as i64).collect::<Vec<_>>());
+    let index = body.op("Expand", &[&index, &shape]);
+    let result = body.with("GatherElements", &[&x.name, &index], vec![int("axis", time as i64)]);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// Cuts what is beyond the shape from both sides, then adds zeros on both sides.
+fn center_crop_pad(body: &mut Body) -> Result<(), String> {
+    let (x, shape) = (body.input(0)?, body.input(1)?.ints().ok_or("its shape must be a constant")?);
+    let axes = body.ints("axes").unwrap_or_else(|| (0..x.rank() as i64).collect());
+    if axes.len() != shape.len() {
+        return Err(format!("a shape of {} extents for {} axes", shape.len(), axes.len()));
+    }
+    let (mut result, mut pads) = (x.name.clone(), vec![0; 2 * x.rank()]);
+    for (&axis, &wanted) in axes.iter().zip(&shape) {
+        let axis = Body::axis(axis, x.rank())?;
+        let (extent, wanted) = (x.shape[axis], usize::try_from(wanted).map_err(|_| "its shape is negative")?);
+        if wanted < extent {
+            let begin = (extent - wanted) / 2;
+            result = body.slice(&result, axis, begin, begin + wanted);
+        } else {
+            let before = (wanted - extent) / 2;
+            pads[axis] = before as i64;
+            pads[x.rank() + axis] = (wanted - extent - before) as i64;
+        }
+    }
+    if pads.iter().any(|&pad| pad != 0) {
+        let pads = body.list(&pads);
+        let zero = body.constant(&Constant::repeated(Scalar::from_f64(x.dtype, 0.0), 1), &[]);
+        result = body.op("Pad", &[&result, &pads, &zero]);
+    }
+    body.output(0, &result);
+    Ok(())
+}

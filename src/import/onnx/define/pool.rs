@@ -1,0 +1,156 @@
+//! Pooling by a norm, and the padding of transposed convolutions.
+
+use super::body::{int, ints, text};
+use super::{Body, Call, Definition, Known, of};
+use crate::graph::DType;
+
+pub const DEFINITIONS: &[Definition] = &[
+    Definition {
+        operator: "ConvTranspose",
+        values: &[],
+        applies: |call: &Call| call.has("output_shape"),
+        define: conv_transpose,
+        reason: "the reader cuts the result to output_shape at its end instead of padding both sides",
+    },
+    of("GlobalLpPool", global_lp_pool, "the reader divides the sum by the number of elements, and drops the absolute value"),
+    of("LpPool", lp_pool, "the reader does not know it"),
+];
+
+/// Total padding so that the result has `output_shape`. It is distributed over both sides: the
+/// larger half at the end for SAME_UPPER, else at the beginning. An axis that is too short is
+/// extended at its end.
+fn conv_transpose(body: &mut Body) -> Result<(), String> {
+    let (x, w, bias) = (body.input(0)?, body.input(1)?, body.optional(2));
+    let axes = x.rank().saturating_sub(2);
+    let mut wanted = body.ints("output_shape").unwrap_or_default();
+    if wanted.len() == axes + 2 {
+        wanted.drain(..2); // some exporters write batch and channels, too
+    }
+    if wanted.len() != axes || w.rank() != x.rank() {
+        return Err(format!("its output_shape {wanted:?} does not fit an input of {axes} spatial axes"));
+    }
+    let or = |list: Option<Vec<i64>>, default: i64| list.unwrap_or_else(|| vec![default; axes]);
+    let (strides, dilations) = (or(body.ints("strides"), 1), or(body.ints("dilations"), 1));
+    let mut added = or(body.ints("output_padding"), 0);
+    if [&strides, &dilations, &added].iter().any(|list| list.len() != axes) {
+        return Err("its strides, dilations or output_padding do not fit its axes".into());
+    }
+    let upper = body.text("auto_pad", "NOTSET") == "SAME_UPPER";
+    let (mut begin, mut end) = (Vec::new(), Vec::new());
+    for axis in 0..axes {
+        let (extent, kernel) = (x.shape[axis + 2] as i64, w.shape[axis + 2] as i64);
+        let natural = (extent - 1) * strides[axis] + added[axis] + (kernel - 1) * dilations[axis] + 1;
+        let total = (natural - wanted[axis]).max(0);
+        added[axis] += (wanted[axis] - natural).max(0);
+        let (small, large) = (total / 2, total - total / 2);
+        begin.push(if upper { small } else { large });
+        end.push(if upper { large } else { small });
+    }
+    let pads = [begin, end].concat();
+    let mut inputs = vec![x.name.as_str(), &w.name];
+    inputs.extend(bias.as_ref().map(|bias| bias.name.as_str()));
+    let list = [ints("strides", strides), ints("dilations", dilations), ints("output_padding", added), ints("pads", pads)];
+    let mut attributes = vec![text("auto_pad", "NOTSET"), int("group", body.call.int("group", 1))];
+    attributes.extend(list);
+    let result = body.with("ConvTranspose", &inputs, attributes);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// `|x|^p`, in f32 for f16.
+fn powers(body: &mut Body, x: &Known, p: i64) -> (String, DType) {
+    let dtype = if x.dtype == DType::F16 { DType::F32 } else { x.dtype };
+    let wide = if x.dtype == dtype { x.name.clone() } else { body.cast(&x.name, dtype) };
+    let size = body.op("Abs", &[&wide]);
+    let result = match p {
+        1 => size,
+        2 => body.op("Mul", &[&size, &size]),
+        _ => {
+            let exponent = body.number(dtype, p as f64);
+            body.op("Pow", &[&size, &exponent])
+        }
+    };
+    (result, dtype)
+}
+
+/// `sum^(1/p)`, in the type of `x`.
+fn root(body: &mut Body, x: &Known, sum: &str, p: i64, dtype: DType) {
+    let result = match p {
+        1 => sum.to_string(),
+        2 => body.op("Sqrt", &[sum]),
+        _ => {
+            let exponent = body.number(dtype, 1.0 / p as f64);
+            body.op("Pow", &[sum, &exponent])
+        }
+    };
+    let result = if x.dtype == dtype { result } else { body.cast(&result, x.dtype) };
+    body.output(0, &result);
+}
+
+/// The attribute p: a float at opset 1, then an integer.
+fn exponent(body: &Body) -> Result<i64, String> {
+    let p = body.call.int("p", 2);
+    if p < 1 { Err(format!("its p is {p}: it must be 1 or more")) } else { Ok(p) }
+}
+
+fn global_lp_pool(body: &mut Body) -> Result<(), String> {
+    let (x, p) = (body.input(0)?, exponent(body)?);
+    let axes: Vec<i64> = (2..x.rank() as i64).collect();
+    let (powers, dtype) = powers(body, &x, p);
+    let sum = body.reduce("ReduceSum", &powers, &axes);
+    root(body, &x, &sum, p, dtype);
+    Ok(())
+}
+
+/// The sums are averages over windows that lie inside the padded input, times the size of a window.
+fn lp_pool(body: &mut Body) -> Result<(), String> {
+    let (x, p) = (body.input(0)?, exponent(body)?);
+    let kernel = body.ints("kernel_shape").ok_or("it has no kernel_shape")?;
+    let axes = kernel.len();
+    if x.rank() != axes + 2 || kernel.iter().any(|&extent| extent < 1) {
+        return Err(format!("its kernel_shape {kernel:?} does not fit an input of {} axes", x.rank()));
+    }
+    let or = |list: Option<Vec<i64>>| list.unwrap_or_else(|| vec![1; axes]);
+    let (strides, dilations) = (or(body.ints("strides")), or(body.ints("dilations")));
+    let mut pads = body.ints("pads").unwrap_or_else(|| vec![0; 2 * axes]);
+    if strides.len() != axes || dilations.len() != axes || pads.len() != 2 * axes || strides.iter().chain(&dilations).any(|&s| s < 1) {
+        return Err("its strides, dilations or pads do not fit its kernel_shape".into());
+    }
+    let mode = body.text("auto_pad", "NOTSET");
+    for axis in 0..axes {
+        let (extent, window) = (x.shape[axis + 2] as i64, (kernel[axis] - 1) * dilations[axis] + 1);
+        let step = strides[axis];
+        match mode.as_str() {
+            "VALID" => (pads[axis], pads[axes + axis]) = (0, 0),
+            "SAME_UPPER" | "SAME_LOWER" => {
+                let total = ((extent + step - 1) / step - 1) * step + window - extent;
+                let (small, large) = (total.max(0) / 2, total.max(0) - total.max(0) / 2);
+                (pads[axis], pads[axes + axis]) = if mode == "SAME_UPPER" { (small, large) } else { (large, small) };
+            }
+            _ => {}
+        }
+        if body.call.int("ceil_mode", 0) != 0 {
+            let padded = extent + pads[axis] + pads[axes + axis];
+            let mut windows = (padded - window + step - 1).div_euclid(step) + 1;
+            // a window must not begin in the padding at the end
+            if (windows - 1) * step >= extent + pads[axis] {
+                windows -= 1;
+            }
+            pads[axes + axis] += ((windows - 1) * step + window - padded).max(0);
+        }
+    }
+    let (powers, dtype) = powers(body, &x, p);
+    let size: i64 = kernel.iter().product();
+    let attributes = vec![
+        ints("kernel_shape", kernel),
+        ints("strides", strides),
+        ints("dilations", dilations),
+        ints("pads", pads),
+        int("count_include_pad", 1),
+    ];
+    let averages = body.with("AveragePool", &[&powers], attributes);
+    let factor = body.number(dtype, size as f64);
+    let sums = body.op("Mul", &[&averages, &factor]);
+    root(body, &x, &sums, p, dtype);
+    Ok(())
+}
