@@ -29,16 +29,19 @@ __device__ __forceinline__ float reflected(float a, float low, float high) {
 // What is read outside x: how a coordinate moves inside, and which element an index beyond the edge
 // maps to (-1: none).
 struct OutsideZeros {
+  enum : int { CLAMPS = 0 };
   static __device__ __forceinline__ float coordinate(float a, float, float) { return a; }
   static __device__ __forceinline__ int index(int i, int extent, float, float) { return unsigned(i) < unsigned(extent) ? i : -1; }
 };
 struct OutsideBorder {
+  enum : int { CLAMPS = 1 };
   static __device__ __forceinline__ float coordinate(float a, float low, float high) {
     return a < 0.0f ? 0.0f : a > high + low ? high + low : a; // high + low is the last index
   }
   static __device__ __forceinline__ int index(int i, int extent, float, float) { return inside_index(i, extent); }
 };
 struct OutsideReflection {
+  enum : int { CLAMPS = 0 };
   static __device__ __forceinline__ float coordinate(float a, float low, float high) { return reflected(a, low, high); }
   static __device__ __forceinline__ int index(int i, int extent, float low, float high) {
     return inside_index(to_index(reflected(float(i), low, high)), extent);
@@ -104,7 +107,8 @@ __device__ __forceinline__ void grid_sample(const float *x, const float *grid, f
   float weights[axes][per_axis];
   HIOSC_UNROLL
   for (int d = 0; d < axes; ++d) {
-    if (outside) coordinate[d] = Outside::coordinate(coordinate[d], low[d], high[d]);
+    // a cubic keeps its position, and each neighbour is clamped on its own (PyTorch, ONNX Runtime)
+    if (outside && !(Mode::TAPS == 4 && Outside::CLAMPS)) coordinate[d] = Outside::coordinate(coordinate[d], low[d], high[d]);
     first[d] = Mode::taps(coordinate[d], weights[d]);
   }
   int offset[taps];

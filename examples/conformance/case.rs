@@ -40,7 +40,8 @@ pub fn data_sets(folder: &Path) -> anyhow::Result<Vec<DataSet>> {
     let inputs: Vec<_> = graph.input.iter().filter(|v| !initialised(&v.name)).collect();
     let tensor_type =
         |v: &pb::ValueInfoProto| matches!(v.r#type.as_ref().and_then(|t| t.value.as_ref()), Some(type_proto::Value::TensorType(_)));
-    if let Some(other) = graph.input.iter().chain(&graph.output).find(|v| !tensor_type(v)) {
+    let typed_outputs = graph.output.iter().filter(|v| v.r#type.is_some());
+    if let Some(other) = inputs.iter().copied().chain(typed_outputs).find(|v| !tensor_type(v)) {
         bail!("{:?} is not a tensor", other.name);
     }
     let mut sets = Vec::new();

@@ -49,7 +49,7 @@ pub fn compose_slices(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     let sliced = operator.inputs[0];
     let source = graph.operator(graph.producer(sliced)?);
     let (OpKind::Slice(outer), OpKind::Slice(inner)) = (&mut operator.kind, &source.kind) else { return None };
-    if graph.root(sliced) != sliced {
+    if graph.root(sliced) != sliced || inner.begin.len() != outer.begin.len() {
         return None;
     }
     for axis in 0..inner.begin.len() {

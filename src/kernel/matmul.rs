@@ -1,5 +1,6 @@
 //! Matrix product: tiles, or, for one or a few vectors, kernels that read the matrix once per
-//! vector; for element types other than f32, one thread per output.
+//! vector; for element types other than f32, and for more products than a grid has layers, one thread
+//! per output.
 
 use super::expr::Epilogue;
 use super::loops::{Strided, counted, trips};
@@ -11,10 +12,13 @@ use crate::graph::{DType, MatMul};
 /// With at most this many vectors, the matrix is read once for each.
 const MAX_VECTORS: usize = 4;
 
+/// The most products of a batch that the third axis of a grid can number.
+const MAX_GRID_Z: usize = 65_535;
+
 pub(super) fn specs(ctx: &OpContext, matmul: &MatMul) -> Result<Vec<KernelSpec>> {
     check(ctx, matmul)?;
     let epilogue = Epilogue::new(ctx, ["a", "b"], matmul.bias, matmul.n, &matmul.epilogue)?;
-    if ctx.inputs[0].dtype != DType::F32 {
+    if ctx.inputs[0].dtype != DType::F32 || matmul.batch > MAX_GRID_Z {
         return Ok(vec![by_thread(matmul, &epilogue)]);
     }
     let mut specs = Vec::new();

@@ -80,7 +80,13 @@ impl Lowering<'_> {
                 Expr::Input(kept.len() - 1)
             }
         };
-        (inputs.iter().map(operand).collect(), kept)
+        let mut operands: Vec<Expr> = inputs.iter().map(operand).collect();
+        // an operator must read something, if only a constant that could not be folded
+        if let (true, Some(first), Some(&id)) = (kept.is_empty(), operands.first_mut(), inputs.first()) {
+            *first = Expr::Input(0);
+            kept.push(id);
+        }
+        (operands, kept)
     }
 
     /// Repeats axis `i` of `x` `times[i]` times: element by element if `each`, else as a whole.

@@ -197,6 +197,8 @@ fn general(op: &CoreResize) -> Resize {
 /// tract's plan of one axis; its own function that calls these parts is private.
 fn plan(op: &Resize, scale: f32, from: usize, to: usize, (start, end): (f32, f32)) -> resize::AxisPlan {
     let coordinate = |x: usize| match &op.coord_transformer {
+        // one element is at the first one, by definition
+        CoordTransform::Plain(transform) if to == 1 && transform.as_str() == "pytorch_half_pixel" => Some(0.0),
         CoordTransform::Plain(transform) => Some(transform.transform(x, scale, from, to)),
         CoordTransform::TfCropAndResize => {
             let last = from as f32 - 1.0;

@@ -62,12 +62,13 @@ pub fn version(proto: &pb::ModelProto) -> Option<i64> {
 
 fn opset(path: &Path, proto: &pb::ModelProto) -> Result<()> {
     let wrong = |message: String| Err(Error::Model { path: path.to_path_buf(), message });
+    let unsupported = |message: String| Err(Error::Unsupported(vec![message]));
     match version(proto) {
         Some(OLDEST..=NEWEST) => Ok(()),
-        Some(old) if old < OLDEST => wrong(format!(
+        Some(old) if old < OLDEST => unsupported(format!(
             "opset {old} is older than the oldest that hiosc reads, {OLDEST}: export the model with a newer one, or convert it with onnx.version_converter"
         )),
-        Some(new) => wrong(format!("opset {new} is newer than the newest that hiosc knows, {NEWEST}: export the model with an older one")),
+        Some(new) => unsupported(format!("opset {new} is newer than the newest that hiosc knows, {NEWEST}: export the model with an older one")),
         None if proto.graph.iter().flat_map(|graph| &graph.node).any(|node| standard(&node.domain)) => {
             wrong("it does not say which opset of ONNX its operators are of (opset_import): the file is damaged, or was exported wrongly".into())
         }

@@ -26,6 +26,10 @@ pub fn read(context: &ParsingContext, node: &pb::NodeProto) -> readers::Parsed {
     }
 }
 
+/// Operators that are not computed on constants while types are inferred: shapes do not depend on
+/// them, they take long, and tract computes some of them for few types.
+const COSTLY: [&str; 7] = ["Attention", "Einsum", "GRU", "Gemm", "LSTM", "MatMul", "RNN"];
+
 /// A node that has a definition.
 #[derive(Clone)]
 struct Defined {
@@ -106,6 +110,10 @@ fn reason(error: TractError) -> TractError {
 impl Expansion for Defined {
     fn name(&self) -> StaticName {
         self.node.op_type.clone().into()
+    }
+
+    fn runs_out_of_plan(&self) -> bool {
+        !COSTLY.contains(&self.definition.operator)
     }
 
     fn nboutputs(&self) -> TractResult<usize> {

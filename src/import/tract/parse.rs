@@ -55,8 +55,13 @@ const NODES: &str = "\0";
 struct ParseErrors<'a>(BTreeMap<String, Vec<&'a str>>);
 
 impl<'a> ParseErrors<'a> {
-    /// Inputs and outputs that are not tensors of numbers.
+    /// Inputs, outputs and initialisers that are not tensors of numbers.
     fn types(&mut self, graph: &'a pb::GraphProto) {
+        for tensor in &graph.initializer {
+            if let Some(reason) = element_type(tensor.data_type) {
+                self.0.entry(format!("initialiser ({NODES}): {reason}")).or_default().push(&tensor.name);
+            }
+        }
         let inputs = graph.input.iter().map(|value| ("input", value));
         for (kind, value) in inputs.chain(graph.output.iter().map(|value| ("output", value))) {
             let problem = match value.r#type.as_ref().and_then(|t| t.value.as_ref()) {
@@ -98,6 +103,9 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
             None => format!("operator {operator} is not known ({NODES})"),
         });
     };
+    if node.op_type == "Scan" && context.onnx_operator_set_version < 9 {
+        return Some(format!("{operator} ({NODES}): before opset 9, it was another operator: export the model with a newer opset"));
+    }
     if let Some(why) = attributes::refusal(node) {
         return Some(format!("{operator} ({NODES}): {why}"));
     }

@@ -15,10 +15,14 @@ use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::format_err;
+use tract_onnx::tract_core::ops::array::Slice;
+use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cnn::conv::Conv;
 use tract_onnx::tract_core::ops::dummy::Dummy;
+use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
-use tract_onnx::tract_core::optim::{Optimizer, OptimizerSession, TypedPass};
+use tract_onnx::tract_core::ops::source::TypedSource;
+use tract_onnx::tract_core::optim::{CONST_FOLD_MEM_BUDGET, Optimizer, OptimizerSession, TypedPass};
 use tract_onnx::tract_hir::infer::Factoid;
 
 use super::weights::LargeWeights;
@@ -27,15 +31,75 @@ use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 use crate::import::onnx::operators::{self, Row};
 
-/// Declutters every node except convolutions and dequantisations (which would become tables), and
-/// except those in `left_out`.
+/// Replaces nodes whose inputs are all constants by what they compute. A node that fails, such as a
+/// division of integers by 0, stays as it is. As tract's own pass, it does not copy a large constant
+/// for each of several readers, and computes nothing large from little.
+#[derive(Clone, Debug, Default)]
+struct FoldConstants {
+    /// The node at which the next search starts.
+    next: usize,
+}
+
+impl TypedPass for FoldConstants {
+    fn reset(&mut self) -> TractResult<()> {
+        self.next = 0;
+        Ok(())
+    }
+
+    fn next(&mut self, _: &mut OptimizerSession, model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
+        for node in &model.nodes()[self.next..] {
+            let lost = node.op_as::<Const>().filter(|_| node.outputs[0].fact.konst.is_none());
+            let results = match lost {
+                Some(constant) => Some(tvec![constant.val().clone()]),
+                None => folded(model, node)?,
+            };
+            let Some(results) = results else { continue };
+            self.next = node.id;
+            let mut patch = TypedModelPatch::default();
+            for (slot, result) in results.into_iter().enumerate() {
+                let name = if slot > 0 { format!("{}.{slot}", node.name) } else { node.name.clone() };
+                let constant = patch.add_const(name, result)?;
+                patch.shunt_outside(model, OutletId::new(node.id, slot), constant)?;
+            }
+            return Ok(Some(patch));
+        }
+        Ok(None)
+    }
+}
+
+/// What `node` computes, if its inputs are constants and it is worth folding.
+fn folded(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TVec<Arc<Tensor>>>> {
+    if node.op_is::<Const>() || node.op_is::<Dummy>() || node.op_is::<TypedSource>() {
+        return Ok(None);
+    }
+    let (mut inputs, mut before) = (TVec::new(), 0);
+    for (fact, outlet) in model.node_input_facts(node.id)?.into_iter().zip(&node.inputs) {
+        let Some(value) = &fact.konst else { return Ok(None) };
+        let bytes = (value.datum_type().size_of() * value.volume()) as u64;
+        let alone = model.node(outlet.node).outputs[outlet.slot].successors.len() == 1 || node.op_is::<Slice>();
+        if !alone && !(fact.datum_type.is_number() && bytes <= CONST_FOLD_MEM_BUDGET) {
+            return Ok(None);
+        }
+        before += bytes;
+        inputs.push(value.clone().into_tvalue());
+    }
+    let Ok(Ok(Some(results))) = caught(|| node.op.eval_out_of_plan(inputs)) else { return Ok(None) };
+    let after: u64 = results.iter().map(|result| (result.datum_type().size_of() * result.volume()) as u64).sum();
+    if after > before.max(CONST_FOLD_MEM_BUDGET) {
+        return Ok(None);
+    }
+    Ok(Some(results.into_iter().map(|result| result.into_arc_tensor()).collect()))
+}
+
+/// Declutters every node except convolutions, dequantisations (which would become tables), divisions
+/// and those in `left_out`.
 #[derive(Clone, Debug, Default)]
 struct KeepConvolutions {
     /// The node at which the next search starts.
     next: usize,
-    /// Names of nodes that are not rewritten.
+    /// Nodes that are not rewritten: operator and name, since rewrites keep names.
     left_out: BTreeSet<String>,
-    /// The name of the node that is being rewritten.
+    /// The node that is being rewritten.
     current: Arc<Mutex<String>>,
 }
 
@@ -47,11 +111,15 @@ impl TypedPass for KeepConvolutions {
 
     fn next(&mut self, session: &mut OptimizerSession, model: &TypedModel) -> TractResult<Option<TypedModelPatch>> {
         for node in &model.nodes()[self.next..] {
-            let kept = node.op_is::<Conv>() || node.op_is::<Dummy>() || node.op_is::<DequantizeLinearF32>();
-            if kept || self.left_out.contains(&node.name) {
+            // a division by a constant would become a product with its rounded reciprocal, and a
+            // remainder is taken to be commutative
+            let division = node.op_as::<TypedBinOp>().is_some_and(|op| matches!(op.0.name(), "Div" | "Rem"));
+            let kept = node.op_is::<Conv>() || node.op_is::<Dummy>() || node.op_is::<DequantizeLinearF32>() || division;
+            let key = format!("{} {}", node.op.name(), node.name);
+            if kept || self.left_out.contains(&key) {
                 continue;
             }
-            node.name.clone_into(&mut lock(&self.current));
+            *lock(&self.current) = key;
             if let Some(patch) = node.op.declutter_with_session(session, model, node)? {
                 self.next = node.id + usize::from(patch.dont_apply_twice.is_some());
                 return Ok(Some(patch));
@@ -65,6 +133,13 @@ fn lock(name: &Mutex<String>) -> MutexGuard<'_, String> {
     name.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// These passes, until none of them finds anything.
+fn passes(passes: Vec<Box<dyn TypedPass>>) -> Optimizer {
+    let mut optimizer = Optimizer::prop_consts();
+    optimizer.passes = passes;
+    optimizer
+}
+
 /// The maximum number of rewrites that may fail. A model in which more do is not rewritten at all.
 const FAILING_REWRITES: usize = 50;
 
@@ -74,8 +149,7 @@ fn simplified(model: TypedModel) -> TractResult<TypedModel> {
     let mut pass = KeepConvolutions::default();
     while pass.left_out.len() < FAILING_REWRITES {
         let mut attempt = model.clone();
-        let mut optimizer = Optimizer::prop_consts();
-        optimizer.passes.push(Box::new(pass.clone()));
+        let optimizer = passes(vec![Box::<FoldConstants>::default(), Box::new(pass.clone())]);
         lock(&pass.current).clear();
         if let Ok(Ok(())) = caught(|| optimizer.optimize(&mut attempt)) {
             return Ok(attempt);
@@ -86,7 +160,7 @@ fn simplified(model: TypedModel) -> TractResult<TypedModel> {
         }
     }
     let mut folded = model;
-    Optimizer::prop_consts().optimize(&mut folded)?;
+    passes(vec![Box::<FoldConstants>::default()]).optimize(&mut folded)?;
     Ok(folded)
 }
 

@@ -21,8 +21,10 @@ pub fn attention(a: &Attention, of: &Operands) -> Vec<Number> {
         };
         let scores: Vec<f64> = (0..a.columns).map(score).collect();
         let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let weights: Vec<f64> = scores.iter().map(|s| (s - largest).exp()).collect();
-        let total: f64 = weights.iter().sum();
+        // a row that is hidden as a whole gives 0
+        let hidden = largest == f64::NEG_INFINITY;
+        let weights: Vec<f64> = scores.iter().map(|s| if hidden { 0.0 } else { (s - largest).exp() }).collect();
+        let total: f64 = if hidden { 1.0 } else { weights.iter().sum() };
         for d in 0..a.value_depth {
             let value = |column: usize| weights[column] * read(2, [b, shared, column, d], a.v_strides);
             result[offset([b, h, row, d], a.y_strides)] = Some(of.float((0..a.columns).map(value).sum::<f64>() / total));

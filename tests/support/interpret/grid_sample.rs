@@ -25,6 +25,8 @@ pub fn grid_sample(g: &GridSample, of: &Operands) -> Vec<Number> {
             for (d, a) in position.iter_mut().enumerate() {
                 *a = match g.outside {
                     Outside::Zeros => *a,
+                    // each neighbour is clamped on its own
+                    Outside::Border if g.interpolation == Interpolation::Cubic => *a,
                     Outside::Border => a.clamp(0.0, shape[2 + d] as f32 - 1.0),
                     Outside::Reflection => mirrored(*a, bounds(d).0, bounds(d).1),
                 };

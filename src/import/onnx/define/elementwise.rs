@@ -27,6 +27,7 @@ pub const DEFINITIONS: &[Definition] = &[
     of("BitShift", bit_shift, "a negative amount, or one of the width or more, gives 0; the hardware takes it modulo the width"),
     of("Celu", celu, "the reader drops the factor alpha"),
     of("IsInf", is_infinite, "the reader gives numbers of f64 instead of truth values"),
+    of("IsNaN", is_nan, "the reader gives numbers of f64 instead of truth values"),
     of("Mean", mean, "the reader fails on operands of different numbers of axes"),
     of("Mish", mish, "the reader takes the logarithm of 1 + exp(x), which loses all digits below -16"),
     of("Softplus", softplus, "the logarithm of 1 + exp(x) overflows above 88 and loses all digits below -16"),
@@ -180,6 +181,15 @@ fn is_infinite(body: &mut Body) -> Result<(), String> {
             body.op("And", &[&nan, &not])
         }
     };
+    body.output(0, &result);
+    Ok(())
+}
+
+/// Whether `x` is not even equal to itself.
+fn is_nan(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let equal = body.op("Equal", &[&x.name, &x.name]);
+    let result = body.op("Not", &[&equal]);
     body.output(0, &result);
     Ok(())
 }

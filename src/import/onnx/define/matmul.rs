@@ -1,9 +1,18 @@
 //! Products: of vectors, and of integers with a scale and a summand.
 
-use super::{Body, Definition, always, of};
-use crate::graph::DType;
+use super::body::{int, text};
+use super::{Body, Definition, always, attribute, of};
+use crate::graph::{Constant, DType};
 
 pub const DEFINITIONS: &[Definition] = &[
+    Definition { operator: "DFT", values: &[1, 2], applies: always, define: fourier, reason: "the reader takes the wrong length for some axes and lengths" },
+    Definition {
+        operator: "Einsum",
+        values: &[],
+        applies: |call| attribute(call.node, "equation").is_some_and(|equation| equation.s.trim_ascii_end().ends_with(b"->")),
+        define: einsum,
+        reason: "the reader takes a result without axes for one that is not stated",
+    },
     Definition {
         operator: "Gemm",
         values: &[],
@@ -14,33 +23,43 @@ pub const DEFINITIONS: &[Definition] = &[
     of("MatMul", matmul, "the reader refuses the product of two vectors"),
 ];
 
-/// A vector becomes a matrix of one row or column.
+/// A vector becomes a matrix of one row or column. Products of constant integers, which the reader
+/// cannot fold, are written out.
 fn matmul(body: &mut Body) -> Result<(), String> {
     let (a, b) = (body.input(0)?, body.input(1)?);
     if a.rank() == 0 || b.rank() == 0 {
         return Err("a product of a number: ONNX multiplies arrays of one axis or more".into());
     }
-    if a.rank() > 1 && b.rank() > 1 {
-        let result = body.itself(&[&a.name, &b.name], vec![]).remove(0);
-        body.output(0, &result);
-        return Ok(());
-    }
+    let constant = a.value.is_some() && b.value.is_some() && a.dtype.is_integer();
+    let vectors = a.rank() == 1 || b.rank() == 1;
     let mut kept = Vec::new();
-    let first = if a.rank() == 1 {
+    let (mut first, mut rows) = (a.name.clone(), a.shape.clone());
+    if a.rank() == 1 {
         kept.extend(&b.shape[..b.rank().saturating_sub(2)]);
-        body.reshape(&a.name, &[1, a.shape[0]])
+        rows = vec![1, a.shape[0]];
+        first = body.reshape(&first, &rows);
     } else {
         kept.extend(&a.shape[..a.rank() - 1]);
-        a.name
-    };
-    let second = if b.rank() == 1 {
-        body.reshape(&b.name, &[b.shape[0], 1])
+    }
+    let (mut second, mut columns) = (b.name.clone(), b.shape.clone());
+    if b.rank() == 1 {
+        columns = vec![b.shape[0], 1];
+        second = body.reshape(&second, &columns);
     } else {
         kept.extend(b.shape.last());
-        b.name
+    }
+    let product = if constant {
+        // [..., m, k, 1] times [..., 1, k, n]
+        let wide = body.reshape(&first, &[&rows[..], &[1]].concat());
+        columns.insert(columns.len() - 2, 1);
+        let tall = body.reshape(&second, &columns);
+        let products = body.op("Mul", &[&wide, &tall]);
+        let axes = body.list(&[-2]);
+        body.with("ReduceSum", &[&products, &axes], vec![int("keepdims", 0)])
+    } else {
+        body.itself(&[&first, &second], vec![]).remove(0)
     };
-    let product = body.itself(&[&first, &second], vec![]).remove(0);
-    let result = body.reshape(&product, &kept);
+    let result = if vectors { body.reshape(&product, &kept) } else { product };
     body.output(0, &result);
     Ok(())
 }
@@ -81,4 +100,102 @@ fn times(body: &mut Body, value: &str, like: &super::Known, factor: f32) -> Stri
     }
     let factor = body.number(like.dtype, factor.into());
     body.op("Mul", &[value, &factor])
+}
+
+/// A sum of products without any axis left: an axis of one element is kept, and dropped afterwards.
+fn einsum(body: &mut Body) -> Result<(), String> {
+    let equation: String = body.text("equation", "").chars().filter(|c| !c.is_whitespace()).collect();
+    let (operands, _) = equation.split_once("->").ok_or("its equation has no result")?;
+    let letter = ('a'..='z').chain('A'..='Z').find(|letter| !operands.contains(*letter)).ok_or("its equation uses all letters")?;
+    let (first, rest) = operands.split_once(',').map_or((operands, None), |(first, rest)| (first, Some(rest)));
+    let widened = format!("{first}{letter}{}->{letter}", rest.map_or(String::new(), |rest| format!(",{rest}")));
+    let mut inputs = Vec::new();
+    for position in 0..body.arity() {
+        let known = body.input(position)?;
+        inputs.push(if position == 0 { body.reshape(&known.name, &[&known.shape[..], &[1]].concat()) } else { known.name });
+    }
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let sum = body.itself(&inputs, vec![text("equation", &widened)]).remove(0);
+    let result = body.reshape(&sum, &[]);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// The longest transform that is computed: its matrix has the square of its length.
+const POINTS: usize = 1024;
+
+/// The discrete Fourier transform along one axis, as products with a matrix of cosines and one of
+/// sines. The last axis has the real part, or the real and the imaginary part.
+fn fourier(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let last = x.rank().checked_sub(1).filter(|&last| last > 0).ok_or("its input must have two axes or more")?;
+    let axis = match body.optional(2) {
+        Some(axis) => axis.ints().and_then(|axis| axis.first().copied()).ok_or("its axis must be a constant")?,
+        None => body.call.int("axis", if body.call.version < 20 { 1 } else { -2 }),
+    };
+    let axis = Body::axis(axis, x.rank())?;
+    let extent = x.shape[axis];
+    let length = match body.optional(1) {
+        Some(length) => length.ints().and_then(|length| length.first().copied()).ok_or("its length must be a constant")?,
+        None => extent as i64,
+    };
+    let length = usize::try_from(length).ok().filter(|&length| length > 0).ok_or("its length must be 1 or more")?;
+    let (inverse, one_sided) = (body.call.int("inverse", 0) != 0, body.call.int("onesided", 0) != 0);
+    let parts = x.shape[last];
+    if axis == last || !matches!(parts, 1 | 2) {
+        return Err(format!("its input of shape {:?} has no real and imaginary parts in its last axis", x.shape));
+    }
+    if length > POINTS {
+        return Err(format!("a transform of {length} points is not supported: at most {POINTS}"));
+    }
+    if one_sided && inverse {
+        return Err("an inverse transform of one side is not supported".into());
+    }
+    let results = if one_sided { length / 2 + 1 } else { length };
+    let used = extent.min(length);
+    // [..., extent, parts] with the transformed axis last
+    let moved: Vec<usize> = (0..x.rank()).filter(|&i| i != axis && i != last).chain([axis]).collect();
+    let dtype = if x.dtype == DType::F16 { DType::F32 } else { x.dtype };
+    let wide = if x.dtype == dtype { x.name.clone() } else { body.cast(&x.name, dtype) };
+    let wide = if used < extent { body.slice(&wide, axis, 0, used) } else { wide };
+    let part = |body: &mut Body, which: usize| {
+        let one = body.slice(&wide, last, which, which + 1);
+        let shape: Vec<usize> = (0..last).map(|i| if i == axis { used } else { x.shape[i] }).collect();
+        let flat = body.reshape(&one, &shape);
+        body.transpose(&flat, &moved)
+    };
+    let sign = if inverse { 1.0 } else { -1.0 };
+    let scale = if inverse { 1.0 / length as f64 } else { 1.0 };
+    let matrix = |body: &mut Body, f: &dyn Fn(f64) -> f64| {
+        // the angle modulo a full turn is exact
+        let angle = |row: usize, column: usize| std::f64::consts::TAU * ((row * column) % length) as f64 / length as f64;
+        let values = (0..used * results).map(|i| scale * f(angle(i / results, i % results)));
+        let values = match dtype {
+            DType::F64 => Constant::F64(values.collect::<Vec<f64>>().into()),
+            _ => Constant::F32(values.map(|value| value as f32).collect::<Vec<f32>>().into()),
+        };
+        body.constant(&values, &[used, results])
+    };
+    let (cosines, sines) = (matrix(body, &f64::cos), matrix(body, &|angle| sign * angle.sin()));
+    let real = part(body, 0);
+    let mut re = body.op("MatMul", &[&real, &cosines]);
+    let mut im = body.op("MatMul", &[&real, &sines]);
+    if parts == 2 {
+        let imaginary = part(body, 1);
+        let other = body.op("MatMul", &[&imaginary, &sines]);
+        re = body.op("Sub", &[&re, &other]);
+        let other = body.op("MatMul", &[&imaginary, &cosines]);
+        im = body.op("Add", &[&im, &other]);
+    }
+    // back to the order of the input
+    let shape: Vec<usize> = (0..last).map(|i| if i == axis { results } else { x.shape[i] }).chain([1]).collect();
+    let back: Vec<usize> = (0..last).map(|i| moved.iter().position(|&m| m == i).unwrap_or(i)).collect();
+    let parts = [re, im].map(|value| {
+        let ordered = body.transpose(&value, &back);
+        body.reshape(&ordered, &shape)
+    });
+    let joined = body.with("Concat", &[&parts[0], &parts[1]], vec![int("axis", last as i64)]);
+    let result = if x.dtype == dtype { joined } else { body.cast(&joined, x.dtype) };
+    body.output(0, &result);
+    Ok(())
 }

@@ -83,7 +83,9 @@ fn in_f32(body: &mut Body) -> Result<(), String> {
     let narrow = body.input(0)?.dtype == DType::F16;
     let inputs = single(body);
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let outputs = body.itself(&inputs, vec![]);
+    // the type in which others compute
+    let changed = if body.call.has("stash_type") { vec![body::int("stash_type", 1)] } else { vec![] };
+    let outputs = body.itself(&inputs, changed);
     for (position, output) in outputs.iter().enumerate() {
         let rounded = if narrow && position == 0 { body.cast(output, DType::F16) } else { output.clone() };
         body.output(position, &rounded);

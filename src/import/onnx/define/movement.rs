@@ -27,6 +27,13 @@ pub const DEFINITIONS: &[Definition] = &[
         reason: "the reader does not know the mode wrap",
     },
     Definition {
+        operator: "EyeLike",
+        values: &[],
+        applies: always,
+        define: eye_like,
+        reason: "the reader has no truth values for it",
+    },
+    Definition {
         operator: "Pad",
         values: &[],
         applies: |call: &Call| call.version < 11,
@@ -47,6 +54,13 @@ pub const DEFINITIONS: &[Definition] = &[
         define: reverse_sequence,
         reason: "the reader does not know it",
     },
+    Definition {
+        operator: "Pad",
+        values: &[1, 3],
+        applies: |call: &Call| call.version >= 13,
+        define: pad,
+        reason: "the reader pads no truth values",
+    },
     of("Shape", shape, "the reader's sizes have a type of their own, which few of its operators take"),
     of("Size", size, "as for Shape"),
     Definition {
@@ -55,6 +69,20 @@ pub const DEFINITIONS: &[Definition] = &[
         applies: always,
         define: slice,
         reason: "the reader cuts bounds and steps to 32 bits, and refuses an empty slice",
+    },
+    Definition {
+        operator: "SpaceToDepth",
+        values: &[],
+        applies: |call: &Call| call.has("mode"),
+        define: space_to_depth,
+        reason: "the reader does not know the mode",
+    },
+    Definition {
+        operator: "TopK",
+        values: &[],
+        applies: |call: &Call| call.version < 10,
+        define: old_top_k,
+        reason: "k was an attribute",
     },
 ];
 
@@ -193,15 +221,90 @@ fn range(body: &mut Body) -> Result<(), String> {
     Ok(())
 }
 
+/// Ones on a diagonal: a constant.
+fn eye_like(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let &[rows, columns] = &x.shape[..] else { return Err("its input must have two axes".into()) };
+    let dtype = super::quantised::named_type(body, "dtype")?.unwrap_or(x.dtype);
+    let k = body.call.int("k", 0);
+    let size = dtype.bytes() as usize;
+    let of = |value: f64| Scalar::from_f64(dtype, value).bits().to_le_bytes()[..size].to_vec();
+    let (zero, one) = (of(0.0), of(1.0));
+    let on = |i: usize| (i % columns) as i64 - (i / columns) as i64 == k;
+    let bytes: Vec<u8> = (0..rows * columns).flat_map(|i| if on(i) { one.clone() } else { zero.clone() }).collect();
+    let result = body.constant(&Constant::from_bytes(dtype, &bytes), &[rows, columns]);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// Truth values are padded as integers.
+fn pad(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let truth = x.dtype == DType::Bool;
+    let mut inputs = Vec::new();
+    for position in 0..body.arity() {
+        let known = body.optional(position);
+        inputs.push(match known {
+            Some(known) if known.dtype == DType::Bool => body.cast(&known.name, DType::U8),
+            known => known.map(|known| known.name).unwrap_or_default(),
+        });
+    }
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let mut result = body.itself(&inputs, vec![]).remove(0);
+    if truth {
+        result = body.cast(&result, DType::Bool);
+    }
+    body.output(0, &result);
+    Ok(())
+}
+
+/// Blocks of `blocksize` become channels: `mode` says whether the block is the slower axis (DCR) or
+/// the channel (CRD).
+fn space_to_depth(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let block = usize::try_from(body.call.int("blocksize", 0)).unwrap_or(0);
+    let &[n, c, h, w] = &x.shape[..] else { return Err("its input must have four axes".into()) };
+    if block == 0 || !h.is_multiple_of(block) || !w.is_multiple_of(block) {
+        return Err(format!("its blocksize {block} does not divide an image of {h}x{w}"));
+    }
+    let order: &[usize] = match body.text("mode", "DCR").as_str() {
+        "DCR" => &[0, 3, 5, 1, 2, 4],
+        "CRD" => &[0, 1, 3, 5, 2, 4],
+        other => return Err(format!("its mode {other:?} is not known")),
+    };
+    let split = body.reshape(&x.name, &[n, c, h / block, block, w / block, block]);
+    let moved = body.transpose(&split, order);
+    let result = body.reshape(&moved, &[n, c * block * block, h / block, w / block]);
+    body.output(0, &result);
+    Ok(())
+}
+
+fn old_top_k(body: &mut Body) -> Result<(), String> {
+    let x = body.input(0)?;
+    let count = body.call.int("k", 1);
+    let k = body.list(&[count]);
+    let axis = int("axis", body.call.int("axis", -1));
+    let wanted = [body.wants(0), body.wants(1)];
+    let results = body.as_read("TopK", 11, &[&x.name, &k], vec![axis], &wanted);
+    for (position, result) in results.iter().enumerate() {
+        body.output(position, result);
+    }
+    Ok(())
+}
+
 /// A padding whose pads are an attribute.
 fn old_pad(body: &mut Body) -> Result<(), String> {
     let x = body.input(0)?;
     let pads = body.ints("pads").or(body.ints("paddings")).ok_or("it has no pads")?;
     let pads = body.list(&pads);
+    let mode = body.text("mode", "constant");
+    let mut inputs = vec![x.name.as_str(), &pads];
     let value = body.call.float("value", 0.0);
     let value = body.number(x.dtype, value.into());
-    let mode = body.text("mode", "constant");
-    let result = body.as_read("Pad", OPSET, &[&x.name, &pads, &value], vec![text("mode", &mode)], &[true]).remove(0);
+    if mode == "constant" {
+        inputs.push(&value);
+    }
+    let result = body.as_read("Pad", OPSET, &inputs, vec![text("mode", &mode)], &[true]).remove(0);
     body.output(0, &result);
     Ok(())
 }

@@ -96,10 +96,15 @@ fn quantize(body: &mut Body) -> Result<(), String> {
         body.output(0, &result);
         return Ok(());
     }
-    let wide = body.cast(&x.name, DType::F32);
+    // the quotient is rounded to the type of the scale
+    let dividend = body.cast(&x.name, DType::F32);
     let divisor = body.cast(&scale.name, DType::F32);
     let divisor = parameter(body, &x, &scale, &divisor)?;
-    let quotient = body.op("Div", &[&wide, &divisor]);
+    let mut quotient = body.op("Div", &[&dividend, &divisor]);
+    if scale.dtype == DType::F16 {
+        quotient = body.cast(&quotient, DType::F16);
+        quotient = body.cast(&quotient, DType::F32);
+    }
     let mut result = body.op("Round", &[&quotient]);
     if let Some(zero) = zero {
         let shift = body.cast(&zero.name, DType::F32);
