@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use hiosc::graph::{Constant, DType, Scalar};
+use hiosc::import::{Literal, literal};
 use prost::Message;
 use tract_onnx::pb::{self, tensor_proto::DataType, type_proto};
 
@@ -180,6 +181,24 @@ impl std::fmt::Display for Number {
             Number::Float(v) => write!(f, "{v}"),
             Number::Integer(v) => write!(f, "{v}"),
         }
+    }
+}
+
+impl DataSet {
+    /// Which inputs may become constants, if those at run time are refused, in the order of the
+    /// attempts: the small secondary ones; then all, if all are small and the first is a number or a
+    /// list of integers.
+    pub fn constants(&self) -> Vec<Vec<(String, Literal)>> {
+        let constant = |array: &Array| (array.shape.len() <= 1).then(|| literal(array.shape.clone(), array.values.clone()));
+        let small: Vec<(String, Literal)> = self.inputs.iter().filter_map(|(name, array)| Some((name.clone(), constant(array)?))).collect();
+        let first = self.inputs.first();
+        let secondary = small.iter().filter(|(name, _)| first.is_some_and(|(first, _)| first != name)).cloned().collect();
+        let mut attempts: Vec<Vec<(String, Literal)>> = vec![secondary];
+        if small.len() == self.inputs.len() && first.is_some_and(|(_, array)| array.shape.is_empty() || array.values.dtype().is_integer()) {
+            attempts.push(small);
+        }
+        attempts.retain(|constants| !constants.is_empty());
+        attempts
     }
 }
 

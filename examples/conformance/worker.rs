@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use hiosc::compiler::{Passes, Planned};
-use hiosc::import::{Literal, literal};
+use hiosc::import::Literal;
 use hiosc::program::{KernelMode, Shipped};
 use hiosc::run::Session;
 use hiosc::runtime;
@@ -147,15 +147,8 @@ fn prepare(folder: &Path, algorithm: Algorithm) -> Result<Vec<Prepared>, Outcome
 /// integers, plans with all of them as constants.
 fn prepare_set(model: &Path, mut set: DataSet, algorithm: Algorithm) -> Result<Prepared, Outcome> {
     let refused = |result: &hiosc::Result<Planned>| matches!(result, Err(Error::Unsupported(_) | Error::Model { .. }));
-    let small: Vec<(String, Literal)> = set.inputs.iter().filter_map(|(name, array)| Some((name.clone(), constant(array)?))).collect();
-    let secondary = small.iter().filter(|(name, _)| set.inputs.first().is_some_and(|(first, _)| first != name)).cloned().collect();
-    let mut attempts: Vec<Vec<(String, Literal)>> = vec![secondary];
-    let shape_like = |(_, array): &(String, Array)| array.shape.is_empty() || array.values.dtype().is_integer();
-    if small.len() == set.inputs.len() && set.inputs.first().is_some_and(shape_like) {
-        attempts.push(small);
-    }
     let mut planned = plan(model, &set, &[], algorithm);
-    for constants in attempts.into_iter().filter(|constants| !constants.is_empty()) {
+    for constants in set.constants() {
         if !refused(&planned) {
             break;
         }
@@ -182,11 +175,6 @@ fn plan(model: &Path, set: &DataSet, constants: &[(String, Literal)], algorithm:
         compiler = compiler.shape(name, &array.shape);
     }
     compiler.plan()
-}
-
-/// A small input as a constant.
-fn constant(array: &Array) -> Option<Literal> {
-    (array.shape.len() <= 1).then(|| literal(array.shape.clone(), array.values.clone()))
 }
 
 /// Runs the data set and compares.

@@ -11,7 +11,7 @@ use super::Planned;
 use crate::acceptance::{OutputReport, Values, compare, convert, read};
 use crate::emit::ReferenceData;
 use crate::error::{Error, Result};
-use crate::graph::{Constant, DType, Graph, Scalar, Tensor};
+use crate::graph::{Binary, Constant, DType, Expr, Gather, Graph, OpKind, Scalar, Tensor, shape_text};
 use crate::ids::TensorId;
 use crate::import;
 use crate::measure::bench;
@@ -34,13 +34,61 @@ pub(super) fn unfilled(graph: &Graph) -> ReferenceData {
 
 /// Inputs made from a fixed seed: a crate is checked with them, and plans are measured on them.
 pub fn check_inputs(graph: &Graph) -> Vec<Constant> {
-    graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t))).collect()
+    let least = |id: TensorId| i64::from(divides(graph, id));
+    graph.inputs.iter().enumerate().map(|(i, &t)| check_input(i as u64, graph.tensor(t), least(t), indexed(graph, t))).collect()
+}
+
+/// Whether the integers of the input `input` are a divisor, which must not be 0.
+fn divides(graph: &Graph, input: TensorId) -> bool {
+    let tensor = graph.tensor(input);
+    let divisor = |expr: &Expr, slot: usize| {
+        let mut found = false;
+        visit(expr, &mut |part| {
+            if let Expr::Binary(Binary::Div | Binary::Rem, _, divisor) = part {
+                visit(divisor, &mut |inner| found |= *inner == Expr::Input(slot));
+            }
+        });
+        found
+    };
+    tensor.dtype.is_integer()
+        && graph.operators.iter().any(|operator| match &operator.kind {
+            OpKind::Elementwise(elementwise) => {
+                operator.inputs.iter().enumerate().any(|(slot, &id)| graph.root(id) == input && divisor(&elementwise.expr, slot))
+            }
+            _ => false,
+        })
+}
+
+/// Calls `f` with `expr` and all its parts.
+fn visit(expr: &Expr, f: &mut impl FnMut(&Expr)) {
+    f(expr);
+    match expr {
+        Expr::Unary(_, x) | Expr::Cast(_, x) => visit(x, f),
+        Expr::Binary(_, a, b) => [a, b].into_iter().for_each(|x| visit(x, f)),
+        Expr::Select(a, b, c) => [a, b, c].into_iter().for_each(|x| visit(x, f)),
+        Expr::Input(_) | Expr::Const(_) => {}
+    }
+}
+
+/// The shortest axis that the integers of the input `input` are indices into, if there is one.
+fn indexed(graph: &Graph, input: TensorId) -> Option<usize> {
+    let extents = graph.operators.iter().filter_map(|operator| {
+        let (&data, &index) = (operator.inputs.first()?, operator.inputs.get(1)?);
+        let shape = &graph.tensor(data).shape;
+        match operator.kind {
+            OpKind::Gather(Gather::Slices { axis } | Gather::Elements { axis }) if graph.root(index) == input => shape.get(axis).copied(),
+            OpKind::Gather(_) | OpKind::Scatter(_) if graph.root(index) == input => shape.iter().copied().min(),
+            _ => None,
+        }
+    });
+    extents.min()
 }
 
 /// Values for an input, from SplitMix64 with this seed. Floating-point numbers are roughly normal,
-/// with mean 0 and standard deviation 1. Integers are 0 or 1: small, not negative, and valid as an
-/// index into any axis of two elements or more. Booleans are true as often as false.
-fn check_input(seed: u64, tensor: &Tensor) -> Constant {
+/// with mean 0 and standard deviation 1. Integers are `least` or one more: small, not negative, and
+/// valid as an index into any axis of two elements or more; 0 if they index an axis of `extent` 1.
+/// Booleans are true as often as false.
+fn check_input(seed: u64, tensor: &Tensor, least: i64, extent: Option<usize>) -> Constant {
     let mut rng = SplitMix64::seed_from_u64(seed << 40);
     let n = tensor.elements();
     if tensor.dtype == DType::F32 {
@@ -48,7 +96,8 @@ fn check_input(seed: u64, tensor: &Tensor) -> Constant {
     }
     let size = tensor.dtype.bytes() as usize;
     let mut value = || {
-        let value: f64 = if tensor.dtype.is_float() { normal(&mut rng).into() } else { u8::from(uniform(&mut rng) > 0.0).into() };
+        let value: f64 = if tensor.dtype.is_float() { normal(&mut rng).into() } else { (least + i64::from(uniform(&mut rng) > 0.0)) as f64 };
+        let value = if tensor.dtype.is_integer() && extent == Some(1) { 0.0 } else { value };
         Scalar::from_f64(tensor.dtype, value).bits().to_le_bytes()[..size].to_vec()
     };
     let bytes: Vec<u8> = (0..n).flat_map(|_| value()).collect();
@@ -78,6 +127,11 @@ pub fn in_process(planned: &Planned, reference: &Path, options: &RuntimeOptions)
     let input = |name: &String| {
         let found = expected.get(&format!("in:{name}"));
         let values = found.ok_or_else(|| Error::Mismatch(format!("input {name:?} is not in the reference")))?;
+        let wanted = graph.inputs.iter().map(|&id| graph.tensor(id)).find(|tensor| tensor.name == *name);
+        if let Some(wanted) = wanted.filter(|wanted| (wanted.dtype, &wanted.shape) != (values.dtype, &values.shape)) {
+            let [wanted, found] = [(wanted.dtype, &wanted.shape), (values.dtype, &values.shape)].map(|(dtype, shape)| format!("{} {}", dtype.name(), shape_text(shape)));
+            return Err(Error::Mismatch(format!("input {name:?} is {wanted}, the reference {found}")));
+        }
         Ok(Constant::from_bytes(values.dtype, &values.bytes))
     };
     let inputs = inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
@@ -100,7 +154,7 @@ mod tests {
         let mut rng = SplitMix64::seed_from_u64(0);
         let known = [0xe220_a839_7b1d_cdaf, 0x6e78_9e6a_a1b9_65f4, 0x06c4_5d18_8009_454f];
         assert_eq!(known.map(|_| rng.next_u64()), known);
-        let input = |dtype, shape| check_input(1, &Tensor { name: "x".into(), dtype, shape, origin: Origin::Input });
+        let input = |dtype, shape| check_input(1, &Tensor { name: "x".into(), dtype, shape, origin: Origin::Input }, 0, None);
         assert_eq!(input(DType::F32, vec![3]).f32().unwrap()[..], [-0.054_520_752, 0.684_070_8, 0.876_769_7]);
         let integers = input(DType::I64, vec![8]);
         let expected: Vec<u8> = [0i64, 0, 1, 1, 0, 1, 1, 1].into_iter().flat_map(i64::to_le_bytes).collect();

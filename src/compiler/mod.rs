@@ -32,7 +32,7 @@ pub use output::{Compilation, parts};
 pub use planned::{Imported, Planned};
 
 use crate::emit;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::measure::bench::{self, BenchOptions};
 use crate::plan::PlanOptions;
 use crate::schedule::{LinkMode, Problem};
@@ -124,10 +124,14 @@ impl Passes for Compiler {
             let operations: f64 = planned.graph.op_ids().map(|op| planned.graph.operator(op).flops(&planned.graph)).sum();
             progress::step("computing the reference", 0, (operations / 1e6) as u64);
         }
-        let check = match (self.check, self.unfilled_check) {
-            (false, _) => None,
-            (true, true) => Some(check::unfilled(&planned.graph)),
-            (true, false) => Some(check::reference(&planned.model, &planned.graph)?),
+        let (check, no_reference) = match (self.check, self.unfilled_check) {
+            (false, _) => (None, None),
+            (true, true) => (Some(check::unfilled(&planned.graph)), None),
+            (true, false) => match check::reference(&planned.model, &planned.graph) {
+                Ok(reference) => (Some(reference), None),
+                Err(Error::Model { message, .. }) => (None, Some(message)),
+                Err(error) => return Err(error),
+            },
         };
         clock.lap("reference");
         progress::step("writing the crate", 0, 1 + planned.graph.weight_elements() / 256);
@@ -145,6 +149,6 @@ impl Passes for Compiler {
         clock.lap("emit");
         planned.timings = clock.laps;
         let inputs = [planned.model.files.clone(), self.files()].concat();
-        Ok(Compilation { planned, shipped, output, module: self.module.clone(), inputs })
+        Ok(Compilation { planned, shipped, output, no_reference, module: self.module.clone(), inputs })
     }
 }

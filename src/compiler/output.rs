@@ -15,6 +15,8 @@ pub struct Compilation {
     pub(crate) planned: Planned,
     /// The kernels, compiled or not.
     pub(super) shipped: Shipped,
+    /// Why the crate has no reference output, although one was wanted.
+    pub(super) no_reference: Option<String>,
     /// The generated crate or module, in memory.
     pub(super) output: Crate,
     /// Name of the module, if it is one.

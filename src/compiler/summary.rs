@@ -40,6 +40,9 @@ pub fn compilation(compilation: &Compilation) -> String {
         line("kernels", format!("{count}, shipped as sources: the crate compiles them at load, and needs NVRTC then"));
         line("", shipped.note.clone().unwrap_or_default());
     }
+    if let Some(why) = &compilation.no_reference {
+        line("warning", format!("the crate has no reference output to verify: {why}"));
+    }
     text
 }
 

@@ -16,17 +16,18 @@ impl Identifiers {
     /// `/features/3/Conv_output_0` as `FEATURES_3_CONV_OUTPUT_0`; a second one of the same spelling
     /// gets `_2`.
     pub fn constant(&mut self, name: &str) -> String {
-        self.unique(words(name).to_uppercase())
+        self.unique(words(name).to_uppercase(), "T_")
     }
 
     /// The same in lower case, for fields.
     pub fn field(&mut self, name: &str) -> String {
-        self.unique(words(name).to_lowercase())
+        self.unique(words(name).to_lowercase(), "t_")
     }
 
-    fn unique(&mut self, mut name: String) -> String {
+    /// `name`, or what makes it valid: `letter` before a digit.
+    fn unique(&mut self, mut name: String, letter: &str) -> String {
         if name.starts_with(|c: char| c.is_ascii_digit()) || name.is_empty() {
-            name = format!("{}{name}", if name.chars().any(|c| c.is_ascii_lowercase()) { "t_" } else { "T_" });
+            name = format!("{letter}{name}");
         }
         if syn::parse_str::<syn::Ident>(&name).is_err() {
             name.push('_'); // a keyword
@@ -62,6 +63,12 @@ fn words(name: &str) -> String {
 pub fn line(name: &str) -> String {
     let odd = |c: char| c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     name.chars().map(|c| if odd(c) { ' ' } else { c }).collect()
+}
+
+/// A name as Markdown that shows it: nothing in it is taken for markup or HTML.
+pub fn markdown(name: &str) -> String {
+    let special = |c: char| matches!(c, '\\' | '`' | '*' | '[' | ']' | '<' | '>' | '|' | '&');
+    name.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
 }
 
 /// A package name: lower case, starting with a letter, and not one that cargo or the crate itself
@@ -113,6 +120,9 @@ mod tests {
         let made: Vec<String> = ["/a/b.c_0", "a b c 0", "7up", "", "日本"].iter().map(|n| names.constant(n)).collect();
         assert_eq!(made, ["A_B_C_0", "A_B_C_0_2", "T_7UP", "T_", "T__2"]);
         assert_eq!(Identifiers::default().field("type"), "type_");
+        let mut fields = Identifiers::default();
+        assert_eq!(["495", "日本", "7Up", "图"].map(|name| fields.field(name)), ["t_495", "t_", "t_7up", "t__2"]);
+        assert_eq!(markdown("\"a|b<i>`*\""), "\"a\\|b\\<i\\>\\`\\*\"");
         assert_eq!(package("type"), "model_type");
         assert_eq!(package("3d-net v2"), "model_3d_net_v2");
     }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::chart::{StreamRow, Tick, rows, ticks};
-use super::names::{Identifiers, line, package};
+use super::names::{Identifiers, line, markdown, package};
 use super::{EmitInput, Form};
 use crate::device::Nanos;
 use crate::error::{Error, Result, shell_words};
@@ -100,6 +100,8 @@ struct PortData {
     /// The field in capitals, for constants.
     constant: String,
     onnx: String,
+    /// The ONNX name in Markdown.
+    markdown: String,
     /// `DType::F32`, and the Rust type of its elements.
     dtype: String,
     rust: &'static str,
@@ -292,6 +294,7 @@ fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<PortData> {
             constant: field.trim_end_matches('_').to_uppercase(),
             field,
             onnx: format!("{:?}", tensor.name),
+            markdown: markdown(&format!("{:?}", tensor.name)),
             dtype: format!("{:?}", tensor.dtype),
             rust: if tensor.dtype == DType::F16 { "u16" } else { tensor.dtype.name() },
             element: tensor.dtype.name(),

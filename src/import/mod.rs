@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use tract_onnx::pb::ModelProto;
 use tract_onnx::prelude::TypedModel;
 
-pub use onnx::{ImportOptions, Literal, literal, operators};
+pub use onnx::{ImportOptions, Literal, attributes, literal, operators};
 pub use survey::{OperatorCount, Survey, survey};
 
 use crate::error::{Error, Result};
@@ -47,7 +47,22 @@ pub struct Model {
 }
 
 /// Reads, checks, types and lowers the model at `path`.
+///
+/// # Errors
+///
+/// [`Error::Io`], [`Error::Usage`] for options that do not fit the model, [`Error::Unsupported`], and
+/// [`Error::Model`] for everything that is wrong with the model, also if it makes this pass panic.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Model> {
+    guarded(path, || read_model(path, options))
+}
+
+/// The result of `f`, or an error with the text of its panic.
+fn guarded<T>(path: &Path, f: impl FnOnce() -> Result<T>) -> Result<T> {
+    let message = |why: String| Error::Model { path: path.to_path_buf(), message: format!("importing it: {why}") };
+    tract::typed::caught(f).map_err(message)?
+}
+
+fn read_model(path: &Path, options: &ImportOptions) -> Result<Model> {
     let (mut proto, hash) = onnx::read(path, options)?;
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
     let external = proto.graph.iter().flat_map(|graph| onnx::decode::external_files(path, graph));

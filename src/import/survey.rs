@@ -67,6 +67,10 @@ pub struct Survey {
 /// If the file is not a sound ONNX model. A model that cannot be typed is not such an error: the
 /// second result reports it.
 pub fn survey(path: &Path, options: &ImportOptions) -> Result<(Survey, Result<Graph>)> {
+    super::guarded(path, || survey_model(path, options))
+}
+
+fn survey_model(path: &Path, options: &ImportOptions) -> Result<(Survey, Result<Graph>)> {
     let (mut proto, _) = onnx::read(path, options)?;
     let mut survey = Survey {
         opsets: proto.opset_import.iter().map(|set| (set.domain.clone(), set.version)).collect(),
@@ -93,6 +97,10 @@ pub fn survey(path: &Path, options: &ImportOptions) -> Result<(Survey, Result<Gr
         Err(error @ (Error::Model { .. } | Error::Unsupported(_))) => Err(error),
         Err(error) => return Err(error),
     };
+    if graph.is_ok() {
+        // what the table refuses was folded away
+        survey.operators.iter_mut().for_each(|operator| operator.refusal = None);
+    }
     Ok((survey, graph))
 }
 
@@ -190,7 +198,8 @@ impl OperatorCount {
             (Some(why), _) => format!("refused: {why}"),
             (None, Some(Support::Lowered { how, limits: "", .. })) => how.to_string(),
             (None, Some(Support::Lowered { how, limits, .. })) => format!("{how} ({limits})"),
-            (None, _) => String::new(),
+            (None, Some(Support::Folded { .. } | Support::Refused { .. })) => "a weight: its value is known".into(),
+            (None, None) => String::new(),
         }
     }
 }

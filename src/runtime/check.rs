@@ -47,9 +47,8 @@ fn contents(view: &TensorView<'_>, port: &Port<'_>) -> std::result::Result<Vec<u
     if view.dtype() != port.dtype.stored() {
         return Err(format!("expected {:?}, found {:?}", port.dtype.stored(), view.dtype()));
     }
-    let (expected, found) = (port.elements(), view.shape().iter().product::<usize>());
-    if found != expected {
-        return Err(format!("expected {expected} elements ({}), found {found}", port.shape_text()));
+    if view.shape() != port.shape {
+        return Err(format!("expected the shape {}, found {:?}", port.shape_text(), view.shape()));
     }
     Ok(view.data().to_vec())
 }

@@ -1,6 +1,9 @@
 //! Tests the passes in this process: import, fuse, schedule, plan. Needs no GPU and no C++
 //! compiler.
 
+#[path = "../../examples/conformance/case.rs"]
+#[allow(dead_code)]
+mod case;
 mod cases;
 mod fuse;
 mod golden;
@@ -8,5 +11,6 @@ mod plan;
 mod rewrites;
 mod schedule;
 mod schedule_graphs;
+mod stored;
 #[path = "../support/mod.rs"]
 mod support;

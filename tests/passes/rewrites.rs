@@ -250,7 +250,7 @@ fn what_is_refused_says_why() {
     let refused = |name: &str, model: Model| graph_of(name, &model.bytes(), &ImportOptions::default()).err().expect("refused").to_string();
     let model = Model::new().input("x", &[1, 2, 3]).output("y", &[1, 2, 3]).random_weight("a", &[2]).opset(15);
     let model = model.node("BatchNormalization", &["x", "a", "a", "a", "a"], "y", &[Attr::Int("training_mode", 1)]);
-    assert!(refused("training", model).contains("BatchNormalization (node \"/y/BatchNormalization\"): it is in training mode"));
+    assert!(refused("training", model).contains("BatchNormalization (node \"/y/BatchNormalization\"): its attribute training_mode is 1"));
     let model = Model::new().input_of(onnx::U8, "x", &[1, 1, 4]).output_of(onnx::U8, "y", &[1, 1, 8]).ints("sizes", &[1, 1, 8]);
     let error = refused("integers", model.node("Resize", &["x", "", "", "sizes"], "y", &[Attr::Text("mode", "linear")]));
     assert!(error.contains("Resize (node \"/y/Resize\"): elements of type u8 are not interpolated"), "{error}");

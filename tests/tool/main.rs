@@ -1,5 +1,6 @@
 //! The command line, through the real binary.
 
+mod attributes;
 mod cli;
 mod errors;
 mod memory;

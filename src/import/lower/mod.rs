@@ -295,8 +295,7 @@ impl<'a> Lowering<'a> {
     /// Checks what was added after the first `tensors` and `operators`: tract types some operators
     /// without checking that their operands fit.
     fn check_added(&self, tensors: usize, operators: usize) -> Result<(), Reason> {
-        let report = "if other tools run this model, please report it as a bug in hiosc";
-        self.graph.check_added(tensors, operators).map_err(|fault| format!("its operands do not fit together: {fault} ({report})"))
+        self.graph.check_added(tensors, operators).map_err(|fault| format!("its operands do not fit together: {fault}"))
     }
 
     fn define_input(&mut self, outlet: OutletId, name: &str) -> Result<(), Reason> {

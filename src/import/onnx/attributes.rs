@@ -273,30 +273,29 @@ pub static ROWS: &[Row] = &[
     row("com.microsoft.SkipSimplifiedLayerNormalization", "epsilon", ""),
 ];
 
-/// Optional inputs that are refused, by their positions.
-const REFUSED_INPUTS: [(&str, usize, &str); 0] = [];
-
 /// The row of an operator.
 pub fn find(operator: &str) -> Option<&'static Row> {
     ROWS.binary_search_by(|row| row.operator.cmp(operator)).ok().and_then(|index| ROWS.get(index))
 }
 
+/// The name in a word of a row.
+pub fn name_in(word: &str) -> &str {
+    word.split(['=', '*', '!']).next().unwrap_or(word)
+}
+
 /// Why `node` is refused for one of its attributes; `None` if it is not, or has no row.
 pub fn refusal(node: &pb::NodeProto) -> Option<String> {
     let row = find(&node.op_type)?;
-    if let Some(&(_, _, name)) = REFUSED_INPUTS.iter().find(|(operator, position, _)| {
-        *operator == row.operator && node.input.get(*position).is_some_and(|input| !input.is_empty())
-    }) {
-        return Some(format!("its input {name} is not supported"));
-    }
     node.attribute.iter().find_map(|attribute| {
         let name = &attribute.name;
-        let mut words = row.attributes.split_whitespace();
-        let Some(word) = words.find(|word| word.split(['=', '*', '!']).next() == Some(name)) else {
+        let Some(word) = row.attributes.split_whitespace().find(|word| name_in(word) == name) else {
             return Some(format!("its attribute {:?} is not known", name.escape_debug().to_string()));
         };
         match word.split_once('=') {
-            Some((_, only)) if value(attribute) != only => Some(format!("its attribute {name} is {}: only {only} is supported", value(attribute))),
+            Some((_, only)) if value(attribute) != only => {
+                let training = if matches!(name.as_str(), "training_mode" | "is_test") { ": export the model for inference" } else { "" };
+                Some(format!("its attribute {name} is {}, of which only {only} is supported{training}", value(attribute)))
+            }
             _ if word.ends_with('!') => Some(format!("its attribute {name} is not supported")),
             _ => None,
         }

@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 
+use super::define::{self, Definition};
 use super::tidy::{NEWEST, OLDEST};
 
 /// What becomes of an operator.
@@ -79,7 +80,7 @@ const SEQUENCE: &str = "sequences and optional values are not tensors";
 const STRING: &str = "strings are not supported";
 const LOSS: &str = "a loss is for training: export the model for inference";
 const TRAINING: &str = "hiosc compiles inference, not training";
-const UNKNOWN: &str = "the reader (tract) does not know it";
+const UNKNOWN: &str = "not supported yet";
 const CLASSICAL: &str = "classical machine learning is not supported";
 const FIXED: &str = "its inputs must be constants";
 const ML: &str = "ai.onnx.ml";
@@ -128,10 +129,10 @@ pub static ROWS: &[Row] = &[
     scalar("Cos", 7, FLOATS),
     scalar("Cosh", 9, FLOATS),
     row("CumSum", 11, NUMBERS, "cumsum", "the axis must be constant"),
-    row("DFT", 17, F32, "matmul", "at most 1024 points"),
+    row("DFT", 17, FLOATS, "matmul", "at most 1024 points"),
     refused("DeformConv", 19, UNKNOWN),
     row("DepthToSpace", 1, ALL, "transpose between two views", ""),
-    row("DequantizeLinear", 10, "i8, u8, i32", "elementwise", "scale and zero point must be constants; no blocks"),
+    row("DequantizeLinear", 10, "i8, u8, i16, u16, i32, constant i4 and u4", "elementwise", ""),
     refused("Det", 11, UNKNOWN),
     scalar("Div", 1, NUMBERS),
     row("Dropout", 1, ALL, "nothing", "not in training mode: export the model for inference"),
@@ -148,9 +149,9 @@ pub static ROWS: &[Row] = &[
     row(
         "GRU",
         1,
-        F32,
+        "f16, f32",
         "matmul and cell, step by step",
-        "one constant sequence length for the whole batch; steps times operators at most 10000",
+        "steps times operators at most 10000",
     ),
     row("Gather", 1, ALL, "gather, slice", "an index outside the axis reads the nearest element"),
     row("GatherElements", 11, ALL, "gather", "an index outside the axis reads the nearest element"),
@@ -179,9 +180,9 @@ pub static ROWS: &[Row] = &[
     row(
         "LSTM",
         1,
-        F32,
+        "f16, f32",
         "matmul and cell, step by step",
-        "one constant sequence length for the whole batch; steps times operators at most 10000",
+        "steps times operators at most 10000",
     ),
     row("LayerNormalization", 17, FLOATS, "norm", ""),
     scalar("LeakyRelu", 1, FLOATS),
@@ -217,13 +218,13 @@ pub static ROWS: &[Row] = &[
     refused("OptionalHasElement", 15, SEQUENCE),
     scalar("Or", 1, BOOL),
     scalar("PRelu", 1, FLOATS),
-    row("Pad", 1, ALL, "pad, slice where pads are negative", "constant, reflect, edge; pads must be constants"),
+    row("Pad", 1, ALL, "pad, slice where pads are negative", "pads must be constants"),
     scalar("Pow", 1, NUMBERS),
     row("QLinearConv", 10, "i8, u8", "elementwise, conv_nd", ""),
-    row("QLinearMatMul", 10, "i8, u8", "elementwise, matmul", "scales must be f32"),
-    row("QuantizeLinear", 10, "f32, i32 to i8, u8", "elementwise", "scale and zero point must be constants; no blocks"),
+    row("QLinearMatMul", 10, "i8, u8", "elementwise, matmul", ""),
+    row("QuantizeLinear", 10, "f16, f32, i32 to i8, u8, i16, u16", "elementwise", ""),
     row("RMSNormalization", 23, FLOATS, "norm", ""),
-    row("RNN", 1, F32, "matmul, step by step", "one constant sequence length for the whole batch; steps times operators at most 10000"),
+    row("RNN", 1, "f16, f32", "matmul, step by step", "steps times operators at most 10000"),
     refused("RandomNormal", 1, RANDOM),
     refused("RandomNormalLike", 1, RANDOM),
     refused("RandomUniform", 1, RANDOM),
@@ -419,6 +420,12 @@ operator, node and reason.
         if let Support::Refused { why } = row.support {
             let _ = writeln!(text, "| {} | {} | {}+ | {why} |", row.name, row.domain, row.since);
         }
+    }
+    text.push_str("\n## Defined by other operators\n\nThese become other operators of ONNX before they are typed.\n\n| operator | because |\n|---|---|\n");
+    let mut defined: Vec<&Definition> = define::DEFINITIONS.iter().flat_map(|group| group.iter()).collect();
+    defined.sort_by_key(|definition| definition.operator);
+    for definition in defined {
+        let _ = writeln!(text, "| {} | {} |", definition.operator, definition.reason);
     }
     text
 }

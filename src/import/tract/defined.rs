@@ -10,6 +10,7 @@ use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::cast::cast;
 use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::scan::Scan;
 use tract_onnx::tract_core::ops::source::TypedSource;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::konst::Const as InferenceConst;
@@ -178,7 +179,13 @@ impl Expansion for Defined {
                 (None, None) if node.op_is::<TypedSource>() => bail!("its definition reads {:?}, which it does not have", node.name),
                 (None, None) => {
                     let inputs: TVec<OutletId> = node.inputs.iter().map(|input| outlets[input]).collect();
-                    let results = model.wire_node(name(&node.name), node.op.clone(), &inputs)?;
+                    let mut op = node.op.clone();
+                    if let Some(scan) = op.downcast_mut::<Scan>() {
+                        for inner in scan.body.nodes_mut().iter_mut().filter(|inner| inner.name.starts_with(ROOT)) {
+                            inner.name = name(&inner.name);
+                        }
+                    }
+                    let results = model.wire_node(name(&node.name), op, &inputs)?;
                     outlets.extend(results.into_iter().enumerate().map(|(slot, outlet)| (OutletId::new(id, slot), outlet)));
                 }
             }

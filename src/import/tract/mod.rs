@@ -43,7 +43,7 @@ pub fn typed_model(path: &Path, proto: &mut pb::ModelProto, options: &ImportOpti
     let large = LargeWeights::take(path, proto)?;
     parse::check(path, proto)?;
     let shapes = shapes?;
-    typed::type_model(path, proto, large, &shapes, !options.no_reference).map_err(|e| with_given_shapes(e, options))
+    typed::type_model(path, proto, &large, &shapes, !options.no_reference).map_err(|e| with_given_shapes(e, options))
 }
 
 /// Adds the shapes and dimensions that the caller gave to the error of a model that cannot be

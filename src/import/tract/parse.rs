@@ -14,7 +14,7 @@ use tract_onnx::pb::{self, type_proto};
 use tract_onnx::prelude::*;
 
 use super::readers::onnx;
-use super::typed::{self, one_line, panic_text, silently};
+use super::typed::{self, one_line, silently};
 use crate::error::{Error, Result};
 use crate::import::onnx::decode::some;
 use crate::import::onnx::operators::{self, Row, Support};
@@ -124,7 +124,7 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
                 // tract often names the operator itself
                 _ => typed::plain(one_line(&format!("{error:#}")).trim_start_matches(&format!("{operator}: "))),
             }),
-            Err(panic) => Some(format!("tract panicked: {}", panic_text(&*panic))),
+            Err(panic) => Some(typed::panicked(&*panic)),
         }
     });
     reason.map(|reason| format!("{operator} ({NODES}): {reason}"))

@@ -172,11 +172,58 @@ pub struct Typed {
     pub kept: TypedModel,
 }
 
-/// Types the model, whose large weights are `large`.
+/// Types the model, whose large weights are `large`. Its errors name a node if they come from one.
 pub fn type_model(
     path: &Path,
     proto: &pb::ModelProto,
-    large: LargeWeights,
+    large: &LargeWeights,
+    shapes: &[(String, Vec<usize>)],
+    reference: bool,
+) -> Result<Typed> {
+    match try_type_model(path, proto, large, shapes, reference) {
+        Err(Error::Model { path, message }) if !message.contains("(node \"") => {
+            let message = match first_failing(&path, proto, large, shapes) {
+                Some(node) => {
+                    let why = message.trim_start_matches("typing the model: ").trim_start_matches("the reader fails on it: ");
+                    format!("{} (node {:?}): the reader fails on it: {why}", node.op_type.escape_debug(), node.name)
+                }
+                None => message,
+            };
+            Err(Error::Model { path, message })
+        }
+        result => result,
+    }
+}
+
+/// The first node that cannot be typed, with the nodes before it. Found by halving.
+fn first_failing<'a>(
+    path: &Path,
+    proto: &'a pb::ModelProto,
+    large: &LargeWeights,
+    shapes: &[(String, Vec<usize>)],
+) -> Option<&'a pb::NodeProto> {
+    let nodes = &proto.graph.as_ref()?.node;
+    let (mut good, mut bad) = (0, nodes.len());
+    while bad - good > 1 {
+        let middle = (good + bad) / 2;
+        let mut part = proto.clone();
+        if let Some(graph) = &mut part.graph {
+            graph.node.truncate(middle);
+            let names = graph.node.iter().flat_map(|node| &node.output).filter(|name| !name.is_empty());
+            graph.output = names.map(|name| pb::ValueInfoProto { name: name.clone(), ..Default::default() }).collect();
+        }
+        match try_type_model(path, &part, large, shapes, false) {
+            Ok(_) => good = middle,
+            Err(_) => bad = middle,
+        }
+    }
+    nodes.get(bad.checked_sub(1)?)
+}
+
+fn try_type_model(
+    path: &Path,
+    proto: &pb::ModelProto,
+    large: &LargeWeights,
     shapes: &[(String, Vec<usize>)],
     reference: bool,
 ) -> Result<Typed> {
@@ -204,7 +251,7 @@ pub fn type_model(
 pub fn truth(path: &Path, mut proto: pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<bool> {
     let large = LargeWeights::take(path, &mut proto).ok()?;
     parse::check(path, &proto).ok()?;
-    let folded = type_model(path, &proto, large, shapes, false).ok()?.kept;
+    let folded = try_type_model(path, &proto, &large, shapes, false).ok()?.kept;
     let outlet = *folded.outputs.first()?;
     let value = folded.outlet_fact(outlet).ok()?.konst.clone()?;
     value.cast_to_scalar::<bool>().ok()
@@ -304,14 +351,14 @@ pub fn quietly<T>(path: &Path, action: &str, f: impl FnOnce() -> TractResult<T>)
                 None => plain(&one_line(&failed_node(&text, "Failed analyse for node #").unwrap_or(text))),
             }
         }
-        Err(panic) => format!("tract panicked: {}", panic_text(&*panic)),
+        Err(panic) => panicked(&*panic),
     };
     Err(Error::Model { path: path.to_path_buf(), message: format!("{action}: {message}") })
 }
 
 /// The result of `f`, a function of tract's, or the message of its panic.
 pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
-    silently(|| catch_unwind(AssertUnwindSafe(f))).map_err(|panic| format!("tract panicked: {}", panic_text(&*panic)))
+    silently(|| catch_unwind(AssertUnwindSafe(f))).map_err(|panic| panicked(&*panic))
 }
 
 /// Runs `f` with no panic message on the terminal.
@@ -331,8 +378,13 @@ pub fn silently<T>(f: impl FnOnce() -> T) -> T {
     result
 }
 
+/// What is said of a panic of tract's.
+pub fn panicked(panic: &(dyn Any + Send)) -> String {
+    format!("the reader fails on it: {}", panic_text(panic))
+}
+
 /// The message of a panic.
-pub fn panic_text(panic: &(dyn Any + Send)) -> String {
+fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     one_line(text.unwrap_or("no message"))
 }
@@ -365,6 +417,7 @@ pub fn innermost(text: &str) -> String {
 /// tract's messages about types, ranks and shapes that do not fit, in plain words; any other text
 /// stays as it is.
 pub fn plain(text: &str) -> String {
+    let text = without_steps(text);
     let unlike = || {
         let (before, rest) = text.split_once("Applying rule inputs[")?;
         let (input, rest) = rest.split_once("].")?;
@@ -403,6 +456,26 @@ pub fn plain(text: &str) -> String {
     let constant = || text.strip_suffix("must be a const").map(|text| format!("{text}must be a constant"));
     let plain = unlike().or_else(shapes).or_else(constant).or_else(resize).or_else(other_type).or_else(outputs).or_else(mode);
     plain.unwrap_or_else(|| text.to_string())
+}
+
+/// `text` without tract's words for what it was doing when it failed.
+fn without_steps(text: &str) -> &str {
+    /// How a step begins and ends.
+    const STEPS: [(&str, &str); 8] = [
+        ("Infering facts: ", ""),
+        ("Eager eval during inference: ", ""),
+        ("Evaluating #", ": "),
+        ("Applying rule GivenAllRule [", "]: "),
+        ("Applying rule GivenRule {", "}: "),
+        ("Applying rule Given2Rule {", "}: "),
+        ("running pass ", ": "),
+        ("in output_facts invocation for ", ": "),
+    ];
+    let mut rest = text;
+    while let Some(next) = STEPS.iter().find_map(|(begin, end)| Some(rest.strip_prefix(begin)?.split_once(end)?.1)) {
+        rest = next;
+    }
+    rest
 }
 
 /// At most 400 characters, on one line.

@@ -56,7 +56,7 @@ impl LargeWeights {
     }
 
     /// Replaces the stand-ins in the parsed `model`.
-    pub fn put(self, model: &mut InferenceModel) -> TractResult<()> {
+    pub fn put(&self, model: &mut InferenceModel) -> TractResult<()> {
         for node in model.nodes_mut() {
             let Some(constant) = node.op_as::<Const>() else { continue };
             let values = constant.val().try_as_plain_ram()?;
