@@ -20,6 +20,7 @@ pub struct Array {
 }
 
 /// Inputs, by the name of the model's input, and expected outputs, in the model's order.
+#[derive(Clone)]
 pub struct DataSet {
     /// Whether a tensor of the model is of type f16.
     pub half: bool,
@@ -186,8 +187,8 @@ impl std::fmt::Display for Number {
 
 impl DataSet {
     /// Which inputs may become constants, if those at run time are refused, in the order of the
-    /// attempts: the small secondary ones; then all, if all are small and the first is a number or a
-    /// list of integers.
+    /// attempts: the small secondary ones; then all, if all are small and the first is a number or
+    /// a list of integers.
     pub fn constants(&self) -> Vec<Vec<(String, Literal)>> {
         let constant = |array: &Array| (array.shape.len() <= 1).then(|| literal(array.shape.clone(), array.values.clone()));
         let small: Vec<(String, Literal)> = self.inputs.iter().filter_map(|(name, array)| Some((name.clone(), constant(array)?))).collect();

@@ -2,7 +2,7 @@
 //! `testdata/models/`.
 //!
 //! ```text
-//! cargo run --release --example conformance -- PATH... [--algorithm NAME] [--only TEXT] [--among FILE] [--refused FILE] [--bless]
+//! cargo run --release --example conformance -- PATH... [--algorithm NAMES] [--only TEXT] [--among FILE] [--refused FILE] [--bless]
 //! ```
 //!
 //! **In**: folders of cases in ONNX's layout (`test_x/model.onnx` and
@@ -58,9 +58,10 @@ struct Arguments {
     /// Cases, folders of cases, or zip files of such folders.
     #[arg(value_name = "PATH", required_unless_present = "worker")]
     folders: Vec<PathBuf>,
-    /// The schedule: scatter, hios-lp, or another of hiosc's algorithms.
-    #[arg(long, value_name = "NAME", default_value = "scatter")]
-    algorithm: Algorithm,
+    /// The schedules under which each case is run: scatter, hios-lp, or others of hiosc's
+    /// algorithms.
+    #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "scatter")]
+    algorithm: Vec<Algorithm>,
     /// Only cases whose name contains this.
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
@@ -80,7 +81,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let done = if arguments.worker { worker::run(arguments.algorithm).map(|()| true) } else { conformance(&arguments) };
+    let done = if arguments.worker { worker::run(&arguments.algorithm).map(|()| true) } else { conformance(&arguments) };
     match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
@@ -108,7 +109,7 @@ fn conformance(arguments: &Arguments) -> anyhow::Result<bool> {
     if !hiosc::vgpu::compiler_present() {
         bail!("no C++ compiler, so no virtual GPUs: install g++ or clang++, or name one in CXX");
     }
-    let results = pool::run(&cases, arguments.algorithm)?;
+    let results = pool::run(&cases, &arguments.algorithm)?;
     let mut report = report::Report::new(&cases, &results);
     if let Some(file) = arguments.refused.as_ref().map(|file| file.with_file_name("disputed.txt")).filter(|file| file.is_file()) {
         report.dispute(&file)?;

@@ -22,14 +22,14 @@ const BATCH: usize = 50;
 /// The longest silence allowed: enough to compile the kernels of a batch on a busy machine.
 const TIMEOUT: Duration = Duration::from_secs(180);
 
-/// The outcome of each of `cases`, scheduled by `algorithm`.
-pub fn run(cases: &[PathBuf], algorithm: Algorithm) -> anyhow::Result<BTreeMap<PathBuf, Outcome>> {
+/// The outcome of each of `cases`, under each of `algorithms`.
+pub fn run(cases: &[PathBuf], algorithms: &[Algorithm]) -> anyhow::Result<BTreeMap<PathBuf, Outcome>> {
     let batches: Mutex<VecDeque<Vec<PathBuf>>> = Mutex::new(cases.chunks(BATCH).map(<[_]>::to_vec).collect());
     let outcomes = Mutex::new(BTreeMap::new());
     let work = || -> anyhow::Result<()> {
         loop {
             let Some(batch) = lock(&batches).pop_front() else { return Ok(()) };
-            let (found, rest) = one(batch, algorithm)?;
+            let (found, rest) = one(batch, algorithms)?;
             lock(&outcomes).extend(found);
             lock(&batches).extend(rest);
             let (done, all) = (lock(&outcomes).len(), cases.len());
@@ -50,9 +50,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// Runs one worker. Returns its outcomes, and batches of the cases that it did not finish.
 #[allow(clippy::type_complexity)]
-fn one(batch: Vec<PathBuf>, algorithm: Algorithm) -> anyhow::Result<(BTreeMap<PathBuf, Outcome>, Vec<Vec<PathBuf>>)> {
+fn one(batch: Vec<PathBuf>, algorithms: &[Algorithm]) -> anyhow::Result<(BTreeMap<PathBuf, Outcome>, Vec<Vec<PathBuf>>)> {
     let mut child = Command::new(std::env::current_exe()?)
-        .args(["--worker", "--algorithm", &algorithm.to_string()])
+        .args(["--worker", "--algorithm", &algorithms.iter().map(Algorithm::to_string).collect::<Vec<_>>().join(",")])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

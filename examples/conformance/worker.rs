@@ -71,14 +71,14 @@ struct Prepared {
     set: DataSet,
 }
 
-/// Runs the cases named on standard input, scheduled by `algorithm`.
-pub fn run(algorithm: Algorithm) -> anyhow::Result<()> {
+/// Runs the cases named on standard input, under each of `algorithms`.
+pub fn run(algorithms: &[Algorithm]) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|_| {})); // the outcome reports it
     let mut prepared = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let folder = PathBuf::from(line?);
         say(&["at", &folder.to_string_lossy()])?;
-        match guarded(|| prepare(&folder, algorithm)) {
+        match guarded(|| prepare(&folder, algorithms)) {
             Ok(sets) => prepared.push((folder, sets)),
             Err(outcome) => done(&folder, &outcome)?,
         }
@@ -131,15 +131,16 @@ fn outcome(error: Error) -> Outcome {
     }
 }
 
-/// Every data set of the case, planned for its shapes.
-fn prepare(folder: &Path, algorithm: Algorithm) -> Result<Vec<Prepared>, Outcome> {
+/// Every data set of the case, planned for its shapes under each of `algorithms`.
+fn prepare(folder: &Path, algorithms: &[Algorithm]) -> Result<Vec<Prepared>, Outcome> {
     let model = case::model(folder);
     let sets = match case::data_sets(folder) {
         Ok(sets) => sets,
         // data that this program cannot read belongs to models that hiosc refuses
         Err(error) => return Err(Compiler::new(&model).plan().err().map_or_else(|| crashed(error), outcome)),
     };
-    sets.into_iter().map(|set| prepare_set(&model, set, algorithm)).collect()
+    let runs = sets.iter().flat_map(|set| algorithms.iter().map(move |&algorithm| (set.clone(), algorithm)));
+    runs.map(|(set, algorithm)| prepare_set(&model, set, algorithm)).collect()
 }
 
 /// Plans with all inputs given at run time. If that is refused, plans with the small secondary ones

@@ -96,7 +96,8 @@ fn check_input(seed: u64, tensor: &Tensor, least: i64, extent: Option<usize>) ->
     }
     let size = tensor.dtype.bytes() as usize;
     let mut value = || {
-        let value: f64 = if tensor.dtype.is_float() { normal(&mut rng).into() } else { (least + i64::from(uniform(&mut rng) > 0.0)) as f64 };
+        let value: f64 =
+            if tensor.dtype.is_float() { normal(&mut rng).into() } else { (least + i64::from(uniform(&mut rng) > 0.0)) as f64 };
         let value = if tensor.dtype.is_integer() && extent == Some(1) { 0.0 } else { value };
         Scalar::from_f64(tensor.dtype, value).bits().to_le_bytes()[..size].to_vec()
     };
@@ -129,7 +130,8 @@ pub fn in_process(planned: &Planned, reference: &Path, options: &RuntimeOptions)
         let values = found.ok_or_else(|| Error::Mismatch(format!("input {name:?} is not in the reference")))?;
         let wanted = graph.inputs.iter().map(|&id| graph.tensor(id)).find(|tensor| tensor.name == *name);
         if let Some(wanted) = wanted.filter(|wanted| (wanted.dtype, &wanted.shape) != (values.dtype, &values.shape)) {
-            let [wanted, found] = [(wanted.dtype, &wanted.shape), (values.dtype, &values.shape)].map(|(dtype, shape)| format!("{} {}", dtype.name(), shape_text(shape)));
+            let [wanted, found] = [(wanted.dtype, &wanted.shape), (values.dtype, &values.shape)]
+                .map(|(dtype, shape)| format!("{} {}", dtype.name(), shape_text(shape)));
             return Err(Error::Mismatch(format!("input {name:?} is {wanted}, the reference {found}")));
         }
         Ok(Constant::from_bytes(values.dtype, &values.bytes))

@@ -7,12 +7,14 @@
 //! Steps, each of which uses only those before it:
 //! 1. `onnx/`: the file itself: decoded, checked, with the caller's constants inserted and calls
 //!    inlined. Also the table of ONNX's operators.
-//! 2. `tract/`: tract types the model and folds constants. What tract cannot read, type or run is
+//! 2. `define/`: definitions of operators by other operators.
+//! 3. `tract/`: tract types the model and folds constants. What tract cannot read, type or run is
 //!    read, rewritten or refused here. tract also computes the reference.
-//! 3. `lower/`: tract's core operators are lowered to ours, or all that cannot be are listed.
+//! 4. `lower/`: tract's core operators are lowered to ours, or all that cannot be are listed.
 //!
 //! `survey.rs` uses the same steps to report what a model consists of. Only this pass uses tract.
 
+mod define;
 mod lower;
 mod onnx;
 mod survey;
@@ -29,6 +31,11 @@ pub use survey::{OperatorCount, Survey, survey};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, Graph};
 use tract::typed::Typed;
+
+/// The text of `docs/operators.md`.
+pub fn operators_page() -> String {
+    operators::page(define::reasons())
+}
 
 /// An imported model.
 pub struct Model {
@@ -50,8 +57,8 @@ pub struct Model {
 ///
 /// # Errors
 ///
-/// [`Error::Io`], [`Error::Usage`] for options that do not fit the model, [`Error::Unsupported`], and
-/// [`Error::Model`] for everything that is wrong with the model, also if it makes this pass panic.
+/// [`Error::Io`], [`Error::Usage`] for options that do not fit the model, [`Error::Unsupported`],
+/// and [`Error::Model`] for all that is wrong with the model, also if it makes this pass panic.
 pub fn import(path: &Path, options: &ImportOptions) -> Result<Model> {
     guarded(path, || read_model(path, options))
 }

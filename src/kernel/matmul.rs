@@ -1,6 +1,6 @@
 //! Matrix product: tiles, or, for one or a few vectors, kernels that read the matrix once per
-//! vector; for element types other than f32, and for more products than a grid has layers, one thread
-//! per output.
+//! vector; for element types other than f32, and for more products than a grid has layers, one
+//! thread per output.
 
 use super::expr::Epilogue;
 use super::loops::{Strided, counted, trips};

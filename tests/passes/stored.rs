@@ -106,9 +106,8 @@ fn stored_models_give_their_stored_outputs() {
         let part = |first: usize| {
             let all = &all;
             scope.spawn(move || {
-                let guarded = |path: &Path| {
-                    catch_unwind(AssertUnwindSafe(|| outcome(path))).unwrap_or_else(|_| Outcome::Wrong("it panics".into()))
-                };
+                let guarded =
+                    |path: &Path| catch_unwind(AssertUnwindSafe(|| outcome(path))).unwrap_or_else(|_| Outcome::Wrong("it panics".into()));
                 all.iter().skip(first).step_by(threads).map(|(name, path)| (name.clone(), guarded(path))).collect::<Vec<_>>()
             })
         };

@@ -57,7 +57,8 @@ fn the_table_knows_all_attributes_of_onnx() {
         // the version that opset 6 has, and all later ones
         let first = versions.keys().filter(|&&version| version <= 6).max().copied().unwrap_or(0);
         let read = || versions.range(first..).map(|(_, schema)| schema);
-        let words = |text: &str| -> BTreeSet<String> { text.split_whitespace().map(|word| attributes::name_in(word).to_string()).collect() };
+        let words =
+            |text: &str| -> BTreeSet<String> { text.split_whitespace().map(|word| attributes::name_in(word).to_string()).collect() };
         for (what, known, defined) in [
             ("attributes", words(table.attributes), read().flat_map(|schema| schema.attributes.clone()).collect::<BTreeSet<_>>()),
             ("optional inputs", words(table.inputs), read().flat_map(|schema| schema.optional.clone()).collect()),

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use crate::support::cli::Bench;
 use crate::support::onnx::{Attr, Model};
-use hiosc::import::operators;
+use hiosc::import::operators_page;
 
 #[test]
 fn the_page_is_what_the_table_says() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/operators.md");
-    let page = operators::page();
+    let page = operators_page();
     if std::env::var_os("HIOSC_BLESS").is_some_and(|value| value == "1") {
         std::fs::write(&path, &page).expect("a writable file");
     }

@@ -6,8 +6,8 @@ use tract_onnx::tract_core::ops::array::TypedConcat;
 use super::{Lowering, Reason};
 use crate::graph::{Concat, OpKind};
 
-/// The maximum number of inputs of one `Concat`; more are first concatenated in groups. A launch has
-/// room for a few hundred pointers.
+/// The maximum number of inputs of one `Concat`; more are first concatenated in groups. The
+/// parameters of a launch hold a few hundred pointers.
 const AT_ONCE: usize = 256;
 
 impl Lowering<'_> {

@@ -1,4 +1,4 @@
-//! The attributes and optional inputs of each operator that is computed, and which of them are read.
+//! The attributes and optional inputs of each operator that is computed, and which are read.
 //!
 //! ONNX adds attributes to operators from opset to opset. One that is dropped gives wrong numbers
 //! without a word, so a node with an attribute or input that is not in this table is refused.
@@ -143,6 +143,7 @@ pub static ROWS: &[Row] = &[
     plain("LessOrEqual"),
     plain("Log"),
     row("LogSoftmax", "axis", ""),
+    row("Loop", "body", "M cond"),
     row("LpNormalization", "axis p", ""),
     row("LpPool", "auto_pad ceil_mode dilations kernel_shape p pads strides", ""),
     plain("MatMul"),

@@ -1,21 +1,25 @@
-//! Inlining of calls and branches, before tract sees the model.
+//! Inlining of calls, branches and loops, before tract sees the model.
 //!
 //! * A node that calls a *function* of the model becomes the function's nodes. Names inside get the
 //!   caller's name as a prefix. Attributes that the function refers to get the caller's values; one
-//!   that the caller leaves out is left out inside, too, and the operator's default applies.
+//!   that the caller leaves out gets the function's default; if there is none, it is left out
+//!   inside, too.
 //! * An `If` whose condition is known becomes the nodes of the branch that it takes. A condition is
 //!   known if what it depends on can be typed and folded on its own, once the shapes of the inputs
-//!   are known. The other branch is dropped, whatever it contains; tract would have to type both
-//!   branches, to the same types.
+//!   are known. The other branch is dropped, whatever it contains.
+//! * Any other `If` becomes both branches: operators have no effects but their results. For each
+//!   result, the condition selects one. Both must have the same shape.
+//! * A `Loop` with a known number of steps becomes its body, once for each step.
 //!
-//! An `If` whose condition is not known stays, and is refused together with all other refusals.
-//!
-//! The caller passes a function that evaluates a condition; nothing is evaluated here.
+//! What cannot be inlined stays, and is refused together with all other refusals. The caller passes
+//! a function that evaluates a condition or a number of steps; nothing is evaluated here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use tract_onnx::pb;
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_proto::DataType;
 
 use crate::error::{Error, Result};
 
@@ -51,7 +55,8 @@ impl Defaults {
 /// Inlines all calls of the model's own functions, whose attributes have these defaults.
 pub fn functions(path: &Path, proto: &mut pb::ModelProto, defaults: &Defaults) -> Result<()> {
     let functions = &proto.functions;
-    let repeated = functions.iter().enumerate().find(|(i, f)| functions[..*i].iter().any(|g| (g.domain(), g.name()) == (f.domain(), f.name())));
+    let repeated =
+        functions.iter().enumerate().find(|(i, f)| functions[..*i].iter().any(|g| (g.domain(), g.name()) == (f.domain(), f.name())));
     if let Some((_, function)) = repeated {
         let message = format!("two functions are called {:?}: overloads are not supported", function.name());
         return Err(Error::Model { path: path.to_path_buf(), message });
@@ -91,7 +96,11 @@ fn expand(
     let mut done = Vec::new();
     for mut node in std::mem::take(nodes) {
         for attribute in &mut node.attribute {
-            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|graph| expand(&mut graph.node, functions, defaults, calls, depth));
+            attribute
+                .g
+                .iter_mut()
+                .chain(&mut attribute.graphs)
+                .for_each(|graph| expand(&mut graph.node, functions, defaults, calls, depth));
         }
         match functions.get(&(node.domain.clone(), node.op_type.clone())) {
             Some(function) if *calls <= MOST_CALLS => {
@@ -180,24 +189,33 @@ fn label(node: &pb::NodeProto) -> &str {
     if node.name.is_empty() { node.output.first().map_or("", String::as_str) } else { &node.name }
 }
 
-/// Inlines the taken branch of every `If` whose condition is known.
+/// The maximum number of nodes that a loop may become.
+const LONGEST_LOOP: usize = 10_000;
+
+/// Inlines the bodies of conditions and loops.
 ///
-/// `truth` computes the condition. It gets a model whose only output is the condition, with the
-/// nodes that it depends on, and returns its value, or `None` if that is known only when the model
-/// runs.
-pub fn branches(proto: &mut pb::ModelProto, truth: impl Fn(pb::ModelProto) -> Option<bool>) {
+/// * Of an `If` whose condition is known, the branch that it takes.
+/// * Of another `If`, both branches, and a selection ([`SELECT`]) for each result.
+/// * Of a `Loop` with a known number of steps that does not end earlier, its body, step by step.
+///
+/// `value` computes a condition or a number of steps. It gets a model whose only output is that
+/// value, with the nodes that it depends on, and returns it, or `None` if it is known only when the
+/// model runs. What cannot be inlined stays.
+pub fn bodies(proto: &mut pb::ModelProto, value: impl Fn(pb::ModelProto) -> Option<i64>) {
+    let version = super::tidy::version(proto).unwrap_or(0);
     let mut given_up: BTreeSet<String> = BTreeSet::new();
     loop {
         let Some(graph) = &proto.graph else { return };
-        let next = graph.node.iter().position(|node| node.op_type == "If" && node.domain.is_empty() && !given_up.contains(label(node)));
-        let Some(position) = next else { return };
+        let inlinable = |node: &pb::NodeProto| matches!(node.op_type.as_str(), "If" | "Loop") && !given_up.contains(label(node));
+        let Some(position) = graph.node.iter().position(inlinable) else { return };
         let node = graph.node[position].clone();
-        let taken = node.input.first().and_then(|condition| truth(extracted(proto, condition)?));
-        let wanted = taken.map(|taken| if taken { "then_branch" } else { "else_branch" });
-        let branch = node.attribute.iter().find(|a| Some(a.name.as_str()) == wanted).and_then(|a| a.g.clone());
-        match (branch, &mut proto.graph) {
-            (Some(branch), Some(graph)) if branch.output.len() == node.output.len() => {
-                let (nodes, initialisers) = inlined(branch, &node);
+        let known = |name: Option<&String>| name.filter(|name| !name.is_empty()).and_then(|name| value(extracted(proto, name)?));
+        let body = match node.op_type.as_str() {
+            "If" => either(&node, known(node.input.first())),
+            _ => unrolled(&node, known(node.input.first()), known(node.input.get(1)), version),
+        };
+        match (body, &mut proto.graph) {
+            (Some((nodes, initialisers)), Some(graph)) => {
                 graph.node.splice(position..=position, nodes);
                 graph.initializer.extend(initialisers);
             }
@@ -206,9 +224,154 @@ pub fn branches(proto: &mut pb::ModelProto, truth: impl Fn(pb::ModelProto) -> Op
     }
 }
 
+/// Nodes and initialisers in place of a node.
+type Inlined = (Vec<pb::NodeProto>, Vec<pb::TensorProto>);
+
+/// The operator that selects one of two results of the same shape by a condition.
+pub const SELECT: &str = "hiosc.select";
+
+fn subgraph(node: &pb::NodeProto, name: &str) -> Option<pb::GraphProto> {
+    node.attribute.iter().find(|attribute| attribute.name == name)?.g.clone()
+}
+
+/// The branch of the `If` `node` that is taken, or both.
+fn either(node: &pb::NodeProto, condition: Option<i64>) -> Option<Inlined> {
+    let [yes, no] = [subgraph(node, "then_branch"), subgraph(node, "else_branch")];
+    if let Some(condition) = condition {
+        let branch = if condition != 0 { yes } else { no }?;
+        return (branch.output.len() == node.output.len()).then(|| inlined(branch, node));
+    }
+    let (mut nodes, mut initialisers) = (Vec::new(), Vec::new());
+    for (branch, word) in [(yes?, "then"), (no?, "else")] {
+        if branch.output.len() != node.output.len() {
+            return None;
+        }
+        let name = format!("{}/{word}", label(node));
+        let output = (0..node.output.len()).map(|i| format!("{name}/result-{i}")).collect();
+        let (inner, constants) = inlined(branch, &pb::NodeProto { name, output, ..Default::default() });
+        nodes.extend(inner);
+        initialisers.extend(constants);
+    }
+    for (i, output) in node.output.iter().enumerate().filter(|(_, output)| !output.is_empty()) {
+        let [yes, no] = ["then", "else"].map(|word| format!("{}/{word}/result-{i}", label(node)));
+        nodes.push(pb::NodeProto {
+            op_type: SELECT.into(),
+            name: if i == 0 { label(node).into() } else { format!("{}/select-{i}", label(node)) },
+            input: vec![node.input.first()?.clone(), yes, no],
+            output: vec![output.clone()],
+            ..Default::default()
+        });
+    }
+    Some((nodes, initialisers))
+}
+
+/// All steps of the `Loop` `node`, if it has `steps` and its condition stays true.
+fn unrolled(node: &pb::NodeProto, steps: Option<i64>, condition: Option<i64>, version: i64) -> Option<Inlined> {
+    let body = subgraph(node, "body")?;
+    let steps = usize::try_from(steps?).ok().filter(|&steps| steps > 0)?;
+    let begins = node.input.get(1).is_none_or(String::is_empty) || condition.is_some_and(|condition| condition != 0);
+    let states = node.input.len().saturating_sub(2);
+    let sequences = body.output.len().checked_sub(1 + states)?;
+    let fits = body.input.len() == 2 + states && node.output.len() <= states + sequences;
+    if !begins || !fits || !stays_true(&body) || steps.saturating_mul(body.node.len().max(1)) > LONGEST_LOOP {
+        return None;
+    }
+    let (mut nodes, mut initialisers) = (Vec::new(), Vec::new());
+    let mut current: Vec<String> = node.input.iter().skip(2).cloned().collect();
+    let mut parts: Vec<Vec<String>> = vec![Vec::new(); sequences];
+    let constant = |name: String, data_type: DataType, raw_data: Vec<u8>, dims: Vec<i64>| pb::TensorProto {
+        name,
+        data_type: data_type as i32,
+        raw_data,
+        dims,
+        ..Default::default()
+    };
+    let axis = format!("{}/axis", label(node));
+    initialisers.push(constant(axis.clone(), DataType::Int64, 0i64.to_le_bytes().to_vec(), vec![1]));
+    for step in 0..steps {
+        let prefix = format!("{}/step-{step}", label(node));
+        let (number, goes_on) = (format!("{prefix}/number"), format!("{prefix}/goes-on"));
+        initialisers.push(constant(number.clone(), DataType::Int64, (step as i64).to_le_bytes().to_vec(), vec![]));
+        initialisers.push(constant(goes_on.clone(), DataType::Bool, vec![1], vec![]));
+        // what the body reads is copied, so that its names stay its own
+        let given = [number, goes_on].into_iter().chain(current.iter().cloned());
+        let copies = given.zip(&body.input).map(|(from, to)| pb::NodeProto {
+            op_type: "Identity".into(),
+            name: format!("{}/copy", to.name),
+            input: vec![from],
+            output: vec![to.name.clone()],
+            ..Default::default()
+        });
+        let mut one = body.clone();
+        one.node = copies.chain(std::mem::take(&mut one.node)).collect();
+        let output: Vec<String> = (0..body.output.len()).map(|i| format!("{prefix}/result-{i}")).collect();
+        let call = pb::NodeProto { name: prefix, output: output.clone(), ..Default::default() };
+        let (inner, constants) = inlined(one, &call);
+        nodes.extend(inner);
+        initialisers.extend(constants);
+        current = output[1..1 + states].to_vec();
+        for (list, value) in parts.iter_mut().zip(&output[1 + states..]) {
+            let wide = format!("{value}/wide");
+            let mut unsqueeze = pb::NodeProto {
+                op_type: "Unsqueeze".into(),
+                name: wide.clone(),
+                input: vec![value.clone()],
+                output: vec![wide.clone()],
+                ..Default::default()
+            };
+            match version {
+                ..13 => unsqueeze.attribute.push(pb::AttributeProto {
+                    name: "axes".into(),
+                    r#type: AttributeType::Ints as i32,
+                    ints: vec![0],
+                    ..Default::default()
+                }),
+                _ => unsqueeze.input.push(axis.clone()),
+            }
+            nodes.push(unsqueeze);
+            list.push(wide);
+        }
+    }
+    for (i, output) in node.output.iter().enumerate().filter(|(_, output)| !output.is_empty()) {
+        nodes.push(match current.get(i) {
+            Some(state) => identity(state, output),
+            None => pb::NodeProto {
+                op_type: "Concat".into(),
+                name: format!("{output}/Concat"),
+                input: parts[i - states].clone(),
+                output: vec![output.clone()],
+                attribute: vec![pb::AttributeProto { name: "axis".into(), r#type: AttributeType::Int as i32, ..Default::default() }],
+                ..Default::default()
+            },
+        });
+    }
+    Some((nodes, initialisers))
+}
+
+/// Whether the condition that the body of a loop computes is its own condition, or the constant
+/// true.
+fn stays_true(body: &pb::GraphProto) -> bool {
+    let (Some(result), Some(condition)) = (body.output.first(), body.input.get(1)) else { return false };
+    let mut name = result.name.as_str();
+    while let Some(node) = body.node.iter().find(|node| node.output.iter().any(|output| output == name)) {
+        let value = node.attribute.iter().find(|attribute| attribute.name == "value").and_then(|attribute| attribute.t.as_ref());
+        match (node.op_type.as_str(), node.input.first(), value) {
+            ("Identity" | "Cast", Some(input), _) => name = input,
+            ("Constant", _, Some(tensor)) => return is_true(tensor),
+            _ => return false,
+        }
+    }
+    name == condition.name || body.initializer.iter().any(|tensor| tensor.name == name && is_true(tensor))
+}
+
+/// Whether `tensor` is one truth value, true.
+fn is_true(tensor: &pb::TensorProto) -> bool {
+    tensor.data_type == DataType::Bool as i32 && (tensor.raw_data == [1] || tensor.int32_data == [1])
+}
+
 /// The nodes and initialisers of the branch that `node` takes. Names defined in it get the name of
 /// `node` as a prefix; other names are those of the surrounding graph.
-fn inlined(branch: pb::GraphProto, node: &pb::NodeProto) -> (Vec<pb::NodeProto>, Vec<pb::TensorProto>) {
+fn inlined(branch: pb::GraphProto, node: &pb::NodeProto) -> Inlined {
     let prefix = label(node);
     let defined = branch.node.iter().flat_map(|n| &n.output).chain(branch.initializer.iter().map(|t| &t.name));
     let defined: BTreeSet<String> = defined.cloned().collect();

@@ -11,9 +11,8 @@
 //! * `inline.rs` inlines calls of the model's own functions, and the branch that an `If` takes if
 //!   its condition is known.
 //! * `tidy.rs` brings names, optional inputs and operators of other domains into one form.
-//! * `operators.rs` is the table of ONNX's operators, and what each becomes; `attributes.rs` that of
-//!   their attributes.
-//! * `define/` defines operators by other operators.
+//! * `operators.rs` is the table of ONNX's operators, and what each becomes.
+//! * `attributes.rs` is the table of their attributes, and which are read.
 //! * `dtype.rs` converts between ONNX's codes of element types and our types.
 //!
 //! Of tract, only its protobuf types are used here.
@@ -21,7 +20,6 @@
 pub mod attributes;
 mod constants;
 pub mod decode;
-pub mod define;
 pub mod dtype;
 pub mod inline;
 pub mod locate;

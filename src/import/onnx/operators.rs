@@ -7,7 +7,6 @@
 
 use std::fmt::Write as _;
 
-use super::define::{self, Definition};
 use super::tidy::{NEWEST, OLDEST};
 
 /// What becomes of an operator.
@@ -146,13 +145,7 @@ pub static ROWS: &[Row] = &[
     row("EyeLike", 9, ALL, "a weight", ""),
     row("Flatten", 1, ALL, "a view", ""),
     scalar("Floor", 1, FLOATS),
-    row(
-        "GRU",
-        1,
-        "f16, f32",
-        "matmul and cell, step by step",
-        "steps times operators at most 10000",
-    ),
+    row("GRU", 1, "f16, f32", "matmul and cell, step by step", "steps times operators at most 10000"),
     row("Gather", 1, ALL, "gather, slice", "an index outside the axis reads the nearest element"),
     row("GatherElements", 11, ALL, "gather", "an index outside the axis reads the nearest element"),
     row("GatherND", 11, ALL, "gather", "an index outside the axis reads the nearest element"),
@@ -171,26 +164,32 @@ pub static ROWS: &[Row] = &[
     scalar("HardSwish", 14, FLOATS),
     row("Hardmax", 1, NUMBERS, "reduce, elementwise", ""),
     row("Identity", 1, ALL, "nothing", ""),
-    row("If", 1, ALL, "the branch that is taken", "its condition must be a constant once the input shapes are known"),
+    row(
+        "If",
+        1,
+        ALL,
+        "the branch that is taken; if that is known only at run time, both, and a selection",
+        "both branches must then give the same shapes",
+    ),
     refused("ImageDecoder", 20, UNKNOWN),
     row("InstanceNormalization", 1, FLOATS, "norm", ""),
     scalar("IsInf", 10, FLOATS),
     scalar("IsNaN", 9, FLOATS),
     row("LRN", 1, F32, "lrn", ""),
-    row(
-        "LSTM",
-        1,
-        "f16, f32",
-        "matmul and cell, step by step",
-        "steps times operators at most 10000",
-    ),
+    row("LSTM", 1, "f16, f32", "matmul and cell, step by step", "steps times operators at most 10000"),
     row("LayerNormalization", 17, FLOATS, "norm", ""),
     scalar("LeakyRelu", 1, FLOATS),
     scalar("Less", 1, NUMBERS),
     scalar("LessOrEqual", 12, NUMBERS),
     scalar("Log", 1, FLOATS),
     row("LogSoftmax", 1, FLOATS, "log_softmax", ""),
-    refused("Loop", 1, "how often it runs may depend on values (a Scan is unrolled)"),
+    row(
+        "Loop",
+        1,
+        ALL,
+        "its body, step by step",
+        "the number of steps must be known when the model is compiled; steps times operators at most 10000",
+    ),
     row("LpNormalization", 1, FLOATS, "reduce, elementwise", ""),
     row("LpPool", 1, FLOATS, "pool between elementwise", ""),
     row("MatMul", 1, NUMBERS, "matmul", ""),
@@ -331,7 +330,10 @@ pub static ROWS: &[Row] = &[
     in_domain(MICROSOFT, row("FusedConv", 1, FLOATS, "conv, elementwise", "")),
     in_domain(MICROSOFT, row("FusedMatMul", 1, FLOATS, "matmul, elementwise", "")),
     in_domain(MICROSOFT, scalar("Gelu", 1, FLOATS)),
-    in_domain(MICROSOFT, row("GroupQueryAttention", 1, "f16, f32", "attention, gather, elementwise", "seqlens_k must be constant, and the cache full")),
+    in_domain(
+        MICROSOFT,
+        row("GroupQueryAttention", 1, "f16, f32", "attention, gather, elementwise", "seqlens_k must be constant, and the cache full"),
+    ),
     in_domain(MICROSOFT, row("MatMulIntegerToFloat", 1, "i8, u8", "matmul, elementwise", "")),
     in_domain(MICROSOFT, row("MatMulNBits", 1, "f16, f32", "matmul", "weights must be constants of 4 or 8 bits; they are stored as f32")),
     in_domain(MICROSOFT, row("MultiHeadAttention", 1, "f16, f32", "attention", "no packed operands")),
@@ -375,8 +377,9 @@ impl Row {
     }
 }
 
-/// The text of `docs/operators.md`.
-pub fn page() -> String {
+/// The text of `docs/operators.md`. `defined` are the operators that have definitions, each with
+/// the reason.
+pub fn page(defined: impl IntoIterator<Item = (&'static str, &'static str)>) -> String {
     let lowered = ROWS.iter().filter(|row| matches!(row.support, Support::Lowered { .. })).count();
     let mut text = format!(
         "# Operators
@@ -422,10 +425,8 @@ operator, node and reason.
         }
     }
     text.push_str("\n## Defined by other operators\n\nThese become other operators of ONNX before they are typed.\n\n| operator | because |\n|---|---|\n");
-    let mut defined: Vec<&Definition> = define::DEFINITIONS.iter().flat_map(|group| group.iter()).collect();
-    defined.sort_by_key(|definition| definition.operator);
-    for definition in defined {
-        let _ = writeln!(text, "| {} | {} |", definition.operator, definition.reason);
+    for (operator, reason) in defined {
+        let _ = writeln!(text, "| {operator} | {reason} |");
     }
     text
 }

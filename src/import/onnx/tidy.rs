@@ -68,10 +68,12 @@ fn opset(path: &Path, proto: &pb::ModelProto) -> Result<()> {
         Some(old) if old < OLDEST => unsupported(format!(
             "opset {old} is older than the oldest that hiosc reads, {OLDEST}: export the model with a newer one, or convert it with onnx.version_converter"
         )),
-        Some(new) => unsupported(format!("opset {new} is newer than the newest that hiosc knows, {NEWEST}: export the model with an older one")),
-        None if proto.graph.iter().flat_map(|graph| &graph.node).any(|node| standard(&node.domain)) => {
-            wrong("it does not say which opset of ONNX its operators are of (opset_import): the file is damaged, or was exported wrongly".into())
+        Some(new) => {
+            unsupported(format!("opset {new} is newer than the newest that hiosc knows, {NEWEST}: export the model with an older one"))
         }
+        None if proto.graph.iter().flat_map(|graph| &graph.node).any(|node| standard(&node.domain)) => wrong(
+            "it does not say which opset of ONNX its operators are of (opset_import): the file is damaged, or was exported wrongly".into(),
+        ),
         None => Ok(()),
     }
 }

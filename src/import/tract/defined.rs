@@ -1,4 +1,4 @@
-//! Types operators by their definitions (see `onnx/define/`).
+//! Types operators by their definitions (see `define/`).
 //!
 //! Once the types and shapes of a node's inputs are known, its definition is written for them,
 //! parsed and typed as a model of its own, and put in the node's position.
@@ -16,7 +16,7 @@ use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::konst::Const as InferenceConst;
 
 use super::{readers, typed};
-use crate::import::onnx::define::{self, Body, Call, Definition, Known, ROOT};
+use crate::import::define::{self, Body, Call, Definition, Known, ROOT};
 
 /// Reads a node that may have a definition.
 pub fn read(context: &ParsingContext, node: &pb::NodeProto) -> readers::Parsed {
@@ -165,7 +165,8 @@ impl Expansion for Defined {
         let mut outlets: BTreeMap<OutletId, OutletId> = BTreeMap::new();
         for id in body.eval_order()? {
             let node = body.node(id);
-            let plain = |outlet: OutletId, model: &TypedModel| Ok::<_, TractError>(model.outlet_fact(outlet)?.datum_type != DatumType::TDim);
+            let plain =
+                |outlet: OutletId, model: &TypedModel| Ok::<_, TractError>(model.outlet_fact(outlet)?.datum_type != DatumType::TDim);
             match (given.get(&node.name), node.op_as::<Const>()) {
                 (Some(&outlet), _) if plain(outlet, model)? => _ = outlets.insert(id.into(), outlet),
                 (Some(&outlet), None) => {

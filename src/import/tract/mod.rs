@@ -38,7 +38,7 @@ use crate::import::onnx::{ImportOptions, decode, inline};
 pub fn typed_model(path: &Path, proto: &mut pb::ModelProto, options: &ImportOptions) -> Result<Typed> {
     let shapes = decode::input_shapes(path, proto, options);
     if let Ok(shapes) = &shapes {
-        inline::branches(proto, |condition| typed::truth(path, condition, shapes));
+        inline::bodies(proto, |value| typed::known(path, value, shapes));
     }
     let large = LargeWeights::take(path, proto)?;
     parse::check(path, proto)?;

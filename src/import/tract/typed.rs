@@ -32,8 +32,8 @@ use crate::graph::{Constant, DType};
 use crate::import::onnx::operators::{self, Row};
 
 /// Replaces nodes whose inputs are all constants by what they compute. A node that fails, such as a
-/// division of integers by 0, stays as it is. As tract's own pass, it does not copy a large constant
-/// for each of several readers, and computes nothing large from little.
+/// division of integers by 0, stays as it is. Like tract's own pass, it does not copy a large
+/// constant for each of several readers, and computes nothing large from little.
 #[derive(Clone, Debug, Default)]
 struct FoldConstants {
     /// The node at which the next search starts.
@@ -77,7 +77,8 @@ fn folded(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TVec<Arc<T
         let Some(value) = &fact.konst else { return Ok(None) };
         let bytes = (value.datum_type().size_of() * value.volume()) as u64;
         let alone = model.node(outlet.node).outputs[outlet.slot].successors.len() == 1 || node.op_is::<Slice>();
-        if !alone && !(fact.datum_type.is_number() && bytes <= CONST_FOLD_MEM_BUDGET) {
+        let small = fact.datum_type.is_number() && bytes <= CONST_FOLD_MEM_BUDGET;
+        if !alone && !small {
             return Ok(None);
         }
         before += bytes;
@@ -91,8 +92,8 @@ fn folded(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TVec<Arc<T
     Ok(Some(results.into_iter().map(|result| result.into_arc_tensor()).collect()))
 }
 
-/// Declutters every node except convolutions, dequantisations (which would become tables), divisions
-/// and those in `left_out`.
+/// Declutters every node except convolutions, dequantisations (which would become tables),
+/// divisions and those in `left_out`.
 #[derive(Clone, Debug, Default)]
 struct KeepConvolutions {
     /// The node at which the next search starts.
@@ -143,8 +144,8 @@ fn passes(passes: Vec<Box<dyn TypedPass>>) -> Optimizer {
 /// The maximum number of rewrites that may fail. A model in which more do is not rewritten at all.
 const FAILING_REWRITES: usize = 50;
 
-/// Folds constants and rewrites nodes. Where a rewrite of tract's fails or panics, its node stays as
-/// it was, and all starts again from the model before.
+/// Folds constants and rewrites nodes. Where a rewrite of tract's fails or panics, its node stays
+/// as it was, and all starts again from the model before.
 fn simplified(model: TypedModel) -> TractResult<TypedModel> {
     let mut pass = KeepConvolutions::default();
     while pass.left_out.len() < FAILING_REWRITES {
@@ -181,7 +182,7 @@ pub fn type_model(
     reference: bool,
 ) -> Result<Typed> {
     match try_type_model(path, proto, large, shapes, reference) {
-        Err(Error::Model { path, message }) if !message.contains("(node \"") => {
+        Err(Error::Model { path, message }) if !message.contains("(node \"") && !message.contains("Loop detected") => {
             let message = match first_failing(&path, proto, large, shapes) {
                 Some(node) => {
                     let why = message.trim_start_matches("typing the model: ").trim_start_matches("the reader fails on it: ");
@@ -246,15 +247,15 @@ fn try_type_model(
     })
 }
 
-/// The first output of a model as a boolean, if it is known for these shapes. A model that the
-/// check refuses is not typed: tract may not terminate on it.
-pub fn truth(path: &Path, mut proto: pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<bool> {
+/// The first output of a model as an integer, if it is one number that is known for these shapes. A
+/// model that the check refuses is not typed: tract may not terminate on it.
+pub fn known(path: &Path, mut proto: pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<i64> {
     let large = LargeWeights::take(path, &mut proto).ok()?;
     parse::check(path, &proto).ok()?;
     let folded = try_type_model(path, &proto, &large, shapes, false).ok()?.kept;
     let outlet = *folded.outputs.first()?;
     let value = folded.outlet_fact(outlet).ok()?.konst.clone()?;
-    value.cast_to_scalar::<bool>().ok()
+    if value.volume() == 1 { value.cast_to::<i64>().ok()?.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.first().copied() } else { None }
 }
 
 /// Our element type for one of tract's. Symbolic dimensions, which are constants by now or results

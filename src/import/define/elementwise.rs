@@ -3,12 +3,19 @@
 use super::body::float;
 use super::{Body, Definition, Known, in_f32, of};
 use crate::graph::DType;
+use crate::import::onnx::inline::SELECT;
 
 const BROADCAST: &str = "before opset 7, the second operand is aligned with an axis of the first, which the reader drops";
 
 /// An operator of two operands, as it was before opset 7.
 const fn aligned(operator: &'static str) -> Definition {
-    Definition { operator, values: &[], applies: |call| call.version < 7 && call.int("broadcast", 0) != 0, define: align, reason: BROADCAST }
+    Definition {
+        operator,
+        values: &[],
+        applies: |call| call.version < 7 && call.int("broadcast", 0) != 0,
+        define: align,
+        reason: BROADCAST,
+    }
 }
 
 pub const DEFINITIONS: &[Definition] = &[
@@ -32,6 +39,7 @@ pub const DEFINITIONS: &[Definition] = &[
     of("Mish", mish, "the reader takes the logarithm of 1 + exp(x), which loses all digits below -16"),
     of("Softplus", softplus, "the logarithm of 1 + exp(x) overflows above 88 and loses all digits below -16"),
     of("Swish", swish, "the reader drops alpha"),
+    of(SELECT, select, "stands for an `If` whose condition is known at run time"),
 ];
 
 /// Input 0, as f32 if it is f16.
@@ -158,6 +166,21 @@ fn batch_normalization(body: &mut Body) -> Result<(), String> {
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     let result = body.itself(&inputs, vec![]).remove(0);
     let result = body.cast(&result, x.dtype);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// One of two results of the same shape.
+fn select(body: &mut Body) -> Result<(), String> {
+    let (condition, yes, no) = (body.input(0)?, body.input(1)?, body.input(2)?);
+    if (yes.dtype, &yes.shape) != (no.dtype, &no.shape) || condition.shape.iter().product::<usize>() != 1 {
+        let [yes, no] = [yes, no].map(|branch| format!("{} {:?}", branch.dtype.name(), branch.shape));
+        return Err(format!(
+            "its condition is known only when the model runs, and its branches give {yes} and {no}: they must give the same"
+        ));
+    }
+    let condition = body.reshape(&condition.name, &[]);
+    let result = body.op("Where", &[&condition, &yes.name, &no.name]);
     body.output(0, &result);
     Ok(())
 }

@@ -333,8 +333,8 @@ fn packed_product(body: &mut Body) -> Result<(), String> {
     if order.is_some() {
         return Err("its input g_idx is not supported".into());
     }
-    let [k, n, bits, block] =
-        [("K", 0), ("N", 0), ("bits", 4), ("block_size", 0)].map(|(name, default)| usize::try_from(body.call.int(name, default)).unwrap_or(0));
+    let [k, n, bits, block] = [("K", 0), ("N", 0), ("bits", 4), ("block_size", 0)]
+        .map(|(name, default)| usize::try_from(body.call.int(name, default)).unwrap_or(0));
     if k == 0 || n == 0 || block == 0 || !matches!(bits, 4 | 8) {
         return Err(format!("K {k}, N {n}, bits {bits} and block_size {block} are not supported"));
     }
@@ -384,8 +384,8 @@ fn packed_product(body: &mut Body) -> Result<(), String> {
     Ok(())
 }
 
-/// `-inf`, or the finite number that the node asks for, where a mask of integers is 0; a list of one
-/// number for each batch is the number of valid keys.
+/// The number that the node asks for where a mask of integers is 0. A mask with one number for each
+/// batch has the numbers of valid keys.
 fn hidden_keys(body: &mut Body, mask: &Known, batch: usize, columns: usize) -> Result<String, String> {
     let filter = f64::from(body.call.float("mask_filter_value", -10000.0));
     let (zero, hidden) = (body.number(DType::F32, 0.0), body.number(DType::F32, filter));

@@ -17,8 +17,8 @@ use crate::import::onnx::dtype::onnx_type;
 /// Stands for the name of the defined node.
 pub const ROOT: &str = "@";
 
-/// The operator of a node that the reader reads without its definition; [`OPERATOR`] and [`VERSION`]
-/// are the attributes that say as what.
+/// The operator of a node that the reader reads without its definition. Its attributes [`OPERATOR`]
+/// and [`VERSION`] say as what.
 pub const AS_READ: &str = "hiosc.as_read";
 /// The attribute that names the operator.
 pub const OPERATOR: &str = "hiosc.operator";
@@ -278,8 +278,8 @@ impl<'a> Body<'a> {
         self.as_read(&operator, version, inputs, attributes, &wanted)
     }
 
-    /// A node of `operator`, as the reader reads it at opset `version` without its definition. It has
-    /// the outputs that are `wanted`.
+    /// A node of `operator`, as the reader reads it at opset `version` without its definition. It
+    /// has the outputs that are `wanted`.
     pub fn as_read(
         &mut self,
         operator: &str,
@@ -343,7 +343,12 @@ impl<'a> Body<'a> {
             node: self.nodes.nodes,
             name: ROOT.into(),
             initializer: self.nodes.initialisers,
-            input: self.inputs.into_iter().flatten().map(|known| value_info(known.name, Some(tensor_type(known.dtype, Some(&known.shape))))).collect(),
+            input: self
+                .inputs
+                .into_iter()
+                .flatten()
+                .map(|known| value_info(known.name, Some(tensor_type(known.dtype, Some(&known.shape)))))
+                .collect(),
             output: outputs.into_iter().map(|name| value_info(name, None)).collect(),
             ..Default::default()
         };

@@ -1,7 +1,7 @@
 //! Conversions between numbers and integers that represent `scale * (integer - zero point)`.
 //!
-//! The reader converts with constants of 8 bits. Here are the rest: scales known only when the model
-//! runs, 16 bits, a scale for each block of an axis, a type given as an attribute.
+//! The reader converts with constants of 8 bits. Here are the rest: scales known only when the
+//! model runs, 16 bits, a scale for each block of an axis, a type given as an attribute.
 
 use tract_onnx::pb::tensor_proto::DataType;
 
@@ -25,7 +25,8 @@ pub fn named_type(body: &Body, name: &str) -> Result<Option<DType>, String> {
         0 => Ok(None),
         code => {
             let known = i32::try_from(code).ok().and_then(|code| DataType::try_from(code).ok());
-            let dtype = known.and_then(dtype_of).ok_or_else(|| format!("its {name} {} is not supported", known.map_or("", |t| t.as_str_name())))?;
+            let dtype =
+                known.and_then(dtype_of).ok_or_else(|| format!("its {name} {} is not supported", known.map_or("", |t| t.as_str_name())))?;
             Ok(Some(dtype))
         }
     }

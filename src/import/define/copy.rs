@@ -5,13 +5,7 @@ use super::{Body, Call, Definition, OPSET, always, attribute, of};
 use crate::graph::{Constant, DType, Scalar};
 
 pub const DEFINITIONS: &[Definition] = &[
-    Definition {
-        operator: "CenterCropPad",
-        values: &[1],
-        applies: always,
-        define: center_crop_pad,
-        reason: "the reader does not know it",
-    },
+    Definition { operator: "CenterCropPad", values: &[1], applies: always, define: center_crop_pad, reason: "the reader does not know it" },
     Definition {
         operator: "ConstantOfShape",
         values: &[0],
@@ -26,13 +20,7 @@ pub const DEFINITIONS: &[Definition] = &[
         define: wrapped_pad,
         reason: "the reader does not know the mode wrap",
     },
-    Definition {
-        operator: "EyeLike",
-        values: &[],
-        applies: always,
-        define: eye_like,
-        reason: "the reader has no truth values for it",
-    },
+    Definition { operator: "EyeLike", values: &[], applies: always, define: eye_like, reason: "the reader has no truth values for it" },
     Definition {
         operator: "Pad",
         values: &[],
@@ -77,14 +65,17 @@ pub const DEFINITIONS: &[Definition] = &[
         define: space_to_depth,
         reason: "the reader does not know the mode",
     },
-    Definition {
-        operator: "TopK",
-        values: &[],
-        applies: |call: &Call| call.version < 10,
-        define: old_top_k,
-        reason: "k was an attribute",
-    },
+    Definition { operator: "TopK", values: &[], applies: |call: &Call| call.version < 10, define: old_top_k, reason: "k was an attribute" },
 ];
+
+/// The elements of one axis that a slice takes.
+struct Part {
+    axis: usize,
+    first: i64,
+    /// The bound that is no longer taken; -1 if the first element of the axis is.
+    beyond: i64,
+    step: i64,
+}
 
 /// The slice with bounds within the axis.
 fn slice(body: &mut Body) -> Result<(), String> {
@@ -101,10 +92,10 @@ fn slice(body: &mut Body) -> Result<(), String> {
         return Err("its starts, ends, axes and steps differ in number".into());
     }
     let mut shape = x.shape.clone();
-    let mut parts: Vec<(usize, i64, i64, i64)> = Vec::new();
+    let mut parts: Vec<Part> = Vec::new();
     for ((&start, &end), (&axis, &step)) in starts.iter().zip(&ends).zip(axes.iter().zip(&steps)) {
         let axis = Body::axis(axis, x.rank())?;
-        if parts.iter().any(|&(known, ..)| known == axis) {
+        if parts.iter().any(|part| part.axis == axis) {
             return Err(format!("it names axis {axis} twice"));
         }
         let extent = x.shape[axis] as i64;
@@ -115,35 +106,35 @@ fn slice(body: &mut Body) -> Result<(), String> {
             0 => return Err("its step is 0".into()),
             1.. => {
                 let (first, beyond) = (from_end(start).clamp(0, extent), from_end(end).clamp(0, extent));
-                (first, beyond, (beyond - first).max(0).div_ceil_by(step))
+                (first, beyond, quotient((beyond - first).max(0), step))
             }
             _ => {
                 let (first, beyond) = (from_end(start).clamp(0, extent - 1), from_end(end).clamp(-1, extent - 1));
-                (first, beyond, (first - beyond).max(0).div_ceil_by(-step))
+                (first, beyond, quotient((first - beyond).max(0), -step))
             }
         };
         shape[axis] = if extent == 0 { 0 } else { count as usize };
-        parts.push((axis, first, beyond, step));
+        parts.push(Part { axis, first, beyond, step });
     }
     if shape.contains(&0) {
         let empty = body.constant(&Constant::from_bytes(x.dtype, &[]), &shape);
         body.output(0, &empty);
         return Ok(());
     }
-    parts.sort_unstable();
+    parts.sort_unstable_by_key(|part| part.axis);
     // an axis that stays whole needs no slice
-    parts.retain(|&(axis, first, _, step)| step != 1 || first != 0 || shape[axis] != x.shape[axis]);
+    parts.retain(|part| part.step != 1 || part.first != 0 || shape[part.axis] != x.shape[part.axis]);
     if parts.is_empty() {
         body.output(0, &x.name);
         return Ok(());
     }
-    let column = |f: &dyn Fn(&(usize, i64, i64, i64)) -> i64| -> Vec<i64> { parts.iter().map(f).collect() };
-    let ends = column(&|&(axis, _, beyond, _)| if beyond < 0 { -1 - x.shape[axis] as i64 } else { beyond });
-    let starts = body.list(&column(&|part| part.1));
-    let ends = body.list(&ends);
-    let axes = body.list(&column(&|part| part.0 as i64));
+    // the bound before the first element is below all that count from the end
+    let end = |part: &Part| if part.beyond < 0 { -1 - x.shape[part.axis] as i64 } else { part.beyond };
+    let starts = body.list(&parts.iter().map(|part| part.first).collect::<Vec<_>>());
+    let ends = body.list(&parts.iter().map(end).collect::<Vec<_>>());
+    let axes = body.list(&parts.iter().map(|part| part.axis as i64).collect::<Vec<_>>());
     let mut inputs = vec![x.name.as_str(), &starts, &ends, &axes];
-    let steps = column(&|part| part.3);
+    let steps: Vec<i64> = parts.iter().map(|part| part.step).collect();
     let list;
     if steps.iter().any(|&step| step != 1) {
         list = body.list(&steps);
@@ -154,15 +145,9 @@ fn slice(body: &mut Body) -> Result<(), String> {
     Ok(())
 }
 
-trait DivCeil {
-    fn div_ceil_by(self, by: i64) -> i64;
-}
-
-impl DivCeil for i64 {
-    /// The quotient of two positive numbers, rounded up.
-    fn div_ceil_by(self, by: i64) -> i64 {
-        self / by + i64::from(self % by != 0)
-    }
+/// The quotient of two numbers that are not negative, rounded up.
+fn quotient(a: i64, b: i64) -> i64 {
+    a / b + i64::from(a % b != 0)
 }
 
 /// The extents of the axes from `start` to `end`: a constant.
@@ -311,7 +296,8 @@ fn old_pad(body: &mut Body) -> Result<(), String> {
 
 fn constant_of_shape(body: &mut Body) -> Result<(), String> {
     let shape = body.input(0)?.ints().ok_or("its shape must be a constant")?;
-    let shape: Vec<usize> = shape.iter().map(|&extent| usize::try_from(extent)).collect::<Result<_, _>>().map_err(|_| "its shape is negative")?;
+    let shape: Vec<usize> =
+        shape.iter().map(|&extent| usize::try_from(extent)).collect::<Result<_, _>>().map_err(|_| "its shape is negative")?;
     let zero = body.number(DType::F32, 0.0);
     let list = body.list(&shape.iter().map(|&extent| extent as i64).collect::<Vec<_>>());
     let result = body.op("Expand", &[&zero, &list]);
@@ -351,7 +337,7 @@ fn wrapped_pad(body: &mut Body) -> Result<(), String> {
     Ok(())
 }
 
-/// Element `i` of a sequence of length `n` comes from `n - 1 - i`; what is behind the sequence stays.
+/// Element `i` of a sequence of length `n` comes from `n - 1 - i`; what is behind it stays.
 fn reverse_sequence(body: &mut Body) -> Result<(), String> {
     let (x, lengths) = (body.input(0)?, body.input(1)?);
     let (time, batch) = (body.call.int("time_axis", 0), body.call.int("batch_axis", 1));

@@ -168,7 +168,8 @@ pub fn bias(body: &mut Body, operands: &Heads, sight: &Sight, mask: Option<Strin
             summands.push(body.op("Where", &[&valid, &zero, &hidden]));
             if limited {
                 // the last query is at the last valid key
-                let numbers = body.constant(&Constant::I64((0..rows).map(|row| row - rows).collect::<Vec<_>>().into()), &[1, 1, operands.rows, 1]);
+                let numbers =
+                    body.constant(&Constant::I64((0..rows).map(|row| row - rows).collect::<Vec<_>>().into()), &[1, 1, operands.rows, 1]);
                 let queries = body.op("Add", &[&numbers, &lengths]);
                 let ahead = body.op("Sub", &[&columns, &queries]);
                 for (limit, left) in [(if sight.causal { 0 } else { -1 }, false), (sight.right, false), (sight.left, true)] {

@@ -6,19 +6,17 @@
 //! sequences of different lengths becomes a `Scan`, one for each direction. Everything else stays
 //! as it is.
 //!
-//! In the `Scan`, the products of the inputs with `W` are one product for all steps. A sequence that
-//! has ended keeps its state, and its outputs are 0. Formulas and names are those of ONNX.
+//! In the `Scan`, the products of the inputs with `W` are one product for all steps. A sequence
+//! that has ended keeps its state, and its outputs are 0. Formulas and names are those of ONNX.
 
-use super::body::{float, graph, int, text};
 use super::body::Nodes;
+use super::body::{float, graph, int, text};
 use super::{Body, Definition, Known, of};
 use crate::graph::{Constant, DType, Scalar};
 
 const REASON: &str = "the reader drops direction = reverse, activations, clip, input_forget and sequences of different lengths";
 
-pub const DEFINITIONS: &[Definition] =
-    &[of("GRU", recurrent, REASON), of("LSTM", recurrent, REASON), of("RNN", recurrent, REASON)];
-
+pub const DEFINITIONS: &[Definition] = &[of("GRU", recurrent, REASON), of("LSTM", recurrent, REASON), of("RNN", recurrent, REASON)];
 
 /// A recurrent layer, with its inputs in f32, and the steps first.
 struct Layer {
@@ -185,20 +183,32 @@ struct Activation {
     beta: f32,
 }
 
-/// Activation functions: name, default of alpha and of beta; `None` where the function needs one
-/// that has no default, or has no such parameter.
-const ACTIVATIONS: [(&str, bool, Option<f32>, bool, Option<f32>); 11] = [
-    ("affine", true, None, true, None),
-    ("elu", true, Some(1.0), false, None),
-    ("hardsigmoid", true, Some(0.2), true, Some(0.5)),
-    ("leakyrelu", true, Some(0.01), false, None),
-    ("relu", false, None, false, None),
-    ("scaledtanh", true, None, true, None),
-    ("sigmoid", false, None, false, None),
-    ("softplus", false, None, false, None),
-    ("softsign", false, None, false, None),
-    ("tanh", false, None, false, None),
-    ("thresholdedrelu", true, Some(1.0), false, None),
+/// A parameter of an activation function.
+#[derive(Clone, Copy)]
+enum Parameter {
+    /// The function has no such parameter.
+    None,
+    /// It has no default.
+    Needed,
+    /// It has this default.
+    Or(f32),
+}
+
+use Parameter::{Needed, Or};
+
+/// Activation functions: name, alpha and beta.
+const ACTIVATIONS: [(&str, Parameter, Parameter); 11] = [
+    ("affine", Needed, Needed),
+    ("elu", Or(1.0), Parameter::None),
+    ("hardsigmoid", Or(0.2), Or(0.5)),
+    ("leakyrelu", Or(0.01), Parameter::None),
+    ("relu", Parameter::None, Parameter::None),
+    ("scaledtanh", Needed, Needed),
+    ("sigmoid", Parameter::None, Parameter::None),
+    ("softplus", Parameter::None, Parameter::None),
+    ("softsign", Parameter::None, Parameter::None),
+    ("tanh", Parameter::None, Parameter::None),
+    ("thresholdedrelu", Or(1.0), Parameter::None),
 ];
 
 /// The activations of all directions. Each takes the next values of activation_alpha and
@@ -217,13 +227,14 @@ fn activations(body: &Body, layer: &Layer) -> Result<Vec<Activation>, String> {
     for name in names {
         let name = name.to_lowercase();
         let known = ACTIVATIONS.iter().find(|known| known.0 == name);
-        let &(_, has_alpha, alpha, has_beta, beta) = known.ok_or_else(|| format!("its activation {name:?} is not known"))?;
-        let value = |has: bool, list: &mut std::vec::IntoIter<f32>, default: Option<f32>, what: &str| match has {
-            false => Ok(0.0),
-            true => list.next().or(default).ok_or_else(|| format!("its activation {name} needs activation_{what}")),
+        let &(_, alpha, beta) = known.ok_or_else(|| format!("its activation {name:?} is not known"))?;
+        let value = |list: &mut std::vec::IntoIter<f32>, parameter: Parameter, what: &str| match parameter {
+            Parameter::None => Ok(0.0),
+            Needed => list.next().ok_or_else(|| format!("its activation {name} needs activation_{what}")),
+            Or(default) => Ok(list.next().unwrap_or(default)),
         };
-        let alpha = value(has_alpha, &mut alphas, alpha, "alpha")?;
-        let beta = value(has_beta, &mut betas, beta, "beta")?;
+        let alpha = value(&mut alphas, alpha, "alpha")?;
+        let beta = value(&mut betas, beta, "beta")?;
         all.push(Activation { name, alpha, beta });
     }
     Ok(all)
@@ -298,7 +309,7 @@ fn step_numbers(body: &mut Body, steps: usize) -> String {
     body.constant(&Constant::I64(numbers.into()), &[steps, 1, 1])
 }
 
-/// `x` with the order of its steps reversed: of those of each sequence that are `running`, or of all.
+/// `x` with its steps in reverse order: those of each sequence that are `running`, or all.
 fn backward(body: &mut Body, x: &str, layer: &Layer, running: Option<&str>, width: usize) -> String {
     let (Some(running), Some(lengths)) = (running, &layer.lengths) else { return body.reversed(x, 0, layer.steps) };
     let steps = step_numbers(body, layer.steps);
@@ -369,7 +380,8 @@ fn one_direction(
     let names = |what: &str| format!("{prefix}{what}");
     let (h, c, x, m) = (names("H"), names("C"), names("X"), names("running"));
     let mut step = Nodes::new(prefix);
-    let context = Step { body_clip: body.call.float("clip", 0.0), coupled: body.call.int("input_forget", 0) != 0, dtype: layer.dtype, functions };
+    let context =
+        Step { body_clip: body.call.float("clip", 0.0), coupled: body.call.int("input_forget", 0) != 0, dtype: layer.dtype, functions };
     let mut next = match kind {
         Kind::Rnn => {
             let of_state = step.op("MatMul", &[&h, &r]);
@@ -426,7 +438,8 @@ impl Step<'_> {
 
     /// H of the next step of a GRU; gates are z, r, h.
     fn gru(&self, step: &mut Nodes, [x, h]: [&str; 2], r: &str, bias: Option<&str>, reset_last: bool) -> String {
-        let parts = |step: &mut Nodes, value: &str, axis: i64| step.several("Split", &[value], vec![int("axis", axis), int("num_outputs", 3)], 3);
+        let parts =
+            |step: &mut Nodes, value: &str, axis: i64| step.several("Split", &[value], vec![int("axis", axis), int("num_outputs", 3)], 3);
         let x = parts(step, x, 1);
         let weights = parts(step, r, 1);
         let [z, reset] = [0, 1].map(|i| {

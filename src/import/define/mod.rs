@@ -13,9 +13,9 @@
 mod attention;
 mod body;
 mod contrib;
+mod copy;
 mod elementwise;
 mod matmul;
-mod movement;
 mod pool;
 mod quantised;
 mod recurrent;
@@ -120,14 +120,22 @@ const fn of(operator: &'static str, define: Define, reason: &'static str) -> Def
 pub static DEFINITIONS: [&[Definition]; 9] = [
     attention::DEFINITIONS,
     contrib::DEFINITIONS,
+    copy::DEFINITIONS,
     elementwise::DEFINITIONS,
     matmul::DEFINITIONS,
-    movement::DEFINITIONS,
     pool::DEFINITIONS,
     quantised::DEFINITIONS,
     recurrent::DEFINITIONS,
     reduce::DEFINITIONS,
 ];
+
+/// Each defined operator, with the reason, by name.
+pub fn reasons() -> Vec<(&'static str, &'static str)> {
+    let all = DEFINITIONS.iter().flat_map(|group| group.iter()).filter(|definition| !definition.operator.starts_with("hiosc."));
+    let mut reasons: Vec<_> = all.map(|definition| (definition.operator, definition.reason)).collect();
+    reasons.sort_unstable();
+    reasons
+}
 
 /// The definition that `node` has at opset `version`.
 pub fn find(node: &pb::NodeProto, version: i64) -> Option<&'static Definition> {

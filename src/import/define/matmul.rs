@@ -5,7 +5,13 @@ use super::{Body, Definition, always, attribute, of};
 use crate::graph::{Constant, DType};
 
 pub const DEFINITIONS: &[Definition] = &[
-    Definition { operator: "DFT", values: &[1, 2], applies: always, define: fourier, reason: "the reader takes the wrong length for some axes and lengths" },
+    Definition {
+        operator: "DFT",
+        values: &[1, 2],
+        applies: always,
+        define: fourier,
+        reason: "the reader takes the wrong length for some axes and lengths",
+    },
     Definition {
         operator: "Einsum",
         values: &[],
