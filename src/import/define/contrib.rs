@@ -31,7 +31,7 @@ pub const DEFINITIONS: &[Definition] = &[
         reason: LANGUAGE,
     },
     of("com.microsoft.MatMulIntegerToFloat", integer_product, INTEGER),
-    of("com.microsoft.MatMulNBits", packed_product, LANGUAGE),
+    Definition { operator: "com.microsoft.MatMulNBits", values: &[1, 2, 3], applies: always, define: packed_product, reason: LANGUAGE },
     of("com.microsoft.MultiHeadAttention", multi_head_attention, FUSED),
     of("com.microsoft.QLinearAdd", q_binary, INTEGER),
     of("com.microsoft.QLinearAveragePool", q_unary, INTEGER),
@@ -172,11 +172,12 @@ fn fused_matmul(body: &mut Body) -> Result<(), String> {
 /// `x / sqrt(mean(x^2) + epsilon) * scale`.
 fn rms_norm(body: &mut Body) -> Result<(), String> {
     let (x, data) = needed(wide(body, 0), "X")?;
-    let (_, scale) = needed(wide(body, 1), "scale")?;
+    let (factor, scale) = needed(wide(body, 1), "scale")?;
     let axis = body.call.int("axis", -1);
     let epsilon = body.call.float("epsilon", 1e-5);
     let result = body.with("RMSNormalization", &[&data, &scale], vec![int("axis", axis), float("epsilon", epsilon)]);
-    give(body, 0, &result, &x);
+    let result = if x.dtype == factor.dtype { result } else { body.cast(&result, factor.dtype) };
+    give(body, 0, &result, &factor);
     Ok(())
 }
 
@@ -188,7 +189,7 @@ fn skip_norm(body: &mut Body) -> Result<(), String> {
     let gamma = needed(wide(body, 2), "gamma")?.1;
     let (beta, extra) = if simplified { (None, wide(body, 3)) } else { (wide(body, 3), wide(body, 4)) };
     let total = sum(body, &[Some(&data), Some(&skip), extra.as_ref().map(|(_, name)| name.as_str())]);
-    let epsilon = float("epsilon", body.call.float("epsilon", 1e-5));
+    let epsilon = float("epsilon", body.call.float("epsilon", 1e-12));
     let result = if simplified {
         body.with("RMSNormalization", &[&total, &gamma], vec![int("axis", -1), epsilon])
     } else {
@@ -479,7 +480,15 @@ fn attention(body: &mut Body) -> Result<(), String> {
 
 /// Attention of `operands` with summands of the scores, as output 0.
 fn finish(body: &mut Body, operands: &Heads, before: usize, summands: [Option<String>; 2], like: &Known) -> Result<(), String> {
-    let causal = body.call.int("unidirectional", 0) != 0;
+    // a single query sees all keys, as in ONNX Runtime
+    let causal = body.call.int("unidirectional", 0) != 0 && operands.rows > 1;
+    if causal && operands.columns > before + operands.rows {
+        return Err(format!(
+            "unidirectional attention of {} queries to {} keys is not supported",
+            operands.rows,
+            operands.columns - before
+        ));
+    }
     let sight = Sight { causal, left: -1, right: -1, before: before as i64, lengths: None };
     let mask = summands.iter().any(Option::is_some).then(|| sum(body, &[summands[0].as_deref(), summands[1].as_deref()]));
     let bias = bias(body, operands, &sight, mask);
@@ -560,7 +569,7 @@ fn token_positions(body: &mut Body, positions: &Known, batch: usize, rows: usize
     if positions.shape.iter().product::<usize>() != 1 {
         return positions.name.clone();
     }
-    let first = body.cast(&positions.name, DType::I64);
+    let first = if positions.dtype == DType::I64 { positions.name.clone() } else { body.cast(&positions.name, DType::I64) };
     let first = body.reshape(&first, &[1, 1]);
     let numbers: Vec<i64> = (0..batch).flat_map(|_| 0..rows as i64).collect();
     let numbers = body.constant(&Constant::I64(numbers.into()), &[batch, rows]);

@@ -20,6 +20,13 @@ pub const DEFINITIONS: &[Definition] = &[
         define: wrapped_pad,
         reason: "the reader does not know the mode wrap",
     },
+    Definition {
+        operator: "Expand",
+        values: &[1],
+        applies: |call: &Call| call.version >= 8,
+        define: sized,
+        reason: "the reader cuts sizes to 32 bits",
+    },
     Definition { operator: "EyeLike", values: &[], applies: always, define: eye_like, reason: "the reader has no truth values for it" },
     Definition {
         operator: "Pad",
@@ -49,6 +56,7 @@ pub const DEFINITIONS: &[Definition] = &[
         define: pad,
         reason: "the reader pads no truth values",
     },
+    of("GatherND", gather_nd, "the reader does not end on indices without axes"),
     of("Shape", shape, "the reader's sizes have a type of their own, which few of its operators take"),
     of("Size", size, "as for Shape"),
     Definition {
@@ -64,6 +72,13 @@ pub const DEFINITIONS: &[Definition] = &[
         applies: |call: &Call| call.has("mode"),
         define: space_to_depth,
         reason: "the reader does not know the mode",
+    },
+    Definition {
+        operator: "Tile",
+        values: &[1],
+        applies: |call: &Call| call.version >= 6,
+        define: sized,
+        reason: "the reader cuts sizes to 32 bits",
     },
     Definition { operator: "TopK", values: &[], applies: |call: &Call| call.version < 10, define: old_top_k, reason: "k was an attribute" },
 ];
@@ -170,6 +185,40 @@ fn size(body: &mut Body) -> Result<(), String> {
     Ok(())
 }
 
+/// Refuses a result of so many elements that they cannot be indexed.
+fn few(elements: f64) -> Result<(), String> {
+    if elements < f64::from(1u32 << 31) { Ok(()) } else { Err("its result has 2^31 elements or more, which hiosc cannot index".into()) }
+}
+
+/// A broadcast or a repetition to a size that the reader does not cut.
+fn sized(body: &mut Body) -> Result<(), String> {
+    let (x, sizes) = (body.input(0)?, body.input(1)?);
+    if let Some(sizes) = sizes.ints() {
+        let factors = match body.call.node.op_type.as_str() {
+            "Tile" => sizes.iter().map(|&times| times as f64).chain(x.shape.iter().map(|&extent| extent as f64)).product(),
+            _ => sizes.iter().map(|&extent| extent as f64).product(),
+        };
+        if sizes.iter().any(|&size| size < 0) {
+            return Err(format!("its sizes {sizes:?} are negative"));
+        }
+        few(factors)?;
+    }
+    let result = body.itself(&[&x.name, &sizes.name], vec![]).remove(0);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// An index is a list of coordinates.
+fn gather_nd(body: &mut Body) -> Result<(), String> {
+    let (x, indices) = (body.input(0)?, body.input(1)?);
+    if x.rank() == 0 || indices.rank() == 0 {
+        return Err("its data and its indices must have one axis or more".into());
+    }
+    let result = body.itself(&[&x.name, &indices.name], vec![]).remove(0);
+    body.output(0, &result);
+    Ok(())
+}
+
 /// The numbers from `start` on, below `limit`.
 fn range(body: &mut Body) -> Result<(), String> {
     let mut bounds = Vec::new();
@@ -189,16 +238,15 @@ fn range(body: &mut Body) -> Result<(), String> {
     let values: Vec<Scalar> = if dtype == DType::I64 {
         // f64 does not have all integers
         let [start, limit, delta] = [start, limit, delta].map(|value| i128::from(value.bits() as i64));
-        let count = ((limit - start) / delta + i128::from((limit - start) % delta != 0)).clamp(0, 1 << 31);
+        let count = ((limit - start) / delta + i128::from((limit - start) % delta != 0)).max(0);
+        few(count as f64)?;
         (0..count).map(|i| Scalar::from_bits(dtype, (start + i * delta) as i64 as u64)).collect()
     } else {
         let [start, limit, delta] = [start, limit, delta].map(Scalar::number);
-        let count = ((limit - start) / delta).ceil().clamp(0.0, f64::from(1u32 << 31)) as usize;
-        (0..count).map(|i| Scalar::from_f64(dtype, start + i as f64 * delta)).collect()
+        let count = ((limit - start) / delta).ceil().max(0.0);
+        few(count)?;
+        (0..count as usize).map(|i| Scalar::from_f64(dtype, start + i as f64 * delta)).collect()
     };
-    if values.len() >= 1 << 31 {
-        return Err("it has 2^31 elements or more, which hiosc cannot index".into());
-    }
     let size = dtype.bytes() as usize;
     let bytes: Vec<u8> = values.iter().flat_map(|value| value.bits().to_le_bytes()[..size].to_vec()).collect();
     let result = body.constant(&Constant::from_bytes(dtype, &bytes), &[values.len()]);
@@ -299,6 +347,7 @@ fn constant_of_shape(body: &mut Body) -> Result<(), String> {
     let shape: Vec<usize> =
         shape.iter().map(|&extent| usize::try_from(extent)).collect::<Result<_, _>>().map_err(|_| "its shape is negative")?;
     let zero = body.number(DType::F32, 0.0);
+    few(shape.iter().map(|&extent| extent as f64).product())?;
     let list = body.list(&shape.iter().map(|&extent| extent as i64).collect::<Vec<_>>());
     let result = body.op("Expand", &[&zero, &list]);
     body.output(0, &result);
@@ -326,10 +375,12 @@ fn wrapped_pad(body: &mut Body) -> Result<(), String> {
         if (before, after) == (0, 0) {
             continue;
         }
-        if extent == 0 {
+        // negative pads cut first; what is left wraps around
+        let (first, kept) = ((-before).max(0), extent - (-before).max(0) - (-after).max(0));
+        if kept < 1 {
             return Err("it wraps around an axis without elements".into());
         }
-        let positions: Vec<i64> = (-before..extent + after).map(|position| position.rem_euclid(extent)).collect();
+        let positions: Vec<i64> = (-before.max(0)..kept + after.max(0)).map(|position| first + position.rem_euclid(kept)).collect();
         let positions = body.list(&positions);
         result = body.with("Gather", &[&result, &positions], vec![int("axis", axis as i64)]);
     }

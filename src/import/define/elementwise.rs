@@ -1,7 +1,7 @@
 //! Scalar functions that are stable for large and small numbers, or have an attribute.
 
 use super::body::float;
-use super::{Body, Definition, Known, in_f32, of};
+use super::{Body, Definition, Known, OPSET, in_f32, of};
 use crate::graph::DType;
 use crate::import::onnx::inline::SELECT;
 
@@ -37,6 +37,14 @@ pub const DEFINITIONS: &[Definition] = &[
     of("IsNaN", is_nan, "the reader gives numbers of f64 instead of truth values"),
     of("Mean", mean, "the reader fails on operands of different numbers of axes"),
     of("Mish", mish, "the reader takes the logarithm of 1 + exp(x), which loses all digits below -16"),
+    of("Mod", modulo, "the reader swaps operands if the first has fewer elements"),
+    Definition {
+        operator: "Pow",
+        values: &[],
+        applies: |call| call.version >= 7,
+        define: power,
+        reason: "the result has the type of the base, whichever the exponent has",
+    },
     of("Softplus", softplus, "the logarithm of 1 + exp(x) overflows above 88 and loses all digits below -16"),
     of("Swish", swish, "the reader drops alpha"),
     of(SELECT, select, "stands for an `If` whose condition is known at run time"),
@@ -155,6 +163,9 @@ fn batch_normalization(body: &mut Body) -> Result<(), String> {
         return Err("it is in training mode: export the model for inference".into());
     }
     let x = body.input(0)?;
+    if x.rank() < 2 {
+        return Err(format!("its input has {} axes: it must have two or more", x.rank()));
+    }
     if (1..5).all(|i| body.optional(i).is_some_and(|parameter| parameter.dtype == x.dtype)) {
         return in_f32(body);
     }
@@ -181,6 +192,48 @@ fn select(body: &mut Body) -> Result<(), String> {
     }
     let condition = body.reshape(&condition.name, &[]);
     let result = body.op("Where", &[&condition, &yes.name, &no.name]);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// The remainder, with the first operand as wide as the result.
+fn modulo(body: &mut Body) -> Result<(), String> {
+    let (a, b) = (body.input(0)?, body.input(1)?);
+    let rank = a.rank().max(b.rank());
+    let extent = |shape: &[usize], axis: usize| (axis + shape.len()).checked_sub(rank).map_or(1, |i| shape[i]);
+    let wide: Vec<i64> = (0..rank)
+        .map(|axis| match (extent(&a.shape, axis), extent(&b.shape, axis)) {
+            (1, other) => other as i64,
+            (own, _) => own as i64,
+        })
+        .collect();
+    let first = if wide.iter().product::<i64>() == a.shape.iter().product::<usize>() as i64 {
+        a.name
+    } else {
+        let shape = body.list(&wide);
+        body.op("Expand", &[&a.name, &shape])
+    };
+    let result = body.itself(&[&first, &b.name], vec![]).remove(0);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// A power, in the wider of both types, rounded to that of the base.
+fn power(body: &mut Body) -> Result<(), String> {
+    let (x, exponent) = (body.input(0)?, body.input(1)?);
+    if x.dtype == exponent.dtype {
+        let result = body.itself(&[&x.name, &exponent.name], vec![]).remove(0);
+        body.output(0, &result);
+        return Ok(());
+    }
+    let dtype = if x.dtype == DType::F64 || exponent.dtype == DType::F64 || x.dtype.is_integer() && exponent.dtype.is_integer() {
+        DType::F64
+    } else {
+        DType::F32
+    };
+    let (base, by) = (body.cast(&x.name, dtype), body.cast(&exponent.name, dtype));
+    let result = body.as_read("Pow", OPSET, &[&base, &by], vec![], &[true]).remove(0);
+    let result = if x.dtype == dtype { result } else { body.cast(&result, x.dtype) };
     body.output(0, &result);
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Products: of vectors, and of integers with a scale and a summand.
 
 use super::body::{int, text};
-use super::{Body, Definition, always, attribute, of};
+use super::{Body, Definition, always, of};
 use crate::graph::{Constant, DType};
 
 pub const DEFINITIONS: &[Definition] = &[
@@ -15,9 +15,9 @@ pub const DEFINITIONS: &[Definition] = &[
     Definition {
         operator: "Einsum",
         values: &[],
-        applies: |call| attribute(call.node, "equation").is_some_and(|equation| equation.s.trim_ascii_end().ends_with(b"->")),
+        applies: always,
         define: einsum,
-        reason: "the reader takes a result without axes for one that is not stated",
+        reason: "the reader takes an ellipsis for one axis, and a result without axes for one that is not stated",
     },
     Definition {
         operator: "Gemm",
@@ -108,21 +108,59 @@ fn times(body: &mut Body, value: &str, like: &super::Known, factor: f32) -> Stri
     body.op("Mul", &[value, &factor])
 }
 
-/// A sum of products without any axis left: an axis of one element is kept, and dropped afterwards.
+/// A sum of products, with a letter in place of each axis of an ellipsis. Where no axis is left,
+/// one of one element is kept, and dropped afterwards.
 fn einsum(body: &mut Body) -> Result<(), String> {
     let equation: String = body.text("equation", "").chars().filter(|c| !c.is_whitespace()).collect();
-    let (operands, _) = equation.split_once("->").ok_or("its equation has no result")?;
-    let letter = ('a'..='z').chain('A'..='Z').find(|letter| !operands.contains(*letter)).ok_or("its equation uses all letters")?;
-    let (first, rest) = operands.split_once(',').map_or((operands, None), |(first, rest)| (first, Some(rest)));
-    let widened = format!("{first}{letter}{}->{letter}", rest.map_or(String::new(), |rest| format!(",{rest}")));
+    let mut free: Vec<char> = ('a'..='z').chain('A'..='Z').filter(|letter| !equation.contains(*letter)).rev().collect();
+    let (operands, result) = equation.split_once("->").map_or((equation.as_str(), None), |(operands, result)| (operands, Some(result)));
+    let terms: Vec<&str> = operands.split(',').collect();
     let mut inputs = Vec::new();
     for position in 0..body.arity() {
-        let known = body.input(position)?;
-        inputs.push(if position == 0 { body.reshape(&known.name, &[&known.shape[..], &[1]].concat()) } else { known.name });
+        inputs.push(body.input(position)?);
     }
-    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let sum = body.itself(&inputs, vec![text("equation", &widened)]).remove(0);
-    let result = body.reshape(&sum, &[]);
+    if terms.len() != inputs.len() {
+        return Err(format!("its equation {equation:?} has {} operands, the node {}", terms.len(), inputs.len()));
+    }
+    let letters = |term: &str| term.replace("...", "").chars().count();
+    let mut covered = Vec::new();
+    for (term, input) in terms.iter().zip(&inputs) {
+        let whole = term.contains("...");
+        match input.rank().checked_sub(letters(term)) {
+            Some(axes) if whole || axes == 0 => covered.push(axes),
+            _ => return Err(format!("its term {term:?} does not fit an operand of {} axes", input.rank())),
+        }
+    }
+    // the last axes of all ellipses are the same
+    let widest = covered.iter().copied().max().unwrap_or(0);
+    if free.len() < widest + 1 {
+        return Err("its equation uses all letters".into());
+    }
+    let axes: Vec<char> = free.split_off(free.len() - widest);
+    let expanded = |term: &str, count: usize| term.replacen("...", &axes[widest - count..].iter().collect::<String>(), 1);
+    let mut terms: Vec<String> = terms.iter().zip(&covered).map(|(term, &count)| expanded(term, count)).collect();
+    let mut result = match result {
+        Some(result) => expanded(result, widest),
+        None => {
+            // all letters that occur once, in their order, behind those of the ellipsis
+            let all: String = operands.replace("...", "").replace(',', "");
+            let mut once: Vec<char> = all.chars().filter(|letter| all.matches(*letter).count() == 1).collect();
+            once.sort_unstable();
+            axes.iter().chain(&once).collect()
+        }
+    };
+    let scalar = result.is_empty();
+    let mut names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
+    if scalar {
+        let letter = free.last().copied().ok_or("its equation uses all letters")?;
+        terms[0].push(letter);
+        result.push(letter);
+        names[0] = body.reshape(&names[0], &[&inputs[0].shape[..], &[1]].concat());
+    }
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let equation = format!("{}->{result}", terms.join(","));
+    let sum = body.itself(&names, vec![text("equation", &equation)]).remove(0);
+    let result = if scalar { body.reshape(&sum, &[]) } else { sum };
     body.output(0, &result);
     Ok(())
 }

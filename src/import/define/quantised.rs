@@ -97,12 +97,12 @@ fn quantize(body: &mut Body) -> Result<(), String> {
         body.output(0, &result);
         return Ok(());
     }
-    // the quotient is rounded to the type of the scale
     let dividend = body.cast(&x.name, DType::F32);
     let divisor = body.cast(&scale.name, DType::F32);
     let divisor = parameter(body, &x, &scale, &divisor)?;
     let mut quotient = body.op("Div", &[&dividend, &divisor]);
-    if scale.dtype == DType::F16 {
+    // from opset 23 on, the quotient has the type of the scale
+    if scale.dtype == DType::F16 && body.call.version >= 23 && !body.call.node.op_type.contains('.') {
         quotient = body.cast(&quotient, DType::F16);
         quotient = body.cast(&quotient, DType::F32);
     }

@@ -351,6 +351,9 @@ impl<'a> Lowering<'a> {
         let shape = &node.outputs[outlet.slot].fact.shape;
         let known = |input: &OutletId| self.model.outlet_fact(*input).is_ok_and(|fact| fact.shape.as_concrete().is_some());
         if !node.inputs.is_empty() && node.inputs.iter().all(known) {
+            if format!("{shape:?}").contains("broadcast(") {
+                return "the shapes of its operands do not broadcast to one shape".into();
+            }
             return format!("the shape of its result, {shape:?}, depends on values that are known only when the model runs");
         }
         format!("its shape {shape:?} is not static: give --shapes")

@@ -146,7 +146,7 @@ const FAILING_REWRITES: usize = 50;
 
 /// Folds constants and rewrites nodes. Where a rewrite of tract's fails or panics, its node stays
 /// as it was, and all starts again from the model before.
-fn simplified(model: TypedModel) -> TractResult<TypedModel> {
+pub fn simplified(model: TypedModel) -> TractResult<TypedModel> {
     let mut pass = KeepConvolutions::default();
     while pass.left_out.len() < FAILING_REWRITES {
         let mut attempt = model.clone();
@@ -192,8 +192,24 @@ pub fn type_model(
             };
             Err(Error::Model { path, message })
         }
+        Err(Error::Model { path, message }) => Err(Error::Model { path, message: as_onnx(&message, proto) }),
+        Err(Error::Unsupported(lines)) => Err(Error::Unsupported(lines.iter().map(|line| as_onnx(line, proto)).collect())),
         result => result,
     }
+}
+
+/// `ConvHir (node "n"): why` with the operator that the node has in ONNX.
+fn as_onnx(line: &str, proto: &pb::ModelProto) -> String {
+    let renamed = || {
+        let (before, rest) = line.split_once(" (node \"")?;
+        let (name, _) = rest.split_once("\")")?;
+        let nodes = &proto.graph.as_ref()?.node;
+        let node =
+            nodes.iter().find(|node| name.strip_prefix(node.name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))?;
+        let start = before.rfind(": ").map_or(0, |at| at + 2);
+        Some(format!("{}{} (node {:?}{}", &before[..start], node.op_type.escape_debug(), node.name, &rest[name.len() + 1..]))
+    };
+    renamed().unwrap_or_else(|| line.to_string())
 }
 
 /// The first node that cannot be typed, with the nodes before it. Found by halving.
@@ -241,7 +257,6 @@ fn try_type_model(
         }
         let mut kept = model.into_typed()?;
         rewrite::negative_pads(&mut kept)?;
-        rewrite::extremes_of_empty(&mut kept, proto)?;
         let reference = reference.then(|| kept.clone());
         Ok(Typed { reference, kept: simplified(kept)? })
     })
@@ -454,9 +469,44 @@ pub fn plain(text: &str) -> String {
         text.contains("Neither sizes nor scales makes sense")
             .then(|| "its sizes or scales must be constants: give them with --constant".to_string())
     };
+    let unfit = || {
+        let phrases = ["Condition failed", "Output mismatch after rewiring", "broadcast((", "Invalid inputs for", "Inconsistent matmul"];
+        phrases.iter().any(|phrase| text.contains(phrase)).then(|| "its operands do not fit together".to_string())
+    };
+    let number = || {
+        let (expected, found) = text.strip_prefix("Wrong input number. Rules expect ")?.trim_end_matches('.').split_once(", node has ")?;
+        Some(format!("it has {found} inputs instead of {expected}"))
+    };
     let constant = || text.strip_suffix("must be a const").map(|text| format!("{text}must be a constant"));
-    let plain = unlike().or_else(shapes).or_else(constant).or_else(resize).or_else(other_type).or_else(outputs).or_else(mode);
-    plain.unwrap_or_else(|| text.to_string())
+    let plain = unlike()
+        .or_else(shapes)
+        .or_else(constant)
+        .or_else(resize)
+        .or_else(other_type)
+        .or_else(outputs)
+        .or_else(mode)
+        .or_else(number)
+        .or_else(unfit);
+    without_dims(&plain.unwrap_or_else(|| text.to_string()))
+}
+
+/// `text` with `3` in place of tract's `Val(3)`.
+fn without_dims(text: &str) -> String {
+    let mut plain = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("al(") {
+        let number: String = rest[at + 3..].chars().take_while(|c| c.is_ascii_digit() || *c == '-').collect();
+        let end = at + 3 + number.len();
+        if at > 0 && matches!(rest.as_bytes()[at - 1], b'v' | b'V') && !number.is_empty() && rest[end..].starts_with(')') {
+            plain.push_str(&rest[..at - 1]);
+            plain.push_str(&number);
+            rest = &rest[end + 1..];
+        } else {
+            plain.push_str(&rest[..at + 3]);
+            rest = &rest[at + 3..];
+        }
+    }
+    plain + rest
 }
 
 /// `text` without tract's words for what it was doing when it failed.
