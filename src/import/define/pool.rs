@@ -1,17 +1,36 @@
-//! Pooling by a norm, and the padding of transposed convolutions.
+//! Pooling by a norm, the padding of transposed convolutions, and convolutions of many groups.
 
 use super::body::{int, ints, text};
 use super::{Body, Call, Definition, Known, of};
 use crate::graph::DType;
 
+/// The most groups that one launch numbers: the second and third axis of a grid have 65535 blocks.
+const GROUPS: usize = 65_535;
+
+/// The groups of each part, where there are more.
+const PART: usize = 32_768;
+
+/// A convolution of so many groups that one launch cannot number them.
+const fn many_groups(operator: &'static str) -> Definition {
+    Definition {
+        operator,
+        values: &[],
+        applies: |call: &Call| call.int("group", 1) > GROUPS as i64,
+        define: in_parts,
+        reason: "a launch numbers at most 65535 groups",
+    }
+}
+
 pub const DEFINITIONS: &[Definition] = &[
     Definition {
         operator: "ConvTranspose",
         values: &[],
-        applies: |call: &Call| call.has("output_shape"),
+        applies: |call: &Call| call.has("output_shape") && call.int("group", 1) <= GROUPS as i64,
         define: conv_transpose,
         reason: "the reader cuts the result to output_shape at its end instead of padding both sides",
     },
+    many_groups("Conv"),
+    many_groups("ConvTranspose"),
     of("GlobalLpPool", global_lp_pool, "the reader divides the sum by the number of elements, and drops the absolute value"),
     of("LpPool", lp_pool, "the reader does not know it"),
 ];
@@ -53,6 +72,36 @@ fn conv_transpose(body: &mut Body) -> Result<(), String> {
     let mut attributes = vec![text("auto_pad", "NOTSET"), int("group", body.call.int("group", 1))];
     attributes.extend(list);
     let result = body.with("ConvTranspose", &inputs, attributes);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// The convolutions of some of the groups each, side by side.
+fn in_parts(body: &mut Body) -> Result<(), String> {
+    let (x, w, bias) = (body.input(0)?, body.input(1)?, body.optional(2));
+    let operator = body.call.node.op_type.clone();
+    let groups = usize::try_from(body.call.int("group", 1)).unwrap_or(0);
+    let (Some(&channels), Some(&first), Some(&second)) = (x.shape.get(1), w.shape.first(), w.shape.get(1)) else {
+        return Err("its input and its weights must have three axes or more".into());
+    };
+    if groups == 0 || !channels.is_multiple_of(groups) || !first.is_multiple_of(groups) {
+        return Err(format!("its {groups} groups do not divide {channels} channels and weights of {:?}", w.shape));
+    }
+    let filters = if operator == "Conv" { first / groups } else { second };
+    let mut parts = Vec::new();
+    for begin in (0..groups).step_by(PART) {
+        let end = groups.min(begin + PART);
+        let part = |body: &mut Body, name: &str, axis: usize, each: usize| body.slice(name, axis, begin * each, end * each);
+        let mut inputs = vec![part(body, &x.name, 1, channels / groups), part(body, &w.name, 0, first / groups)];
+        if let Some(bias) = &bias {
+            inputs.push(part(body, &bias.name, 0, filters));
+        }
+        let mut attributes = body.call.node.attribute.clone();
+        attributes.retain(|attribute| attribute.name != "group");
+        attributes.push(int("group", (end - begin) as i64));
+        parts.push(body.with(&operator, &inputs.iter().map(String::as_str).collect::<Vec<_>>(), attributes));
+    }
+    let result = body.concat(&parts, 1);
     body.output(0, &result);
     Ok(())
 }

@@ -4,6 +4,10 @@
 //! In the protobuf that tract parses, a stand-in replaces each of them: two integers, of which the
 //! second is an index. Equal tensors get equal stand-ins, since tract makes equal initialisers one.
 //! In the parsed model, the tensors replace the stand-ins.
+//!
+//! Small external tensors are put into the protobuf, those of subgraphs too: tract does not follow
+//! links, which caches of models consist of. A name inside the model's folder may be a link to
+//! anywhere: whoever made the link decided so.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -31,6 +35,9 @@ impl LargeWeights {
     /// positions. Skips what is not where it may be: tract reports that.
     pub fn take(model: &Path, proto: &mut pb::ModelProto) -> Result<LargeWeights> {
         typed::quietly(model, "reading the weights", || {
+            if let Some(graph) = &mut proto.graph {
+                embed(model, graph)?;
+            }
             let mut taken: Vec<Arc<Tensor>> = Vec::new();
             for weight in proto.graph.iter_mut().flat_map(weights) {
                 let Some(stored) = Stored::of(model, weight) else { continue };
@@ -72,6 +79,54 @@ impl LargeWeights {
     }
 }
 
+/// Reads the small external tensors of `graph`, and those of its subgraphs.
+fn embed(model: &Path, graph: &mut pb::GraphProto) -> TractResult<()> {
+    let read = |tensor: &mut pb::TensorProto| -> TractResult<()> {
+        let Some(location) = Location::of(model, tensor).filter(|location| location.length < LARGE) else { return Ok(()) };
+        let mut bytes = vec![0; location.length as usize];
+        location.read(&mut bytes)?;
+        tensor.raw_data = bytes;
+        tensor.external_data.clear();
+        tensor.data_location = None;
+        Ok(())
+    };
+    graph.initializer.iter_mut().try_for_each(read)?;
+    for attribute in graph.node.iter_mut().flat_map(|node| &mut node.attribute) {
+        attribute.t.iter_mut().chain(&mut attribute.tensors).try_for_each(read)?;
+        attribute.g.iter_mut().chain(&mut attribute.graphs).try_for_each(|graph| embed(model, graph))?;
+    }
+    Ok(())
+}
+
+/// Where the data of an external tensor is.
+struct Location {
+    file: PathBuf,
+    offset: u64,
+    length: u64,
+}
+
+impl Location {
+    /// `None` if `tensor` is not external. It has passed the checks of `decode.rs`: the name is that
+    /// of a file in the model's folder.
+    fn of(model: &Path, tensor: &pb::TensorProto) -> Option<Location> {
+        if tensor.data_location != Some(DataLocation::External as i32) || !tensor.raw_data.is_empty() {
+            return None;
+        }
+        let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
+        let (offset, length) = (entry("offset").map_or(Some(0), |text| text.parse().ok())?, entry("length")?.parse::<u64>().ok()?);
+        let location = Path::new(entry("location")?);
+        let folder = model.parent().unwrap_or(Path::new(""));
+        let file = if model.file_name() == Some(location.as_os_str()) { model.to_path_buf() } else { folder.join(location) };
+        Some(Location { file, offset, length })
+    }
+
+    fn read(&self, bytes: &mut [u8]) -> TractResult<()> {
+        let mut file = File::open(&self.file)?;
+        file.seek(SeekFrom::Start(self.offset))?;
+        Ok(file.read_exact(bytes)?)
+    }
+}
+
 /// The tensors of `graph` that are weights: its initialisers, and those of nodes `Constant`.
 fn weights(graph: &mut pb::GraphProto) -> impl Iterator<Item = &mut pb::TensorProto> {
     let constants = graph.node.iter_mut().filter(|node| node.op_type == "Constant");
@@ -79,45 +134,29 @@ fn weights(graph: &mut pb::GraphProto) -> impl Iterator<Item = &mut pb::TensorPr
     graph.initializer.iter_mut().chain(values.filter_map(|attribute| attribute.t.as_mut()))
 }
 
-/// Where the data of a large weight is.
+/// A large weight in a file.
 struct Stored {
-    file: PathBuf,
-    offset: u64,
+    location: Location,
     datum: DatumType,
     shape: Vec<usize>,
 }
 
 impl Stored {
-    /// `None` if `tensor` is small or not of plain numbers, or if it is in a file outside the
-    /// model's folder. It has passed the checks of `decode.rs`.
+    /// `None` if `tensor` is small or not of plain numbers.
     fn of(model: &Path, tensor: &pb::TensorProto) -> Option<Stored> {
-        if tensor.data_location != Some(DataLocation::External as i32) || !tensor.raw_data.is_empty() {
-            return None;
-        }
-        let entry = |key: &str| tensor.external_data.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str());
+        let location = Location::of(model, tensor)?;
         let dtype = DataType::try_from(tensor.data_type).ok().and_then(dtype_of).filter(|&dtype| dtype != DType::Bool)?;
         let shape = tensor.dims.iter().map(|&d| usize::try_from(d).ok()).collect::<Option<Vec<usize>>>()?;
         let bytes = shape.iter().try_fold(dtype.bytes(), |bytes, &d| bytes.checked_mul(d as u64))?;
-        let (offset, length) = (entry("offset").map_or(Some(0), |text| text.parse().ok())?, entry("length")?.parse::<u64>().ok()?);
-        if bytes < LARGE || length != bytes {
+        if bytes < LARGE || location.length != bytes {
             return None;
         }
-        let folder = model.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let location = Path::new(entry("location")?);
-        let file = if model.file_name() == Some(location.as_os_str()) {
-            model.to_path_buf()
-        } else {
-            let folder = folder.canonicalize().ok()?;
-            folder.join(location).canonicalize().ok().filter(|file| file.starts_with(&folder))?
-        };
-        Some(Stored { file, offset, datum: typed::datum(dtype), shape })
+        Some(Stored { location, datum: typed::datum(dtype), shape })
     }
 
     fn read(&self) -> TractResult<Tensor> {
         let mut tensor = Tensor::zero_dt(self.datum, &self.shape)?;
-        let mut file = File::open(&self.file)?;
-        file.seek(SeekFrom::Start(self.offset))?;
-        file.read_exact(tensor.try_as_plain_ram_mut()?.as_bytes_mut())?;
+        self.location.read(tensor.try_as_plain_ram_mut()?.as_bytes_mut())?;
         Ok(tensor)
     }
 }
