@@ -106,8 +106,8 @@ struct Location {
 }
 
 impl Location {
-    /// `None` if `tensor` is not external. It has passed the checks of `decode.rs`: the name is that
-    /// of a file in the model's folder.
+    /// `None` if `tensor` is not external. It has passed the checks of `decode.rs`: the name is
+    /// that of a file in the model's folder.
     fn of(model: &Path, tensor: &pb::TensorProto) -> Option<Location> {
         if tensor.data_location != Some(DataLocation::External as i32) || !tensor.raw_data.is_empty() {
             return None;
