@@ -380,6 +380,7 @@ fn wrapped_pad(body: &mut Body) -> Result<(), String> {
         if kept < 1 {
             return Err("it wraps around an axis without elements".into());
         }
+        few(kept as f64 + before.max(0) as f64 + after.max(0) as f64)?;
         let positions: Vec<i64> = (-before.max(0)..kept + after.max(0)).map(|position| first + position.rem_euclid(kept)).collect();
         let positions = body.list(&positions);
         result = body.with("Gather", &[&result, &positions], vec![int("axis", axis as i64)]);
@@ -424,6 +425,7 @@ fn center_crop_pad(body: &mut Body) -> Result<(), String> {
     for (&axis, &wanted) in axes.iter().zip(&shape) {
         let axis = Body::axis(axis, x.rank())?;
         let (extent, wanted) = (x.shape[axis], usize::try_from(wanted).map_err(|_| "its shape is negative")?);
+        few(wanted as f64)?;
         if wanted < extent {
             let begin = (extent - wanted) / 2;
             result = body.slice(&result, axis, begin, begin + wanted);

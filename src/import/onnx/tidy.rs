@@ -96,6 +96,8 @@ fn within(graph: &mut pb::GraphProto) {
             attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(within);
         }
     }
+    // a node without outputs computes nothing
+    graph.node.retain(|node| !node.output.is_empty());
 }
 
 /// Turns integers of 4 bits into integers of 8 bits.
