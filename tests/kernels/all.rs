@@ -217,13 +217,13 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
         "kernels",
         ".cuh",
         &[
-            "hiosc",  // the prelude of all headers
-            "types",  // element types
-            "half",   // one of them
-            "index",  // shapes
-            "expr",   // expressions
-            "window", // conv and pool share it
-            "tile",   // conv and matmul share it
+            "hiosc",       // the prelude of all headers
+            "types",       // element types
+            "small_float", // those of 16 bits
+            "index",       // shapes
+            "expr",        // expressions
+            "window",      // conv and pool share it
+            "tile",        // conv and matmul share it
         ],
     ),
     (

@@ -199,8 +199,8 @@ fn fourier(body: &mut Body) -> Result<(), String> {
     let used = extent.min(length);
     // [..., extent, parts] with the transformed axis last
     let moved: Vec<usize> = (0..x.rank()).filter(|&i| i != axis && i != last).chain([axis]).collect();
-    let dtype = if x.dtype == DType::F16 { DType::F32 } else { x.dtype };
-    let wide = if x.dtype == dtype { x.name.clone() } else { body.cast(&x.name, dtype) };
+    let dtype = x.computed();
+    let wide = body.widened(&x);
     let wide = if used < extent { body.slice(&wide, axis, 0, used) } else { wide };
     let part = |body: &mut Body, which: usize| {
         let one = body.slice(&wide, last, which, which + 1);
