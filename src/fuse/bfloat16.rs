@@ -128,31 +128,41 @@ pub fn copies(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     Some(Patch { at: op, absorbed: Vec::new(), constants: Vec::new(), with: Replacement::Origin(Origin::View(narrow)) })
 }
 
-/// `bfloat16-operands`.
+/// `bfloat16-operands`. An operator that reads or writes bfloat16 also reads constants as such, if
+/// it can hold them.
 pub fn operands(graph: &Graph, _: &Uses, op: OpId) -> Option<Patch> {
     let operator = graph.operator(op);
     let OpKind::Elementwise(Elementwise { expr }) = &operator.kind else { return None };
-    let (position, narrow) = operator.inputs.iter().enumerate().find_map(|(i, &input)| Some((i, widened(graph, input)?)))?;
-    let (mut inputs, mut views) = (operator.inputs.clone(), Vec::new());
-    let shape = &graph.tensor(inputs[position]).shape;
-    inputs[position] = if graph.tensor(narrow).shape == *shape {
-        narrow
-    } else {
-        views.push(Tensor { shape: shape.clone(), origin: Origin::View(narrow), ..graph.tensor(narrow).clone() });
-        new_constant(graph, 0)
+    let mixed = operator.inputs.iter().chain(&operator.outputs).any(|&tensor| graph.tensor(tensor).dtype == DType::BF16);
+    let origin = |&input: &TensorId| match widened(graph, input) {
+        Some(narrow) => Some(Origin::View(narrow)),
+        None if mixed => Some(Origin::Constant(exact(graph.constant_f32(input)?)?)),
+        None => None,
+    };
+    let (position, origin) = operator.inputs.iter().enumerate().find_map(|(i, input)| Some((i, origin(input)?)))?;
+    let (mut inputs, mut constants) = (operator.inputs.clone(), Vec::new());
+    let wide = graph.tensor(inputs[position]);
+    inputs[position] = match origin {
+        Origin::View(narrow) if graph.tensor(narrow).shape == wide.shape => narrow,
+        origin => {
+            constants.push(Tensor { dtype: DType::BF16, origin, ..wide.clone() });
+            new_constant(graph, 0)
+        }
     };
     let operand = |i| if i == position { Expr::Input(i).cast(DType::F32) } else { Expr::Input(i) };
     let kind = OpKind::Elementwise(Elementwise { expr: expr.substitute(&operand) });
     let with = Replacement::Operator(Box::new(Operator { kind, inputs, ..operator.clone() }));
-    Some(Patch { at: op, absorbed: Vec::new(), constants: views, with })
+    Some(Patch { at: op, absorbed: Vec::new(), constants, with })
 }
 
-/// The tensor that `operator` converts to `to`, if it does only that.
+/// The tensor that `operator` converts to `to`, from the other of f32 and bfloat16, if it does only
+/// that.
 fn converted(graph: &Graph, operator: &Operator, to: DType) -> Option<TensorId> {
     let OpKind::Elementwise(Elementwise { expr: Expr::Cast(dtype, value) }) = &operator.kind else { return None };
     let &[from] = &operator.inputs[..] else { return None };
     let whole = graph.tensor(from).shape == graph.tensor(operator.outputs[0]).shape;
-    (*dtype == to && value.is_identity() && whole).then_some(from)
+    let other = if to == DType::F32 { DType::BF16 } else { DType::F32 };
+    (*dtype == to && graph.tensor(from).dtype == other && value.is_identity() && whole).then_some(from)
 }
 
 /// The bfloat16 tensor that the f32 tensor `wide`, or what it is a view of, was converted from.
@@ -161,8 +171,7 @@ fn widened(graph: &Graph, wide: TensorId) -> Option<TensorId> {
     if graph.tensor(wide).dtype != DType::F32 || graph.tensor(root).elements() != graph.tensor(wide).elements() {
         return None;
     }
-    let narrow = converted(graph, graph.operator(graph.producer(root)?), DType::F32)?;
-    (graph.tensor(narrow).dtype == DType::BF16).then_some(narrow)
+    converted(graph, graph.operator(graph.producer(root)?), DType::F32)
 }
 
 /// `values` as bfloat16, if it can hold them.

@@ -76,11 +76,6 @@ pub static RULES: &[Rule] = &[
     },
     Rule { name: "layer-norm", why: "a normalisation of x minus its mean absorbs the mean", find: norm::layer },
     Rule {
-        name: "bfloat16-late",
-        why: "the same as bfloat16, for means and logarithms of a softmax, which are single operators now",
-        find: bfloat16::stored,
-    },
-    Rule {
         name: "bfloat16-operands",
         why: "an elementwise operator converts its operands from bfloat16 itself; after the normalisations, whose parts are recognised without conversions",
         find: bfloat16::operands,
@@ -94,6 +89,11 @@ pub static RULES: &[Rule] = &[
         name: "fold-bias",
         why: "a constant added per channel becomes the bias: the second half of a BatchNorm, or a Gemm's C",
         find: conv::bias,
+    },
+    Rule {
+        name: "bfloat16-late",
+        why: "the same as bfloat16, for what single operators have become by now: means, logarithms of a softmax, products with a bias; before an epilogue absorbs the conversion",
+        find: bfloat16::stored,
     },
     Rule {
         name: "epilogue",

@@ -9,8 +9,9 @@ use super::error::{Error, Result};
 use super::exec::Exec;
 use super::layout::Port;
 
-/// Floating-point outputs may differ from the reference by this fraction of its largest magnitude:
-/// a step between neighbours of f16. For bf16 it is [`DType::tolerance`]. Others must be equal.
+/// Floating-point outputs may differ from the reference by this fraction of its largest magnitude,
+/// a step between neighbours of f16; those of bf16 by more ([`DType::tolerance`]). Others must be
+/// equal.
 pub const TOLERANCE: f64 = 1e-3;
 
 impl DType {
@@ -19,8 +20,8 @@ impl DType {
     pub const fn tolerance(self) -> f64 {
         match self {
             DType::F16 | DType::F32 | DType::F64 => TOLERANCE,
-            // a step between neighbours
-            DType::BF16 => 8e-3,
+            // two steps between neighbours: roundings that went another way add up
+            DType::BF16 => 1.6e-2,
             _ => 0.0,
         }
     }

@@ -197,6 +197,7 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
             "fourier",   // Fourier transforms, as matrix products
             "quantised", // quantised arithmetic, from several operators
             "scan",      // unrolled loops
+            "bfloat16",  // a type that is converted
         ],
     ),
     (

@@ -7,8 +7,9 @@
 //! of the family whose operators it adds (see `graph/op/`). Nodes that become operators of several
 //! families have files of their own: `empty.rs`, `fourier.rs`, `quantised.rs`, `scan.rs`.
 //!
-//! Values that the file declares to be bfloat16 are so in memory: what is computed as f32 is converted,
-//! and converted back for the nodes that read it. Rules of `fuse/` make one type of it where they can.
+//! Values that the file declares to be bfloat16 are so in memory: what is computed as f32 is
+//! converted, and converted back for the nodes that read it. Rules of `fuse/` make one type of it
+//! where they can.
 //!
 //! Element types are tract's; values of symbolic dimensions, where any remain, are i64. A constant
 //! of an unsupported type is an error only for the nodes that read it. A tensor without elements is
@@ -53,6 +54,7 @@ use empty::Remains;
 use crate::error::{Error, Result};
 use crate::graph::{DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Scalar, Tensor};
 use crate::ids::TensorId;
+use crate::import::onnx::bfloat16::ROUND;
 use crate::import::onnx::decode::{input_names, some};
 use crate::import::onnx::operators;
 use crate::import::tract::typed;
@@ -101,11 +103,11 @@ impl<'a> Names<'a> {
     }
 
     /// The ONNX node that tract's node `name` came from: the longest ONNX name that `name` begins
-    /// with, up to a dot; else `name`.
+    /// with, up to a dot; else `name`. A rounding belongs to the node before it.
     fn node<'n>(&self, name: &'n str) -> &'n str {
         let mut prefix = name;
         loop {
-            if self.nodes.contains_key(prefix) {
+            if self.operators.get(prefix).is_some_and(|&(_, operator)| operator != ROUND) {
                 return prefix;
             }
             match prefix.rfind('.') {
@@ -327,7 +329,8 @@ impl<'a> Lowering<'a> {
     /// name: what is downloaded must have been computed, or uploaded as an input.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
         let mut id = self.tensors[&outlet];
-        if self.narrow.contains(name) {
+        // indices and truth values of a node that reads bfloat16 are among these names, too
+        if self.narrow.contains(name) && self.graph.tensor(id).dtype == DType::F32 {
             id = self.narrowed(name, id);
         }
         if self.graph.constant(id).is_some() && self.graph.tensor(id).elements() > 0 {

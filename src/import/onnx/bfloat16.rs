@@ -2,7 +2,8 @@
 //!
 //! Every value of type bfloat16 becomes one of type f32 that bfloat16 can hold. A node with such a
 //! result gets a node [`ROUND`] behind it: the node computes in single precision, and its result is
-//! rounded once. Nodes that only move values need none. Lowering makes the rounded values bfloat16 in memory again.
+//! rounded once. Nodes that only move values need none. Lowering makes the rounded values bfloat16
+//! in memory again.
 //!
 //! Which results are bfloat16 follows from ONNX's type constraints: nearly all operators give the
 //! type of their first input. [`TYPED_BY`] lists the others.
@@ -129,11 +130,11 @@ fn rewrite(graph: &mut pb::GraphProto, narrow: &BTreeSet<String>) {
         // the results of a body are rounded inside it
         let rounded = matches!(node.op_type.as_str(), "If" | "Loop" | "Scan") || MOVES.contains(&node.op_type.as_str());
         let mut roundings = Vec::new();
-        for output in node.output.iter_mut().filter(|output| !rounded && narrow.contains(*output)) {
+        for (position, output) in node.output.iter_mut().enumerate().filter(|(_, output)| !rounded && narrow.contains(*output)) {
             let wide = format!("{output}/f32");
             roundings.push(pb::NodeProto {
                 op_type: ROUND.into(),
-                name: format!("{output}/bf16"),
+                name: format!("{}.bf16-{position}", node.name),
                 input: vec![wide.clone()],
                 output: vec![std::mem::replace(output, wide)],
                 ..Default::default()

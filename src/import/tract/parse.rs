@@ -165,6 +165,12 @@ fn element_type(code: i32) -> Option<String> {
         Ok(T::String) => Some("strings are not supported".into()),
         Ok(T::Complex64 | T::Complex128) => Some("complex numbers are not supported".into()),
         Ok(_) => None,
-        Err(_) => Some(format!("element type {code} is not known")),
+        // types that are newer than the reader's protobuf
+        Err(_) => Some(match code {
+            24 => "element type float8e8m0 is not supported".into(),
+            25 => "element type uint2 is not supported".into(),
+            26 => "element type int2 is not supported".into(),
+            _ => format!("element type {code} is not known"),
+        }),
     }
 }
