@@ -1,6 +1,6 @@
 // Floating-point numbers of 16 bits, without CUDA's headers: `half` (IEEE half precision) and
-// `bfloat16` (the upper half of a float). Both are 16 bits with conversions: arithmetic is in single
-// precision, rounded after each operation to nearest, ties to even.
+// `bfloat16` (the upper half of a float). Both are 16 bits with conversions: arithmetic is in
+// single precision, rounded after each operation to nearest, ties to even.
 #pragma once
 
 #include "hiosc.cuh"

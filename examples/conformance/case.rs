@@ -63,9 +63,11 @@ pub fn data_sets(folder: &Path) -> anyhow::Result<Vec<DataSet>> {
         for (i, tensor) in tensors(&set, "input")?.into_iter().enumerate() {
             let by_name = inputs.iter().find(|v| v.name == tensor.name);
             let input = by_name.or(inputs.get(i)).with_context(|| format!("the model has no input {i}"))?;
-            named.push((input.name.clone(), array(&tensor)?));
+            named.push((input.name.clone(), declared(input, array(&tensor)?)));
         }
-        let outputs = tensors(&set, "output")?.iter().map(array).collect::<Result<_, _>>()?;
+        let stored = tensors(&set, "output")?;
+        let output = |(tensor, output)| Ok(declared(output, array(tensor)?));
+        let outputs = stored.iter().zip(&graph.output).map(output).collect::<anyhow::Result<_>>()?;
         sets.push(DataSet { half, inputs: named, outputs });
     }
     ensure!(!sets.is_empty(), "no test_data_set_0");
@@ -85,6 +87,16 @@ fn npz(file: &Path) -> anyhow::Result<BTreeMap<String, Array>> {
         arrays.insert(entry.name().trim_end_matches(".npy").to_string(), array);
     }
     Ok(arrays)
+}
+
+/// `array` in the type that `value` declares: up to ONNX 1.17, data of type bf16 is bit patterns of
+/// type u16.
+fn declared(value: &pb::ValueInfoProto, array: Array) -> Array {
+    let bf16 = matches!(value.r#type.as_ref().and_then(|t| t.value.as_ref()), Some(type_proto::Value::TensorType(t)) if t.elem_type == DataType::Bfloat16 as i32);
+    match array.values {
+        Constant::U16(values) if bf16 => Array { values: Constant::BF16(values), ..array },
+        values => Array { values, ..array },
+    }
 }
 
 /// Whether an input, an initialiser, a constant or the target of a `Cast` is of type f16 or bf16.
@@ -205,7 +217,8 @@ impl DataSet {
 }
 
 impl Array {
-    /// How `self` differs from `expected`, if it does; `half` if numbers were rounded to f16 or bf16.
+    /// How `self` differs from `expected`, if it does; `half` if numbers were rounded to f16 or
+    /// bf16.
     pub fn difference(&self, expected: &Array, half: bool) -> Option<String> {
         let (got, wanted) = (self.values.dtype(), expected.values.dtype());
         if got != wanted {

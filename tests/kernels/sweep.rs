@@ -70,7 +70,8 @@ fn prepare(swept: Swept, folder: &std::path::Path, index: usize) -> Outcome {
 }
 
 /// The first difference, if any. Integers and truth values must agree exactly, others to 1e-4 of
-/// the largest finite value (f16: 2e-3, bf16: 16e-3). Infinities and NaN must be at the same positions.
+/// the largest finite value (f16: 2e-3, bf16: 16e-3). Infinities and NaN must be at the same
+/// positions.
 fn difference(found: &Constant, expected: &Constant) -> Option<String> {
     if (found.dtype(), found.len()) != (expected.dtype(), expected.len()) {
         return Some(format!("{} x {} instead of {} x {}", found.len(), found.dtype().name(), expected.len(), expected.dtype().name()));

@@ -136,13 +136,15 @@ fn axis_range(attribute: &pb::AttributeProto) -> Option<String> {
     Some(format!("{} {beyond} is beyond the axes of any tensor", attribute.name))
 }
 
-/// Why the number of a Scan's sequences is refused. tract loops up to it, however large.
+/// Why the body of a Scan is refused: the number of its sequences, up to which tract loops, however
+/// large; or an input without a type.
 fn scan_body(node: &pb::NodeProto) -> Option<String> {
     let body = node.attribute.iter().find(|a| a.name == "body")?.g.as_ref()?;
     let sequences = node.attribute.iter().find(|a| a.name == "num_scan_inputs")?.i;
     let states = usize::try_from(sequences).ok().and_then(|n| body.input.len().checked_sub(n));
     if states.is_some_and(|states| states <= body.output.len()) {
-        return None;
+        let untyped = body.input.iter().find(|input| input.r#type.is_none())?;
+        return Some(format!("the input {:?} of its body has no type: export the model with one", untyped.name));
     }
     Some(format!("{sequences} sequences do not fit a body of {} inputs and {} outputs", body.input.len(), body.output.len()))
 }
