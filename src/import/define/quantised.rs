@@ -101,8 +101,13 @@ fn quantize(body: &mut Body) -> Result<(), String> {
     let divisor = body.cast(&scale.name, DType::F32);
     let divisor = parameter(body, &x, &scale, &divisor)?;
     let mut quotient = body.op("Div", &[&dividend, &divisor]);
-    // from opset 23 on, the quotient has the type of the scale
-    if scale.dtype == DType::F16 && body.call.version >= 23 && !body.call.node.op_type.contains('.') {
+    // from opset 23 on, the quotient has the type that the node names, or that of the scale
+    let precise = match named_type(body, "precision")? {
+        None => scale.dtype,
+        Some(named @ (DType::F16 | DType::F32)) => named,
+        Some(other) => return Err(format!("its precision {} is not supported", other.name())),
+    };
+    if precise == DType::F16 && body.call.version >= 23 && !body.call.node.op_type.contains('.') {
         quotient = body.cast(&quotient, DType::F16);
         quotient = body.cast(&quotient, DType::F32);
     }

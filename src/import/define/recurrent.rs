@@ -16,7 +16,15 @@ use crate::graph::{Constant, DType, Scalar};
 
 const REASON: &str = "the reader drops direction = reverse, activations, clip, input_forget and sequences of different lengths";
 
-pub const DEFINITIONS: &[Definition] = &[of("GRU", recurrent, REASON), of("LSTM", recurrent, REASON), of("RNN", recurrent, REASON)];
+pub const DEFINITIONS: &[Definition] = &[
+    of("GRU", recurrent, REASON),
+    of("LSTM", recurrent, REASON),
+    of("RNN", recurrent, REASON),
+    of(QUANTISED, recurrent, "ONNX Runtime's quantiser writes it: what is multiplied by weights is rounded to integers in every step"),
+];
+
+/// An LSTM with weights of 8 bits.
+const QUANTISED: &str = "com.microsoft.DynamicQuantizeLSTM";
 
 /// A recurrent layer, with its inputs in f32, and the steps first.
 struct Layer {
@@ -36,6 +44,8 @@ struct Layer {
     /// Whether each direction goes backwards.
     directions: Vec<bool>,
     dtype: DType,
+    /// Whether what is multiplied by weights is rounded to integers of 8 bits first.
+    quantised: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -66,7 +76,7 @@ impl Kind {
 
 fn recurrent(body: &mut Body) -> Result<(), String> {
     let kind = match body.call.node.op_type.as_str() {
-        "LSTM" => Kind::Lstm,
+        "LSTM" | QUANTISED => Kind::Lstm,
         "GRU" => Kind::Gru,
         _ => Kind::Rnn,
     };
@@ -79,7 +89,7 @@ fn recurrent(body: &mut Body) -> Result<(), String> {
         None => true,
         Some(lengths) => lengths.ints().is_some_and(|lengths| lengths.iter().all(|&length| length == layer.steps as i64)),
     };
-    let plain = usual && !clipped && full && body.call.int("input_forget", 0) == 0;
+    let plain = usual && !clipped && full && !layer.quantised && body.call.int("input_forget", 0) == 0;
     let outputs = if plain && !layer.directions.starts_with(&[true]) {
         whole(body, &layer, false)
     } else if plain {
@@ -102,7 +112,12 @@ fn recurrent(body: &mut Body) -> Result<(), String> {
 }
 
 fn layer_of(body: &mut Body, kind: Kind) -> Result<Layer, String> {
-    let (x, w, r) = (body.input(0)?, body.input(1)?, body.input(2)?);
+    let quantised = body.call.node.op_type == QUANTISED;
+    let x = body.input(0)?;
+    let [w, r] = match quantised {
+        true => [dequantised(body, 1, [8, 9])?, dequantised(body, 2, [10, 11])?],
+        false => [body.input(1)?, body.input(2)?],
+    };
     let direction = body.text("direction", "forward");
     let directions = match direction.as_str() {
         "forward" => vec![false],
@@ -144,7 +159,40 @@ fn layer_of(body: &mut Body, kind: Kind) -> Result<Layer, String> {
     let dtype = x.computed();
     let [x, w, r] = [x, w, r].map(|known| body.widened(&known));
     let x = if by_batch { body.transpose(&x, &[1, 0, 2]) } else { x };
-    Ok(Layer { kind, x, w, r, bias, lengths, states, peepholes, steps, batch, inputs, hidden, directions, dtype })
+    Ok(Layer { kind, x, w, r, bias, lengths, states, peepholes, steps, batch, inputs, hidden, directions, dtype, quantised })
+}
+
+/// The weights `[directions, width, rows]` of 8 bits at `position` as f32 `[directions, rows,
+/// width]`. Scale and zero point are one for each direction, or one for each row of it.
+fn dequantised(body: &mut Body, position: usize, [scale, zero]: [usize; 2]) -> Result<Known, String> {
+    let (w, scale, zero) = (body.input(position)?, body.input(scale)?, body.optional(zero));
+    let &[directions, width, rows] = &w.shape[..] else { return Err("W and R must have three axes".into()) };
+    let parameter = |body: &mut Body, known: &Known| {
+        let wide = body.cast(&known.name, DType::F32);
+        match known.shape.iter().product::<usize>() {
+            count if count == directions => Ok(body.reshape(&wide, &[directions, 1, 1])),
+            count if count == directions * rows => Ok(body.reshape(&wide, &[directions, 1, rows])),
+            _ => Err(format!("a scale or zero point of shape {:?} does not fit weights of shape {:?}", known.shape, w.shape)),
+        }
+    };
+    let mut value = body.cast(&w.name, DType::F32);
+    if let Some(zero) = zero {
+        let zero = parameter(body, &zero)?;
+        value = body.op("Sub", &[&value, &zero]);
+    }
+    let scale = parameter(body, &scale)?;
+    let value = body.op("Mul", &[&value, &scale]);
+    Ok(Known { name: body.transpose(&value, &[0, 2, 1]), dtype: DType::F32, shape: vec![directions, rows, width], value: None })
+}
+
+/// `x` rounded to integers of 8 bits between its least and its largest value.
+fn rounded(nodes: &mut Nodes, x: &str) -> String {
+    let [integers, scale, zero] = <[String; 3]>::try_from(nodes.several("DynamicQuantizeLinear", &[x], vec![], 3)).unwrap_or_default();
+    let result = nodes.op("DequantizeLinear", &[&integers, &scale, &zero]);
+    // zeros alone have no scale
+    let nothing = nodes.number(DType::F32, 0.0);
+    let nothing = nodes.op("Equal", &[&scale, &nothing]);
+    nodes.op("Where", &[&nothing, x, &result])
 }
 
 fn attribute_differs(body: &Body, hidden: usize) -> bool {
@@ -336,7 +384,8 @@ fn one_direction(
     let w = body.transpose(&w, &[1, 0]);
     let r = of(body, &layer.r, &[gates * hidden, hidden]);
     let r = body.transpose(&r, &[1, 0]);
-    let mut projected = body.op("MatMul", &[x, &w]);
+    let x = if layer.quantised { rounded(body, x) } else { x.to_string() };
+    let mut projected = body.op("MatMul", &[&x, &w]);
     let reset_last = kind == Kind::Gru && body.call.int("linear_before_reset", 0) != 0;
     let mut inner_bias = None;
     if let Some(bias) = &layer.bias {
@@ -374,8 +423,13 @@ fn one_direction(
     let names = |what: &str| format!("{prefix}{what}");
     let (h, c, x, m) = (names("H"), names("C"), names("X"), names("running"));
     let mut step = Nodes::new(prefix);
-    let context =
-        Step { body_clip: body.call.float("clip", 0.0), coupled: body.call.int("input_forget", 0) != 0, dtype: layer.dtype, functions };
+    let context = Step {
+        body_clip: body.call.float("clip", 0.0),
+        coupled: body.call.int("input_forget", 0) != 0,
+        dtype: layer.dtype,
+        functions,
+        quantised: layer.quantised,
+    };
     let mut next = match kind {
         Kind::Rnn => {
             let of_state = step.op("MatMul", &[&h, &r]);
@@ -417,6 +471,7 @@ struct Step<'a> {
     coupled: bool,
     dtype: DType,
     functions: &'a [Activation],
+    quantised: bool,
 }
 
 impl Step<'_> {
@@ -462,7 +517,8 @@ impl Step<'_> {
 
     /// H and C of the next step of an LSTM; gates are i, o, f, c, peepholes i, o, f.
     fn lstm(&self, step: &mut Nodes, [x, h, c]: [&str; 3], r: &str, peepholes: Option<&[String]>) -> [String; 2] {
-        let of_state = step.op("MatMul", &[h, r]);
+        let h = if self.quantised { rounded(step, h) } else { h.to_string() };
+        let of_state = step.op("MatMul", &[&h, r]);
         let sums = step.op("Add", &[x, &of_state]);
         let sums = step.several("Split", &[&sums], vec![int("axis", 1), int("num_outputs", 4)], 4);
         let seen = |step: &mut Nodes, sum: &str, which: usize, state: &str| match peepholes {

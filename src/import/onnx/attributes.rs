@@ -169,7 +169,7 @@ pub static ROWS: &[Row] = &[
     binary("Pow"),
     row("QLinearConv", WINDOW, "B"),
     plain("QLinearMatMul"),
-    row("QuantizeLinear", "axis block_size output_dtype precision=0 saturate*", "y_zero_point"),
+    row("QuantizeLinear", "axis block_size output_dtype precision saturate*", "y_zero_point"),
     row("RMSNormalization", "axis epsilon stash_type*", ""),
     row(
         "RNN",
@@ -248,6 +248,11 @@ pub static ROWS: &[Row] = &[
     ),
     plain("com.microsoft.BiasGelu"),
     row("com.microsoft.DequantizeLinear", "axis block_size", ""),
+    row(
+        "com.microsoft.DynamicQuantizeLSTM",
+        "activation_alpha activation_beta activations clip direction hidden_size input_forget",
+        "B sequence_lens initial_h initial_c P",
+    ),
     plain("com.microsoft.DynamicQuantizeMatMul"),
     row("com.microsoft.EmbedLayerNormalization", "epsilon mask_index_type=0", ""),
     plain("com.microsoft.FastGelu"),

@@ -329,6 +329,10 @@ pub static ROWS: &[Row] = &[
     in_domain(MICROSOFT, row("Attention", 1, "f16, f32", "matmul, attention", "no rotary positions, no shared cache")),
     in_domain(MICROSOFT, scalar("BiasGelu", 1, FLOATS)),
     in_domain(MICROSOFT, row("DequantizeLinear", 1, "i8, u8, i16, u16, i32", "elementwise", "")),
+    in_domain(
+        MICROSOFT,
+        row("DynamicQuantizeLSTM", 1, F32, "reduce, elementwise and matmul, step by step", "steps times operators at most 10000"),
+    ),
     in_domain(MICROSOFT, row("DynamicQuantizeMatMul", 1, F32, "reduce, elementwise, matmul", "")),
     in_domain(MICROSOFT, row("EmbedLayerNormalization", 1, "f16, f32", "gather, norm", "")),
     in_domain(MICROSOFT, scalar("FastGelu", 1, FLOATS)),
