@@ -13,6 +13,7 @@
 //! * `tidy.rs` brings names, optional inputs and operators of other domains into one form.
 //! * `operators.rs` is the table of ONNX's operators, and what each becomes.
 //! * `attributes.rs` is the table of their attributes, and which are read.
+//! * `limits.rs` says how large what a model asks for may be.
 //! * `dtype.rs` converts between ONNX's codes of element types and our types.
 //!
 //! Of tract, only its protobuf types are used here.
@@ -22,6 +23,7 @@ mod constants;
 pub mod decode;
 pub mod dtype;
 pub mod inline;
+pub mod limits;
 pub mod locate;
 pub mod operators;
 pub mod tidy;

@@ -7,6 +7,7 @@
 //!   in one error.
 //! * `readers.rs` adds operators, and forms of operators, to those that tract can read;
 //!   `affine_grid.rs` is one.
+//! * `checked.rs` checks every node while types are inferred: its inputs' types, axes and sizes.
 //! * `typed.rs` types and folds the model, with the pipeline that keeps convolutions whole. tract
 //!   can panic on odd graphs: a panic is caught and reported as an error. It also converts tract's
 //!   tensors to ours, and back.
@@ -15,6 +16,7 @@
 //! * `reference.rs` runs the model in tract, for numbers to compare with.
 
 mod affine_grid;
+mod checked;
 mod defined;
 mod parse;
 mod readers;
@@ -38,7 +40,7 @@ use crate::import::onnx::{ImportOptions, decode, inline};
 pub fn typed_model(path: &Path, proto: &mut pb::ModelProto, options: &ImportOptions) -> Result<Typed> {
     let shapes = decode::input_shapes(path, proto, options);
     if let Ok(shapes) = &shapes {
-        inline::bodies(proto, |value| typed::known(path, value, shapes));
+        inline::bodies(proto, |value| typed::known(path, value, shapes))?;
     }
     let large = LargeWeights::take(path, proto)?;
     parse::check(path, proto)?;
