@@ -9,10 +9,13 @@ pub const MOST_NODES: usize = 50_000;
 pub const MOST_NODE_BYTES: usize = 1 << 29;
 
 /// The maximum number of inputs, of outputs and of attributes of a node.
-pub const MOST_NAMES: usize = 20_000;
+pub const MOST_NAMES: usize = 10_000;
 
 /// The maximum length of a name in the file, in bytes.
 pub const LONGEST_NAME: usize = 10_000;
+
+/// The maximum number of axes of a tensor.
+pub const MOST_AXES: u64 = 64;
 
 /// The maximum size of any tensor, in bytes: 2^48, all that an address of a usual CPU reaches. A
 /// product of the sizes of its axes does not overflow. Scores of attention, which no kernel stores,

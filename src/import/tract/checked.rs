@@ -23,7 +23,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::{defined, readers};
 use crate::import::onnx::inline::SELECT;
-use crate::import::onnx::limits::{self, LARGEST_TABLE, LARGEST_TENSOR};
+use crate::import::onnx::limits::{self, LARGEST_TABLE, LARGEST_TENSOR, MOST_AXES};
 
 /// What an input must consist of.
 #[derive(Clone, Copy, PartialEq)]
@@ -168,6 +168,9 @@ impl Checked {
     fn results(&self, facts: &[InferenceFact], given: Option<u64>) -> TractResult<bool> {
         let mut total = 0;
         for fact in facts {
+            if let Some(rank) = fact.shape.rank().concretize().filter(|rank| rank.unsigned_abs() > MOST_AXES) {
+                bail!("its result has {rank} axes: at most {MOST_AXES} are supported");
+            }
             let Some(shape) = concrete(&fact.shape) else { continue };
             let bytes = limits::bytes(shape.iter().copied(), fact.datum_type.concretize().map_or(1, |datum| datum.size_of()));
             let size = || shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");

@@ -17,6 +17,7 @@ use super::readers::onnx;
 use super::typed::{self, one_line, silently};
 use crate::error::{Error, Result};
 use crate::import::onnx::decode::some;
+use crate::import::onnx::limits::MOST_AXES;
 use crate::import::onnx::operators::{self, Row, Support};
 use crate::import::onnx::{attributes, tidy};
 
@@ -43,9 +44,6 @@ pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {
     let lines = problems.0.iter().map(|(problem, nodes)| problem.replacen(NODES, &some(nodes), 1));
     Err(Error::Unsupported(lines.collect()))
 }
-
-/// The largest axis number that is accepted: no tensor has more axes.
-const MOST_AXES: u64 = 64;
 
 /// Placeholder for the nodes in the text of a problem.
 const NODES: &str = "\0";
