@@ -22,8 +22,12 @@ pub const MOST_AXES: u64 = 64;
 /// may come near it.
 pub const LARGEST_TENSOR: u128 = 1 << 48;
 
-/// The maximum size of a constant that is computed while the model is imported from a few numbers,
-/// in bytes. A file may hold larger ones.
+/// The maximum size of the result of a node that depends on small constants alone, in bytes: a mask
+/// of 8192 by 8192 integers of 64 bits. tract computes it while the model is imported. The
+/// constants of a file may be larger, and so may results that depend on them or on inputs.
+pub const LARGEST_CONSTANT: u128 = 1 << 29;
+
+/// The maximum size of a table that hiosc computes itself while the model is imported, in bytes.
 pub const LARGEST_TABLE: u128 = 1 << 28;
 
 /// The same for the mask of an attention: that of 32768 tokens.

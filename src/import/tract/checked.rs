@@ -23,7 +23,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::{defined, readers};
 use crate::import::onnx::inline::SELECT;
-use crate::import::onnx::limits::{self, LARGEST_TABLE, LARGEST_TENSOR, MOST_AXES};
+use crate::import::onnx::limits::{self, LARGEST_CONSTANT, LARGEST_TENSOR, MOST_AXES};
 
 /// What an input must consist of.
 #[derive(Clone, Copy, PartialEq)]
@@ -177,9 +177,9 @@ impl Checked {
             if bytes > LARGEST_TENSOR {
                 bail!("its result is {} and takes more than 2^48 bytes, the most that can be addressed", size());
             }
-            if given.is_some() && bytes > LARGEST_TABLE {
+            if given.is_some() && bytes > LARGEST_CONSTANT {
                 bail!(
-                    "its result is {} and takes {bytes} bytes: from constants alone, at most {LARGEST_TABLE} are computed while compiling",
+                    "its result is {} and takes {bytes} bytes: from constants alone, at most {LARGEST_CONSTANT} are computed while compiling",
                     size()
                 );
             }
