@@ -6,7 +6,7 @@
 //                Grid: (column tiles, row tiles, groups).
 //   conv_direct  one thread computes KT neighbouring channels of one pixel: for depthwise
 //                convolutions and groups of very few channels, where a tile would be mostly empty,
-//                and for element types other than float. Grid: (pixels, K/KT, 1).
+//                and for integers and double. Grid: (pixels, K/KT, 1).
 //   conv_nd      convolution over any number of axes, or its transpose: one thread computes KT
 //                neighbouring channels of one point. Grid: (points / THREADS, K / KT, 1).
 //
@@ -44,7 +44,7 @@ template <class Shape> struct ConvTraits {
 };
 
 // Loads BK terms of BN windows. A thread keeps its column(s), so it locates each window once.
-template <class Shape, class Tile> class WindowLoader {
+template <class T, class Shape, class Tile> class WindowLoader {
   using Traits = ConvTraits<Shape>;
   enum : int {
     V = Traits::POINTWISE && Traits::PIXELS % 4 == 0 && Tile::THREADS % (Tile::BN / 4) == 0 ? 4 : 1,
@@ -54,14 +54,14 @@ template <class Shape, class Tile> class WindowLoader {
   };
   static_assert(ROWS * ACROSS == Tile::THREADS && PER_THREAD * ROWS == Tile::BK, "threads must cover the tile");
 
-  const float *image; // the first channel of this group in this column's image
+  const T *image;     // the first channel of this group in this column's image
   int column, row;    // of this thread in the tile
   int top, left;      // of the window
   bool inside;        // whether the column exists
   float held[PER_THREAD][V];
 
 public:
-  __device__ __forceinline__ WindowLoader(const float *x, int first_column, int thread) {
+  __device__ __forceinline__ WindowLoader(const T *x, int first_column, int thread) {
     column = thread % ACROSS * V;
     row = thread / ACROSS;
     const int pixel = first_column + column; // counted over all images
@@ -80,7 +80,7 @@ public:
       const bool ok = inside && (Traits::TERMS % Tile::BK == 0 || k < Traits::TERMS) &&
                       (Traits::INSIDE || (unsigned(h) < unsigned(Shape::H) && unsigned(w) < unsigned(Shape::W)));
       if (ok) {
-        load(held[i], image + (channel * Traits::PLANE + h * Shape::W + w));
+        load_floats(held[i], image + (channel * Traits::PLANE + h * Shape::W + w));
       } else {
         HIOSC_UNROLL
         for (int v = 0; v < V; ++v) held[i][v] = 0.0f;
@@ -95,8 +95,8 @@ public:
 };
 
 // Implicit GEMM. `more` are the epilogue's further inputs, each of y's shape.
-template <class Shape, class Tile, class Epilogue, class Out, class... More>
-__device__ __forceinline__ void conv_tiled(const float *x, const float *w, const float *bias, Out *y, const More *...more) {
+template <class Shape, class Tile, class Epilogue, class T, class Out, class... More>
+__device__ __forceinline__ void conv_tiled(const T *x, const T *w, const typename NonDeduced<T>::Type *bias, Out *y, const More *...more) {
   using Traits = ConvTraits<Shape>;
   enum : int { V = Traits::PIXELS % 4 == 0 ? 4 : 1, COLUMNS = Shape::N * Traits::PIXELS };
   const int thread = threadIdx.x, group = blockIdx.z;
@@ -108,23 +108,23 @@ __device__ __forceinline__ void conv_tiled(const float *x, const float *w, const
     HIOSC_UNROLL
     for (int j = 0; j < Tile::TN; ++j) sum[i][j] = 0.0f;
   }
-  StridedLoader<Tile, Tile::BM, Traits::FILTERS, Traits::TERMS, Traits::TERMS, 1, Traits::TERMS % 4 == 0> weights(
+  StridedLoader<T, Tile, Tile::BM, Traits::FILTERS, Traits::TERMS, Traits::TERMS, 1, Traits::TERMS % 4 == 0> weights(
       w + group * (Traits::FILTERS * Traits::TERMS), first_row, thread);
-  WindowLoader<Shape, Tile> windows(x + group * (Traits::CHANNELS * Traits::PLANE), first_column, thread);
+  WindowLoader<T, Shape, Tile> windows(x + group * (Traits::CHANNELS * Traits::PLANE), first_column, thread);
   multiply_all<Tile>(sum, ceil_div(Traits::TERMS, Tile::BK), weights, windows, thread);
 
   HIOSC_UNROLL
   for (int i = 0; i < Tile::TM; ++i) {
     const int row = first_row + Tile::row(thread) + i, filter = group * Traits::FILTERS + row;
     if (row >= Traits::FILTERS) break;
-    const float b = Shape::BIAS ? bias[filter] : 0.0f;
+    const float b = Shape::BIAS ? float(bias[filter]) : 0.0f;
     HIOSC_UNROLL
     for (int j = 0; j < Tile::TN; j += V) {
       const int column = first_column + Tile::column(thread, j / Tile::SEGMENT) + j % Tile::SEGMENT;
       if (column >= COLUMNS) continue; // V neighbours are inside together
-      float v[V];
+      T v[V];
       HIOSC_UNROLL
-      for (int e = 0; e < V; ++e) v[e] = sum[i][j + e] + b;
+      for (int e = 0; e < V; ++e) v[e] = T(sum[i][j + e] + b);
       const int image = column / Traits::PIXELS, pixel = column % Traits::PIXELS;
       finish<Epilogue, V>(v, (image * Shape::K + filter) * Traits::PIXELS + pixel, y, more...);
     }

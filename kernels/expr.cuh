@@ -7,7 +7,7 @@
 // operands of a function have the same type; hiosc has checked that.
 //
 // Relu, Max and Min propagate NaN. Integers wrap around, and an integer divided by 0 is 0.
-// Functions of half are computed in single precision and rounded once.
+// Functions of half and bfloat16 are computed in single precision and rounded once.
 #pragma once
 
 #include "types.cuh"
@@ -54,11 +54,11 @@ template <class T, class A> struct Cast {
 // Clamps to [0, 1]; NaN stays NaN.
 template <class T> __device__ __forceinline__ T unit(T a) { return a < T(0) ? T(0) : a > T(1) ? T(1) : a; }
 
-// A function of one value. In `formula`, `a` has type T, or float if T is half.
+// A function of one value. In `formula`, `a` has type T, or float if T is half or bfloat16.
 #define HIOSC_UNARY(Name, formula)                                                                                                   \
   template <class A> struct Name {                                                                                                    \
     template <class T> static __device__ __forceinline__ T apply(T a) {                                                               \
-      if constexpr (same<T, half>) return half(apply(float(a)));                                                                      \
+      if constexpr (is_small_float<T>) return T(apply(float(a)));                                                                     \
       else return formula;                                                                                                            \
     }                                                                                                                                 \
     template <class X> static __device__ __forceinline__ auto eval(const X &x) { return apply(A::eval(x)); }                          \

@@ -7,7 +7,7 @@
 //   gemv_lines     for one or a few rows, where the matrix is contiguous along its other axis: one
 //                  block per 32 neighbouring outputs; its warps share the sums.
 //                  Grid: (LINES / 32, vectors, batch)
-//   matmul_thread  for element types other than float: one thread per output.
+//   matmul_thread  for integers and double: one thread per output.
 //                  Grid: (BATCH * M * N / THREADS, 1, 1)
 //
 // Shape of matmul_tiled and matmul_thread is a type with the integer constants
@@ -25,8 +25,8 @@
 
 namespace hiosc {
 
-template <class Shape, class Tile, class Epilogue, class Out, class... More>
-__device__ __forceinline__ void matmul_tiled(const float *a, const float *b, const float *bias, Out *c, const More *...more) {
+template <class Shape, class Tile, class Epilogue, class T, class Out, class... More>
+__device__ __forceinline__ void matmul_tiled(const T *a, const T *b, const typename NonDeduced<T>::Type *bias, Out *c, const More *...more) {
   // Four neighbouring columns are written at once if all offsets are multiples of four.
   enum : int {
     V = Shape::C_N == 1 && Shape::N % 4 == 0 && Shape::C_M % 4 == 0 && Shape::C_BATCH % 4 == 0 ? 4 : 1,
@@ -42,9 +42,10 @@ __device__ __forceinline__ void matmul_tiled(const float *a, const float *b, con
     HIOSC_UNROLL
     for (int j = 0; j < Tile::TN; ++j) sum[i][j] = 0.0f;
   }
-  StridedLoader<Tile, Tile::BM, Shape::M, Shape::K, Shape::A_M, Shape::A_K, A_ALIGNED> rows(a + batch * Shape::A_BATCH, first_row, thread);
-  StridedLoader<Tile, Tile::BN, Shape::N, Shape::K, Shape::B_N, Shape::B_K, B_ALIGNED> columns(b + batch * Shape::B_BATCH, first_column,
-                                                                                               thread);
+  StridedLoader<T, Tile, Tile::BM, Shape::M, Shape::K, Shape::A_M, Shape::A_K, A_ALIGNED> rows(a + batch * Shape::A_BATCH, first_row,
+                                                                                              thread);
+  StridedLoader<T, Tile, Tile::BN, Shape::N, Shape::K, Shape::B_N, Shape::B_K, B_ALIGNED> columns(b + batch * Shape::B_BATCH, first_column,
+                                                                                                 thread);
   multiply_all<Tile>(sum, ceil_div(Shape::K, Tile::BK), rows, columns, thread);
 
   HIOSC_UNROLL
@@ -55,24 +56,25 @@ __device__ __forceinline__ void matmul_tiled(const float *a, const float *b, con
     for (int j = 0; j < Tile::TN; j += V) {
       const int column = first_column + Tile::column(thread, j / Tile::SEGMENT) + j % Tile::SEGMENT;
       if (column >= Shape::N) continue; // V neighbours are inside together
-      float v[V];
+      T v[V];
       HIOSC_UNROLL
-      for (int e = 0; e < V; ++e) v[e] = Shape::BIAS ? sum[i][j + e] + bias[column + e] : sum[i][j + e];
+      for (int e = 0; e < V; ++e) v[e] = T(Shape::BIAS ? sum[i][j + e] + float(bias[column + e]) : sum[i][j + e]);
       finish<Epilogue, V>(v, batch * Shape::C_BATCH + row * Shape::C_M + column * Shape::C_N, c, more...);
     }
   }
 }
 
 // Writes one output of a gemv kernel.
-template <class Shape, class Epilogue, class Out, class... More>
-__device__ __forceinline__ void finish_gemv(float sum, int line, const float *bias, Out *out, const More *...more) {
+template <class Shape, class Epilogue, class T, class Out, class... More>
+__device__ __forceinline__ void finish_gemv(float sum, int line, const T *bias, Out *out, const More *...more) {
   const int vector = blockIdx.y, batch = blockIdx.z;
-  if (Shape::BIAS) sum += bias[line * Shape::BIAS_LINE + vector * Shape::BIAS_VECTOR];
-  finish<Epilogue, 1>(&sum, batch * Shape::OUT_BATCH + line * Shape::OUT_LINE + vector * Shape::OUT_VECTOR, out, more...);
+  if (Shape::BIAS) sum += float(bias[line * Shape::BIAS_LINE + vector * Shape::BIAS_VECTOR]);
+  const T v = T(sum);
+  finish<Epilogue, 1>(&v, batch * Shape::OUT_BATCH + line * Shape::OUT_LINE + vector * Shape::OUT_VECTOR, out, more...);
 }
 
-template <class Shape, int THREADS, class Epilogue, class Out, class... More>
-__device__ __forceinline__ void gemv_warp(const float *matrix, const float *vector, const float *bias, Out *out, const More *...more) {
+template <class Shape, int THREADS, class Epilogue, class T, class Out, class... More>
+__device__ __forceinline__ void gemv_warp(const T *matrix, const T *vector, const typename NonDeduced<T>::Type *bias, Out *out, const More *...more) {
   enum : int {
     V = Shape::K % 4 == 0 && Shape::MATRIX_K == 1 && Shape::MATRIX_LINE % 4 == 0 && Shape::MATRIX_BATCH % 4 == 0 && Shape::VECTOR_K == 1 &&
                 Shape::VECTOR_VECTOR % 4 == 0 && Shape::VECTOR_BATCH % 4 == 0
@@ -87,17 +89,17 @@ __device__ __forceinline__ void gemv_warp(const float *matrix, const float *vect
   HIOSC_UNROLL_BY(unrolled_strided(Shape::K, 32 * V))
   for (int k = lane * V; k < Shape::K; k += 32 * V) {
     float m[V], v[V];
-    load(m, matrix + k * Shape::MATRIX_K);
-    load(v, vector + k * Shape::VECTOR_K);
+    load_floats(m, matrix + k * Shape::MATRIX_K);
+    load_floats(v, vector + k * Shape::VECTOR_K);
     HIOSC_UNROLL
     for (int e = 0; e < V; ++e) sum = fma(m[e], v[e], sum);
   }
   sum = combine_warp<ReduceSum>(sum);
-  if (lane == 0) finish_gemv<Shape, Epilogue>(sum, line, bias, out, more...);
+  if (lane == 0) finish_gemv<Shape, Epilogue, T>(sum, line, bias, out, more...);
 }
 
-template <class Shape, int THREADS, class Epilogue, class Out, class... More>
-__device__ __forceinline__ void gemv_lines(const float *matrix, const float *vector, const float *bias, Out *out, const More *...more) {
+template <class Shape, int THREADS, class Epilogue, class T, class Out, class... More>
+__device__ __forceinline__ void gemv_lines(const T *matrix, const T *vector, const typename NonDeduced<T>::Type *bias, Out *out, const More *...more) {
   enum : int { WARPS = THREADS / 32 };
   __shared__ float partial[WARPS][32];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = blockIdx.x * 32 + lane;
@@ -106,14 +108,14 @@ __device__ __forceinline__ void gemv_lines(const float *matrix, const float *vec
   float sum = 0.0f;
   if (line < Shape::LINES) {
     HIOSC_UNROLL_GPU
-    for (int k = warp; k < Shape::K; k += WARPS) sum = fma(matrix[k * Shape::MATRIX_K], vector[k * Shape::VECTOR_K], sum);
+    for (int k = warp; k < Shape::K; k += WARPS) sum = fma(float(matrix[k * Shape::MATRIX_K]), float(vector[k * Shape::VECTOR_K]), sum);
   }
   partial[warp][lane] = sum;
   __syncthreads();
   if (warp != 0 || line >= Shape::LINES) return;
   HIOSC_UNROLL_GPU
   for (int i = 1; i < WARPS; ++i) sum += partial[i][lane];
-  finish_gemv<Shape, Epilogue>(sum, line, bias, out, more...);
+  finish_gemv<Shape, Epilogue, T>(sum, line, bias, out, more...);
 }
 
 template <class Shape, int THREADS, class Epilogue, class T, class Out, class... More>

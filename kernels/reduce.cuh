@@ -1,9 +1,9 @@
 // Reductions: y[i] = the sum, mean, maximum, minimum or product of the COUNT elements x[Kept::at(i)
 // + Reduced::at(j)].
 //
-// Sums are kept in Accumulate<T>: float for half, int for smaller integers and for bool, whose
-// maximum is `any` and whose minimum is `all`. Kept and Reduced are IndexMaps over the kept and the
-// reduced axes, neighbours coalesced. Three kernels differ in which threads share the
+// Sums are kept in Accumulate<T>: float for half and bfloat16, int for smaller integers and for
+// bool, whose maximum is `any` and whose minimum is `all`. Kept and Reduced are IndexMaps over the
+// kept and the reduced axes, neighbours coalesced. Three kernels differ in which threads share the
 // work of one output; each adds in a fixed order.
 //   reduce_thread   one thread per output: many outputs, or neighbouring outputs that are
 //                   neighbours in memory. Grid: (OUTPUTS / THREADS, 1, 1)

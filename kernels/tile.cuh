@@ -4,8 +4,8 @@
 //   lines      the rows of A, or the columns of B: what is not summed over
 //   Tile       the shape: a block computes BM x BN, BK terms of the sum at a time; a thread
 //              computes TM x TN of it in registers
-//   loader     brings BK x LINES floats from global memory: fetch(k0) into registers, commit(tile)
-//              from there into shared memory
+//   loader     brings BK x LINES elements from global memory: fetch(k0) into registers, as floats;
+//              commit(tile) from there into shared memory
 //
 // The main loop keeps two tiles in shared memory: while one is multiplied, the loads of the next
 // are on their way, and one barrier per step is enough. Each output is summed in ascending order of
@@ -36,9 +36,9 @@ constexpr int kTilePad = 4;
 template <int lines> using TileRow = float[lines + kTilePad];
 
 // Loads a matrix addressed by element strides: `from[line * LINE_STRIDE + k * K_STRIDE]` for line <
-// LINE_COUNT, k < K; zero beyond. ALIGNED says that `from` is aligned to 16 bytes.
-template <class Tile, int LINES, int LINE_COUNT, int K, int LINE_STRIDE, int K_STRIDE, bool ALIGNED> class StridedLoader {
-  // The direction in which neighbouring threads read, and the number of floats per read.
+// LINE_COUNT, k < K; zero beyond. ALIGNED says that `from` is aligned to four elements.
+template <class T, class Tile, int LINES, int LINE_COUNT, int K, int LINE_STRIDE, int K_STRIDE, bool ALIGNED> class StridedLoader {
+  // The direction in which neighbouring threads read, and the number of elements per read.
   enum : bool { ALONG_K = K_STRIDE == 1 || LINE_STRIDE != 1 };
   enum : int {
     QUADS = ALIGNED && (ALONG_K ? K_STRIDE == 1 && K % 4 == 0 && LINE_STRIDE % 4 == 0 : LINE_COUNT % 4 == 0 && K_STRIDE % 4 == 0),
@@ -48,12 +48,12 @@ template <class Tile, int LINES, int LINE_COUNT, int K, int LINE_STRIDE, int K_S
   };
   static_assert(PER_THREAD * V * Tile::THREADS == LINES * Tile::BK, "threads must cover the tile");
 
-  const float *from;
+  const T *from;
   int first_line, thread;
   float held[PER_THREAD][V];
 
 public:
-  __device__ __forceinline__ StridedLoader(const float *from, int first_line, int thread)
+  __device__ __forceinline__ StridedLoader(const T *from, int first_line, int thread)
       : from(from), first_line(first_line), thread(thread) {}
 
   __device__ __forceinline__ void fetch(int k0) {
@@ -62,7 +62,7 @@ public:
       const int e = thread + i * Tile::THREADS;
       const int line = first_line + (ALONG_K ? e / ACROSS : e % ACROSS * V), k = k0 + (ALONG_K ? e % ACROSS * V : e / ACROSS);
       if (line < LINE_COUNT && (K % Tile::BK == 0 || k < K)) { // V neighbours are inside together
-        load(held[i], from + (line * LINE_STRIDE + k * K_STRIDE));
+        load_floats(held[i], from + (line * LINE_STRIDE + k * K_STRIDE));
       } else {
         HIOSC_UNROLL
         for (int v = 0; v < V; ++v) held[i][v] = 0.0f;

@@ -1,9 +1,10 @@
-// Element types: bool, the integers from signed char to unsigned long long, half, float, double.
+// Element types: bool, the integers from signed char to unsigned long long, half, bfloat16, float,
+// double.
 // What the kernels need of a type:
 //
 //   Limits<T>        MIN and MAX of an integer; lowest() and highest(): no value is below or above
-//   Accumulate<T>    the type that sums of T are kept in: float for half, int for types smaller
-//                    than int, else T itself
+//   Accumulate<T>    the type that sums of T are kept in: float for half and bfloat16, int for
+//                    types smaller than int, else T itself
 //   Wide<T>          a type in which integers wrap around instead of overflowing
 //   convert<T>(a)    a value converted to T, as `Expr::Cast` defines it
 //   absolute, inverse, quotient, remainder, power      operations that C++ does not define on all
@@ -11,7 +12,7 @@
 //   math::exp(a) ... the functions of the C library under one name for float and double
 #pragma once
 
-#include "half.cuh"
+#include "small_float.cuh"
 
 namespace hiosc {
 
@@ -25,7 +26,8 @@ template <class A, class B> struct If<false, A, B> {
 template <class A, class B> constexpr bool same = false;
 template <class A> constexpr bool same<A, A> = true;
 
-template <class T> constexpr bool is_float = same<T, half> || same<T, float> || same<T, double>;
+template <class T> constexpr bool is_small_float = same<T, half> || same<T, bfloat16>;
+template <class T> constexpr bool is_float = is_small_float<T> || same<T, float> || same<T, double>;
 template <class T> constexpr bool is_bool = same<T, bool>;
 template <class T> constexpr bool is_integer = !is_float<T> && !is_bool<T>;
 
@@ -34,7 +36,7 @@ template <class T> using Wide =
     typename If<!is_integer<T>, T, typename If<(sizeof(T) > 4), unsigned long long, unsigned>::Type>::Type;
 
 template <class T> using Accumulate =
-    typename If<same<T, half>, float, typename If<(is_bool<T> || (is_integer<T> && sizeof(T) < 4)), int, T>::Type>::Type;
+    typename If<is_small_float<T>, float, typename If<(is_bool<T> || (is_integer<T> && sizeof(T) < 4)), int, T>::Type>::Type;
 
 // T where the compiler must not deduce it, for example from the bias of a kernel that has none.
 template <class T> struct NonDeduced {
@@ -59,9 +61,9 @@ template <> struct Limits<double> {
   static __device__ __forceinline__ double lowest() { return -double(INFINITY); }
   static __device__ __forceinline__ double highest() { return double(INFINITY); }
 };
-template <> struct Limits<half> {
-  static __device__ __forceinline__ half lowest() { return half::of_bits(0xfc00); }
-  static __device__ __forceinline__ half highest() { return half::of_bits(0x7c00); }
+template <class Format> struct Limits<SmallFloat<Format>> {
+  static __device__ __forceinline__ SmallFloat<Format> lowest() { return -SmallFloat<Format>::infinity(); }
+  static __device__ __forceinline__ SmallFloat<Format> highest() { return SmallFloat<Format>::infinity(); }
 };
 
 // A floating-point number becomes an integer by truncation, clamped to the range; NaN becomes 0. An
@@ -71,15 +73,15 @@ template <class To, class From> __device__ __forceinline__ To convert(From a) {
     return a;
   } else if constexpr (is_bool<To>) {
     return a != From(0);
-  } else if constexpr (same<From, half>) {
+  } else if constexpr (is_small_float<From>) {
     return convert<To>(float(a));
   } else if constexpr (is_float<From> && is_integer<To>) {
     // `most` is rounded up if MAX has too many bits; no value is in between
     constexpr From least = From(Limits<To>::MIN), most = From(Limits<To>::MAX);
     return a != a ? To(0) : a <= least ? Limits<To>::MIN : a >= most ? Limits<To>::MAX : To(a);
-  } else if constexpr (same<To, half>) {
-    if constexpr (is_float<From>) return half(a);
-    else return half(double(a));
+  } else if constexpr (is_small_float<To>) {
+    if constexpr (is_float<From>) return To(a);
+    else return To(double(a));
   } else {
     return To(a);
   }
@@ -87,7 +89,7 @@ template <class To, class From> __device__ __forceinline__ To convert(From a) {
 
 // A value given by its bits.
 template <class T> __device__ __forceinline__ T of_bits(unsigned long long bits) {
-  if constexpr (same<T, half>) return half::of_bits((unsigned short)bits);
+  if constexpr (is_small_float<T>) return T::of_bits((unsigned short)bits);
   else if constexpr (same<T, float>) return __uint_as_float(unsigned(bits));
   else if constexpr (same<T, double>) return __longlong_as_double((long long)bits);
   else return T(bits);
@@ -147,15 +149,15 @@ template <class T> __device__ __forceinline__ T quotient(T a, T b) {
 
 // The remainder of that division; it has the sign of a.
 template <class T> __device__ __forceinline__ T remainder(T a, T b) {
-  if constexpr (same<T, half>) return half(math::fmod(float(a), float(b)));
+  if constexpr (is_small_float<T>) return T(math::fmod(float(a), float(b)));
   else if constexpr (is_float<T>) return math::fmod(a, b);
   else return b == T(0) || (Limits<T>::SIGNED && b == T(-1)) ? T(0) : T(a % b);
 }
 
 // a to the power of b; for integers by squaring, with b modulo 2^32.
 template <class T> __device__ __forceinline__ T power(T a, T b) {
-  if constexpr (same<T, half>) {
-    return half(math::pow(float(a), float(b)));
+  if constexpr (is_small_float<T>) {
+    return T(math::pow(float(a), float(b)));
   } else if constexpr (is_float<T>) {
     return math::pow(a, b);
   } else {
@@ -207,6 +209,18 @@ template <int N, class T> __device__ __forceinline__ void load(T (&to)[N], const
   } else {
     HIOSC_UNROLL
     for (int i = 0; i < N; ++i) to[i] = from[i];
+  }
+}
+
+// The same, each converted to float.
+template <int N, class T> __device__ __forceinline__ void load_floats(float (&to)[N], const T *from) {
+  if constexpr (same<T, float>) {
+    load(to, from);
+  } else {
+    T narrow[N];
+    load(narrow, from);
+    HIOSC_UNROLL
+    for (int i = 0; i < N; ++i) to[i] = float(narrow[i]);
   }
 }
 

@@ -22,7 +22,7 @@ pub struct Array {
 /// Inputs, by the name of the model's input, and expected outputs, in the model's order.
 #[derive(Clone)]
 pub struct DataSet {
-    /// Whether a tensor of the model is of type f16.
+    /// Whether a tensor of the model is of type f16 or bf16.
     pub half: bool,
     pub inputs: Vec<(String, Array)>,
     pub outputs: Vec<Array>,
@@ -63,9 +63,11 @@ pub fn data_sets(folder: &Path) -> anyhow::Result<Vec<DataSet>> {
         for (i, tensor) in tensors(&set, "input")?.into_iter().enumerate() {
             let by_name = inputs.iter().find(|v| v.name == tensor.name);
             let input = by_name.or(inputs.get(i)).with_context(|| format!("the model has no input {i}"))?;
-            named.push((input.name.clone(), array(&tensor)?));
+            named.push((input.name.clone(), declared(input, array(&tensor)?)));
         }
-        let outputs = tensors(&set, "output")?.iter().map(array).collect::<Result<_, _>>()?;
+        let stored = tensors(&set, "output")?;
+        let output = |(tensor, output)| Ok(declared(output, array(tensor)?));
+        let outputs = stored.iter().zip(&graph.output).map(output).collect::<anyhow::Result<_>>()?;
         sets.push(DataSet { half, inputs: named, outputs });
     }
     ensure!(!sets.is_empty(), "no test_data_set_0");
@@ -87,15 +89,25 @@ fn npz(file: &Path) -> anyhow::Result<BTreeMap<String, Array>> {
     Ok(arrays)
 }
 
-/// Whether an input, an initialiser, a constant or the target of a `Cast` is of type f16.
+/// `array` in the type that `value` declares: up to ONNX 1.17, data of type bf16 is bit patterns of
+/// type u16.
+fn declared(value: &pb::ValueInfoProto, array: Array) -> Array {
+    let bf16 = matches!(value.r#type.as_ref().and_then(|t| t.value.as_ref()), Some(type_proto::Value::TensorType(t)) if t.elem_type == DataType::Bfloat16 as i32);
+    match array.values {
+        Constant::U16(values) if bf16 => Array { values: Constant::BF16(values), ..array },
+        values => Array { values, ..array },
+    }
+}
+
+/// Whether an input, an initialiser, a constant or the target of a `Cast` is of type f16 or bf16.
 fn mentions_half(graph: &pb::GraphProto) -> bool {
-    let half = DataType::Float16 as i32;
-    let input = |v: &pb::ValueInfoProto| matches!(v.r#type.as_ref().and_then(|t| t.value.as_ref()), Some(type_proto::Value::TensorType(t)) if t.elem_type == half);
+    let half = |code: i32| [DataType::Float16 as i32, DataType::Bfloat16 as i32].contains(&code);
+    let input = |v: &pb::ValueInfoProto| matches!(v.r#type.as_ref().and_then(|t| t.value.as_ref()), Some(type_proto::Value::TensorType(t)) if half(t.elem_type));
     let of_node = |node: &pb::NodeProto| {
         let mut attributes = node.attribute.iter();
-        attributes.any(|a| (a.name == "to" && a.i == i64::from(half)) || a.t.as_ref().is_some_and(|t| t.data_type == half))
+        attributes.any(|a| (a.name == "to" && half(a.i as i32)) || a.t.as_ref().is_some_and(|t| half(t.data_type)))
     };
-    graph.input.iter().any(input) || graph.initializer.iter().any(|t| t.data_type == half) || graph.node.iter().any(of_node)
+    graph.input.iter().any(input) || graph.initializer.iter().any(|t| half(t.data_type)) || graph.node.iter().any(of_node)
 }
 
 fn graph(folder: &Path) -> anyhow::Result<pb::GraphProto> {
@@ -130,6 +142,7 @@ fn array(tensor: &pb::TensorProto) -> anyhow::Result<Array> {
         DataType::Uint32 => DType::U32,
         DataType::Uint64 => DType::U64,
         DataType::Float16 => DType::F16,
+        DataType::Bfloat16 => DType::BF16,
         DataType::Float => DType::F32,
         DataType::Double => DType::F64,
         other => bail!("element type {other:?} is not one of hiosc's"),
@@ -204,7 +217,8 @@ impl DataSet {
 }
 
 impl Array {
-    /// How `self` differs from `expected`, if it does; `half` if numbers were rounded to f16.
+    /// How `self` differs from `expected`, if it does; `half` if numbers were rounded to f16 or
+    /// bf16.
     pub fn difference(&self, expected: &Array, half: bool) -> Option<String> {
         let (got, wanted) = (self.values.dtype(), expected.values.dtype());
         if got != wanted {

@@ -19,7 +19,7 @@
 //! * *passed*: every output of every data set has the expected type and shape, and its values:
 //!   integers and truth values exactly, others to
 //!   `1e-3 * |expected| + max(1e-7, 1e-5 * max|expected|)`, or `1e-2` instead of both factors where
-//!   a tensor of the model is of type f16.
+//!   a tensor of the model is of type f16 or bf16.
 //! * *refused*: [`hiosc::Error::Unsupported`], or a [`hiosc::Error::Model`] that names operator and
 //!   node.
 //! * *wrong*: any other output.

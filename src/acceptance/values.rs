@@ -11,7 +11,7 @@ use zip::ZipArchive;
 
 use crate::error::{Error, Result};
 use crate::graph::shape_text;
-use crate::runtime::{DType, TOLERANCE, npy};
+use crate::runtime::{DType, npy};
 
 /// How far one output is from its reference.
 #[derive(Clone, Debug)]
@@ -169,7 +169,7 @@ pub(crate) fn compare(expected: &NamedValues, found: &NamedValues, outputs: &[St
 fn report(name: &str, expected: &Values, found: &Values) -> OutputReport {
     let dtype = found.dtype;
     let (difference, scale) = dtype.difference(&found.bytes, &expected.bytes);
-    let allowed = if dtype.is_float() { TOLERANCE * scale } else { 0.0 };
+    let allowed = dtype.tolerance() * scale;
     let differences = dtype.differences(&found.bytes, &expected.bytes);
     let worst = differences.iter().position(|&d| d == difference && d > 0.0).map(|position| {
         let mut rest = position;

@@ -284,6 +284,11 @@ fn kibibytes(bytes: u64) -> String {
     if bytes < 10 << 10 { format!("{bytes} B") } else { format!("{} KiB", bytes.div_ceil(1 << 10)) }
 }
 
+/// Whether Rust has no such type: its values are bit patterns.
+fn narrow(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16)
+}
+
 fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<PortData> {
     let mut names = Identifiers::default();
     let port = |(index, &id): (usize, &TensorId)| {
@@ -296,9 +301,13 @@ fn ports(graph: &Graph, ids: &[TensorId]) -> Vec<PortData> {
             onnx: format!("{:?}", tensor.name),
             markdown: markdown(&format!("{:?}", tensor.name)),
             dtype: format!("{:?}", tensor.dtype),
-            rust: if tensor.dtype == DType::F16 { "u16" } else { tensor.dtype.name() },
+            rust: if narrow(tensor.dtype) { "u16" } else { tensor.dtype.name() },
             element: tensor.dtype.name(),
-            values: if tensor.dtype == DType::F16 { "half-precision values, as bit patterns" } else { "values" },
+            values: match tensor.dtype {
+                DType::F16 => "half-precision values, as bit patterns",
+                DType::BF16 => "bfloat16 values, as bit patterns",
+                _ => "values",
+            },
             shape: tensor.shape_text(),
             extents: tensor.shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join(", "),
             rank: tensor.shape.len(),

@@ -9,6 +9,7 @@
 //! An operator is absorbed only if the one that absorbs it is its only consumer and its result is
 //! not an output of the model, so no value is computed twice.
 
+mod bfloat16;
 mod concat;
 mod conv;
 mod copy;
@@ -37,6 +38,21 @@ pub struct Rule {
 /// All rules, in the order in which they run.
 pub static RULES: &[Rule] = &[
     Rule {
+        name: "bfloat16",
+        why: "an operator between conversions from and to bfloat16 reads and writes it itself; first, since conversions keep neighbours apart for all other rules",
+        find: bfloat16::stored,
+    },
+    Rule {
+        name: "bfloat16-moves",
+        why: "an operator that only moves values moves them as bfloat16, and the conversion comes after it; until a conversion meets one that it cancels",
+        find: bfloat16::moved,
+    },
+    Rule {
+        name: "bfloat16-copies",
+        why: "a value that is converted there and back is the same value; after the rule that absorbs conversions",
+        find: bfloat16::copies,
+    },
+    Rule {
         name: "free-views",
         why: "reshapes become views, so that every later rule sees producer and consumer side by side",
         find: views::free,
@@ -60,6 +76,11 @@ pub static RULES: &[Rule] = &[
     },
     Rule { name: "layer-norm", why: "a normalisation of x minus its mean absorbs the mean", find: norm::layer },
     Rule {
+        name: "bfloat16-operands",
+        why: "an elementwise operator converts its operands from bfloat16 itself; after the normalisations, whose parts are recognised without conversions",
+        find: bfloat16::operands,
+    },
+    Rule {
         name: "fold-scale",
         why: "a product by a constant per channel goes into the weights: the first half of a BatchNorm",
         find: conv::scale,
@@ -68,6 +89,11 @@ pub static RULES: &[Rule] = &[
         name: "fold-bias",
         why: "a constant added per channel becomes the bias: the second half of a BatchNorm, or a Gemm's C",
         find: conv::bias,
+    },
+    Rule {
+        name: "bfloat16-late",
+        why: "the same as bfloat16, for what single operators have become by now: means, logarithms of a softmax, products with a bias; before an epilogue absorbs the conversion",
+        find: bfloat16::stored,
     },
     Rule {
         name: "epilogue",
@@ -106,13 +132,16 @@ struct Patch {
     at: OpId,
     /// Operators that the replacement absorbs.
     absorbed: Vec<OpId>,
-    /// New constants: they get the ids that follow the last tensor's.
+    /// New tensors, nearly always constants: they get the ids that follow the last tensor's.
     constants: Vec<Tensor>,
     /// The replacement.
     with: Replacement,
 }
 
 enum Replacement {
+    /// The first operator, which writes a new tensor, the last of the patch's constants; and a
+    /// second, which converts that to the output of the replaced operator.
+    Converted(Box<Operator>, Box<Operator>),
     /// This operator; its `outputs` name the tensor it writes. If that is not the output of the
     /// replaced operator, the latter becomes a view of it.
     Operator(Box<Operator>),
@@ -200,7 +229,7 @@ fn release(graph: &mut Graph, uses: &Uses, id: TensorId) {
 
 /// Applies `patch` to the graph. Absorbed operators keep their index in the table, without inputs,
 /// until the graph is pruned.
-fn insert(graph: &mut Graph, patch: Patch, alive: &mut [bool]) {
+fn insert(graph: &mut Graph, patch: Patch, alive: &mut Vec<bool>) {
     graph.tensors.extend(patch.constants);
     let provided = graph.operator(patch.at).outputs[0];
     for &op in &patch.absorbed {
@@ -209,6 +238,12 @@ fn insert(graph: &mut Graph, patch: Patch, alive: &mut [bool]) {
     }
     match patch.with {
         Replacement::Origin(origin) => drop_operator(graph, patch.at, origin, alive),
+        Replacement::Converted(operator, conversion) => {
+            graph.tensors[operator.outputs[0].index()].origin = Origin::Operator(patch.at);
+            graph.operators[patch.at.index()] = *operator;
+            graph.add_operator(*conversion);
+            alive.push(true);
+        }
         Replacement::Operator(operator) => {
             let written = operator.outputs[0];
             graph.tensors[written.index()].origin = Origin::Operator(patch.at);

@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::DType;
-use crate::runtime::{Element, f16_to_f32, f32_to_f16};
+use crate::runtime::{Element, bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 
 /// A number or boolean with its type, as little-endian bits in the low bytes. Two are equal if
 /// their types and bits are.
@@ -36,6 +36,7 @@ impl Scalar {
             DType::U32 => value as u32 as u64,
             DType::U64 => value as u64,
             DType::F16 => u64::from(f32_to_f16(value as f32)),
+            DType::BF16 => u64::from(f32_to_bf16(value as f32)),
             DType::F32 => u64::from((value as f32).to_bits()),
             DType::F64 => value.to_bits(),
         };
@@ -89,6 +90,7 @@ impl std::fmt::Display for Scalar {
             DType::Bool => write!(f, "{}", self.bits != 0),
             DType::F32 => write!(f, "{:?}", f32::from_bits(self.bits as u32)),
             DType::F16 => write!(f, "{:?}{name}", f16_to_f32(self.bits as u16)),
+            DType::BF16 => write!(f, "{:?}{name}", bf16_to_f32(self.bits as u16)),
             DType::F64 => write!(f, "{:?}{name}", f64::from_bits(self.bits)),
             DType::U64 => write!(f, "{}{name}", self.bits),
             DType::I64 => write!(f, "{}{name}", self.bits as i64),
@@ -185,7 +187,7 @@ macro_rules! each {
             Constant::I32($values) => $body,
             Constant::I64($values) => $body,
             Constant::U8($values) => $body,
-            Constant::U16($values) | Constant::F16($values) => $body,
+            Constant::U16($values) | Constant::F16($values) | Constant::BF16($values) => $body,
             Constant::U32($values) => $body,
             Constant::U64($values) => $body,
             Constant::F32($values) => $body,
@@ -194,7 +196,7 @@ macro_rules! each {
     };
 }
 
-/// Values known on the host, row-major. `F16` holds bit patterns.
+/// Values known on the host, row-major. `F16` and `BF16` hold bit patterns.
 #[derive(Clone, Debug, PartialEq)]
 #[allow(missing_docs)]
 pub enum Constant {
@@ -208,6 +210,7 @@ pub enum Constant {
     U32(Values<u32>),
     U64(Values<u64>),
     F16(Values<u16>),
+    BF16(Values<u16>),
     F32(Values<f32>),
     F64(Values<f64>),
 }
@@ -229,6 +232,7 @@ impl Constant {
             DType::U32 => Constant::U32(list(bytes)),
             DType::U64 => Constant::U64(list(bytes)),
             DType::F16 => Constant::F16(list(bytes)),
+            DType::BF16 => Constant::BF16(list(bytes)),
             DType::F32 => Constant::F32(list(bytes)),
             DType::F64 => Constant::F64(list(bytes)),
         }
@@ -254,6 +258,7 @@ impl Constant {
             DType::U32 => Constant::U32(Values(shared)),
             DType::U64 => Constant::U64(Values(shared)),
             DType::F16 => Constant::F16(Values(shared)),
+            DType::BF16 => Constant::BF16(Values(shared)),
             DType::F32 => Constant::F32(Values(shared)),
             DType::F64 => Constant::F64(Values(shared)),
         }
@@ -278,6 +283,7 @@ impl Constant {
             Constant::U32(_) => DType::U32,
             Constant::U64(_) => DType::U64,
             Constant::F16(_) => DType::F16,
+            Constant::BF16(_) => DType::BF16,
             Constant::F32(_) => DType::F32,
             Constant::F64(_) => DType::F64,
         }

@@ -20,6 +20,7 @@ mod onnx;
 mod survey;
 mod tract;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use tract_onnx::pb::ModelProto;
@@ -29,7 +30,8 @@ pub use onnx::{ImportOptions, Literal, attributes, literal, operators};
 pub use survey::{OperatorCount, Survey, survey};
 
 use crate::error::{Error, Result};
-use crate::graph::{Constant, Graph};
+use crate::graph::{Constant, DType, Graph};
+use crate::runtime::f32_to_bf16;
 use tract::typed::Typed;
 
 /// The text of `docs/operators.md`.
@@ -49,6 +51,8 @@ pub struct Model {
     pub files: Vec<PathBuf>,
     /// Shapes of the inputs.
     shapes: Vec<Vec<usize>>,
+    /// Types of the outputs.
+    results: Vec<DType>,
     reference: Option<TypedModel>,
     path: PathBuf,
 }
@@ -74,16 +78,17 @@ fn read_model(path: &Path, options: &ImportOptions) -> Result<Model> {
     let onnx_nodes = proto.graph.as_ref().map_or(0, |g| g.node.len());
     let external = proto.graph.iter().flat_map(|graph| onnx::decode::external_files(path, graph));
     let files = [path.to_path_buf()].into_iter().chain(external).collect();
-    let Typed { reference, kept } = tract::typed_model(path, &mut proto, options)?;
-    let graph = lowered(path, &proto, &kept)?;
+    let Typed { reference, kept, narrow } = tract::typed_model(path, &mut proto, options)?;
+    let graph = lowered(path, &proto, &kept, &narrow)?;
+    let results = graph.outputs.iter().map(|&id| graph.tensor(id).dtype).collect();
     let shapes = graph.inputs.iter().map(|&id| graph.tensor(id).shape.clone()).collect();
-    Ok(Model { graph, hash, onnx_nodes, files, shapes, reference, path: path.to_path_buf() })
+    Ok(Model { graph, hash, onnx_nodes, files, shapes, results, reference, path: path.to_path_buf() })
 }
 
-/// The graph of a typed model, verified.
-fn lowered(path: &Path, proto: &ModelProto, kept: &TypedModel) -> Result<Graph> {
+/// The graph of a typed model, verified. The values named in `narrow` are bfloat16.
+fn lowered(path: &Path, proto: &ModelProto, kept: &TypedModel, narrow: &BTreeSet<String>) -> Result<Graph> {
     let name = path.file_stem().map_or("model".into(), |s| s.to_string_lossy().into_owned());
-    let graph = lower::lower(name, proto, kept)?;
+    let graph = lower::lower(name, proto, kept, narrow)?;
     graph.verify()?;
     Ok(graph)
 }
@@ -97,6 +102,16 @@ impl Model {
     /// [`Error::Internal`] if the options of the import said that there would be no reference.
     pub fn reference(&self, inputs: &[Constant]) -> Result<Vec<Constant>> {
         let model = self.reference.as_ref().ok_or_else(|| Error::internal("import", "the model was not kept as a reference"))?;
-        tract::reference::outputs(&self.path, model, inputs.iter().zip(self.shapes.iter().map(Vec::as_slice)))
+        let outputs = tract::reference::outputs(&self.path, model, inputs.iter().zip(self.shapes.iter().map(Vec::as_slice)))?;
+        let stored = |(output, &dtype)| if dtype == DType::BF16 { narrowed(output) } else { output };
+        Ok(outputs.into_iter().zip(&self.results).map(stored).collect())
+    }
+}
+
+/// f32 values as bfloat16, which can hold them.
+fn narrowed(values: Constant) -> Constant {
+    match values {
+        Constant::F32(values) => Constant::BF16(values.iter().map(|&value| f32_to_bf16(value)).collect()),
+        other => other,
     }
 }

@@ -87,12 +87,12 @@ fn survey_model(path: &Path, options: &ImportOptions) -> Result<(Survey, Result<
     }
     let options = ImportOptions { no_reference: true, ..options.clone() };
     let graph = match tract::typed_model(path, &mut proto, &options) {
-        Ok(Typed { kept, .. }) => {
+        Ok(Typed { kept, narrow, .. }) => {
             for node in kept.nodes().iter().filter(|node| !node.op_is::<Const>() && !node.op_is::<TypedSource>()) {
                 *survey.typed.entry(node.op.name().into_owned()).or_default() += 1;
             }
             (survey.macs, survey.critical_path_macs) = typed::quietly(path, "counting multiply-adds", || macs(&kept))?;
-            super::lowered(path, &proto, &kept)
+            super::lowered(path, &proto, &kept, &narrow)
         }
         Err(error @ (Error::Model { .. } | Error::Unsupported(_))) => Err(error),
         Err(error) => return Err(error),

@@ -1,12 +1,12 @@
 //! Convolution: implicit GEMM in tiles, or one thread for a few outputs, for groups of few filters
-//! and for element types other than f32.
+//! and for integers and f64.
 
 use super::expr::Epilogue;
 use super::loops::{counted, trips};
 use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, shape_struct};
 use super::{OpContext, tile, window};
 use crate::Result;
-use crate::graph::{Conv, ConvNd, DType};
+use crate::graph::{Conv, ConvNd};
 
 /// Groups of at most this many filters are computed directly: a tile would be mostly empty.
 const DIRECT: usize = 4;
@@ -21,7 +21,7 @@ pub(super) fn specs(ctx: &OpContext, conv: &Conv) -> Result<Vec<KernelSpec>> {
     window::check_indices(ctx, &axes, &[shape.h, shape.w])?;
     let epilogue = Epilogue::new(ctx, ["x", "w"], conv.bias, shape.k, &conv.epilogue)?;
     let filters = shape.k / conv.groups;
-    if ctx.inputs[0].dtype != DType::F32 {
+    if !tile::takes(ctx.inputs[0].dtype) {
         return Ok(vec![direct(&shape, conv, &epilogue)]);
     }
 

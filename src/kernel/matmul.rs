@@ -1,5 +1,5 @@
 //! Matrix product: tiles, or, for one or a few vectors, kernels that read the matrix once per
-//! vector; for element types other than f32, and for more products than a grid has layers, one
+//! vector; for integers and f64, and for more products than a grid has layers, one
 //! thread per output.
 
 use super::expr::Epilogue;
@@ -7,7 +7,7 @@ use super::loops::{Strided, counted, trips};
 use super::spec::{KernelSpec, Needs, block_size, blocks, shape_struct};
 use super::{OpContext, tile};
 use crate::Result;
-use crate::graph::{DType, MatMul};
+use crate::graph::MatMul;
 
 /// With at most this many vectors, the matrix is read once for each.
 const MAX_VECTORS: usize = 4;
@@ -18,7 +18,7 @@ const MAX_GRID_Z: usize = 65_535;
 pub(super) fn specs(ctx: &OpContext, matmul: &MatMul) -> Result<Vec<KernelSpec>> {
     check(ctx, matmul)?;
     let epilogue = Epilogue::new(ctx, ["a", "b"], matmul.bias, matmul.n, &matmul.epilogue)?;
-    if ctx.inputs[0].dtype != DType::F32 || matmul.batch > MAX_GRID_Z {
+    if !tile::takes(ctx.inputs[0].dtype) || matmul.batch > MAX_GRID_Z {
         return Ok(vec![by_thread(matmul, &epilogue)]);
     }
     let mut specs = Vec::new();

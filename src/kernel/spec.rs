@@ -40,6 +40,7 @@ pub(super) fn cpp_type(dtype: DType) -> &'static str {
         DType::U32 => "unsigned",
         DType::U64 => "unsigned long long",
         DType::F16 => "hiosc::half",
+        DType::BF16 => "hiosc::bfloat16",
         DType::F32 => "float",
         DType::F64 => "double",
     }

@@ -5,6 +5,7 @@
 //! shape's inefficiency, over how well its threads hide latency.
 
 use super::MULTIPROCESSORS;
+use crate::graph::DType;
 
 /// One shape: `Tile<bm, bn, bk, tm, tn>`.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,11 @@ const TILES: &[TileShape] = &[
     tile(32, 32, 16, 4, 4, 93, 160),
     tile(16, 64, 16, 4, 4, 91, 170),
 ];
+
+/// Whether a tile multiplies elements of this type: it computes in single precision.
+pub(super) fn takes(dtype: DType) -> bool {
+    matches!(dtype, DType::F16 | DType::BF16 | DType::F32)
+}
 
 /// The number of shapes that become candidates.
 const CANDIDATES: usize = 4;

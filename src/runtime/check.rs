@@ -4,13 +4,28 @@
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
+use super::dtype::DType;
 use super::error::{Error, Result};
 use super::exec::Exec;
 use super::layout::Port;
 
-/// Floating-point outputs may differ from the reference by this fraction of its largest magnitude.
-/// Others must be equal.
+/// Floating-point outputs may differ from the reference by this fraction of its largest magnitude,
+/// a step between neighbours of f16; those of bf16 by more ([`DType::tolerance`]). Others must be
+/// equal.
 pub const TOLERANCE: f64 = 1e-3;
+
+impl DType {
+    /// The fraction of the reference's largest magnitude by which an output of this type may differ
+    /// from it.
+    pub const fn tolerance(self) -> f64 {
+        match self {
+            DType::F16 | DType::F32 | DType::F64 => TOLERANCE,
+            // two steps between neighbours: roundings that went another way add up
+            DType::BF16 => 1.6e-2,
+            _ => 0.0,
+        }
+    }
+}
 
 /// The inputs and reference outputs of one inference, as bytes. An output may lack a reference.
 pub struct CheckData {
@@ -68,7 +83,7 @@ impl Difference {
     /// Compares the bytes of an output with those of its reference.
     pub fn between(port: &Port<'_>, values: &[u8], reference: &[u8]) -> Difference {
         let (difference, reference) = port.dtype.difference(values, reference);
-        Difference { difference, reference, allowed: if port.dtype.is_float() { TOLERANCE * reference } else { 0.0 } }
+        Difference { difference, reference, allowed: port.dtype.tolerance() * reference }
     }
 
     /// Whether the difference is allowed.
@@ -101,7 +116,7 @@ pub fn check(
 
 #[cfg(test)]
 mod tests {
-    use super::super::dtype::{DType, Element};
+    use super::super::dtype::Element;
     use super::*;
 
     #[test]

@@ -25,6 +25,8 @@ pub enum DType {
     U64,
     /// IEEE half precision. Rust has no such type: values are `u16` bit patterns.
     F16,
+    /// The upper 16 bits of single precision (bfloat16). Values are `u16` bit patterns.
+    BF16,
     /// IEEE single precision.
     F32,
     /// IEEE double precision.
@@ -33,7 +35,7 @@ pub enum DType {
 
 impl DType {
     /// All element types.
-    pub const ALL: [DType; 12] = [
+    pub const ALL: [DType; 13] = [
         DType::Bool,
         DType::I8,
         DType::I16,
@@ -44,6 +46,7 @@ impl DType {
         DType::U32,
         DType::U64,
         DType::F16,
+        DType::BF16,
         DType::F32,
         DType::F64,
     ];
@@ -52,7 +55,7 @@ impl DType {
     pub const fn bytes(self) -> u64 {
         match self {
             DType::Bool | DType::I8 | DType::U8 => 1,
-            DType::I16 | DType::U16 | DType::F16 => 2,
+            DType::I16 | DType::U16 | DType::F16 | DType::BF16 => 2,
             DType::I32 | DType::U32 | DType::F32 => 4,
             DType::I64 | DType::U64 | DType::F64 => 8,
         }
@@ -71,6 +74,7 @@ impl DType {
             DType::U32 => "u32",
             DType::U64 => "u64",
             DType::F16 => "f16",
+            DType::BF16 => "bf16",
             DType::F32 => "f32",
             DType::F64 => "f64",
         }
@@ -78,7 +82,7 @@ impl DType {
 
     /// Whether its values are floating-point numbers.
     pub const fn is_float(self) -> bool {
-        matches!(self, DType::F16 | DType::F32 | DType::F64)
+        matches!(self, DType::F16 | DType::BF16 | DType::F32 | DType::F64)
     }
 
     /// Whether its values are integers. Booleans are not.
@@ -99,6 +103,7 @@ impl DType {
             DType::U32 => Dtype::U32,
             DType::U64 => Dtype::U64,
             DType::F16 => Dtype::F16,
+            DType::BF16 => Dtype::BF16,
             DType::F32 => Dtype::F32,
             DType::F64 => Dtype::F64,
         }
@@ -126,6 +131,7 @@ impl DType {
             DType::U32 => list(bytes, |v: u32| f64::from(v)),
             DType::U64 => list(bytes, |v: u64| v as f64),
             DType::F16 => list(bytes, |v: u16| f64::from(f16_to_f32(v))),
+            DType::BF16 => list(bytes, |v: u16| f64::from(bf16_to_f32(v))),
             DType::F32 => list(bytes, |v: f32| f64::from(v)),
             DType::F64 => list(bytes, |v: f64| v),
         }
@@ -194,6 +200,21 @@ pub fn f32_to_f16(value: f32) -> u16 {
     let exponent = ((size.to_bits() >> 23) as i32 - 127).max(-14);
     let steps = (size * 2f32.powi(10 - exponent)).round_ties_even() as i32;
     sign | ((exponent + 14) * 1024 + steps) as u16
+}
+
+/// The value of a bfloat16 bit pattern.
+pub fn bf16_to_f32(bits: u16) -> f32 {
+    f32::from_bits(u32::from(bits) << 16)
+}
+
+/// The bfloat16 bit pattern nearest to `value`; ties go to the even one.
+pub fn f32_to_bf16(value: f32) -> u16 {
+    let bits = value.to_bits();
+    if value.is_nan() {
+        // quiet, since the bits that remain might all be 0
+        return (bits >> 16) as u16 | 0x40;
+    }
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
 }
 
 /// A Rust type with the same memory layout as on a GPU.
@@ -265,6 +286,19 @@ mod tests {
         // halfway cases go to the even neighbour; the largest half is 65504
         assert_eq!([1.0 + 1.0 / 2048.0, 1.0 + 3.0 / 2048.0].map(f32_to_f16), [0x3c00, 0x3c02]);
         assert_eq!([65519.0, 65520.0, 1e-8, 2f32.powi(-25), 3.0 * 2f32.powi(-26)].map(f32_to_f16), [0x7bff, 0x7c00, 0, 0, 1]);
+    }
+
+    #[test]
+    fn every_bfloat16_comes_back() {
+        for bits in 0..=u16::MAX {
+            let value = bf16_to_f32(bits);
+            let back = f32_to_bf16(value);
+            assert!(back == bits || value.is_nan() && bf16_to_f32(back).is_nan(), "{value}");
+        }
+        // halfway cases go to the even neighbour; beyond the largest it is infinite
+        assert_eq!([1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0].map(f32_to_bf16), [0x3f80, 0x3f82]);
+        assert_eq!([3.39e38, f32::MAX, -0.0, 1e-45].map(f32_to_bf16), [0x7f7f, 0x7f80, 0x8000, 0]);
+        assert_eq!(f32_to_bf16(f32::from_bits(0x7f80_0001)), 0x7fc0);
     }
 
     #[test]

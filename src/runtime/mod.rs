@@ -45,7 +45,7 @@ pub use blocker::{MAX_BLOCKED_OPERATIONS, StreamBlocker};
 pub use check::{TOLERANCE, check};
 pub use compile::compile;
 pub use device::is_virtual;
-pub use dtype::{DType, Element, bytes, f16_to_f32, f32_to_f16};
+pub use dtype::{DType, Element, bf16_to_f32, bytes, f16_to_f32, f32_to_bf16, f32_to_f16};
 pub use error::{Error, Result};
 pub use exec::Exec;
 pub use graph::ExecutableGraph;

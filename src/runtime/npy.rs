@@ -84,6 +84,8 @@ fn descr_of(dtype: DType) -> &'static str {
         DType::U32 => "<u4",
         DType::U64 => "<u8",
         DType::F16 => "<f2",
+        // what NumPy writes for the type of the package ml_dtypes: two bytes without a type
+        DType::BF16 => "<V2",
         DType::F32 => "<f4",
         DType::F64 => "<f8",
     }

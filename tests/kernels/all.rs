@@ -197,6 +197,7 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
             "fourier",   // Fourier transforms, as matrix products
             "quantised", // quantised arithmetic, from several operators
             "scan",      // unrolled loops
+            "bfloat16",  // a type that is converted
         ],
     ),
     (
@@ -217,13 +218,13 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
         "kernels",
         ".cuh",
         &[
-            "hiosc",  // the prelude of all headers
-            "types",  // element types
-            "half",   // one of them
-            "index",  // shapes
-            "expr",   // expressions
-            "window", // conv and pool share it
-            "tile",   // conv and matmul share it
+            "hiosc",       // the prelude of all headers
+            "types",       // element types
+            "small_float", // those of 16 bits
+            "index",       // shapes
+            "expr",        // expressions
+            "window",      // conv and pool share it
+            "tile",        // conv and matmul share it
         ],
     ),
     (

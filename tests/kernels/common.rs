@@ -24,6 +24,7 @@ pub fn typed_case(kind: OpKind, inputs: Vec<TensorValues>, out: &[usize], steps:
     case(kind, inputs, out, |_, value| {
         let step = match value.dtype {
             DType::F16 => 2f64.powi(-10),
+            DType::BF16 => 2f64.powi(-7),
             DType::F32 => 2f64.powi(-23),
             DType::F64 => 2f64.powi(-52),
             _ => 0.0,

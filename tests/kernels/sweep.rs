@@ -70,7 +70,8 @@ fn prepare(swept: Swept, folder: &std::path::Path, index: usize) -> Outcome {
 }
 
 /// The first difference, if any. Integers and truth values must agree exactly, others to 1e-4 of
-/// the largest finite value (f16: 2e-3). Infinities and NaN must be at the same positions.
+/// the largest finite value (f16: 2e-3, bf16: 16e-3). Infinities and NaN must be at the same
+/// positions.
 fn difference(found: &Constant, expected: &Constant) -> Option<String> {
     if (found.dtype(), found.len()) != (expected.dtype(), expected.len()) {
         return Some(format!("{} x {} instead of {} x {}", found.len(), found.dtype().name(), expected.len(), expected.dtype().name()));
@@ -79,6 +80,7 @@ fn difference(found: &Constant, expected: &Constant) -> Option<String> {
         (numbers(found).iter().map(|n| n.f64()).collect(), numbers(expected).iter().map(|n| n.f64()).collect());
     let share = match expected.dtype() {
         DType::F16 => 2e-3,
+        DType::BF16 => 16e-3,
         dtype if dtype.is_float() => 1e-4,
         _ => 0.0,
     };

@@ -460,6 +460,28 @@ fn values_of_many_types() {
     check("half", model.node("Transpose", &["s"], "y", &[Attr::Ints("perm", &[1, 0])]));
 }
 
+/// Each operator computes in f32 and rounds once; no value is in memory as f32.
+#[test]
+fn bfloat16_stays_bfloat16_in_memory() {
+    let model =
+        Model::new().input_of(onnx::BF16, "x", &[2, 4, 8]).output_of(onnx::BF16, "y", &[8, 6]).output_of(onnx::BF16, "s", &[2, 4, 6]);
+    let model = model.random_bf16("w", &[8, 6]).random_bf16("b", &[6]).ints("flat", &[8, 6]);
+    let model = model.node("MatMul", &["x", "w"], "p", &[]).node("Add", &["p", "b"], "a", &[]).node("Relu", &["a"], "r", &[]);
+    let model = model.node("Softmax", &["r"], "s", &[Attr::Int("axis", -1)]).node("Reshape", &["s", "flat"], "y", &[]);
+    let graph = check("bfloat16", model);
+    let sum = "bf16(relu(f32(bf16(add(f32(x0), f32(x1))))))";
+    assert_eq!(kinds(&graph), ["matmul 1: 8x8x6", &format!("elementwise {sum}"), "softmax axis 2"], "{graph}");
+    let wide: Vec<_> = graph.tensors.iter().filter(|tensor| tensor.dtype != hiosc::graph::DType::BF16).map(|tensor| &tensor.name).collect();
+    assert!(wide.is_empty(), "{wide:?} are not bf16: {graph}");
+    let names: Vec<&str> = graph.operators.iter().map(|operator| operator.name.as_str()).collect();
+    assert_eq!(names, ["/p/MatMul", "/a/Add", "/s/Softmax"]);
+    // a conversion that the model itself asks for stays
+    let model = Model::new().input("x", &[4, 8]).output("y", &[4, 8]).random_bf16("w", &[8]);
+    let model = model.node("Cast", &["x"], "n", &[Attr::Int("to", onnx::BF16.into())]).node("Mul", &["n", "w"], "p", &[]);
+    let graph = check("rounded", model.node("Cast", &["p"], "y", &[Attr::Int("to", 1)]));
+    assert_eq!(kinds(&graph), ["elementwise f32(bf16(mul(f32(bf16(x1)), f32(x0))))"], "{graph}");
+}
+
 #[test]
 fn nothing_is_computed_on_nothing() {
     let model =

@@ -3,7 +3,7 @@
 //! and then rounded.
 
 use hiosc::graph::{Binary, Constant, DType, Expr, Scalar, Unary};
-use hiosc::runtime::{f16_to_f32, f32_to_f16};
+use hiosc::runtime::{bf16_to_f32, f16_to_f32, f32_to_bf16, f32_to_f16};
 
 /// A value of any element type.
 #[derive(Clone, Copy, Debug)]
@@ -45,8 +45,9 @@ impl Number {
             (DType::U32, Int(v)) => Int((v as u32).into()),
             (DType::U64, Int(v)) => Int((v as u64).into()),
             (DType::F16, Float(v)) if rounding == Rounding::Rounded => Float(f16_to_f32(f32_to_f16(v as f32)).into()),
+            (DType::BF16, Float(v)) if rounding == Rounding::Rounded => Float(bf16_to_f32(f32_to_bf16(v as f32)).into()),
             (DType::F32, Float(v)) if rounding == Rounding::Rounded => Float((v as f32).into()),
-            (DType::F16 | DType::F32 | DType::F64, Float(v)) => Float(v),
+            (DType::F16 | DType::BF16 | DType::F32 | DType::F64, Float(v)) => Float(v),
             (dtype, value) => panic!("{value:?} is not a {}", dtype.name()),
         };
         Number { dtype, value }
@@ -66,6 +67,7 @@ impl Number {
             DType::I32 => Int((bits as i32).into()),
             DType::I64 => Int((bits as i64).into()),
             DType::F16 => Float(f16_to_f32(bits as u16).into()),
+            DType::BF16 => Float(bf16_to_f32(bits as u16).into()),
             DType::F32 => Float(f32::from_bits(bits as u32).into()),
             DType::F64 => Float(f64::from_bits(bits)),
         };
@@ -77,6 +79,7 @@ impl Number {
         match (self.dtype, self.value) {
             (_, Int(v)) => v as u64,
             (DType::F16, Float(v)) => f32_to_f16(v as f32).into(),
+            (DType::BF16, Float(v)) => f32_to_bf16(v as f32).into(),
             (DType::F32, Float(v)) => (v as f32).to_bits().into(),
             (_, Float(v)) => v.to_bits(),
         }

@@ -26,6 +26,7 @@ pub const I32: i32 = 6;
 pub const I64: i32 = 7;
 pub const BOOL: i32 = 9;
 pub const F16: i32 = 10;
+pub const BF16: i32 = 16;
 
 /// The type of a tensor; a dimension of -1 is symbolic ("N").
 fn value(name: &str, elem_type: i32, shape: &[i64]) -> pb::ValueInfoProto {
@@ -120,6 +121,16 @@ impl Model {
         let seed = name.bytes().fold(7, |s: u64, b| s.wrapping_mul(31) + u64::from(b));
         let values = super::random(seed, shape.iter().product::<i64>() as usize);
         self.weight(name, shape, values)
+    }
+
+    /// A weight of random values of type bf16.
+    pub fn random_bf16(self, name: &str, shape: &[i64]) -> Model {
+        let mut model = self.random_weight(name, shape);
+        let tensor = model.initialiser(name);
+        let values = std::mem::take(&mut tensor.float_data);
+        tensor.raw_data = values.iter().flat_map(|&value| hiosc::runtime::f32_to_bf16(value).to_le_bytes()).collect();
+        tensor.data_type = BF16;
+        model
     }
 
     /// A weight whose data the model says is in another file, `location`.

@@ -67,8 +67,7 @@ fn attention(body: &mut Body) -> Result<(), String> {
     if past_key.is_some() != past_value.is_some() || (lengths.is_some() && past_key.is_some()) {
         return Err("past_key and past_value go together, and exclude nonpad_kv_seqlen".into());
     }
-    let narrow = q.dtype == DType::F16;
-    let dtype = if narrow { DType::F32 } else { q.dtype };
+    let dtype = q.computed();
     let heads = |name: &str| body.call.has(name).then(|| body.call.int(name, 0) as usize);
     let (q_heads, kv_heads) = (heads("q_num_heads"), heads("kv_num_heads"));
     let wide = |body: &mut Body, known: &Known| if known.dtype == dtype { known.name.clone() } else { body.cast(&known.name, dtype) };
@@ -110,8 +109,7 @@ fn attention(body: &mut Body) -> Result<(), String> {
     };
     for (position, value) in [Some(y), Some(k4), Some(v4), scores].into_iter().enumerate() {
         if let Some(value) = value.filter(|_| body.wants(position)) {
-            let value = if narrow { body.cast(&value, DType::F16) } else { value };
-            body.output(position, &value);
+            body.give(position, &value, &q);
         }
     }
     Ok(())

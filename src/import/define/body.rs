@@ -44,6 +44,11 @@ impl Known {
         self.shape.len()
     }
 
+    /// The type in which it is computed: f32 for f16, in which sums and squares overflow.
+    pub fn computed(&self) -> DType {
+        if self.dtype == DType::F16 { DType::F32 } else { self.dtype }
+    }
+
     /// Its values as integers.
     pub fn ints(&self) -> Option<Vec<i64>> {
         let bytes = self.value.as_ref()?;
@@ -227,6 +232,30 @@ impl<'a> Body<'a> {
     /// The input `position`, if the node has it.
     pub fn optional(&self, position: usize) -> Option<Known> {
         self.inputs.get(position).cloned().flatten()
+    }
+
+    /// The input `position`, and its name in the type in which it is computed.
+    pub fn wide(&mut self, position: usize) -> Result<(Known, String), String> {
+        self.optional_wide(position).ok_or_else(|| format!("its input {position} is missing"))
+    }
+
+    /// The same, if the node has that input.
+    pub fn optional_wide(&mut self, position: usize) -> Option<(Known, String)> {
+        let known = self.optional(position)?;
+        let name = self.widened(&known);
+        Some((known, name))
+    }
+
+    /// The name of `known` in the type in which it is computed.
+    pub fn widened(&mut self, known: &Known) -> String {
+        if known.computed() == known.dtype { known.name.clone() } else { self.cast(&known.name, known.computed()) }
+    }
+
+    /// Makes `value`, which is in the type in which `like` is computed, the output `position` of
+    /// the node, in the type of `like`.
+    pub fn give(&mut self, position: usize, value: &str, like: &Known) {
+        let value = if like.computed() == like.dtype { value.to_string() } else { self.cast(value, like.dtype) };
+        self.output(position, &value);
     }
 
     /// The number of inputs, with those that are left out before the last.

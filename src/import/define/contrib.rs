@@ -48,19 +48,6 @@ pub const DEFINITIONS: &[Definition] = &[
     of("com.microsoft.SkipSimplifiedLayerNormalization", skip_norm, FUSED),
 ];
 
-/// Makes `value` the output `position`, in the type of `like`.
-fn give(body: &mut Body, position: usize, value: &str, like: &Known) {
-    let value = if like.dtype == DType::F16 { body.cast(value, DType::F16) } else { value.into() };
-    body.output(position, &value);
-}
-
-/// The input `position` in the type that is computed: f32 for f16.
-fn wide(body: &mut Body, position: usize) -> Option<(Known, String)> {
-    let known = body.optional(position)?;
-    let name = if known.dtype == DType::F16 { body.cast(&known.name, DType::F32) } else { known.name.clone() };
-    Some((known, name))
-}
-
 /// The sum of those of these values that exist.
 fn sum(body: &mut Body, values: &[Option<&str>]) -> String {
     let mut values = values.iter().flatten();
@@ -88,33 +75,32 @@ fn without(body: &Body, position: usize, name: &str) -> Result<(), String> {
 
 /// `Gelu` of `x`, or of `x + bias`.
 fn bias_gelu(body: &mut Body) -> Result<(), String> {
-    let (x, first) = needed(wide(body, 0), "A")?;
-    let second = wide(body, 1).map(|(_, name)| name);
+    let (x, first) = needed(body.optional_wide(0), "A")?;
+    let second = body.optional_wide(1).map(|(_, name)| name);
     let total = sum(body, &[Some(&first), second.as_deref()]);
     let result = body.op("Gelu", &[&total]);
-    give(body, 0, &result, &x);
+    body.give(0, &result, &x);
     Ok(())
 }
 
 /// The approximation of `Gelu` by a tanh.
 fn fast_gelu(body: &mut Body) -> Result<(), String> {
-    let (x, first) = needed(wide(body, 0), "X")?;
-    let second = wide(body, 1).map(|(_, name)| name);
+    let (x, first) = needed(body.optional_wide(0), "X")?;
+    let second = body.optional_wide(1).map(|(_, name)| name);
     let total = sum(body, &[Some(&first), second.as_deref()]);
     let result = body.with("Gelu", &[&total], vec![text("approximate", "tanh")]);
-    give(body, 0, &result, &x);
+    body.give(0, &result, &x);
     Ok(())
 }
 
 /// `x * sigmoid(alpha * x)`.
 fn quick_gelu(body: &mut Body) -> Result<(), String> {
-    let (x, wide) = needed(wide(body, 0), "X")?;
+    let (x, wide) = needed(body.optional_wide(0), "X")?;
     let alpha = body.call.float("alpha", 1.702);
-    let dtype = if x.dtype == DType::F16 { DType::F32 } else { x.dtype };
-    let inner = scaled(body, &wide, dtype, alpha);
+    let inner = scaled(body, &wide, x.computed(), alpha);
     let gate = body.op("Sigmoid", &[&inner]);
     let result = body.op("Mul", &[&wide, &gate]);
-    give(body, 0, &result, &x);
+    body.give(0, &result, &x);
     Ok(())
 }
 
@@ -171,23 +157,23 @@ fn fused_matmul(body: &mut Body) -> Result<(), String> {
 
 /// `x / sqrt(mean(x^2) + epsilon) * scale`.
 fn rms_norm(body: &mut Body) -> Result<(), String> {
-    let (x, data) = needed(wide(body, 0), "X")?;
-    let (factor, scale) = needed(wide(body, 1), "scale")?;
+    let (x, data) = needed(body.optional_wide(0), "X")?;
+    let (factor, scale) = needed(body.optional_wide(1), "scale")?;
     let axis = body.call.int("axis", -1);
     let epsilon = body.call.float("epsilon", 1e-5);
     let result = body.with("RMSNormalization", &[&data, &scale], vec![int("axis", axis), float("epsilon", epsilon)]);
     let result = if x.dtype == factor.dtype { result } else { body.cast(&result, factor.dtype) };
-    give(body, 0, &result, &factor);
+    body.give(0, &result, &factor);
     Ok(())
 }
 
 /// The normalisation of a sum.
 fn skip_norm(body: &mut Body) -> Result<(), String> {
     let simplified = body.call.node.op_type.contains("Simplified");
-    let (x, data) = needed(wide(body, 0), "input")?;
-    let skip = needed(wide(body, 1), "skip")?.1;
-    let gamma = needed(wide(body, 2), "gamma")?.1;
-    let (beta, extra) = if simplified { (None, wide(body, 3)) } else { (wide(body, 3), wide(body, 4)) };
+    let (x, data) = needed(body.optional_wide(0), "input")?;
+    let skip = needed(body.optional_wide(1), "skip")?.1;
+    let gamma = needed(body.optional_wide(2), "gamma")?.1;
+    let (beta, extra) = if simplified { (None, body.optional_wide(3)) } else { (body.optional_wide(3), body.optional_wide(4)) };
     let total = sum(body, &[Some(&data), Some(&skip), extra.as_ref().map(|(_, name)| name.as_str())]);
     let epsilon = float("epsilon", body.call.float("epsilon", 1e-12));
     let result = if simplified {
@@ -197,8 +183,8 @@ fn skip_norm(body: &mut Body) -> Result<(), String> {
         inputs.extend(beta.as_ref().map(|(_, name)| name.as_str()));
         body.with("LayerNormalization", &inputs, vec![int("axis", -1), epsilon])
     };
-    give(body, 0, &result, &x);
-    give(body, 3, &total, &x);
+    body.give(0, &result, &x);
+    body.give(3, &total, &x);
     Ok(())
 }
 
@@ -206,8 +192,8 @@ fn skip_norm(body: &mut Body) -> Result<(), String> {
 fn embedding(body: &mut Body) -> Result<(), String> {
     let ids = body.input(0)?;
     let &[batch, length] = &ids.shape[..] else { return Err("its input_ids must have two axes".into()) };
-    let (words, word_name) = needed(wide(body, 2), "word_embedding")?;
-    let position_table = needed(wide(body, 3), "position_embedding")?.1;
+    let (words, word_name) = needed(body.optional_wide(2), "word_embedding")?;
+    let position_table = needed(body.optional_wide(3), "position_embedding")?.1;
     let rows = |body: &mut Body, table: &str, index: &str| body.with("Gather", &[table, index], vec![int("axis", 0)]);
     let word = rows(body, &word_name, &ids.name);
     let positions = match body.optional(8) {
@@ -218,15 +204,15 @@ fn embedding(body: &mut Body) -> Result<(), String> {
         }
     };
     let position = rows(body, &position_table, &positions);
-    let segment = match (body.optional(1), wide(body, 4)) {
+    let segment = match (body.optional(1), body.optional_wide(4)) {
         (Some(ids), Some((_, table))) => Some(rows(body, &table, &ids.name)),
         _ => None,
     };
     let total = sum(body, &[Some(&word), Some(&position), segment.as_deref()]);
-    let (gamma, beta) = (needed(wide(body, 5), "gamma")?.1, needed(wide(body, 6), "beta")?.1);
+    let (gamma, beta) = (needed(body.optional_wide(5), "gamma")?.1, needed(body.optional_wide(6), "beta")?.1);
     let epsilon = body.call.float("epsilon", 1e-12);
     let result = body.with("LayerNormalization", &[&total, &gamma, &beta], vec![int("axis", -1), float("epsilon", epsilon)]);
-    give(body, 0, &result, &words);
+    body.give(0, &result, &words);
     if body.wants(1) {
         let counts = match body.optional(7) {
             Some(mask) => {
@@ -237,7 +223,7 @@ fn embedding(body: &mut Body) -> Result<(), String> {
         };
         body.output(1, &counts);
     }
-    give(body, 2, &total, &words);
+    body.give(2, &total, &words);
     Ok(())
 }
 
@@ -329,7 +315,7 @@ fn integer_product(body: &mut Body) -> Result<(), String> {
 
 /// A product with constant weights of 4 or 8 bits, in blocks along K that have a scale each.
 fn packed_product(body: &mut Body) -> Result<(), String> {
-    let (a, data) = needed(wide(body, 0), "A")?;
+    let (a, data) = needed(body.optional_wide(0), "A")?;
     let (b, scales, zeros, order) = (body.input(1)?, body.input(2)?, body.optional(3), body.optional(4));
     if order.is_some() {
         return Err("its input g_idx is not supported".into());
@@ -378,10 +364,10 @@ fn packed_product(body: &mut Body) -> Result<(), String> {
     }
     let weights = body.constant(&values.into(), &[k, n]);
     let mut product = body.op("MatMul", &[&data, &weights]);
-    if let Some((_, bias)) = wide(body, 5) {
+    if let Some((_, bias)) = body.optional_wide(5) {
         product = body.op("Add", &[&product, &bias]);
     }
-    give(body, 0, &product, &a);
+    body.give(0, &product, &a);
     Ok(())
 }
 
@@ -430,8 +416,8 @@ fn attention(body: &mut Body) -> Result<(), String> {
     only_default(body, "do_rotary", 0)?;
     only_default(body, "past_present_share_buffer", 0)?;
     without(body, 6, "past_sequence_length")?;
-    let (x, data) = needed(wide(body, 0), "input")?;
-    let (w, weights) = needed(wide(body, 1), "weights")?;
+    let (x, data) = needed(body.optional_wide(0), "input")?;
+    let (w, weights) = needed(body.optional_wide(1), "weights")?;
     let heads = usize::try_from(body.call.int("num_heads", 0)).ok().filter(|&heads| heads > 0).ok_or("it has no num_heads")?;
     let &[batch, rows, _] = &x.shape[..] else { return Err("its input must have three axes".into()) };
     let width = *w.shape.last().unwrap_or(&0);
@@ -443,7 +429,7 @@ fn attention(body: &mut Body) -> Result<(), String> {
         return Err(format!("its sizes {sizes:?} do not fit weights of {width} columns and {heads} heads"));
     }
     let mut all = body.op("MatMul", &[&data, &weights]);
-    if let Some((_, bias)) = wide(body, 2) {
+    if let Some((_, bias)) = body.optional_wide(2) {
         all = body.op("Add", &[&all, &bias]);
     }
     let mut parts = Vec::new();
@@ -456,7 +442,7 @@ fn attention(body: &mut Body) -> Result<(), String> {
     }
     let (depth, value_depth) = (sizes[0] / heads, sizes[2] / heads);
     let mut before = 0;
-    if let Some((past, name)) = wide(body, 4) {
+    if let Some((past, name)) = body.optional_wide(4) {
         before = past.shape.get(3).copied().unwrap_or(0);
         for (i, part) in parts[1..].iter_mut().enumerate() {
             let half = body.slice(&name, 0, i, i + 1);
@@ -469,12 +455,12 @@ fn attention(body: &mut Body) -> Result<(), String> {
         let shape = [1, batch, heads, columns, depth];
         let halves = [body.reshape(&parts[1], &shape), body.reshape(&parts[2], &shape)];
         let present = body.concat(&halves, 0);
-        give(body, 1, &present, &x);
+        body.give(1, &present, &x);
     }
     let [q, k, v] = <[String; 3]>::try_from(parts).map_err(|_| "it has three projections")?;
     let operands = Heads { q, k, v, dtype: DType::F32, batch, heads, kv_heads: heads, rows, columns, depth, value_depth };
     let mask = body.optional(3).map(|mask| hidden_keys(body, &mask, batch, columns)).transpose()?;
-    let added = wide(body, 5).map(|(_, name)| name);
+    let added = body.optional_wide(5).map(|(_, name)| name);
     finish(body, &operands, before, [mask, added], &x)
 }
 
@@ -495,20 +481,20 @@ fn finish(body: &mut Body, operands: &Heads, before: usize, summands: [Option<St
     let scale = scale_of(body, operands.depth);
     let (y, _) = computed(body, operands, bias.as_deref(), scale, 0.0, None)?;
     let y = joined(body, &y, operands);
-    give(body, 0, &y, like);
+    body.give(0, &y, like);
     Ok(())
 }
 
 fn multi_head_attention(body: &mut Body) -> Result<(), String> {
     without(body, 8, "past_sequence_length")?;
-    let (q, mut q_name) = needed(wide(body, 0), "query")?;
-    let (k, mut k_name) = needed(wide(body, 1), "key")?;
-    let (v, mut v_name) = needed(wide(body, 2), "value")?;
+    let (q, mut q_name) = needed(body.optional_wide(0), "query")?;
+    let (k, mut k_name) = needed(body.optional_wide(1), "key")?;
+    let (v, mut v_name) = needed(body.optional_wide(2), "value")?;
     let heads = usize::try_from(body.call.int("num_heads", 0)).ok().filter(|&heads| heads > 0).ok_or("it has no num_heads")?;
     if q.rank() != 3 {
         return Err("packed queries, keys and values are not supported".into());
     }
-    if let Some((known, bias)) = wide(body, 3) {
+    if let Some((known, bias)) = body.optional_wide(3) {
         let mut begin = 0;
         for (operand, name) in [(&q, &mut q_name), (&k, &mut k_name), (&v, &mut v_name)] {
             let width = operand.shape.get(2).copied().filter(|_| operand.rank() == 3).ok_or("a bias of keys by heads is not supported")?;
@@ -524,16 +510,16 @@ fn multi_head_attention(body: &mut Body) -> Result<(), String> {
     let (mut k4, [.., mut columns, _]) = by_heads(body, &k, &k_name, Some(heads))?;
     let (mut v4, [.., value_depth]) = by_heads(body, &v, &v_name, Some(heads))?;
     let mut before = 0;
-    if let (Some((past, key)), Some((_, value))) = (wide(body, 6), wide(body, 7)) {
+    if let (Some((past, key)), Some((_, value))) = (body.optional_wide(6), body.optional_wide(7)) {
         before = past.shape.get(2).copied().unwrap_or(0);
         columns += before;
         k4 = body.concat(&[key, k4], 2);
         v4 = body.concat(&[value, v4], 2);
     }
-    give(body, 1, &k4, &q);
-    give(body, 2, &v4, &q);
+    body.give(1, &k4, &q);
+    body.give(2, &v4, &q);
     let mask = body.optional(4).map(|mask| hidden_keys(body, &mask, batch, columns)).transpose()?;
-    let added = wide(body, 5).map(|(_, name)| name);
+    let added = body.optional_wide(5).map(|(_, name)| name);
     let operands = Heads { q: q4, k: k4, v: v4, dtype: DType::F32, batch, heads, kv_heads: heads, rows, columns, depth, value_depth };
     finish(body, &operands, before, [mask, added], &q)
 }
@@ -544,10 +530,10 @@ fn rotary_embedding(body: &mut Body) -> Result<(), String> {
     if body.call.float("scale", 1.0) != 1.0 {
         return Err("its scale is not supported".into());
     }
-    let (x, data) = needed(wide(body, 0), "input")?;
+    let (x, data) = needed(body.optional_wide(0), "input")?;
     let positions = body.input(1)?;
-    let (cos, cos_name) = needed(wide(body, 2), "cos_cache")?;
-    let (_, sin_name) = needed(wide(body, 3), "sin_cache")?;
+    let (cos, cos_name) = needed(body.optional_wide(2), "cos_cache")?;
+    let (_, sin_name) = needed(body.optional_wide(3), "sin_cache")?;
     let (batch, rows) = match x.shape[..] {
         [batch, rows, _] => (batch, rows),
         [batch, _, rows, _] => (batch, rows),
@@ -560,7 +546,7 @@ fn rotary_embedding(body: &mut Body) -> Result<(), String> {
         (heads, _) => heads,
     };
     let result = rotated(body, &data, &cos_name, &sin_name, &positions, heads);
-    give(body, 0, &result, &x);
+    body.give(0, &result, &x);
     Ok(())
 }
 
@@ -589,7 +575,7 @@ fn group_query_attention(body: &mut Body) -> Result<(), String> {
     for (position, name) in [(9, "position_ids"), (10, "attention_bias"), (11, "head_sink")] {
         without(body, position, name)?;
     }
-    let (q, q_name) = needed(wide(body, 0), "query")?;
+    let (q, q_name) = needed(body.optional_wide(0), "query")?;
     let count = |name: &str| usize::try_from(body.call.int(name, 0)).ok().filter(|&n| n > 0).ok_or(format!("it has no {name}"));
     let (heads, kv_heads) = (count("num_heads")?, count("kv_num_heads")?);
     let &[batch, rows, width] = &q.shape[..] else { return Err("its query must have three axes".into()) };
@@ -601,7 +587,7 @@ fn group_query_attention(body: &mut Body) -> Result<(), String> {
             let begin = [0, heads, heads + kv_heads][position] * depth;
             body.slice(&q_name, 2, begin, begin + count * depth)
         } else {
-            needed(wide(body, position), "key or value")?.1
+            needed(body.optional_wide(position), "key or value")?.1
         };
         let split = body.reshape(&name, &[batch, rows, count, depth]);
         operands.push(body.transpose(&split, &[0, 2, 1, 3]));
@@ -612,7 +598,7 @@ fn group_query_attention(body: &mut Body) -> Result<(), String> {
         return Err(format!("its seqlens_k {lengths:?} are not {}, one less than the {past} cached and {rows} new keys", past + rows - 1));
     }
     if body.call.int("do_rotary", 0) != 0 {
-        let (cos, sin) = (needed(wide(body, 7), "cos_cache")?.1, needed(wide(body, 8), "sin_cache")?.1);
+        let (cos, sin) = (needed(body.optional_wide(7), "cos_cache")?.1, needed(body.optional_wide(8), "sin_cache")?.1);
         let numbers: Vec<i64> = (0..batch).flat_map(|_| past as i64..(past + rows) as i64).collect();
         let positions = body.constant(&Constant::I64(numbers.into()), &[batch, rows]);
         for operand in &mut operands[..2] {
@@ -621,12 +607,12 @@ fn group_query_attention(body: &mut Body) -> Result<(), String> {
     }
     if past > 0 {
         for (position, operand) in [(3, 1), (4, 2)] {
-            let cached = needed(wide(body, position), "past")?.1;
+            let cached = needed(body.optional_wide(position), "past")?.1;
             operands[operand] = body.concat(&[cached, operands[operand].clone()], 2);
         }
     }
-    give(body, 1, &operands[1], &q);
-    give(body, 2, &operands[2], &q);
+    body.give(1, &operands[1], &q);
+    body.give(2, &operands[2], &q);
     let [q4, k4, v4] = <[String; 3]>::try_from(operands).map_err(|_| "it has three operands")?;
     let columns = past + rows;
     let operands = Heads { q: q4, k: k4, v: v4, dtype: DType::F32, batch, heads, kv_heads, rows, columns, depth, value_depth: depth };
@@ -636,6 +622,6 @@ fn group_query_attention(body: &mut Body) -> Result<(), String> {
     let (scale, softcap) = (scale_of(body, depth), body.call.float("softcap", 0.0));
     let (y, _) = computed(body, &operands, hidden.as_deref(), scale, softcap, None)?;
     let y = joined(body, &y, &operands);
-    give(body, 0, &y, &q);
+    body.give(0, &y, &q);
     Ok(())
 }

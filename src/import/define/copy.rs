@@ -53,9 +53,9 @@ pub const DEFINITIONS: &[Definition] = &[
     Definition {
         operator: "Pad",
         values: &[1, 3],
-        applies: |call: &Call| call.version >= 13,
+        applies: |call: &Call| call.version >= 11,
         define: pad,
-        reason: "the reader pads no truth values",
+        reason: "the reader pads no truth values, and wants a value without axes",
     },
     of("GatherND", gather_nd, "the reader does not end on indices without axes"),
     of("Shape", shape, "the reader's sizes have a type of their own, which few of its operators take"),
@@ -74,6 +74,7 @@ pub const DEFINITIONS: &[Definition] = &[
         define: space_to_depth,
         reason: "the reader does not know the mode",
     },
+    of("TensorScatter", tensor_scatter, "the reader does not know it"),
     Definition {
         operator: "Tile",
         values: &[1],
@@ -272,7 +273,42 @@ fn eye_like(body: &mut Body) -> Result<(), String> {
     Ok(())
 }
 
-/// Truth values are padded as integers.
+/// Each sample of the update, written into the cache from an index of its own on.
+fn tensor_scatter(body: &mut Body) -> Result<(), String> {
+    let (cache, update) = (body.input(0)?, body.input(1)?);
+    let axis = Body::axis(body.call.int("axis", -2), cache.rank())?;
+    let misfit = |i: usize| update.shape.get(i) != cache.shape.get(i);
+    if axis == 0
+        || update.rank() != cache.rank()
+        || (0..cache.rank()).any(|i| i != axis && misfit(i))
+        || update.shape[axis] > cache.shape[axis]
+    {
+        return Err(format!("an update of shape {:?} does not fit a cache of shape {:?} along axis {axis}", update.shape, cache.shape));
+    }
+    let along = |extent: usize, at: usize| (0..cache.rank()).map(|i| if i == at { extent } else { 1 }).collect::<Vec<_>>();
+    let steps: Vec<i64> = (0..update.shape[axis] as i64).collect();
+    let mut positions = body.constant(&Constant::I64(steps.into()), &along(update.shape[axis], axis));
+    if let Some(first) = body.optional(2) {
+        let first = body.reshape(&first.name, &along(cache.shape[0], 0));
+        positions = body.op("Add", &[&first, &positions]);
+    }
+    match body.text("mode", "linear").as_str() {
+        "linear" => {}
+        "circular" => {
+            let length = body.number(DType::I64, cache.shape[axis] as f64);
+            positions = body.op("Mod", &[&positions, &length]);
+        }
+        other => return Err(format!("its mode {other:?} is not one of linear, circular")),
+    }
+    let shape: Vec<i64> = update.shape.iter().map(|&extent| extent as i64).collect();
+    let shape = body.list(&shape);
+    let positions = body.op("Expand", &[&positions, &shape]);
+    let result = body.with("ScatterElements", &[&cache.name, &positions, &update.name], vec![int("axis", axis as i64)]);
+    body.output(0, &result);
+    Ok(())
+}
+
+/// Truth values are padded as integers. The value may be a list of one number.
 fn pad(body: &mut Body) -> Result<(), String> {
     let x = body.input(0)?;
     let truth = x.dtype == DType::Bool;
@@ -280,7 +316,11 @@ fn pad(body: &mut Body) -> Result<(), String> {
     for position in 0..body.arity() {
         let known = body.optional(position);
         inputs.push(match known {
-            Some(known) if known.dtype == DType::Bool => body.cast(&known.name, DType::U8),
+            Some(known) if known.dtype == DType::Bool => {
+                let integers = body.cast(&known.name, DType::U8);
+                if position == 2 { body.reshape(&integers, &[]) } else { integers }
+            }
+            Some(known) if position == 2 && known.shape == [1] => body.reshape(&known.name, &[]),
             known => known.map(|known| known.name).unwrap_or_default(),
         });
     }

@@ -1,7 +1,7 @@
 //! Scalar functions that are stable for large and small numbers, or have an attribute.
 
 use super::body::float;
-use super::{Body, Definition, Known, OPSET, in_f32, of};
+use super::{Body, Definition, OPSET, in_f32, of};
 use crate::graph::DType;
 use crate::import::onnx::inline::SELECT;
 
@@ -31,7 +31,7 @@ pub const DEFINITIONS: &[Definition] = &[
     aligned("Sub"),
     aligned("Xor"),
     of("BatchNormalization", batch_normalization, "statistics may have another type than the data"),
-    of("BitShift", bit_shift, "a negative amount, or one of the width or more, gives 0; the hardware takes it modulo the width"),
+    of("BitShift", bit_shift, "a negative amount, or one of the width or more, moves all bits out; the hardware takes it modulo the width"),
     of("Celu", celu, "the reader drops the factor alpha"),
     of("IsInf", is_infinite, "the reader gives numbers of f64 instead of truth values"),
     of("IsNaN", is_nan, "the reader gives numbers of f64 instead of truth values"),
@@ -46,27 +46,10 @@ pub const DEFINITIONS: &[Definition] = &[
         reason: "the result has the type of the base, whichever the exponent has",
     },
     of("Softplus", softplus, "the logarithm of 1 + exp(x) overflows above 88 and loses all digits below -16"),
+    of("SwiGLU", swiglu, "the reader does not know it"),
     of("Swish", swish, "the reader drops alpha"),
     of(SELECT, select, "stands for an `If` whose condition is known at run time"),
 ];
-
-/// Input 0, as f32 if it is f16.
-fn operand(body: &mut Body) -> Result<(Known, String), String> {
-    let x = body.input(0)?;
-    let wide = if x.dtype == DType::F16 { body.cast(&x.name, DType::F32) } else { x.name.clone() };
-    Ok((x, wide))
-}
-
-/// Makes `value` the result, in the type of `x`.
-fn give(body: &mut Body, x: &Known, value: &str) {
-    let value = if x.dtype == DType::F16 { body.cast(value, DType::F16) } else { value.into() };
-    body.output(0, &value);
-}
-
-/// The type in which `x` is computed.
-fn computed(x: &Known) -> DType {
-    if x.dtype == DType::F16 { DType::F32 } else { x.dtype }
-}
 
 /// `max(x, 0) + log1p(exp(-|x|))`, where `log1p(u)` is `u` if `1 + u` is 1, and else
 /// `log(1 + u) * u / ((1 + u) - 1)`, in which the rounding of `1 + u` cancels (Kahan).
@@ -88,45 +71,60 @@ fn softplus_of(body: &mut Body, x: &str, dtype: DType) -> String {
 }
 
 fn softplus(body: &mut Body) -> Result<(), String> {
-    let (x, wide) = operand(body)?;
-    let result = softplus_of(body, &wide, computed(&x));
-    give(body, &x, &result);
+    let (x, wide) = body.wide(0)?;
+    let result = softplus_of(body, &wide, x.computed());
+    body.give(0, &result, &x);
     Ok(())
 }
 
 /// `x * tanh(softplus(x))`.
 fn mish(body: &mut Body) -> Result<(), String> {
-    let (x, wide) = operand(body)?;
-    let inner = softplus_of(body, &wide, computed(&x));
+    let (x, wide) = body.wide(0)?;
+    let inner = softplus_of(body, &wide, x.computed());
     let factor = body.op("Tanh", &[&inner]);
     let result = body.op("Mul", &[&wide, &factor]);
-    give(body, &x, &result);
+    body.give(0, &result, &x);
     Ok(())
 }
 
 /// `max(0, x) + min(0, alpha * (exp(x / alpha) - 1))`.
 fn celu(body: &mut Body) -> Result<(), String> {
     let alpha = body.call.float("alpha", 1.0);
-    let (x, wide) = operand(body)?;
-    let scale = body.number(computed(&x), alpha.into());
+    let (x, wide) = body.wide(0)?;
+    let scale = body.number(x.computed(), alpha.into());
     let inner = body.op("Div", &[&wide, &scale]);
     let below = body.with("Elu", &[&inner], vec![float("alpha", alpha)]);
-    let zero = body.number(computed(&x), 0.0);
+    let zero = body.number(x.computed(), 0.0);
     let negative = body.op("Min", &[&below, &zero]);
     let positive = body.op("Relu", &[&wide]);
     let result = body.op("Add", &[&positive, &negative]);
-    give(body, &x, &result);
+    body.give(0, &result, &x);
+    Ok(())
+}
+
+/// `a * sigmoid(alpha * a) * b`.
+fn swiglu(body: &mut Body) -> Result<(), String> {
+    let alpha = body.call.float("alpha", 1.0);
+    let ((a, gate), (b, linear)) = (body.wide(0)?, body.wide(1)?);
+    if a.shape != b.shape {
+        return Err(format!("its inputs have the shapes {:?} and {:?}", a.shape, b.shape));
+    }
+    let scaled = scaled(body, &gate, a.computed(), alpha);
+    let sigmoid = body.op("Sigmoid", &[&scaled]);
+    let swish = body.op("Mul", &[&gate, &sigmoid]);
+    let result = body.op("Mul", &[&swish, &linear]);
+    body.give(0, &result, &a);
     Ok(())
 }
 
 /// `x * sigmoid(alpha * x)`.
 fn swish(body: &mut Body) -> Result<(), String> {
     let alpha = body.call.float("alpha", 1.0);
-    let (x, wide) = operand(body)?;
-    let scaled = scaled(body, &wide, computed(&x), alpha);
+    let (x, wide) = body.wide(0)?;
+    let scaled = scaled(body, &wide, x.computed(), alpha);
     let gate = body.op("Sigmoid", &[&scaled]);
     let result = body.op("Mul", &[&wide, &gate]);
-    give(body, &x, &result);
+    body.give(0, &result, &x);
     Ok(())
 }
 
@@ -153,7 +151,15 @@ fn bit_shift(body: &mut Body) -> Result<(), String> {
     }
     let used = body.op("Where", &[&within, &amount.name, &zero]);
     let shifted = body.itself(&[&x.name, &used], vec![]).remove(0);
-    let result = body.op("Where", &[&within, &shifted, &zero]);
+    // to the right, copies of the sign move in
+    let signed = matches!(x.dtype, DType::I8 | DType::I16 | DType::I32 | DType::I64);
+    let beyond = if signed && body.text("direction", "") == "RIGHT" {
+        let (negative, ones) = (body.op("Less", &[&x.name, &zero]), body.number(x.dtype, -1.0));
+        body.op("Where", &[&negative, &ones, &zero])
+    } else {
+        zero
+    };
+    let result = body.op("Where", &[&within, &shifted, &beyond]);
     body.output(0, &result);
     Ok(())
 }
@@ -276,15 +282,15 @@ fn mean(body: &mut Body) -> Result<(), String> {
     let mut operands = Vec::new();
     for position in 0..body.arity() {
         let operand = body.input(position)?;
-        operands.push(if operand.dtype == DType::F16 { body.cast(&operand.name, DType::F32) } else { operand.name });
+        operands.push(body.widened(&operand));
     }
     let mut total = operands[0].clone();
     for operand in &operands[1..] {
         total = body.op("Add", &[&total, operand]);
     }
-    let count = body.number(computed(&first), operands.len() as f64);
+    let count = body.number(first.computed(), operands.len() as f64);
     let result = body.op("Div", &[&total, &count]);
-    give(body, &first, &result);
+    body.give(0, &result, &first);
     Ok(())
 }
 

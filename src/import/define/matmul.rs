@@ -169,7 +169,9 @@ fn einsum(body: &mut Body) -> Result<(), String> {
 const POINTS: usize = 1024;
 
 /// The discrete Fourier transform along one axis, as products with a matrix of cosines and one of
-/// sines. The last axis has the real part, or the real and the imaginary part.
+/// sines. The last axis has the real part, or the real and the imaginary part. An inverse transform
+/// of one side has real results: each term but the first, and the middle one of an even number,
+/// also stands for its mirror image.
 fn fourier(body: &mut Body) -> Result<(), String> {
     let x = body.input(0)?;
     let last = x.rank().checked_sub(1).filter(|&last| last > 0).ok_or("its input must have two axes or more")?;
@@ -179,28 +181,28 @@ fn fourier(body: &mut Body) -> Result<(), String> {
     };
     let axis = Body::axis(axis, x.rank())?;
     let extent = x.shape[axis];
+    let (inverse, one_sided) = (body.call.int("inverse", 0) != 0, body.call.int("onesided", 0) != 0);
+    let mirrored = inverse && one_sided;
     let length = match body.optional(1) {
         Some(length) => length.ints().and_then(|length| length.first().copied()).ok_or("its length must be a constant")?,
+        None if mirrored => 2 * (extent as i64 - 1),
         None => extent as i64,
     };
     let length = usize::try_from(length).ok().filter(|&length| length > 0).ok_or("its length must be 1 or more")?;
-    let (inverse, one_sided) = (body.call.int("inverse", 0) != 0, body.call.int("onesided", 0) != 0);
     let parts = x.shape[last];
-    if axis == last || !matches!(parts, 1 | 2) {
+    if axis == last || !matches!((parts, mirrored), (1, false) | (2, _)) {
         return Err(format!("its input of shape {:?} has no real and imaginary parts in its last axis", x.shape));
     }
     if length > POINTS {
         return Err(format!("a transform of {length} points is not supported: at most {POINTS}"));
     }
-    if one_sided && inverse {
-        return Err("an inverse transform of one side is not supported".into());
-    }
-    let results = if one_sided { length / 2 + 1 } else { length };
-    let used = extent.min(length);
+    let half = length / 2 + 1;
+    let results = if one_sided && !inverse { half } else { length };
+    let used = extent.min(if mirrored { half } else { length });
     // [..., extent, parts] with the transformed axis last
     let moved: Vec<usize> = (0..x.rank()).filter(|&i| i != axis && i != last).chain([axis]).collect();
-    let dtype = if x.dtype == DType::F16 { DType::F32 } else { x.dtype };
-    let wide = if x.dtype == dtype { x.name.clone() } else { body.cast(&x.name, dtype) };
+    let dtype = x.computed();
+    let wide = body.widened(&x);
     let wide = if used < extent { body.slice(&wide, axis, 0, used) } else { wide };
     let part = |body: &mut Body, which: usize| {
         let one = body.slice(&wide, last, which, which + 1);
@@ -209,11 +211,14 @@ fn fourier(body: &mut Body) -> Result<(), String> {
         body.transpose(&flat, &moved)
     };
     let sign = if inverse { 1.0 } else { -1.0 };
-    let scale = if inverse { 1.0 / length as f64 } else { 1.0 };
+    let scale = |row: usize| match (inverse, mirrored && row > 0 && 2 * row != length) {
+        (false, _) => 1.0,
+        (true, twice) => f64::from(1 + u8::from(twice)) / length as f64,
+    };
     let matrix = |body: &mut Body, f: &dyn Fn(f64) -> f64| {
         // the angle modulo a full turn is exact
         let angle = |row: usize, column: usize| std::f64::consts::TAU * ((row * column) % length) as f64 / length as f64;
-        let values = (0..used * results).map(|i| scale * f(angle(i / results, i % results)));
+        let values = (0..used * results).map(|i| scale(i / results) * f(angle(i / results, i % results)));
         let values = match dtype {
             DType::F64 => Constant::F64(values.collect::<Vec<f64>>().into()),
             _ => Constant::F32(values.map(|value| value as f32).collect::<Vec<f32>>().into()),
@@ -234,12 +239,13 @@ fn fourier(body: &mut Body) -> Result<(), String> {
     // back to the order of the input
     let shape: Vec<usize> = (0..last).map(|i| if i == axis { results } else { x.shape[i] }).chain([1]).collect();
     let back: Vec<usize> = (0..last).map(|i| moved.iter().position(|&m| m == i).unwrap_or(i)).collect();
-    let parts = [re, im].map(|value| {
-        let ordered = body.transpose(&value, &back);
+    let parts: Vec<String> = if mirrored { vec![re] } else { vec![re, im] };
+    let ordered = |value: &String| {
+        let ordered = body.transpose(value, &back);
         body.reshape(&ordered, &shape)
-    });
-    let joined = body.with("Concat", &[&parts[0], &parts[1]], vec![int("axis", last as i64)]);
-    let result = if x.dtype == dtype { joined } else { body.cast(&joined, x.dtype) };
-    body.output(0, &result);
+    };
+    let parts: Vec<String> = parts.iter().map(ordered).collect();
+    let joined = body.concat(&parts, last);
+    body.give(0, &joined, &x);
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use super::body::{int, ints, text};
 use super::{Body, Call, Definition, Known, of};
-use crate::graph::DType;
+use crate::graph::{Constant, DType, Scalar};
 
 /// The most groups that one launch numbers: the second and third axis of a grid have 65535 blocks.
 const GROUPS: usize = 65_535;
@@ -31,9 +31,48 @@ pub const DEFINITIONS: &[Definition] = &[
     },
     many_groups("Conv"),
     many_groups("ConvTranspose"),
+    of("CausalConvWithState", causal_convolution, "the reader does not know it"),
     of("GlobalLpPool", global_lp_pool, "the reader divides the sum by the number of elements, and drops the absolute value"),
     of("LpPool", lp_pool, "the reader does not know it"),
 ];
+
+/// A convolution of each channel by itself that sees only the past: the state, or zeros, stands
+/// before the input, and the last of both is the next state.
+fn causal_convolution(body: &mut Body) -> Result<(), String> {
+    let (x, w) = (body.input(0)?, body.input(1)?);
+    let (&[batch, channels, length], &[filters, 1, taps]) = (&x.shape[..], &w.shape[..]) else {
+        return Err("its input and its weight must have three axes, the second of the weight one element".into());
+    };
+    let past = taps.saturating_sub(1);
+    if filters != channels || taps == 0 {
+        return Err(format!("a weight of shape {:?} does not fit {channels} channels", w.shape));
+    }
+    let mut whole = x.name.clone();
+    if past > 0 {
+        let before = match body.optional(3) {
+            Some(state) if state.shape == [batch, channels, past] => state.name,
+            Some(state) => return Err(format!("its past_state has the shape {:?} instead of {:?}", state.shape, [batch, channels, past])),
+            None => {
+                let zeros = Constant::repeated(Scalar::from_f64(x.dtype, 0.0), batch * channels * past);
+                body.constant(&zeros, &[batch, channels, past])
+            }
+        };
+        whole = body.concat(&[before, whole], 2);
+    }
+    let mut inputs = vec![whole.clone(), w.name];
+    inputs.extend(body.optional(2).map(|bias| bias.name));
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let convolved = body.with("Conv", &inputs, vec![int("group", channels as i64)]);
+    let result = match body.text("activation", "none").as_str() {
+        "none" => convolved,
+        "silu" | "swish" => body.op("Swish", &[&convolved]),
+        other => return Err(format!("its activation {other:?} is not one of none, silu, swish")),
+    };
+    body.output(0, &result);
+    let state = body.slice(&whole, 2, length, length + past);
+    body.output(1, &state);
+    Ok(())
+}
 
 /// Total padding so that the result has `output_shape`. It is distributed over both sides: the
 /// larger half at the end for SAME_UPPER, else at the beginning. An axis that is too short is
@@ -108,8 +147,8 @@ fn in_parts(body: &mut Body) -> Result<(), String> {
 
 /// `|x|^p`, in f32 for f16.
 fn powers(body: &mut Body, x: &Known, p: i64) -> (String, DType) {
-    let dtype = if x.dtype == DType::F16 { DType::F32 } else { x.dtype };
-    let wide = if x.dtype == dtype { x.name.clone() } else { body.cast(&x.name, dtype) };
+    let dtype = x.computed();
+    let wide = body.widened(x);
     let size = body.op("Abs", &[&wide]);
     let result = match p {
         1 => size,

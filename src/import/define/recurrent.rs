@@ -70,7 +70,7 @@ fn recurrent(body: &mut Body) -> Result<(), String> {
         "GRU" => Kind::Gru,
         _ => Kind::Rnn,
     };
-    let narrow = body.input(0)?.dtype == DType::F16;
+    let x = body.input(0)?;
     let layer = layer_of(body, kind)?;
     let activations = activations(body, &layer)?;
     let usual = activations.iter().zip(kind.activations().iter().cycle()).all(|(found, usual)| found.name.eq_ignore_ascii_case(usual));
@@ -96,10 +96,7 @@ fn recurrent(body: &mut Body) -> Result<(), String> {
         if by_batch {
             value = body.transpose(&value, if position == 0 { &[2, 0, 1, 3] } else { &[1, 0, 2] });
         }
-        if narrow {
-            value = body.cast(&value, DType::F16);
-        }
-        body.output(position, &value);
+        body.give(position, &value, &x);
     }
     Ok(())
 }
@@ -132,8 +129,7 @@ fn layer_of(body: &mut Body, kind: Kind) -> Result<Layer, String> {
     let wide = |body: &mut Body, known: Option<Known>, shape: &[usize]| match known {
         None => Ok(None),
         Some(known) if known.shape != shape => Err(format!("an input has the shape {:?} instead of {shape:?}", known.shape)),
-        Some(known) if known.dtype == DType::F16 => Ok(Some(body.cast(&known.name, DType::F32))),
-        Some(known) => Ok(Some(known.name)),
+        Some(known) => Ok(Some(body.widened(&known))),
     };
     let given = body.optional(3);
     let bias = wide(body, given, &[count, 2 * wanted])?;
@@ -149,8 +145,8 @@ fn layer_of(body: &mut Body, kind: Kind) -> Result<Layer, String> {
     if lengths.as_ref().is_some_and(|lengths| lengths.shape != [batch]) {
         return Err(format!("its sequence_lens must be {batch} numbers"));
     }
-    let dtype = if x.dtype == DType::F16 { DType::F32 } else { x.dtype };
-    let [x, w, r] = [x, w, r].map(|known| if known.dtype == DType::F16 { body.cast(&known.name, DType::F32) } else { known.name });
+    let dtype = x.computed();
+    let [x, w, r] = [x, w, r].map(|known| body.widened(&known));
     let x = if by_batch { body.transpose(&x, &[1, 0, 2]) } else { x };
     Ok(Layer { kind, x, w, r, bias, lengths, states, peepholes, steps, batch, inputs, hidden, directions, dtype })
 }
@@ -198,21 +194,19 @@ enum Parameter {
     Or(f32),
 }
 
-use Parameter::{Needed, Or};
-
 /// Activation functions: name, alpha and beta.
 const ACTIVATIONS: [(&str, Parameter, Parameter); 11] = [
-    ("affine", Needed, Needed),
-    ("elu", Or(1.0), Parameter::None),
-    ("hardsigmoid", Or(0.2), Or(0.5)),
-    ("leakyrelu", Or(0.01), Parameter::None),
+    ("affine", Parameter::Needed, Parameter::Needed),
+    ("elu", Parameter::Or(1.0), Parameter::None),
+    ("hardsigmoid", Parameter::Or(0.2), Parameter::Or(0.5)),
+    ("leakyrelu", Parameter::Or(0.01), Parameter::None),
     ("relu", Parameter::None, Parameter::None),
-    ("scaledtanh", Needed, Needed),
+    ("scaledtanh", Parameter::Needed, Parameter::Needed),
     ("sigmoid", Parameter::None, Parameter::None),
     ("softplus", Parameter::None, Parameter::None),
     ("softsign", Parameter::None, Parameter::None),
     ("tanh", Parameter::None, Parameter::None),
-    ("thresholdedrelu", Or(1.0), Parameter::None),
+    ("thresholdedrelu", Parameter::Or(1.0), Parameter::None),
 ];
 
 /// The activations of all directions. Each takes the next values of activation_alpha and
@@ -234,8 +228,8 @@ fn activations(body: &Body, layer: &Layer) -> Result<Vec<Activation>, String> {
         let &(_, alpha, beta) = known.ok_or_else(|| format!("its activation {name:?} is not known"))?;
         let value = |list: &mut std::vec::IntoIter<f32>, parameter: Parameter, what: &str| match parameter {
             Parameter::None => Ok(0.0),
-            Needed => list.next().ok_or_else(|| format!("its activation {name} needs activation_{what}")),
-            Or(default) => Ok(list.next().unwrap_or(default)),
+            Parameter::Needed => list.next().ok_or_else(|| format!("its activation {name} needs activation_{what}")),
+            Parameter::Or(default) => Ok(list.next().unwrap_or(default)),
         };
         let alpha = value(&mut alphas, alpha, "alpha")?;
         let beta = value(&mut betas, beta, "beta")?;

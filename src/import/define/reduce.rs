@@ -6,6 +6,7 @@ use crate::graph::{Constant, DType, Scalar};
 const WIDE: &str = "a sum, a mean or a norm of f16 overflows before it is divided or its root is taken";
 
 pub const DEFINITIONS: &[Definition] = &[
+    Definition { operator: "CumProd", values: &[1], applies: always, define: cumulative_product, reason: "the reader does not know it" },
     of("CumSum", cumulative_sum, "the axis may be a list of one number"),
     of("GlobalAveragePool", in_f32, WIDE),
     of("GroupNormalization", in_f32, WIDE),
@@ -27,6 +28,9 @@ pub const DEFINITIONS: &[Definition] = &[
     reduction("ReduceSumSquare", in_f32, WIDE),
 ];
 
+/// The longest axis along which products are cumulated: a matrix has the square of its length.
+const LONGEST_PRODUCT: usize = 1024;
+
 /// A reduction, whose axes are an attribute or its second input.
 const fn reduction(operator: &'static str, define: super::Define, reason: &'static str) -> Definition {
     Definition { operator, values: &[1], applies: always, define, reason }
@@ -35,13 +39,13 @@ const fn reduction(operator: &'static str, define: super::Define, reason: &'stat
 /// `max + log(sum(exp(x - max)))`.
 fn log_sum_exp(body: &mut Body) -> Result<(), String> {
     let x = body.input(0)?;
-    let dtype = if x.dtype == DType::F16 { DType::F32 } else { x.dtype };
+    let dtype = x.computed();
     let Some(axes) = reduced(body)? else {
         body.output(0, &x.name);
         return Ok(());
     };
     let list: Vec<i64> = axes.iter().map(|&axis| axis as i64).collect();
-    let wide = if x.dtype == dtype { x.name.clone() } else { body.cast(&x.name, dtype) };
+    let wide = body.widened(&x);
     let logarithm = if x.rank() == 0 {
         wide
     } else if x.shape.contains(&0) {
@@ -86,34 +90,77 @@ fn reduced(body: &Body) -> Result<Option<Vec<usize>>, String> {
 fn extreme(body: &mut Body) -> Result<(), String> {
     let x = body.input(0)?;
     let axes = reduced(body)?.unwrap_or_default();
-    if x.dtype.is_float() && axes.iter().any(|&axis| x.shape[axis] == 0) {
+    if (x.dtype.is_float() || x.dtype == DType::Bool) && axes.iter().any(|&axis| x.shape[axis] == 0) {
         let keeps = body.call.int("keepdims", 1) != 0;
         let extent = |axis: usize| if axes.contains(&axis) { 1 } else { x.shape[axis] };
         let shape: Vec<usize> = (0..x.rank()).filter(|axis| keeps || !axes.contains(axis)).map(extent).collect();
-        let value = if body.call.node.op_type == "ReduceMax" { f64::NEG_INFINITY } else { f64::INFINITY };
+        let value = match (body.call.node.op_type.as_str(), x.dtype) {
+            ("ReduceMax", DType::Bool) => 0.0,
+            ("ReduceMax", _) => f64::NEG_INFINITY,
+            (_, DType::Bool) => 1.0,
+            _ => f64::INFINITY,
+        };
         let values = Constant::repeated(Scalar::from_f64(x.dtype, value), shape.iter().product());
         let result = body.constant(&values, &shape);
         body.output(0, &result);
         return Ok(());
     }
-    let mut inputs = vec![x.name];
+    // the reader compares no truth values
+    let truth = x.dtype == DType::Bool;
+    let mut inputs = vec![if truth { body.cast(&x.name, DType::U8) } else { x.name }];
     inputs.extend(body.optional(1).map(|axes| axes.name));
     let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let result = body.itself(&inputs, vec![]).remove(0);
+    let mut result = body.itself(&inputs, vec![]).remove(0);
+    if truth {
+        result = body.cast(&result, DType::Bool);
+    }
     body.output(0, &result);
     Ok(())
 }
 
 fn cumulative_sum(body: &mut Body) -> Result<(), String> {
-    let (x, axis) = (body.input(0)?, body.input(1)?);
-    let wide = if x.dtype == DType::F16 { body.cast(&x.name, DType::F32) } else { x.name.clone() };
+    let ((x, wide), axis) = (body.wide(0)?, body.input(1)?);
     let axis = match axis.ints().as_deref() {
         Some(&[number]) => body.number(DType::I64, number as f64),
         _ if axis.shape == [1] => body.reshape(&axis.name, &[]),
         _ => axis.name,
     };
     let sums = body.itself(&[&wide, &axis], vec![]).remove(0);
-    let result = if x.dtype == DType::F16 { body.cast(&sums, x.dtype) } else { sums };
-    body.output(0, &result);
+    body.give(0, &sums, &x);
+    Ok(())
+}
+
+/// Product of the elements up to each one: each row of a triangle of ones, filled with the elements
+/// below it, is multiplied.
+fn cumulative_product(body: &mut Body) -> Result<(), String> {
+    let ((x, wide), axis) = (body.wide(0)?, body.input(1)?);
+    let axis = axis.ints().and_then(|list| list.first().copied()).ok_or("its axis must be a constant")?;
+    let axis = Body::axis(axis, x.rank())?;
+    let extent = x.shape[axis];
+    if extent > LONGEST_PRODUCT {
+        return Err(format!("it multiplies {extent} elements: {LONGEST_PRODUCT} are the most"));
+    }
+    if x.shape.contains(&0) {
+        body.output(0, &x.name);
+        return Ok(());
+    }
+    let (reverse, exclusive) = (body.call.int("reverse", 0) != 0, body.call.int("exclusive", 0) != 0);
+    // [.., position of the result, position of the factor, ..]
+    let inner = x.rank() - axis - 1;
+    let factor = |i: usize| {
+        let (result, factor) = (i / extent, i % extent);
+        let before = if reverse { factor > result } else { factor < result };
+        before || (factor == result && !exclusive)
+    };
+    let factors = Constant::Bool((0..extent * extent).map(factor).collect());
+    let factors = body.constant(&factors, &[&[extent, extent][..], &vec![1; inner]].concat());
+    let one = body.number(x.computed(), 1.0);
+    let mut repeated = x.shape.clone();
+    repeated.insert(axis, 1);
+    let repeated = body.reshape(&wide, &repeated);
+    let triangle = body.op("Where", &[&factors, &repeated, &one]);
+    let products = body.reduce("ReduceProd", &triangle, &[axis as i64 + 1]);
+    let result = body.reshape(&products, &x.shape);
+    body.give(0, &result, &x);
     Ok(())
 }

@@ -7,11 +7,16 @@
 //! of the family whose operators it adds (see `graph/op/`). Nodes that become operators of several
 //! families have files of their own: `empty.rs`, `fourier.rs`, `quantised.rs`, `scan.rs`.
 //!
+//! Values that the file declares to be bfloat16 are so in memory: what is computed as f32 is
+//! converted, and converted back for the nodes that read it. Rules of `fuse/` make one type of it
+//! where they can.
+//!
 //! Element types are tract's; values of symbolic dimensions, where any remain, are i64. A constant
 //! of an unsupported type is an error only for the nodes that read it. A tensor without elements is
 //! not computed (see `empty.rs`).
 
 mod attention;
+mod bfloat16;
 mod cell;
 mod concat;
 mod conv;
@@ -49,6 +54,7 @@ use empty::Remains;
 use crate::error::{Error, Result};
 use crate::graph::{DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Scalar, Tensor};
 use crate::ids::TensorId;
+use crate::import::onnx::bfloat16::ROUND;
 use crate::import::onnx::decode::{input_names, some};
 use crate::import::onnx::operators;
 use crate::import::tract::typed;
@@ -97,11 +103,11 @@ impl<'a> Names<'a> {
     }
 
     /// The ONNX node that tract's node `name` came from: the longest ONNX name that `name` begins
-    /// with, up to a dot; else `name`.
+    /// with, up to a dot; else `name`. A rounding belongs to the node before it.
     fn node<'n>(&self, name: &'n str) -> &'n str {
         let mut prefix = name;
         loop {
-            if self.nodes.contains_key(prefix) {
+            if self.operators.get(prefix).is_some_and(|&(_, operator)| operator != ROUND) {
                 return prefix;
             }
             match prefix.rfind('.') {
@@ -179,6 +185,7 @@ fn rules<'a>() -> Vec<(LoweringRule<'a>, &'static str)> {
         (Lowering::empty, "From here on, there is one result, and it has elements"),
         (Lowering::quantised, "Conv, EinSum and conversions of integers with a scale. Before those of plain numbers"),
         // No two of these know the same node: any order will do.
+        (Lowering::bfloat16, "RoundToBfloat16"),
         (Lowering::attention, "Sdpa"),
         (Lowering::concat, "TypedConcat"),
         (Lowering::conv, "Conv, Deconv"),
@@ -216,6 +223,8 @@ struct Lowering<'a> {
     unusable: BTreeMap<OutletId, Reason>,
     /// Set while `model` is the body of a loop.
     scope: Option<Scope>,
+    /// Names of the values of the model that are bfloat16.
+    narrow: &'a BTreeSet<String>,
 }
 
 /// Operator and reason, and the nodes concerned.
@@ -234,8 +243,9 @@ fn push<'a>(refused: &mut Refused<'a>, operator: String, reason: Reason, node: &
     }
 }
 
-/// The graph of the typed model `model`; input and output names come from `proto`.
-pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result<Graph> {
+/// The graph of the typed model `model`; input and output names come from `proto`. Inputs and
+/// outputs whose names are in `narrow` are bfloat16.
+pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel, narrow: &BTreeSet<String>) -> Result<Graph> {
     let mut lowering = Lowering {
         model,
         names: Names::new(proto),
@@ -243,6 +253,7 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel) -> Result
         tensors: BTreeMap::new(),
         unusable: BTreeMap::new(),
         scope: None,
+        narrow,
     };
     let order = model.eval_order().map_err(|e| Error::internal("import", format!("{e:#}")))?;
     let mut refused = Refused::new();
@@ -299,9 +310,16 @@ impl<'a> Lowering<'a> {
     }
 
     fn define_input(&mut self, outlet: OutletId, name: &str) -> Result<(), Reason> {
-        let tensor = Tensor { name: name.into(), ..self.describe(outlet, Origin::Input)? };
-        let id = self.graph.add_tensor(tensor);
+        let mut tensor = Tensor { name: name.into(), ..self.describe(outlet, Origin::Input)? };
+        let wide = tensor.clone();
+        if self.narrow.contains(name) {
+            tensor.dtype = DType::BF16;
+        }
+        let mut id = self.graph.add_tensor(tensor);
         self.graph.inputs.push(id);
+        if self.narrow.contains(name) {
+            id = self.widened(name, id, wide);
+        }
         self.tensors.insert(outlet, id);
         Ok(())
     }
@@ -311,6 +329,10 @@ impl<'a> Lowering<'a> {
     /// name: what is downloaded must have been computed, or uploaded as an input.
     fn define_output(&mut self, outlet: OutletId, name: &str) {
         let mut id = self.tensors[&outlet];
+        // indices and truth values of a node that reads bfloat16 are among these names, too
+        if self.narrow.contains(name) && self.graph.tensor(id).dtype == DType::F32 {
+            id = self.narrowed(name, id);
+        }
         if self.graph.constant(id).is_some() && self.graph.tensor(id).elements() > 0 {
             let copy = self.graph.add_tensor(self.graph.tensor(id).clone());
             let kind = OpKind::Elementwise(Elementwise { expr: Expr::identity() });

@@ -18,6 +18,7 @@ pub fn onnx_type(dtype: DType) -> pb::tensor_proto::DataType {
         DType::U32 => DataType::Uint32,
         DType::U64 => DataType::Uint64,
         DType::F16 => DataType::Float16,
+        DType::BF16 => DataType::Bfloat16,
         DType::F32 => DataType::Float,
         DType::F64 => DataType::Double,
     }

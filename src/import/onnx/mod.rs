@@ -13,12 +13,14 @@
 //! * `tidy.rs` brings names, optional inputs and operators of other domains into one form.
 //! * `operators.rs` is the table of ONNX's operators, and what each becomes.
 //! * `attributes.rs` is the table of their attributes, and which are read.
+//! * `bfloat16.rs` turns bfloat16, which the reader does not have, into f32 that is rounded.
 //! * `limits.rs` says how large what a model asks for may be.
 //! * `dtype.rs` converts between ONNX's codes of element types and our types.
 //!
 //! Of tract, only its protobuf types are used here.
 
 pub mod attributes;
+pub mod bfloat16;
 mod constants;
 pub mod decode;
 pub mod dtype;

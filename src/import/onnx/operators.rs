@@ -104,14 +104,16 @@ pub static ROWS: &[Row] = &[
     row("AveragePool", 1, FLOATS, "pool, pool_nd", ""),
     row("BatchNormalization", 1, FLOATS, "elementwise; folded into a convolution before it", "not in training mode"),
     refused("Bernoulli", 15, RANDOM),
+    refused("BitCast", 26, UNKNOWN),
     scalar("BitShift", 11, INTEGERS),
     scalar("BitwiseAnd", 18, INTEGERS),
     scalar("BitwiseNot", 18, INTEGERS),
     scalar("BitwiseOr", 18, INTEGERS),
     scalar("BitwiseXor", 18, INTEGERS),
     folded("BlackmanWindow", 17, FIXED),
-    row("Cast", 1, ALL, "elementwise", "no strings, bf16, 8-bit floats or 4-bit integers"),
+    row("Cast", 1, ALL, "elementwise", "no strings, 8-bit floats or 4-bit integers"),
     row("CastLike", 15, ALL, "elementwise", "as for Cast"),
+    row("CausalConvWithState", 27, FLOATS, "concat, conv_nd, slice", ""),
     scalar("Ceil", 1, FLOATS),
     scalar("Celu", 12, FLOATS),
     row("CenterCropPad", 18, ALL, "slice, pad", "its shape must be a constant"),
@@ -127,6 +129,7 @@ pub static ROWS: &[Row] = &[
     row("ConvTranspose", 1, NUMBERS, "conv_transpose", ""),
     scalar("Cos", 7, FLOATS),
     scalar("Cosh", 9, FLOATS),
+    row("CumProd", 26, NUMBERS, "reduce", "the axis must be constant, and at most 1024 long"),
     row("CumSum", 11, NUMBERS, "cumsum", "the axis must be constant"),
     row("DFT", 17, FLOATS, "matmul", "at most 1024 points"),
     refused("DeformConv", 19, UNKNOWN),
@@ -284,9 +287,11 @@ pub static ROWS: &[Row] = &[
     refused("StringSplit", 20, STRING),
     scalar("Sub", 1, NUMBERS),
     scalar("Sum", 1, FLOATS),
+    scalar("SwiGLU", 28, FLOATS),
     scalar("Swish", 24, FLOATS),
     scalar("Tan", 7, FLOATS),
     scalar("Tanh", 1, FLOATS),
+    row("TensorScatter", 24, ALL, "scatter", ""),
     refused("TfIdfVectorizer", 9, STRING),
     scalar("ThresholdedRelu", 10, FLOATS),
     row("Tile", 1, ALL, "a broadcast: elementwise", "repetitions must be constants"),
@@ -394,8 +399,9 @@ compile time is folded, whichever operator it is.
 
 *Opsets* is the first opset that has the operator; hiosc reads models of opset {OLDEST} to {NEWEST}. *Types*
 are the element types of what is left to compute: *numbers* are integers and floating-point numbers,
-*integers* are i8 to i64 and u8 to u64, *all* are numbers and bool. bf16, 8-bit floats, 4-bit
-integers, complex numbers and strings are refused everywhere.
+*integers* are i8 to i64 and u8 to u64, *all* are numbers and bool. Where f32 is among them, so is
+bf16: it is computed in f32, rounded once for each node, and kept in memory as bf16. 8-bit floats,
+4-bit integers that are not constants, complex numbers and strings are refused everywhere.
 
 {lowered} of {} operators are lowered. All refusals in a model are reported at once, each with its
 operator, node and reason.

@@ -7,6 +7,7 @@
 //!   in one error.
 //! * `readers.rs` adds operators, and forms of operators, to those that tract can read;
 //!   `affine_grid.rs` is one.
+//! * `bfloat16.rs` rounds what is stored as bfloat16.
 //! * `checked.rs` checks every node while types are inferred: its inputs' types, axes and sizes.
 //! * `typed.rs` types and folds the model, with the pipeline that keeps convolutions whole. tract
 //!   can panic on odd graphs: a panic is caught and reported as an error. It also converts tract's
@@ -16,6 +17,7 @@
 //! * `reference.rs` runs the model in tract, for numbers to compare with.
 
 mod affine_grid;
+pub mod bfloat16;
 mod checked;
 mod defined;
 mod parse;
@@ -34,10 +36,11 @@ use weights::LargeWeights;
 
 use crate::error::{Error, Result};
 use crate::graph::shape_text;
-use crate::import::onnx::{ImportOptions, decode, inline};
+use crate::import::onnx::{self, ImportOptions, decode, inline};
 
-/// The model as tract types it. The protobuf loses the data of its large weights.
+/// The model as tract types it. The protobuf loses the data of its large weights, and bfloat16.
 pub fn typed_model(path: &Path, proto: &mut pb::ModelProto, options: &ImportOptions) -> Result<Typed> {
+    let narrow = onnx::bfloat16::widen(proto);
     let shapes = decode::input_shapes(path, proto, options);
     if let Ok(shapes) = &shapes {
         inline::bodies(proto, |value| typed::known(path, value, shapes))?;
@@ -45,7 +48,8 @@ pub fn typed_model(path: &Path, proto: &mut pb::ModelProto, options: &ImportOpti
     let large = LargeWeights::take(path, proto)?;
     parse::check(path, proto)?;
     let shapes = shapes?;
-    typed::type_model(path, proto, &large, &shapes, !options.no_reference).map_err(|e| with_given_shapes(e, options))
+    let typed = typed::type_model(path, proto, &large, &shapes, !options.no_reference).map_err(|e| with_given_shapes(e, options))?;
+    Ok(Typed { narrow, ..typed })
 }
 
 /// Adds the shapes and dimensions that the caller gave to the error of a model that cannot be

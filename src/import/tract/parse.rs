@@ -150,13 +150,15 @@ fn wide(attribute: &pb::AttributeProto) -> Option<String> {
     Some(format!("its attribute {} has {beyond}, which does not fit 32 bits", attribute.name))
 }
 
-/// Why the number of a Scan's sequences is refused. tract loops up to it, however large.
+/// Why the body of a Scan is refused: the number of its sequences, up to which tract loops, however
+/// large; or an input without a type.
 fn scan_body(node: &pb::NodeProto) -> Option<String> {
     let body = node.attribute.iter().find(|a| a.name == "body")?.g.as_ref()?;
     let sequences = node.attribute.iter().find(|a| a.name == "num_scan_inputs")?.i;
     let states = usize::try_from(sequences).ok().and_then(|n| body.input.len().checked_sub(n));
     if states.is_some_and(|states| states <= body.output.len()) {
-        return None;
+        let untyped = body.input.iter().find(|input| input.r#type.is_none())?;
+        return Some(format!("the input {:?} of its body has no type: export the model with one", untyped.name));
     }
     Some(format!("{sequences} sequences do not fit a body of {} inputs and {} outputs", body.input.len(), body.output.len()))
 }
@@ -179,6 +181,12 @@ fn element_type(code: i32) -> Option<String> {
         Ok(T::String) => Some("strings are not supported".into()),
         Ok(T::Complex64 | T::Complex128) => Some("complex numbers are not supported".into()),
         Ok(_) => None,
-        Err(_) => Some(format!("element type {code} is not known")),
+        // types that are newer than the reader's protobuf
+        Err(_) => Some(match code {
+            24 => "element type float8e8m0 is not supported".into(),
+            25 => "element type uint2 is not supported".into(),
+            26 => "element type int2 is not supported".into(),
+            _ => format!("element type {code} is not known"),
+        }),
     }
 }

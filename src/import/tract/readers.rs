@@ -25,7 +25,7 @@ use tract_onnx::tract_core::ops::nn::resize::{CoordTransformer, Interpolator};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx_opl::resize::{AspectRatio, CoordTransform, Nearest, Resize};
 
-use super::{affine_grid, checked};
+use super::{affine_grid, bfloat16, checked};
 use crate::import::define;
 
 /// tract's reader of ONNX, as hiosc uses it: with definitions, with readers of our own, and with
@@ -75,6 +75,7 @@ fn own() -> Onnx {
     let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true).with_ignore_value_info(true);
     onnx.op_register.0.retain(|name, _| !OTHER_DOMAINS.contains(&name.as_str()));
     onnx.op_register.insert(define::AS_READ, as_read);
+    onnx.op_register.insert(crate::import::onnx::bfloat16::ROUND, bfloat16::read);
     onnx.op_register.insert("AffineGrid", affine_grid::read);
     onnx.op_register.insert("ai.onnx.ml.ArrayFeatureExtractor", |context, node| {
         as_tract("ArrayFeatureExtractor", context, context.onnx_operator_set_version, node)

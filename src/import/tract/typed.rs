@@ -30,6 +30,7 @@ use super::weights::LargeWeights;
 use super::{parse, readers, rewrite};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
+use crate::import::onnx::bfloat16;
 use crate::import::onnx::inline::{self, SELECT};
 use crate::import::onnx::limits;
 use crate::import::onnx::operators::{self, Row};
@@ -182,6 +183,8 @@ pub struct Typed {
     pub reference: Option<TypedModel>,
     /// The same after our pipeline, for lowering.
     pub kept: TypedModel,
+    /// The names of the values that the file declares to be bfloat16, and that are f32 here.
+    pub narrow: BTreeSet<String>,
 }
 
 /// Types the model, whose large weights are `large`. Its errors name a node if they come from one.
@@ -274,7 +277,7 @@ fn try_type_model(
         let mut kept = model.into_typed()?;
         rewrite::negative_pads(&mut kept)?;
         let reference = reference.then(|| kept.clone());
-        Ok(Typed { reference, kept: simplified(kept)? })
+        Ok(Typed { reference, kept: simplified(kept)?, narrow: BTreeSet::new() })
     })
 }
 
@@ -311,7 +314,7 @@ pub fn dtype(datum: DatumType) -> Option<DType> {
     })
 }
 
-/// tract's element type for one of ours.
+/// tract's element type for one of ours; bfloat16, which it does not have, is f32.
 pub fn datum(dtype: DType) -> DatumType {
     match dtype {
         DType::Bool => DatumType::Bool,
@@ -324,7 +327,7 @@ pub fn datum(dtype: DType) -> DatumType {
         DType::U32 => DatumType::U32,
         DType::U64 => DatumType::U64,
         DType::F16 => DatumType::F16,
-        DType::F32 => DatumType::F32,
+        DType::BF16 | DType::F32 => DatumType::F32,
         DType::F64 => DatumType::F64,
     }
 }
@@ -358,9 +361,13 @@ impl AsRef<[u8]> for TensorBytes {
 
 /// A tensor of these values.
 pub fn tensor(values: &Constant, shape: &[usize]) -> TractResult<Tensor> {
-    // SAFETY: each type of ours has the size and layout of tract's; booleans are 0 or 1, since they
-    // come from `bool`.
-    unsafe { Tensor::from_raw_dt(datum(values.dtype()), shape, values.bytes()) }
+    let bytes = match values.dtype() {
+        DType::BF16 => Cow::Owned(bfloat16::wide_bytes(values.bytes()).collect()),
+        _ => Cow::Borrowed(values.bytes()),
+    };
+    // SAFETY: each type of ours, bfloat16 now being f32, has the size and layout of tract's;
+    // booleans are 0 or 1, since they come from `bool`.
+    unsafe { Tensor::from_raw_dt(datum(values.dtype()), shape, &bytes) }
 }
 
 /// The values of a tensor as f32.

@@ -22,7 +22,7 @@ use tract_onnx::tract_hir::ops::konst::Const;
 use super::typed;
 use crate::error::Result;
 use crate::graph::DType;
-use crate::import::onnx::{dtype::dtype_of, locate::LARGE};
+use crate::import::onnx::{bfloat16, dtype::dtype_of, locate::LARGE};
 
 /// The first integer of a stand-in, which no model has by chance.
 const STAND_IN: i64 = 0x6869_6f73_632d_7761;
@@ -88,6 +88,7 @@ fn embed(model: &Path, graph: &mut pb::GraphProto) -> TractResult<()> {
         tensor.raw_data = bytes;
         tensor.external_data.clear();
         tensor.data_location = None;
+        bfloat16::widen_tensor(tensor);
         Ok(())
     };
     graph.initializer.iter_mut().try_for_each(read)?;
@@ -137,7 +138,7 @@ fn weights(graph: &mut pb::GraphProto) -> impl Iterator<Item = &mut pb::TensorPr
 /// A large weight in a file.
 struct Stored {
     location: Location,
-    datum: DatumType,
+    dtype: DType,
     shape: Vec<usize>,
 }
 
@@ -151,12 +152,20 @@ impl Stored {
         if bytes < LARGE || location.length != bytes {
             return None;
         }
-        Some(Stored { location, datum: typed::datum(dtype), shape })
+        Some(Stored { location, dtype, shape })
     }
 
     fn read(&self) -> TractResult<Tensor> {
-        let mut tensor = Tensor::zero_dt(self.datum, &self.shape)?;
-        self.location.read(tensor.try_as_plain_ram_mut()?.as_bytes_mut())?;
+        let mut tensor = Tensor::zero_dt(typed::datum(self.dtype), &self.shape)?;
+        let mut plain = tensor.try_as_plain_ram_mut()?;
+        if self.dtype == DType::BF16 {
+            let mut narrow = vec![0; self.location.length as usize];
+            self.location.read(&mut narrow)?;
+            let wide = plain.as_bytes_mut().iter_mut().zip(bfloat16::wide_bytes(&narrow));
+            wide.for_each(|(to, byte)| *to = byte);
+        } else {
+            self.location.read(plain.as_bytes_mut())?;
+        }
         Ok(tensor)
     }
 }
