@@ -11,14 +11,29 @@ use super::Planned;
 use crate::acceptance::{OutputReport, Values, compare, convert, read};
 use crate::emit::ReferenceData;
 use crate::error::{Error, Result};
-use crate::graph::{Binary, Constant, DType, Expr, Gather, Graph, OpKind, Scalar, Tensor, shape_text};
+use crate::graph::{Binary, Constant, DType, Expr, Gather, Graph, OpKind, Operator, Scalar, Tensor, shape_text};
 use crate::ids::TensorId;
 use crate::import;
 use crate::measure::bench;
 use crate::runtime::RuntimeOptions;
 
 /// Inputs made from a fixed seed, and the outputs that tract computes from them.
+///
+/// # Errors
+///
+/// [`Error::Model`] if tract fails, or if this machine has too little memory for an operator.
 pub(super) fn reference(model: &import::Model, graph: &Graph) -> Result<ReferenceData> {
+    let bytes = |id: &TensorId| graph.tensor(*id).bytes() as usize;
+    let of = |operator: &Operator| operator.inputs.iter().chain(&operator.outputs).map(bytes).sum::<usize>();
+    let largest = graph.operators.iter().map(of).max().unwrap_or(0);
+    // an allocation that fails later would end the program
+    let mut memory: Vec<u8> = Vec::new();
+    let fits = memory.try_reserve_exact(largest).is_ok();
+    drop(std::hint::black_box(memory));
+    if !fits {
+        let message = format!("an operator reads and writes {largest} bytes, more memory than the tool may take");
+        return Err(Error::Model { path: model.files.first().cloned().unwrap_or_default(), message });
+    }
     let inputs = check_inputs(graph);
     let outputs = model.reference(&inputs)?;
     Ok(ReferenceData { inputs, outputs })

@@ -3,6 +3,8 @@
 mod attributes;
 mod cli;
 mod errors;
+mod hostile;
+mod invalid;
 mod memory;
 mod mistakes;
 mod operators;

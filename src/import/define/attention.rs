@@ -8,6 +8,7 @@
 use super::body::{float, int};
 use super::{Body, Definition, Known, OPSET, always};
 use crate::graph::{Constant, DType, Scalar};
+use crate::import::onnx::limits::{self, LARGEST_MASK};
 
 pub const DEFINITIONS: &[Definition] = &[Definition {
     operator: "Attention",
@@ -95,7 +96,7 @@ fn attention(body: &mut Body) -> Result<(), String> {
     };
     let operands = Heads { q: q4, k: k4.clone(), v: v4.clone(), dtype, batch, heads, kv_heads, rows, columns, depth, value_depth };
     let mask = mask.map(|mask| additive(body, &mask, columns, dtype)).transpose()?;
-    let bias = bias(body, &operands, &sight, mask);
+    let bias = bias(body, &operands, &sight, mask)?;
     let scale = if body.call.has("scale") { body.call.float("scale", 1.0) } else { (depth as f32).sqrt().recip() };
     let softcap = body.call.float("softcap", 0.0);
     let mode = body.call.int("qk_matmul_output_mode", 0);
@@ -143,7 +144,7 @@ fn additive(body: &mut Body, mask: &Known, columns: usize, dtype: DType) -> Resu
 }
 
 /// The sum of `mask` and of what `sight` hides; `None` if nothing is hidden.
-pub fn bias(body: &mut Body, operands: &Heads, sight: &Sight, mask: Option<String>) -> Option<String> {
+pub fn bias(body: &mut Body, operands: &Heads, sight: &Sight, mask: Option<String>) -> Result<Option<String>, String> {
     let (rows, columns, dtype) = (operands.rows as i64, operands.columns as i64, operands.dtype);
     let limited = sight.causal || sight.left >= 0 || sight.right >= 0;
     let seen = |query: i64, key: i64| {
@@ -153,6 +154,7 @@ pub fn bias(body: &mut Body, operands: &Heads, sight: &Sight, mask: Option<Strin
     let mut summands: Vec<String> = mask.into_iter().collect();
     match &sight.lengths {
         None if limited => {
+            limits::computed(&[operands.rows, operands.columns], 1, LARGEST_MASK)?;
             let all = (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column)));
             let values: Vec<bool> = all.map(|(row, column)| seen(row + sight.before, column)).collect();
             let visible = body.constant(&Constant::Bool(values.into()), &[1, 1, operands.rows, operands.columns]);
@@ -182,11 +184,9 @@ pub fn bias(body: &mut Body, operands: &Heads, sight: &Sight, mask: Option<Strin
             }
         }
     }
-    let mut sum = summands.first()?.clone();
-    for summand in &summands[1..] {
-        sum = body.op("Add", &[&sum, summand]);
-    }
-    Some(sum)
+    let mut summands = summands.into_iter();
+    let Some(first) = summands.next() else { return Ok(None) };
+    Ok(Some(summands.fold(first, |sum, summand| body.op("Add", &[&sum, &summand]))))
 }
 
 /// `softmax(scale * q k^T + bias) v`, and the scores in the state that `mode` names.

@@ -477,7 +477,7 @@ fn finish(body: &mut Body, operands: &Heads, before: usize, summands: [Option<St
     }
     let sight = Sight { causal, left: -1, right: -1, before: before as i64, lengths: None };
     let mask = summands.iter().any(Option::is_some).then(|| sum(body, &[summands[0].as_deref(), summands[1].as_deref()]));
-    let bias = bias(body, operands, &sight, mask);
+    let bias = bias(body, operands, &sight, mask)?;
     let scale = scale_of(body, operands.depth);
     let (y, _) = computed(body, operands, bias.as_deref(), scale, 0.0, None)?;
     let y = joined(body, &y, operands);
@@ -618,7 +618,7 @@ fn group_query_attention(body: &mut Body) -> Result<(), String> {
     let operands = Heads { q: q4, k: k4, v: v4, dtype: DType::F32, batch, heads, kv_heads, rows, columns, depth, value_depth: depth };
     let window = body.call.int("local_window_size", -1);
     let sight = Sight { causal: true, left: if window > 0 { window - 1 } else { -1 }, right: -1, before: past as i64, lengths: None };
-    let hidden = bias(body, &operands, &sight, None);
+    let hidden = bias(body, &operands, &sight, None)?;
     let (scale, softcap) = (scale_of(body, depth), body.call.float("softcap", 0.0));
     let (y, _) = computed(body, &operands, hidden.as_deref(), scale, softcap, None)?;
     let y = joined(body, &y, &operands);

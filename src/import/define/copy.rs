@@ -3,6 +3,7 @@
 use super::body::{int, text};
 use super::{Body, Call, Definition, OPSET, always, attribute, of};
 use crate::graph::{Constant, DType, Scalar};
+use crate::import::onnx::limits;
 
 pub const DEFINITIONS: &[Definition] = &[
     Definition { operator: "CenterCropPad", values: &[1], applies: always, define: center_crop_pad, reason: "the reader does not know it" },
@@ -240,12 +241,12 @@ fn range(body: &mut Body) -> Result<(), String> {
         // f64 does not have all integers
         let [start, limit, delta] = [start, limit, delta].map(|value| i128::from(value.bits() as i64));
         let count = ((limit - start) / delta + i128::from((limit - start) % delta != 0)).max(0);
-        few(count as f64)?;
+        limits::table(&[usize::try_from(count).unwrap_or(usize::MAX)], 8)?;
         (0..count).map(|i| Scalar::from_bits(dtype, (start + i * delta) as i64 as u64)).collect()
     } else {
         let [start, limit, delta] = [start, limit, delta].map(Scalar::number);
         let count = ((limit - start) / delta).ceil().max(0.0);
-        few(count)?;
+        limits::table(&[count as usize], 8)?;
         (0..count as usize).map(|i| Scalar::from_f64(dtype, start + i as f64 * delta)).collect()
     };
     let size = dtype.bytes() as usize;
@@ -262,6 +263,7 @@ fn eye_like(body: &mut Body) -> Result<(), String> {
     let dtype = super::quantised::named_type(body, "dtype")?.unwrap_or(x.dtype);
     let k = body.call.int("k", 0);
     let size = dtype.bytes() as usize;
+    limits::table(&x.shape, size)?;
     let of = |value: f64| Scalar::from_f64(dtype, value).bits().to_le_bytes()[..size].to_vec();
     let (zero, one) = (of(0.0), of(1.0));
     let on = |i: usize| (i % columns) as i64 - (i / columns) as i64 == k;
@@ -420,7 +422,8 @@ fn wrapped_pad(body: &mut Body) -> Result<(), String> {
         if kept < 1 {
             return Err("it wraps around an axis without elements".into());
         }
-        few(kept as f64 + before.max(0) as f64 + after.max(0) as f64)?;
+        let positions = kept as u128 + before.max(0) as u128 + after.max(0) as u128;
+        limits::table(&[usize::try_from(positions).unwrap_or(usize::MAX)], 8)?;
         let positions: Vec<i64> = (-before.max(0)..kept + after.max(0)).map(|position| first + position.rem_euclid(kept)).collect();
         let positions = body.list(&positions);
         result = body.with("Gather", &[&result, &positions], vec![int("axis", axis as i64)]);
@@ -438,6 +441,7 @@ fn reverse_sequence(body: &mut Body) -> Result<(), String> {
         return Err(format!("sequence_lens of shape {:?} do not fit axes {time} and {batch} of {:?}", lengths.shape, x.shape));
     }
     let along = |axis: usize| -> Vec<usize> { (0..x.rank()).map(|i| if i == axis { x.shape[axis] } else { 1 }).collect() };
+    limits::table(&[x.shape[time]], 8)?;
     let numbers: Vec<i64> = (0..x.shape[time] as i64).collect();
     let steps = body.constant(&Constant::I64(numbers.into()), &along(time));
     let lengths = body.cast(&lengths.name, DType::I64);

@@ -128,7 +128,11 @@ fn layer_of(body: &mut Body, kind: Kind) -> Result<Layer, String> {
     let (&[a, b, inputs], &[count, rows, width], &[r_count, r_rows, hidden]) = (&x.shape[..], &w.shape[..], &r.shape[..]) else {
         return Err("X, W and R must have three axes".into());
     };
-    let by_batch = body.call.int("layout", 0) == 1;
+    let by_batch = match body.call.int("layout", 0) {
+        0 => false,
+        1 => true,
+        other => return Err(format!("its layout {other} is not 0 or 1")),
+    };
     let (steps, batch) = if by_batch { (b, a) } else { (a, b) };
     let wanted = kind.gates() * hidden;
     if width != inputs || rows != wanted || r_rows != wanted || count != directions.len() || r_count != count {

@@ -10,6 +10,7 @@ use tract_transformers::ops::sdpa::Sdpa;
 use super::{Lowering, Reason};
 use crate::graph::{Attention, Binary, Constant, DType, Elementwise, Expr, MatMul, OpKind, Origin, Softmax, Tensor};
 use crate::ids::TensorId;
+use crate::import::onnx::limits;
 
 /// What tract adds to a score that a causal mask hides.
 const HIDDEN: f32 = f32::MIN;
@@ -62,13 +63,20 @@ impl Lowering<'_> {
         if depth.max(value_depth) <= Attention::MAX_DEPTH {
             self.finish(node, OpKind::Attention(attention), inputs.to_vec(), output.clone());
         } else {
-            self.products(node, &attention, inputs, mask, output);
+            self.products(node, &attention, inputs, mask, output)?;
         }
         Ok(true)
     }
 
     /// The same as separate operators. Heads that share keys and values are rows of one product.
-    fn products(&mut self, node: &TypedNode, a: &Attention, inputs: &[TensorId], mask: Option<[usize; 4]>, output: &Tensor) {
+    fn products(
+        &mut self,
+        node: &TypedNode,
+        a: &Attention,
+        inputs: &[TensorId],
+        mask: Option<[usize; 4]>,
+        output: &Tensor,
+    ) -> Result<(), Reason> {
         let part =
             |what: &str, shape: [usize; 4]| Tensor { name: format!("{}.{what}", output.name), shape: shape.into(), ..output.clone() };
         let (products, tall) = (a.batch * a.kv_heads, a.heads / a.kv_heads * a.rows);
@@ -84,6 +92,7 @@ impl Lowering<'_> {
         if a.causal {
             let behind = a.columns as isize - a.rows as isize;
             let visible = |i: usize| (i % a.columns) as isize <= (i / a.columns) as isize + behind;
+            limits::table(&[a.rows, a.columns], 4)?;
             let values = (0..a.rows * a.columns).map(|i| if visible(i) { 0.0 } else { HIDDEN }).collect();
             let triangle = Tensor { origin: Origin::Constant(Constant::F32(values)), ..part("triangle", [1, 1, a.rows, a.columns]) };
             operands.push(self.graph.add_tensor(triangle));
@@ -93,6 +102,7 @@ impl Lowering<'_> {
         let weights = self.add_intermediate(node, OpKind::Softmax(Softmax { axis: 3, log: false }), vec![scores], part("weights", square));
         let result = product(products, tall, a.value_depth, a.columns, [a.columns * a.value_depth, a.value_depth, 1]);
         self.finish(node, OpKind::MatMul(result), vec![weights, inputs[2]], output.clone());
+        Ok(())
     }
 }
 

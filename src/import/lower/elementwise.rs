@@ -21,6 +21,7 @@ use tract_onnx::tract_core::ops::nn::resize::NearestUpsample;
 use super::{Lowering, Reason};
 use crate::graph::{Binary, Constant, DType, Elementwise, Expr, OpKind, Origin, Scalar, Tensor, Unary};
 use crate::ids::TensorId;
+use crate::import::onnx::limits;
 use crate::import::tract::typed;
 
 impl Lowering<'_> {
@@ -113,6 +114,7 @@ impl Lowering<'_> {
         narrow.insert(op.axis, 1);
         classes[op.axis] = op.dim;
         let indices = self.reshaped(inputs[0], narrow);
+        limits::table(&[op.dim], 8)?;
         let numbers: Vec<i64> = (0..op.dim as i64).collect();
         let numbers = self.graph.add_tensor(Tensor {
             name: format!("{}.classes", self.operator_name(node)),

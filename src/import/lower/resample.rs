@@ -24,6 +24,7 @@ use super::{Lowering, Reason};
 use crate::graph::{Constant, Expr, OpKind, Origin, Resample, Scalar, TappedAxis, Tensor};
 use crate::ids::TensorId;
 use crate::import::onnx::decode::too_large;
+use crate::import::onnx::limits;
 use crate::import::tract::typed;
 
 /// The maximum number of elements that one operator reads for one result: three axes of four, or
@@ -161,7 +162,11 @@ impl Lowering<'_> {
         }
         // the same condition as in tract
         let changes = |&axis: &usize| crops || from[axis] != to[axis] || scales[axis] != 1.0;
-        Ok((0..from.len()).filter(changes).map(|axis| Table::new(axis, &plan(op, scales[axis], from[axis], to[axis], roi[axis]))).collect())
+        let table = |axis: usize| {
+            limits::table(&[to[axis], window_size(&op.interpolator, op.antialias, scales[axis])], 16)?;
+            Ok(Table::new(axis, &plan(op, scales[axis], from[axis], to[axis], roi[axis])))
+        };
+        (0..from.len()).filter(changes).map(table).collect()
     }
 
     /// The values of an input that must be constant, if there is one.

@@ -10,7 +10,8 @@ use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Dim};
 
-use super::{ImportOptions, locate};
+use super::limits::{LONGEST_NAME, MOST_NAMES};
+use super::{ImportOptions, locate, tidy};
 use crate::error::{Error, Result, shell_words};
 use crate::graph::shape_text;
 
@@ -59,8 +60,13 @@ pub fn decode(path: &Path, bytes: &[u8], seekable: bool) -> Result<pb::ModelProt
     if graph.output.is_empty() {
         return Err(broken(path, "the graph has no outputs: the file is truncated, or was exported wrongly"));
     }
+    check_opsets(path, &proto)?;
+    check_lengths(path, graph)?;
+    proto.functions.iter().flat_map(|function| &function.node).try_for_each(|node| check_node(path, node))?;
     check_tensors(path, graph)?;
     check_names(path, graph)?;
+    check_attributes(path, &graph.node, false)?;
+    proto.functions.iter().try_for_each(|function| check_attributes(path, &function.node, true))?;
     proto.graph.iter_mut().for_each(complete_lengths);
     Ok(proto)
 }
@@ -197,6 +203,86 @@ fn check_names(path: &Path, graph: &pb::GraphProto) -> Result<()> {
     }
     if let Some(output) = graph.output.iter().find(|v| lost(&v.name)) {
         return Err(broken(path, format!("the output {:?} is not defined: the file is truncated, or was exported wrongly", output.name)));
+    }
+    Ok(())
+}
+
+/// No opset may be given twice.
+fn check_opsets(path: &Path, proto: &pb::ModelProto) -> Result<()> {
+    let mut versions: BTreeMap<&str, &pb::OperatorSetIdProto> = BTreeMap::new();
+    for import in &proto.opset_import {
+        let domain = if tidy::standard(&import.domain) { "ai.onnx" } else { &import.domain };
+        let Some(other) = versions.insert(domain, import) else { continue };
+        // a domain of two names may be given by both
+        if other.domain == import.domain || other.version != import.version {
+            let [first, second] = [other, import].map(|import| import.version);
+            return Err(broken(path, format!("the opset of the domain {domain:?} is given twice (opset_import): {first} and {second}")));
+        }
+    }
+    Ok(())
+}
+
+/// No name may be so long that errors and tables do not hold it, and no node may have too many.
+fn check_lengths(path: &Path, graph: &pb::GraphProto) -> Result<()> {
+    let values = graph.input.iter().chain(&graph.output).map(|value| &value.name);
+    if let Some(name) = values.chain(graph.initializer.iter().map(|tensor| &tensor.name)).find(|name| name.len() > LONGEST_NAME) {
+        return Err(broken(path, format!("the name {:?} of a tensor has {} bytes: at most {LONGEST_NAME}", shortened(name), name.len())));
+    }
+    graph.node.iter().try_for_each(|node| check_node(path, node))
+}
+
+/// The same for one node and its subgraphs.
+fn check_node(path: &Path, node: &pb::NodeProto) -> Result<()> {
+    let wrong = |what: String| {
+        let name = node.output.first().filter(|_| node.name.is_empty()).unwrap_or(&node.name);
+        let operator = node.op_type.escape_debug().to_string();
+        Err(broken(path, format!("{} (node {:?}): {what}", shortened(&operator), shortened(name))))
+    };
+    let own = [&node.name, &node.op_type, &node.domain];
+    let names = own.into_iter().chain(&node.input).chain(&node.output).chain(node.attribute.iter().map(|attribute| &attribute.name));
+    if let Some(name) = names.into_iter().find(|name| name.len() > LONGEST_NAME) {
+        return wrong(format!("the name {:?} has {} bytes: at most {LONGEST_NAME}", shortened(name), name.len()));
+    }
+    for (what, count) in [("inputs", node.input.len()), ("outputs", node.output.len()), ("attributes", node.attribute.len())] {
+        if count > MOST_NAMES {
+            return wrong(format!("it has {count} {what}: at most {MOST_NAMES}"));
+        }
+    }
+    let subgraphs = node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs));
+    subgraphs.into_iter().try_for_each(|graph| check_lengths(path, graph))
+}
+
+/// The beginning of a name that is too long to print.
+pub fn shortened(name: &str) -> String {
+    const PRINTED: usize = 100;
+    match name.char_indices().nth(PRINTED) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_string(),
+    }
+}
+
+/// No attribute of these nodes may be given twice. Only those `in_function` may refer to attributes
+/// of a call.
+fn check_attributes(path: &Path, nodes: &[pb::NodeProto], in_function: bool) -> Result<()> {
+    for node in nodes {
+        let wrong = |what: String| {
+            let name = node.output.first().filter(|_| node.name.is_empty()).unwrap_or(&node.name);
+            Err(broken(path, format!("{} (node {name:?}): {what}", node.op_type.escape_debug())))
+        };
+        let mut names = BTreeSet::new();
+        for attribute in &node.attribute {
+            let name = &attribute.name;
+            if !names.insert(name) {
+                return wrong(format!("its attribute {name:?} is given twice"));
+            }
+            if !in_function && !attribute.ref_attr_name.is_empty() {
+                let other = &attribute.ref_attr_name;
+                return wrong(format!(
+                    "its attribute {name:?} refers to the attribute {other:?} of a call, but the node is in no function"
+                ));
+            }
+            attribute.g.iter().chain(&attribute.graphs).try_for_each(|graph| check_attributes(path, &graph.node, in_function))?;
+        }
     }
     Ok(())
 }

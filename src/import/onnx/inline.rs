@@ -17,15 +17,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use prost::Message;
 use tract_onnx::pb;
 use tract_onnx::pb::attribute_proto::AttributeType;
 use tract_onnx::pb::tensor_proto::DataType;
 
+use super::decode::shortened;
+use super::limits::{MOST_NODE_BYTES, MOST_NODES};
 use crate::error::{Error, Result};
 
-/// The maximum number of calls. More are taken to mean that a function is recursive.
-const MOST_CALLS: usize = 100_000;
-/// The maximum depth of nested calls. Deeper ones are taken to mean the same.
+/// The maximum depth of nested calls. A deeper one is taken to mean that a function is recursive.
 const DEEPEST_CALL: usize = 100;
 
 /// What the reader's protobuf types do not have: default values of the attributes of functions.
@@ -67,12 +68,8 @@ pub fn functions(path: &Path, proto: &mut pb::ModelProto, defaults: &Defaults) -
     if functions.is_empty() {
         return Ok(());
     }
-    let mut calls = 0;
-    expand(&mut graph.node, &functions, defaults, &mut calls, 0);
-    if calls > MOST_CALLS {
-        let message = "its function calls nest too deeply or are too many: is one of its functions recursive?".to_string();
-        return Err(Error::Model { path: path.to_path_buf(), message });
-    }
+    let mut budget = Budget::default();
+    expand(&mut graph.node, &functions, defaults, &mut budget, 0).map_err(|why| Error::Unsupported(vec![why]))?;
     // a model that consists of function calls may state its opset only there
     for import in functions.values().flat_map(|f| &f.opset_import) {
         if proto.opset_import.iter().all(|known| known.domain != import.domain) {
@@ -82,41 +79,77 @@ pub fn functions(path: &Path, proto: &mut pb::ModelProto, defaults: &Defaults) -
     Ok(())
 }
 
+/// What may still be inlined.
+struct Budget {
+    nodes: usize,
+    bytes: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Budget {
+        Budget { nodes: MOST_NODES, bytes: MOST_NODE_BYTES }
+    }
+}
+
+impl Budget {
+    /// Takes these nodes `times` times, before they are made. Their names get a prefix of `prefix`
+    /// bytes. Returns whether all fits.
+    fn take(&mut self, nodes: &[pb::NodeProto], initialisers: &[pb::TensorProto], prefix: usize, times: usize) -> bool {
+        let (count, names) = counted(nodes);
+        let size = nodes.iter().map(Message::encoded_len).chain(initialisers.iter().map(Message::encoded_len)).sum::<usize>();
+        let bytes = size.saturating_add((names + initialisers.len()).saturating_mul(prefix)).saturating_mul(times);
+        let left = (self.nodes.checked_sub((count + 1).saturating_mul(times)), self.bytes.checked_sub(bytes));
+        let (Some(nodes), Some(bytes)) = left else { return false };
+        (self.nodes, self.bytes) = (nodes, bytes);
+        true
+    }
+}
+
+/// The numbers of nodes and of their names, subgraphs included.
+fn counted(nodes: &[pb::NodeProto]) -> (usize, usize) {
+    let own = |node: &pb::NodeProto| 1 + node.input.len() + node.output.len();
+    let inner = nodes.iter().flat_map(|node| &node.attribute).flat_map(|a| a.g.iter().chain(&a.graphs)).map(|graph| counted(&graph.node));
+    let start = (nodes.len(), nodes.iter().map(own).sum());
+    inner.fold(start, |(nodes, names), (more, their)| (nodes + more, names + their))
+}
+
+/// Replaces the calls among `nodes`, or says why that is refused.
 fn expand(
     nodes: &mut Vec<pb::NodeProto>,
     functions: &BTreeMap<(String, String), pb::FunctionProto>,
     defaults: &Defaults,
-    calls: &mut usize,
+    budget: &mut Budget,
     depth: usize,
-) {
-    if depth > DEEPEST_CALL {
-        *calls = MOST_CALLS + 1;
-        return;
-    }
+) -> Result<(), String> {
     let mut done = Vec::new();
     for mut node in std::mem::take(nodes) {
-        for attribute in &mut node.attribute {
-            attribute
-                .g
-                .iter_mut()
-                .chain(&mut attribute.graphs)
-                .for_each(|graph| expand(&mut graph.node, functions, defaults, calls, depth));
+        for graph in node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs)) {
+            expand(&mut graph.node, functions, defaults, budget, depth)?;
         }
-        match functions.get(&(node.domain.clone(), node.op_type.clone())) {
-            Some(function) if *calls <= MOST_CALLS => {
-                *calls += 1;
-                let of = |f: &&FunctionDefaults| (f.domain.as_str(), f.name.as_str()) == (function.domain(), function.name());
-                let given = node.attribute.iter().map(|attribute| attribute.name.clone()).collect::<BTreeSet<_>>();
-                let default = defaults.functions.iter().find(of).map_or(&[][..], |f| &f.attributes);
-                node.attribute.extend(default.iter().filter(|attribute| !given.contains(&attribute.name)).cloned());
-                let mut body = body(function, &node);
-                expand(&mut body, functions, defaults, calls, depth + 1);
-                done.extend(body);
-            }
-            _ => done.push(node),
+        let Some(function) = functions.get(&(node.domain.clone(), node.op_type.clone())) else {
+            done.push(node);
+            continue;
+        };
+        let call = || format!("{} (node {:?})", node.op_type.escape_debug(), shortened(label(&node)));
+        if depth >= DEEPEST_CALL {
+            return Err(format!("{}: its function calls nest more than {DEEPEST_CALL} deep: is one of its functions recursive?", call()));
         }
+        if !budget.take(&function.node, &[], label(&node).len(), 1) {
+            return Err(format!(
+                "{}: with this call, the calls of functions become more than {MOST_NODES} nodes, or nodes of more than {MOST_NODE_BYTES} bytes",
+                call()
+            ));
+        }
+        let of = |f: &&FunctionDefaults| (f.domain.as_str(), f.name.as_str()) == (function.domain(), function.name());
+        let given = node.attribute.iter().map(|attribute| attribute.name.clone()).collect::<BTreeSet<_>>();
+        let default = defaults.functions.iter().find(of).map_or(&[][..], |f| &f.attributes);
+        node.attribute.extend(default.iter().filter(|attribute| !given.contains(&attribute.name)).cloned());
+        let mut body = body(function, &node);
+        expand(&mut body, functions, defaults, budget, depth + 1)?;
+        done.extend(body);
     }
     *nodes = done;
+    Ok(())
 }
 
 /// The nodes of `function` for the call `call`.
@@ -201,19 +234,28 @@ const LONGEST_LOOP: usize = 10_000;
 /// `value` computes a condition or a number of steps. It gets a model whose only output is that
 /// value, with the nodes that it depends on, and returns it, or `None` if it is known only when the
 /// model runs. What cannot be inlined stays.
-pub fn bodies(proto: &mut pb::ModelProto, value: impl Fn(pb::ModelProto) -> Option<i64>) {
+///
+/// # Errors
+///
+/// [`Error::Unsupported`] if too many nodes would be inlined.
+pub fn bodies(proto: &mut pb::ModelProto, value: impl Fn(pb::ModelProto) -> Option<Value>) -> Result<()> {
     let version = super::tidy::version(proto).unwrap_or(0);
     let mut given_up: BTreeSet<String> = BTreeSet::new();
+    let mut budget = Budget::default();
     loop {
-        let Some(graph) = &proto.graph else { return };
+        let Some(graph) = &proto.graph else { return Ok(()) };
         let inlinable = |node: &pb::NodeProto| matches!(node.op_type.as_str(), "If" | "Loop") && !given_up.contains(label(node));
-        let Some(position) = graph.node.iter().position(inlinable) else { return };
+        let Some(position) = graph.node.iter().position(inlinable) else { return Ok(()) };
         let node = graph.node[position].clone();
         let known = |name: Option<&String>| name.filter(|name| !name.is_empty()).and_then(|name| value(extracted(proto, name)?));
         let body = match node.op_type.as_str() {
-            "If" => either(&node, known(node.input.first())),
-            _ => unrolled(&node, known(node.input.first()), known(node.input.get(1)), version),
+            "If" => either(&node, known(node.input.first()), &mut budget),
+            _ => unrolled(&node, known(node.input.first()), known(node.input.get(1)), version, &mut budget),
         };
+        let body = body.map_err(|why| {
+            let operator = node.op_type.escape_debug();
+            Error::Unsupported(vec![format!("{operator} (node {:?}): {why}", shortened(label(&node)))])
+        })?;
         match (body, &mut proto.graph) {
             (Some((nodes, initialisers)), Some(graph)) => {
                 graph.node.splice(position..=position, nodes);
@@ -223,6 +265,18 @@ pub fn bodies(proto: &mut pb::ModelProto, value: impl Fn(pb::ModelProto) -> Opti
         }
     }
 }
+
+/// One value that is known when the model is compiled.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value {
+    /// A number, cut to an integer.
+    Number(i64),
+    /// A truth value.
+    Truth(bool),
+}
+
+/// Why bodies are not inlined.
+const TOO_MANY: &str = "the bodies of conditions and loops become too many nodes, or too large ones";
 
 /// Nodes and initialisers in place of a node.
 type Inlined = (Vec<pb::NodeProto>, Vec<pb::TensorProto>);
@@ -234,17 +288,28 @@ fn subgraph(node: &pb::NodeProto, name: &str) -> Option<pb::GraphProto> {
     node.attribute.iter().find(|attribute| attribute.name == name)?.g.clone()
 }
 
-/// The branch of the `If` `node` that is taken, or both.
-fn either(node: &pb::NodeProto, condition: Option<i64>) -> Option<Inlined> {
-    let [yes, no] = [subgraph(node, "then_branch"), subgraph(node, "else_branch")];
-    if let Some(condition) = condition {
-        let branch = if condition != 0 { yes } else { no }?;
-        return (branch.output.len() == node.output.len()).then(|| inlined(branch, node));
+/// The branch of the `If` `node` that is taken, or both. One whose condition is a number stays, and
+/// is refused.
+fn either(node: &pb::NodeProto, condition: Option<Value>, budget: &mut Budget) -> Result<Option<Inlined>, String> {
+    let (Some(yes), Some(no)) = (subgraph(node, "then_branch"), subgraph(node, "else_branch")) else { return Ok(None) };
+    let mut takes = |branch: &pb::GraphProto| {
+        if budget.take(&branch.node, &branch.initializer, label(node).len(), 1) { Ok(()) } else { Err(TOO_MANY.to_string()) }
+    };
+    match condition {
+        Some(Value::Number(_)) => return Ok(None),
+        Some(Value::Truth(condition)) => {
+            let branch = if condition { yes } else { no };
+            takes(&branch)?;
+            return Ok((branch.output.len() == node.output.len()).then(|| inlined(branch, node)));
+        }
+        None => {}
     }
+    let Some(condition) = node.input.first() else { return Ok(None) };
     let (mut nodes, mut initialisers) = (Vec::new(), Vec::new());
-    for (branch, word) in [(yes?, "then"), (no?, "else")] {
+    for (branch, word) in [(yes, "then"), (no, "else")] {
+        takes(&branch)?;
         if branch.output.len() != node.output.len() {
-            return None;
+            return Ok(None);
         }
         let name = format!("{}/{word}", label(node));
         let output = (0..node.output.len()).map(|i| format!("{name}/result-{i}")).collect();
@@ -257,24 +322,37 @@ fn either(node: &pb::NodeProto, condition: Option<i64>) -> Option<Inlined> {
         nodes.push(pb::NodeProto {
             op_type: SELECT.into(),
             name: if i == 0 { label(node).into() } else { format!("{}/select-{i}", label(node)) },
-            input: vec![node.input.first()?.clone(), yes, no],
+            input: vec![condition.clone(), yes, no],
             output: vec![output.clone()],
             ..Default::default()
         });
     }
-    Some((nodes, initialisers))
+    Ok(Some((nodes, initialisers)))
 }
 
 /// All steps of the `Loop` `node`, if it has `steps` and its condition stays true.
-fn unrolled(node: &pb::NodeProto, steps: Option<i64>, condition: Option<i64>, version: i64) -> Option<Inlined> {
-    let body = subgraph(node, "body")?;
-    let steps = usize::try_from(steps?).ok().filter(|&steps| steps > 0)?;
-    let begins = node.input.get(1).is_none_or(String::is_empty) || condition.is_some_and(|condition| condition != 0);
+fn unrolled(
+    node: &pb::NodeProto,
+    steps: Option<Value>,
+    condition: Option<Value>,
+    version: i64,
+    budget: &mut Budget,
+) -> Result<Option<Inlined>, String> {
+    let (Some(body), Some(Value::Number(steps))) = (subgraph(node, "body"), steps) else { return Ok(None) };
+    let Some(steps) = usize::try_from(steps).ok().filter(|&steps| steps > 0) else { return Ok(None) };
+    let begins = node.input.get(1).is_none_or(String::is_empty) || condition == Some(Value::Truth(true));
     let states = node.input.len().saturating_sub(2);
-    let sequences = body.output.len().checked_sub(1 + states)?;
+    let Some(sequences) = body.output.len().checked_sub(1 + states) else { return Ok(None) };
     let fits = body.input.len() == 2 + states && node.output.len() <= states + sequences;
-    if !begins || !fits || !stays_true(&body) || steps.saturating_mul(body.node.len().max(1)) > LONGEST_LOOP {
-        return None;
+    if !begins || !fits || !stays_true(&body) {
+        return Ok(None);
+    }
+    let size = counted(&body.node).0.max(1);
+    if steps.saturating_mul(size) > LONGEST_LOOP {
+        return Err(format!("its {steps} steps of {size} nodes would become more than {LONGEST_LOOP} nodes"));
+    }
+    if !budget.take(&body.node, &body.initializer, label(node).len(), steps) {
+        return Err(TOO_MANY.into());
     }
     let (mut nodes, mut initialisers) = (Vec::new(), Vec::new());
     let mut current: Vec<String> = node.input.iter().skip(2).cloned().collect();
@@ -345,7 +423,7 @@ fn unrolled(node: &pb::NodeProto, steps: Option<i64>, condition: Option<i64>, ve
             },
         });
     }
-    Some((nodes, initialisers))
+    Ok(Some((nodes, initialisers)))
 }
 
 /// Whether the condition that the body of a loop computes is its own condition, or the constant

@@ -14,6 +14,7 @@
 //! * `operators.rs` is the table of ONNX's operators, and what each becomes.
 //! * `attributes.rs` is the table of their attributes, and which are read.
 //! * `bfloat16.rs` turns bfloat16, which the reader does not have, into f32 that is rounded.
+//! * `limits.rs` says how large what a model asks for may be.
 //! * `dtype.rs` converts between ONNX's codes of element types and our types.
 //!
 //! Of tract, only its protobuf types are used here.
@@ -24,6 +25,7 @@ mod constants;
 pub mod decode;
 pub mod dtype;
 pub mod inline;
+pub mod limits;
 pub mod locate;
 pub mod operators;
 pub mod tidy;

@@ -11,6 +11,8 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_hir::internal::*;
 
+use crate::import::onnx::limits;
+
 /// Parses an `AffineGrid` node.
 pub fn read(_: &ParsingContext, node: &pb::NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
     let align_corners = node.attribute.iter().any(|a| a.name == "align_corners" && a.i != 0);
@@ -35,6 +37,7 @@ impl AffineGrid {
     /// All points of an image of `extents`, the last axis fastest: the coordinates of each, last
     /// axis first, then a 1.
     fn points(&self, extents: &[usize]) -> TractResult<Tensor> {
+        limits::table(&[extents, &[extents.len() + 1]].concat(), 4).map_err(TractError::msg)?;
         let count: usize = extents.iter().product();
         let mut values = Vec::with_capacity(count * (extents.len() + 1));
         for point in 0..count {

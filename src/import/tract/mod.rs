@@ -8,6 +8,7 @@
 //! * `readers.rs` adds operators, and forms of operators, to those that tract can read;
 //!   `affine_grid.rs` is one.
 //! * `bfloat16.rs` rounds what is stored as bfloat16.
+//! * `checked.rs` checks every node while types are inferred: its inputs' types, axes and sizes.
 //! * `typed.rs` types and folds the model, with the pipeline that keeps convolutions whole. tract
 //!   can panic on odd graphs: a panic is caught and reported as an error. It also converts tract's
 //!   tensors to ours, and back.
@@ -17,6 +18,7 @@
 
 mod affine_grid;
 pub mod bfloat16;
+mod checked;
 mod defined;
 mod parse;
 mod readers;
@@ -41,7 +43,7 @@ pub fn typed_model(path: &Path, proto: &mut pb::ModelProto, options: &ImportOpti
     let narrow = onnx::bfloat16::widen(proto);
     let shapes = decode::input_shapes(path, proto, options);
     if let Ok(shapes) = &shapes {
-        inline::bodies(proto, |value| typed::known(path, value, shapes));
+        inline::bodies(proto, |value| typed::known(path, value, shapes))?;
     }
     let large = LargeWeights::take(path, proto)?;
     parse::check(path, proto)?;

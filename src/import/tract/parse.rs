@@ -17,6 +17,7 @@ use super::readers::onnx;
 use super::typed::{self, one_line, silently};
 use crate::error::{Error, Result};
 use crate::import::onnx::decode::some;
+use crate::import::onnx::limits::MOST_AXES;
 use crate::import::onnx::operators::{self, Row, Support};
 use crate::import::onnx::{attributes, tidy};
 
@@ -43,9 +44,6 @@ pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {
     let lines = problems.0.iter().map(|(problem, nodes)| problem.replacen(NODES, &some(nodes), 1));
     Err(Error::Unsupported(lines.collect()))
 }
-
-/// The largest axis number that is accepted: no tensor has more axes.
-const MOST_AXES: u64 = 64;
 
 /// Placeholder for the nodes in the text of a problem.
 const NODES: &str = "\0";
@@ -109,6 +107,11 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     if let Some(why) = attributes::refusal(node) {
         return Some(format!("{operator} ({NODES}): {why}"));
     }
+    let split =
+        node.attribute.iter().find(|a| a.name == "num_outputs" && node.op_type == "Split").filter(|a| a.i != node.output.len() as i64);
+    if let Some(split) = split {
+        return Some(format!("{operator} ({NODES}): its num_outputs is {}, but it has {} outputs", split.i, node.output.len()));
+    }
     // an unknown stored element type is reported more clearly here
     let stored = node.attribute.iter().flat_map(|a| a.t.iter().chain(&a.tensors)).find_map(|tensor| element_type(tensor.data_type));
     let cast = node.attribute.iter().filter(|a| a.name == "to" && node.op_type == "Cast").find_map(|a| element_type(a.i as i32));
@@ -116,7 +119,8 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     let order = node.attribute.iter().filter(|a| a.name == "perm" && node.op_type == "Transpose").find_map(|a| axis_order(&a.ints));
     let scan = if node.op_type == "Scan" { scan_body(node) } else { None };
     let axis = node.attribute.iter().filter(|a| matches!(a.name.as_str(), "axis" | "axes")).find_map(axis_range);
-    let reason = stored.or(cast).or(order).or(scan).or(axis).or_else(|| {
+    let wide = node.attribute.iter().filter(|a| !ANY_NUMBER.contains(&a.name.as_str())).find_map(wide);
+    let reason = stored.or(cast).or(order).or(scan).or(axis).or(wide).or_else(|| {
         match silently(|| catch_unwind(AssertUnwindSafe(|| builder(context, node)))) {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(match row.map(|row| row.support) {
@@ -134,6 +138,16 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
 fn axis_range(attribute: &pb::AttributeProto) -> Option<String> {
     let beyond = attribute.ints.iter().chain([&attribute.i]).find(|axis| axis.unsigned_abs() > MOST_AXES)?;
     Some(format!("{} {beyond} is beyond the axes of any tensor", attribute.name))
+}
+
+/// Attributes whose integers may be of any size: bounds, which are cut to an axis, values, limits.
+const ANY_NUMBER: [&str; 10] =
+    ["end", "ends", "k", "left_window_size", "local_window_size", "right_window_size", "start", "starts", "value_int", "value_ints"];
+
+/// Why an attribute with a number that does not fit 32 bits is refused. tract cuts some to 32 bits.
+fn wide(attribute: &pb::AttributeProto) -> Option<String> {
+    let beyond = attribute.ints.iter().chain([&attribute.i]).find(|number| number.unsigned_abs() >= 1 << 31)?;
+    Some(format!("its attribute {} has {beyond}, which does not fit 32 bits", attribute.name))
 }
 
 /// Why the body of a Scan is refused: the number of its sequences, up to which tract loops, however

@@ -12,6 +12,8 @@
 //! * The axis of `LayerNormalization`, `RMSNormalization` and `OneHot` is compared with the rank:
 //!   tract loops up to it, which takes forever if it is negative beyond the rank.
 
+use std::sync::OnceLock;
+
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::{self, attribute_proto::AttributeType};
@@ -23,15 +25,17 @@ use tract_onnx::tract_core::ops::nn::resize::{CoordTransformer, Interpolator};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx_opl::resize::{AspectRatio, CoordTransform, Nearest, Resize};
 
-use super::{affine_grid, bfloat16, defined};
+use super::{affine_grid, bfloat16, checked};
 use crate::import::define;
 
-/// tract's reader of ONNX, as hiosc uses it: with definitions, and with readers of our own.
+/// tract's reader of ONNX, as hiosc uses it: with definitions, with readers of our own, and with
+/// checks of every node.
 pub fn onnx() -> Onnx {
-    let mut onnx = base();
+    let mut onnx = base().clone();
     for definition in define::DEFINITIONS.iter().flat_map(|group| group.iter()) {
-        onnx.op_register.insert(definition.operator, defined::read);
+        onnx.op_register.insert(definition.operator, checked::read);
     }
+    onnx.op_register.0.values_mut().for_each(|reader| *reader = checked::read);
     onnx
 }
 
@@ -62,7 +66,12 @@ const OTHER_DOMAINS: [&str; 21] = [
 ];
 
 /// tract's reader with our own readers of single operators.
-fn base() -> Onnx {
+fn base() -> &'static Onnx {
+    static BASE: OnceLock<Onnx> = OnceLock::new();
+    BASE.get_or_init(own)
+}
+
+fn own() -> Onnx {
     let mut onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_output_types(true).with_ignore_value_info(true);
     onnx.op_register.0.retain(|name, _| !OTHER_DOMAINS.contains(&name.as_str()));
     onnx.op_register.insert(define::AS_READ, as_read);

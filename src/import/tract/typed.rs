@@ -20,6 +20,7 @@ use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cnn::conv::Conv;
 use tract_onnx::tract_core::ops::dummy::Dummy;
 use tract_onnx::tract_core::ops::konst::Const;
+use tract_onnx::tract_core::ops::nn::resize::Resize;
 use tract_onnx::tract_core::ops::quant::DequantizeLinearF32;
 use tract_onnx::tract_core::ops::source::TypedSource;
 use tract_onnx::tract_core::optim::{CONST_FOLD_MEM_BUDGET, Optimizer, OptimizerSession, TypedPass};
@@ -30,6 +31,8 @@ use super::{parse, readers, rewrite};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 use crate::import::onnx::bfloat16;
+use crate::import::onnx::inline::{self, SELECT};
+use crate::import::onnx::limits;
 use crate::import::onnx::operators::{self, Row};
 
 /// Replaces nodes whose inputs are all constants by what they compute. A node that fails, such as a
@@ -85,6 +88,11 @@ fn folded(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TVec<Arc<T
         before += bytes;
         inputs.push(value.clone().into_tvalue());
     }
+    let known = node.outputs.iter().filter_map(|output| Some((output.fact.shape.as_concrete()?, output.fact.datum_type.size_of())));
+    let expected: u128 = known.map(|(shape, element)| limits::bytes(shape.iter().copied(), element)).sum();
+    if expected > u128::from(before.max(CONST_FOLD_MEM_BUDGET)) {
+        return Ok(None);
+    }
     let Ok(Ok(Some(results))) = caught(|| node.op.eval_out_of_plan(inputs)) else { return Ok(None) };
     let after: u64 = results.iter().map(|result| (result.datum_type().size_of() * result.volume()) as u64).sum();
     if after > before.max(CONST_FOLD_MEM_BUDGET) {
@@ -94,7 +102,7 @@ fn folded(model: &TypedModel, node: &TypedNode) -> TractResult<Option<TVec<Arc<T
 }
 
 /// Declutters every node except convolutions, dequantisations (which would become tables),
-/// divisions and those in `left_out`.
+/// divisions, resizes to long axes and those in `left_out`.
 #[derive(Clone, Debug, Default)]
 struct KeepConvolutions {
     /// The node at which the next search starts.
@@ -116,7 +124,10 @@ impl TypedPass for KeepConvolutions {
             // a division by a constant would become a product with its rounded reciprocal, and a
             // remainder is taken to be commutative
             let division = node.op_as::<TypedBinOp>().is_some_and(|op| matches!(op.0.name(), "Div" | "Rem"));
-            let kept = node.op_is::<Conv>() || node.op_is::<Dummy>() || node.op_is::<DequantizeLinearF32>() || division;
+            // tract would make a table for each axis, however long
+            let extents = || node.outputs.iter().filter_map(|output| output.fact.shape.as_concrete()).flatten();
+            let long = node.op_is::<Resize>() && extents().any(|&extent| limits::table(&[extent], 64).is_err());
+            let kept = node.op_is::<Conv>() || node.op_is::<Dummy>() || node.op_is::<DequantizeLinearF32>() || division || long;
             let key = format!("{} {}", node.op.name(), node.name);
             if kept || self.left_out.contains(&key) {
                 continue;
@@ -189,7 +200,7 @@ pub fn type_model(
             let message = match first_failing(&path, proto, large, shapes) {
                 Some(node) => {
                     let why = message.trim_start_matches("typing the model: ").trim_start_matches("the reader fails on it: ");
-                    format!("{} (node {:?}): the reader fails on it: {why}", node.op_type.escape_debug(), node.name)
+                    format!("{} (node {:?}): the reader fails on it: {why}", operator_of(node), node.name)
                 }
                 None => message,
             };
@@ -210,9 +221,14 @@ fn as_onnx(line: &str, proto: &pb::ModelProto) -> String {
         let node =
             nodes.iter().find(|node| name.strip_prefix(node.name.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))?;
         let start = before.rfind(": ").map_or(0, |at| at + 2);
-        Some(format!("{}{} (node {:?}{}", &before[..start], node.op_type.escape_debug(), node.name, &rest[name.len() + 1..]))
+        Some(format!("{}{} (node {:?}{}", &before[..start], operator_of(node), node.name, &rest[name.len() + 1..]))
     };
     renamed().unwrap_or_else(|| line.to_string())
+}
+
+/// The operator that the node has in the model's file.
+fn operator_of(node: &pb::NodeProto) -> String {
+    if node.op_type == SELECT { "If".into() } else { node.op_type.escape_debug().to_string() }
 }
 
 /// The first node that cannot be typed, with the nodes before it. Found by halving.
@@ -265,15 +281,17 @@ fn try_type_model(
     })
 }
 
-/// The first output of a model as an integer, if it is one number that is known for these shapes. A
-/// model that the check refuses is not typed: tract may not terminate on it.
-pub fn known(path: &Path, mut proto: pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<i64> {
+/// The first output of a model, if it is one number that is known for these shapes. A model that
+/// the check refuses is not typed: tract may not terminate on it.
+pub fn known(path: &Path, mut proto: pb::ModelProto, shapes: &[(String, Vec<usize>)]) -> Option<inline::Value> {
     let large = LargeWeights::take(path, &mut proto).ok()?;
     parse::check(path, &proto).ok()?;
     let folded = try_type_model(path, &proto, &large, shapes, false).ok()?.kept;
     let outlet = *folded.outputs.first()?;
     let value = folded.outlet_fact(outlet).ok()?.konst.clone()?;
-    if value.volume() == 1 { value.cast_to::<i64>().ok()?.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.first().copied() } else { None }
+    let number = value.cast_to::<i64>().ok()?.try_as_plain_ram().ok()?.as_slice::<i64>().ok()?.first().copied()?;
+    let truth = value.datum_type() == DatumType::Bool;
+    (value.volume() == 1).then_some(if truth { inline::Value::Truth(number != 0) } else { inline::Value::Number(number) })
 }
 
 /// Our element type for one of tract's. Symbolic dimensions, which are constants by now or results
@@ -409,7 +427,10 @@ pub fn panicked(panic: &(dyn Any + Send)) -> String {
 /// The message of a panic.
 fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    one_line(text.unwrap_or("no message"))
+    match text {
+        Some(text) if text.contains("self.dims.iter().all(|d|") => "the shape of its result has a negative extent".into(),
+        text => one_line(text.unwrap_or("no message")),
+    }
 }
 
 /// tract's `PHRASE3 "name" Conv: why` as `Conv (node "name"): why`, and the innermost one if they
