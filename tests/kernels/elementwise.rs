@@ -1,6 +1,6 @@
 //! Scalar functions of every type, and operands that are broadcast.
 
-use hiosc::graph::{Binary, DType, Elementwise, Expr, OpKind, Scalar, Unary};
+use hiosc::graph::{Binary, Constant, DType, Elementwise, Expr, OpKind, Scalar, Unary};
 
 use super::common::typed_case;
 use crate::support::harness::{KernelCase, Random, TensorValues, check};
@@ -116,6 +116,12 @@ fn scalar_functions_of_every_type() {
         let select = Expr::select(constant, Expr::Input(1), Expr::Input(2));
         let row = TensorValues { shape: vec![1, 36], ..r.typed(dtype, &[36]) };
         cases.push(typed_case(expression(select), vec![r.typed(dtype, &[7, 1]), row, r.typed(dtype, &[7, 36])], &[7, 36], 0.0));
+    }
+    // between two neighbours of bf16, below, at and above the middle, from 0 to infinity
+    let between = |i: u32| f32::from_bits((i / 5 * 0x28b) << 16 | [0, 0x7fff, 0x8000, 0x8001, 0xffff][i as usize % 5]);
+    for to in [DType::BF16, DType::F16] {
+        let x = TensorValues { shape: vec![7, 36], values: Constant::F32((0..252).map(between).collect()) };
+        cases.push(typed_case(expression(Expr::identity().cast(to)), vec![x], &[7, 36], 0.0));
     }
     check("scalar functions of every type", cases);
 }
