@@ -184,8 +184,8 @@ fn rules<'a>() -> Vec<(LoweringRule<'a>, &'static str)> {
         (Lowering::topk, "Topk. Several results"),
         (Lowering::empty, "From here on, there is one result, and it has elements"),
         (Lowering::quantised, "Conv, EinSum and conversions of integers with a scale. Before those of plain numbers"),
+        (Lowering::bfloat16, "RoundToBfloat16. Before `elementwise`, which refuses functions that it does not know"),
         // No two of these know the same node: any order will do.
-        (Lowering::bfloat16, "RoundToBfloat16"),
         (Lowering::attention, "Sdpa"),
         (Lowering::concat, "TypedConcat"),
         (Lowering::conv, "Conv, Deconv"),

@@ -14,6 +14,8 @@ use tract_onnx::pb;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
 use tract_onnx::pb::type_proto;
 
+use super::inline::SELECT;
+
 /// The operator that rounds to the nearest bfloat16, and leaves other types as they are.
 pub const ROUND: &str = "hiosc.bfloat16";
 
@@ -25,7 +27,7 @@ const TYPED_BY: [(&str, usize); 7] = [
     ("Where", 1),                              // the values
     ("com.microsoft.DequantizeLinear", 1),     // the scale
     ("com.microsoft.GatherBlockQuantized", 2), // the scales
-    ("hiosc.select", 1),                       // the values
+    (SELECT, 1),                               // the values
 ];
 
 /// Operators of which some results are statistics in single precision: their positions.
