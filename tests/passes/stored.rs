@@ -96,7 +96,7 @@ fn stored_models_give_their_stored_outputs() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/models");
     let scratch = tempfile::tempdir().expect("a temporary folder");
     let mut all: BTreeMap<String, PathBuf> = BTreeMap::new();
-    for archive in ["attributes", "bf16", "field", "random"] {
+    for archive in ["attributes", "bf16", "contrib", "field", "random"] {
         all.extend(cases(&models.join(format!("{archive}.zip")), scratch.path()));
     }
     assert!(all.len() > 1400, "{} models", all.len());

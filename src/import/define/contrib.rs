@@ -21,6 +21,7 @@ pub const DEFINITIONS: &[Definition] = &[
     of("com.microsoft.EmbedLayerNormalization", embedding, FUSED),
     of("com.microsoft.FastGelu", fast_gelu, FUSED),
     of("com.microsoft.FusedConv", fused_conv, FUSED),
+    of("com.microsoft.FusedGemm", fused_gemm, FUSED),
     of("com.microsoft.FusedMatMul", fused_matmul, FUSED),
     of("com.microsoft.Gelu", bias_gelu, FUSED),
     Definition {
@@ -46,6 +47,7 @@ pub const DEFINITIONS: &[Definition] = &[
     of("com.microsoft.SimplifiedLayerNormalization", rms_norm, FUSED),
     of("com.microsoft.SkipLayerNormalization", skip_norm, FUSED),
     of("com.microsoft.SkipSimplifiedLayerNormalization", skip_norm, FUSED),
+    of("com.microsoft.TransposeMatMul", fused_matmul, FUSED),
 ];
 
 /// The sum of those of these values that exist.
@@ -114,21 +116,41 @@ fn fused_conv(body: &mut Body) -> Result<(), String> {
     let convolved = body.with("Conv", &inputs, attributes);
     let total = sum(body, &[Some(&convolved), z.as_ref().map(|z| z.name.as_str())]);
     let parameters = body.floats("activation_params");
-    let parameter = |i: usize, default: f32| parameters.get(i).copied().unwrap_or(default);
-    let result = match body.text("activation", "").as_str() {
-        "" => total,
-        name @ ("Relu" | "Sigmoid" | "Tanh") => body.op(name, &[&total]),
-        "LeakyRelu" => body.with("LeakyRelu", &[&total], vec![float("alpha", parameter(0, 0.01))]),
-        "HardSigmoid" => body.with("HardSigmoid", &[&total], vec![float("alpha", parameter(0, 0.2)), float("beta", parameter(1, 0.5))]),
-        "Clip" => {
-            let low = body.number(x.dtype, parameter(0, f32::MIN).into());
-            let high = body.number(x.dtype, parameter(1, f32::MAX).into());
-            body.op("Clip", &[&total, &low, &high])
-        }
-        other => return Err(format!("its activation {other:?} is not supported")),
-    };
+    let result = activated(body, &total, x.dtype, &parameters)?;
     body.output(0, &result);
     Ok(())
+}
+
+/// `Gemm`, and an activation.
+fn fused_gemm(body: &mut Body) -> Result<(), String> {
+    let a = body.input(0)?;
+    let inputs: Vec<String> = (0..body.arity()).map(|position| body.optional(position).map_or(String::new(), |known| known.name)).collect();
+    let mut attributes = body.call.node.attribute.clone();
+    attributes.retain(|attribute| !attribute.name.starts_with("activation"));
+    let total = body.with("Gemm", &inputs.iter().map(String::as_str).collect::<Vec<_>>(), attributes);
+    let given = ["activation_alpha", "activation_beta"].map(|name| body.call.has(name).then(|| body.call.float(name, 0.0)));
+    let parameters: Vec<f32> = given.into_iter().map_while(|value| value).collect();
+    let result = activated(body, &total, a.dtype, &parameters)?;
+    body.output(0, &result);
+    Ok(())
+}
+
+/// The activation of `x` that the node names, with these parameters; those left out have ONNX's
+/// defaults.
+fn activated(body: &mut Body, x: &str, dtype: DType, parameters: &[f32]) -> Result<String, String> {
+    let parameter = |i: usize, default: f32| parameters.get(i).copied().unwrap_or(default);
+    Ok(match body.text("activation", "").as_str() {
+        "" => x.to_string(),
+        name @ ("Relu" | "Sigmoid" | "Tanh") => body.op(name, &[x]),
+        "LeakyRelu" => body.with("LeakyRelu", &[x], vec![float("alpha", parameter(0, 0.01))]),
+        "HardSigmoid" => body.with("HardSigmoid", &[x], vec![float("alpha", parameter(0, 0.2)), float("beta", parameter(1, 0.5))]),
+        "Clip" => {
+            let low = body.number(dtype, parameter(0, f32::MIN).into());
+            let high = body.number(dtype, parameter(1, f32::MAX).into());
+            body.op("Clip", &[x, &low, &high])
+        }
+        other => return Err(format!("its activation {other:?} is not supported")),
+    })
 }
 
 /// `alpha * a * b`, with either operand transposed.
@@ -260,6 +282,9 @@ fn q_unary(body: &mut Body) -> Result<(), String> {
     only_default(body, "channels_last", 0)?;
     let x = numbers(body, 0)?;
     let operator = body.call.node.op_type.rsplit("QLinear").next().unwrap_or_default().to_string();
+    if body.call.int("ceil_mode", 0) != 0 && body.call.int("count_include_pad", 0) != 0 {
+        return Err("its ceil_mode together with count_include_pad is not supported".into());
+    }
     let mut attributes = body.call.node.attribute.clone();
     attributes.retain(|attribute| !matches!(attribute.name.as_str(), "channels_last" | "opset"));
     if operator == "Softmax" && body.call.int("opset", 13) < 13 {
@@ -283,7 +308,7 @@ fn q_concat(body: &mut Body) -> Result<(), String> {
 }
 
 /// The product of integers, as numbers: `(a - a_zero)(b - b_zero) * scale + bias`.
-fn rescaled(body: &mut Body, operands: [&str; 2], zeros: [Option<String>; 2], scales: [&str; 2], bias: Option<Known>) {
+fn rescaled(body: &mut Body, operands: [&str; 2], zeros: [Option<String>; 2], scales: [&str; 2], bias: Option<&str>) -> String {
     let mut inputs = vec![operands[0].to_string(), operands[1].to_string()];
     inputs.extend(zeros.into_iter().map(Option::unwrap_or_default));
     while inputs.last().is_some_and(String::is_empty) {
@@ -293,23 +318,25 @@ fn rescaled(body: &mut Body, operands: [&str; 2], zeros: [Option<String>; 2], sc
     let product = body.cast(&product, DType::F32);
     let scale = body.op("Mul", &[scales[0], scales[1]]);
     let result = body.op("Mul", &[&product, &scale]);
-    let result = sum(body, &[Some(&result), bias.as_ref().map(|bias| bias.name.as_str())]);
-    body.output(0, &result);
+    sum(body, &[Some(&result), bias])
 }
 
 fn dynamic_product(body: &mut Body) -> Result<(), String> {
     let (a, b, scale, zero, bias) = (body.input(0)?, body.input(1)?, body.input(2)?, body.optional(3), body.optional(4));
     let quantised = body.several("DynamicQuantizeLinear", &[&a.name], vec![], 3);
     let zeros = [Some(quantised[2].clone()), zero.map(|zero| zero.name)];
-    rescaled(body, [&quantised[0], &b.name], zeros, [&quantised[1], &scale.name], bias);
+    let bias = bias.as_ref().map(|bias| bias.name.as_str());
+    let result = rescaled(body, [&quantised[0], &b.name], zeros, [&quantised[1], &scale.name], bias);
+    body.output(0, &result);
     Ok(())
 }
 
 fn integer_product(body: &mut Body) -> Result<(), String> {
-    let (a, b, a_scale, b_scale) = (body.input(0)?, body.input(1)?, body.input(2)?, body.input(3)?);
+    let ((a, b), (scale, a_scale), (_, b_scale)) = ((body.input(0)?, body.input(1)?), body.wide(2)?, body.wide(3)?);
     let zeros = [4, 5].map(|position| body.optional(position).map(|zero| zero.name));
-    let bias = body.optional(6);
-    rescaled(body, [&a.name, &b.name], zeros, [&a_scale.name, &b_scale.name], bias);
+    let bias = body.optional_wide(6).map(|(_, bias)| bias);
+    let result = rescaled(body, [&a.name, &b.name], zeros, [&a_scale, &b_scale], bias.as_deref());
+    body.give(0, &result, &scale);
     Ok(())
 }
 
@@ -385,16 +412,25 @@ fn hidden_keys(body: &mut Body, mask: &Known, batch: usize, columns: usize) -> R
             body.op("Less", &[&numbers, &lengths])
         }
         [b, c] if (b, c) == (batch, columns) => {
-            let given = body.cast(&mask.name, DType::Bool);
+            let given = positive(body, mask);
             body.reshape(&given, &[batch, 1, 1, columns])
         }
         [b, rows, c] if (b, c) == (batch, columns) => {
-            let given = body.cast(&mask.name, DType::Bool);
+            let given = positive(body, mask);
             body.reshape(&given, &[batch, 1, rows, columns])
         }
         _ => return Err(format!("a mask of shape {:?} is not supported", mask.shape)),
     };
     Ok(body.op("Where", &[&visible, &zero, &hidden]))
+}
+
+/// Whether each element of a mask is above 0.
+fn positive(body: &mut Body, mask: &Known) -> String {
+    if mask.dtype == DType::Bool {
+        return mask.name.clone();
+    }
+    let zero = body.number(mask.dtype, 0.0);
+    body.op("Greater", &[&mask.name, &zero])
 }
 
 /// Heads joined again: `[batch, rows, heads * depth]`.
@@ -488,16 +524,21 @@ fn finish(body: &mut Body, operands: &Heads, before: usize, summands: [Option<St
 fn multi_head_attention(body: &mut Body) -> Result<(), String> {
     without(body, 8, "past_sequence_length")?;
     let (q, mut q_name) = needed(body.optional_wide(0), "query")?;
+    if q.rank() != 3 || body.optional(1).is_some_and(|key| key.rank() == 5) {
+        return Err("packed queries, keys and values are not supported".into());
+    }
     let (k, mut k_name) = needed(body.optional_wide(1), "key")?;
     let (v, mut v_name) = needed(body.optional_wide(2), "value")?;
     let heads = usize::try_from(body.call.int("num_heads", 0)).ok().filter(|&heads| heads > 0).ok_or("it has no num_heads")?;
-    if q.rank() != 3 {
-        return Err("packed queries, keys and values are not supported".into());
-    }
     if let Some((known, bias)) = body.optional_wide(3) {
         let mut begin = 0;
         for (operand, name) in [(&q, &mut q_name), (&k, &mut k_name), (&v, &mut v_name)] {
-            let width = operand.shape.get(2).copied().filter(|_| operand.rank() == 3).ok_or("a bias of keys by heads is not supported")?;
+            let width = operand
+                .shape
+                .get(2)
+                .copied()
+                .filter(|_| operand.rank() == 3)
+                .ok_or("a bias of keys that are already split into heads is not supported")?;
             if begin + width > known.shape.iter().product() {
                 return Err(format!("its bias of shape {:?} is too short", known.shape));
             }
@@ -545,7 +586,8 @@ fn rotary_embedding(body: &mut Body) -> Result<(), String> {
         (0, 3) if width > 0 => (x.shape[2] / width) as i64,
         (heads, _) => heads,
     };
-    let result = rotated(body, &data, &cos_name, &sin_name, &positions, heads);
+    let rotary = body.call.int("rotary_embedding_dim", 0);
+    let result = rotated(body, &data, &cos_name, &sin_name, &positions, [heads, rotary]);
     body.give(0, &result, &x);
     Ok(())
 }
@@ -562,9 +604,9 @@ fn token_positions(body: &mut Body, positions: &Known, batch: usize, rows: usize
     body.op("Add", &[&numbers, &first])
 }
 
-fn rotated(body: &mut Body, x: &str, cos: &str, sin: &str, positions: &str, heads: i64) -> String {
+/// `x` with the first `width` elements of each row rotated; all if that is 0.
+fn rotated(body: &mut Body, x: &str, cos: &str, sin: &str, positions: &str, [heads, width]: [i64; 2]) -> String {
     let interleaved = body.call.int("interleaved", body.call.int("rotary_interleaved", 0));
-    let width = body.call.int("rotary_embedding_dim", 0);
     let attributes = vec![int("interleaved", interleaved), int("rotary_embedding_dim", width), int("num_heads", heads)];
     body.with("RotaryEmbedding", &[x, cos, sin, positions], attributes)
 }
@@ -572,7 +614,8 @@ fn rotated(body: &mut Body, x: &str, cos: &str, sin: &str, positions: &str, head
 /// Attention in which several heads share keys and values, with rotary positions and a cache. The
 /// cache must be full: its length is then known when the model is compiled.
 fn group_query_attention(body: &mut Body) -> Result<(), String> {
-    for (position, name) in [(9, "position_ids"), (10, "attention_bias"), (11, "head_sink")] {
+    let refused = ["position_ids", "attention_bias", "head_sink", "k_scale", "v_scale", "q_norm_weight", "k_norm_weight", "query_seqlens"];
+    for (position, name) in (9..).zip(refused) {
         without(body, position, name)?;
     }
     let (q, q_name) = needed(body.optional_wide(0), "query")?;
@@ -593,16 +636,20 @@ fn group_query_attention(body: &mut Body) -> Result<(), String> {
         operands.push(body.transpose(&split, &[0, 2, 1, 3]));
     }
     let past = body.optional(3).map_or(0, |past| past.shape.get(2).copied().unwrap_or(0));
-    let lengths = body.input(5)?.ints().ok_or("its seqlens_k must be constants: give them with --constant")?;
+    let lengths = body.input(5)?.ints().ok_or(
+        "its seqlens_k must be constants: give the input of the model that they are computed from, such as attention_mask, with --constant",
+    )?;
     if lengths.iter().any(|&length| length + 1 != (past + rows) as i64) {
         return Err(format!("its seqlens_k {lengths:?} are not {}, one less than the {past} cached and {rows} new keys", past + rows - 1));
     }
     if body.call.int("do_rotary", 0) != 0 {
-        let (cos, sin) = (needed(body.optional_wide(7), "cos_cache")?.1, needed(body.optional_wide(8), "sin_cache")?.1);
+        let ((table, cos), sin) = (needed(body.optional_wide(7), "cos_cache")?, needed(body.optional_wide(8), "sin_cache")?.1);
+        // the tables have half of the elements that are rotated
+        let width = 2 * table.shape.last().copied().unwrap_or(0);
         let numbers: Vec<i64> = (0..batch).flat_map(|_| past as i64..(past + rows) as i64).collect();
         let positions = body.constant(&Constant::I64(numbers.into()), &[batch, rows]);
         for operand in &mut operands[..2] {
-            *operand = rotated(body, operand, &cos, &sin, &positions, 0);
+            *operand = rotated(body, operand, &cos, &sin, &positions, [0, if width < depth { width as i64 } else { 0 }]);
         }
     }
     if past > 0 {
@@ -617,6 +664,9 @@ fn group_query_attention(body: &mut Body) -> Result<(), String> {
     let columns = past + rows;
     let operands = Heads { q: q4, k: k4, v: v4, dtype: DType::F32, batch, heads, kv_heads, rows, columns, depth, value_depth: depth };
     let window = body.call.int("local_window_size", -1);
+    if window == 0 {
+        return Err("its local_window_size is 0, in which no key is visible".into());
+    }
     let sight = Sight { causal: true, left: if window > 0 { window - 1 } else { -1 }, right: -1, before: past as i64, lengths: None };
     let hidden = bias(body, &operands, &sight, None)?;
     let (scale, softcap) = (scale_of(body, depth), body.call.float("softcap", 0.0));

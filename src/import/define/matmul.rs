@@ -27,6 +27,7 @@ pub const DEFINITIONS: &[Definition] = &[
         reason: "the reader multiplies every type by an alpha of f32",
     },
     of("MatMul", matmul, "the reader refuses the product of two vectors"),
+    of("MatMulInteger", integer_matmul, "the reader takes a vector for a matrix"),
 ];
 
 /// A vector becomes a matrix of one row or column. Products of constant integers, which the reader
@@ -65,6 +66,30 @@ fn matmul(body: &mut Body) -> Result<(), String> {
     } else {
         body.itself(&[&first, &second], vec![]).remove(0)
     };
+    let result = if vectors { body.reshape(&product, &kept) } else { product };
+    body.output(0, &result);
+    Ok(())
+}
+
+/// A vector becomes a matrix of one row or column, and its axis is dropped from the result.
+fn integer_matmul(body: &mut Body) -> Result<(), String> {
+    let (a, b) = (body.input(0)?, body.input(1)?);
+    if a.rank() == 0 || b.rank() == 0 {
+        return Err("a product of a number: ONNX multiplies arrays of one axis or more".into());
+    }
+    let first = if a.rank() == 1 { body.reshape(&a.name, &[1, a.shape[0]]) } else { a.name.clone() };
+    let second = if b.rank() == 1 { body.reshape(&b.name, &[b.shape[0], 1]) } else { b.name.clone() };
+    let mut inputs = vec![first, second];
+    inputs.extend((2..body.arity()).map(|position| body.optional(position).map_or(String::new(), |zero| zero.name)));
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let product = body.itself(&inputs, vec![]).remove(0);
+    let mut kept: Vec<usize> = Vec::new();
+    match (a.rank(), b.rank()) {
+        (1, rank) => kept.extend(&b.shape[..rank.saturating_sub(2)]),
+        (rank, _) => kept.extend(&a.shape[..rank - 1]),
+    }
+    kept.extend(b.shape.last().filter(|_| b.rank() > 1));
+    let vectors = a.rank() == 1 || b.rank() == 1;
     let result = if vectors { body.reshape(&product, &kept) } else { product };
     body.output(0, &result);
     Ok(())

@@ -89,6 +89,9 @@ fn recurrent(body: &mut Body) -> Result<(), String> {
         None => true,
         Some(lengths) => lengths.ints().is_some_and(|lengths| lengths.iter().all(|&length| length == layer.steps as i64)),
     };
+    if layer.quantised && !full {
+        return Err("sequences of different lengths are not supported".into());
+    }
     let plain = usual && !clipped && full && !layer.quantised && body.call.int("input_forget", 0) == 0;
     let outputs = if plain && !layer.directions.starts_with(&[true]) {
         whole(body, &layer, false)

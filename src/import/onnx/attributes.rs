@@ -254,14 +254,15 @@ pub static ROWS: &[Row] = &[
         "B sequence_lens initial_h initial_c P",
     ),
     plain("com.microsoft.DynamicQuantizeMatMul"),
-    row("com.microsoft.EmbedLayerNormalization", "epsilon mask_index_type=0", ""),
+    row("com.microsoft.EmbedLayerNormalization", "epsilon mask_index_type*", ""),
     plain("com.microsoft.FastGelu"),
     row("com.microsoft.FusedConv", "activation activation_params auto_pad dilations group kernel_shape pads strides", ""),
+    row("com.microsoft.FusedGemm", "activation activation_alpha activation_beta activation_gamma alpha beta transA transB", ""),
     row("com.microsoft.FusedMatMul", "alpha transA transB transBatchA transBatchB", ""),
     plain("com.microsoft.Gelu"),
     row(
         "com.microsoft.GroupQueryAttention",
-        "do_rotary kv_num_heads local_window_size num_heads rotary_interleaved scale smooth_softmax=0 softcap",
+        "causal=1 do_rotary kv_num_heads local_window_size num_heads qk_output=0 rotary_interleaved scale smooth_softmax=0 softcap",
         "",
     ),
     plain("com.microsoft.MatMulIntegerToFloat"),
@@ -281,6 +282,7 @@ pub static ROWS: &[Row] = &[
     row("com.microsoft.SimplifiedLayerNormalization", "axis epsilon stash_type*", ""),
     row("com.microsoft.SkipLayerNormalization", "epsilon", ""),
     row("com.microsoft.SkipSimplifiedLayerNormalization", "epsilon", ""),
+    row("com.microsoft.TransposeMatMul", "alpha transA transB transBatchA transBatchB", ""),
 ];
 
 /// The row of an operator.

@@ -337,6 +337,7 @@ pub static ROWS: &[Row] = &[
     in_domain(MICROSOFT, row("EmbedLayerNormalization", 1, "f16, f32", "gather, norm", "")),
     in_domain(MICROSOFT, scalar("FastGelu", 1, FLOATS)),
     in_domain(MICROSOFT, row("FusedConv", 1, FLOATS, "conv, elementwise", "")),
+    in_domain(MICROSOFT, row("FusedGemm", 1, FLOATS, "matmul, elementwise", "")),
     in_domain(MICROSOFT, row("FusedMatMul", 1, FLOATS, "matmul, elementwise", "")),
     in_domain(MICROSOFT, scalar("Gelu", 1, FLOATS)),
     in_domain(
@@ -360,6 +361,7 @@ pub static ROWS: &[Row] = &[
     in_domain(MICROSOFT, row("SimplifiedLayerNormalization", 1, "f16, f32", "norm", "")),
     in_domain(MICROSOFT, row("SkipLayerNormalization", 1, "f16, f32", "elementwise, norm", "")),
     in_domain(MICROSOFT, row("SkipSimplifiedLayerNormalization", 1, "f16, f32", "elementwise, norm", "")),
+    in_domain(MICROSOFT, row("TransposeMatMul", 1, FLOATS, "matmul, elementwise", "")),
 ];
 
 /// The row of an operator; `ai.onnx` is ONNX itself.

@@ -98,6 +98,9 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
     let Some(builder) = context.framework.op_register.0.get(&node.op_type) else {
         return Some(match row.and_then(Row::refusal) {
             Some(why) => format!("{operator} ({NODES}): {why}"),
+            None if operator.to_string().starts_with("com.microsoft.") => {
+                format!("{operator} ({NODES}): this operator of ONNX Runtime is not supported: export or optimise the model without it")
+            }
             None => format!("operator {operator} is not known ({NODES})"),
         });
     };
