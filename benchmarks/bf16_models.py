@@ -31,6 +31,19 @@ def rounded(value):
     return np.asarray(value, np.float32).astype(BF16).astype(np.float32)
 
 
+def widen(node):
+    """Makes the types that a node names f32, those of its bodies, too."""
+    for attribute in node.attribute:
+        if attribute.name in ("to", "dtype", "stash_type") and attribute.i == CODE:
+            attribute.i = F32
+        if attribute.HasField("t") and attribute.t.data_type == CODE:
+            attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float32)))
+        for inner in attribute.g.node:
+            widen(inner)
+        for output in attribute.g.output:
+            output.type.tensor_type.elem_type = F32
+
+
 class Model:
     """A model with its values, which grows node by node. Values of bfloat16 are kept as f32."""
 
@@ -77,12 +90,9 @@ class Model:
         self.nodes.append(node)
         wide = onnx.NodeProto()
         wide.CopyFrom(node)
-        for attribute in wide.attribute:
-            if attribute.name in ("to", "dtype") and attribute.i == CODE:
-                attribute.i = F32
-            if attribute.HasField("t") and attribute.t.data_type == CODE:
-                attribute.t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(attribute.t).astype(np.float32)))
-        given = [name for name in dict.fromkeys(inputs) if name]
+        widen(wide)
+        outer = [name for attribute in node.attribute for inner in attribute.g.node for name in inner.input]
+        given = [name for name in dict.fromkeys([*inputs, *outer]) if name in self.values]
         kind = lambda name: helper.np_dtype_to_tensor_dtype(self.values[name].dtype)
         graph = helper.make_graph(
             [wide],
@@ -306,6 +316,24 @@ def made(m):
     m.output("y", "z", "r", "e")
 
 
+def bodies(m):
+    # both branches call a value t, of which one is f32; and their nodes have no names
+    m.normal("x", 2, 5)
+    m.input("c", np.array(True))
+    result = lambda name: helper.make_tensor_value_info(name, CODE, [2, 5])
+    then = [helper.make_node("Neg", ["x"], ["t"]), helper.make_node("Abs", ["t"], ["a"])]
+    other = [helper.make_node("Cast", ["x"], ["t"], to=F32), helper.make_node("Cast", ["t"], ["b"], to=CODE)]
+    branches = {
+        "then_branch": helper.make_graph(then, "then", [], [result("a")]),
+        "else_branch": helper.make_graph(other, "else", [], [result("b")]),
+    }
+    m.node("If", ["c"], ["d"], **branches)
+    m.node("Mul", ["d", "x"], ["y"])
+    scale = m.normal_weight("g", 5)
+    m.node("LayerNormalization", ["y", scale], ["z", "mean", "inv"], stash_type=CODE)
+    m.output("y", "z", "mean", "inv")
+
+
 def large_numbers(m):
     # beyond the range of f16, and halfway between two neighbours
     m.input("x", np.array([3e38, -1e30, 1.0, 1e-38, np.inf, 0], BF16))
@@ -327,7 +355,7 @@ def upsampled(m):
 
 MODELS = [
     mlp, convolutions, embedding, attention, attention_in_parts, rms_norm_in_parts, mixed_types, passed_on, choices, shapes,
-    gathers, reductions, norms, recurrent, quantised, made, large_numbers, upsampled,
+    gathers, reductions, norms, recurrent, quantised, made, large_numbers, upsampled, bodies,
 ]  # fmt: skip
 
 

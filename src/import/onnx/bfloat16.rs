@@ -30,7 +30,8 @@ const TYPED_BY: [(&str, usize); 7] = [
     (SELECT, 1),                               // the values
 ];
 
-/// Operators of which some results are statistics in single precision: their positions.
+/// Operators of which some results are statistics, of the type that stash_type names: their
+/// positions.
 const STATISTICS: [(&str, [usize; 2]); 4] = [
     ("LayerNormalization", [1, 2]),
     ("SimplifiedLayerNormalization", [1, 2]),
@@ -52,53 +53,76 @@ const INNER_TYPES: [&str; 3] = ["stash_type", "softmax_precision", "precision"];
 const CODE: i32 = DataType::Bfloat16 as i32;
 const WIDE: i32 = DataType::Float as i32;
 
-/// Replaces bfloat16 in `proto`. Returns the names of the values that were of that type.
+/// Replaces bfloat16 in `proto`. Returns the names of the values of its graph that were of that
+/// type.
 pub fn widen(proto: &mut pb::ModelProto) -> BTreeSet<String> {
-    let mut narrow = BTreeSet::new();
-    let Some(graph) = &mut proto.graph else { return narrow };
-    // until nothing is added, since nodes may be in any order
+    let Some(graph) = &mut proto.graph else { return BTreeSet::new() };
+    let mut narrow = narrow_in(graph, &BTreeSet::new(), &[]);
+    // some exporters do not order the nodes of the main graph
     loop {
         let before = narrow.len();
-        mark(graph, &mut narrow);
+        add_results(graph, &mut narrow);
         if narrow.len() == before {
             break;
         }
     }
-    if !narrow.is_empty() {
-        rewrite(graph, &narrow);
-    }
+    rewrite(graph, &narrow);
     narrow
 }
 
-/// Adds the names of the values of `graph`, and of its subgraphs, that are bfloat16.
-fn mark(graph: &pb::GraphProto, narrow: &mut BTreeSet<String>) {
+/// The names of the values that are bfloat16 inside `graph`: its own, and those of `outer`, the
+/// graphs around it. `given` are its inputs that are so without a type of their own.
+fn narrow_in(graph: &pb::GraphProto, outer: &BTreeSet<String>, given: &[String]) -> BTreeSet<String> {
+    let mut narrow = outer.clone();
+    // another graph may use the same names
+    let defined = graph.input.iter().map(|value| &value.name).chain(graph.initializer.iter().map(|tensor| &tensor.name));
+    for name in defined.chain(graph.node.iter().flat_map(|node| &node.output)) {
+        narrow.remove(name);
+    }
+    narrow.extend(given.iter().cloned());
     narrow.extend(graph.input.iter().filter(|value| is_narrow(value)).map(|value| value.name.clone()));
     narrow.extend(graph.initializer.iter().filter(|tensor| tensor.data_type == CODE).map(|tensor| tensor.name.clone()));
+    add_results(graph, &mut narrow);
+    narrow
+}
+
+/// Adds the results of the nodes of `graph` that are bfloat16, in the order of the nodes.
+fn add_results(graph: &pb::GraphProto, narrow: &mut BTreeSet<String>) {
     for node in &graph.node {
-        let bodies: Vec<&pb::GraphProto> =
-            node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)).collect();
-        for body in &bodies {
-            // the number of a step and its condition are not tensors of the node's own types
-            let first = if node.op_type == "Loop" { 2 } else { 0 };
-            for (inner, outer) in body.input.iter().zip(&node.input).skip(first) {
-                if narrow.contains(outer) {
-                    narrow.insert(inner.name.clone());
-                }
-            }
-            mark(body, narrow);
-        }
-        for (position, output) in node.output.iter().enumerate().filter(|(_, output)| !output.is_empty()) {
-            let of = |body: &pb::GraphProto, position: usize| body.output.get(position).is_some_and(|inner| narrow.contains(&inner.name));
-            let result = match node.op_type.as_str() {
-                "Loop" => bodies.iter().any(|body| of(body, position + 1)),
-                "If" | "Scan" => bodies.iter().any(|body| of(body, position)),
-                _ => gives(node, position, narrow),
-            };
-            if result {
-                narrow.insert(output.clone());
-            }
+        let results = results(node, narrow);
+        let names = node.output.iter().zip(results).filter(|(name, result)| *result && !name.is_empty());
+        narrow.extend(names.map(|(name, _)| name.clone()));
+    }
+}
+
+/// Which results of `node` are bfloat16, if they are floating-point numbers.
+fn results(node: &pb::NodeProto, narrow: &BTreeSet<String>) -> Vec<bool> {
+    // the first result of a body that is one of the node: that of a loop begins with its condition
+    let first = match node.op_type.as_str() {
+        "If" | "Scan" => 0,
+        "Loop" => 1,
+        _ => return (0..node.output.len()).map(|position| gives(node, position, narrow)).collect(),
+    };
+    let mut results = vec![false; node.output.len()];
+    for body in bodies(node) {
+        let inside = narrow_in(body, narrow, &given(node, body, narrow));
+        for (result, inner) in results.iter_mut().zip(body.output.iter().skip(first)) {
+            *result |= inside.contains(&inner.name);
         }
     }
+    results
+}
+
+fn bodies(node: &pb::NodeProto) -> impl Iterator<Item = &pb::GraphProto> {
+    node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+}
+
+/// The inputs of `body` that are bfloat16 because the node gives it such values.
+fn given(node: &pb::NodeProto, body: &pb::GraphProto, narrow: &BTreeSet<String>) -> Vec<String> {
+    // the number of a step and its condition are not of the types of the node
+    let first = if node.op_type == "Loop" { 2 } else { 0 };
+    let pairs = body.input.iter().zip(&node.input).skip(first);
+    pairs.filter(|(_, outer)| narrow.contains(*outer)).map(|(inner, _)| inner.name.clone()).collect()
 }
 
 /// Whether the result `position` of `node`, if it is a floating-point number, is bfloat16.
@@ -110,7 +134,7 @@ fn gives(node: &pb::NodeProto, position: usize, narrow: &BTreeSet<String>) -> bo
         return tensor.data_type == CODE;
     }
     if STATISTICS.iter().any(|(operator, positions)| *operator == node.op_type && positions.contains(&position)) {
-        return false;
+        return node.attribute.iter().any(|attribute| attribute.name == "stash_type" && attribute.i == i64::from(CODE));
     }
     let typed_by = TYPED_BY.iter().find(|(operator, _)| *operator == node.op_type).map_or(0, |&(_, input)| input);
     node.input.get(typed_by).is_some_and(|input| narrow.contains(input))
@@ -121,13 +145,15 @@ fn rewrite(graph: &mut pb::GraphProto, narrow: &BTreeSet<String>) {
     graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info).for_each(widen_type);
     graph.initializer.iter_mut().for_each(widen_tensor);
     for mut node in std::mem::take(&mut graph.node) {
+        let mut inside: Vec<BTreeSet<String>> = bodies(&node).map(|body| narrow_in(body, narrow, &given(&node, body, narrow))).collect();
+        let inner = node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
+        inner.zip(&mut inside).for_each(|(body, narrow)| rewrite(body, narrow));
         for attribute in &mut node.attribute {
             let is_type = |names: &[&str]| names.contains(&attribute.name.as_str());
             if attribute.i == i64::from(CODE) && (is_type(&RESULT_TYPES) || is_type(&INNER_TYPES)) {
                 attribute.i = i64::from(WIDE);
             }
             attribute.t.iter_mut().chain(&mut attribute.tensors).for_each(widen_tensor);
-            attribute.g.iter_mut().chain(&mut attribute.graphs).for_each(|body| rewrite(body, narrow));
         }
         // the results of a body are rounded inside it
         let rounded = matches!(node.op_type.as_str(), "If" | "Loop" | "Scan") || MOVES.contains(&node.op_type.as_str());
@@ -136,7 +162,7 @@ fn rewrite(graph: &mut pb::GraphProto, narrow: &BTreeSet<String>) {
             let wide = format!("{output}/f32");
             roundings.push(pb::NodeProto {
                 op_type: ROUND.into(),
-                name: format!("{}.bf16-{position}", node.name),
+                name: format!("{}.bf16-{position}", if node.name.is_empty() { &*output } else { &node.name }),
                 input: vec![wide.clone()],
                 output: vec![std::mem::replace(output, wide)],
                 ..Default::default()
