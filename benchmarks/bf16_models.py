@@ -226,7 +226,8 @@ def passed_on(m):
     m.node("Identity", ["x"], ["y"])
     m.node("Reshape", ["x", m.ints("shape", [6, 4])], ["z"])
     m.node("Constant", [], ["c"], value=numpy_helper.from_array(np.array([1.5, -2], BF16)))
-    m.output("y", "z", "c")
+    m.input("u", np.array([1, -2], np.int64))
+    m.output("y", "z", "c", "x", "u")
 
 
 def choices(m):

@@ -66,7 +66,9 @@ pub fn widen(proto: &mut pb::ModelProto) -> BTreeSet<String> {
             break;
         }
     }
-    rewrite(graph, &narrow);
+    let mut taken = BTreeSet::new();
+    add_names(graph, &mut taken);
+    rewrite(graph, &narrow, &mut taken);
     narrow
 }
 
@@ -140,14 +142,15 @@ fn gives(node: &pb::NodeProto, position: usize, narrow: &BTreeSet<String>) -> bo
     node.input.get(typed_by).is_some_and(|input| narrow.contains(input))
 }
 
-/// Replaces the types in `graph`, and rounds the results that are in `narrow`.
-fn rewrite(graph: &mut pb::GraphProto, narrow: &BTreeSet<String>) {
+/// Replaces the types in `graph`, and rounds the results that are in `narrow`. New names are none of
+/// `taken`.
+fn rewrite(graph: &mut pb::GraphProto, narrow: &BTreeSet<String>, taken: &mut BTreeSet<String>) {
     graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info).for_each(widen_type);
     graph.initializer.iter_mut().for_each(widen_tensor);
     for mut node in std::mem::take(&mut graph.node) {
         let mut inside: Vec<BTreeSet<String>> = bodies(&node).map(|body| narrow_in(body, narrow, &given(&node, body, narrow))).collect();
         let inner = node.attribute.iter_mut().flat_map(|attribute| attribute.g.iter_mut().chain(&mut attribute.graphs));
-        inner.zip(&mut inside).for_each(|(body, narrow)| rewrite(body, narrow));
+        inner.zip(&mut inside).for_each(|(body, narrow)| rewrite(body, narrow, taken));
         for attribute in &mut node.attribute {
             let is_type = |names: &[&str]| names.contains(&attribute.name.as_str());
             if attribute.i == i64::from(CODE) && (is_type(&RESULT_TYPES) || is_type(&INNER_TYPES)) {
@@ -159,10 +162,10 @@ fn rewrite(graph: &mut pb::GraphProto, narrow: &BTreeSet<String>) {
         let rounded = matches!(node.op_type.as_str(), "If" | "Loop" | "Scan") || MOVES.contains(&node.op_type.as_str());
         let mut roundings = Vec::new();
         for (position, output) in node.output.iter_mut().enumerate().filter(|(_, output)| !rounded && narrow.contains(*output)) {
-            let wide = format!("{output}/f32");
+            let wide = fresh(format!("{output}/f32"), taken);
             roundings.push(pb::NodeProto {
                 op_type: ROUND.into(),
-                name: format!("{}.bf16-{position}", if node.name.is_empty() { &*output } else { &node.name }),
+                name: fresh(format!("{}.bf16-{position}", if node.name.is_empty() { &*output } else { &node.name }), taken),
                 input: vec![wide.clone()],
                 output: vec![std::mem::replace(output, wide)],
                 ..Default::default()
@@ -171,6 +174,24 @@ fn rewrite(graph: &mut pb::GraphProto, narrow: &BTreeSet<String>) {
         graph.node.push(node);
         graph.node.extend(roundings);
     }
+}
+
+/// Adds all names in `graph` and its bodies.
+fn add_names(graph: &pb::GraphProto, taken: &mut BTreeSet<String>) {
+    taken.extend(graph.input.iter().map(|value| value.name.clone()));
+    taken.extend(graph.initializer.iter().map(|tensor| tensor.name.clone()));
+    for node in &graph.node {
+        taken.extend(node.input.iter().chain(&node.output).chain([&node.name]).cloned());
+        bodies(node).for_each(|body| add_names(body, taken));
+    }
+}
+
+/// `name`, or the same with a mark if it is taken.
+fn fresh(mut name: String, taken: &mut BTreeSet<String>) -> String {
+    while !taken.insert(name.clone()) {
+        name.push('#');
+    }
+    name
 }
 
 /// Whether a value is declared to be bfloat16.

@@ -31,6 +31,7 @@ use super::{parse, readers, rewrite};
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 use crate::import::onnx::bfloat16;
+use crate::import::onnx::dtype::dtype_of;
 use crate::import::onnx::inline::{self, SELECT};
 use crate::import::onnx::limits;
 use crate::import::onnx::operators::{self, Row};
@@ -270,8 +271,9 @@ fn try_type_model(
         for outlet in model.input_outlets()?.to_vec() {
             let name = &model.node(outlet.node).name;
             if let Some((_, shape)) = shapes.iter().find(|(n, _)| n == name) {
-                let dtype = model.outlet_fact(outlet)?.datum_type.concretize().unwrap_or(f32::datum_type());
-                model.set_outlet_fact(outlet, InferenceFact::dt_shape(dtype, shape))?;
+                // tract forgets the type of an input that is an output, too
+                let datum = declared(proto, name).or(model.outlet_fact(outlet)?.datum_type.concretize());
+                model.set_outlet_fact(outlet, InferenceFact::dt_shape(datum.unwrap_or(f32::datum_type()), shape))?;
             }
         }
         let mut kept = model.into_typed()?;
@@ -279,6 +281,13 @@ fn try_type_model(
         let reference = reference.then(|| kept.clone());
         Ok(Typed { reference, kept: simplified(kept)?, narrow: BTreeSet::new() })
     })
+}
+
+/// tract's element type for the one that the file declares for an input.
+fn declared(proto: &pb::ModelProto, input: &str) -> Option<DatumType> {
+    let value = proto.graph.as_ref()?.input.iter().find(|value| value.name == input)?;
+    let pb::type_proto::Value::TensorType(tensor) = value.r#type.as_ref()?.value.as_ref()?;
+    pb::tensor_proto::DataType::try_from(tensor.elem_type).ok().and_then(dtype_of).map(datum)
 }
 
 /// The first output of a model, if it is one number that is known for these shapes. A model that
