@@ -142,8 +142,8 @@ fn gives(node: &pb::NodeProto, position: usize, narrow: &BTreeSet<String>) -> bo
     node.input.get(typed_by).is_some_and(|input| narrow.contains(input))
 }
 
-/// Replaces the types in `graph`, and rounds the results that are in `narrow`. New names are none of
-/// `taken`.
+/// Replaces the types in `graph`, and rounds the results that are in `narrow`. New names are none
+/// of `taken`.
 fn rewrite(graph: &mut pb::GraphProto, narrow: &BTreeSet<String>, taken: &mut BTreeSet<String>) {
     graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info).for_each(widen_type);
     graph.initializer.iter_mut().for_each(widen_tensor);
