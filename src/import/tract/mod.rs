@@ -12,6 +12,7 @@
 //! * `typed.rs` types and folds the model, with the pipeline that keeps convolutions whole. tract
 //!   can panic on odd graphs: a panic is caught and reported as an error. It also converts tract's
 //!   tensors to ours, and back.
+//! * `messages.rs` says in the words of ONNX what tract says of a node.
 //! * `weights.rs` reads large weights straight into tract's tensors.
 //! * `rewrite.rs` rewrites what tract types but cannot run, or folds to other values than ONNX's.
 //! * `reference.rs` runs the model in tract, for numbers to compare with.
@@ -20,6 +21,7 @@ mod affine_grid;
 pub mod bfloat16;
 mod checked;
 mod defined;
+mod messages;
 mod parse;
 mod readers;
 pub mod reference;

@@ -13,6 +13,7 @@ use tract_onnx::pb::tensor_proto::DataType;
 use tract_onnx::pb::{self, type_proto};
 use tract_onnx::prelude::*;
 
+use super::messages::plain;
 use super::readers::onnx;
 use super::typed::{self, one_line, silently};
 use crate::error::{Error, Result};
@@ -129,7 +130,7 @@ fn problem(context: &ParsingContext, node: &pb::NodeProto) -> Option<String> {
             Ok(Err(error)) => Some(match row.map(|row| row.support) {
                 Some(Support::Refused { why }) => why.to_string(),
                 // tract often names the operator itself
-                _ => typed::plain(one_line(&format!("{error:#}")).trim_start_matches(&format!("{operator}: "))),
+                _ => plain(one_line(&format!("{error:#}")).trim_start_matches(&format!("{operator}: "))),
             }),
             Err(panic) => Some(typed::panicked(&*panic)),
         }

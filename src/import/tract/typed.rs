@@ -26,6 +26,7 @@ use tract_onnx::tract_core::ops::source::TypedSource;
 use tract_onnx::tract_core::optim::{CONST_FOLD_MEM_BUDGET, Optimizer, OptimizerSession, TypedPass};
 use tract_onnx::tract_hir::infer::Factoid;
 
+use super::messages::plain;
 use super::weights::LargeWeights;
 use super::{parse, readers, rewrite};
 use crate::error::{Error, Result};
@@ -200,8 +201,8 @@ pub fn type_model(
         Err(Error::Model { path, message }) if !message.contains("(node \"") && !message.contains("Loop detected") => {
             let message = match first_failing(&path, proto, large, shapes) {
                 Some(node) => {
-                    let why = message.trim_start_matches("typing the model: ").trim_start_matches("the reader fails on it: ");
-                    format!("{} (node {:?}): the reader fails on it: {why}", operator_of(node), node.name)
+                    let why = message.trim_start_matches("typing the model: ");
+                    format!("{} (node {:?}): {why}", operator_of(node), node.name)
                 }
                 None => message,
             };
@@ -430,7 +431,7 @@ pub fn silently<T>(f: impl FnOnce() -> T) -> T {
 
 /// What is said of a panic of tract's.
 pub fn panicked(panic: &(dyn Any + Send)) -> String {
-    format!("the reader fails on it: {}", panic_text(panic))
+    plain(&format!("the reader fails on it: {}", panic_text(panic)))
 }
 
 /// The message of a panic.
@@ -465,105 +466,6 @@ pub fn innermost(text: &str) -> String {
         Some(why.trim_start_matches("Infering facts: ").to_string())
     });
     plain(found.as_deref().unwrap_or(text))
-}
-
-/// tract's messages about types, ranks and shapes that do not fit, in plain words; any other text
-/// stays as it is.
-pub fn plain(text: &str) -> String {
-    let text = without_steps(text);
-    let unlike = || {
-        let (before, rest) = text.split_once("Applying rule inputs[")?;
-        let (input, rest) = rest.split_once("].")?;
-        let (what, rest) = rest.split_once(" == ")?;
-        let (_, rest) = rest.split_once(": Impossible to unify ")?;
-        let (found, wanted) = rest.trim_end_matches('.').split_once(" with ")?;
-        let what = what.replace("datum_type", "type");
-        let input: usize = input.parse().ok()?;
-        Some(format!("{before}its input {input} has {what} {}, but {} is expected", found.to_lowercase(), wanted.to_lowercase()))
-    };
-    let other_type = || {
-        let (before, rest) = text
-            .split_once("Eager eval during inference: Tensor datum type error: tensor is ")
-            .or_else(|| text.split_once("Tensor datum type error: tensor is "))?;
-        let (found, wanted) = rest.split_once(", accessed as ")?;
-        Some(format!("{before}type {} is not supported where {} is", found.to_lowercase(), wanted.to_lowercase()))
-    };
-    let outputs = || {
-        let (before, rest) = text.split_once("Wrong number of outputs. Op says ")?;
-        let (own, node) = rest.trim_end_matches('.').split_once(", node says ")?;
-        Some(format!("{before}it has {node} outputs, but only {own} are supported"))
-    };
-    let mode = || {
-        let (before, mode) = text.split_once("Unsupported mode ")?;
-        Some(format!("{before}mode {mode} is not supported"))
-    };
-    let shapes = || {
-        let (before, rest) = text.split_once("Unifying shapes ")?;
-        let (shapes, _) = rest.split_once(": Impossible to unify ")?;
-        Some(format!("{before}shapes {shapes} do not agree"))
-    };
-    let resize = || {
-        text.contains("Neither sizes nor scales makes sense")
-            .then(|| "its sizes or scales must be constants: give them with --constant".to_string())
-    };
-    let unfit = || {
-        let phrases = ["Condition failed", "Output mismatch after rewiring", "broadcast((", "Invalid inputs for", "Inconsistent matmul"];
-        phrases.iter().any(|phrase| text.contains(phrase)).then(|| "its operands do not fit together".to_string())
-    };
-    let number = || {
-        let (expected, found) = text.strip_prefix("Wrong input number. Rules expect ")?.trim_end_matches('.').split_once(", node has ")?;
-        Some(format!("it has {found} inputs instead of {expected}"))
-    };
-    let constant = || text.strip_suffix("must be a const").map(|text| format!("{text}must be a constant"));
-    let plain = unlike()
-        .or_else(shapes)
-        .or_else(constant)
-        .or_else(resize)
-        .or_else(other_type)
-        .or_else(outputs)
-        .or_else(mode)
-        .or_else(number)
-        .or_else(unfit);
-    without_dims(&plain.unwrap_or_else(|| text.to_string()))
-}
-
-/// `text` with `3` in place of tract's `Val(3)`.
-fn without_dims(text: &str) -> String {
-    let mut plain = String::new();
-    let mut rest = text;
-    while let Some(at) = rest.find("al(") {
-        let number: String = rest[at + 3..].chars().take_while(|c| c.is_ascii_digit() || *c == '-').collect();
-        let end = at + 3 + number.len();
-        if at > 0 && matches!(rest.as_bytes()[at - 1], b'v' | b'V') && !number.is_empty() && rest[end..].starts_with(')') {
-            plain.push_str(&rest[..at - 1]);
-            plain.push_str(&number);
-            rest = &rest[end + 1..];
-        } else {
-            plain.push_str(&rest[..at + 3]);
-            rest = &rest[at + 3..];
-        }
-    }
-    plain + rest
-}
-
-/// `text` without tract's words for what it was doing when it failed.
-fn without_steps(text: &str) -> &str {
-    /// How a step begins and ends.
-    const STEPS: [(&str, &str); 8] = [
-        ("Infering facts: ", ""),
-        ("Eager eval during inference: ", ""),
-        ("Evaluating #", ": "),
-        ("Applying rule GivenAllRule [", "]: "),
-        ("Applying rule GivenRule {", "}: "),
-        ("Applying rule Given2Rule {", "}: "),
-        ("running pass ", ": "),
-        ("in output_facts invocation for ", ": "),
-    ];
-    let mut rest = text;
-    while let Some(next) = STEPS.iter().find_map(|(begin, end)| Some(rest.strip_prefix(begin)?.split_once(end)?.1)) {
-        rest = next;
-    }
-    rest
 }
 
 /// At most 400 characters, on one line.
