@@ -14,7 +14,7 @@ pub(super) fn specs(ctx: &OpContext, a: &Attention) -> Result<Vec<KernelSpec>> {
     check(ctx, a)?;
     let specs: Vec<KernelSpec> = [32, 16, 8].into_iter().filter_map(|rows| spec(ctx, a, rows)).collect();
     // fewer rows per block if that keeps more multiprocessors busy
-    let few = |d: &&KernelSpec| d.grid.iter().product::<u64>() < super::MULTIPROCESSORS;
+    let few = |d: &&KernelSpec| d.grid.iter().product::<u64>() < ctx.device.sms;
     let first = specs.iter().take_while(few).count().min(specs.len().saturating_sub(1));
     let mut ordered = specs;
     ordered.rotate_left(first);

@@ -1,7 +1,7 @@
 //! Recurrent cells: one thread per unit.
 
 use super::OpContext;
-use super::spec::{KernelSpec, Needs, block_size, blocks, numbered};
+use super::spec::{KernelSpec, Needs, blocks, numbered};
 use crate::Result;
 use crate::graph::Cell;
 
@@ -17,7 +17,7 @@ pub(super) fn specs(ctx: &OpContext, cell: Cell) -> Result<Vec<KernelSpec>> {
         Cell::LstmOutput => ("LstmOutput", "Output of an LSTM from its gates x0 (i, o, f, c) and its new state x1"),
         Cell::Gru => ("Gru", "State of a GRU from the gates (z, r, h) of its input x0 and of its previous state x1, and that state x2"),
     };
-    let threads = block_size(elements);
+    let threads = ctx.block_size(elements);
     let arguments = numbered(ctx.inputs.len()).join(", ");
     Ok(vec![KernelSpec {
         signature: format!("{}_n{elements}h{hidden}", cell.name()),

@@ -1,7 +1,7 @@
 //! Concatenation: all inputs in one launch.
 
 use super::OpContext;
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, numbered, vector};
+use super::spec::{KernelSpec, Needs, blocks, by_x, numbered, vector};
 use crate::Result;
 
 /// The most inputs: kernel parameters are at most 4 KB, which must also hold the pointer to the
@@ -24,7 +24,7 @@ pub(super) fn specs(ctx: &OpContext, axis: usize) -> Result<Vec<KernelSpec>> {
     let most = vector(ctx.output.dtype);
     let width = if lengths.iter().all(|l| l.is_multiple_of(most)) { most as u64 } else { 1 };
     let elements = ctx.output.elements();
-    let threads = block_size(elements / width);
+    let threads = ctx.block_size(elements / width);
     let list = lengths.iter().map(|l| l.to_string()).collect::<Vec<_>>().join(", ");
     let arguments = numbered(lengths.len()).join(", ");
     Ok(vec![KernelSpec {

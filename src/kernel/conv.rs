@@ -3,7 +3,7 @@
 
 use super::expr::Epilogue;
 use super::loops::{counted, trips};
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, shape_struct};
+use super::spec::{KernelSpec, Needs, blocks, by_x, shape_struct};
 use super::{OpContext, tile, window};
 use crate::Result;
 use crate::graph::{Conv, ConvNd};
@@ -22,16 +22,18 @@ pub(super) fn specs(ctx: &OpContext, conv: &Conv) -> Result<Vec<KernelSpec>> {
     let epilogue = Epilogue::new(ctx, ["x", "w"], conv.bias, shape.k, &conv.epilogue)?;
     let filters = shape.k / conv.groups;
     if !tile::takes(ctx.inputs[0].dtype) {
-        return Ok(vec![direct(&shape, conv, &epilogue)]);
+        return Ok(vec![direct(ctx, &shape, conv, &epilogue)]);
     }
 
-    let mut specs: Vec<KernelSpec> =
-        tile::ranked(filters, shape.n * shape.p * shape.q, conv.groups).iter().map(|tile| tiled(&shape, conv, &epilogue, tile)).collect();
+    let mut specs: Vec<KernelSpec> = tile::ranked(filters, shape.n * shape.p * shape.q, conv.groups, ctx.device.sms)
+        .iter()
+        .map(|tile| tiled(&shape, conv, &epilogue, tile))
+        .collect();
     if filters <= DIRECT {
-        specs.insert(0, direct(&shape, conv, &epilogue));
+        specs.insert(0, direct(ctx, &shape, conv, &epilogue));
         specs.truncate(2);
     } else if filters <= MAYBE_DIRECT {
-        specs.push(direct(&shape, conv, &epilogue));
+        specs.push(direct(ctx, &shape, conv, &epilogue));
     }
     Ok(specs)
 }
@@ -138,14 +140,14 @@ fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape
     }
 }
 
-fn direct(shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> KernelSpec {
+fn direct(ctx: &OpContext, shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> KernelSpec {
     let (signature, words, mut body) = shape.texts(conv, epilogue);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     let filters = shape.k / conv.groups;
     let per_thread = [4, 2].into_iter().find(|n| filters.is_multiple_of(*n)).unwrap_or(1);
     let pixels = (shape.n * shape.p * shape.q) as u64;
     let rows = (shape.k / per_thread) as u64;
-    let threads = block_size(pixels * rows).min((pixels as u32).next_multiple_of(32).min(256));
+    let threads = ctx.block_size(pixels * rows).min((pixels as u32).next_multiple_of(32).min(256));
     let channels = match (shape.c / conv.groups, conv.kernel.iter().product::<usize>()) {
         (channels, 1) => counted(channels, 128, 4),
         (channels, taps) => counted(channels, 72 / (taps * per_thread), 1),
@@ -190,7 +192,7 @@ pub(super) fn specs_nd(ctx: &OpContext, conv: &ConvNd) -> Result<Vec<KernelSpec>
 
     let spec = |per_thread: usize| {
         let rows = (k / per_thread) as u64;
-        let threads = block_size(points * rows).min((points as u32).next_multiple_of(32).min(256));
+        let threads = ctx.block_size(points * rows).min((points as u32).next_multiple_of(32).min(256));
         let mut body = shape_struct(&[&[("N", n), ("C", c), ("K", k), ("GROUPS", conv.groups), ("BIAS", usize::from(conv.bias))]]);
         body.push(window::axes_type(&conv.axes, &x[2..], &y[2..], conv.transposed));
         let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);

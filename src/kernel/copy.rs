@@ -1,7 +1,7 @@
 //! Operators that only move elements: transposition, slice, padding, triangles.
 
 use super::OpContext;
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, strides_of, vector};
+use super::spec::{KernelSpec, Needs, blocks, by_x, strides_of, vector};
 use crate::Result;
 use crate::graph::{Pad, PadMode, Slice, Transpose, Trilu};
 
@@ -42,7 +42,7 @@ fn strided(ctx: &OpContext, first: i64, strides: Vec<i64>) -> KernelSpec {
     let aligned = first % most as i64 == 0 && strides[..last].iter().all(|s| s % most as i64 == 0);
     let width = if dims[last].is_multiple_of(most) && strides[last] == 1 && aligned { most as u64 } else { 1 };
     let elements = ctx.output.elements();
-    let threads = block_size(elements / width);
+    let threads = ctx.block_size(elements / width);
     let name_of_strides = strides.iter().map(|s| s.to_string().replace('-', "m")).collect::<Vec<_>>().join("x");
     let cpp = |values: &[String]| format!("Ints<{}>", values.join(", "));
     let dims_cpp = cpp(&dims.iter().map(|d| d.to_string()).collect::<Vec<_>>());
@@ -78,7 +78,7 @@ pub(super) fn pad(ctx: &OpContext, pad: &Pad) -> Result<Vec<KernelSpec>> {
     };
     let axes = padded_axes(x, pad);
     let elements = ctx.output.elements();
-    let threads = block_size(elements);
+    let threads = ctx.block_size(elements);
     let names = axes.iter().map(|a| format!("{}b{}x{}", a[0], a[1], a[2])).collect::<Vec<_>>().join("_");
     let list: String =
         axes.iter().map(|[size, before, extent, stride]| format!(", PadAxis<{size}, {before}, {extent}, {stride}>")).collect();
@@ -111,7 +111,7 @@ pub(super) fn trilu(ctx: &OpContext, trilu: &Trilu) -> Result<Vec<KernelSpec>> {
     let &[.., rows, columns] = &x.shape[..] else { return Err(ctx.wrong("it must have at least two axes")) };
     ctx.require(x.shape == ctx.output.shape, "its output does not fit its input")?;
     let elements = x.elements();
-    let threads = block_size(elements);
+    let threads = ctx.block_size(elements);
     let triangle = if trilu.upper { "upper" } else { "lower" };
     let diagonal = trilu.diagonal;
     Ok(vec![KernelSpec {

@@ -1,8 +1,8 @@
 //! Running sums: one thread or one warp per row.
 
+use super::OpContext;
 use super::loops::{counted, trips};
-use super::spec::{KernelSpec, Needs, block_size, blocks};
-use super::{MULTIPROCESSORS, OpContext};
+use super::spec::{KernelSpec, Needs, blocks};
 use crate::Result;
 use crate::graph::CumSum;
 
@@ -30,10 +30,10 @@ pub(super) fn specs(ctx: &OpContext, sum: &CumSum) -> Result<Vec<KernelSpec>> {
         needs: Needs::default(),
         body: vec![format!("cumsum_{how}<{outer}, {length}, {inner}, {exclusive}, {reverse}, {threads}>(x, y);")],
     };
-    let threads = block_size(rows);
+    let threads = ctx.block_size(rows);
     let (by_thread, by_warp) =
         (spec("thread", threads, threads, counted(length, 64, 16)), spec("warp", 128, 4, counted(length.div_ceil(32), 8, 2)));
     // neighbouring rows are neighbours in memory: neighbouring threads use whole cache lines
-    let side_by_side = inner >= 32 && rows >= 32 * MULTIPROCESSORS;
+    let side_by_side = inner >= 32 && rows >= 32 * ctx.device.sms;
     Ok(if length <= 8 || side_by_side { vec![by_thread, by_warp] } else { vec![by_warp, by_thread] })
 }

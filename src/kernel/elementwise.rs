@@ -1,7 +1,7 @@
 //! Elementwise operators: coalesces axes, finds each input's strides, and reads four neighbours at
 //! once where possible.
 
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, ints, numbered};
+use super::spec::{KernelSpec, Needs, blocks, by_x, ints, numbered};
 use super::{OpContext, expr};
 use crate::Result;
 use crate::graph::Elementwise;
@@ -16,7 +16,7 @@ pub(super) fn specs(ctx: &OpContext, elementwise: &Elementwise) -> Result<Vec<Ke
     let (dims, strides) = coalesce_broadcast(out, &shapes);
     let width = if quads(&dims, &strides) { 4 } else { 1 };
     let elements = ctx.output.elements();
-    let threads = block_size(elements / width);
+    let threads = ctx.block_size(elements / width);
     let lists: String = strides.iter().map(|s| format!(", {}", ints(s))).collect();
     let arguments: String = numbered(shapes.len()).iter().map(|x| format!(", {x}")).collect();
     let name_of_strides: String = strides.iter().map(|s| format!("_s{}", by_x(s))).collect();

@@ -2,7 +2,7 @@
 
 use super::OpContext;
 use super::loops::{counted, trips};
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x};
+use super::spec::{KernelSpec, Needs, blocks, by_x};
 use crate::Result;
 use crate::graph::{GridSample, Interpolation, Outside};
 
@@ -36,7 +36,7 @@ pub(super) fn specs(ctx: &OpContext, sample: &GridSample) -> Result<Vec<KernelSp
     let positions = (n * points) as u64;
     let spec = |channels: usize| {
         let rows = (c / channels) as u64;
-        let threads = block_size(positions * rows);
+        let threads = ctx.block_size(positions * rows);
         KernelSpec {
             signature: format!(
                 "grid_{}_{}_a{}_n{n}c{c}_{}_p{points}",

@@ -4,7 +4,7 @@
 
 use super::expr::Epilogue;
 use super::loops::{Strided, counted, trips};
-use super::spec::{KernelSpec, Needs, block_size, blocks, shape_struct};
+use super::spec::{KernelSpec, Needs, blocks, shape_struct};
 use super::{OpContext, tile};
 use crate::Result;
 use crate::graph::MatMul;
@@ -19,13 +19,13 @@ pub(super) fn specs(ctx: &OpContext, matmul: &MatMul) -> Result<Vec<KernelSpec>>
     check(ctx, matmul)?;
     let epilogue = Epilogue::new(ctx, ["a", "b"], matmul.bias, matmul.n, &matmul.epilogue)?;
     if !tile::takes(ctx.inputs[0].dtype) || matmul.batch > MAX_GRID_Z {
-        return Ok(vec![by_thread(matmul, &epilogue)]);
+        return Ok(vec![by_thread(ctx, matmul, &epilogue)]);
     }
     let mut specs = Vec::new();
     if matmul.m.min(matmul.n) <= MAX_VECTORS {
         specs.push(gemv(matmul, &epilogue));
     }
-    let tiles = tile::ranked(matmul.m, matmul.n, matmul.batch);
+    let tiles = tile::ranked(matmul.m, matmul.n, matmul.batch, ctx.device.sms);
     specs.extend(tiles.iter().take(4 - 2 * specs.len()).map(|tile| tiled(matmul, &epilogue, tile)));
     Ok(specs)
 }
@@ -82,11 +82,11 @@ fn shape(matmul: &MatMul, sizes: &[(&str, usize)]) -> Vec<String> {
     ])
 }
 
-fn by_thread(matmul: &MatMul, epilogue: &Epilogue) -> KernelSpec {
+fn by_thread(ctx: &OpContext, matmul: &MatMul, epilogue: &Epilogue) -> KernelSpec {
     let MatMul { batch, m, n, k, .. } = *matmul;
     let mut body = shape(matmul, &[("BATCH", batch), ("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))]);
     let outputs = (batch * m * n) as u64;
-    let threads = block_size(outputs);
+    let threads = ctx.block_size(outputs);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     body.push(format!("matmul_thread<Shape, {threads}, {}>(a, b, {bias}, y{more});", epilogue.cpp));
     KernelSpec {

@@ -142,10 +142,6 @@ impl Kernel {
     }
 }
 
-/// Multiprocessors of the GPU that default choices assume: a kernel with fewer blocks leaves some
-/// idle.
-const MULTIPROCESSORS: u64 = 84;
-
 /// The most elements of a tensor: indices are 32-bit and must also reach the unused end of the last
 /// tile.
 const MAX_ELEMENTS: u64 = (1 << 31) - (1 << 16);
@@ -158,7 +154,7 @@ pub fn select(graph: &Graph, op: OpId, device: &DeviceModel) -> Result<Kernel> {
 /// All kernels that compute `op` on `device`; at least one, the default choice first.
 pub fn candidates(graph: &Graph, op: OpId, device: &DeviceModel) -> Result<Vec<Kernel>> {
     let operator = graph.operator(op);
-    let ctx = OpContext::new(graph, op, operator)?;
+    let ctx = OpContext::new(graph, op, operator, device)?;
     // One row per operator.
     let specs = match &operator.kind {
         OpKind::Attention(attention) => attention::specs(&ctx, attention)?,
@@ -213,8 +209,10 @@ pub fn sources<'a>(kernels: impl IntoIterator<Item = &'a Kernel>) -> Vec<(String
     files
 }
 
-/// The operator that needs a kernel, with its tensors looked up and their sizes checked.
+/// The operator that needs a kernel, with its tensors looked up and their sizes checked, and the
+/// device that will run it.
 struct OpContext<'a> {
+    device: &'a DeviceModel,
     op: OpId,
     operator: &'a Operator,
     inputs: Vec<&'a Tensor>,
@@ -222,12 +220,12 @@ struct OpContext<'a> {
 }
 
 impl<'a> OpContext<'a> {
-    fn new(graph: &'a Graph, op: OpId, operator: &'a Operator) -> Result<Self> {
+    fn new(graph: &'a Graph, op: OpId, operator: &'a Operator, device: &'a DeviceModel) -> Result<Self> {
         let [output] = operator.outputs[..] else {
             return Err(Error::internal("kernel", format!("{op} has {} outputs instead of one", operator.outputs.len())));
         };
-        let ctx =
-            OpContext { op, operator, inputs: operator.inputs.iter().map(|&t| graph.tensor(t)).collect(), output: graph.tensor(output) };
+        let inputs = operator.inputs.iter().map(|&t| graph.tensor(t)).collect();
+        let ctx = OpContext { device, op, operator, inputs, output: graph.tensor(output) };
         for tensor in ctx.inputs.iter().chain([&ctx.output]) {
             let elements = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
             if elements == 0 {
@@ -267,6 +265,12 @@ impl<'a> OpContext<'a> {
             Some(t) => Err(self.unsupported(&format!("tensor {} is of type {}, not f32", t.name, t.dtype.name()))),
             None => Ok(()),
         }
+    }
+
+    /// Threads per block for `work` independent threads: fewer where larger blocks would leave
+    /// multiprocessors of the device idle.
+    fn block_size(&self, work: u64) -> u32 {
+        [256, 128].into_iter().find(|&threads| spec::blocks(work, threads) >= 2 * self.device.sms).unwrap_or(64)
     }
 
     /// The input of an operator that has only one.

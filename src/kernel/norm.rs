@@ -1,8 +1,8 @@
 //! Normalisations: one thread, warp or block per row.
 
 use super::loops::{Strided, counted, trips};
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, ints, numbered};
-use super::{MULTIPROCESSORS, OpContext, elementwise, expr, reduce};
+use super::spec::{KernelSpec, Needs, blocks, by_x, ints, numbered};
+use super::{OpContext, elementwise, expr, reduce};
 use crate::Result;
 use crate::graph::{DType, Norm};
 
@@ -83,17 +83,17 @@ pub(super) fn specs(ctx: &OpContext, norm: &Norm) -> Result<Vec<KernelSpec>> {
             ],
         }
     };
-    let threads = block_size(rows);
+    let threads = ctx.block_size(rows);
     let by_thread = || spec("thread", threads, threads, 0, 32);
     let by_warp = || spec("warp", 128, 4, 0, 24 + count.div_ceil(32) as u32);
     let by_block = || spec("block", 256, 1, 32, 32);
     // neighbouring rows are neighbours in memory: neighbouring threads use whole cache lines
     let side_by_side = row.strides.last() != Some(&1);
-    Ok(if count <= 8 || (side_by_side && rows >= 32 * MULTIPROCESSORS) {
+    Ok(if count <= 8 || (side_by_side && rows >= 32 * ctx.device.sms) {
         vec![by_thread(), if count <= WARP_ROW { by_warp() } else { by_block() }]
     } else if count > WARP_ROW {
         vec![by_block()]
-    } else if count >= 512 && rows < MULTIPROCESSORS {
+    } else if count >= 512 && rows < ctx.device.sms {
         vec![by_block(), by_warp()]
     } else {
         vec![by_warp(), by_block()]

@@ -1,7 +1,7 @@
 //! Pooling: one thread per output.
 
 use super::loops::{counted, trips};
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, shape_struct, simple};
+use super::spec::{KernelSpec, Needs, blocks, by_x, shape_struct, simple};
 use super::{OpContext, window};
 use crate::Result;
 use crate::graph::{Pool, PoolIndices, PoolKind, PoolNd, WindowAxis};
@@ -27,7 +27,7 @@ pub(super) fn specs(ctx: &OpContext, pool: &Pool) -> Result<Vec<KernelSpec>> {
     let ([r, s], [top, left], [bottom, right]) = (pool.kernel, pool.pads_begin, pool.pads_end);
     let pads = [top, left, bottom, right];
     let outputs = ctx.output.elements();
-    let threads = block_size(outputs);
+    let threads = ctx.block_size(outputs);
     let mut body = shape_struct(&[
         &[("PLANES", n * c), ("H", h), ("W", w), ("P", p), ("Q", q)],
         &[("R", r), ("S", s), ("STRIDE_H", pool.strides[0]), ("STRIDE_W", pool.strides[1])],

@@ -1,8 +1,8 @@
 //! Reductions: one thread, warp or block per output.
 
+use super::OpContext;
 use super::loops::{Strided, counted, trips};
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x, ints};
-use super::{MULTIPROCESSORS, OpContext};
+use super::spec::{KernelSpec, Needs, blocks, by_x, ints};
 use crate::Result;
 use crate::graph::{Reduce, ReduceKind};
 
@@ -65,17 +65,17 @@ pub(super) fn specs(ctx: &OpContext, reduce: &Reduce) -> Result<Vec<KernelSpec>>
             ],
         }
     };
-    let threads = block_size(outputs);
+    let threads = ctx.block_size(outputs);
     let by_thread = || spec("thread", threads, threads, 0);
     let by_warp = || spec("warp", 128, 4, 0);
     let by_block = || spec("block", 256, 1, 8 * x.dtype.bytes().max(4) as u32);
 
     // Neighbouring outputs read neighbouring elements: neighbouring threads use whole cache lines.
     let side_by_side = reduced_axes.strides.last() != Some(&1);
-    let many = outputs >= 32 * MULTIPROCESSORS;
+    let many = outputs >= 32 * ctx.device.sms;
     Ok(if count <= 8 || (side_by_side && (many || count <= 128)) {
         vec![by_thread(), by_warp()]
-    } else if count > 256 && outputs < 4 * MULTIPROCESSORS {
+    } else if count > 256 && outputs < 4 * ctx.device.sms {
         vec![by_block(), by_warp(), by_thread()]
     } else {
         vec![by_warp(), by_block(), by_thread()]
@@ -117,10 +117,10 @@ fn positions(ctx: &OpContext, kind: ReduceKind, last: bool, kept: &Axes, reduced
             format!("find_{how}<{cpp}<{last}>, Kept, Reduced, {size}, {threads}>(x, y);"),
         ],
     };
-    let threads = block_size(outputs);
+    let threads = ctx.block_size(outputs);
     let by_thread = spec("thread", threads, threads, 0, format!("{outputs}, {count}"), trips(&[counted(count as usize, 32, 4)]));
     let by_block = spec("block", 128, 1, 128 * 16, count.to_string(), Strided::unrolled(count.div_ceil(128) as usize, 4).main());
-    if count > 64 && outputs < 32 * MULTIPROCESSORS { vec![by_block, by_thread] } else { vec![by_thread, by_block] }
+    if count > 64 && outputs < 32 * ctx.device.sms { vec![by_block, by_thread] } else { vec![by_thread, by_block] }
 }
 
 /// Some axes of a tensor, neighbours coalesced.

@@ -1,7 +1,7 @@
 //! Resampling by tables: one thread computes one point in a few planes.
 
 use super::loops::counted;
-use super::spec::{KernelSpec, Needs, block_size, blocks, by_x};
+use super::spec::{KernelSpec, Needs, blocks, by_x};
 use super::{OpContext, expr};
 use crate::Result;
 use crate::graph::{Resample, TappedAxis};
@@ -84,7 +84,7 @@ pub(super) fn specs(ctx: &OpContext, resample: &Resample) -> Result<Vec<KernelSp
 
     let spec = |neighbours: usize| {
         let work = (planes / neighbours * points) as u64;
-        let threads = block_size(work);
+        let threads = ctx.block_size(work);
         let trips = if resample.weighted { loops(&resample.axes, neighbours) } else { vec![] };
         KernelSpec {
             signature: format!("{how}_n{planes}{suffix}"),

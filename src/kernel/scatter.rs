@@ -1,8 +1,8 @@
 //! Scatter: one thread per line along the axis, or per element.
 
+use super::OpContext;
 use super::loops::{counted, trips};
 use super::spec::{KernelSpec, by_x, ints, shape_struct, simple, strides_of};
-use super::{MULTIPROCESSORS, OpContext};
 use crate::Result;
 use crate::graph::{Scatter, Update};
 
@@ -33,9 +33,6 @@ fn update_type(update: Update) -> &'static str {
     }
 }
 
-/// This many lines keep a GPU busy with one thread each.
-const MANY_LINES: usize = 32 * MULTIPROCESSORS as usize;
-
 /// With at most this many updates per line, each of its elements looks at all of them.
 const FEW_UPDATES: usize = 16;
 
@@ -46,7 +43,7 @@ fn elements(ctx: &OpContext, axis: usize, update: Update) -> Result<Vec<KernelSp
     let (length, count) = (x[axis], indices[axis]);
     let (own, narrow) = (strides_of(x), strides_of(indices));
     let lines: usize = without(x, axis).iter().product();
-    let by_line = lines >= MANY_LINES && count > FEW_UPDATES;
+    let by_line = lines as u64 >= 32 * ctx.device.sms && count > FEW_UPDATES;
     let how = if by_line { "lines" } else { "elements" };
     let work = if by_line { lines } else { lines * length };
     let comment = format!(

@@ -1,8 +1,8 @@
 //! Softmax: one thread, warp or block per row.
 
+use super::OpContext;
 use super::loops::{Strided, counted, trips};
-use super::spec::{KernelSpec, Needs, block_size, blocks};
-use super::{MULTIPROCESSORS, OpContext};
+use super::spec::{KernelSpec, Needs, blocks};
 use crate::Result;
 use crate::graph::Softmax;
 
@@ -42,7 +42,7 @@ pub(super) fn specs(ctx: &OpContext, &Softmax { axis, log }: &Softmax) -> Result
         needs: Needs::default(),
         body: vec![call],
     };
-    let threads = block_size(rows);
+    let threads = ctx.block_size(rows);
     let by_thread = || {
         spec(
             "thread",
@@ -75,7 +75,7 @@ pub(super) fn specs(ctx: &OpContext, &Softmax { axis, log }: &Softmax) -> Result
         vec![by_thread(), by_warp()]
     } else if length > WARP_ROW {
         vec![by_block()]
-    } else if length >= 512 && rows < MULTIPROCESSORS {
+    } else if length >= 512 && rows < ctx.device.sms {
         vec![by_block(), by_warp()]
     } else {
         vec![by_warp(), by_block()]

@@ -196,12 +196,6 @@ pub(super) fn blocks(work: u64, threads: u32) -> u64 {
     work.div_ceil(u64::from(threads))
 }
 
-/// Threads per block for `work` independent threads: fewer where larger blocks would leave
-/// multiprocessors idle.
-pub(super) fn block_size(work: u64) -> u32 {
-    [256, 128].into_iter().find(|&threads| blocks(work, threads) >= 2 * super::MULTIPROCESSORS).unwrap_or(64)
-}
-
 /// Elements before, at and after `axis`.
 pub(super) fn around_axis(shape: &[usize], axis: usize) -> (usize, usize, usize) {
     (shape[..axis].iter().product(), shape[axis], shape[axis + 1..].iter().product())
@@ -222,7 +216,7 @@ pub(super) fn simple(
     work: u64,
     comment: String,
 ) -> KernelSpec {
-    let threads = block_size(work / width as u64);
+    let threads = ctx.block_size(work / width as u64);
     KernelSpec {
         signature,
         candidate: if width == 1 { format!("t{threads}") } else { format!("v{width}t{threads}") },

@@ -4,7 +4,6 @@
 //! shapes by a rough time: the busiest multiprocessor's blocks, times the work per block, times the
 //! shape's inefficiency, over how well its threads hide latency.
 
-use super::MULTIPROCESSORS;
 use crate::graph::DType;
 
 /// One shape: `Tile<bm, bn, bk, tm, tn>`.
@@ -85,20 +84,20 @@ impl TileShape {
         format!("Tile<{}, {}, {}, {}, {}>", self.bm, self.bn, self.bk, self.tm, self.tn)
     }
 
-    fn rough_time(&self, rows: usize, columns: usize, products: usize) -> u64 {
+    fn rough_time(&self, rows: usize, columns: usize, products: usize, sms: u64) -> u64 {
         let [x, y] = self.grid(rows, columns);
-        let on_one = x.saturating_mul(y).saturating_mul(products as u64).div_ceil(MULTIPROCESSORS);
+        let on_one = x.saturating_mul(y).saturating_mul(products as u64).div_ceil(sms);
         let threads = on_one.saturating_mul(u64::from(self.threads())).min(256); // 256 threads keep a multiprocessor busy
         let work = u64::from(self.bm * self.bn) * self.inefficiency;
         on_one.saturating_mul(work).saturating_mul(256) / threads
     }
 }
 
-/// The shapes worth trying for `products` products of `rows` by `columns`, most promising first;
-/// ties go to the larger.
-pub(super) fn ranked(rows: usize, columns: usize, products: usize) -> Vec<TileShape> {
+/// The shapes worth trying for `products` products of `rows` by `columns` on `sms` multiprocessors,
+/// most promising first; ties go to the larger.
+pub(super) fn ranked(rows: usize, columns: usize, products: usize, sms: u64) -> Vec<TileShape> {
     let mut tiles = TILES.to_vec();
-    tiles.sort_by_key(|tile| tile.rough_time(rows, columns, products));
+    tiles.sort_by_key(|tile| tile.rough_time(rows, columns, products, sms));
     tiles.truncate(CANDIDATES);
     tiles
 }
@@ -110,7 +109,7 @@ mod tests {
     #[test]
     fn small_products_get_small_tiles() {
         let area = |rows, columns| {
-            let t = ranked(rows, columns, 1)[0];
+            let t = ranked(rows, columns, 1, 84)[0];
             t.bm * t.bn
         };
         assert_eq!(area(512, 112 * 112), 128 * 128);

@@ -343,6 +343,21 @@ fn what_has_no_kernel_is_an_error() {
 }
 
 #[test]
+fn blocks_suit_the_device() {
+    let mut r = Random(13);
+    let expr = Expr::Input(0).then(hiosc::graph::Unary::Relu);
+    let shape = [4 * 256 * 2 * 84];
+    let kind = OpKind::Elementwise(Elementwise { expr });
+    let (graph, op) = graph_of(&KernelCase { kind, inputs: vec![r.tensor(&shape)], out: shape.to_vec(), expected: Default::default() });
+    let threads = |device: &str| {
+        let device = hiosc::device::device(device).expect("a known device");
+        hiosc::kernel::select(&graph, op, &device).expect("a kernel").block[0]
+    };
+    assert_eq!(threads("a40"), 256, "two blocks on each of 84 multiprocessors");
+    assert_eq!(threads("h100"), 128, "132 multiprocessors need smaller blocks");
+}
+
+#[test]
 fn nvrtc_compiles_every_family() {
     use hiosc::runtime::nvrtc::Nvrtc;
     let nvrtc = match Nvrtc::load() {
