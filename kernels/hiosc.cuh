@@ -3,6 +3,9 @@
 //
 //   HIOSC_KERNEL(name, threads, (params...)) { body }          a kernel with `threads` threads per
 //                                                              block
+//   HIOSC_KERNEL_RESIDENT(name, threads, blocks, (params...)) { body }
+//                                                              the same, with the registers that
+//                                                              `blocks` resident blocks leave
 //   HIOSC_KERNEL_NO_SYNC(name, threads, (params...)) { body }  the same, for a body without
 //                                                              barriers and warp collectives
 //   HIOSC_DYNAMIC_SHARED(type, name);                          `type *name` points to the launch's
@@ -27,6 +30,7 @@
 #if HIOSC_GPU
 
 #define HIOSC_KERNEL(name, threads, params) extern "C" __global__ void __launch_bounds__(threads) name params
+#define HIOSC_KERNEL_RESIDENT(name, threads, blocks, params) extern "C" __global__ void __launch_bounds__(threads, blocks) name params
 #define HIOSC_KERNEL_NO_SYNC(name, threads, params) HIOSC_KERNEL(name, threads, params)
 #define HIOSC_DYNAMIC_SHARED(type, name)                                                                                            \
   extern __shared__ __align__(16) unsigned char hiosc_dynamic_shared[];                                                                \
@@ -46,6 +50,7 @@
 #include "cpu_cuda.h"
 
 #define HIOSC_KERNEL(name, threads, params) HIOSC_CPU_KERNEL(name, params, run)
+#define HIOSC_KERNEL_RESIDENT(name, threads, blocks, params) HIOSC_CPU_KERNEL(name, params, run)
 #define HIOSC_KERNEL_NO_SYNC(name, threads, params) HIOSC_CPU_KERNEL(name, params, run_as_loop)
 #define HIOSC_DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(cpu_cuda::dynamic_shared)
 #ifdef __clang__

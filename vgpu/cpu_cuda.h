@@ -17,6 +17,10 @@
 // If no lane is runnable and no barrier can open, the kernel is wrong (some threads skip a barrier
 // or a collective), and the program stops with a message instead of hanging.
 //
+// Asynchronous copies (cp.async) are deferred: a copy is carried out when its thread waits for it.
+// Until then, its destination holds NaN, so a wait or a barrier that is missing shows in the
+// results. A thread that ends with copies under way stops the program.
+//
 // Limits: a fiber's stack is 64 KiB (-Wframe-larger-than=32768 warns). ELF systems on x86-64 and
 // AArch64.
 #pragma once
@@ -176,8 +180,54 @@ struct Warp {
   alignas(16) unsigned char received[kWarp][kSlot]; // its result
 };
 
+// The asynchronous copies that a thread has under way, and their groups.
+class Copies {
+  struct Copy {
+    void *to;
+    const void *from;
+    uint32_t bytes;
+    bool inside;
+  };
+  std::vector<Copy> copies_;
+  std::vector<size_t> ends_;       // of each group that has been committed: its end in `copies_`
+  size_t done_ = 0, groups_done_ = 0; // copies and groups that have been waited for
+
+public:
+  bool any() const { return done_ < copies_.size(); }
+
+  void add(void *to, const void *from, uint32_t bytes, bool inside) {
+    std::memset(to, 0xFF, bytes);
+    copies_.push_back({to, from, bytes, inside});
+  }
+
+  void commit() { ends_.push_back(copies_.size()); }
+
+  // Carries out the oldest groups, so that `pending` are left.
+  void wait(size_t pending) {
+    while (ends_.size() - groups_done_ > pending) {
+      for (const size_t end = ends_[groups_done_++]; done_ < end; ++done_) {
+        const Copy &copy = copies_[done_];
+        if (copy.inside) std::memcpy(copy.to, copy.from, copy.bytes);
+        else std::memset(copy.to, 0, copy.bytes);
+      }
+    }
+    if (groups_done_ * 2 < ends_.size() + 32) return;
+    copies_.erase(copies_.begin(), copies_.begin() + ptrdiff_t(done_));
+    ends_.erase(ends_.begin(), ends_.begin() + ptrdiff_t(groups_done_));
+    for (size_t &end : ends_) end -= done_;
+    done_ = groups_done_ = 0;
+  }
+
+  void clear() {
+    copies_.clear();
+    ends_.clear();
+    done_ = groups_done_ = 0;
+  }
+};
+
 // One block in flight: the fibers of one operating-system thread.
 struct Block {
+  Copies copies[kMaxThreads];   // those that a fiber has under way
   void *stack_top[kMaxThreads]; // where a suspended fiber continues
   uint3 index[kMaxThreads];     // its threadIdx
   Warp warps[kMaxThreads / kWarp];
@@ -289,6 +339,9 @@ template <class T> inline T exchange(uint32_t mask, T value, uint32_t from) {
 [[noreturn]] inline void fiber_main() {
   Block &b = *block;
   b.body(b.params);
+  Copies &copies = b.copies[b.current];
+  if (copies.any()) die("a thread ends before it has waited for its asynchronous copies");
+  copies.clear();
   Warp &w = b.warps[b.current / kWarp];
   const uint32_t bit = 1u << b.current % kWarp;
   w.alive &= ~bit;
@@ -451,6 +504,19 @@ extern "C" __attribute__((weak, used, visibility("default"))) const hiosc_kernel
   static inline void name params
 
 // ---- barriers and warp collectives --------------------------------------------------------------
+
+static inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+static inline unsigned atomicAdd(unsigned *p, unsigned v) { return __atomic_fetch_add(p, v, __ATOMIC_ACQ_REL); }
+
+namespace cpu_cuda {
+inline Copies &copies_under_way() {
+  if (!block) die("an asynchronous copy in a kernel declared HIOSC_KERNEL_NO_SYNC");
+  return block->copies[block->current];
+}
+inline void copy_async(void *to, const void *from, uint32_t bytes, bool inside) { copies_under_way().add(to, from, bytes, inside); }
+inline void commit_copies() { copies_under_way().commit(); }
+inline void wait_copies(size_t pending) { copies_under_way().wait(pending); }
+} // namespace cpu_cuda
 
 static inline void __syncthreads() { cpu_cuda::barrier(); }
 static inline void __syncwarp(unsigned mask = ~0u) { cpu_cuda::exchange(mask, 0, 0); }

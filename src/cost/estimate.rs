@@ -31,6 +31,10 @@
 //! * *Utilisation.* The largest of three shares, each over the kernel's whole time: arithmetic
 //!   sustained, bandwidth sustained, block slots held. Rounded to four digits, and at least 0.0001.
 //!
+//! * *Counted cycles.* Kernels that gather a matrix product bring their own figure,
+//!   [`Kernel::cycles`], from cycles per step of their machine code. It takes the place of the
+//!   arithmetic time, and includes the depth of the sums, the padding of tiles, and split sums.
+//!
 //! The fastest of the operator's candidates is chosen; ties go to the earlier. Times are rounded
 //! up, and at least 1 ns.
 //!
@@ -150,20 +154,9 @@ pub fn work(graph: &Graph, op: OpId) -> Work {
 
 /// Blocks of `kernel` that fit on one SM at a time; `None` if not even one does.
 pub fn blocks_per_sm(kernel: &Kernel, device: &DeviceModel) -> Option<u64> {
-    let threads: u64 = kernel.block.iter().map(|&n| u64::from(n)).product();
+    let threads = kernel.block.iter().map(|&n| u64::from(n)).product();
     let shared = u64::from(kernel.shared_bytes) + u64::from(kernel.static_shared_bytes);
-    if threads == 0 || threads > device.max_threads_per_block || shared > device.shared_bytes_per_block {
-        return None;
-    }
-    let warps = threads.div_ceil(device.warp);
-    let by_threads = device.max_threads_per_sm / device.warp / warps;
-    let per_warp = (u64::from(kernel.registers.max(1)) * device.warp).next_multiple_of(device.register_unit);
-    let by_registers = device.registers_per_sm / per_warp / warps;
-    let shared = shared.next_multiple_of(device.shared_unit) + device.shared_reserved_per_block;
-    // a V100 reserves none
-    let by_shared = device.shared_bytes_per_sm.checked_div(shared).unwrap_or(u64::MAX);
-    let blocks = by_threads.min(by_registers).min(by_shared).min(device.max_blocks_per_sm);
-    (blocks > 0).then_some(blocks)
+    device.blocks_per_sm(threads, u64::from(kernel.registers), shared)
 }
 
 /// How `kernel` performs on `device` when it does `work`; `None` if it does not fit.
@@ -202,8 +195,15 @@ pub fn kernel_time(kernel: &Kernel, work: Work, device: &DeviceModel) -> Option<
         arithmetic_time += arithmetic(tail.div_ceil(device.sms));
         memory_time += memory(tail);
     }
-    let roof = (arithmetic_time.max(memory_time) * 1e9).ceil() as Nanos;
-    let busy = roof + device.memory_latency_ns;
+    let busy = match kernel.cycles {
+        Some(cycles) => {
+            // partial sums are written and read again
+            let bytes = work.bytes + 2.0 * kernel.workspace_bytes as f64;
+            let loads = (bytes / bandwidth * 1e9).ceil() as Nanos + device.memory_latency_ns;
+            loads.max((cycles as f64 / device.clock_hz * 1e9).ceil() as Nanos)
+        }
+        None => (arithmetic_time.max(memory_time) * 1e9).ceil() as Nanos + device.memory_latency_ns,
+    };
     let time = (busy + device.launch_gap_ns).max(1);
 
     let sustained = (work.flops / (sm_peak * device.sms as f64)).max(work.bytes / bandwidth) * 1e9;

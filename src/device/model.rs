@@ -96,6 +96,23 @@ impl DeviceModel {
         (self.sms * self.fp32_lanes_per_sm * 2) as f64 * self.clock_hz
     }
 
+    /// Blocks that fit on one SM at a time, by the CUDA occupancy calculator; `None` if not even one
+    /// does. `shared` is the shared memory of a block in bytes, static and dynamic.
+    pub fn blocks_per_sm(&self, threads: u64, registers: u64, shared: u64) -> Option<u64> {
+        if threads == 0 || threads > self.max_threads_per_block || shared > self.shared_bytes_per_block {
+            return None;
+        }
+        let warps = threads.div_ceil(self.warp);
+        let by_threads = self.max_threads_per_sm / self.warp / warps;
+        let per_warp = (registers.max(1) * self.warp).next_multiple_of(self.register_unit);
+        let by_registers = self.registers_per_sm / per_warp / warps;
+        let shared = shared.next_multiple_of(self.shared_unit) + self.shared_reserved_per_block;
+        // a V100 reserves none
+        let by_shared = self.shared_bytes_per_sm.checked_div(shared).unwrap_or(u64::MAX);
+        let blocks = by_threads.min(by_registers).min(by_shared).min(self.max_blocks_per_sm);
+        (blocks > 0).then_some(blocks)
+    }
+
     fn parse(name: &str, text: &str) -> Result<DeviceModel> {
         let mut figures = Figures::read(&format!("device model {name}"), text)?;
         let capability = figures.text("compute_capability")?;

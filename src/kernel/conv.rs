@@ -1,15 +1,21 @@
-//! Convolution: implicit GEMM in tiles, or one thread for a few outputs, for groups of few filters
-//! and for integers and f64.
+//! Convolution: as a matrix product that gathers its windows (`gather_gemm.rs`), or with one thread
+//! for a few outputs, for groups of few filters and for integers and f64. Devices without
+//! asynchronous copies, 16-bit floats and weights that are not constant use implicit GEMM in tiles
+//! of `tile.cuh`.
 
 use super::expr::Epilogue;
 use super::loops::{counted, trips};
+use super::packing::Packing;
 use super::spec::{KernelSpec, Needs, blocks, by_x, shape_struct};
-use super::{OpContext, tile, window};
+use super::{OpContext, gather_gemm, tile, window};
 use crate::Result;
 use crate::graph::{Conv, ConvNd};
 
 /// Groups of at most this many filters are computed directly: a tile would be mostly empty.
 const DIRECT: usize = 4;
+
+/// The most rows and columns of a window whose elements a mask can count.
+const MASK: usize = 32;
 
 /// Groups of at most this many filters may be computed directly.
 const MAYBE_DIRECT: usize = 16;
@@ -25,6 +31,9 @@ pub(super) fn specs(ctx: &OpContext, conv: &Conv) -> Result<Vec<KernelSpec>> {
         return Ok(vec![direct(ctx, &shape, conv, &epilogue)]);
     }
 
+    if let Some(specs) = gathered(ctx, &shape, conv, &epilogue) {
+        return Ok(specs);
+    }
     let mut specs: Vec<KernelSpec> = tile::ranked(filters, shape.n * shape.p * shape.q, conv.groups, ctx.device.sms)
         .iter()
         .map(|tile| tiled(&shape, conv, &epilogue, tile))
@@ -115,6 +124,31 @@ impl Shape {
 /// `2`, or `2x1` where the numbers differ.
 fn short(values: &[usize]) -> String {
     if values.iter().all(|v| *v == values[0]) { values[0].to_string() } else { by_x(values) }
+}
+
+/// The candidates of `gather_gemm.rs`; `None` if it does not compute this convolution.
+fn gathered(ctx: &OpContext, shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> Option<Vec<KernelSpec>> {
+    let (rows, channels, taps) = (shape.k / conv.groups, shape.c / conv.groups, conv.kernel.iter().product::<usize>());
+    let packing = Packing::TapMajor { groups: conv.groups, rows, channels, taps, transposed: false };
+    // small groups would be mostly padding
+    let full = conv.groups == 1 || rows > MAYBE_DIRECT;
+    if !full || !gather_gemm::takes(ctx) || !ctx.packable(1, packing) || conv.kernel.iter().any(|&taps| taps > MASK) {
+        return None;
+    }
+    let (signature, words, body) = shape.texts(conv, epilogue);
+    let product = gather_gemm::Product {
+        extents: gather_gemm::Extents { rows, columns: shape.n * shape.p * shape.q, products: conv.groups, terms: channels * taps },
+        signature,
+        words,
+        shape: body,
+        template: "conv_gather",
+        operands: ["x", "w"],
+        arguments: String::new(),
+        variant: "",
+        packings: vec![(1, packing)],
+        epilogue,
+    };
+    Some(gather_gemm::specs(ctx, &product))
 }
 
 fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape) -> KernelSpec {

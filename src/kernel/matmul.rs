@@ -4,8 +4,9 @@
 
 use super::expr::Epilogue;
 use super::loops::{Strided, counted, trips};
+use super::packing::Packing;
 use super::spec::{KernelSpec, Needs, blocks, shape_struct};
-use super::{OpContext, tile};
+use super::{OpContext, gather_gemm, tile};
 use crate::Result;
 use crate::graph::MatMul;
 
@@ -24,6 +25,10 @@ pub(super) fn specs(ctx: &OpContext, matmul: &MatMul) -> Result<Vec<KernelSpec>>
     let mut specs = Vec::new();
     if matmul.m.min(matmul.n) <= MAX_VECTORS {
         specs.push(gemv(matmul, &epilogue));
+    }
+    if gather_gemm::takes(ctx) {
+        specs.extend(gathered(ctx, matmul, &epilogue));
+        return Ok(specs);
     }
     let tiles = tile::ranked(matmul.m, matmul.n, matmul.batch, ctx.device.sms);
     specs.extend(tiles.iter().take(4 - 2 * specs.len()).map(|tile| tiled(matmul, &epilogue, tile)));
@@ -104,6 +109,52 @@ fn by_thread(ctx: &OpContext, matmul: &MatMul, epilogue: &Epilogue) -> KernelSpe
         needs: Needs::default(),
         body,
     }
+}
+
+/// The candidates of `gather_gemm.rs`.
+fn gathered(ctx: &OpContext, matmul: &MatMul, epilogue: &Epilogue) -> Vec<KernelSpec> {
+    let MatMul { batch, m, n, k, a_strides: a, b_strides: b, .. } = *matmul;
+    let of_a = packing(batch, m, k, a).filter(|&packing| ctx.packable(0, packing));
+    let of_b = packing(batch, n, k, [b[0], b[2], b[1]]).filter(|&packing| ctx.packable(1, packing));
+    let operand = |packing: Option<Packing>, letter: &str| match packing {
+        Some(Packing::TapMajor { groups, .. }) => format!("Packed{letter}<Shape, {}>", groups == 1),
+        None => format!("Strided{letter}<Shape>"),
+    };
+    let product = gather_gemm::Product {
+        extents: gather_gemm::Extents { rows: m, columns: n, products: batch, terms: k },
+        signature: signature(matmul, epilogue),
+        words: words(matmul, epilogue),
+        shape: shape(matmul, &[("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))]),
+        template: "matmul_gather",
+        operands: ["a", "b"],
+        arguments: format!("{}, {}, ", operand(of_a, "A"), operand(of_b, "B")),
+        variant: match (of_a, of_b) {
+            (None, None) => "",
+            (Some(_), None) => "a",
+            (None, Some(_)) => "b",
+            (Some(_), Some(_)) => "ab",
+        },
+        packings: [of_a, of_b].into_iter().enumerate().filter_map(|(input, packing)| Some((input, packing?))).collect(),
+        epilogue,
+    };
+    gather_gemm::specs(ctx, &product)
+}
+
+/// The packing of a whole constant of `lines` lines of `terms` terms, whose strides along
+/// (batch, line, term) are given; `None` if it has gaps or another order.
+fn packing(batch: usize, lines: usize, terms: usize, [of_batch, of_line, of_term]: [usize; 3]) -> Option<Packing> {
+    let is = |extent: usize, stride: usize, expected: usize| extent == 1 || stride == expected;
+    let transposed = match () {
+        () if is(terms, of_term, 1) && is(lines, of_line, terms) => false,
+        () if is(lines, of_line, 1) && is(terms, of_term, lines) => true,
+        () => return None,
+    };
+    let groups = match () {
+        () if is(batch, of_batch, 0) => 1,
+        () if of_batch == lines * terms => batch,
+        () => return None,
+    };
+    Some(Packing::TapMajor { groups, rows: lines, channels: terms, taps: 1, transposed })
 }
 
 fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> KernelSpec {

@@ -16,9 +16,10 @@
 //!   another.
 //!
 //! A kernel relies on the following, which its callers ensure. Its parameters are plain pointers:
-//! the operator's inputs in order, its output, and its workspace if it has one (for several
-//! operators, all inputs, then all outputs). All pointers are aligned to 16 bytes (planned buffers
-//! and weights start at multiples of 256). Written memory overlaps nothing else. A view is read
+//! the operator's inputs in order, its output, then its workspace and its counters if it has them
+//! (for several operators, all inputs, then all outputs). All pointers are aligned to 16 bytes
+//! (planned buffers and weights start at multiples of 256). Written memory overlaps nothing else.
+//! Nothing is known of what a workspace holds before the launch; counters are zero. A view is read
 //! under its own shape.
 //!
 //! Element types. A family's C++ templates deduce them from their pointer parameters, so a family
@@ -39,6 +40,7 @@ mod cumsum;
 mod elementwise;
 mod expr;
 mod gather;
+mod gather_gemm;
 mod grid_sample;
 mod loops;
 mod lrn;
@@ -60,7 +62,7 @@ pub use packing::Packing;
 pub use traffic::{Traffic, traffic};
 
 use crate::device::DeviceModel;
-use crate::graph::{DType, Graph, OpKind, Operator, Tensor};
+use crate::graph::{DType, Graph, OpKind, Operator, Origin, Tensor};
 use crate::ids::OpId;
 use crate::{Error, Result, embedded};
 
@@ -88,11 +90,19 @@ pub struct Kernel {
     /// operations. If several multiply, one entry for each, in the order of the machine code. Empty
     /// without a loop.
     pub trips: Vec<u64>,
+    /// Cycles from the start of its first block to the end of its last on the device that it was
+    /// selected for, by the model of its machine code in `gather_gemm.rs`: simulated, not measured.
+    /// `None` for kernels without such a model.
+    pub cycles: Option<u64>,
     /// Blocks that share the sum of one tile. The grid includes them; `trips` is that of one block.
     pub split: u32,
     /// Bytes of memory that the kernel itself writes and reads back, such as partial sums; passed
-    /// as its last argument. 0 if it needs none.
+    /// after its outputs. 0 if it needs none.
     pub workspace_bytes: u64,
+    /// Counters of 32 bits that are zero before every launch: zeroed when the model is loaded, and
+    /// left zero by the kernel itself; passed after the workspace, as the last argument. 0 if it
+    /// needs none.
+    pub counters: u32,
     /// Inputs, by position, that the kernel reads packed; they must be constants. A grouped launch
     /// counts the inputs of all its operators, one operator after the other.
     pub packings: Vec<(usize, Packing)>,
@@ -100,7 +110,8 @@ pub struct Kernel {
     pub min_capability: (u32, u32),
     /// The share of each operator of a grouped launch, in the order of the blocks; empty if the
     /// kernel computes one operator. The arguments of a grouped launch are the inputs of all
-    /// operators, one operator after the other, then their outputs, then the workspace.
+    /// operators, one operator after the other, then their outputs, then one workspace and one
+    /// array of counters for all of them.
     pub members: Vec<Member>,
 }
 
@@ -125,8 +136,10 @@ impl Default for Kernel {
             static_shared_bytes: 0,
             registers: 1,
             trips: Vec::new(),
+            cycles: None,
             split: 1,
             workspace_bytes: 0,
+            counters: 0,
             packings: Vec::new(),
             min_capability: (0, 0),
             members: Vec::new(),
@@ -140,6 +153,11 @@ impl Kernel {
     pub fn packing(&self, input: usize) -> Option<Packing> {
         self.packings.iter().find(|&&(at, _)| at == input).map(|&(_, packing)| packing)
     }
+
+    /// Size of its counters in bytes.
+    pub fn counter_bytes(&self) -> u64 {
+        4 * u64::from(self.counters)
+    }
 }
 
 /// The most elements of a tensor: indices are 32-bit and must also reach the unused end of the last
@@ -151,10 +169,21 @@ pub fn select(graph: &Graph, op: OpId, device: &DeviceModel) -> Result<Kernel> {
     Ok(candidates(graph, op, device)?.swap_remove(0))
 }
 
-/// All kernels that compute `op` on `device`; at least one, the default choice first.
+/// The kernels that compute `op` on `device` and are worth trying; at least one, the default choice
+/// first.
 pub fn candidates(graph: &Graph, op: OpId, device: &DeviceModel) -> Result<Vec<Kernel>> {
+    kernels(graph, op, device, false)
+}
+
+/// All kernels that compute `op` on `device`, those that are slow there included: every tile, and
+/// every split of its sums. For tests and benchmarks of kernels.
+pub fn every_candidate(graph: &Graph, op: OpId, device: &DeviceModel) -> Result<Vec<Kernel>> {
+    kernels(graph, op, device, true)
+}
+
+fn kernels(graph: &Graph, op: OpId, device: &DeviceModel, all: bool) -> Result<Vec<Kernel>> {
     let operator = graph.operator(op);
-    let ctx = OpContext::new(graph, op, operator, device)?;
+    let ctx = OpContext::new(graph, op, operator, device, all)?;
     // One row per operator.
     let specs = match &operator.kind {
         OpKind::Attention(attention) => attention::specs(&ctx, attention)?,
@@ -212,7 +241,10 @@ pub fn sources<'a>(kernels: impl IntoIterator<Item = &'a Kernel>) -> Vec<(String
 /// The operator that needs a kernel, with its tensors looked up and their sizes checked, and the
 /// device that will run it.
 struct OpContext<'a> {
+    graph: &'a Graph,
     device: &'a DeviceModel,
+    /// Whether slow candidates are wanted, too.
+    all: bool,
     op: OpId,
     operator: &'a Operator,
     inputs: Vec<&'a Tensor>,
@@ -220,12 +252,12 @@ struct OpContext<'a> {
 }
 
 impl<'a> OpContext<'a> {
-    fn new(graph: &'a Graph, op: OpId, operator: &'a Operator, device: &'a DeviceModel) -> Result<Self> {
+    fn new(graph: &'a Graph, op: OpId, operator: &'a Operator, device: &'a DeviceModel, all: bool) -> Result<Self> {
         let [output] = operator.outputs[..] else {
             return Err(Error::internal("kernel", format!("{op} has {} outputs instead of one", operator.outputs.len())));
         };
         let inputs = operator.inputs.iter().map(|&t| graph.tensor(t)).collect();
-        let ctx = OpContext { device, op, operator, inputs, output: graph.tensor(output) };
+        let ctx = OpContext { graph, device, all, op, operator, inputs, output: graph.tensor(output) };
         for tensor in ctx.inputs.iter().chain([&ctx.output]) {
             let elements = tensor.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d as u64)).unwrap_or(u64::MAX);
             if elements == 0 {
@@ -265,6 +297,17 @@ impl<'a> OpContext<'a> {
             Some(t) => Err(self.unsupported(&format!("tensor {} is of type {}, not f32", t.name, t.dtype.name()))),
             None => Ok(()),
         }
+    }
+
+    /// Whether input number `input` is all of a constant, perhaps under another shape, that can be
+    /// packed for the kernel.
+    fn packable(&self, input: usize, packing: Packing) -> bool {
+        let tensor = self.operator.inputs[input];
+        let root = self.graph.tensor(self.graph.root(tensor));
+        matches!(root.origin, Origin::Constant(_))
+            && self.graph.begin(tensor) == 0
+            && packing.fits(root.elements() as usize)
+            && packing.elements() <= MAX_ELEMENTS
     }
 
     /// Threads per block for `work` independent threads: fewer where larger blocks would leave

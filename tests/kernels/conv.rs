@@ -9,7 +9,7 @@ use crate::support::reference;
 
 /// A convolution of `x` [n, c, h, w] with `k` filters. The extents of the output follow from the
 /// attributes.
-fn conv_case(random: &mut Random, x: [usize; 4], k: usize, conv: Conv) -> KernelCase {
+pub(super) fn conv_case(random: &mut Random, x: [usize; 4], k: usize, conv: Conv) -> KernelCase {
     let extent = |axis: usize| {
         let reach = conv.dilations[axis] * (conv.kernel[axis] - 1) + 1;
         (x[2 + axis] + conv.pads_begin[axis] + conv.pads_end[axis] - reach) / conv.strides[axis] + 1

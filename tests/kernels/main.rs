@@ -16,6 +16,7 @@ mod copy;
 mod cumsum;
 mod elementwise;
 mod gather;
+mod gather_gemm;
 mod grid_sample;
 mod lrn;
 mod matmul;

@@ -8,7 +8,7 @@ use crate::support::operators::MatrixLayout::{self, Columns, Rows};
 use crate::support::operators::{matmul_of, number_types, relu, two};
 use crate::support::reference;
 
-fn matmul_case(r: &mut Random, extents: [usize; 4], layouts: [MatrixLayout; 3], bias: bool, epilogue: Expr) -> KernelCase {
+pub(super) fn matmul_case(r: &mut Random, extents: [usize; 4], layouts: [MatrixLayout; 3], bias: bool, epilogue: Expr) -> KernelCase {
     let (matmul, [a, b, out]) = matmul_of(extents, layouts, bias, epilogue);
     let mut inputs = vec![r.tensor(&a), r.tensor(&b)];
     if bias {

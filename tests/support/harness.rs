@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use hiosc::graph::{Constant, DType, Expr, Graph, OpKind, Operator, Origin, Reduce, ReduceKind, Scalar, Tensor, TopK};
 use hiosc::ids::{OpId, TensorId};
 use hiosc::kernel::{self, Kernel};
+use hiosc::device::{DeviceModel, device};
 use hiosc::vgpu;
 use libloading::Library;
 
@@ -117,16 +118,26 @@ pub struct KernelCase {
 /// A graph of the case's operator only. Its first input is a view, to check that kernels read a
 /// view in its own shape.
 pub fn graph_of(case: &KernelCase) -> (Graph, OpId) {
+    graph_with(case, &[])
+}
+
+/// The same, with some inputs as constants.
+pub fn graph_with(case: &KernelCase, constants: &[usize]) -> (Graph, OpId) {
     let mut graph = Graph { name: "case".into(), ..Graph::default() };
     let mut tensor = |name: String, dtype, shape: &[usize], origin| graph.add_tensor(Tensor { name, dtype, shape: shape.to_vec(), origin });
     let types: Vec<DType> = case.inputs.iter().map(|x| x.values.dtype()).collect();
     let flat = case.inputs.first().map_or(1, |x| x.values.len());
-    let owner = tensor("flat".into(), types.first().copied().unwrap_or(DType::F32), &[flat], Origin::Input);
+    let origin = |i: usize| match constants.contains(&i) {
+        true => Origin::Constant(case.inputs[i].values.clone()),
+        false => Origin::Input,
+    };
+    let owner = tensor("flat".into(), types.first().copied().unwrap_or(DType::F32), &[flat], origin(0));
     let inputs: Vec<TensorId> = (case.inputs.iter().enumerate())
-        .map(|(i, x)| tensor(format!("x{i}"), types[i], &x.shape, if i == 0 { Origin::View(owner) } else { Origin::Input }))
+        .map(|(i, x)| tensor(format!("x{i}"), types[i], &x.shape, if i == 0 { Origin::View(owner) } else { origin(i) }))
         .collect();
     let output = tensor("y".into(), result_type(&case.kind, &types), &case.out, Origin::Input);
-    graph.inputs = [owner].into_iter().chain(inputs.iter().skip(1).copied()).collect();
+    let given = [owner].into_iter().chain(inputs.iter().skip(1).copied()).enumerate();
+    graph.inputs = given.filter(|(i, _)| !constants.contains(i)).map(|(_, tensor)| tensor).collect();
     graph.outputs = vec![output];
     let op = graph.add_operator(Operator { name: "op".into(), kind: case.kind.clone(), inputs, outputs: vec![output] });
     (graph, op)
@@ -150,21 +161,42 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
     result.unwrap_or(DType::F32)
 }
 
-/// Runs every candidate of every case. Fails with all differences at once. Returns the names of the
-/// kernels: none without a C++ compiler.
+/// Runs every candidate of every case: on an A40, and for products also on a V100, and with either
+/// operand as a constant. Fails with all differences at once. Returns the names of the kernels: none
+/// without a C++ compiler.
 pub fn check(test: &str, cases: Vec<KernelCase>) -> Vec<String> {
+    let candidates = |case: &KernelCase| {
+        let on = |constants: &[usize], device: &DeviceModel| {
+            let (graph, op) = graph_with(case, constants);
+            let kernels = kernel::candidates(&graph, op, device).unwrap_or_else(|e| panic!("{:?}: {e}", case.kind));
+            assert_eq!(kernel::select(&graph, op, device).expect("the first candidate"), kernels[0]);
+            kernels
+        };
+        let mut kernels = on(&[], &a40());
+        let operands: &[&[usize]] = match case.kind {
+            OpKind::Conv(_) => &[&[1]],
+            OpKind::MatMul(_) => &[&[0], &[1]],
+            _ => &[],
+        };
+        if !operands.is_empty() {
+            kernels.extend(on(&[], &device("v100").expect("a device model")));
+        }
+        for constants in operands {
+            kernels.extend(on(constants, &a40()).into_iter().take(3));
+        }
+        kernels.sort();
+        kernels.dedup();
+        kernels
+    };
+    check_kernels(test, cases.into_iter().map(|case| (candidates(&case), case)).map(|(kernels, case)| (case, kernels)).collect())
+}
+
+/// Runs the kernels of every case, as [`check`].
+pub fn check_kernels(test: &str, work: Vec<(KernelCase, Vec<Kernel>)>) -> Vec<String> {
     if !vgpu::compiler_present() {
         skipped!("SKIPPED {test}: no C++ compiler");
         return Vec::new();
     }
-    let work: Vec<(KernelCase, Vec<Kernel>)> = (cases.into_iter())
-        .map(|case| {
-            let (graph, op) = graph_of(&case);
-            let kernels = kernel::candidates(&graph, op, &a40()).unwrap_or_else(|e| panic!("{:?}: {e}", case.kind));
-            assert_eq!(kernel::select(&graph, op, &a40()).expect("the first candidate"), kernels[0]);
-            (case, kernels)
-        })
-        .collect();
     let mut kernels: BTreeMap<&str, &Kernel> = BTreeMap::new();
     for kernel in work.iter().flat_map(|(_, list)| list) {
         if let Some(other) = kernels.insert(&kernel.name, kernel) {
@@ -325,14 +357,27 @@ impl Drop for Guarded {
     }
 }
 
-/// Runs one kernel in order, then in another order on two threads, and compares with the reference.
+/// The bytes of an input as the kernel reads them.
+fn packed(kernel: &Kernel, input: usize, values: &Constant) -> Vec<u8> {
+    match kernel.packing(input) {
+        Some(packing) => packing.pack(values.bytes(), values.dtype().bytes() as usize).expect("a constant that can be packed"),
+        None => values.bytes().to_vec(),
+    }
+}
+
+/// Runs one kernel in order, then three times with its blocks in random order on two threads, and
+/// compares with the reference.
 fn run(objects: &Objects, kernel: &Kernel, case: &KernelCase) -> Result<(), String> {
-    let inputs: Vec<Guarded> = case.inputs.iter().map(|x| Guarded::new(x.values.bytes(), INPUT_GUARD)).collect();
+    let inputs: Vec<Guarded> =
+        case.inputs.iter().enumerate().map(|(i, x)| Guarded::new(&packed(kernel, i, &x.values), INPUT_GUARD)).collect();
     let types: Vec<DType> = case.inputs.iter().map(|x| x.values.dtype()).collect();
     let dtype = result_type(&case.kind, &types);
     let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product::<u64>();
+    let counters = Guarded::new(&vec![0; kernel.counter_bytes() as usize], OUTPUT_GUARD);
     let launch = |y: &Guarded, ranges: &[(u64, u64)], threads: usize| {
-        let pointers: Vec<usize> = inputs.iter().chain([y]).map(Guarded::address).collect();
+        let workspace = Guarded::new(&vec![INPUT_GUARD; kernel.workspace_bytes as usize], OUTPUT_GUARD);
+        let own = [(kernel.workspace_bytes > 0).then_some(&workspace), (kernel.counters > 0).then_some(&counters)];
+        let pointers: Vec<usize> = inputs.iter().chain([y]).chain(own.into_iter().flatten()).map(Guarded::address).collect();
         let next = Mutex::new(ranges.iter());
         std::thread::scope(|scope| {
             for _ in 0..threads {
@@ -347,23 +392,27 @@ fn run(objects: &Objects, kernel: &Kernel, case: &KernelCase) -> Result<(), Stri
                 });
             }
         });
+        workspace.guards_hold(OUTPUT_GUARD) && counters.guards_hold(OUTPUT_GUARD) && counters.values().iter().all(|&byte| byte == 0)
     };
     if objects.param_sizes(&kernel.name).iter().any(|&size| size != 8) {
         return Err("a parameter is not a pointer".into());
     }
     let empty = vec![OUTPUT_GUARD; case.out.iter().product::<usize>() * dtype.bytes() as usize];
-    let (first, second) = (Guarded::new(&empty, OUTPUT_GUARD), Guarded::new(&empty, OUTPUT_GUARD));
-    launch(&first, &[(0, blocks)], 1);
-    let step = blocks.div_ceil(5);
-    let mut ranges: Vec<(u64, u64)> = (0..5).map(|i| (i * step, ((i + 1) * step).min(blocks))).filter(|(a, b)| a < b).collect();
-    ranges.reverse();
-    launch(&second, &ranges, 2);
-
-    if !first.guards_hold(OUTPUT_GUARD) || !second.guards_hold(OUTPUT_GUARD) {
-        return Err("it writes outside its output".into());
+    let first = Guarded::new(&empty, OUTPUT_GUARD);
+    let mut sound = launch(&first, &[(0, blocks)], 1) && first.guards_hold(OUTPUT_GUARD);
+    let mut random = Random(blocks);
+    for _ in 0..3 {
+        let parts = blocks.min(40);
+        let mut ranges: Vec<(u64, u64)> = (0..parts).map(|i| (i * blocks / parts, (i + 1) * blocks / parts)).collect();
+        (1..ranges.len()).rev().for_each(|i| ranges.swap(i, random.below(i + 1)));
+        let again = Guarded::new(&empty, OUTPUT_GUARD);
+        sound &= launch(&again, &ranges, 2) && again.guards_hold(OUTPUT_GUARD);
+        if first.values() != again.values() {
+            return Err("its bits depend on the order of its blocks".into());
+        }
     }
-    if first.values() != second.values() {
-        return Err("its bits depend on the order of its blocks".into());
+    if !sound {
+        return Err("it writes outside its output, or leaves counters behind".into());
     }
     let values = dtype.numbers(first.values());
     if values.len() != case.expected.values.len() {
@@ -400,11 +449,23 @@ pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &
                 memory[root.index()] = Some(Guarded::new(&parts.iter().flat_map(bytes).collect::<Vec<u8>>(), INPUT_GUARD));
             }
         }
-        let address = |&t: &TensorId| {
+        let repacked: BTreeMap<usize, Guarded> = (kernel.packings.iter())
+            .map(|&(input, _)| {
+                let Origin::Constant(values) = &graph.tensor(graph.root(operator.inputs[input])).origin else { panic!("no constant") };
+                (input, Guarded::new(&packed(kernel, input, values), INPUT_GUARD))
+            })
+            .collect();
+        let address = |(input, &t): (usize, &TensorId)| {
+            if let Some(packed) = repacked.get(&input) {
+                return packed.address();
+            }
             let whole = memory[graph.root(t).index()].as_ref().expect("computed before");
             whole.address() + (graph.begin(t) * graph.tensor(t).dtype.bytes()) as usize
         };
-        let pointers: Vec<usize> = operator.inputs.iter().map(address).chain([y.address()]).collect();
+        let workspace = (kernel.workspace_bytes > 0).then(|| Guarded::new(&vec![INPUT_GUARD; kernel.workspace_bytes as usize], OUTPUT_GUARD));
+        let counters = (kernel.counters > 0).then(|| Guarded::new(&vec![0; kernel.counter_bytes() as usize], OUTPUT_GUARD));
+        let own = [&workspace, &counters].into_iter().flatten().map(Guarded::address);
+        let pointers: Vec<usize> = operator.inputs.iter().enumerate().map(address).chain([y.address()]).chain(own).collect();
         let arguments: Vec<*const c_void> = pointers.iter().map(|p| std::ptr::from_ref(p).cast()).collect();
         let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product();
         // SAFETY: the pointers lead to tensors of the shapes that the kernel was made for.
