@@ -16,9 +16,10 @@
 //!   another.
 //!
 //! A kernel relies on the following, which its callers ensure. Its parameters are plain pointers:
-//! the operator's inputs in order, its output, and its workspace if it has one (for several
-//! operators, all inputs, then all outputs). All pointers are aligned to 16 bytes (planned buffers
-//! and weights start at multiples of 256). Written memory overlaps nothing else. A view is read
+//! the operator's inputs in order, its output, then its workspace and its counters if it has them
+//! (for several operators, all inputs, then all outputs). All pointers are aligned to 16 bytes
+//! (planned buffers and weights start at multiples of 256). Written memory overlaps nothing else.
+//! Nothing is known of what a workspace holds before the launch; counters are zero. A view is read
 //! under its own shape.
 //!
 //! Element types. A family's C++ templates deduce them from their pointer parameters, so a family
@@ -91,8 +92,12 @@ pub struct Kernel {
     /// Blocks that share the sum of one tile. The grid includes them; `trips` is that of one block.
     pub split: u32,
     /// Bytes of memory that the kernel itself writes and reads back, such as partial sums; passed
-    /// as its last argument. 0 if it needs none.
+    /// after its outputs. 0 if it needs none.
     pub workspace_bytes: u64,
+    /// Counters of 32 bits that are zero before every launch: zeroed when the model is loaded, and
+    /// left zero by the kernel itself; passed after the workspace, as the last argument. 0 if it
+    /// needs none.
+    pub counters: u32,
     /// Inputs, by position, that the kernel reads packed; they must be constants. A grouped launch
     /// counts the inputs of all its operators, one operator after the other.
     pub packings: Vec<(usize, Packing)>,
@@ -100,7 +105,8 @@ pub struct Kernel {
     pub min_capability: (u32, u32),
     /// The share of each operator of a grouped launch, in the order of the blocks; empty if the
     /// kernel computes one operator. The arguments of a grouped launch are the inputs of all
-    /// operators, one operator after the other, then their outputs, then the workspace.
+    /// operators, one operator after the other, then their outputs, then one workspace and one
+    /// array of counters for all of them.
     pub members: Vec<Member>,
 }
 
@@ -127,6 +133,7 @@ impl Default for Kernel {
             trips: Vec::new(),
             split: 1,
             workspace_bytes: 0,
+            counters: 0,
             packings: Vec::new(),
             min_capability: (0, 0),
             members: Vec::new(),
@@ -139,6 +146,11 @@ impl Kernel {
     /// layout.
     pub fn packing(&self, input: usize) -> Option<Packing> {
         self.packings.iter().find(|&&(at, _)| at == input).map(|&(_, packing)| packing)
+    }
+
+    /// Size of its counters in bytes.
+    pub fn counter_bytes(&self) -> u64 {
+        4 * u64::from(self.counters)
     }
 }
 

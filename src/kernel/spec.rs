@@ -63,7 +63,8 @@ pub(super) struct KernelSpec {
     /// The header to include.
     pub header: &'static str,
     /// The parameters in order: the inputs, then the output.
-    /// [`OpContext::params`](super::OpContext::params) makes them.
+    /// [`OpContext::params`](super::OpContext::params) makes them. Those of `needs` are added to
+    /// the source: `float *workspace`, `unsigned *counters`.
     pub params: Vec<Param>,
     /// Whether its threads use barriers or warp collectives.
     pub sync: bool,
@@ -88,6 +89,7 @@ pub(super) struct Needs {
     pub shared_bytes: u32,
     pub split: u32,
     pub workspace_bytes: u64,
+    pub counters: u32,
     pub packings: Vec<(usize, Packing)>,
     pub min_capability: (u32, u32),
     pub members: Vec<Member>,
@@ -95,8 +97,8 @@ pub(super) struct Needs {
 
 impl Default for Needs {
     fn default() -> Needs {
-        let Kernel { shared_bytes, split, workspace_bytes, packings, min_capability, members, .. } = Kernel::default();
-        Needs { shared_bytes, split, workspace_bytes, packings, min_capability, members }
+        let Kernel { shared_bytes, split, workspace_bytes, counters, packings, min_capability, members, .. } = Kernel::default();
+        Needs { shared_bytes, split, workspace_bytes, counters, packings, min_capability, members }
     }
 }
 
@@ -129,6 +131,7 @@ impl KernelSpec {
             trips: self.trips,
             split: self.needs.split,
             workspace_bytes: self.needs.workspace_bytes,
+            counters: self.needs.counters,
             packings: self.needs.packings,
             min_capability: self.needs.min_capability,
             members: self.needs.members,
@@ -152,7 +155,9 @@ impl KernelSpec {
             text += &format!("// {line}\n");
         }
         let kernel = if self.sync { "HIOSC_KERNEL" } else { "HIOSC_KERNEL_NO_SYNC" };
-        let params: Vec<String> = self.params.iter().map(Param::cpp).collect();
+        let workspace = (self.needs.workspace_bytes > 0).then(|| "float *__restrict__ workspace".into());
+        let counters = (self.needs.counters > 0).then(|| "unsigned *__restrict__ counters".into());
+        let params: Vec<String> = self.params.iter().map(Param::cpp).chain(workspace).chain(counters).collect();
         text += &format!("#include \"{}\"\n\n{kernel}({name}, {},\n", self.header, self.threads);
         text += &format!("    ({})) {{\n  using namespace hiosc;\n", params.join(",\n     "));
         for line in &self.body {
@@ -286,6 +291,23 @@ mod tests {
         assert_eq!(name(&[DType::F32, DType::F32]), "a_t64");
         assert_eq!(name(&[DType::I64, DType::I64]), "a_i64_t64");
         assert_eq!(name(&[DType::Bool, DType::F32, DType::F32]), "a_bool_f32_f32_t64");
+    }
+
+    /// They are the last parameters, and the name says nothing of their types.
+    #[test]
+    fn workspace_and_counters_are_parameters() {
+        let end = |workspace_bytes: u64, counters: u32| {
+            let mut d = spec("a".into());
+            d.needs = Needs { workspace_bytes, counters, ..Needs::default() };
+            let Kernel { name, source, workspace_bytes: bytes, counters: count, .. } = d.finish().expect("launchable");
+            assert_eq!((&*name, bytes, count), ("a_t64", workspace_bytes, counters));
+            let params = source.split_once("__restrict__ y").expect("the output").1.split_once(')').expect("the last one").0;
+            params.split_whitespace().collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(end(0, 0), "");
+        assert_eq!(end(64, 0), ", float *__restrict__ workspace");
+        assert_eq!(end(0, 2), ", unsigned *__restrict__ counters");
+        assert_eq!(end(64, 2), ", float *__restrict__ workspace, unsigned *__restrict__ counters");
     }
 
     #[test]
