@@ -325,14 +325,39 @@ impl Drop for Guarded {
     }
 }
 
+/// What a kernel gets after its output: a workspace of NaNs, and counters that are zero.
+struct Scratch(Vec<Guarded>);
+
+impl Scratch {
+    fn new(kernel: &Kernel) -> Scratch {
+        let filled = |bytes: u64, value: u8| (bytes > 0).then(|| Guarded::new(&vec![value; bytes as usize], OUTPUT_GUARD));
+        let (workspace, counters) = (filled(kernel.workspace_bytes, 0xff), filled(kernel.counter_bytes(), 0));
+        Scratch(workspace.into_iter().chain(counters).collect())
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = usize> {
+        self.0.iter().map(Guarded::address)
+    }
+
+    /// Fails if the launch wrote outside of it, or left a counter that is not zero.
+    fn check(&self, kernel: &Kernel) -> Result<(), String> {
+        if !self.0.iter().all(|memory| memory.guards_hold(OUTPUT_GUARD)) {
+            return Err("it writes outside its workspace and counters".into());
+        }
+        let left = |memory: &Guarded| memory.values().iter().any(|&byte| byte != 0);
+        if kernel.counters > 0 && self.0.last().is_some_and(left) { Err("it leaves counters that are not zero".into()) } else { Ok(()) }
+    }
+}
+
 /// Runs one kernel in order, then in another order on two threads, and compares with the reference.
 fn run(objects: &Objects, kernel: &Kernel, case: &KernelCase) -> Result<(), String> {
     let inputs: Vec<Guarded> = case.inputs.iter().map(|x| Guarded::new(x.values.bytes(), INPUT_GUARD)).collect();
     let types: Vec<DType> = case.inputs.iter().map(|x| x.values.dtype()).collect();
     let dtype = result_type(&case.kind, &types);
     let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product::<u64>();
+    let scratch = Scratch::new(kernel);
     let launch = |y: &Guarded, ranges: &[(u64, u64)], threads: usize| {
-        let pointers: Vec<usize> = inputs.iter().chain([y]).map(Guarded::address).collect();
+        let pointers: Vec<usize> = inputs.iter().chain([y]).map(Guarded::address).chain(scratch.addresses()).collect();
         let next = Mutex::new(ranges.iter());
         std::thread::scope(|scope| {
             for _ in 0..threads {
@@ -341,7 +366,7 @@ fn run(objects: &Objects, kernel: &Kernel, case: &KernelCase) -> Result<(), Stri
                     loop {
                         let Some(&range) = next.lock().expect("no thread panics").next() else { break };
                         // SAFETY: the pointers lead to tensors of the shapes that the kernel was
-                        // made for.
+                        // made for, and to the memory that it says it needs.
                         unsafe { objects.run(&kernel.name, kernel.grid, kernel.block, kernel.shared_bytes, &arguments, range) };
                     }
                 });
@@ -354,10 +379,12 @@ fn run(objects: &Objects, kernel: &Kernel, case: &KernelCase) -> Result<(), Stri
     let empty = vec![OUTPUT_GUARD; case.out.iter().product::<usize>() * dtype.bytes() as usize];
     let (first, second) = (Guarded::new(&empty, OUTPUT_GUARD), Guarded::new(&empty, OUTPUT_GUARD));
     launch(&first, &[(0, blocks)], 1);
+    scratch.check(kernel)?;
     let step = blocks.div_ceil(5);
     let mut ranges: Vec<(u64, u64)> = (0..5).map(|i| (i * step, ((i + 1) * step).min(blocks))).filter(|(a, b)| a < b).collect();
     ranges.reverse();
     launch(&second, &ranges, 2);
+    scratch.check(kernel)?;
 
     if !first.guards_hold(OUTPUT_GUARD) || !second.guards_hold(OUTPUT_GUARD) {
         return Err("it writes outside its output".into());
@@ -404,11 +431,14 @@ pub fn run_graph(objects: &Objects, graph: &Graph, kernels: &[Kernel], inputs: &
             let whole = memory[graph.root(t).index()].as_ref().expect("computed before");
             whole.address() + (graph.begin(t) * graph.tensor(t).dtype.bytes()) as usize
         };
-        let pointers: Vec<usize> = operator.inputs.iter().map(address).chain([y.address()]).collect();
+        let scratch = Scratch::new(kernel);
+        let pointers: Vec<usize> = operator.inputs.iter().map(address).chain([y.address()]).chain(scratch.addresses()).collect();
         let arguments: Vec<*const c_void> = pointers.iter().map(|p| std::ptr::from_ref(p).cast()).collect();
         let blocks = kernel.grid.iter().map(|&n| u64::from(n)).product();
-        // SAFETY: the pointers lead to tensors of the shapes that the kernel was made for.
+        // SAFETY: the pointers lead to tensors of the shapes that the kernel was made for, and to
+        // the memory that it says it needs.
         unsafe { objects.run(&kernel.name, kernel.grid, kernel.block, kernel.shared_bytes, &arguments, (0, blocks)) };
+        scratch.check(kernel).unwrap_or_else(|wrong| panic!("{}: {wrong}", kernel.name));
         memory[output.index()] = Some(y);
     }
     println!("{}: {} kernels in {:.2?} on one core", graph.name, kernels.len(), started.elapsed());
