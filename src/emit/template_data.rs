@@ -125,6 +125,8 @@ struct GpuData {
     weights: Vec<Definition>,
     /// `(3, weights0::CONV1_WEIGHT)`
     uploads: Vec<String>,
+    /// `gpu0::CONV1_COUNTERS`
+    counters: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -360,6 +362,7 @@ impl<'a> Writer<'a> {
         let name = |contents: Contents| match contents {
             Contents::Tensor(tensor) => graph.tensor(tensor).name.clone(),
             Contents::Workspace(op) => format!("{} workspace", graph.operator(op).name),
+            Contents::Counters(op) => format!("{} counters", graph.operator(op).name),
         };
         let buffers = plan.buffers.iter().map(|b| names[b.gpu.index()].constant(&name(b.contents))).collect();
         let mut regions: Vec<BTreeMap<RegionKey, Definition>> = plan.gpus.iter().map(|_| BTreeMap::new()).collect();
@@ -453,11 +456,12 @@ impl<'a> Writer<'a> {
         self.program.streams.iter().enumerate().map(one).collect()
     }
 
-    /// `1x64x56x56 `conv1``, or the operator of a workspace: for comments.
+    /// `1x64x56x56 `conv1``, or the operator of a workspace or of counters: for comments.
     fn contents(&self, contents: Contents) -> String {
         match contents {
             Contents::Tensor(t) => format!("{} `{}`", self.graph.tensor(t).shape_text(), self.name(t)),
             Contents::Workspace(op) => format!("workspace of `{}`", line(&self.graph.operator(op).name)),
+            Contents::Counters(op) => format!("counters of `{}`, zero before and after", line(&self.graph.operator(op).name)),
         }
     }
 
@@ -489,6 +493,7 @@ impl<'a> Writer<'a> {
     fn gpus(&self) -> Result<Vec<GpuData>> {
         let one = |(g, gpu): (usize, &GpuPlan)| {
             let here = self.plan.buffers.iter().zip(&self.buffers).enumerate().filter(|(_, (b, _))| b.gpu.index() == g);
+            let counters = here.clone().filter(|(_, (b, _))| b.has_counters()).map(|(i, _)| self.buffer(BufferId::new(i))).collect();
             let buffers = here
                 .map(|(i, (b, name))| definition(name.clone(), arena(self.program.buffer(BufferId::new(i))), self.contents(b.contents)));
             let regions = self.regions[g].values().cloned();
@@ -508,6 +513,7 @@ impl<'a> Writer<'a> {
                 buffers: buffers.chain(regions).collect(),
                 weights,
                 uploads,
+                counters,
             })
         };
         self.plan.gpus.iter().enumerate().map(one).collect()

@@ -137,7 +137,16 @@ fn gathered(ctx: &OpContext, shape: &Shape, conv: &Conv, epilogue: &Epilogue) ->
     }
     let (signature, words, body) = shape.texts(conv, epilogue);
     let product = gather_gemm::Product {
-        extents: gather_gemm::Extents { rows, columns: shape.n * shape.p * shape.q, products: conv.groups, terms: channels * taps },
+        extents: gather_gemm::Extents {
+            rows,
+            columns: shape.n * shape.p * shape.q,
+            products: conv.groups,
+            terms: channels * taps,
+            divides: !channels.is_multiple_of(gather_gemm::STEP)
+                && (taps > 1 || conv.strides != [1, 1] || shape.p * shape.q != shape.h * shape.w),
+            quads: (shape.p * shape.q).is_multiple_of(4),
+            further_inputs: !epilogue.more_arguments.is_empty(),
+        },
         signature,
         words,
         shape: body,

@@ -7,8 +7,9 @@
 //! (`benchmarks/machine_code`): **simulated, not measured**.
 //!
 //! A launch takes as many waves as its blocks need. A wave takes
-//! `fill + steps * cycles per step + end`, where a multiprocessor's blocks share its time, and after
-//! a split sum the time in which the last block of a tile reads the partial sums of all.
+//! `around + steps * cycles per step`, where a multiprocessor's blocks share its time. `around` is
+//! what comes before and after the steps: the first loads, the epilogue, the stores. After a split
+//! sum comes the time in which the last block of a tile reads the partial sums of all.
 
 use super::expr::Epilogue;
 use super::loops::trips;
@@ -19,7 +20,7 @@ use crate::device::DeviceModel;
 use crate::graph::DType;
 
 /// Terms of the sums per step.
-const STEP: usize = 16;
+pub(super) const STEP: usize = 16;
 
 /// The compute capability that asynchronous copies need.
 const CAPABILITY: (u32, u32) = (8, 0);
@@ -49,41 +50,49 @@ pub(super) struct GatherTile {
     tn: u64,
     /// Tiles in shared memory.
     stages: u64,
-    /// Registers per thread, at most; `benchmarks/machine_code` compares.
-    registers: u32,
+    /// Blocks that fit on a multiprocessor, as far as registers decide: what the compiler is told.
+    resident: u32,
     /// Simulated cycles per step with 1, 2 and 4 blocks on a multiprocessor, for compute
-    /// capability 8.0, 8.6 and 9.0: 16 terms of 3x3 windows.
+    /// capability 8.0, 8.6 and 9.0: windows of 7x1, 16 channels per step.
     cycles: [[u64; 3]; 3],
+    /// Simulated cycles around the steps for compute capability 9.0: with one block on a
+    /// multiprocessor, and more for each further one. The first pair is that of a whole sum, the
+    /// second of a part.
+    around: [[u64; 2]; 2],
 }
 
-const fn tile([bm, bn, tm, tn]: [u64; 4], stages: u64, registers: u32, cycles: [[u64; 3]; 3]) -> GatherTile {
-    GatherTile { bm, bn, tm, tn, stages, registers, cycles }
+const fn tile([bm, bn, tm, tn]: [u64; 4], stages: u64, resident: u32, cycles: [[u64; 3]; 3], around: [[u64; 2]; 2]) -> GatherTile {
+    GatherTile { bm, bn, tm, tn, stages, resident, cycles, around }
 }
 
 /// All tiles, large to small. 8x8 outputs per thread read the least shared memory, 4x4 make the
-/// most warps. Four stages hide the latency of DRAM; the largest tiles need only three.
+/// most warps. Four stages hide the latency of DRAM; the steps of the largest tiles take so long
+/// that three are enough.
 const TILES: [GatherTile; 9] = [
-    tile([128, 128, 8, 8], 3, 168, [[4333, 8666, 17332], [2447, 4894, 9788], [2524, 5048, 10096]]),
-    tile([128, 64, 8, 8], 3, 168, [[2256, 4379, 8758], [1459, 2617, 5234], [1443, 2576, 5152]]),
-    tile([64, 128, 8, 8], 3, 168, [[2290, 4407, 8814], [1483, 2623, 5246], [1435, 2583, 5166]]),
-    tile([64, 64, 8, 4], 4, 128, [[1207, 2278, 4500], [808, 1422, 2750], [847, 1436, 2728]]),
-    tile([128, 32, 8, 4], 4, 128, [[1194, 2251, 4460], [799, 1411, 2740], [835, 1444, 2730]]),
-    tile([32, 128, 4, 8], 4, 128, [[1270, 2325, 4600], [888, 1492, 2860], [864, 1481, 2790]]),
-    tile([64, 32, 4, 4], 4, 128, [[683, 1214, 2350], [561, 924, 1790], [571, 922, 1796]]),
-    tile([32, 64, 4, 4], 4, 128, [[689, 1221, 2360], [572, 941, 1800], [569, 921, 1780]]),
-    tile([32, 32, 4, 4], 4, 128, [[690, 690, 1235], [486, 563, 931], [494, 570, 949]]),
+    tile([128, 128, 8, 8], 3, 1, [[4333, 8666, 17332], [2447, 4894, 9788], [2494, 4988, 9976]], [[3320, 800], [5600, 800]]),
+    tile([128, 64, 8, 8], 3, 3, [[2256, 4379, 8758], [1459, 2617, 5234], [1375, 2534, 5068]], [[3190, 150], [4880, 750]]),
+    tile([64, 128, 8, 8], 3, 3, [[2290, 4407, 8814], [1483, 2623, 5246], [1426, 2592, 5184]], [[3190, 150], [4880, 750]]),
+    tile([64, 64, 8, 4], 4, 4, [[1207, 2278, 4500], [808, 1422, 2750], [846, 1442, 2716]], [[2240, 180], [3770, 400]]),
+    tile([128, 32, 8, 4], 4, 4, [[1194, 2251, 4460], [799, 1411, 2740], [827, 1454, 2745]], [[2240, 180], [3760, 400]]),
+    tile([32, 128, 4, 8], 4, 4, [[1270, 2325, 4600], [888, 1492, 2860], [881, 1488, 2788]], [[1990, 200], [3470, 400]]),
+    tile([64, 32, 4, 4], 4, 5, [[683, 1214, 2350], [561, 924, 1790], [582, 933, 1806]], [[1570, 100], [2990, 390]]),
+    tile([32, 64, 4, 4], 4, 5, [[689, 1221, 2360], [572, 941, 1800], [615, 953, 1800]], [[1580, 100], [3000, 390]]),
+    tile([32, 32, 4, 4], 4, 10, [[690, 690, 1235], [486, 563, 931], [495, 563, 939]], [[1580, 60], [2850, 170]]),
 ];
 
-/// Cycles before the first step: the launch of a block, addresses, and the first loads from memory.
-const FILL: u64 = 1100;
+/// Simulated cycles that a copy takes per step whose window's element has to be divided out.
+const DIVISION: u64 = 34;
 
-/// Cycles per output of a thread, to finish and store it.
-const CYCLES_PER_OUTPUT: u64 = 8;
+/// Cycles per output of a thread that stores of four outputs at a time save.
+const QUAD: u64 = 14;
+
+/// Cycles that the further inputs of an epilogue take.
+const FURTHER_INPUTS: u64 = 600;
 
 /// Bytes of partial sums that a multiprocessor reads from the L2 cache per cycle, and the cycles
-/// that writing them, counting, and the first read take.
+/// before the first arrive: two latencies.
 const REDUCED_PER_CYCLE: u64 = 64;
-const REDUCE: u64 = 900;
+const REDUCE: u64 = 560;
 
 impl GatherTile {
     fn threads(&self) -> u64 {
@@ -99,6 +108,22 @@ impl GatherTile {
     fn cpp(&self) -> String {
         let GatherTile { bm, bn, tm, tn, stages, .. } = self;
         format!("GatherTile<{bm}, {bn}, {tm}, {tn}, {stages}>")
+    }
+
+    /// Registers per thread that the compiler may use: those of `resident` blocks, in eights, and at
+    /// most 168, which the largest tiles need.
+    fn registers(&self, resident: u32) -> u32 {
+        ((65_536 / u64::from(resident) / self.threads()) as u32 / 8 * 8).min(if resident < 3 && self.bm < 128 { 216 } else { 168 })
+    }
+
+    /// Blocks that the compiler is told to make room for. Loads that divide need more registers in
+    /// flat tiles.
+    fn resident(&self, divides: bool) -> u32 {
+        match (divides, self.bm, self.bn) {
+            (true, 32, 128) => 2,
+            (true, 32, 64) => 4,
+            _ => self.resident,
+        }
     }
 
     /// Cycles per step with `blocks` on a multiprocessor.
@@ -126,6 +151,12 @@ pub(super) struct Extents {
     pub products: usize,
     /// Terms of each sum.
     pub terms: usize,
+    /// Whether the loads divide: taps that begin within a step.
+    pub divides: bool,
+    /// Whether four neighbouring outputs of a row are stored at once.
+    pub quads: bool,
+    /// Whether the epilogue has further inputs.
+    pub further_inputs: bool,
 }
 
 /// A tile and a split, with the cycles that the launch takes.
@@ -157,7 +188,8 @@ impl Extents {
 
     /// Cycles of the launch; `None` if no block fits on the device, or the split is of no use.
     fn cycles(&self, device: &DeviceModel, tile: &GatherTile, split: u64) -> Option<u64> {
-        let per_sm = device.blocks_per_sm(tile.threads(), u64::from(tile.registers), tile.shared_bytes())?;
+        let registers = tile.registers(tile.resident(self.divides));
+        let per_sm = device.blocks_per_sm(tile.threads(), u64::from(registers), tile.shared_bytes())?;
         let workspace = self.workspace(tile, split);
         if split * self.products as u64 > MAX_LAYERS {
             return None;
@@ -166,9 +198,14 @@ impl Extents {
             return None;
         }
         let steps = self.steps().div_ceil(split);
+        let [first, further] = tile.around[usize::from(split > 1)];
+        let copies = STEP as u64 * tile.bn / tile.threads();
         let wave = |blocks: u64| {
-            let end = tile.tm * tile.tn * CYCLES_PER_OUTPUT * blocks;
-            FILL + steps.saturating_mul(tile.step(device, blocks)) + end
+            let division = if self.divides { DIVISION * copies * blocks } else { 0 };
+            let quads = if self.quads { QUAD * tile.tm * tile.tn } else { 0 };
+            let inputs = if self.further_inputs { FURTHER_INPUTS } else { 0 };
+            let around = first + further * (blocks - 1) + inputs - quads;
+            steps.saturating_mul(tile.step(device, blocks) + division).saturating_add(around)
         };
         let blocks = self.tiles(tile).saturating_mul(split);
         let (full, rest) = (blocks / (device.sms * per_sm), blocks % (device.sms * per_sm));
@@ -186,9 +223,8 @@ impl Extents {
     /// split.
     fn launches(&self, device: &DeviceModel) -> Vec<Launch> {
         let all = TILES.iter().flat_map(|tile| SPLITS.map(|split| (tile, split)));
-        let mut launches: Vec<Launch> = all
-            .filter_map(|(&tile, split)| Some(Launch { tile, split, cycles: self.cycles(device, &tile, split)? }))
-            .collect();
+        let mut launches: Vec<Launch> =
+            all.filter_map(|(&tile, split)| Some(Launch { tile, split, cycles: self.cycles(device, &tile, split)? })).collect();
         launches.sort_by_key(|launch| launch.cycles);
         launches
     }
@@ -229,7 +265,7 @@ pub(super) fn specs(ctx: &OpContext, product: &Product) -> Vec<KernelSpec> {
 fn spec(product: &Product, &Launch { tile, split, cycles }: &Launch) -> KernelSpec {
     let Product { extents, template, epilogue, .. } = product;
     let [columns, rows, products] = extents.grid(&tile);
-    let steps = extents.steps().div_ceil(split);
+    let (steps, resident) = (extents.steps().div_ceil(split), tile.resident(extents.divides));
     let (parts, counters) = if split == 1 {
         ("Parts<1>{}".to_string(), 0)
     } else {
@@ -253,12 +289,12 @@ fn spec(product: &Product, &Launch { tile, split, cycles }: &Launch) -> KernelSp
         threads: tile.threads() as u32,
         grid: [columns, rows, products * split],
         static_shared_bytes: 0,
-        registers: tile.registers,
+        registers: tile.registers(resident),
         // a single step is not a loop if the compiler knows that there is only one
         trips: trips(&[if split == 1 && steps == 1 { 0 } else { steps }]),
         needs: Needs {
             shared_bytes: tile.shared_bytes() as u32,
-            resident_blocks: Some(1),
+            resident_blocks: Some(resident),
             cycles: Some(cycles),
             split: split as u32,
             workspace_bytes: extents.workspace(&tile, split),
@@ -276,6 +312,10 @@ mod tests {
     use super::*;
     use crate::device::device;
 
+    fn extents(rows: usize, columns: usize, terms: usize) -> Extents {
+        Extents { rows, columns, products: 1, terms, divides: false, quads: true, further_inputs: false }
+    }
+
     fn best(extents: Extents, name: &str) -> (u64, u64, u64) {
         let launch = extents.launches(&device(name).unwrap())[0];
         (launch.tile.bm, launch.tile.bn, launch.split)
@@ -283,17 +323,17 @@ mod tests {
 
     #[test]
     fn small_products_split_their_sums() {
-        let deep = Extents { rows: 384, columns: 64, products: 1, terms: 448 * 9 };
+        let deep = extents(384, 64, 448 * 9);
         let (bm, bn, split) = best(deep, "h100");
         let blocks = (384 / bm) * 64u64.div_ceil(bn) * split;
         assert!(split >= 8 && blocks >= 96, "{bm}x{bn}, split {split}");
-        let wide = Extents { rows: 256, columns: 112 * 112, products: 1, terms: 64 };
+        let wide = extents(256, 112 * 112, 64);
         assert_eq!(best(wide, "h100").2, 1, "blocks enough without");
     }
 
     #[test]
     fn a_split_is_no_finer_than_the_steps() {
-        let shallow = Extents { rows: 32, columns: 32, products: 1, terms: 48 };
+        let shallow = extents(32, 32, 48);
         let all = shallow.launches(&device("a40").unwrap());
         assert!(all.iter().all(|launch| launch.split == 1), "{all:?}");
     }
@@ -303,7 +343,7 @@ mod tests {
         for name in ["a40", "a100", "h100", "l4", "rtx4090"] {
             let device = device(name).unwrap();
             for t in TILES {
-                assert!(device.blocks_per_sm(t.threads(), t.registers.into(), t.shared_bytes()).is_some(), "{t:?} on {name}");
+                assert!(device.blocks_per_sm(t.threads(), t.registers(t.resident).into(), t.shared_bytes()).is_some(), "{t:?} on {name}");
                 assert_eq!(t.bm * STEP as u64 / 4 % t.threads(), 0, "{t:?}");
             }
         }

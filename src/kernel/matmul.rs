@@ -121,7 +121,15 @@ fn gathered(ctx: &OpContext, matmul: &MatMul, epilogue: &Epilogue) -> Vec<Kernel
         None => format!("Strided{letter}<Shape>"),
     };
     let product = gather_gemm::Product {
-        extents: gather_gemm::Extents { rows: m, columns: n, products: batch, terms: k },
+        extents: gather_gemm::Extents {
+            rows: m,
+            columns: n,
+            products: batch,
+            terms: k,
+            divides: false,
+            quads: n.is_multiple_of(4) && stride(n, matmul.c_strides[2]) == 1,
+            further_inputs: !epilogue.more_arguments.is_empty(),
+        },
         signature: signature(matmul, epilogue),
         words: words(matmul, epilogue),
         shape: shape(matmul, &[("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))]),

@@ -305,7 +305,7 @@ mod tests {
             let Kernel { name, source, workspace_bytes: bytes, counters: count, .. } = d.finish().expect("launchable");
             assert_eq!((&*name, bytes, count), ("a_t64", workspace_bytes, counters));
             let params = source.split_once("__restrict__ y").expect("the output").1.split_once(')').expect("the last one").0;
-            params.replace('\n', "").replace("      ", " ")
+            params.split_whitespace().collect::<Vec<_>>().join(" ")
         };
         assert_eq!(end(0, 0), "");
         assert_eq!(end(64, 0), ", float *__restrict__ workspace");

@@ -235,6 +235,9 @@ impl<'a> Builder<'a> {
             if kernel.workspace_bytes > 0 {
                 writes.push(self.add_buffer(Contents::Workspace(operators[0]), stage.gpu, kernel.workspace_bytes));
             }
+            if kernel.counters > 0 {
+                writes.push(self.add_buffer(Contents::Counters(operators[0]), stage.gpu, kernel.counter_bytes()));
+            }
             let step = Step::Launch { operators: operators.into(), stream: self.stream_of(operators[0]), reads, writes: writes.clone() };
             launches.push(self.operations.len());
             self.push(section, step, &read_buffers, &writes);

@@ -4,6 +4,9 @@
 //! order is the one that data, program order and (if requested) barriers give. Sharing bytes never
 //! adds a wait between streams: that would cost latency to save memory.
 //!
+//! Counters conflict with everything: they hold zeros before and after their launch, and in the
+//! next inference.
+//!
 //! If something on a GPU reads the whole of a joined tensor, the buffers of its parts there are
 //! placed as one, adjacent and in order. What conflicts with one of them conflicts with all.
 //!
@@ -54,7 +57,9 @@ pub(super) fn assign_offsets(
     let mut arenas = vec![0; gpus];
     for block in blocks {
         let gpu = buffers[block[0]].gpu.index();
-        let conflicts = placed[gpu].iter().filter(|other| !before(other, &block) && !before(&block, other));
+        let lasting = |block: &[usize]| block.iter().any(|&b| buffers[b].has_counters());
+        let ordered = |other: &[usize]| before(other, &block) || before(&block, other);
+        let conflicts = placed[gpu].iter().filter(|other| lasting(other) || lasting(&block) || !ordered(other));
         let mut taken: Vec<(u64, u64)> = conflicts.map(|other| (buffers[other[0]].offset, size(buffers, other))).collect();
         taken.sort_unstable();
         let bytes = size(buffers, &block);
@@ -78,7 +83,7 @@ pub(super) fn assign_offsets(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ids::{GpuId, StreamId, TensorId};
+    use crate::ids::{GpuId, OpId, StreamId, TensorId};
     use crate::plan::Contents;
     use crate::plan::sync::synchronise;
 
@@ -91,6 +96,22 @@ mod tests {
         let accesses: Vec<Vec<usize>> = (0..5).map(|i| vec![i, i + 1]).collect();
         assert_eq!(assign_offsets(&mut buffers, &accesses, &[], &ancestors, 1), [2048]);
         assert_eq!(buffers.iter().map(|b| b.offset).collect::<Vec<_>>(), [0, 1024, 0, 1024, 0]);
+    }
+
+    #[test]
+    fn counters_share_bytes_with_nothing() {
+        let streams = vec![StreamId(0); 6];
+        let (ancestors, _) = synchronise(&streams, StreamId(0), &vec![Vec::new(); 6]);
+        let buffer = |i| Buffer { contents: Contents::Tensor(TensorId(i)), gpu: GpuId(0), offset: 0, bytes: 1000 };
+        let mut buffers: Vec<Buffer> = (0..5).map(buffer).collect();
+        // The first of these is placed before the tensors, the other after them.
+        for (op, bytes) in [(1, 2000), (3, 4)] {
+            buffers.push(Buffer { contents: Contents::Counters(OpId(op)), gpu: GpuId(0), offset: 0, bytes });
+        }
+        let mut accesses: Vec<Vec<usize>> = (0..5).map(|i| vec![i, i + 1]).collect();
+        accesses.extend([vec![1], vec![3]]);
+        assert_eq!(assign_offsets(&mut buffers, &accesses, &[], &ancestors, 1), [2048 + 2048 + 256]);
+        assert_eq!(buffers.iter().map(|b| b.offset).collect::<Vec<_>>(), [2048, 3072, 2048, 3072, 2048, 0, 4096]);
     }
 
     #[test]

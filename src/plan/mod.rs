@@ -27,6 +27,8 @@
 //!   group's time.
 //! * A kernel's workspace is a buffer that its launch writes and nothing else reads. It may share
 //!   bytes by the same rule as any other buffer.
+//! * The counters of a launch are a buffer of its own that shares bytes with nothing: they are zero
+//!   from load on, before and after every launch, and so from one inference to the next.
 //! * If a launch reads a joined tensor, the buffers of its parts on that GPU are adjacent.
 //! * Two buffers of one arena share bytes only if happens-before orders every access of one before
 //!   the first access of the other.
@@ -130,9 +132,13 @@ pub enum Contents {
     /// Scratch memory, such as partial sums, that one launch writes and reads. The operator is the
     /// first of that launch.
     Workspace(OpId),
+    /// Counters that are zero before and after the one launch that uses them. They are zeroed when
+    /// the plan is loaded. The operator is the first of that launch.
+    Counters(OpId),
 }
 
-/// A region of one GPU's arena that holds one root tensor, or the workspace of one launch.
+/// A region of one GPU's arena that holds one root tensor, or the workspace or the counters of one
+/// launch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Buffer {
     /// What it is for.
@@ -146,12 +152,17 @@ pub struct Buffer {
 }
 
 impl Buffer {
-    /// The tensor that it holds; `None` for a workspace.
+    /// The tensor that it holds; `None` for a workspace or counters.
     pub fn tensor(&self) -> Option<TensorId> {
         match self.contents {
             Contents::Tensor(tensor) => Some(tensor),
-            Contents::Workspace(_) => None,
+            Contents::Workspace(_) | Contents::Counters(_) => None,
         }
+    }
+
+    /// Whether it holds counters, whose bytes nothing else may have.
+    pub fn has_counters(&self) -> bool {
+        matches!(self.contents, Contents::Counters(_))
     }
 }
 
@@ -207,7 +218,7 @@ pub enum Step {
         /// Arguments read: the inputs of the operators, one operator after the other.
         reads: Vec<Operand>,
         /// Buffers written: the outputs of the operators, one operator after the other; then the
-        /// workspace, if the kernel needs one.
+        /// workspace and the counters, if the kernel needs them.
         writes: Vec<BufferId>,
     },
     /// Copies a tensor between GPUs.

@@ -75,11 +75,12 @@ fn packing_text(weight: Weight) -> String {
     weight.packing.map_or(String::new(), |packing| format!(", packed {packing}"))
 }
 
-/// A tensor, or `workspace of %3 "conv1"`.
+/// A tensor, `workspace of %3 "conv1"`, or `counters of %3 "conv1"`.
 fn contents_text(graph: &Graph, contents: Contents) -> String {
     match contents {
         Contents::Tensor(tensor) => tensor_text(graph, tensor),
         Contents::Workspace(op) => format!("workspace of {op} {:?}", graph.operator(op).name),
+        Contents::Counters(op) => format!("counters of {op} {:?}", graph.operator(op).name),
     }
 }
 
@@ -87,6 +88,7 @@ fn step_text(plan: &Plan, graph: &Graph, step: &Step) -> String {
     let buffer = |b: BufferId| match plan.buffers[b.index()].contents {
         Contents::Tensor(tensor) => format!("{b} {:?}", graph.tensor(tensor).name),
         Contents::Workspace(_) => format!("{b} workspace"),
+        Contents::Counters(_) => format!("{b} counters"),
     };
     let operand = |operand: &Operand| match operand {
         Operand::Buffer(b) => buffer(*b),

@@ -16,7 +16,8 @@
 //!  3. A buffer holds a tensor that owns its bytes and is not a constant, with its size, inside the
 //!     arena, at a multiple of 256 unless it is adjacent to the previous part of a joined tensor
 //!     that is read; there is one per (tensor, GPU). Or it is the workspace of a launch, inside the
-//!     arena, at a multiple of 256.
+//!     arena, at a multiple of 256. Or it has the counters of a launch, at least one, of 4 bytes
+//!     each, inside the arena, at a multiple of 256.
 //!  4. The weights of a GPU are exactly the constants its launches read, in the layouts in which
 //!     they read them, ascending, at multiples of 256, inside the region, not overlapping. A packed
 //!     one is no smaller than its tensor.
@@ -24,7 +25,7 @@
 //!     operands of a launch are of its GPU and hold exactly the inputs and outputs of its
 //!     operators, one operator after the other. The parts of a joined input are adjacent. A slice
 //!     has the right bytes, from a multiple of 16 on. A launch may also write a workspace of its
-//!     own.
+//!     own, then counters of its own.
 //!  6. Uploads and downloads run on compute streams of their buffer's GPU and name the right
 //!     tensor. Each output is downloaded exactly once, unless it has no elements.
 //!  7. A copy moves a tensor from its buffer on one GPU to its buffer on another, on the copy
@@ -39,7 +40,9 @@
 //! 11. Join: the last operation of every stream comes before the end of the origin stream. (With
 //!     rule 15, so do its records and waits.)
 //! 12. Every read comes after the write of its buffer.
-//! 13. Of two buffers that share bytes, one is written after every access of the other.
+//! 13. Of two buffers that share bytes, one is written after every access of the other. Counters
+//!     share bytes with no other buffer, in whatever order: so nothing but their launch (rules 5 to
+//!     8) ever writes the zeros that they begin with.
 //! 14. With `stage_barriers`: every launch comes after all launches of the previous stage of its
 //!     GPU.
 //!
@@ -135,6 +138,7 @@ impl Subject<'_> {
         match self.plan.buffers.get(id.index()) {
             Some(Buffer { contents: Contents::Tensor(tensor), gpu, .. }) => format!("{id} ({} on {gpu})", self.tensor(*tensor)),
             Some(Buffer { contents: Contents::Workspace(op), gpu, .. }) => format!("{id} (workspace of {op} on {gpu})"),
+            Some(Buffer { contents: Contents::Counters(op), gpu, .. }) => format!("{id} (counters of {op} on {gpu})"),
             None => format!("{id}"),
         }
     }

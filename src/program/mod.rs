@@ -29,7 +29,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Constant, Graph};
 use crate::ids::{BufferId, GpuId, OpId, StreamId};
 use crate::kernel::{Kernel, Member};
-use crate::plan::{Operand, Plan, Step, StreamKind, Weight};
+use crate::plan::{Buffer, Operand, Plan, Step, StreamKind, Weight};
 use crate::runtime::tool::Prediction;
 use crate::runtime::{Event, Region, Stream, StreamLayout};
 use crate::schedule::{Schedule, Timeline};
@@ -143,9 +143,9 @@ impl<'a> Program<'a> {
         })
     }
 
-    /// Checks that a launch gives `kernel` its weights in the packing that it needs, its workspace,
-    /// and an operator for each of its members, whose blocks make up its grid. The plan's verifier
-    /// cannot: it does not know kernels.
+    /// Checks that a launch gives `kernel` its weights in the packing that it needs, its workspace
+    /// and counters, and an operator for each of its members, whose blocks make up its grid. The
+    /// plan's verifier cannot: it does not know kernels.
     fn check_launch(&self, kernel: &Kernel, operators: &[OpId], reads: &[Operand], writes: &[BufferId]) -> Result<()> {
         let wrong = |what: String| Err(Error::internal("program", format!("kernel {} {what}", kernel.name)));
         let members = if operators.len() == 1 { 0 } else { operators.len() };
@@ -160,12 +160,23 @@ impl<'a> Program<'a> {
         };
         let inputs = kernel.packings.iter().all(|&(input, _)| input < reads.len());
         let results: usize = operators.iter().map(|&op| self.graph.operator(op).outputs.len()).sum();
-        let workspace = writes.get(results..).unwrap_or_default();
-        let bytes: u64 = workspace.iter().map(|b| self.plan.buffers[b.index()].bytes).sum();
-        if bytes == kernel.workspace_bytes && inputs && reads.iter().enumerate().all(packed) {
+        let own: Vec<&Buffer> = writes.iter().skip(results).map(|b| &self.plan.buffers[b.index()]).collect();
+        let bytes = |counters: bool| own.iter().filter(|b| b.has_counters() == counters).map(|b| b.bytes).sum::<u64>();
+        let (needed, given) = ([kernel.workspace_bytes, kernel.counter_bytes()], [false, true].map(bytes));
+        if needed == given && inputs && reads.iter().enumerate().all(packed) {
             return Ok(());
         }
-        wrong(format!("needs {} bytes of workspace and {:?}, but gets {bytes} and {reads:?}", kernel.workspace_bytes, kernel.packings))
+        let [workspace, counters] = needed;
+        let packings = &kernel.packings;
+        wrong(format!(
+            "needs {workspace} bytes of workspace, {counters} of counters and {packings:?}, but gets {given:?} bytes and {reads:?}"
+        ))
+    }
+
+    /// The counters on a GPU, which must be zero before the first inference.
+    pub fn counters(&self, gpu: GpuId) -> Vec<Region> {
+        let here = |b: &BufferId| self.plan.buffers[b.index()].gpu == gpu && self.plan.buffers[b.index()].has_counters();
+        (0..self.plan.buffers.len()).map(BufferId::new).filter(here).map(|b| self.buffer(b)).collect()
     }
 
     /// The region of a buffer.

@@ -140,7 +140,9 @@ fn load(program: &Program<'_>, options: &RuntimeOptions, enqueue: impl FnMut(&mu
     let (graph, plan) = (program.graph, program.plan);
     let port = |&t: &TensorId| Port { name: &graph.tensor(t).name, dtype: graph.tensor(t).dtype, shape: &graph.tensor(t).shape };
     let placed = (0..plan.gpus.len()).map(|gpu| program.placed_weights(GpuId::new(gpu))).collect::<Result<Vec<_>>>()?;
-    let gpus: Vec<_> = plan.gpus.iter().zip(&placed).map(|(gpu, weights)| memory(gpu, weights)).collect();
+    let counters: Vec<_> = (0..plan.gpus.len()).map(|gpu| program.counters(GpuId::new(gpu))).collect();
+    let gpus: Vec<_> =
+        plan.gpus.iter().zip(placed.iter().zip(&counters)).map(|(gpu, (weights, counters))| memory(gpu, weights, counters)).collect();
     let images: Vec<Vec<KernelImage>> = program.kernels.iter().map(|used| used.images.iter().map(image).collect()).collect();
     let kernels: Vec<_> = program.kernels.iter().zip(&images).enumerate().map(|(i, (used, images))| kernel(i, used, images)).collect();
     let sources: Vec<(&str, &str)> = program.kernels.iter().map(|used| (&*used.kernel.name, &*used.kernel.source)).collect();
@@ -164,8 +166,8 @@ fn load(program: &Program<'_>, options: &RuntimeOptions, enqueue: impl FnMut(&mu
     Exec::load(&layout, options, &weights, enqueue).map_err(device)
 }
 
-fn memory<'a>(gpu: &GpuPlan, weights: &'a [(usize, Region)]) -> GpuLayout<'a> {
-    GpuLayout { arena_bytes: gpu.arena_bytes, weights_bytes: gpu.weights_bytes, weights }
+fn memory<'a>(gpu: &GpuPlan, weights: &'a [(usize, Region)], counters: &'a [Region]) -> GpuLayout<'a> {
+    GpuLayout { arena_bytes: gpu.arena_bytes, weights_bytes: gpu.weights_bytes, weights, counters }
 }
 
 fn image(image: &program::CompiledImage) -> KernelImage<'_> {

@@ -66,9 +66,9 @@ pub(super) struct HostTensor {
 }
 
 impl Exec {
-    /// Allocates what `layout` lists and uploads `weights` (the bytes of each constant). Memory is
-    /// allocated after all other checks. `enqueue` issues one inference. It runs once on zeros, is
-    /// captured into a graph, and the graph runs once.
+    /// Allocates what `layout` lists, uploads `weights` (the bytes of each constant), and zeroes
+    /// the counters of kernels. Memory is allocated after all other checks. `enqueue` issues one
+    /// inference. It runs once on zeros, is captured into a graph, and the graph runs once.
     pub fn load(
         layout: &Layout<'_>,
         options: &RuntimeOptions,
@@ -121,6 +121,7 @@ impl Exec {
             device_map,
         };
         exec.upload_weights(layout, weights)?;
+        exec.zero_counters(layout)?;
         // The driver may load a kernel at its first launch, which a capture may not allow.
         if !options.no_warm_up {
             exec.finish(&mut enqueue)?;
@@ -147,6 +148,21 @@ impl Exec {
             // SAFETY: `address` checked that the region is within its allocation; both sides live
             // until the copy has completed, below.
             unsafe { result::memcpy_htod_async(address, bytes, stream.cu_stream()) }.context(|| "upload weights".into())?;
+        }
+        self.synchronise()
+    }
+
+    /// Zeroes the counters of kernels. It comes after the tests of copies between GPUs, which
+    /// overwrite the arenas, and is done before anything is launched.
+    fn zero_counters(&self, layout: &Layout<'_>) -> Result<()> {
+        for &region in layout.gpus.iter().flat_map(|gpu| gpu.counters) {
+            let address = self.address(region)?;
+            let stream = self.stream_of(region.gpu)?;
+            self.bind(region.gpu)?;
+            // SAFETY: `address` checked that the region is within its allocation, which lives until
+            // all streams are idle.
+            unsafe { result::memset_d8_async(address, 0, region.bytes as usize, stream.cu_stream()) }
+                .context(|| "zero the counters of kernels".into())?;
         }
         self.synchronise()
     }

@@ -43,7 +43,7 @@ pub struct Event(pub usize);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Area {
-    /// Holds activations; its bytes are reused as the plan proceeds.
+    /// Holds activations, whose bytes are reused as the plan proceeds, and counters.
     Arena,
     /// Holds the constants; written once, at load.
     Weights,
@@ -83,6 +83,9 @@ pub struct GpuLayout<'a> {
     pub weights_bytes: u64,
     /// Its constants: index into the list of weights, and destination.
     pub weights: &'a [(usize, Region)],
+    /// Counters of its kernels, in the arena. They are zeroed at load, before the first launch.
+    /// Every launch leaves its own zero, and nothing else ever writes them.
+    pub counters: &'a [Region],
 }
 
 /// What a stream is for.

@@ -13,6 +13,10 @@
 //!
 //! Version 12 comes before 13 because the widespread 12.x drivers reject PTX from version 13.
 //!
+//! When it first compiles, NVRTC opens a second library by name, `libnvrtc-builtins.so.X.Y`. That
+//! is beside it in toolkits and Python packages, but not all builds have a run path that leads
+//! there. So it is opened here, by its path: the dynamic linker then finds it by its name.
+//!
 //! Kernels are compiled as strict IEEE single precision, except that a multiplication and an
 //! addition may fuse into one rounding (the compiler's default).
 
@@ -28,6 +32,9 @@ type NvrtcProgram = *mut c_void;
 type Status = c_int;
 type SizeOf = unsafe extern "C" fn(NvrtcProgram, *mut usize) -> Status;
 type TextOf = unsafe extern "C" fn(NvrtcProgram, *mut c_char) -> Status;
+
+/// `NVRTC_ERROR_BUILTIN_OPERATION_FAILURE`
+const NO_BUILTINS: Status = 7;
 
 /// Names of the library, by preference.
 const NAMES: [&str; 3] = ["libnvrtc.so.12", "libnvrtc.so", "libnvrtc.so.13"];
@@ -47,6 +54,7 @@ pub struct Nvrtc {
     ptx: (SizeOf, TextOf),
     cubin: (SizeOf, TextOf),
     _library: Library, // owns the functions above
+    _builtins: Option<Library>,
 }
 
 impl std::fmt::Debug for Nvrtc {
@@ -121,6 +129,7 @@ impl Nvrtc {
             cubin: (function!("nvrtcGetCUBINSize"), function!("nvrtcGetCUBIN")),
             location,
             _library: library,
+            _builtins: builtins(file, version),
         })
     }
 
@@ -178,7 +187,11 @@ impl Nvrtc {
         if status != 0 {
             let log = self.read(&program, self.log, "the log").unwrap_or_default();
             let log = String::from_utf8_lossy(&log).trim_end_matches(['\0', '\n']).to_string();
-            return Err(format!("{name} for {arch}: {}\n{log}", self.message(status)));
+            let hint = match status {
+                NO_BUILTINS => format!("\nIt must be in the folder of NVRTC ({}), or where the dynamic linker searches.", self.location),
+                _ => String::new(),
+            };
+            return Err(format!("{name} for {arch}: {}\n{log}{hint}", self.message(status)));
         }
         if arch.starts_with("sm_") {
             return self.read(&program, self.cubin, "the cubin");
@@ -228,6 +241,17 @@ impl Drop for OwnedProgram<'_> {
             unsafe { (self.nvrtc.destroy)(&mut self.program) };
         }
     }
+}
+
+/// The builtins of this version of NVRTC beside its `file`, which may be a link. `None` if there
+/// are none, or if `file` is only a name: then the dynamic linker may find them.
+fn builtins(file: &Path, (major, minor): (i32, i32)) -> Option<Library> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty())?;
+    let name = format!("libnvrtc-builtins.so.{major}.{minor}");
+    let folders = [Some(folder.to_path_buf()), fs::canonicalize(file).ok().and_then(|file| file.parent().map(PathBuf::from))];
+    let mut found = folders.into_iter().flatten().map(|folder| folder.join(&name)).filter(|file| file.exists());
+    // SAFETY: this library only holds data for NVRTC.
+    found.find_map(|file| unsafe { Library::new(file) }.ok())
 }
 
 /// The existing folders in which CUDA toolkits and Python packages keep NVRTC.

@@ -140,7 +140,7 @@ fn a_launch_of_several_operators_is_one_line() {
     assert_eq!((&line["weight_bytes"], &line["workspace_bytes"]), (&(4 * (64 + 8 + 576 + 8)).into(), &(4 * 4096).into()));
     let plan = text(&krate, "src/plan.rs");
     let call = plan.split("&GROUPED_C8K8W1_C8K8W3,").nth(1).expect("a call").lines().skip(2).take_while(|line| line.trim() != "],");
-    assert_eq!(call.count(), 9, "{plan}");
+    assert_eq!(call.count(), 10, "{plan}");
     assert!(plan.contains("/// `/fire/left`: conv") && plan.contains("/// `/fire/right`: conv"), "{plan}");
 }
 
@@ -613,10 +613,16 @@ fn a_program_depends_on_the_crate_by_path() {
 }
 
 #[test]
-fn a_crate_packs_weights_gives_its_kernels_workspaces_and_launches_groups() {
+fn a_crate_packs_weights_gives_its_kernels_workspaces_and_counters_and_launches_groups() {
     let c = small::grouped(2, 1, small::by_hand);
     let krate = krate(&c, &c.shipped);
-    assert!(text(&krate, "src/buffers.rs").contains("workspace of `/stem`"));
+    let (buffers, plan) = (text(&krate, "src/buffers.rs"), text(&krate, "src/plan.rs"));
+    assert!(buffers.contains("workspace of `/stem`") && buffers.contains("counters of `/stem`, zero before and after"), "{buffers}");
+    assert!(
+        buffers.contains("pub const COUNTERS0: &[Region] = &[\n    gpu0::STEM_COUNTERS,\n    gpu0::FIRE_LEFT_COUNTERS,\n];"),
+        "{buffers}"
+    );
+    assert!(plan.contains(" weights: UPLOADS1, counters: COUNTERS1 },"), "{plan}");
     let Some((built, _guard)) = build(&krate, "small_net") else { return };
     let (passed, said) = built.check(&[], &[]);
     assert!(passed, "{said}");

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use hiosc::graph::{Concat, Constant, Elementwise, Expr, OpKind, Pool, PoolKind, PoolNd, Reshape, Softmax, WindowAxis};
+use hiosc::kernel::Kernel;
 
 use crate::support::harness::{KernelCase, Objects, Random, graph_of, run_graph};
 use crate::support::operators::{KINDS, kind_name, one_of_each};
@@ -317,6 +318,33 @@ fn a_whole_model() {
         assert!(want.bytes().iter().any(|&byte| byte != 0), "{path}: an output of zeros");
         assert!(relative_error(got, want) <= 1e-4, "{path}: outputs differ");
     }
+}
+
+/// The harness gives a kernel its workspace and its counters, and sees counters that are left.
+#[test]
+fn workspaces_and_counters() {
+    if !hiosc::vgpu::compiler_present() {
+        return skipped!("SKIPPED workspaces_and_counters: no C++ compiler");
+    }
+    let source = |name: &str, last: &str| {
+        let parameters = "const float *x, float *y, float *workspace, unsigned *counters";
+        let sum = "workspace[threadIdx.x] = x[threadIdx.x]; y[threadIdx.x] = workspace[threadIdx.x] + counters[threadIdx.x] + 1;";
+        format!("#include \"hiosc.cuh\"\nHIOSC_KERNEL_NO_SYNC({name}, 4, ({parameters})) {{ {sum} counters[threadIdx.x] = {last}; }}\n")
+    };
+    let (tidy, untidy) = (source("tidy", "0"), source("untidy", "threadIdx.x"));
+    let objects = Objects::load(&[("tidy", &tidy), ("untidy", &untidy)]);
+    let x = Random(3).tensor(&[4]);
+    let expected: Vec<u8> = x.values.f32().expect("f32").iter().flat_map(|v| (v + 1.0).to_le_bytes()).collect();
+    let kind = OpKind::Elementwise(Elementwise { expr: Expr::Input(0) });
+    let case = KernelCase { kind, inputs: vec![x], out: vec![4], expected: Default::default() };
+    let (graph, _) = graph_of(&case);
+    let run = |name: &str| {
+        let kernel = Kernel { name: name.into(), block: [4, 1, 1], workspace_bytes: 16, counters: 4, ..Kernel::default() };
+        run_graph(&objects, &graph, &[kernel], &[case.inputs[0].values.clone()])
+    };
+    assert_eq!(run("tidy")[0].bytes(), expected);
+    let failure = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run("untidy"))).expect_err("it leaves counters");
+    assert_eq!(failure.downcast_ref::<String>().expect("a message"), "untidy: it leaves counters that are not zero");
 }
 
 #[test]

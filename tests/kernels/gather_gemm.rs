@@ -80,13 +80,7 @@ fn gathered_convolutions() {
 #[test]
 fn gathered_products() {
     let mut r = Random(72);
-    let layouts = [
-        [Rows, Columns, Rows],
-        [Rows, Rows, Rows],
-        [Columns, Rows, Rows],
-        [Columns, Columns, Columns],
-        [Rows, Rows, Columns],
-    ];
+    let layouts = [[Rows, Columns, Rows], [Rows, Rows, Rows], [Columns, Rows, Rows], [Columns, Columns, Columns], [Rows, Rows, Columns]];
     let extents = [[1, 100, 77, 800], [2, 40, 36, 777], [1, 65, 64, 800], [3, 33, 130, 775], [1, 9, 300, 64]];
     let epilogues = [Expr::identity(), relu(), two(Binary::Add)];
     let mut work = Vec::new();

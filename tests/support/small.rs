@@ -47,8 +47,8 @@ pub fn plan_of(graph: Graph, algorithm: Algorithm, gpus: usize) -> Compiled {
     plan_with(graph, gpus, |_, _| (), |problem| schedule::schedule(problem, algorithm).expect("a schedule"))
 }
 
-/// The small model with other kernels for its convolutions. These need packed weights, a workspace
-/// and dynamic shared memory, which hiosc's own kernels do not.
+/// The small model with other kernels for its convolutions. These need packed weights, a workspace,
+/// counters and dynamic shared memory.
 pub fn demanding(algorithm: Algorithm, gpus: usize) -> Compiled {
     plan_with(graph(), gpus, demand, |problem| schedule::schedule(problem, algorithm).expect("a schedule"))
 }
@@ -83,14 +83,17 @@ fn demand(graph: &Graph, costs: &mut CostTable) {
 }
 
 /// What a demanding kernel does for each of its operators, with one thread per output: weights are
-/// tap-major, sums go through the workspace, factors through shared memory. The function's name
+/// tap-major, sums go through the workspace, factors through shared memory. Each output has a
+/// counter; if one is not zero at the start, the result is not a number. The function's name
 /// contains the kernel's, since kernels may be compiled together.
 const DEMANDING: &str = "#include \"hiosc.cuh\"
 
 template <int C, int HEIGHT, int WIDTH, int WINDOW>
-__device__ void NAME_convolve(int block, const float *x, const float *packed, const float *bias, float *y, float *sums, float *factors) {
+__device__ void NAME_convolve(int block, const float *x, const float *packed, const float *bias, float *y, float *sums, unsigned *counters,
+                               float *factors) {
   int i = block * 64 + threadIdx.x, k = i / (HEIGHT * WIDTH), p = i / WIDTH % HEIGHT, q = i % WIDTH;
-  float sum = 0;
+  float sum = counters[i] == 0 ? 0.0f : NAN;
+  ++counters[i];
   for (int term = 0; term < WINDOW * WINDOW * C; ++term) {
     int tap = term / C, row = p + tap / WINDOW - WINDOW / 2, column = q + tap % WINDOW - WINDOW / 2;
     bool inside = row >= 0 && row < HEIGHT && column >= 0 && column < WIDTH;
@@ -99,7 +102,8 @@ __device__ void NAME_convolve(int block, const float *x, const float *packed, co
   }
   sums[i] = sum;
   float z = sums[i] + bias[k];
-  y[i] = z > 0 ? z : 0;
+  y[i] = z < 0 ? 0 : z;
+  counters[i] = 0;
 }
 ";
 
@@ -144,13 +148,13 @@ impl Part {
         let name = format!("demanding_c{}k{}w{}", self.c, self.k, self.window);
         let source = format!(
             "{}
-HIOSC_KERNEL_NO_SYNC({name}, 64, (const float *x, const float *packed, const float *bias, float *y, float *sums)) {{
+HIOSC_KERNEL_NO_SYNC({name}, 64, (const float *x, const float *packed, const float *bias, float *y, float *sums, unsigned *counters)) {{
   HIOSC_DYNAMIC_SHARED(float, factors);
   {};
 }}
 ",
             DEMANDING.replace("NAME", &name),
-            self.call(&name, "blockIdx.x, x, packed, bias, y, sums")
+            self.call(&name, "blockIdx.x, x, packed, bias, y, sums, counters")
         );
         Kernel {
             name,
@@ -160,6 +164,7 @@ HIOSC_KERNEL_NO_SYNC({name}, 64, (const float *x, const float *packed, const flo
             shared_bytes: 64 * 4,
             trips: vec![self.member().trips],
             workspace_bytes: self.elements() as u64 * 4,
+            counters: self.elements() as u32,
             packings: vec![(1, self.packing())],
             ..Kernel::default()
         }
@@ -176,15 +181,15 @@ fn group_kernel(graph: &Graph, operators: &[OpId]) -> Kernel {
         "{}
 HIOSC_KERNEL_NO_SYNC({name}, 64,
     (const float *x, const float *packed, const float *bias, const float *x2, const float *packed2, const float *bias2, float *y, float *y2,
-     float *sums)) {{
+     float *sums, unsigned *counters)) {{
   HIOSC_DYNAMIC_SHARED(float, factors);
   if (blockIdx.x < {blocks}) {};
   else {};
 }}
 ",
         DEMANDING.replace("NAME", &name),
-        a.call(&name, "blockIdx.x, x, packed, bias, y, sums"),
-        b.call(&name, &format!("blockIdx.x - {blocks}, x2, packed2, bias2, y2, sums + {}", a.elements()))
+        a.call(&name, "blockIdx.x, x, packed, bias, y, sums, counters"),
+        b.call(&name, &format!("blockIdx.x - {blocks}, x2, packed2, bias2, y2, sums + {0}, counters + {0}", a.elements()))
     );
     let members: Vec<Member> = parts.iter().map(Part::member).collect();
     Kernel {
@@ -195,6 +200,7 @@ HIOSC_KERNEL_NO_SYNC({name}, 64,
         shared_bytes: 64 * 4,
         trips: members.iter().map(|m| m.trips).max().into_iter().collect(),
         workspace_bytes: (a.elements() + b.elements()) as u64 * 4,
+        counters: (a.elements() + b.elements()) as u32,
         packings: vec![(1, a.packing()), (4, b.packing())],
         members,
         ..Kernel::default()

@@ -2,6 +2,7 @@
 //! bad usage), and that a failure writes nothing.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Stdio;
 
 use crate::support::cli::Bench;
@@ -489,6 +490,42 @@ fn kernels_without_nvrtc() {
     assert!(said.contains("shipped as sources") && said.contains("HIOSC_NVRTC is set, but that file cannot be used"), "{said}");
     let said = bench.done(&compile(&["--kernels", "source"]));
     assert!(said.contains("shipped as sources") && said.contains("as requested"), "{said}");
+}
+
+/// NVRTC opens its builtins by name. They are found beside it, also if no run path leads there.
+#[test]
+fn nvrtc_without_a_run_path() {
+    let named = ["HIOSC_NVRTC", "HIOSC_TEST_NVRTC"].into_iter().filter_map(std::env::var_os).filter(|file| !file.is_empty());
+    let files: Vec<PathBuf> = named.map(PathBuf::from).collect();
+    if files.is_empty() {
+        return skipped!("SKIPPED nvrtc_without_a_run_path: neither HIOSC_NVRTC nor HIOSC_TEST_NVRTC names a file");
+    }
+    for file in files {
+        let bench = bench();
+        let mut bytes = fs::read(&file).expect("a readable NVRTC");
+        let run_path = b"$ORIGIN";
+        let positions: Vec<usize> = (0..bytes.len() - run_path.len()).filter(|&at| bytes[at..].starts_with(run_path)).collect();
+        positions.into_iter().for_each(|at| bytes[at..at + run_path.len()].copy_from_slice(b"/nobody"));
+        bench.write("no-nvrtc.so", bytes); // the file that `HIOSC_NVRTC` names here
+        let run = || {
+            let mut command = bench.command(&compile(&["--kernels", "binary"]));
+            let output = command.env("HIOSC_CACHE", bench.at("cache")).output().expect("hiosc starts");
+            (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+        };
+        // Unless the dynamic linker finds other ones.
+        let (done, said) = run();
+        let explained = said.contains("NVRTC_ERROR_BUILTIN_OPERATION_FAILURE") && said.contains("It must be in the folder of NVRTC (");
+        assert!(done || explained, "{}: {said}", file.display());
+        for entry in fs::read_dir(file.parent().expect("a folder")).expect("a readable folder") {
+            let builtins = entry.expect("a readable folder").path();
+            let name = builtins.file_name().expect("a name").to_string_lossy().into_owned();
+            if name.starts_with("libnvrtc-builtins.so.") {
+                fs::copy(&builtins, bench.at(&name)).expect("a copy");
+            }
+        }
+        let (done, said) = run();
+        assert!(done, "{}: {said}", file.display());
+    }
 }
 
 #[test]

@@ -44,7 +44,8 @@ impl ProfiledGpu {
         unsafe { context.disable_event_tracking() };
         let stream = context.new_stream().map_err(device)?;
         let cache = context.attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE).map_err(device)?.max(0) as u64;
-        let lists: Vec<&[Argument]> = groups.iter().map(|group| &*group.arguments).collect();
+        let lists: Vec<Vec<Argument>> =
+            groups.iter().flat_map(|group| group.candidates.iter().map(|kernel| group.arguments(kernel))).collect();
         let pool = ArgumentPool::new(&stream, &lists, options.schedule.max_streams, cache)?;
         let model = closest(&gpu.0.device)?;
         // A kernel that needs more than the GPU has is not a candidate there.
@@ -55,7 +56,7 @@ impl ProfiledGpu {
         let mut kernels = BTreeMap::new();
         for (kernel, group) in all {
             let function = load(&context, kernel, code.remove(kernel.name.as_str()).unwrap_or_default())?;
-            let arguments = group.of(kernel).to_vec();
+            let arguments = group.arguments(kernel);
             kernels.insert(kernel.name.clone(), LoadedKernel { kernel: kernel.clone(), function, arguments });
         }
         Ok(ProfiledGpu { gpu: gpu.0.clone(), context, streams: vec![stream], pool, kernels, quick: options.quick })
@@ -67,8 +68,7 @@ impl ProfiledGpu {
         let mut measured = BTreeMap::new();
         for group in groups {
             let candidates: Vec<&LoadedKernel> = group.candidates.iter().filter_map(|k| self.kernels.get(&k.name)).collect();
-            let slots = self.pool.slots(&group.arguments)?;
-            for (LoadedKernel { kernel, .. }, times) in candidates.iter().zip(self.take_turns(&candidates, &slots)?) {
+            for (LoadedKernel { kernel, .. }, times) in candidates.iter().zip(self.take_turns(&candidates)?) {
                 let at = |share: usize| times[(times.len() - 1) * share / 4];
                 let time = at(2).max(1);
                 let spread = ((at(3) - at(1)) as f64 / time as f64 * 1e4).round() / 1e4;
@@ -87,11 +87,13 @@ impl ProfiledGpu {
     }
 
     /// Sorted times of one launch of each candidate, in nanoseconds, one per round.
-    fn take_turns(&self, candidates: &[&LoadedKernel], slots: &[Vec<u64>]) -> Result<Vec<Vec<u64>>> {
+    fn take_turns(&self, candidates: &[&LoadedKernel]) -> Result<Vec<Vec<u64>>> {
         let (rounds, long) = self.effort();
         let stream = &self.streams[0];
+        let slots = candidates.iter().map(|loaded| self.pool.slots(&loaded.arguments)).collect::<Result<Vec<_>>>()?;
         let mut turn = 0;
-        let mut run = |loaded: &LoadedKernel, count: usize| -> Result<u64> {
+        let mut run = |who: usize, count: usize| -> Result<u64> {
+            let (loaded, slots) = (candidates[who], &slots[who]);
             let all = self.between_events(|| {
                 (0..count).try_for_each(|_| {
                     turn += 1;
@@ -102,19 +104,19 @@ impl ProfiledGpu {
         };
         // The driver may load a kernel at its first launch, and wait for all earlier work first: on
         // a blocked stream, forever.
-        for loaded in candidates {
+        for (loaded, slots) in candidates.iter().zip(&slots) {
             launch(stream, loaded, &slots[0])?;
         }
         stream.synchronize().map_err(device)?;
         let mut counts = Vec::new();
-        for loaded in candidates {
-            counts.push((long / run(loaded, 1)?.max(1)).clamp(1, 100) as usize);
+        for who in 0..candidates.len() {
+            counts.push((long / run(who, 1)?.max(1)).clamp(1, 100) as usize);
         }
         let mut times = vec![Vec::new(); candidates.len()];
         for round in 0..=rounds {
             for step in 0..candidates.len() {
                 let who = (round + step) % candidates.len();
-                let time = run(candidates[who], counts[who].min(MAX_BLOCKED_OPERATIONS))?;
+                let time = run(who, counts[who].min(MAX_BLOCKED_OPERATIONS))?;
                 if round > 0 {
                     times[who].push(time);
                 }
@@ -197,13 +199,13 @@ fn launch(stream: &Arc<CudaStream>, loaded: &LoadedKernel, addresses: &[u64]) ->
 fn launch_raw(stream: &Arc<CudaStream>, loaded: &LoadedKernel, addresses: &[u64]) -> Result<(), DriverError> {
     let LoadedKernel { kernel, function, arguments } = loaded;
     let mut call = stream.launch_builder(function);
-    for address in &addresses[..arguments.len()] {
+    for (address, _) in addresses.iter().zip(arguments) {
         call.arg(address);
     }
     let ([x, y, z], [bx, by, bz]) = (kernel.grid, kernel.block);
     let config = LaunchConfig { grid_dim: (x, y, z), block_dim: (bx, by, bz), shared_mem_bytes: kernel.shared_bytes };
-    // SAFETY: a kernel takes one pointer per input, one for its output and one for its workspace,
-    // if any, in this order. Each slot holds all of them.
+    // SAFETY: a kernel takes one pointer per input, one for its output, and one each for its
+    // workspace and its counters, if any, in this order. Each slot holds all of them.
     unsafe { call.launch(config) }.map(|_| ())
 }
 

@@ -158,6 +158,8 @@ enum ArgumentContents {
     Zeros,
     /// Another type, written: never read again.
     Result,
+    /// Counters: zeros that every launch leaves zero, and that no concurrent launch has.
+    Counters,
 }
 
 /// An argument of a kernel: its bytes, and its contents.
@@ -166,17 +168,17 @@ type Argument = (u64, ArgumentContents);
 /// The candidates of operators of one signature, and their arguments.
 struct SignatureGroup {
     candidates: Vec<Kernel>,
-    /// Each input in order, the output, and a workspace if a candidate needs one. Each is as large
-    /// as the most demanding candidate needs.
-    arguments: Vec<Argument>,
+    /// Each input in order, and the output. Each is as large as the most demanding candidate needs.
+    tensors: Vec<Argument>,
     work: Work,
 }
 
 impl SignatureGroup {
-    /// The arguments of `kernel`, one of its candidates.
-    fn of(&self, kernel: &Kernel) -> &[Argument] {
-        let workspace = self.candidates.iter().any(|k| k.workspace_bytes > 0);
-        &self.arguments[..self.arguments.len() - usize::from(workspace && kernel.workspace_bytes == 0)]
+    /// The arguments of `kernel`, one of its candidates: the tensors, then its workspace and its
+    /// counters if it needs them.
+    fn arguments(&self, kernel: &Kernel) -> Vec<Argument> {
+        let own = [(kernel.workspace_bytes, ArgumentContents::Floats), (kernel.counter_bytes(), ArgumentContents::Counters)];
+        self.tensors.iter().copied().chain(own.into_iter().filter(|&(bytes, _)| bytes > 0)).collect()
     }
 }
 
@@ -187,15 +189,15 @@ fn groups(graphs: &[&Graph], device: &DeviceModel) -> Result<Vec<SignatureGroup>
             let candidates = kernel::candidates(graph, op, device)?;
             let names = candidates.iter().map(|k| k.name.clone()).collect();
             groups.entry(names).or_insert_with(|| {
-                let arguments = arguments(graph, op, &candidates);
-                SignatureGroup { candidates, arguments, work: cost::work(graph, op) }
+                let tensors = tensors(graph, op, &candidates);
+                SignatureGroup { candidates, tensors, work: cost::work(graph, op) }
             });
         }
     }
     Ok(groups.into_values().collect())
 }
 
-fn arguments(graph: &Graph, op: OpId, candidates: &[Kernel]) -> Vec<Argument> {
+fn tensors(graph: &Graph, op: OpId, candidates: &[Kernel]) -> Vec<Argument> {
     let operator = graph.operator(op);
     let contents = |dtype: DType, other: ArgumentContents| if dtype == DType::F32 { ArgumentContents::Floats } else { other };
     let input = |(position, &t): (usize, &TensorId)| {
@@ -206,8 +208,7 @@ fn arguments(graph: &Graph, op: OpId, candidates: &[Kernel]) -> Vec<Argument> {
     };
     let inputs = operator.inputs.iter().enumerate().map(input);
     let outputs = operator.outputs.iter().map(|&t| (graph.tensor(t).bytes(), contents(graph.tensor(t).dtype, ArgumentContents::Result)));
-    let workspace = candidates.iter().map(|kernel| kernel.workspace_bytes).max().filter(|&bytes| bytes > 0);
-    inputs.chain(outputs).chain(workspace.map(|bytes| (bytes, ArgumentContents::Floats))).collect()
+    inputs.chain(outputs).collect()
 }
 
 /// Counts what has been measured.

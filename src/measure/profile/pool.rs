@@ -8,13 +8,15 @@ use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, result};
 use super::{Argument, ArgumentContents, device};
 use crate::error::{Error, Result};
 
-/// Three allocations: numbers, zeros, and results that nothing reads.
+/// Four allocations: numbers, zeros, results that nothing reads, and counters. Counters are the
+/// same in each slot, since launches of different slots run one after the other.
 pub(super) struct ArgumentPool {
     floats: CudaSlice<f32>,
     zeros: CudaSlice<u8>,
     results: CudaSlice<u8>,
+    counters: CudaSlice<u8>,
     /// Their addresses.
-    at: [u64; 3],
+    at: [u64; 4],
     /// Bytes of the L2 cache.
     cache: u64,
 }
@@ -32,16 +34,18 @@ fn slot_bytes(arguments: &[Argument]) -> u64 {
 
 impl ArgumentPool {
     /// Memory for each of these lists of arguments, and for `together` of them at once.
-    pub fn new(stream: &Arc<CudaStream>, lists: &[&[Argument]], together: usize, cache: u64) -> Result<ArgumentPool> {
+    pub fn new(stream: &Arc<CudaStream>, lists: &[Vec<Argument>], together: usize, cache: u64) -> Result<ArgumentPool> {
         // Together, the slots are twice the cache; at least two, and at most `MAX_SLOTS`.
-        let alone = |list: &&[Argument]| slot_bytes(list) * (2 * cache).div_ceil(slot_bytes(list)).clamp(2, MAX_SLOTS);
+        let alone = |list: &Vec<Argument>| slot_bytes(list) * (2 * cache).div_ceil(slot_bytes(list)).clamp(2, MAX_SLOTS);
         let largest = lists.iter().map(|list| slot_bytes(list)).max().unwrap_or(ALIGNMENT);
         let bytes = lists.iter().map(alone).max().unwrap_or(ALIGNMENT).max(2 * together as u64 * largest);
-        let other = |which: ArgumentContents| {
+        let other = |which: ArgumentContents, count: u64| {
             let arguments = lists.iter().flat_map(|list| list.iter()).filter(|(_, contents)| *contents == which);
-            stream.alloc_zeros::<u8>(arguments.map(|(bytes, _)| *bytes).max().unwrap_or(0).max(1) as usize).map_err(device)
+            let most = arguments.map(|(bytes, _)| bytes.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
+            stream.alloc_zeros::<u8>((count * most).max(1) as usize).map_err(device)
         };
-        let (zeros, results) = (other(ArgumentContents::Zeros)?, other(ArgumentContents::Result)?);
+        let (zeros, results) = (other(ArgumentContents::Zeros, 1)?, other(ArgumentContents::Result, 1)?);
+        let counters = other(ArgumentContents::Counters, together.max(1) as u64)?;
         // SAFETY: all of it is written below, before anything reads it.
         let mut floats = unsafe { stream.alloc::<f32>(bytes as usize / 4) }.map_err(device)?;
         // Values in [-1, 1). With zeros the GPU would draw less power and look faster.
@@ -62,8 +66,8 @@ impl ArgumentPool {
             filled += more;
         }
         stream.synchronize().map_err(device)?;
-        let at = [base, zeros.device_ptr(stream).0, results.device_ptr(stream).0];
-        Ok(ArgumentPool { floats, zeros, results, at, cache })
+        let at = [base, zeros.device_ptr(stream).0, results.device_ptr(stream).0, counters.device_ptr(stream).0];
+        Ok(ArgumentPool { floats, zeros, results, counters, at, cache })
     }
 
     /// Addresses of the arguments in each slot. The slots fill twice the cache, as far as memory
@@ -72,24 +76,25 @@ impl ArgumentPool {
         let bytes = slot_bytes(arguments);
         let capacity = self.floats.num_bytes() as u64 / bytes;
         let fits = |&(bytes, contents): &Argument| match contents {
-            ArgumentContents::Floats => true,
+            // All of the list together, below.
+            ArgumentContents::Floats | ArgumentContents::Counters => true,
             ArgumentContents::Zeros => bytes <= self.zeros.len() as u64,
             ArgumentContents::Result => bytes <= self.results.len() as u64,
         };
-        if capacity == 0 || !arguments.iter().all(fits) {
+        let counters = arguments.iter().filter(|(_, contents)| *contents == ArgumentContents::Counters);
+        let counters: u64 = counters.map(|(bytes, _)| bytes.next_multiple_of(ALIGNMENT)).sum();
+        if capacity == 0 || counters > self.counters.len() as u64 || !arguments.iter().all(fits) {
             return Err(Error::internal("profile", "the pool is too small"));
         }
         let count = (2 * self.cache).div_ceil(bytes).clamp(2, MAX_SLOTS).min(capacity);
         let slot = |index: u64| {
-            let mut at = self.at[0] + index * bytes;
+            let (mut floats, mut counters) = (self.at[0] + index * bytes, self.at[3]);
+            let take = |next: &mut u64, bytes: u64| std::mem::replace(next, *next + bytes.next_multiple_of(ALIGNMENT));
             let address = |&(bytes, contents): &Argument| match contents {
                 ArgumentContents::Zeros => self.at[1],
                 ArgumentContents::Result => self.at[2],
-                ArgumentContents::Floats => {
-                    let here = at;
-                    at += bytes.next_multiple_of(ALIGNMENT);
-                    here
-                }
+                ArgumentContents::Floats => take(&mut floats, bytes),
+                ArgumentContents::Counters => take(&mut counters, bytes),
             };
             arguments.iter().map(address).collect()
         };

@@ -3,7 +3,7 @@
 use super::{Accesses, Subject};
 use crate::error::Result;
 use crate::ids::BufferId;
-use crate::plan::{PlanOptions, SectionKind, Step};
+use crate::plan::{Contents, PlanOptions, SectionKind, Step};
 
 /// Happens-before of all steps, and of one more at the end of the origin stream: the host's wait
 /// for the whole inference.
@@ -186,6 +186,10 @@ impl OrderChecker<'_> {
             let end = buffers[a].offset + buffers[a].bytes;
             let sharing = |b: &&usize| buffers[**b].gpu == buffers[a].gpu && buffers[**b].offset < end;
             for &b in by_offset[i + 1..].iter().take_while(sharing) {
+                if let Some(&counters) = [a, b].iter().find(|&&of| matches!(buffers[of].contents, Contents::Counters(_))) {
+                    let (counters, other) = (self.s.buffer(BufferId::new(counters)), self.s.buffer(BufferId::new(a + b - counters)));
+                    return self.s.broken(13, format_args!("{counters} must keep their bytes, but {other} shares them"));
+                }
                 let opens_after = |first: usize, second: usize| covers(self.order.clocks.row(accesses.writer[second]), closed.row(first));
                 let (first, second) = match (opens_after(a, b), opens_after(b, a)) {
                     (true, _) => (a, b),

@@ -40,7 +40,7 @@ fn gpus_and_streams(s: &Subject, schedule: Option<&Schedule>) -> Result<()> {
     }
     let known = |contents: Contents| match contents {
         Contents::Tensor(tensor) => tensor.index() < s.graph.tensors.len(),
-        Contents::Workspace(op) => op.index() < s.graph.operators.len(),
+        Contents::Workspace(op) | Contents::Counters(op) => op.index() < s.graph.operators.len(),
     };
     if let Some(buffer) = plan.buffers.iter().find(|b| b.gpu.index() >= plan.gpus.len() || !known(b.contents)) {
         return s.broken(1, format_args!("a buffer holds {:?} on {}", buffer.contents, buffer.gpu));
@@ -195,7 +195,12 @@ fn buffers(s: &Subject) -> Result<()> {
         if !buffer.offset.is_multiple_of(alignment) || buffer.offset.checked_add(buffer.bytes).is_none_or(|end| end > arena) {
             return s.broken(3, format_args!("{name}: {} bytes at {} of an arena of {arena}", buffer.bytes, buffer.offset));
         }
-        let Contents::Tensor(id) = buffer.contents else { continue };
+        let id = match buffer.contents {
+            Contents::Tensor(id) => id,
+            Contents::Workspace(_) => continue,
+            Contents::Counters(_) if buffer.bytes > 0 && buffer.bytes.is_multiple_of(4) => continue,
+            Contents::Counters(_) => return s.broken(3, format_args!("{name} has {} bytes, not whole counters", buffer.bytes)),
+        };
         let tensor = s.graph.tensor(id);
         if matches!(tensor.origin, Origin::Constant(_) | Origin::View(_) | Origin::Slice { .. } | Origin::Joined(_)) {
             return s.broken(3, format_args!("{name} holds a constant, a view, a slice or a joined tensor"));
@@ -301,11 +306,18 @@ fn launches(s: &Subject) -> Result<()> {
         }
         let (results, rest) = writes.split_at(outputs.len().min(writes.len()));
         let right = results.len() == outputs.len() && results.iter().zip(&outputs).all(|(&b, &t)| holds(b, t));
-        let workspace = |b: &BufferId| {
+        let own = |b: &BufferId, contents: Contents| {
             let buffer = &s.plan.buffers[b.index()];
-            buffer.gpu == stream.gpu && buffer.contents == Contents::Workspace(operators[0])
+            buffer.gpu == stream.gpu && buffer.contents == contents
         };
-        if !right || rest.len() > 1 || !rest.iter().all(workspace) {
+        let (workspace, counters) = (Contents::Workspace(operators[0]), Contents::Counters(operators[0]));
+        let rest_right = match rest {
+            [] => true,
+            [one] => own(one, workspace) || own(one, counters),
+            [one, two] => own(one, workspace) && own(two, counters),
+            _ => false,
+        };
+        if !right || !rest_right {
             return s.broken(5, format_args!("{} writes {writes:?} for {outputs:?}", s.step(i)));
         }
     }

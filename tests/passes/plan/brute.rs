@@ -5,14 +5,15 @@
 //! each state, every step that its stream and its event allow is tried. A plan is *right* if in no
 //! reachable state a step reads bytes that do not hold its tensor, accesses bytes that another step
 //! writes that could run at the same moment, leaves the arena, runs before the first step of the
-//! origin stream, or is still pending when the origin is done. It is *wasteful* if it is right and
-//! still right without one of its waits, records or copies.
+//! origin stream, or is still pending when the origin is done, and if counters hold their zeros
+//! when their launch runs and at the end. It is *wasteful* if it is right and still right without
+//! one of its waits, records or copies.
 
 use std::collections::HashSet;
 
 use hiosc::graph::Graph;
 use hiosc::ids::{BufferId, OpId, TensorId};
-use hiosc::plan::{Operand, Plan, Step};
+use hiosc::plan::{Contents, Operand, Plan, Step};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -69,6 +70,8 @@ fn record_taken(steps: &[Step], i: usize) -> Option<usize> {
 struct Effect {
     reads: Vec<(usize, u32)>,
     writes: Vec<(usize, u32)>,
+    /// Zeros that it needs and leaves. They are among `writes`, too.
+    counters: Vec<(usize, u32)>,
 }
 
 impl Effect {
@@ -92,8 +95,16 @@ fn right(graph: &Graph, plan: &Plan, left_out: Option<usize>) -> Result<(), Stri
     let origin = plan.origin_stream.index();
     let blocks: u64 = plan.gpus.iter().map(|g| g.arena_bytes.div_ceil(256)).sum();
 
+    // At first, only counters hold what they must; at the end they must hold it again, for the next
+    // inference.
+    let lasting: Vec<(usize, u32)> = effects.iter().flat_map(|effect| effect.counters.iter().copied()).collect();
+    let mut memory = vec![0u32; blocks as usize];
+    lasting.iter().for_each(|&(block, held)| memory[block] = held);
+    if let Some(&(block, _)) = lasting.iter().find(|&&(block, held)| memory[block] != held) {
+        return Err(format!("two launches count in block {block}"));
+    }
     let mut seen: HashSet<(Vec<u8>, Vec<u32>)> = HashSet::new();
-    let mut open = vec![(vec![0u8; streams.len()], vec![0u32; blocks as usize])];
+    let mut open = vec![(vec![0u8; streams.len()], memory)];
     while let Some((done, memory)) = open.pop() {
         if !seen.insert((done.clone(), memory.clone())) {
             continue;
@@ -104,6 +115,11 @@ fn right(graph: &Graph, plan: &Plan, left_out: Option<usize>) -> Result<(), Stri
         let enabled: Vec<(usize, usize)> = heads.iter().copied().filter(|&(_, i)| can_run(i)).collect();
         if enabled.is_empty() && !heads.is_empty() {
             return Err("streams wait for each other".into());
+        }
+        if heads.is_empty()
+            && let Some((block, _)) = lasting.iter().find(|&&(block, held)| memory[block] != held)
+        {
+            return Err(format!("the next inference finds no zeros in block {block}"));
         }
         let works = |i: usize| !matches!(plan.steps[i], Step::Wait { .. } | Step::Record { .. });
         let origin_done = done[origin] as usize == streams[origin].len();
@@ -118,7 +134,8 @@ fn right(graph: &Graph, plan: &Plan, left_out: Option<usize>) -> Result<(), Stri
             if enabled.iter().any(|&(_, other)| other != i && effects[i].clashes(&effects[other])) {
                 return Err(format!("step {i} can meet another on the same bytes"));
             }
-            if let Some((block, _)) = effects[i].reads.iter().find(|&&(block, held)| memory[block] != held) {
+            let mut needed = effects[i].reads.iter().chain(&effects[i].counters);
+            if let Some((block, _)) = needed.find(|&&(block, held)| memory[block] != held) {
                 return Err(format!("step {i} finds wrong bytes in block {block}"));
             }
             let (mut done, mut memory) = (done.clone(), memory.clone());
@@ -131,8 +148,8 @@ fn right(graph: &Graph, plan: &Plan, left_out: Option<usize>) -> Result<(), Stri
 }
 
 fn effect(graph: &Graph, plan: &Plan, step: &Step) -> Result<Effect, String> {
-    // The k-th block of a tensor is identified by tensor and k. A workspace counts as a tensor
-    // after all others.
+    // The k-th block of a tensor is identified by tensor and k. Workspaces count as tensors after
+    // all others, and counters as tensors after those.
     let blocks = |b: BufferId, tensor: TensorId| -> Result<Vec<(usize, u32)>, String> {
         let buffer = &plan.buffers[b.index()];
         if buffer.offset + buffer.bytes > plan.gpus[buffer.gpu.index()].arena_bytes {
@@ -185,7 +202,13 @@ fn effect(graph: &Graph, plan: &Plan, step: &Step) -> Result<Effect, String> {
                 effect.writes.extend(blocks(b, output)?);
             }
             for &b in writes.iter().skip(outputs.len()) {
-                effect.writes.extend(blocks(b, TensorId::new(graph.tensors.len() + operators[0].index()))?);
+                let workspace = graph.tensors.len() + operators[0].index();
+                if matches!(plan.buffers[b.index()].contents, Contents::Counters(_)) {
+                    effect.counters = blocks(b, TensorId::new(workspace + graph.operators.len()))?;
+                    effect.writes.extend(&effect.counters);
+                } else {
+                    effect.writes.extend(blocks(b, TensorId::new(workspace))?);
+                }
             }
             let mut written: Vec<usize> = effect.writes.iter().map(|w| w.0).collect();
             written.sort_unstable();

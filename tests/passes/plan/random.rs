@@ -253,11 +253,14 @@ pub fn case<I: Iterator<Item = u32>>(tape: &mut NumberTape<I>, most_operators: u
     case
 }
 
-/// A kernel that may need a workspace, and packed constants.
+/// A kernel that may need a workspace, counters, and packed constants.
 fn kernel<I: Iterator<Item = u32>>(tape: &mut NumberTape<I>, graph: &Graph, operators: &[OpId]) -> Kernel {
     let mut kernel = Kernel::default();
     if tape.once_in(4) {
         kernel.workspace_bytes = tape.of(&[256, 512, 100]);
+    }
+    if tape.once_in(4) {
+        kernel.counters = tape.of(&[1, 64, 65]);
     }
     for (position, &input) in operators.iter().flat_map(|&op| &graph.operator(op).inputs).enumerate() {
         if graph.constant(graph.root(input)).is_some() && tape.once_in(3) {

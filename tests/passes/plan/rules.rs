@@ -8,15 +8,16 @@ use hiosc::plan::{Contents, GpuPlan, Operand, Plan, SectionKind, Step, StreamKin
 
 use super::{barriers, insert, make, plain, rule, specimen, two_wide_stages};
 
-/// Operator 0 needs its constant packed and a workspace, operator 1 a workspace. Both run
-/// concurrently.
+/// Operator 0 needs its constant packed, a workspace and counters, operator 1 a workspace. Both run
+/// concurrently. Operator 2 needs counters, and runs after operator 0 on the same stream.
 #[test]
-fn workspaces_and_packed_weights_are_verified() {
+fn workspaces_counters_and_packed_weights_are_verified() {
     let mut case = specimen();
     let packing = Packing::TapMajor { groups: 1, rows: 64, channels: 1, taps: 1, transposed: false };
     let kernels = [
-        Kernel { workspace_bytes: 512, packings: vec![(1, packing)], ..Kernel::default() },
+        Kernel { workspace_bytes: 512, counters: 3, packings: vec![(1, packing)], ..Kernel::default() },
         Kernel { workspace_bytes: 256, ..Kernel::default() },
+        Kernel { counters: 64, ..Kernel::default() },
     ];
     for (row, kernel) in case.costs.operators.iter_mut().zip(kernels) {
         row.iter_mut().for_each(|cost| cost.kernel = kernel.clone());
@@ -25,17 +26,22 @@ fn workspaces_and_packed_weights_are_verified() {
     let text = good.text(&case.graph);
     assert!(text.contains("  weights 8192 bytes\n    @0 t1 \"t1\" 1x64 f32, packed tap-major 1x64x1x1\n"), "{text}");
     assert!(text.contains(" 512 bytes workspace of %0 \"op0\"\n") && text.contains(" 256 bytes workspace of %1 \"op1\"\n"), "{text}");
-    let workspace = |op: u32| {
-        let own = good.buffers.iter().position(|b| b.contents == Contents::Workspace(OpId(op)));
-        BufferId::new(own.expect("a workspace"))
+    assert!(text.contains(" 12 bytes counters of %0 \"op0\"\n") && text.contains(" 256 bytes counters of %2 \"op2\"\n"), "{text}");
+    let holding = |contents: Contents| {
+        let own = good.buffers.iter().position(|b| b.contents == contents);
+        BufferId::new(own.expect("a buffer"))
     };
+    let (workspace, counters) = (|op: u32| holding(Contents::Workspace(OpId(op))), |op: u32| holding(Contents::Counters(OpId(op))));
     let launch = |op: u32| {
         let is = |step: &Step| matches!(step, Step::Launch { operators, .. } if operators.contains(&OpId(op)));
         good.steps.iter().position(is).expect("a launch")
     };
     let (first, second) = (workspace(0), workspace(1));
+    let (count, count2) = (counters(0), counters(2));
+    assert!(text.contains(&format!("{first} workspace, {count} counters\n")), "{text}");
     type Damage<'a> = Box<dyn Fn(&mut Plan) + 'a>;
-    let table: [(u32, &str, Damage); 10] = [
+    let at = |p: &mut Plan, b: BufferId, offset: u64| p.buffers[b.index()].offset = offset;
+    let table: [(u32, &str, Damage); 23] = [
         (0, "nothing", Box::new(|_| ())),
         (1, "of no operator", Box::new(|p| p.buffers[first.index()].contents = Contents::Workspace(OpId(99)))),
         (3, "end of the arena", Box::new(|p| p.buffers[first.index()].bytes += p.gpus[0].arena_bytes)),
@@ -46,6 +52,29 @@ fn workspaces_and_packed_weights_are_verified() {
         (5, "two", Box::new(|p| with_launch(p, launch(0), |_, _, writes| writes.push(second)))),
         (13, "on its own result", Box::new(|p| p.buffers[first.index()].offset = p.buffers[result(p, launch(0))].offset)),
         (13, "on the other's", Box::new(|p| p.buffers[second.index()].offset = p.buffers[first.index()].offset)),
+        (1, "counters of no operator", Box::new(|p| p.buffers[count.index()].contents = Contents::Counters(OpId(99)))),
+        (3, "counters beyond the arena", Box::new(|p| at(p, count, p.gpus[0].arena_bytes))),
+        (3, "counters askew", Box::new(|p| p.buffers[count.index()].offset += 16)),
+        (3, "no counters", Box::new(|p| p.buffers[count.index()].bytes = 0)),
+        (3, "a part of a counter", Box::new(|p| p.buffers[count.index()].bytes = 10)),
+        (5, "counters of another launch", Box::new(|p| with_launch(p, launch(0), |_, _, writes| writes[2] = count2))),
+        (5, "counters first", Box::new(|p| with_launch(p, launch(0), |_, _, writes| writes.swap(1, 2)))),
+        (5, "counters as a result", Box::new(|p| with_launch(p, launch(2), |_, _, writes| writes.swap(0, 1)))),
+        (5, "counters that are read", Box::new(|p| with_launch(p, launch(2), |_, reads, _| reads[0] = Operand::Buffer(count)))),
+        (8, "counters of no launch", Box::new(|p| with_launch(p, launch(0), |_, _, writes| writes.truncate(2)))),
+        // Every order allows these: their accesses come one after the other.
+        (13, "counters on others", Box::new(|p| at(p, count2, p.buffers[count.index()].offset))),
+        (13, "counters on an earlier tensor", Box::new(|p| at(p, count2, p.buffers[0].offset))),
+        (
+            13,
+            "a later tensor on counters",
+            Box::new(|p| {
+                let (end, later) = (p.gpus[0].arena_bytes, result(p, launch(4)));
+                p.gpus[0].arena_bytes += 256;
+                at(p, count, end);
+                at(p, BufferId::new(later), end);
+            }),
+        ),
     ];
     for (expected, name, damage) in &table {
         let mut plan = good.clone();

@@ -252,8 +252,8 @@ pub const LAYOUT: Layout<'static> = Layout {
         Port { name: "small", dtype: DType::F32, shape: &[1, 192, 28, 28] },
     ],
     gpus: &[
-        GpuLayout { arena_bytes: 5419008, weights_bytes: 869632, weights: UPLOADS0 },
-        GpuLayout { arena_bytes: 2007040, weights_bytes: 443136, weights: UPLOADS1 },
+        GpuLayout { arena_bytes: 5419008, weights_bytes: 869632, weights: UPLOADS0, counters: &[] },
+        GpuLayout { arena_bytes: 2007040, weights_bytes: 443136, weights: UPLOADS1, counters: &[] },
     ],
     streams: &[
         StreamLayout::Compute { gpu: 0 }, // GPU0_COMPUTE0
