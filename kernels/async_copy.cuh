@@ -15,6 +15,10 @@
 
 #include "hiosc.cuh"
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#error "asynchronous copies need a GPU of compute capability 8.0 or above: compile the model for this GPU"
+#endif
+
 namespace hiosc {
 
 #if HIOSC_GPU

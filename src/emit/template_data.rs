@@ -51,6 +51,9 @@ pub struct TemplateData {
     description: String,
     version: &'static str,
     architecture: String,
+    /// The lowest compute capability that all kernels run on; `None` if any does.
+    least_capability: Option<String>,
+    ptx: Option<String>,
     gpu_count: usize,
     input_names: String,
     /// `["model.onnx", "--gpus=2"]`
@@ -190,6 +193,8 @@ impl TemplateData {
             (Form::Crate, None) => package(&graph.name),
         };
         let weights = WeightsFile { name: &package, sha256: weights_sha256, path: None, embedded: None };
+        let least_capability = program.shipped.kernels.iter().map(|kernel| kernel.min_capability).max();
+        let images = program.shipped.images.values().flatten();
         Ok(TemplateData {
             library: package.replace('-', "_"),
             crate_version: options.version.clone().unwrap_or_else(|| "0.1.0".into()),
@@ -209,6 +214,8 @@ impl TemplateData {
             description: json(&format!("{} compiled ahead of time by hiosc for {}", line(&graph.name), gpus(plan.gpus.len()))),
             version: env!("CARGO_PKG_VERSION"),
             architecture: capabilities((0..plan.gpus.len()).map(|g| target(g).compute_capability).collect()),
+            least_capability: least_capability.filter(|&least| least > (0, 0)).map(|(major, minor)| format!("{major}.{minor}")),
+            ptx: images.map(|image| image.arch.as_str()).filter(|arch| arch.starts_with("compute")).max().map(String::from),
             gpu_count: plan.gpus.len(),
             input_names: names(&graph.inputs),
             command: input.command.map(|words| json(&words)),

@@ -110,14 +110,14 @@ impl GatherTile {
         format!("GatherTile<{bm}, {bn}, {tm}, {tn}, {stages}>")
     }
 
-    /// Registers per thread that the compiler may use: those of `resident` blocks, in eights, and at
-    /// most 168, which the largest tiles need.
+    /// Registers per thread that the compiler may use: those that `resident` blocks leave, in
+    /// eights, but no more than it needs.
     fn registers(&self, resident: u32) -> u32 {
-        ((65_536 / u64::from(resident) / self.threads()) as u32 / 8 * 8).min(if resident < 3 && self.bm < 128 { 216 } else { 168 })
+        ((65_536 / u64::from(resident) / self.threads()) as u32 / 8 * 8).min(if resident == 2 { 240 } else { 168 })
     }
 
-    /// Blocks that the compiler is told to make room for. Loads that divide need more registers in
-    /// flat tiles.
+    /// Blocks that must fit on a multiprocessor, as the compiler is told. Loads that divide need more
+    /// registers in flat tiles.
     fn resident(&self, divides: bool) -> u32 {
         match (divides, self.bm, self.bn) {
             (true, 32, 128) => 2,
@@ -136,6 +136,8 @@ impl GatherTile {
         match blocks {
             1 => one,
             2 => two,
+            // two warps of a third block leave two schedulers waiting for the other two
+            3 if self.threads() == 64 => four,
             3 => (two + four) / 2,
             more => four * more / 4,
         }

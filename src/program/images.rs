@@ -45,7 +45,8 @@ impl CompiledImage {
 }
 
 /// Compiles every kernel for every architecture, on all processors, except what the cache has. The
-/// images are in the order of `kernels`, and of `archs` within one kernel.
+/// images are in the order of `kernels`, and of `archs` within one kernel. A kernel that needs a
+/// newer GPU gets no machine code for older ones, and PTX for the oldest one that runs it.
 pub fn compile_images(kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> Result<Vec<CompiledImage>> {
     compile_images_in(&cache::dir().join("images"), kernels, archs, nvrtc)
 }
@@ -53,7 +54,8 @@ pub fn compile_images(kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> R
 /// [`compile_images`] with the cache in `folder`.
 fn compile_images_in(folder: &Path, kernels: &[&Kernel], archs: &[String], nvrtc: &Nvrtc) -> Result<Vec<CompiledImage>> {
     let headers = headers();
-    let jobs: Vec<(&Kernel, &str)> = kernels.iter().flat_map(|k| archs.iter().map(move |arch| (*k, arch.as_str()))).collect();
+    let jobs: Vec<(&Kernel, String)> =
+        kernels.iter().flat_map(|&kernel| archs.iter().filter_map(move |arch| Some((kernel, suited(kernel, arch)?)))).collect();
     let done: Vec<Mutex<Option<Result<Vec<u8>>>>> = jobs.iter().map(|_| Mutex::new(None)).collect();
     let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let work = || {
@@ -73,11 +75,21 @@ fn compile_images_in(folder: &Path, kernels: &[&Kernel], archs: &[String], nvrtc
     let results = done.into_iter().map(|slot| slot.into_inner().unwrap_or_else(|e| e.into_inner()));
     jobs.iter()
         .zip(results)
-        .map(|(&(kernel, arch), result)| {
+        .map(|((kernel, arch), result)| {
             let data = result.unwrap_or_else(|| Err(Error::internal("program", "an image was never compiled")))?;
             Ok(CompiledImage { kernel: kernel.name.clone(), arch: arch.to_string(), data })
         })
         .collect()
+}
+
+/// The architecture to compile `kernel` for where `arch` is wanted; `None` if it does not run there.
+fn suited(kernel: &Kernel, arch: &str) -> Option<String> {
+    let (kind, number) = arch.split_once('_')?;
+    let (major, minor) = kernel.min_capability;
+    match number.parse::<u32>() {
+        Ok(number) if number < 10 * major + minor => (kind == "compute").then(|| format!("compute_{major}{minor}")),
+        _ => Some(arch.to_string()),
+    }
 }
 
 fn is_cubin(arch: &str) -> bool {

@@ -1,8 +1,8 @@
 //! From kernels to what the crate ships: compiled images if NVRTC is found, otherwise sources.
 //!
 //! **In**: the kernels that a plan launches. **Out**: [`Shipped`]. Each kernel is compiled to a
-//! cubin for every architecture of the target and to PTX for [`PTX_ARCHITECTURE`], which any newer
-//! GPU can load (see `images.rs`).
+//! cubin for every architecture of the target that it runs on, and to PTX, which any newer GPU can
+//! load (see `images.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,8 +13,11 @@ use crate::kernel::Kernel;
 use crate::plan::{Plan, Step};
 use crate::runtime::nvrtc::Nvrtc;
 
-/// The architecture that PTX is made for: the oldest one that NVRTC 13 knows.
-pub const PTX_ARCHITECTURE: &str = "compute_75";
+/// The architecture that PTX is made for: the oldest one with asynchronous copies.
+pub const PTX_ARCHITECTURE: &str = "compute_80";
+
+/// The same if an older GPU is among the targets: the oldest one that NVRTC 13 knows.
+const OLD_PTX_ARCHITECTURE: &str = "compute_75";
 
 /// How kernels are shipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,8 +83,9 @@ pub fn ship(costs: &CostTable, plan: &Plan, mode: KernelMode) -> Result<Shipped>
 /// is compiled for all kinds, since one GPU may run the parts of several logical GPUs.
 fn architectures(capabilities: impl Iterator<Item = (u32, u32)>) -> Vec<String> {
     let kinds: BTreeSet<(u32, u32)> = capabilities.collect();
+    let ptx = if kinds.first().is_some_and(|&oldest| oldest < (8, 0)) { OLD_PTX_ARCHITECTURE } else { PTX_ARCHITECTURE };
     let machine_code = kinds.into_iter().map(|(major, minor)| format!("sm_{major}{minor}"));
-    machine_code.chain([PTX_ARCHITECTURE.to_string()]).collect()
+    machine_code.chain([ptx.to_string()]).collect()
 }
 
 #[cfg(test)]
@@ -91,6 +95,7 @@ mod tests {
     #[test]
     fn each_kind_of_gpu_once() {
         let found = architectures([(8, 9), (8, 6), (8, 9), (12, 0)].into_iter());
-        assert_eq!(found, ["sm_86", "sm_89", "sm_120", "compute_75"]);
+        assert_eq!(found, ["sm_86", "sm_89", "sm_120", "compute_80"]);
+        assert_eq!(architectures([(8, 0), (7, 0)].into_iter()), ["sm_70", "sm_80", "compute_75"]);
     }
 }
