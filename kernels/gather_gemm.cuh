@@ -1,6 +1,6 @@
-// Convolution and matrix product as one family: a matrix product C[M x N] = A[M x K] * B[K x N] whose
-// operands are gathered from memory while it runs. Single precision throughout; compute capability
-// 8.0 and above.
+// Convolution and matrix product as one family: a matrix product C[M x N] = A[M x K] * B[K x N]
+// whose operands are gathered from memory while it runs. Single precision throughout; compute
+// capability 8.0 and above.
 //
 //   conv_gather     y[N,K,P,Q] = epilogue(x[N,C,H,W] * w + bias[K]): the weights are A, the windows
 //                   of x are B and never stored. Grid: (pixel tiles, filter tiles, groups * SPLIT)
@@ -299,7 +299,8 @@ __device__ __forceinline__ void multiply_gathered(float (&sum)[Tile::TM][Tile::T
   }
 }
 
-// Four neighbours that other blocks have written, from the L2 cache: an L1 cache may hold old values.
+// Four neighbours that other blocks have written, from the L2 cache: an L1 cache may hold old
+// values.
 __device__ __forceinline__ void load_of_blocks(float (&to)[4], const float *from) {
 #if HIOSC_GPU
   const float4 part = __ldcg(reinterpret_cast<const float4 *>(from));
@@ -403,9 +404,9 @@ __device__ __forceinline__ void read_now(Vectors<V, T, Rest...> &to, int at, con
 }
 
 // Finishes a thread's outputs: bias, epilogue, store. `row_at` and `column_at` are the parts of an
-// output's offset that its row and its column determine, negative outside the result; V neighbouring
-// columns are inside together. The epilogue's further inputs of several rows are read at once, and
-// without a branch: those of outputs outside the result from the first element.
+// output's offset that its row and its column determine, negative outside the result. V
+// neighbouring columns are inside together. The epilogue's further inputs of several rows are read
+// at once and without a branch: those of outputs outside the result from the first element.
 template <class Tile, class Epilogue, int V, class Bias, class Out, class... More>
 __device__ __forceinline__ void finish_tile(const float (&sum)[Tile::TM][Tile::TN], const Bias &bias, const int (&row_at)[Tile::TM],
                                             const int (&column_at)[Tile::TN / V], Out *y, const More *...more) {
@@ -480,7 +481,7 @@ __device__ __forceinline__ void conv_gather(const float *x, const float *w, cons
   finish_tile<Tile, Epilogue, V>(sum, biases, row_at, column_at, y, more...);
 }
 
-// The operands of a matrix product: strides, or packed constants. Each has a loader for LINES lines.
+// The operands of a matrix product: strides, or packed constants. Each makes a loader.
 template <class Shape> struct StridedA {
   template <class Tile> using Loader = MatrixLoader<Tile, Tile::BM, Shape::M, Shape::K, Shape::A_M, Shape::A_K, Shape::A_BATCH % 4 == 0>;
   template <class Tile> static __device__ __forceinline__ Loader<Tile> loader(const float *a, int batch, int first_line, int step, int thread) {

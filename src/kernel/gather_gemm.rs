@@ -116,8 +116,8 @@ impl GatherTile {
         ((65_536 / u64::from(resident) / self.threads()) as u32 / 8 * 8).min(if resident == 2 { 240 } else { 168 })
     }
 
-    /// Blocks that must fit on a multiprocessor, as the compiler is told. Loads that divide need more
-    /// registers in flat tiles.
+    /// Blocks that must fit on a multiprocessor, as the compiler is told. Loads that divide need
+    /// more registers in flat tiles.
     fn resident(&self, divides: bool) -> u32 {
         match (divides, self.bm, self.bn) {
             (true, 32, 128) => 2,

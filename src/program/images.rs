@@ -82,7 +82,7 @@ fn compile_images_in(folder: &Path, kernels: &[&Kernel], archs: &[String], nvrtc
         .collect()
 }
 
-/// The architecture to compile `kernel` for where `arch` is wanted; `None` if it does not run there.
+/// The architecture to compile `kernel` for if `arch` is wanted; `None` if it does not run there.
 fn suited(kernel: &Kernel, arch: &str) -> Option<String> {
     let (kind, number) = arch.split_once('_')?;
     let (major, minor) = kernel.min_capability;

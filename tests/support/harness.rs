@@ -162,8 +162,8 @@ fn result_type(kind: &OpKind, inputs: &[DType]) -> DType {
 }
 
 /// Runs every candidate of every case: on an A40, and for products also on a V100, and with either
-/// operand as a constant. Fails with all differences at once. Returns the names of the kernels: none
-/// without a C++ compiler.
+/// operand as a constant. Fails with all differences at once. Returns the names of the kernels:
+/// none without a C++ compiler.
 pub fn check(test: &str, cases: Vec<KernelCase>) -> Vec<String> {
     let candidates = |case: &KernelCase| {
         let on = |constants: &[usize], device: &DeviceModel| {
