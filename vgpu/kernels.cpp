@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <dirent.h>
 #include <dlfcn.h>
+#include <numeric>
 #include <thread>
 
 void KernelLibrary::open_new_objects(const std::string &folders) {
@@ -86,9 +87,9 @@ void BlockPool::start() {
 
 // Called with the mutex held; returns with it held when no chunk is left.
 void BlockPool::take_chunks() {
-  while (next_ < blocks_) {
-    uint64_t first = next_, end = std::min(first + chunk_, blocks_);
-    next_ = end;
+  while (next_ < chunks_.size()) {
+    const uint64_t chunk = chunks_[next_++], count = chunks_.size();
+    const uint64_t first = chunk * blocks_ / count, end = (chunk + 1) * blocks_ / count;
     const auto *work = work_;
     mutex_.unlock();
     (*work)(first, end);
@@ -112,16 +113,15 @@ void BlockPool::worker() {
 }
 
 void BlockPool::run(uint64_t blocks, const std::function<void(uint64_t, uint64_t)> &work) {
-  if (threads_ == 1 || blocks == 1) {
-    work(0, blocks);
-    return;
-  }
+  if (blocks == 1) return work(0, 1);
   std::unique_lock<std::mutex> lock(mutex_);
-  if (!started_) start();
+  if (!started_ && threads_ > 1) start();
   work_ = &work;
   next_ = 0;
   blocks_ = blocks;
-  chunk_ = std::max<uint64_t>(1, blocks / (uint64_t(threads_) * 8));
+  chunks_.resize(std::min<uint64_t>(blocks, std::max(64u, threads_ * 8)));
+  std::iota(chunks_.begin(), chunks_.end(), uint64_t(0));
+  std::shuffle(chunks_.begin(), chunks_.end(), random_);
   launch_++;
   wake_.notify_all();
   lock.release();

@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <mutex>
+#include <random>
 #include <set>
 #include <string>
 #include <vector>
@@ -29,8 +30,9 @@ private:
 // The threads that run the blocks of a launch. The calling thread is one of them.
 class BlockPool {
 public:
-  explicit BlockPool(unsigned threads) : threads_(threads) {}
+  BlockPool(unsigned threads, uint64_t seed) : threads_(threads), random_(seed) {}
   // Runs `work(first, end)` until every one of `blocks` has run, in chunks that idle threads take.
+  // The chunks are in random order, since a GPU promises none.
   void run(uint64_t blocks, const std::function<void(uint64_t, uint64_t)> &work);
 
 private:
@@ -44,6 +46,8 @@ private:
   std::condition_variable wake_, idle_;
   uint64_t launch_ = 0; // number of launches so far: a worker takes part in each once
   unsigned busy_ = 0;
-  uint64_t next_ = 0, blocks_ = 0, chunk_ = 1;
+  uint64_t next_ = 0, blocks_ = 0;
+  std::vector<uint64_t> chunks_; // their numbers, in the order in which they begin
+  std::mt19937_64 random_;
   const std::function<void(uint64_t, uint64_t)> *work_ = nullptr;
 };

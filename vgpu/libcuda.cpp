@@ -32,7 +32,7 @@ CUAPI cuInit(unsigned flags) {
   m.options = options;
   for (const Capability &of : options.capability) m.limits.push_back(limits_of(of.major, of.minor));
   m.scheduler.configure(options.seed, options.trace, options.progress);
-  m.pool.reset(new BlockPool(options.threads));
+  m.pool.reset(new BlockPool(options.threads, options.seed));
   m.primary.assign(size_t(options.count), 0);
   m.initialized = true;
   return CUDA_SUCCESS;

@@ -96,7 +96,7 @@ impl DeviceModel {
         (self.sms * self.fp32_lanes_per_sm * 2) as f64 * self.clock_hz
     }
 
-    /// Blocks that fit on one SM at a time, by the CUDA occupancy calculator; `None` if not one does.
+    /// Blocks that fit on one SM at a time, by the CUDA occupancy calculator; `None` if none does.
     /// `shared` is the shared memory of a block in bytes, static and dynamic.
     pub fn blocks_per_sm(&self, threads: u64, registers: u64, shared: u64) -> Option<u64> {
         if threads == 0 || threads > self.max_threads_per_block || shared > self.shared_bytes_per_block {
