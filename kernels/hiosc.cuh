@@ -5,6 +5,10 @@
 //                                                              block
 //   HIOSC_KERNEL_NO_SYNC(name, threads, (params...)) { body }  the same, for a body without
 //                                                              barriers and warp collectives
+//   HIOSC_KERNEL_WIDE, HIOSC_KERNEL_NO_SYNC_WIDE               the same, for threads that use many
+//                                                              registers: else the compiler delays
+//                                                              loads to keep registers few, and
+//                                                              each delay costs a memory latency
 //   HIOSC_DYNAMIC_SHARED(type, name);                          `type *name` points to the launch's
 //                                                              dynamic shared memory
 //   HIOSC_UNROLL                                               before a loop that must be unrolled
@@ -28,6 +32,8 @@
 
 #define HIOSC_KERNEL(name, threads, params) extern "C" __global__ void __launch_bounds__(threads) name params
 #define HIOSC_KERNEL_NO_SYNC(name, threads, params) HIOSC_KERNEL(name, threads, params)
+#define HIOSC_KERNEL_WIDE(name, threads, params) extern "C" __global__ void __launch_bounds__(threads, 1) name params
+#define HIOSC_KERNEL_NO_SYNC_WIDE(name, threads, params) HIOSC_KERNEL_WIDE(name, threads, params)
 #define HIOSC_DYNAMIC_SHARED(type, name)                                                                                            \
   extern __shared__ __align__(16) unsigned char hiosc_dynamic_shared[];                                                                \
   type *const name = reinterpret_cast<type *>(hiosc_dynamic_shared)
@@ -47,6 +53,8 @@
 
 #define HIOSC_KERNEL(name, threads, params) HIOSC_CPU_KERNEL(name, params, run)
 #define HIOSC_KERNEL_NO_SYNC(name, threads, params) HIOSC_CPU_KERNEL(name, params, run_as_loop)
+#define HIOSC_KERNEL_WIDE(name, threads, params) HIOSC_KERNEL(name, threads, params)
+#define HIOSC_KERNEL_NO_SYNC_WIDE(name, threads, params) HIOSC_KERNEL_NO_SYNC(name, threads, params)
 #define HIOSC_DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(cpu_cuda::dynamic_shared)
 #ifdef __clang__
 #define HIOSC_UNROLL _Pragma("unroll")
