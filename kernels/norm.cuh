@@ -73,8 +73,8 @@ __device__ __forceinline__ void read_mapped_row(Vectors<V, T, Rest...> &to, int 
   read_mapped_row<Maps...>(to.rest, at, rest...);
 }
 
-// V neighbours are read and written at once. V > 1 needs a Row of neighbours, and Rows and Maps that
-// keep vectors aligned.
+// V neighbours are read and written at once. V > 1 needs a Row of neighbours, and Rows and Maps
+// that keep vectors aligned.
 template <class Rows, class Row, int ROWS, int COUNT, bool CENTRED, unsigned EPSILON, int THREADS, int V, class Epilogue, class... Maps, class Y, class... More>
 __device__ __forceinline__ void norm_warp(const float *x, Y *y, const More *...more) {
   static_assert(COUNT % V == 0, "a row must consist of vectors");

@@ -1,8 +1,7 @@
 //! Softmax: one thread, warp or block per row.
 
 use super::loops::{Strided, counted, trips};
-use super::spec::{BLOCK_SHUFFLES, SHUFFLES};
-use super::spec::{KernelSpec, Needs, blocks, vector_of_row, warps_of_rows};
+use super::spec::{BLOCK_SHUFFLES, KernelSpec, Needs, SHUFFLES, blocks, vector_of_row, warps_of_rows};
 use super::{Effort, OpContext};
 use crate::Result;
 use crate::graph::Softmax;
