@@ -3,11 +3,14 @@
 //
 //   HIOSC_KERNEL(name, threads, (params...)) { body }          a kernel with `threads` threads per
 //                                                              block
-//   HIOSC_KERNEL_RESIDENT(name, threads, blocks, (params...)) { body }
-//                                                              the same, with the registers that
-//                                                              `blocks` resident blocks leave
 //   HIOSC_KERNEL_NO_SYNC(name, threads, (params...)) { body }  the same, for a body without
 //                                                              barriers and warp collectives
+//   HIOSC_KERNEL_RESIDENT(name, threads, blocks, (params...)) and
+//   HIOSC_KERNEL_NO_SYNC_RESIDENT                              the same, with all registers that
+//                                                              `blocks` blocks on a multiprocessor
+//                                                              leave: else the compiler delays loads
+//                                                              to save registers, and each delay
+//                                                              costs a memory latency
 //   HIOSC_DYNAMIC_SHARED(type, name);                          `type *name` points to the launch's
 //                                                              dynamic shared memory
 //   HIOSC_UNROLL                                               before a loop that must be unrolled
@@ -32,6 +35,7 @@
 #define HIOSC_KERNEL(name, threads, params) extern "C" __global__ void __launch_bounds__(threads) name params
 #define HIOSC_KERNEL_RESIDENT(name, threads, blocks, params) extern "C" __global__ void __launch_bounds__(threads, blocks) name params
 #define HIOSC_KERNEL_NO_SYNC(name, threads, params) HIOSC_KERNEL(name, threads, params)
+#define HIOSC_KERNEL_NO_SYNC_RESIDENT(name, threads, blocks, params) HIOSC_KERNEL_RESIDENT(name, threads, blocks, params)
 #define HIOSC_DYNAMIC_SHARED(type, name)                                                                                            \
   extern __shared__ __align__(16) unsigned char hiosc_dynamic_shared[];                                                                \
   type *const name = reinterpret_cast<type *>(hiosc_dynamic_shared)
@@ -52,6 +56,7 @@
 #define HIOSC_KERNEL(name, threads, params) HIOSC_CPU_KERNEL(name, params, run)
 #define HIOSC_KERNEL_RESIDENT(name, threads, blocks, params) HIOSC_CPU_KERNEL(name, params, run)
 #define HIOSC_KERNEL_NO_SYNC(name, threads, params) HIOSC_CPU_KERNEL(name, params, run_as_loop)
+#define HIOSC_KERNEL_NO_SYNC_RESIDENT(name, threads, blocks, params) HIOSC_KERNEL_NO_SYNC(name, threads, params)
 #define HIOSC_DYNAMIC_SHARED(type, name) type *const name = static_cast<type *>(cpu_cuda::dynamic_shared)
 #ifdef __clang__
 #define HIOSC_UNROLL _Pragma("unroll")

@@ -2,18 +2,19 @@
 // b[b,k,j] + bias[j]).
 //
 //   matmul_tiled   tiles in shared memory. Grid: (column tiles, row tiles, batch)
-//   gemv_warp      for one or a few rows, where the matrix is contiguous along k: one warp per
-//                  output. Grid: (LINES / (THREADS / 32), vectors, batch)
-//   gemv_lines     for one or a few rows, where the matrix is contiguous along its other axis: one
-//                  block per 32 neighbouring outputs; its warps share the sums.
-//                  Grid: (LINES / 32, vectors, batch)
+//   gemv_warp      for one or a few rows, where the matrix is contiguous along k: a warp multiplies
+//                  one line of the matrix by VT vectors, so that it reads the line once for them.
+//                  Grid: (LINES / (THREADS / 32), VECTORS / VT, batch)
+//   gemv_lines     for one or a few rows, where the matrix is contiguous along its other axis: a
+//                  block multiplies 32 neighbouring lines by VT vectors; its warps share the sums.
+//                  Grid: (LINES / 32, VECTORS / VT, batch)
 //   matmul_thread  for integers and double: one thread per output.
 //                  Grid: (BATCH * M * N / THREADS, 1, 1)
 //
 // Shape of matmul_tiled and matmul_thread is a type with the integer constants
 //   BATCH M N K   A_BATCH A_M A_K   B_BATCH B_K B_N   C_BATCH C_M C_N (strides)   BIAS (0 or 1)
 // The gemv kernels multiply a matrix of LINES lines by VECTORS vectors; either a or b may be the
-// matrix. Their Shape has
+// matrix. All loads of UNROLL iterations are in flight together. Their Shape has
 //   LINES VECTORS K   MATRIX_BATCH MATRIX_LINE MATRIX_K   VECTOR_BATCH VECTOR_VECTOR VECTOR_K
 //                     OUT_BATCH OUT_LINE OUT_VECTOR
 //   BIAS (0 or 1)   BIAS_LINE BIAS_VECTOR (the bias's strides)
@@ -66,56 +67,75 @@ __device__ __forceinline__ void matmul_tiled(const T *a, const T *b, const typen
 
 // Writes one output of a gemv kernel.
 template <class Shape, class Epilogue, class T, class Out, class... More>
-__device__ __forceinline__ void finish_gemv(float sum, int line, const T *bias, Out *out, const More *...more) {
-  const int vector = blockIdx.y, batch = blockIdx.z;
+__device__ __forceinline__ void finish_gemv(float sum, int line, int vector, const T *bias, Out *out, const More *...more) {
+  const int batch = blockIdx.z;
   if (Shape::BIAS) sum += float(bias[line * Shape::BIAS_LINE + vector * Shape::BIAS_VECTOR]);
   const T v = T(sum);
   finish<Epilogue, 1>(&v, batch * Shape::OUT_BATCH + line * Shape::OUT_LINE + vector * Shape::OUT_VECTOR, out, more...);
 }
 
-template <class Shape, int THREADS, class Epilogue, class T, class Out, class... More>
+template <class Shape, int VT, int UNROLL, int THREADS, class Epilogue, class T, class Out, class... More>
 __device__ __forceinline__ void gemv_warp(const T *matrix, const T *vector, const typename NonDeduced<T>::Type *bias, Out *out, const More *...more) {
   enum : int {
     V = Shape::K % 4 == 0 && Shape::MATRIX_K == 1 && Shape::MATRIX_LINE % 4 == 0 && Shape::MATRIX_BATCH % 4 == 0 && Shape::VECTOR_K == 1 &&
                 Shape::VECTOR_VECTOR % 4 == 0 && Shape::VECTOR_BATCH % 4 == 0
             ? 4
-            : 1
+            : 1,
+    STEP = 32 * V,
   };
-  const int line = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
+  static_assert(Shape::VECTORS % VT == 0, "a warp has the same number of vectors as another");
+  const int line = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32, first = blockIdx.y * VT;
   if (line >= Shape::LINES) return; // the whole warp
   matrix += blockIdx.z * Shape::MATRIX_BATCH + line * Shape::MATRIX_LINE;
-  vector += blockIdx.z * Shape::VECTOR_BATCH + blockIdx.y * Shape::VECTOR_VECTOR;
-  float sum = 0.0f;
-  HIOSC_UNROLL_BY(unrolled_strided(Shape::K, 32 * V))
-  for (int k = lane * V; k < Shape::K; k += 32 * V) {
+  vector += blockIdx.z * Shape::VECTOR_BATCH + first * Shape::VECTOR_VECTOR;
+  float sum[VT] = {};
+  const auto add = [&](int k) {
     float m[V], v[V];
     load_floats(m, matrix + k * Shape::MATRIX_K);
-    load_floats(v, vector + k * Shape::VECTOR_K);
     HIOSC_UNROLL
-    for (int e = 0; e < V; ++e) sum = fma(m[e], v[e], sum);
+    for (int i = 0; i < VT; ++i) {
+      load_floats(v, vector + i * Shape::VECTOR_VECTOR + k * Shape::VECTOR_K);
+      HIOSC_UNROLL
+      for (int e = 0; e < V; ++e) sum[i] = fma(m[e], v[e], sum[i]);
+    }
+  };
+  HIOSC_UNROLL_BY(UNROLL)
+  for (int step = 0; step < Shape::K / STEP; ++step) add(step * STEP + lane * V);
+  if (Shape::K % STEP != 0 && lane * V < Shape::K % STEP) add(Shape::K / STEP * STEP + lane * V);
+  HIOSC_UNROLL
+  for (int i = 0; i < VT; ++i) {
+    sum[i] = combine_warp<ReduceSum>(sum[i]);
+    if (lane == 0) finish_gemv<Shape, Epilogue, T>(sum[i], line, first + i, bias, out, more...);
   }
-  sum = combine_warp<ReduceSum>(sum);
-  if (lane == 0) finish_gemv<Shape, Epilogue, T>(sum, line, bias, out, more...);
 }
 
-template <class Shape, int THREADS, class Epilogue, class T, class Out, class... More>
+template <class Shape, int VT, int UNROLL, int THREADS, class Epilogue, class T, class Out, class... More>
 __device__ __forceinline__ void gemv_lines(const T *matrix, const T *vector, const typename NonDeduced<T>::Type *bias, Out *out, const More *...more) {
   enum : int { WARPS = THREADS / 32 };
-  __shared__ float partial[WARPS][32];
-  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = blockIdx.x * 32 + lane;
+  static_assert(Shape::VECTORS % VT == 0 && VT <= WARPS, "a block has the same number of vectors as another, and a warp for each");
+  __shared__ float partial[WARPS][VT][32];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, line = blockIdx.x * 32 + lane, first = blockIdx.y * VT;
   matrix += blockIdx.z * Shape::MATRIX_BATCH + line * Shape::MATRIX_LINE;
-  vector += blockIdx.z * Shape::VECTOR_BATCH + blockIdx.y * Shape::VECTOR_VECTOR;
-  float sum = 0.0f;
+  vector += blockIdx.z * Shape::VECTOR_BATCH + first * Shape::VECTOR_VECTOR;
+  float sum[VT] = {};
   if (line < Shape::LINES) {
-    HIOSC_UNROLL_GPU
-    for (int k = warp; k < Shape::K; k += WARPS) sum = fma(float(matrix[k * Shape::MATRIX_K]), float(vector[k * Shape::VECTOR_K]), sum);
+    const auto add = [&](int k) {
+      const float m = float(matrix[k * Shape::MATRIX_K]);
+      HIOSC_UNROLL
+      for (int i = 0; i < VT; ++i) sum[i] = fma(m, float(vector[i * Shape::VECTOR_VECTOR + k * Shape::VECTOR_K]), sum[i]);
+    };
+    HIOSC_UNROLL_BY(UNROLL)
+    for (int step = 0; step < Shape::K / WARPS; ++step) add(step * WARPS + warp);
+    if (Shape::K % WARPS != 0 && warp < Shape::K % WARPS) add(Shape::K / WARPS * WARPS + warp);
   }
-  partial[warp][lane] = sum;
+  HIOSC_UNROLL
+  for (int i = 0; i < VT; ++i) partial[warp][i][lane] = sum[i];
   __syncthreads();
-  if (warp != 0 || line >= Shape::LINES) return;
+  if (warp >= VT || line >= Shape::LINES) return;
+  float total = 0.0f;
   HIOSC_UNROLL_GPU
-  for (int i = 1; i < WARPS; ++i) sum += partial[i][lane];
-  finish_gemv<Shape, Epilogue, T>(sum, line, bias, out, more...);
+  for (int i = 0; i < WARPS; ++i) total += partial[i][warp][lane];
+  finish_gemv<Shape, Epilogue, T>(total, line, first + warp, bias, out, more...);
 }
 
 template <class Shape, int THREADS, class Epilogue, class T, class Out, class... More>

@@ -55,30 +55,74 @@ __device__ __forceinline__ void norm_thread(const float *x, Y *y, const More *..
   }
 }
 
-template <class Rows, class Row, int ROWS, int COUNT, bool CENTRED, unsigned EPSILON, int THREADS, class Epilogue, class... Maps, class Y, class... More>
+// The last stride of an IndexMap.
+template <class Map> struct LastStride;
+template <class Dims, class Strides> struct LastStride<IndexMap<Dims, Strides>> : Last<Strides> {};
+
+// Reads the epilogue's further inputs for V neighbouring elements from `at` on.
+template <class... Maps, int V> __device__ __forceinline__ void read_mapped_row(Vectors<V> &, int) {}
+template <class Map, class... Maps, int V, class T, class... Rest>
+__device__ __forceinline__ void read_mapped_row(Vectors<V, T, Rest...> &to, int at, const T *x, const Rest *...rest) {
+  const T *from = x + Map::at(at);
+  if constexpr (V == 1 || LastStride<Map>::VALUE == 1) {
+    load(to.first, from);
+  } else {
+    HIOSC_UNROLL
+    for (int v = 0; v < V; ++v) to.first[v] = *from;
+  }
+  read_mapped_row<Maps...>(to.rest, at, rest...);
+}
+
+// V neighbours are read and written at once. V > 1 needs a Row of neighbours, and Rows and Maps
+// that keep vectors aligned.
+template <class Rows, class Row, int ROWS, int COUNT, bool CENTRED, unsigned EPSILON, int THREADS, int V, class Epilogue, class... Maps, class Y, class... More>
 __device__ __forceinline__ void norm_warp(const float *x, Y *y, const More *...more) {
-  constexpr int items = ceil_div(COUNT, 32);
+  static_assert(COUNT % V == 0, "a row must consist of vectors");
+  constexpr int items = ceil_div(COUNT, 32 * V);
   const int row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (row >= ROWS) return; // the whole warp
   const int first = Rows::at(row);
-  float held[items], mean = 0.0f, variance = 0.0f;
+  Vectors<V, float, More...> held[items]; // all loads are in flight together
   HIOSC_UNROLL
   for (int i = 0; i < items; ++i) {
-    held[i] = i * 32 + lane < COUNT ? x[first + Row::at(i * 32 + lane)] : 0.0f;
-    mean += held[i];
+    HIOSC_UNROLL
+    for (int v = 0; v < V; ++v) held[i].first[v] = 0.0f;
+    const int j = (i * 32 + lane) * V;
+    if (j >= COUNT) continue;
+    const int at = first + Row::at(j);
+    load(held[i].first, x + at);
+    read_mapped_row<Maps...>(held[i].rest, at, more...);
   }
-  mean = CENTRED ? combine_warp<ReduceSum>(mean) / float(COUNT) : 0.0f;
+  float mean = 0.0f, variance = 0.0f;
+  if (CENTRED) {
+    HIOSC_UNROLL
+    for (int i = 0; i < items; ++i) {
+      HIOSC_UNROLL
+      for (int v = 0; v < V; ++v) mean += held[i].first[v];
+    }
+    mean = combine_warp<ReduceSum>(mean) / float(COUNT);
+  }
   HIOSC_UNROLL
   for (int i = 0; i < items; ++i) {
-    held[i] -= mean;
-    if (i * 32 + lane < COUNT) variance = fma(held[i], held[i], variance);
+    if ((i * 32 + lane) * V >= COUNT) break;
+    HIOSC_UNROLL
+    for (int v = 0; v < V; ++v) {
+      held[i].first[v] -= mean;
+      variance = fma(held[i].first[v], held[i].first[v], variance);
+    }
   }
   const float factor = 1.0f / sqrtf(combine_warp<ReduceSum>(variance) / float(COUNT) + __uint_as_float(EPSILON));
   HIOSC_UNROLL
   for (int i = 0; i < items; ++i) {
-    if (i * 32 + lane >= COUNT) break;
-    const int at = first + Row::at(i * 32 + lane);
-    y[at] = normalised<Epilogue, Maps...>(held[i] * factor, at, more...);
+    const int j = (i * 32 + lane) * V;
+    if (j >= COUNT) break;
+    Y out[V];
+    HIOSC_UNROLL
+    for (int v = 0; v < V; ++v) {
+      held[i].first[v] *= factor;
+      out[v] = Epilogue::eval(point(held[i], v));
+    }
+    store(y + (first + Row::at(j)), out);
   }
 }
 

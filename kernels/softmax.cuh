@@ -46,30 +46,47 @@ __device__ __forceinline__ void softmax_thread(const T *x, T *y) {
   for (int i = 0; i < LENGTH; ++i) y[i * INNER] = convert<T>(Kind::finish(Kind::kept(S(x[i * INNER]) - largest), sum));
 }
 
-template <int OUTER, int LENGTH, int THREADS, class Kind = PlainSoftmax, class T>
+// V neighbours are read and written at once; LENGTH is a multiple of V.
+template <int OUTER, int LENGTH, int V, int THREADS, class Kind = PlainSoftmax, class T>
 __device__ __forceinline__ void softmax_warp(const T *x, T *y) {
   using S = Accumulate<T>;
-  constexpr int items = ceil_div(LENGTH, 32);
+  static_assert(LENGTH % V == 0, "a row must consist of vectors");
+  constexpr int items = ceil_div(LENGTH, 32 * V);
   const int row = blockIdx.x * (THREADS / 32) + threadIdx.x / 32, lane = threadIdx.x % 32;
   if (row >= OUTER) return; // the whole warp
   x += row * LENGTH;
   y += row * LENGTH;
-  S held[items], largest = Limits<S>::lowest(), sum = S(0);
+  T held[items][V];
   HIOSC_UNROLL
   for (int i = 0; i < items; ++i) {
-    held[i] = i * 32 + lane < LENGTH ? S(x[i * 32 + lane]) : Limits<S>::lowest();
-    largest = ReduceMax::combine(largest, held[i]);
+    HIOSC_UNROLL
+    for (int v = 0; v < V; ++v) held[i][v] = Limits<T>::lowest();
+    if ((i * 32 + lane) * V < LENGTH) load(held[i], x + (i * 32 + lane) * V);
+  }
+  S largest = Limits<S>::lowest(), sum = S(0), kept[items][V];
+  HIOSC_UNROLL
+  for (int i = 0; i < items; ++i) {
+    HIOSC_UNROLL
+    for (int v = 0; v < V; ++v) largest = ReduceMax::combine(largest, S(held[i][v]));
   }
   largest = combine_warp<ReduceMax>(largest);
   HIOSC_UNROLL
   for (int i = 0; i < items; ++i) {
-    held[i] = Kind::kept(held[i] - largest);
-    if (i * 32 + lane < LENGTH) sum += Kind::exponential(held[i]); // beyond the end it is 0, or NaN where all are -inf
+    if ((i * 32 + lane) * V >= LENGTH) break; // beyond the end it is 0, or NaN where all are -inf
+    HIOSC_UNROLL
+    for (int v = 0; v < V; ++v) {
+      kept[i][v] = Kind::kept(S(held[i][v]) - largest);
+      sum += Kind::exponential(kept[i][v]);
+    }
   }
   sum = Kind::total(combine_warp<ReduceSum>(sum));
   HIOSC_UNROLL
-  for (int i = 0; i < items; ++i)
-    if (i * 32 + lane < LENGTH) y[i * 32 + lane] = convert<T>(Kind::finish(held[i], sum));
+  for (int i = 0; i < items; ++i) {
+    if ((i * 32 + lane) * V >= LENGTH) break;
+    HIOSC_UNROLL
+    for (int v = 0; v < V; ++v) held[i][v] = convert<T>(Kind::finish(kept[i][v], sum));
+    store(y + (i * 32 + lane) * V, held[i]);
+  }
 }
 
 template <int LENGTH, int THREADS, class Kind = PlainSoftmax, class T> __device__ __forceinline__ void softmax_block(const T *x, T *y) {

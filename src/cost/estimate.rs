@@ -28,6 +28,11 @@
 //!   tiles).
 //! * *Roofline* (Williams, Waterman and Patterson, CACM 2009): a kernel takes the larger of its
 //!   arithmetic and its memory time, plus one memory latency to fill the pipe, plus the launch gap.
+//! * *Known effort.* Kernels that stream, and have no tiles, say what a thread does ([`Effort`]).
+//!   Then a wave takes one memory latency for each round of loads, the cycles of its chain, and the
+//!   largest of four times: its instructions on the SM's schedulers, its words on the SM's
+//!   load/store unit (32 words a cycle), its arithmetic at peak, and its bytes at the sustained
+//!   bandwidth. What a kernel keeps in flight is in its rounds: the more, the fewer.
 //! * *Utilisation.* The largest of three shares, each over the kernel's whole time: arithmetic
 //!   sustained, bandwidth sustained, block slots held. Rounded to four digits, and at least 0.0001.
 //!
@@ -51,7 +56,7 @@ use crate::device::{DeviceModel, Nanos, Target};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, OpKind, Operator};
 use crate::ids::{OpId, TensorId};
-use crate::kernel::{self, Kernel};
+use crate::kernel::{self, Effort, Kernel};
 
 /// What an operator must do, whatever the kernel.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -195,14 +200,15 @@ pub fn kernel_time(kernel: &Kernel, work: Work, device: &DeviceModel) -> Option<
         arithmetic_time += arithmetic(tail.div_ceil(device.sms));
         memory_time += memory(tail);
     }
-    let busy = match kernel.cycles {
-        Some(cycles) => {
+    let busy = match (kernel.cycles, &kernel.effort) {
+        (Some(cycles), _) => {
             // partial sums are written and read again
             let bytes = work.bytes + 2.0 * kernel.workspace_bytes as f64;
             let loads = (bytes / bandwidth * 1e9).ceil() as Nanos + device.memory_latency_ns;
             loads.max((cycles as f64 / device.clock_hz * 1e9).ceil() as Nanos)
         }
-        None => (arithmetic_time.max(memory_time) * 1e9).ceil() as Nanos + device.memory_latency_ns,
+        (None, Some(effort)) => known_effort(kernel, effort, work, device, per_sm),
+        (None, None) => (arithmetic_time.max(memory_time) * 1e9).ceil() as Nanos + device.memory_latency_ns,
     };
     let time = (busy + device.launch_gap_ns).max(1);
 
@@ -211,6 +217,36 @@ pub fn kernel_time(kernel: &Kernel, work: Work, device: &DeviceModel) -> Option<
     // Four digits are more than the model is worth, and readable.
     let utilisation = (slots.max(sustained) / time as f64 * 1e4).round() / 1e4;
     Some(Estimate { time, utilisation: utilisation.clamp(1e-4, 1.0) })
+}
+
+/// Cycles per instruction of a warp that is alone on its scheduler: an **assumption**.
+const WARP_ISSUE: f64 = 2.0;
+
+/// How long `kernel` is busy on `device` if `per_sm` of its blocks fit on an SM and its threads do
+/// what `effort` says.
+fn known_effort(kernel: &Kernel, effort: &Effort, work: Work, device: &DeviceModel, per_sm: u64) -> Nanos {
+    let threads: u64 = kernel.block.iter().map(|&n| u64::from(n)).product();
+    let blocks: u64 = kernel.grid.iter().fold(1u64, |product, &n| product.saturating_mul(u64::from(n)));
+    let latency = device.memory_latency_ns as f64 * 1e-9;
+    let seconds = |cycles: f64| cycles / device.clock_hz;
+    // Seconds for `n` blocks that share the GPU, `fullest` of them on one SM.
+    let of_wave = |n: u64, fullest: u64| {
+        let warps = (fullest * threads.div_ceil(device.warp)) as f64;
+        let share = n as f64 / blocks as f64;
+        let arithmetic = work.flops * share / device.peak_flops();
+        let issue = seconds((warps / device.schedulers_per_sm as f64).max(WARP_ISSUE) * effort.instructions as f64);
+        let words = seconds(warps * effort.words as f64);
+        let memory = work.bytes * share / (device.bandwidth * device.bandwidth_efficiency);
+        let waits = effort.rounds.saturating_sub(1) as f64 * latency + seconds(effort.chain as f64);
+        latency + waits + issue.max(words).max(arithmetic).max(memory)
+    };
+    let wave = device.sms * per_sm;
+    let (full, tail) = (blocks / wave, blocks % wave);
+    let mut time = full as f64 * of_wave(wave, per_sm);
+    if tail > 0 {
+        time += of_wave(tail, tail.div_ceil(device.sms));
+    }
+    (time * 1e9).ceil() as Nanos
 }
 
 #[cfg(test)]
@@ -302,6 +338,25 @@ mod tests {
         let too_big = kernel(168, 2048, 128, 0);
         assert_eq!(fastest(&[too_big.clone(), slow, fast.clone(), twin], work, &a40()).unwrap().kernel, fast);
         assert!(fastest(&[too_big], work, &a40()).is_none());
+    }
+
+    #[test]
+    fn what_a_thread_does_decides_if_it_is_known() {
+        let work = Work { flops: 1e6, bytes: 1.5e6 };
+        let time = |grid: u32, block: u32, effort: Effort| {
+            kernel_time(&Kernel { effort: Some(effort), ..kernel(grid, block, 32, 0) }, work, &a40()).unwrap().time
+        };
+        let one = Effort { instructions: 100, words: 8, rounds: 1, chain: 0 };
+        let base = time(84, 128, one);
+        assert!((900 + 500..6000).contains(&base), "a latency, and its bytes: {base}");
+        assert_eq!(time(84, 128, Effort { rounds: 3, ..one }), base + 2 * 500, "each round waits for memory");
+        assert_eq!(time(84, 128, Effort { chain: 1740, ..one }), base + 1000, "1.74 GHz");
+        // Twelve warps share a scheduler.
+        let long = time(84 * 3, 512, Effort { instructions: 10_000, ..one });
+        assert!((12.0 * 10_000.0 / 1.74..12.0 * 10_000.0 / 1.74 + 2000.0).contains(&(long as f64)), "{long}");
+        // More threads are no better if each reads its row three times.
+        let (warps, blocks) = (Effort { instructions: 200, ..one }, Effort { instructions: 200, rounds: 3, chain: 600, ..one });
+        assert!(time(384, 128, warps) < time(1536, 256, blocks));
     }
 
     /// `x [1,8,10,10]` by `w [16,8,3,3]` with bias and relu.

@@ -1,7 +1,7 @@
 //! Concatenation: all inputs in one launch.
 
-use super::OpContext;
-use super::spec::{KernelSpec, Needs, blocks, by_x, numbered, vector};
+use super::spec::{KernelSpec, Needs, blocks, by_x, numbered, vector, words_of};
+use super::{Effort, OpContext};
 use crate::Result;
 
 /// The most inputs: kernel parameters are at most 4 KB, which must also hold the pointer to the
@@ -25,6 +25,7 @@ pub(super) fn specs(ctx: &OpContext, axis: usize) -> Result<Vec<KernelSpec>> {
     let width = if lengths.iter().all(|l| l.is_multiple_of(most)) { most as u64 } else { 1 };
     let elements = ctx.output.elements();
     let threads = ctx.block_size(elements / width);
+    let effort = Effort { instructions: 40, words: 2 * words_of(ctx.output.dtype, width), rounds: 1, chain: 0 };
     let list = lengths.iter().map(|l| l.to_string()).collect::<Vec<_>>().join(", ");
     let arguments = numbered(lengths.len()).join(", ");
     Ok(vec![KernelSpec {
@@ -42,7 +43,7 @@ pub(super) fn specs(ctx: &OpContext, axis: usize) -> Result<Vec<KernelSpec>> {
         static_shared_bytes: 0,
         registers: 24,
         trips: vec![],
-        needs: Needs::default(),
+        needs: Needs { effort: Some(effort), ..Needs::default() },
         body: vec![format!("concat<{outer}, {width}, {threads}, {list}>(y, {arguments});")],
     }])
 }

@@ -1,13 +1,13 @@
-//! Convolution: as a matrix product that gathers its windows (`gather_gemm.rs`), or with one thread
-//! for a few outputs, for groups of few filters and for integers and f64. Devices without
-//! asynchronous copies, 16-bit floats and weights that are not constant use implicit GEMM in tiles
-//! of `tile.cuh`.
+//! Convolution: as a matrix product that gathers its windows (`gather_gemm.rs`), as patches of
+//! pixels for groups of few filters (`depthwise.rs`), or with one thread for a few outputs, for
+//! integers and f64. Devices without asynchronous copies, 16-bit floats and weights that are not
+//! constant use implicit GEMM in tiles of `tile.cuh`.
 
 use super::expr::Epilogue;
 use super::loops::{counted, trips};
 use super::packing::Packing;
 use super::spec::{KernelSpec, Needs, blocks, by_x, shape_struct};
-use super::{OpContext, gather_gemm, tile, window};
+use super::{OpContext, depthwise, gather_gemm, tile, window};
 use crate::Result;
 use crate::graph::{Conv, ConvNd};
 
@@ -31,6 +31,15 @@ pub(super) fn specs(ctx: &OpContext, conv: &Conv) -> Result<Vec<KernelSpec>> {
         return Ok(vec![direct(ctx, &shape, conv, &epilogue)]);
     }
 
+    if filters <= DIRECT {
+        let mut specs = depthwise::specs(ctx, &shape, conv, &epilogue);
+        if specs.is_empty() {
+            specs.push(direct(ctx, &shape, conv, &epilogue));
+        }
+        // of a deep sum, blocks can share the terms
+        specs.extend(gathered(ctx, &shape, conv, &epilogue).unwrap_or_default());
+        return Ok(specs);
+    }
     if let Some(specs) = gathered(ctx, &shape, conv, &epilogue) {
         return Ok(specs);
     }
@@ -38,23 +47,20 @@ pub(super) fn specs(ctx: &OpContext, conv: &Conv) -> Result<Vec<KernelSpec>> {
         .iter()
         .map(|tile| tiled(&shape, conv, &epilogue, tile))
         .collect();
-    if filters <= DIRECT {
-        specs.insert(0, direct(ctx, &shape, conv, &epilogue));
-        specs.truncate(2);
-    } else if filters <= MAYBE_DIRECT {
+    if filters <= MAYBE_DIRECT {
         specs.push(direct(ctx, &shape, conv, &epilogue));
     }
     Ok(specs)
 }
 
-struct Shape {
-    n: usize,
-    c: usize,
-    h: usize,
-    w: usize,
-    k: usize,
-    p: usize,
-    q: usize,
+pub(super) struct Shape {
+    pub n: usize,
+    pub c: usize,
+    pub h: usize,
+    pub w: usize,
+    pub k: usize,
+    pub p: usize,
+    pub q: usize,
 }
 
 impl Shape {
@@ -81,7 +87,7 @@ impl Shape {
     }
 
     /// The signature, the comment's first sentence and `struct Shape`.
-    fn texts(&self, conv: &Conv, epilogue: &Epilogue) -> (String, String, Vec<String>) {
+    pub fn texts(&self, conv: &Conv, epilogue: &Epilogue) -> (String, String, Vec<String>) {
         let Shape { n, c, h, w, k, p, q } = self;
         let [r, s] = conv.kernel;
         let pads = [conv.pads_begin[0], conv.pads_begin[1], conv.pads_end[0], conv.pads_end[1]];

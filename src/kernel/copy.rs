@@ -1,7 +1,7 @@
 //! Operators that only move elements: transposition, slice, padding, triangles.
 
-use super::OpContext;
-use super::spec::{KernelSpec, Needs, blocks, by_x, strides_of, vector};
+use super::spec::{KernelSpec, Needs, blocks, by_x, strides_of, vector, words_of};
+use super::{Effort, OpContext};
 use crate::Result;
 use crate::graph::{Pad, PadMode, Slice, Transpose, Trilu};
 
@@ -43,6 +43,9 @@ fn strided(ctx: &OpContext, first: i64, strides: Vec<i64>) -> KernelSpec {
     let width = if dims[last].is_multiple_of(most) && strides[last] == 1 && aligned { most as u64 } else { 1 };
     let elements = ctx.output.elements();
     let threads = ctx.block_size(elements / width);
+    // neighbouring threads read elements that are a stride apart
+    let apart = if width == 1 { strides[last].unsigned_abs().clamp(1, 32) } else { 1 };
+    let effort = Effort { instructions: 40, words: words_of(ctx.output.dtype, width) * (1 + apart), rounds: 1, chain: 0 };
     let name_of_strides = strides.iter().map(|s| s.to_string().replace('-', "m")).collect::<Vec<_>>().join("x");
     let cpp = |values: &[String]| format!("Ints<{}>", values.join(", "));
     let dims_cpp = cpp(&dims.iter().map(|d| d.to_string()).collect::<Vec<_>>());
@@ -59,7 +62,7 @@ fn strided(ctx: &OpContext, first: i64, strides: Vec<i64>) -> KernelSpec {
         static_shared_bytes: 0,
         registers: 24,
         trips: vec![],
-        needs: Needs::default(),
+        needs: Needs { effort: Some(effort), ..Needs::default() },
         body: vec![format!("strided_copy<{elements}, {dims_cpp}, {strides_cpp}, {first}, {width}, {threads}>(x, y);")],
     }
 }

@@ -2,7 +2,7 @@
 //! once where possible.
 
 use super::spec::{KernelSpec, Needs, blocks, by_x, ints, numbered};
-use super::{OpContext, expr};
+use super::{Effort, OpContext, expr};
 use crate::Result;
 use crate::graph::Elementwise;
 
@@ -17,6 +17,7 @@ pub(super) fn specs(ctx: &OpContext, elementwise: &Elementwise) -> Result<Vec<Ke
     let width = if quads(&dims, &strides) { 4 } else { 1 };
     let elements = ctx.output.elements();
     let threads = ctx.block_size(elements / width);
+    let effort = Effort { instructions: 30 + 20 * width, words: width * (1 + shapes.len() as u64), rounds: 1, chain: 0 };
     let lists: String = strides.iter().map(|s| format!(", {}", ints(s))).collect();
     let arguments: String = numbered(shapes.len()).iter().map(|x| format!(", {x}")).collect();
     let name_of_strides: String = strides.iter().map(|s| format!("_s{}", by_x(s))).collect();
@@ -35,7 +36,7 @@ pub(super) fn specs(ctx: &OpContext, elementwise: &Elementwise) -> Result<Vec<Ke
         static_shared_bytes: 0,
         registers: 32,
         trips: vec![],
-        needs: Needs::default(),
+        needs: Needs { effort: Some(effort), ..Needs::default() },
         body: vec![format!(
             "elementwise<{}, {elements}, {}, {width}, {threads}{lists}>(y{arguments});",
             expr::cpp(&elementwise.expr),
@@ -75,7 +76,7 @@ pub(super) fn coalesce_broadcast(out: &[usize], inputs: &[&[usize]]) -> (Vec<usi
 
 /// Whether, in every input, four neighbours of the output are four aligned neighbours or a single
 /// element.
-fn quads(dims: &[usize], strides: &[Vec<usize>]) -> bool {
+pub(super) fn quads(dims: &[usize], strides: &[Vec<usize>]) -> bool {
     let last = dims.len() - 1;
     dims[last].is_multiple_of(4) && strides.iter().all(|s| s[last] == 0 || (s[last] == 1 && s[..last].iter().all(|o| o.is_multiple_of(4))))
 }

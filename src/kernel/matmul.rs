@@ -3,15 +3,20 @@
 //! thread per output.
 
 use super::expr::Epilogue;
-use super::loops::{Strided, counted, trips};
+use super::loops::{counted, trips};
 use super::packing::Packing;
-use super::spec::{KernelSpec, Needs, blocks, shape_struct};
-use super::{OpContext, gather_gemm, tile};
+use super::spec::{KernelSpec, Needs, SHUFFLES, blocks, shape_struct, warps_of_rows};
+use super::{Effort, OpContext, gather_gemm, tile};
 use crate::Result;
 use crate::graph::MatMul;
 
-/// With at most this many vectors, the matrix is read once for each.
-const MAX_VECTORS: usize = 4;
+/// Products of at most this many vectors may be computed without tiles, which they would not fill.
+const MAX_VECTORS: usize = 8;
+
+/// Registers for what a thread has in flight, if a block has `threads`.
+fn in_flight(threads: u32) -> usize {
+    if threads > 256 { 24 } else { 96 }
+}
 
 /// The most products of a batch that the third axis of a grid can number.
 const MAX_GRID_Z: usize = 65_535;
@@ -23,15 +28,19 @@ pub(super) fn specs(ctx: &OpContext, matmul: &MatMul) -> Result<Vec<KernelSpec>>
         return Ok(vec![by_thread(ctx, matmul, &epilogue)]);
     }
     let mut specs = Vec::new();
-    if matmul.m.min(matmul.n) <= MAX_VECTORS {
-        specs.push(gemv(matmul, &epilogue));
+    let vectors = matmul.m.min(matmul.n);
+    if vectors <= MAX_VECTORS {
+        specs.extend(gemv(ctx, matmul, &epilogue, vectors));
+        if vectors > 1 {
+            specs.extend(gemv(ctx, matmul, &epilogue, 1));
+        }
     }
     if gather_gemm::takes(ctx) {
         specs.extend(gathered(ctx, matmul, &epilogue));
         return Ok(specs);
     }
     let tiles = tile::ranked(matmul.m, matmul.n, matmul.batch, ctx.device.sms);
-    specs.extend(tiles.iter().take(4 - 2 * specs.len()).map(|tile| tiled(matmul, &epilogue, tile)));
+    specs.extend(tiles.iter().take(if specs.is_empty() { tiles.len() } else { 2 }).map(|tile| tiled(matmul, &epilogue, tile)));
     Ok(specs)
 }
 
@@ -188,14 +197,15 @@ fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Kernel
     }
 }
 
-fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> KernelSpec {
+/// The kernels that multiply one line of the matrix, or 32, by `at_once` vectors.
+fn gemv(ctx: &OpContext, matmul: &MatMul, epilogue: &Epilogue, at_once: usize) -> Vec<KernelSpec> {
     let MatMul { batch, m, n, k, a_strides: a, b_strides: b, c_strides: c, .. } = *matmul;
     // Strides along (batch, line, k) of the matrix, (batch, vector, k) of the vectors, (line,
     // vector) of the output.
     let b_is_matrix = m <= n;
     let (lines, vectors, matrix, vector, out) =
         if b_is_matrix { (n, m, [b[0], b[2], b[1]], a, [c[2], c[1]]) } else { (m, n, a, [b[0], b[2], b[1]], [c[1], c[2]]) };
-    let mut body = shape_struct(&[
+    let body = shape_struct(&[
         &[("LINES", lines), ("VECTORS", vectors), ("K", k)],
         &[("MATRIX_BATCH", stride(batch, matrix[0])), ("MATRIX_LINE", stride(lines, matrix[1])), ("MATRIX_K", stride(k, matrix[2]))],
         &[("VECTOR_BATCH", stride(batch, vector[0])), ("VECTOR_VECTOR", stride(vectors, vector[1])), ("VECTOR_K", stride(k, vector[2]))],
@@ -207,30 +217,69 @@ fn gemv(matmul: &MatMul, epilogue: &Epilogue) -> KernelSpec {
         stride(k, of_k) == 1 && stride(lines, of_line).is_multiple_of(4) && stride(batch, of_batch).is_multiple_of(4)
     };
     let width = if k.is_multiple_of(4) && quads(matrix, lines) && quads(vector, vectors) { 4 } else { 1 };
-    // the 8 warps of a block share the sums: each warp's loop is unrolled completely up to 64
-    // iterations
-    let of_lines = if k.div_ceil(8) <= 64 { vec![] } else { Strided::unrolled(k.div_ceil(8), 4).both() };
-    let (how, threads, per_block, shared, trips, description) = if by_lines {
-        ("gemv_lines", 256, 32, 1024, of_lines, "A block computes 32 neighbouring outputs; its warps share the sums.")
-    } else {
-        ("gemv_warp", 128, 4, 0, Strided::warp(k, 32 * width).both(), "A warp computes one output.")
-    };
     let operands = if b_is_matrix { "b, a" } else { "a, b" };
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
-    body.push(format!("{how}<Shape, {threads}, {}>({operands}, {bias}, y{more});", epilogue.cpp));
-    KernelSpec {
-        signature: signature(matmul, epilogue),
-        candidate: how.into(),
-        comment: vec![words(matmul, epilogue), description.into()],
-        header: "matmul.cuh",
-        params: epilogue.params.clone(),
-        sync: true,
-        threads,
-        grid: [blocks(lines as u64, per_block), vectors as u64, batch as u64],
-        static_shared_bytes: shared,
-        registers: 40,
-        trips,
-        needs: Needs::default(),
-        body,
+    let by = if at_once == 1 { "one vector".into() } else { format!("{at_once} vectors") };
+
+    let spec = |how: &str, threads: u32| {
+        let warps = threads as usize / 32;
+        // of a warp: its iterations, the words that one of them loads, and what follows
+        let (steps, loads, apart, per_block, shared, chain, description) = if by_lines {
+            let shared = 4 * threads * at_once as u32;
+            (
+                k / warps,
+                1 + at_once,
+                1,
+                32,
+                shared,
+                100 + 4 * warps as u64,
+                format!("A block multiplies 32 neighbouring lines by {by}; its warps share the sums."),
+            )
+        } else {
+            // the lanes of a warp read neighbours, or elements that are far apart
+            let apart = if stride(k, matrix[2]) <= 1 { 1 } else { 32 };
+            (
+                k / (32 * width),
+                width * (1 + at_once),
+                apart,
+                warps,
+                0,
+                at_once as u64 * SHUFFLES,
+                format!("A warp multiplies one line by {by}."),
+            )
+        };
+        let unroll = (in_flight(threads) / loads).clamp(1, steps.max(1));
+        let multiply_adds = if by_lines { at_once } else { at_once * width };
+        let effort = Effort {
+            instructions: ((steps + 1) * (multiply_adds + 2 * loads / width) + 30 * at_once + 60) as u64,
+            words: ((steps + 1) * loads * apart) as u64,
+            rounds: (steps.div_ceil(unroll)).max(1) as u64,
+            chain,
+        };
+        let mut body = body.clone();
+        body.push(format!("{how}<Shape, {at_once}, {unroll}, {threads}, {}>({operands}, {bias}, y{more});", epilogue.cpp));
+        KernelSpec {
+            signature: signature(matmul, epilogue),
+            candidate: format!("{how}{at_once}t{threads}"),
+            comment: vec![words(matmul, epilogue), description],
+            header: "matmul.cuh",
+            params: epilogue.params.clone(),
+            sync: true,
+            threads,
+            grid: [blocks(lines as u64, per_block as u32), (vectors / at_once) as u64, batch as u64],
+            static_shared_bytes: shared,
+            registers: (32 + at_once + unroll * loads) as u32,
+            trips: trips(&[counted(steps, unroll, unroll)]),
+            needs: Needs { effort: Some(effort), resident_blocks: Some(1), ..Needs::default() },
+            body,
+        }
+    };
+    if by_lines {
+        // more warps share a sum if the lines alone do not keep the device busy
+        let few = blocks(lines as u64, 32) * (vectors / at_once * batch) as u64 <= 2 * ctx.device.sms;
+        let sizes = if few && k >= 256 { [1024, 256] } else { [256, 1024] };
+        sizes.into_iter().map(|threads| spec("gemv_lines", threads)).collect()
+    } else {
+        vec![spec("gemv_warp", warps_of_rows(ctx, (lines * (vectors / at_once) * batch) as u64))]
     }
 }

@@ -37,6 +37,7 @@ mod concat;
 mod conv;
 mod copy;
 mod cumsum;
+mod depthwise;
 mod elementwise;
 mod expr;
 mod gather;
@@ -113,6 +114,22 @@ pub struct Kernel {
     /// operators, one operator after the other, then their outputs, then one workspace and one
     /// array of counters for all of them.
     pub members: Vec<Member>,
+    /// What each thread does, if the family knows: for estimates.
+    pub effort: Option<Effort>,
+}
+
+/// What a thread of a kernel does, for estimates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Effort {
+    /// Instructions.
+    pub instructions: u64,
+    /// Words of four bytes between memory and registers. A load counts as many words as the
+    /// addresses of neighbouring threads are apart, since that is what the cache must look up.
+    pub words: u64,
+    /// Loads that wait for one another. All loads that are in flight together count once.
+    pub rounds: u64,
+    /// Cycles of other steps that wait for one another, such as shuffles and barriers.
+    pub chain: u64,
 }
 
 /// One operator of a grouped launch.
@@ -143,6 +160,7 @@ impl Default for Kernel {
             packings: Vec::new(),
             min_capability: (0, 0),
             members: Vec::new(),
+            effort: None,
         }
     }
 }

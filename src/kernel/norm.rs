@@ -1,8 +1,8 @@
 //! Normalisations: one thread, warp or block per row.
 
 use super::loops::{Strided, counted, trips};
-use super::spec::{KernelSpec, Needs, blocks, by_x, ints, numbered};
-use super::{OpContext, elementwise, expr, reduce};
+use super::spec::{BLOCK_SHUFFLES, KernelSpec, Needs, SHUFFLES, blocks, by_x, ints, numbered, vector_of_row, warps_of_rows};
+use super::{Effort, OpContext, elementwise, expr, reduce};
 use crate::Result;
 use crate::graph::{DType, Norm};
 
@@ -37,6 +37,12 @@ pub(super) fn specs(ctx: &OpContext, norm: &Norm) -> Result<Vec<KernelSpec>> {
     // a mean over a power of two becomes a product, which is then part of a multiply-add
     let result_multiplies = (norm.centred && count.is_power_of_two()) || expr::multiplies(&norm.epilogue);
 
+    // neighbours of a row are neighbours in every tensor
+    let quads = row.strides == [1] && kept.strides.iter().all(|stride| stride.is_multiple_of(4)) && elementwise::quads(&dims, &strides);
+    let width = if quads { vector_of_row(count as usize, x.dtype) } else { 1 };
+    // neighbouring rows are neighbours in memory: neighbouring threads use whole cache lines
+    let side_by_side = row.strides.last() != Some(&1);
+
     let spec = |how: &str, threads: u32, per_block: u32, shared: u32, registers: u32| {
         // one pass computes the variance, and another the result; if that multiplies, both count
         let passes = if result_multiplies { 2 } else { 1 };
@@ -47,6 +53,21 @@ pub(super) fn specs(ctx: &OpContext, norm: &Norm) -> Result<Vec<KernelSpec>> {
             "warp" => vec![],
             _ => Strided::block(count as usize, threads).both().repeat(passes),
         };
+        let part = count.div_ceil(match how {
+            "thread" => 1,
+            "warp" => 32,
+            _ => u64::from(threads),
+        });
+        let inputs = more.len() as u64;
+        // the elements that neighbouring threads read are as far apart as their rows, or neighbours
+        let apart = if (how == "thread") == side_by_side { 1 } else { count.min(32) };
+        let (reads, rounds, chain) = match how {
+            "thread" => (3, 3 * part.div_ceil(16), 0),
+            "warp" => (1, 1, 2 * SHUFFLES),
+            _ => (3, 3 * part.div_ceil(16), 2 * BLOCK_SHUFFLES),
+        };
+        let effort = Effort { instructions: part * (8 + 4 * inputs) + 80, words: part * (reads + inputs + 1) * apart, rounds, chain };
+        let arguments_of_warp = if how == "warp" { format!("{width}, ") } else { String::new() };
         let ending = if norm.epilogue.is_identity() { String::new() } else { format!(", then {} of that number x0", norm.epilogue) };
         KernelSpec {
             signature: format!(
@@ -71,13 +92,13 @@ pub(super) fn specs(ctx: &OpContext, norm: &Norm) -> Result<Vec<KernelSpec>> {
             static_shared_bytes: shared,
             registers,
             trips,
-            needs: Needs::default(),
+            needs: Needs { effort: Some(effort), ..Needs::default() },
             body: vec![
                 format!("using Rows = {};", kept.cpp()),
                 format!("using Row = {};", row.cpp()),
                 format!("using Epilogue = {};", expr::cpp(&norm.epilogue)),
                 format!(
-                    "norm_{how}<Rows, Row, {rows}, {count}, {}, 0x{epsilon:08x}u, {threads}, Epilogue{maps}>(x0, y{arguments});",
+                    "norm_{how}<Rows, Row, {rows}, {count}, {}, 0x{epsilon:08x}u, {threads}, {arguments_of_warp}Epilogue{maps}>(x0, y{arguments});",
                     norm.centred
                 ),
             ],
@@ -85,17 +106,15 @@ pub(super) fn specs(ctx: &OpContext, norm: &Norm) -> Result<Vec<KernelSpec>> {
     };
     let threads = ctx.block_size(rows);
     let by_thread = || spec("thread", threads, threads, 0, 32);
-    let by_warp = || spec("warp", 128, 4, 0, 24 + count.div_ceil(32) as u32);
+    let in_block = warps_of_rows(ctx, rows);
+    let by_warp = || spec("warp", in_block, in_block / 32, 0, 24 + count.div_ceil(32) as u32 * (1 + more.len() as u32));
     let by_block = || spec("block", 256, 1, 32, 32);
-    // neighbouring rows are neighbours in memory: neighbouring threads use whole cache lines
-    let side_by_side = row.strides.last() != Some(&1);
+    // A block per row takes longer than a warp as long as the warp can hold the row.
     Ok(if count <= 8 || (side_by_side && rows >= 32 * ctx.device.sms) {
         vec![by_thread(), if count <= WARP_ROW { by_warp() } else { by_block() }]
     } else if count > WARP_ROW {
         vec![by_block()]
-    } else if count >= 512 && rows < ctx.device.sms {
-        vec![by_block(), by_warp()]
     } else {
-        vec![by_warp(), by_block()]
+        vec![by_warp()]
     })
 }

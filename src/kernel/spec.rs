@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use sha2::{Digest, Sha256};
 
-use super::{Kernel, Member, OpContext, Packing};
+use super::{Effort, Kernel, Member, OpContext, Packing};
 use crate::graph::DType;
 
 /// The longest kernel name.
@@ -51,6 +51,32 @@ pub(super) fn vector(dtype: DType) -> usize {
     16 / dtype.bytes() as usize
 }
 
+/// Cycles in which the lanes of a warp combine their values: five shuffles, each followed by an
+/// operation.
+pub(super) const SHUFFLES: u64 = 150;
+
+/// Cycles in which the threads of a block do, in shared memory, with two barriers.
+pub(super) const BLOCK_SHUFFLES: u64 = SHUFFLES + 150;
+
+/// Neighbours that a lane reads at once if a warp shares a row of `length` elements: as many as do
+/// not make the busiest lane's part of the row longer by more than one.
+pub(super) fn vector_of_row(length: usize, dtype: DType) -> usize {
+    let part = |width: usize| length.div_ceil(32 * width) * width;
+    let suits = |&width: &usize| width <= vector(dtype) && length.is_multiple_of(width) && part(width) <= part(1) + 1;
+    [4, 2].into_iter().find(suits).unwrap_or(1)
+}
+
+/// Threads per block if each of `rows` rows has a warp: fewer where larger blocks would leave
+/// multiprocessors of the device idle.
+pub(super) fn warps_of_rows(ctx: &OpContext, rows: u64) -> u32 {
+    [128, 64].into_iter().find(|&threads| 32 * rows >= u64::from(threads) * 2 * ctx.device.sms).unwrap_or(32)
+}
+
+/// [`Effort::words`](super::Effort::words) of `width` neighbours.
+pub(super) fn words_of(dtype: DType, width: u64) -> u64 {
+    (width * dtype.bytes()).div_ceil(4)
+}
+
 /// What the family files decide; [`KernelSpec::finish`] does the rest.
 pub(super) struct KernelSpec {
     /// Name of the signature: `conv_n1c3h224w224_k64r3s3_...`. Element types are added unless all
@@ -87,8 +113,8 @@ pub(super) struct KernelSpec {
 /// What only some kernels need; the default is for all others. See the fields of [`Kernel`].
 pub(super) struct Needs {
     pub shared_bytes: u32,
-    /// Blocks that must fit on a multiprocessor, which limits the registers; `None` leaves the
-    /// choice to the compiler.
+    /// Blocks that must fit on a multiprocessor, which limits the registers. Without a number, the
+    /// compiler saves registers, at the cost of loads in flight.
     pub resident_blocks: Option<u32>,
     pub cycles: Option<u64>,
     pub split: u32,
@@ -97,12 +123,14 @@ pub(super) struct Needs {
     pub packings: Vec<(usize, Packing)>,
     pub min_capability: (u32, u32),
     pub members: Vec<Member>,
+    pub effort: Option<Effort>,
 }
 
 impl Default for Needs {
     fn default() -> Needs {
-        let Kernel { shared_bytes, cycles, split, workspace_bytes, counters, packings, min_capability, members, .. } = Kernel::default();
-        Needs { shared_bytes, resident_blocks: None, cycles, split, workspace_bytes, counters, packings, min_capability, members }
+        let Kernel { shared_bytes, cycles, effort, split, workspace_bytes, counters, packings, min_capability, members, .. } =
+            Kernel::default();
+        Needs { shared_bytes, resident_blocks: None, cycles, effort, split, workspace_bytes, counters, packings, min_capability, members }
     }
 }
 
@@ -140,6 +168,7 @@ impl KernelSpec {
             packings: self.needs.packings,
             min_capability: self.needs.min_capability,
             members: self.needs.members,
+            effort: self.needs.effort,
         })
     }
 
@@ -159,15 +188,15 @@ impl KernelSpec {
         for line in &self.comment {
             text += &format!("// {line}\n");
         }
-        let (kernel, bounds) = match (self.needs.resident_blocks, self.sync) {
-            (Some(blocks), _) => ("HIOSC_KERNEL_RESIDENT", format!("{}, {blocks}", self.threads)),
-            (None, true) => ("HIOSC_KERNEL", self.threads.to_string()),
-            (None, false) => ("HIOSC_KERNEL_NO_SYNC", self.threads.to_string()),
+        let no_sync = if self.sync { "" } else { "_NO_SYNC" };
+        let (resident, blocks) = match self.needs.resident_blocks {
+            Some(blocks) => ("_RESIDENT", format!(", {blocks}")),
+            None => ("", String::new()),
         };
         let workspace = (self.needs.workspace_bytes > 0).then(|| "float *__restrict__ workspace".into());
         let counters = (self.needs.counters > 0).then(|| "unsigned *__restrict__ counters".into());
         let params: Vec<String> = self.params.iter().map(Param::cpp).chain(workspace).chain(counters).collect();
-        text += &format!("#include \"{}\"\n\n{kernel}({name}, {bounds},\n", self.header);
+        text += &format!("#include \"{}\"\n\nHIOSC_KERNEL{no_sync}{resident}({name}, {}{blocks},\n", self.header, self.threads);
         text += &format!("    ({})) {{\n  using namespace hiosc;\n", params.join(",\n     "));
         for line in &self.body {
             text += &format!("  {line}\n");

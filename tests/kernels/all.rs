@@ -205,14 +205,15 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
         "src/kernel",
         ".rs",
         &[
-            "mod",     // the pass itself
-            "window",  // conv and pool share it
-            "tile",    // conv and matmul share it
-            "packing", // layouts of packed constants; no family packs yet
-            "expr",    // epilogues of all families
-            "loops",   // iteration counts of main loops, for all families
-            "spec",    // names and sources of all families
-            "traffic", // bytes, whatever the family
+            "mod",       // the pass itself
+            "window",    // conv and pool share it
+            "depthwise", // conv, for groups of few filters
+            "tile",      // conv and matmul share it
+            "packing",   // layouts of packed constants; no family packs yet
+            "expr",      // epilogues of all families
+            "loops",     // iteration counts of main loops, for all families
+            "spec",      // names and sources of all families
+            "traffic",   // bytes, whatever the family
         ],
     ),
     (
@@ -225,6 +226,7 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
             "index",       // shapes
             "expr",        // expressions
             "window",      // conv and pool share it
+            "depthwise",   // conv, for groups of few filters
             "tile",        // conv and matmul share it
         ],
     ),
@@ -232,10 +234,11 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
         "tests/kernels",
         ".rs",
         &[
-            "main",   // the program
-            "all",    // tests across all families
-            "common", // shared by the families
-            "sweep",  // models of ONNX operators
+            "main",      // the program
+            "all",       // tests across all families
+            "common",    // shared by the families
+            "depthwise", // a part of conv
+            "sweep",     // models of ONNX operators
         ],
     ),
     (

@@ -14,6 +14,7 @@ mod concat;
 mod conv;
 mod copy;
 mod cumsum;
+mod depthwise;
 mod elementwise;
 mod gather;
 mod gather_gemm;

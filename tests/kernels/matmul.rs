@@ -54,8 +54,17 @@ fn matrix_products() {
     let inputs = vec![r.tensor(&[3, 6, 7]), r.tensor(&[7, 10])];
     let out = vec![3, 6, 10];
     cases.push(KernelCase { expected: reference::matmul(&shared, &inputs, &out), kind: OpKind::MatMul(shared), inputs, out });
+    // Up to eight vectors, all at once or one by one: sums of whole steps, of less than one, and of
+    // several and a rest; the vectors are rows of a or columns of b.
+    for (vectors, k) in [(2, 7), (4, 128), (5, 300), (7, 1030), (8, 2048)] {
+        for layout in [Columns, Rows] {
+            cases.push(matmul_case(&mut r, [1, vectors, 45, k], [Rows, layout, Rows], true, relu()));
+            cases.push(matmul_case(&mut r, [2, 45, vectors, k], [layout, Columns, Rows], true, two(Binary::Add)));
+        }
+    }
+    cases.push(matmul_case(&mut r, [1, 9, 45, 64], [Rows, Rows, Rows], false, none()));
     let names = check("matrix products", cases);
-    assert_used(&names, &["gemv_warp", "gemv_lines", "bm"]);
+    assert_used(&names, &["gemv_warp1", "gemv_warp8", "gemv_lines1t1024", "gemv_lines7t256", "bm"]);
 }
 
 #[test]

@@ -27,7 +27,14 @@ fn normalisations() {
     let plain = Expr::identity();
     add(&[3, 40], &[1], &plain, &[], None);
     add(&[197, 192], &[1], &affine, &[&[1, 192], &[1, 192]], None);
-    add(&[2, 3, 700], &[2], &scaled, &[&[1, 1, 700]], None); // few long rows: a block each
+    add(&[2, 3, 700], &[2], &scaled, &[&[1, 1, 700]], None);
+    // Vectors of four and of two, with lanes that have none; and where they would not be aligned.
+    add(&[5, 768], &[1], &affine, &[&[1, 768], &[5, 1]], None);
+    add(&[3, 1024], &[1], &affine, &[&[3, 1024], &[1, 1]], None);
+    add(&[3, 4, 36], &[2], &affine, &[&[1, 4, 36], &[3, 1, 36]], None);
+    add(&[4, 132], &[1], &scaled, &[&[1, 132]], None);
+    add(&[4, 130], &[1], &scaled, &[&[1, 130]], None);
+    add(&[600, 256], &[1], &plain, &[], None);
     add(&[2, 3000], &[1], &affine, &[&[1, 3000], &[2, 1]], None);
     add(&[5, 3], &[1], &plain, &[], None);
     add(&[4, 1], &[1], &plain, &[], None); // rows of one element: variance 0

@@ -9,7 +9,7 @@ use crate::support::reference;
 #[test]
 fn softmaxes() {
     let mut r = Random(6);
-    let shapes: [(&[usize], usize); 10] = [
+    let shapes: [(&[usize], usize); 17] = [
         (&[1, 1000], 1),
         (&[1, 1, 1000, 1], 2),
         (&[1, 2500], 1),
@@ -20,6 +20,14 @@ fn softmaxes() {
         (&[2, 9, 4, 5], 3),
         (&[6, 300], 0),
         (&[130, 64, 1, 1], 1),
+        // A warp per row, which reads vectors: of four, of two, with lanes that have none.
+        (&[5, 128], 1),
+        (&[5, 36], 1),
+        (&[3, 192], 1),
+        (&[3, 768], 1),
+        (&[2, 1020], 1),
+        (&[2, 1024], 1),
+        (&[700, 66], 1),
     ];
     let cases = shapes.iter().map(|&(shape, axis)| {
         let mut x = r.tensor(shape);
@@ -55,7 +63,7 @@ fn softmaxes_of_every_type() {
     let mut r = Random(24);
     let mut cases = Vec::new();
     for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_float()) {
-        for (axis, shape) in [(1, [3, 600]), (1, [5, 40]), (0, [9, 4])] {
+        for (axis, shape) in [(1, [3, 600]), (1, [5, 40]), (1, [3, 256]), (0, [9, 4])] {
             let x = positive(&mut r, dtype, &shape);
             cases.push(typed_case(OpKind::Softmax(Softmax { axis, log: false }), vec![x], &shape, 64.0));
         }

@@ -16,8 +16,8 @@ pub const PREDICTED: &[Prediction<&str>] = &[
     Prediction { kind: StepKind::Copy, label: "left2", gpu: 1, stream: 4, stage: None, start: 68308, end: 88299 },
     Prediction { kind: StepKind::Launch, label: "/right2.sum/Conv", gpu: 0, stream: 0, stage: Some((0, 2)), start: 60579, end: 81865 },
     Prediction { kind: StepKind::Launch, label: "/reduced.sum/Conv", gpu: 0, stream: 1, stage: Some((0, 2)), start: 60579, end: 68524 },
-    Prediction { kind: StepKind::Launch, label: "/out/Sigmoid", gpu: 0, stream: 0, stage: Some((0, 3)), start: 88299, end: 101384 },
+    Prediction { kind: StepKind::Launch, label: "/out/Sigmoid", gpu: 0, stream: 0, stage: Some((0, 3)), start: 88299, end: 98342 },
     Prediction { kind: StepKind::Launch, label: "/small/MaxPool", gpu: 0, stream: 1, stage: Some((0, 3)), start: 88299, end: 97003 },
-    Prediction { kind: StepKind::Download, label: "output out", gpu: 0, stream: 0, stage: None, start: 105810, end: 105810 },
-    Prediction { kind: StepKind::Download, label: "output small", gpu: 0, stream: 1, stage: None, start: 105810, end: 105810 },
+    Prediction { kind: StepKind::Download, label: "output out", gpu: 0, stream: 0, stage: None, start: 104288, end: 104288 },
+    Prediction { kind: StepKind::Download, label: "output small", gpu: 0, stream: 1, stage: None, start: 104288, end: 104288 },
 ];
