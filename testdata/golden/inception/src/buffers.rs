@@ -5,7 +5,7 @@
 
 use super::runtime::Region;
 
-/// Activations of GPU 0: an arena of 5419008 bytes.
+/// Activations of GPU 0: an arena of 7676672 bytes.
 pub mod gpu0 {
     use super::Region;
 
@@ -14,18 +14,22 @@ pub mod gpu0 {
     }
 
     pub const X: Region = arena(0, 802816); // 1x64x56x56 `x`
-    pub const HEAD: Region = arena(3612672, 802816); // 1x64x56x56 `head`
-    pub const RIGHT: Region = arena(2408448, 1204224); // 1x96x56x56 `right`
-    pub const POOL: Region = arena(4415488, 802816); // 1x64x56x56 `pool`
-    pub const LEFT2: Region = arena(0, 802816); // 1x64x56x56 `left2`
-    pub const RIGHT2: Region = arena(802816, 802816); // 1x64x56x56 `right2`
-    pub const REDUCED: Region = arena(1605632, 802816); // 1x64x56x56 `reduced`
-    pub const OUT: Region = arena(2408448, 2408448); // 1x192x56x56 `out`
-    pub const SMALL: Region = arena(4816896, 602112); // 1x192x28x28 `small`
-    pub const BOTH: Region = arena(0, 2408448); // 1x192x56x56, in 3 parts: `both`
+    pub const HEAD: Region = arena(6070272, 802816); // 1x64x56x56 `head`
+    pub const RIGHT: Region = arena(4866048, 1204224); // 1x96x56x56 `right`
+    pub const RIGHT_SUM_CONV_WORKSPACE: Region = arena(0, 2457600); // workspace of `/right.sum/Conv`
+    pub const RIGHT_SUM_CONV_COUNTERS: Region = arena(7675904, 300); // counters of `/right.sum/Conv`, zero before and after
+    pub const LEFT2: Region = arena(2457600, 802816); // 1x64x56x56 `left2`
+    pub const POOL: Region = arena(6873088, 802816); // 1x64x56x56 `pool`
+    pub const RIGHT2: Region = arena(3260416, 802816); // 1x64x56x56 `right2`
+    pub const RIGHT2_SUM_CONV_WORKSPACE: Region = arena(0, 2408448); // workspace of `/right2.sum/Conv`
+    pub const RIGHT2_SUM_CONV_COUNTERS: Region = arena(7676416, 196); // counters of `/right2.sum/Conv`, zero before and after
+    pub const REDUCED: Region = arena(4063232, 802816); // 1x64x56x56 `reduced`
+    pub const OUT: Region = arena(0, 2408448); // 1x192x56x56 `out`
+    pub const SMALL: Region = arena(4866048, 602112); // 1x192x28x28 `small`
+    pub const BOTH: Region = arena(2457600, 2408448); // 1x192x56x56, in 3 parts: `both`
 }
 
-/// Constants of GPU 0: 869632 bytes.
+/// Constants of GPU 0: 1328384 bytes.
 #[allow(unused_imports, dead_code)] // a GPU may read no constants
 pub mod weights0 {
     use super::Region;
@@ -34,14 +38,14 @@ pub mod weights0 {
         Region::weights(0, offset, bytes)
     }
 
-    pub const HEAD_WEIGHT: Region = weights(0, 16384); // 64x64x1x1 `head.weight`
-    pub const HEAD_SUM_CONV_BIAS: Region = weights(16384, 256); // 64 `/head.sum/Conv.bias`
-    pub const RIGHT_WEIGHT: Region = weights(16640, 614400); // 96x64x5x5 `right.weight`
-    pub const RIGHT_SUM_CONV_BIAS: Region = weights(631040, 384); // 96 `/right.sum/Conv.bias`
-    pub const RIGHT2_WEIGHT: Region = weights(631552, 221184); // 64x96x3x3 `right2.weight`
-    pub const RIGHT2_SUM_CONV_BIAS: Region = weights(852736, 256); // 64 `/right2.sum/Conv.bias`
-    pub const REDUCED_WEIGHT: Region = weights(852992, 16384); // 64x64x1x1 `reduced.weight`
-    pub const REDUCED_SUM_CONV_BIAS: Region = weights(869376, 256); // 64 `/reduced.sum/Conv.bias`
+    pub const HEAD_WEIGHT: Region = weights(0, 32768); // 64x64x1x1 `head.weight`, packed tap-major 1x64x64x1
+    pub const HEAD_SUM_CONV_BIAS: Region = weights(32768, 256); // 64 `/head.sum/Conv.bias`
+    pub const RIGHT_WEIGHT: Region = weights(33024, 819200); // 96x64x5x5 `right.weight`, packed tap-major 1x96x64x25
+    pub const RIGHT_SUM_CONV_BIAS: Region = weights(852224, 384); // 96 `/right.sum/Conv.bias`
+    pub const RIGHT2_WEIGHT: Region = weights(852736, 442368); // 64x96x3x3 `right2.weight`, packed tap-major 1x64x96x9
+    pub const RIGHT2_SUM_CONV_BIAS: Region = weights(1295104, 256); // 64 `/right2.sum/Conv.bias`
+    pub const REDUCED_WEIGHT: Region = weights(1295360, 32768); // 64x64x1x1 `reduced.weight`, packed tap-major 1x64x64x1
+    pub const REDUCED_SUM_CONV_BIAS: Region = weights(1328128, 256); // 64 `/reduced.sum/Conv.bias`
 }
 
 /// The weights to upload to GPU 0 at load: index into [`WEIGHTS`], and destination.
@@ -56,7 +60,13 @@ pub const UPLOADS0: &[(usize, Region)] = &[
     (11, weights0::REDUCED_SUM_CONV_BIAS),
 ];
 
-/// Activations of GPU 1: an arena of 2007040 bytes.
+/// The counters to zero on GPU 0 at load.
+pub const COUNTERS0: &[Region] = &[
+    gpu0::RIGHT_SUM_CONV_COUNTERS,
+    gpu0::RIGHT2_SUM_CONV_COUNTERS,
+];
+
+/// Activations of GPU 1: an arena of 4465408 bytes.
 pub mod gpu1 {
     use super::Region;
 
@@ -64,12 +74,16 @@ pub mod gpu1 {
         Region::arena(1, offset, bytes)
     }
 
-    pub const HEAD: Region = arena(1204224, 802816); // 1x64x56x56 `head`
-    pub const LEFT: Region = arena(0, 1204224); // 1x96x56x56 `left`
-    pub const LEFT2: Region = arena(1204224, 802816); // 1x64x56x56 `left2`
+    pub const HEAD: Region = arena(3661824, 802816); // 1x64x56x56 `head`
+    pub const LEFT: Region = arena(2457600, 1204224); // 1x96x56x56 `left`
+    pub const LEFT_SUM_CONV_WORKSPACE: Region = arena(0, 2457600); // workspace of `/left.sum/Conv`
+    pub const LEFT_SUM_CONV_COUNTERS: Region = arena(4464640, 300); // counters of `/left.sum/Conv`, zero before and after
+    pub const LEFT2: Region = arena(3661824, 802816); // 1x64x56x56 `left2`
+    pub const LEFT2_SUM_CONV_WORKSPACE: Region = arena(0, 2408448); // workspace of `/left2.sum/Conv`
+    pub const LEFT2_SUM_CONV_COUNTERS: Region = arena(4465152, 196); // counters of `/left2.sum/Conv`, zero before and after
 }
 
-/// Constants of GPU 1: 443136 bytes.
+/// Constants of GPU 1: 738048 bytes.
 #[allow(unused_imports, dead_code)] // a GPU may read no constants
 pub mod weights1 {
     use super::Region;
@@ -78,10 +92,10 @@ pub mod weights1 {
         Region::weights(1, offset, bytes)
     }
 
-    pub const LEFT_WEIGHT: Region = weights(0, 221184); // 96x64x3x3 `left.weight`
-    pub const LEFT_SUM_CONV_BIAS: Region = weights(221184, 384); // 96 `/left.sum/Conv.bias`
-    pub const LEFT2_WEIGHT: Region = weights(221696, 221184); // 64x96x3x3 `left2.weight`
-    pub const LEFT2_SUM_CONV_BIAS: Region = weights(442880, 256); // 64 `/left2.sum/Conv.bias`
+    pub const LEFT_WEIGHT: Region = weights(0, 294912); // 96x64x3x3 `left.weight`, packed tap-major 1x96x64x9
+    pub const LEFT_SUM_CONV_BIAS: Region = weights(294912, 384); // 96 `/left.sum/Conv.bias`
+    pub const LEFT2_WEIGHT: Region = weights(295424, 442368); // 64x96x3x3 `left2.weight`, packed tap-major 1x64x96x9
+    pub const LEFT2_SUM_CONV_BIAS: Region = weights(737792, 256); // 64 `/left2.sum/Conv.bias`
 }
 
 /// The weights to upload to GPU 1 at load: index into [`WEIGHTS`], and destination.
@@ -92,18 +106,24 @@ pub const UPLOADS1: &[(usize, Region)] = &[
     (5, weights1::LEFT2_SUM_CONV_BIAS),
 ];
 
+/// The counters to zero on GPU 1 at load.
+pub const COUNTERS1: &[Region] = &[
+    gpu1::LEFT_SUM_CONV_COUNTERS,
+    gpu1::LEFT2_SUM_CONV_COUNTERS,
+];
+
 /// The tensors of `weights.safetensors`.
 pub const WEIGHTS: &[&str] = &[
-    "1:head.weight",
+    "1:head.weight, tap-major 1x64x64x1",
     "2:/head.sum/Conv.bias",
-    "4:left.weight",
+    "4:left.weight, tap-major 1x96x64x9",
     "5:/left.sum/Conv.bias",
-    "7:left2.weight",
+    "7:left2.weight, tap-major 1x64x96x9",
     "8:/left2.sum/Conv.bias",
-    "10:right.weight",
+    "10:right.weight, tap-major 1x96x64x25",
     "11:/right.sum/Conv.bias",
-    "13:right2.weight",
+    "13:right2.weight, tap-major 1x64x96x9",
     "14:/right2.sum/Conv.bias",
-    "17:reduced.weight",
+    "17:reduced.weight, tap-major 1x64x64x1",
     "18:/reduced.sum/Conv.bias",
 ];

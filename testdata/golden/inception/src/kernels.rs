@@ -4,42 +4,42 @@
 
 use super::runtime::KernelEntry;
 
-pub const CONV_N1C64H56W56_K64R1S1_ST1P0D1G1_B_RELU_BM32BN32BK16: KernelEntry<'static> = KernelEntry {
+pub const CONV_N1C64H56W56_K64R1S1_ST1P0D1G1_B_RELU_GATHER64X64S1: KernelEntry<'static> = KernelEntry {
     index: 0,
-    name: "conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_bm32bn32bk16",
-    grid: [98, 2, 1],
-    block: [64, 1, 1],
-    shared_bytes: 0,
+    name: "conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_gather64x64s1",
+    grid: [49, 1, 1],
+    block: [128, 1, 1],
+    shared_bytes: 34816,
     gpus: &[0],
     images: &[],
 };
 
-pub const CONV_N1C64H56W56_K96R3S3_ST1P1D1G1_B_RELU_BM32BN64BK16: KernelEntry<'static> = KernelEntry {
+pub const CONV_N1C64H56W56_K96R3S3_ST1P1D1G1_B_RELU_GATHER32X128S2: KernelEntry<'static> = KernelEntry {
     index: 1,
-    name: "conv_n1c64h56w56_k96r3s3_st1p1d1g1_b_relu_bm32bn64bk16",
-    grid: [49, 3, 1],
+    name: "conv_n1c64h56w56_k96r3s3_st1p1d1g1_b_relu_gather32x128s2",
+    grid: [25, 3, 2],
     block: [128, 1, 1],
-    shared_bytes: 0,
+    shared_bytes: 43008,
     gpus: &[1],
     images: &[],
 };
 
-pub const CONV_N1C64H56W56_K96R5S5_ST1P2D1G1_B_RELU_BM32BN64BK16: KernelEntry<'static> = KernelEntry {
+pub const CONV_N1C64H56W56_K96R5S5_ST1P2D1G1_B_RELU_GATHER32X128S2: KernelEntry<'static> = KernelEntry {
     index: 2,
-    name: "conv_n1c64h56w56_k96r5s5_st1p2d1g1_b_relu_bm32bn64bk16",
-    grid: [49, 3, 1],
+    name: "conv_n1c64h56w56_k96r5s5_st1p2d1g1_b_relu_gather32x128s2",
+    grid: [25, 3, 2],
     block: [128, 1, 1],
-    shared_bytes: 0,
+    shared_bytes: 43008,
     gpus: &[0],
     images: &[],
 };
 
-pub const CONV_N1C96H56W56_K64R3S3_ST1P1D1G1_B_RELU_BM32BN32BK16: KernelEntry<'static> = KernelEntry {
+pub const CONV_N1C96H56W56_K64R3S3_ST1P1D1G1_B_RELU_GATHER64X64S3: KernelEntry<'static> = KernelEntry {
     index: 3,
-    name: "conv_n1c96h56w56_k64r3s3_st1p1d1g1_b_relu_bm32bn32bk16",
-    grid: [98, 2, 1],
-    block: [64, 1, 1],
-    shared_bytes: 0,
+    name: "conv_n1c96h56w56_k64r3s3_st1p1d1g1_b_relu_gather64x64s3",
+    grid: [49, 1, 3],
+    block: [128, 1, 1],
+    shared_bytes: 34816,
     gpus: &[0, 1],
     images: &[],
 };
@@ -76,29 +76,31 @@ pub const POOL_MAX_N1C64H56W56_P56Q56_R3S3_ST1X1P1X1X1X1D1X1_T256: KernelEntry<'
 
 /// All kernels, by index.
 pub const KERNELS: &[KernelEntry<'static>] = &[
-    CONV_N1C64H56W56_K64R1S1_ST1P0D1G1_B_RELU_BM32BN32BK16,
-    CONV_N1C64H56W56_K96R3S3_ST1P1D1G1_B_RELU_BM32BN64BK16,
-    CONV_N1C64H56W56_K96R5S5_ST1P2D1G1_B_RELU_BM32BN64BK16,
-    CONV_N1C96H56W56_K64R3S3_ST1P1D1G1_B_RELU_BM32BN32BK16,
+    CONV_N1C64H56W56_K64R1S1_ST1P0D1G1_B_RELU_GATHER64X64S1,
+    CONV_N1C64H56W56_K96R3S3_ST1P1D1G1_B_RELU_GATHER32X128S2,
+    CONV_N1C64H56W56_K96R5S5_ST1P2D1G1_B_RELU_GATHER32X128S2,
+    CONV_N1C96H56W56_K64R3S3_ST1P1D1G1_B_RELU_GATHER64X64S3,
     ELEMENTWISE_SIGMOID_X0_D602112_S1_V4T256,
     POOL_MAX_N1C192H56W56_P28Q28_R2S2_ST2X2P0X0X0X0D1X1_T256,
     POOL_MAX_N1C64H56W56_P56Q56_R3S3_ST1X1P1X1X1X1D1X1_T256,
 ];
 
 const SOURCES: &[(&str, &str)] = &[
-    ("conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_bm32bn32bk16", include_str!("../kernels/conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_bm32bn32bk16.cu")),
-    ("conv_n1c64h56w56_k96r3s3_st1p1d1g1_b_relu_bm32bn64bk16", include_str!("../kernels/conv_n1c64h56w56_k96r3s3_st1p1d1g1_b_relu_bm32bn64bk16.cu")),
-    ("conv_n1c64h56w56_k96r5s5_st1p2d1g1_b_relu_bm32bn64bk16", include_str!("../kernels/conv_n1c64h56w56_k96r5s5_st1p2d1g1_b_relu_bm32bn64bk16.cu")),
-    ("conv_n1c96h56w56_k64r3s3_st1p1d1g1_b_relu_bm32bn32bk16", include_str!("../kernels/conv_n1c96h56w56_k64r3s3_st1p1d1g1_b_relu_bm32bn32bk16.cu")),
+    ("conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_gather64x64s1", include_str!("../kernels/conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_gather64x64s1.cu")),
+    ("conv_n1c64h56w56_k96r3s3_st1p1d1g1_b_relu_gather32x128s2", include_str!("../kernels/conv_n1c64h56w56_k96r3s3_st1p1d1g1_b_relu_gather32x128s2.cu")),
+    ("conv_n1c64h56w56_k96r5s5_st1p2d1g1_b_relu_gather32x128s2", include_str!("../kernels/conv_n1c64h56w56_k96r5s5_st1p2d1g1_b_relu_gather32x128s2.cu")),
+    ("conv_n1c96h56w56_k64r3s3_st1p1d1g1_b_relu_gather64x64s3", include_str!("../kernels/conv_n1c96h56w56_k64r3s3_st1p1d1g1_b_relu_gather64x64s3.cu")),
     ("elementwise_sigmoid_x0_d602112_s1_v4t256", include_str!("../kernels/elementwise_sigmoid_x0_d602112_s1_v4t256.cu")),
     ("pool_max_n1c192h56w56_p28q28_r2s2_st2x2p0x0x0x0d1x1_t256", include_str!("../kernels/pool_max_n1c192h56w56_p28q28_r2s2_st2x2p0x0x0x0d1x1_t256.cu")),
     ("pool_max_n1c64h56w56_p56q56_r3s3_st1x1p1x1x1x1d1x1_t256", include_str!("../kernels/pool_max_n1c64h56w56_p56q56_r3s3_st1x1p1x1x1x1d1x1_t256.cu")),
 ];
 
 const HEADERS: &[(&str, &str)] = &[
+    ("async_copy.cuh", include_str!("../kernels/async_copy.cuh")),
     ("conv.cuh", include_str!("../kernels/conv.cuh")),
     ("elementwise.cuh", include_str!("../kernels/elementwise.cuh")),
     ("expr.cuh", include_str!("../kernels/expr.cuh")),
+    ("gather_gemm.cuh", include_str!("../kernels/gather_gemm.cuh")),
     ("hiosc.cuh", include_str!("../kernels/hiosc.cuh")),
     ("index.cuh", include_str!("../kernels/index.cuh")),
     ("pool.cuh", include_str!("../kernels/pool.cuh")),
