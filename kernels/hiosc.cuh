@@ -5,12 +5,13 @@
 //                                                              block
 //   HIOSC_KERNEL_NO_SYNC(name, threads, (params...)) { body }  the same, for a body without
 //                                                              barriers and warp collectives
-//   HIOSC_KERNEL_RESIDENT(name, threads, blocks, (params...)) and
-//   HIOSC_KERNEL_NO_SYNC_RESIDENT                              the same, with all registers that
+//   HIOSC_KERNEL_RESIDENT(name, threads, blocks, (params...))
+//   HIOSC_KERNEL_NO_SYNC_RESIDENT(name, threads, blocks, (params...))
+//                                                              the same, with all registers that
 //                                                              `blocks` blocks on a multiprocessor
-//                                                              leave: else the compiler delays loads
-//                                                              to save registers, and each delay
-//                                                              costs a memory latency
+//                                                              leave: else the compiler delays
+//                                                              loads to save registers, and each
+//                                                              delay costs a memory latency
 //   HIOSC_DYNAMIC_SHARED(type, name);                          `type *name` points to the launch's
 //                                                              dynamic shared memory
 //   HIOSC_UNROLL                                               before a loop that must be unrolled

@@ -80,6 +80,9 @@ def analyse(kernel, launch, cold):
     body_us = body_cycles(kernel, launch) / device.ghz / 1e3
     edge_us = device.early_us if launch["early"] else device.launch_us
     row.update(blocks=math.prod(launch["grid"]), us=edge_us + max(body_us, memory_us + 0.8))
+    # what no kernel can fall below: the launch, its beginning and end, and arithmetic or bytes at the full rate
+    arithmetic_us = launch.get("macs", 0) / (device.sms * 128 / device.fp32_interval * device.ghz * 1e3)
+    row["floor_us"] = edge_us + 0.9 + max(arithmetic_us, (weights if cold else 0) / device.dram_gbs / 1e3)
     if "macs" in launch:
         blocks = [(m["blocks"], [m["trips"]]) for m in launch["members"]] or [(row["blocks"], launch["trips"])]
         notes = [f" /{launch['split']}" * (launch["split"] > 1), f" group of {len(launch['members'])}" * bool(launch["members"])]
@@ -198,7 +201,10 @@ def main():
             verdict = "off" if options.no_checks else f"{len(found)} violated" if found else "all hold"
             print(f"\nchecks: {verdict}; {total('macs') / 1e6:.1f} M useful multiply-adds, {executed / 1e6:.1f} M executed for them")
         if all(r["us"] for r in rows) and len(rows) == len(launches):
-            print(f"\ntotal {total('us'):.0f} us in {sum(r['count'] for r in rows)} launches of {len(kernels)} kernels")
+            count = sum(r["count"] for r in rows)
+            small = sum(r["count"] for r in rows if r["blocks"] < device.sms)
+            print(f"\ntotal {total('us'):.0f} us in {count} launches of {len(kernels)} kernels")
+            print(f"floor {total('floor_us'):.0f} us; {small} launches have fewer blocks than the {device.sms} multiprocessors")
     sys.exit(1 if found else 0)
 
 

@@ -36,17 +36,17 @@
 //! * *Utilisation.* The largest of three shares, each over the kernel's whole time: arithmetic
 //!   sustained, bandwidth sustained, block slots held. Rounded to four digits, and at least 0.0001.
 //!
-//! * *Counted cycles.* Kernels that gather a matrix product bring their own figure,
-//!   [`Kernel::cycles`], from cycles per step of their machine code. It takes the place of the
-//!   arithmetic time, and includes the depth of the sums, the padding of tiles, and split sums.
+//! * *Counted cycles.* Kernels that compute products in tiles bring their own figure,
+//!   [`Kernel::cycles`]: those that gather from cycles per step of their machine code. It takes the
+//!   place of the arithmetic time, and includes the depth of the sums, the padding of tiles, and
+//!   split sums.
 //!
 //! The fastest of the operator's candidates is chosen; ties go to the earlier. Times are rounded
 //! up, and at least 1 ns.
 //!
 //! ## What it does not see
 //!
-//! Padding of tiles (the grid does not say how much of a tile is outside the result), caches, bank
-//! conflicts, clocks that change. A profile sees them. The estimate is for sensible plans without a
+//! Caches, bank conflicts, clocks that change. A profile sees them. The estimate is for sensible plans without a
 //! GPU at hand; treat absolute times with care.
 
 use std::collections::BTreeSet;

@@ -43,10 +43,10 @@ pub(super) fn specs(ctx: &OpContext, conv: &Conv) -> Result<Vec<KernelSpec>> {
     if let Some(specs) = gathered(ctx, &shape, conv, &epilogue) {
         return Ok(specs);
     }
-    let mut specs: Vec<KernelSpec> = tile::ranked(filters, shape.n * shape.p * shape.q, conv.groups, ctx.device.sms)
-        .iter()
-        .map(|tile| tiled(&shape, conv, &epilogue, tile))
-        .collect();
+    let terms = shape.c / conv.groups * conv.kernel.iter().product::<usize>();
+    let product = tile::TiledProduct { rows: filters, columns: shape.n * shape.p * shape.q, products: conv.groups, terms };
+    let tiles = tile::ranked(product, ctx.device);
+    let mut specs: Vec<KernelSpec> = tiles.iter().map(|tile| tiled(&shape, conv, &epilogue, tile)).collect();
     if filters <= MAYBE_DIRECT {
         specs.push(direct(ctx, &shape, conv, &epilogue));
     }
@@ -166,7 +166,7 @@ fn gathered(ctx: &OpContext, shape: &Shape, conv: &Conv, epilogue: &Epilogue) ->
     Some(gather_gemm::specs(ctx, &product))
 }
 
-fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape) -> KernelSpec {
+fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, (tile, cycles): &(tile::TileShape, u64)) -> KernelSpec {
     let (signature, words, mut body) = shape.texts(conv, epilogue);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
     body.push(format!("conv_tiled<Shape, {}, {}>(x, w, {bias}, y{more});", tile.cpp(), epilogue.cpp));
@@ -184,7 +184,7 @@ fn tiled(shape: &Shape, conv: &Conv, epilogue: &Epilogue, tile: &tile::TileShape
         static_shared_bytes: tile.shared_bytes(),
         registers: tile.registers,
         trips: trips(&[steps]),
-        needs: Needs::default(),
+        needs: Needs { cycles: Some(*cycles), ..Needs::default() },
         body,
     }
 }

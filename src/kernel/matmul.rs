@@ -39,8 +39,9 @@ pub(super) fn specs(ctx: &OpContext, matmul: &MatMul) -> Result<Vec<KernelSpec>>
         specs.extend(gathered(ctx, matmul, &epilogue));
         return Ok(specs);
     }
-    let tiles = tile::ranked(matmul.m, matmul.n, matmul.batch, ctx.device.sms);
-    specs.extend(tiles.iter().take(if specs.is_empty() { tiles.len() } else { 2 }).map(|tile| tiled(matmul, &epilogue, tile)));
+    let product = tile::TiledProduct { rows: matmul.m, columns: matmul.n, products: matmul.batch, terms: matmul.k };
+    let tiles = tile::ranked(product, ctx.device);
+    specs.extend(tiles.iter().map(|tile| tiled(matmul, &epilogue, tile)));
     Ok(specs)
 }
 
@@ -174,7 +175,7 @@ fn packing(batch: usize, lines: usize, terms: usize, [of_batch, of_line, of_term
     Some(Packing::TapMajor { groups, rows: lines, channels: terms, taps: 1, transposed })
 }
 
-fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> KernelSpec {
+fn tiled(matmul: &MatMul, epilogue: &Epilogue, (tile, cycles): &(tile::TileShape, u64)) -> KernelSpec {
     let MatMul { batch, m, n, k, .. } = *matmul;
     let mut body = shape(matmul, &[("M", m), ("N", n), ("K", k), ("BIAS", usize::from(matmul.bias))]);
     let (bias, more) = (epilogue.bias_argument, &epilogue.more_arguments);
@@ -192,7 +193,7 @@ fn tiled(matmul: &MatMul, epilogue: &Epilogue, tile: &tile::TileShape) -> Kernel
         static_shared_bytes: tile.shared_bytes(),
         registers: tile.registers,
         trips: trips(&[tile.steps(k)]),
-        needs: Needs::default(),
+        needs: Needs { cycles: Some(*cycles), ..Needs::default() },
         body,
     }
 }

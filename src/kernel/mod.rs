@@ -92,8 +92,9 @@ pub struct Kernel {
     /// without a loop.
     pub trips: Vec<u64>,
     /// Cycles from the start of its first block to the end of its last on the device that it was
-    /// selected for, by the model of its machine code in `gather_gemm.rs`: simulated, not measured.
-    /// `None` for kernels without such a model.
+    /// selected for, by the models in `gather_gemm.rs` and `tile.rs`: simulated or assumed, not
+    /// measured. `None` for kernels without such a model. The only field that differs between
+    /// devices.
     pub cycles: Option<u64>,
     /// Blocks that share the sum of one tile. The grid includes them; `trips` is that of one block.
     pub split: u32,

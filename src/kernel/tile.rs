@@ -4,6 +4,7 @@
 //! shapes by a rough time: the busiest multiprocessor's blocks, times the work per block, times the
 //! shape's inefficiency, over how well its threads hide latency.
 
+use crate::device::DeviceModel;
 use crate::graph::DType;
 
 /// One shape: `Tile<bm, bn, bk, tm, tn>`.
@@ -45,9 +46,6 @@ const TILES: &[TileShape] = &[
 pub(super) fn takes(dtype: DType) -> bool {
     matches!(dtype, DType::F16 | DType::BF16 | DType::F32)
 }
-
-/// The number of shapes that become candidates.
-const CANDIDATES: usize = 4;
 
 impl TileShape {
     /// Threads per block.
@@ -93,23 +91,43 @@ impl TileShape {
     }
 }
 
-/// The shapes worth trying for `products` products of `rows` by `columns` on `sms` multiprocessors,
-/// most promising first; ties go to the larger.
-pub(super) fn ranked(rows: usize, columns: usize, products: usize, sms: u64) -> Vec<TileShape> {
-    let mut tiles = TILES.to_vec();
-    tiles.sort_by_key(|tile| tile.rough_time(rows, columns, products, sms));
-    tiles.truncate(CANDIDATES);
+/// A product that tiles compute `products` times.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TiledProduct {
+    pub rows: usize,
+    pub columns: usize,
+    pub products: usize,
+    /// Terms of each sum.
+    pub terms: usize,
+}
+
+/// Cycles before and after the sums: the launch of a block, the first loads, the stores.
+const AROUND: u64 = 1500;
+
+/// All shapes with the cycles that they take on `device`, the fastest first; ties go to the larger.
+/// The outputs of a tile outside the result count like the others.
+pub(super) fn ranked(product: TiledProduct, device: &DeviceModel) -> Vec<(TileShape, u64)> {
+    let TiledProduct { rows, columns, products, terms } = product;
+    let lanes = (device.fp32_lanes_per_sm as f64 * device.compute_efficiency) as u64;
+    let cycles = |tile: &TileShape| {
+        let time = tile.rough_time(rows, columns, products, device.sms).saturating_mul(terms as u64);
+        AROUND.saturating_add(time / (100 * lanes.max(1)))
+    };
+    let mut tiles: Vec<_> = TILES.iter().map(|tile| (*tile, cycles(tile))).collect();
+    tiles.sort_by_key(|&(_, cycles)| cycles);
     tiles
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::device::device;
 
     #[test]
     fn small_products_get_small_tiles() {
         let area = |rows, columns| {
-            let t = ranked(rows, columns, 1, 84)[0];
+            let product = TiledProduct { rows, columns, products: 1, terms: 576 };
+            let t = ranked(product, &device("a40").unwrap())[0].0;
             t.bm * t.bn
         };
         assert_eq!(area(512, 112 * 112), 128 * 128);

@@ -8,7 +8,7 @@ use std::path::Path;
 use hiosc::graph::{Concat, Constant, Elementwise, Expr, OpKind, Pool, PoolKind, PoolNd, Reshape, Softmax, WindowAxis};
 use hiosc::kernel::Kernel;
 
-use crate::support::harness::{KernelCase, Objects, Random, graph_of, run_graph};
+use crate::support::harness::{KernelCase, Objects, Random, graph_of, graph_with, run_graph};
 use crate::support::operators::{KINDS, kind_name, one_of_each};
 use crate::support::{a40, relative_error, sanitized, scenario, skipped};
 
@@ -205,15 +205,16 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
         "src/kernel",
         ".rs",
         &[
-            "mod",       // the pass itself
-            "window",    // conv and pool share it
-            "depthwise", // conv, for groups of few filters
-            "tile",      // conv and matmul share it
-            "packing",   // layouts of packed constants; no family packs yet
-            "expr",      // epilogues of all families
-            "loops",     // iteration counts of main loops, for all families
-            "spec",      // names and sources of all families
-            "traffic",   // bytes, whatever the family
+            "mod",         // the pass itself
+            "window",      // conv and pool share it
+            "depthwise",   // conv, for groups of few filters
+            "gather_gemm", // conv and matmul, on GPUs with asynchronous copies
+            "tile",        // conv and matmul, on others
+            "packing",     // layouts of packed constants
+            "expr",        // epilogues of all families
+            "loops",       // iteration counts of main loops, for all families
+            "spec",        // names and sources of all families
+            "traffic",     // bytes, whatever the family
         ],
     ),
     (
@@ -227,18 +228,21 @@ const FOLDERS: &[(&str, &str, &[&str])] = &[
             "expr",        // expressions
             "window",      // conv and pool share it
             "depthwise",   // conv, for groups of few filters
-            "tile",        // conv and matmul share it
+            "gather_gemm", // conv and matmul, on GPUs with asynchronous copies
+            "async_copy",  // those copies
+            "tile",        // conv and matmul, on others
         ],
     ),
     (
         "tests/kernels",
         ".rs",
         &[
-            "main",      // the program
-            "all",       // tests across all families
-            "common",    // shared by the families
-            "depthwise", // a part of conv
-            "sweep",     // models of ONNX operators
+            "main",        // the program
+            "all",         // tests across all families
+            "common",      // shared by the families
+            "depthwise",   // a part of conv
+            "gather_gemm", // a part of conv and matmul
+            "sweep",       // models of ONNX operators
         ],
     ),
     (
@@ -395,13 +399,19 @@ fn nvrtc_compiles_every_family() {
         Ok(nvrtc) => nvrtc,
         Err(e) => return skipped!("SKIPPED nvrtc_compiles_every_family: {e}"),
     };
-    let kernels: Vec<_> = one_of_each()
+    let mut kernels: Vec<_> = one_of_each()
         .iter()
         .flat_map(|case| {
-            let (graph, op) = graph_of(case);
-            hiosc::kernel::candidates(&graph, op, &a40()).expect("a supported operator")
+            // the weights of products as a constant, too
+            let constants: &[&[usize]] = if matches!(case.kind, OpKind::Conv(_) | OpKind::MatMul(_)) { &[&[], &[1]] } else { &[&[]] };
+            constants.iter().flat_map(|constants| {
+                let (graph, op) = graph_with(case, constants);
+                hiosc::kernel::candidates(&graph, op, &a40()).expect("a supported operator")
+            })
         })
         .collect();
+    kernels.sort();
+    kernels.dedup();
     let archs = ["sm_86".to_string(), "compute_75".to_string()];
     let images = hiosc::program::compile_images(&kernels.iter().collect::<Vec<_>>(), &archs, &nvrtc).expect("NVRTC takes our kernels");
     assert_eq!(images.len(), 2 * kernels.len());
@@ -411,7 +421,8 @@ fn nvrtc_compiles_every_family() {
             assert!(image.data.starts_with(b"\x7fELF"), "{}", image.file_name());
         } else {
             let ptx = String::from_utf8(image.data.clone()).expect("PTX is text");
-            assert!(ptx.contains(&format!(".entry {}", kernel.name)) && ptx.contains(".target sm_75"), "{}", image.file_name());
+            let target = if kernel.min_capability > (7, 5) { ".target sm_80" } else { ".target sm_75" };
+            assert!(ptx.contains(&format!(".entry {}", kernel.name)) && ptx.contains(target), "{}", image.file_name());
         }
     }
     let error = nvrtc.compile("broken.cu", "__global__ void k( {", &[], "sm_86").expect_err("not a valid program");

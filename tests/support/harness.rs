@@ -173,17 +173,24 @@ pub fn check(test: &str, cases: Vec<KernelCase>) -> Vec<String> {
             kernels
         };
         let mut kernels = on(&[], &a40());
+        let mut tiles = 0;
+        kernels.retain(|kernel| {
+            tiles += usize::from(kernel.name.contains("_bm"));
+            !kernel.name.contains("_bm") || tiles <= 4
+        });
         let operands: &[&[usize]] = match case.kind {
             OpKind::Conv(_) => &[&[1]],
             OpKind::MatMul(_) => &[&[0], &[1]],
             _ => &[],
         };
         if !operands.is_empty() {
-            kernels.extend(on(&[], &device("v100").expect("a device model")));
+            kernels.extend(on(&[], &device("v100").expect("a device model")).into_iter().take(2));
         }
         for constants in operands {
             kernels.extend(on(constants, &a40()).into_iter().take(3));
         }
+        // the only field that differs between devices
+        kernels.iter_mut().for_each(|kernel| kernel.cycles = None);
         kernels.sort();
         kernels.dedup();
         kernels
