@@ -4,7 +4,7 @@
 //! section of the plan (a stage, or what comes before and after all stages). A section is split
 //! where its function would exceed [`LONGEST_FUNCTION`] lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
@@ -51,8 +51,11 @@ pub struct TemplateData {
     description: String,
     version: &'static str,
     architecture: String,
-    /// The lowest compute capability that all kernels run on; `None` if any does.
+    /// The lowest compute capability that the most demanding kernels run on; `None` if any does.
     least_capability: Option<String>,
+    /// The GPUs that launch them: `GPU 0, GPU 1`.
+    demanding_gpus: String,
+    /// The architectures of the PTX that is shipped: `` `compute_80` ``.
     ptx: Option<String>,
     gpu_count: usize,
     input_names: String,
@@ -194,7 +197,10 @@ impl TemplateData {
         };
         let weights = WeightsFile { name: &package, sha256: weights_sha256, path: None, embedded: None };
         let least_capability = program.shipped.kernels.iter().map(|kernel| kernel.min_capability).max();
-        let images = program.shipped.images.values().flatten();
+        let needs_it = |used: &&KernelUse| Some(used.kernel.min_capability) == least_capability;
+        let demanding: BTreeSet<usize> = program.kernels.iter().filter(needs_it).flat_map(|used| used.gpus.iter().copied()).collect();
+        let images = program.shipped.images.values().flatten().map(|image| image.arch.as_str());
+        let ptx: BTreeSet<&str> = images.filter(|arch| arch.starts_with("compute")).collect();
         Ok(TemplateData {
             library: package.replace('-', "_"),
             crate_version: options.version.clone().unwrap_or_else(|| "0.1.0".into()),
@@ -215,7 +221,8 @@ impl TemplateData {
             version: env!("CARGO_PKG_VERSION"),
             architecture: capabilities((0..plan.gpus.len()).map(|g| target(g).compute_capability).collect()),
             least_capability: least_capability.filter(|&least| least > (0, 0)).map(|(major, minor)| format!("{major}.{minor}")),
-            ptx: images.map(|image| image.arch.as_str()).filter(|arch| arch.starts_with("compute")).max().map(String::from),
+            demanding_gpus: demanding.iter().map(|gpu| format!("GPU {gpu}")).collect::<Vec<_>>().join(", "),
+            ptx: (!ptx.is_empty()).then(|| ptx.into_iter().map(|arch| format!("`{arch}`")).collect::<Vec<_>>().join(", ")),
             gpu_count: plan.gpus.len(),
             input_names: names(&graph.inputs),
             command: input.command.map(|words| json(&words)),

@@ -253,7 +253,7 @@ fn kernels<'a>(costs: &'a CostTable, plan: &Plan, shipped: &'a Shipped) -> Resul
         let kernel = &launched(costs, plan, operators, *stream)?.kernel;
         let images = shipped.images.get(&kernel.name).map_or(&[][..], Vec::as_slice);
         let entry = found.entry(&kernel.name).or_insert_with(|| KernelUse { kernel, gpus: Vec::new(), images });
-        if entry.kernel != kernel {
+        if !entry.kernel.computes_like(kernel) {
             return Err(Error::internal("program", format!("two different kernels are named {}", kernel.name)));
         }
         if let Err(index) = entry.gpus.binary_search(&gpu.index()) {
