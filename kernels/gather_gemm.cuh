@@ -177,7 +177,7 @@ template <class Shape, class Tile> class TapLoader {
   }
   __device__ __forceinline__ void begin_tap() {
     from = window + (channel * Traits::PLANE + offset(tap));
-    inside = is_inside(tap);
+    inside = tap < Traits::TAPS && is_inside(tap);
   }
 
 public:
@@ -193,7 +193,7 @@ public:
       HIOSC_UNROLL
       for (int s = 0; s < Shape::S; ++s) columns_inside |= unsigned(unsigned(left + s * Shape::DILATION_W) < unsigned(Shape::W)) << s;
     }
-    window = x + (image * Shape::C + (WHOLE ? row : 0)) * Traits::PLANE + top * Shape::W + left;
+    window = x + (long long)(image * Shape::C + (WHOLE ? row : 0)) * Traits::PLANE + (top * Shape::W + left);
     if (WHOLE) {
       tap = first_step / (Traits::CHANNELS / Tile::BK);
       channel = first_step % (Traits::CHANNELS / Tile::BK) * Tile::BK;
@@ -303,8 +303,10 @@ __device__ __forceinline__ void multiply_gathered(float (&sum)[Tile::TM][Tile::T
 // values.
 __device__ __forceinline__ void load_of_blocks(float (&to)[4], const float *from) {
 #if HIOSC_GPU
-  const float4 part = __ldcg(reinterpret_cast<const float4 *>(from));
-  to[0] = part.x, to[1] = part.y, to[2] = part.z, to[3] = part.w;
+  asm volatile("ld.relaxed.gpu.global.v4.f32 {%0, %1, %2, %3}, [%4];"
+               : "=f"(to[0]), "=f"(to[1]), "=f"(to[2]), "=f"(to[3])
+               : "l"(from)
+               : "memory");
 #else
   load(to, from);
 #endif
@@ -438,7 +440,9 @@ __device__ __forceinline__ void finish_tile(const float (&sum)[Tile::TM][Tile::T
 }
 
 // The steps of one part: as equal as possible.
-template <int SPLIT> __device__ __forceinline__ int first_step(int steps, int part) { return SPLIT == 1 ? part * steps : part * steps / SPLIT; }
+template <int SPLIT> __device__ __forceinline__ int first_step(int steps, int part) {
+  return int((long long)(part) * steps / SPLIT);
+}
 
 template <class Shape, class Tile, class Epilogue, class Parts, class Out, class... More>
 __device__ __forceinline__ void conv_gather(const float *x, const float *w, const float *bias, Out *y, Parts parts, const More *...more) {

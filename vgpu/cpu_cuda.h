@@ -196,6 +196,8 @@ public:
   bool any() const { return done_ < copies_.size(); }
 
   void add(void *to, const void *from, uint32_t bytes, bool inside) {
+    const auto misaligned = [bytes](const void *p) { return reinterpret_cast<uintptr_t>(p) % bytes != 0; };
+    if (misaligned(to) || (inside && misaligned(from))) die("an asynchronous copy from or to an address that is not aligned");
     std::memset(to, 0xFF, bytes);
     copies_.push_back({to, from, bytes, inside});
   }

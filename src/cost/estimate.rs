@@ -46,8 +46,8 @@
 //!
 //! ## What it does not see
 //!
-//! Caches, bank conflicts, clocks that change. A profile sees them. The estimate is for sensible plans without a
-//! GPU at hand; treat absolute times with care.
+//! Caches, the padding of packed weights, bank conflicts, clocks that change. A profile sees them.
+//! The estimate is for sensible plans without a GPU at hand; treat absolute times with care.
 
 use std::collections::BTreeSet;
 

@@ -10,6 +10,12 @@ use crate::graph::Conv;
 /// The most taps of a window: a thread holds those of one channel in registers.
 const MAX_TAPS: usize = 64;
 
+/// The most taps of all filters of a thread.
+const MAX_HELD_TAPS: usize = 128;
+
+/// The most rows that a window reaches over: a thread's code goes through all of them.
+const MAX_REACH: usize = 64;
+
 /// The most registers that a thread may need.
 const MAX_REGISTERS: usize = 224;
 
@@ -23,7 +29,9 @@ const BUSY_WARPS: u64 = 5;
 
 /// The kernels, the default choice first; none if the window has too many taps.
 pub(super) fn specs(ctx: &OpContext, shape: &Shape, conv: &Conv, epilogue: &Epilogue) -> Vec<KernelSpec> {
-    if conv.kernel.iter().product::<usize>() > MAX_TAPS {
+    let taps = conv.kernel.iter().product::<usize>();
+    let reach = conv.dilations[0] * (conv.kernel[0] - 1) + 1;
+    if taps > MAX_TAPS || taps * (shape.k / conv.groups) > MAX_HELD_TAPS || reach > MAX_REACH {
         return Vec::new();
     }
     let all: Vec<Patch> = PATCHES.iter().filter_map(|&(rows, columns)| Patch::new(shape, conv, rows, columns)).collect();

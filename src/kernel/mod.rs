@@ -188,6 +188,13 @@ impl Kernel {
 /// tile.
 const MAX_ELEMENTS: u64 = (1 << 31) - (1 << 16);
 
+/// The most elements of a packed constant, in elements of the constant itself. Small groups and
+/// products of a batch would be mostly padding.
+const MAX_PADDING: u64 = 4;
+
+/// Packed constants of at most this many elements may have more padding.
+const SMALL_PACKED: u64 = 1 << 20;
+
 /// The kernel that the shapes of `op` suggest on `device`: the first of its [`candidates`].
 pub fn select(graph: &Graph, op: OpId, device: &DeviceModel) -> Result<Kernel> {
     Ok(candidates(graph, op, device)?.swap_remove(0))
@@ -324,14 +331,14 @@ impl<'a> OpContext<'a> {
     }
 
     /// Whether input number `input` is all of a constant, perhaps under another shape, that can be
-    /// packed for the kernel.
+    /// packed for the kernel without too much padding.
     fn packable(&self, input: usize, packing: Packing) -> bool {
         let tensor = self.operator.inputs[input];
         let root = self.graph.tensor(self.graph.root(tensor));
         matches!(root.origin, Origin::Constant(_))
             && self.graph.begin(tensor) == 0
             && packing.fits(root.elements() as usize)
-            && packing.elements() <= MAX_ELEMENTS
+            && packing.elements() <= MAX_ELEMENTS.min((MAX_PADDING * root.elements()).max(SMALL_PACKED))
     }
 
     /// Threads per block for `work` independent threads: fewer where larger blocks would leave

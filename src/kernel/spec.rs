@@ -193,8 +193,8 @@ impl KernelSpec {
             Some(blocks) => ("_RESIDENT", format!(", {blocks}")),
             None => ("", String::new()),
         };
-        let workspace = (self.needs.workspace_bytes > 0).then(|| "float *__restrict__ workspace".into());
-        let counters = (self.needs.counters > 0).then(|| "unsigned *__restrict__ counters".into());
+        let workspace = (self.needs.workspace_bytes > 0).then(|| "float *workspace".into());
+        let counters = (self.needs.counters > 0).then(|| "unsigned *counters".into());
         let params: Vec<String> = self.params.iter().map(Param::cpp).chain(workspace).chain(counters).collect();
         text += &format!("#include \"{}\"\n\nHIOSC_KERNEL{no_sync}{resident}({name}, {}{blocks},\n", self.header, self.threads);
         text += &format!("    ({})) {{\n  using namespace hiosc;\n", params.join(",\n     "));
@@ -337,9 +337,9 @@ mod tests {
             params.split_whitespace().collect::<Vec<_>>().join(" ")
         };
         assert_eq!(end(0, 0), "");
-        assert_eq!(end(64, 0), ", float *__restrict__ workspace");
-        assert_eq!(end(0, 2), ", unsigned *__restrict__ counters");
-        assert_eq!(end(64, 2), ", float *__restrict__ workspace, unsigned *__restrict__ counters");
+        assert_eq!(end(64, 0), ", float *workspace");
+        assert_eq!(end(0, 2), ", unsigned *counters");
+        assert_eq!(end(64, 2), ", float *workspace, unsigned *counters");
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use hiosc::device::device;
 use hiosc::graph::{Binary, Conv, DType, Expr, OpKind, Scalar, Unary};
-use hiosc::kernel;
+use hiosc::kernel::{self, Kernel};
 
 use super::common::{assert_used, positive, typed_case};
 use super::conv::conv_case;
-use crate::support::harness::{Random, check, graph_of};
+use crate::support::harness::{Random, check, graph_with};
 use crate::support::operators::{plain, relu, two};
 
 fn pad(p: usize, conv: Conv) -> Conv {
@@ -98,7 +98,7 @@ fn patches_of_every_type() {
 }
 
 #[test]
-fn few_filters_never_get_a_tile() {
+fn small_groups_never_get_a_tile() {
     let mut r = Random(44);
     for name in ["a40", "a100", "h100"] {
         let device = device(name).expect("a known device");
@@ -108,9 +108,15 @@ fn few_filters_never_get_a_tile() {
             ([1, 64, 30, 30], 3, pad(1, plain([3, 3]))),
             ([1, 8, 40, 40], 8, pad(15, depthwise([31, 31], 8))),
         ] {
-            let (graph, op) = graph_of(&conv_case(&mut r, x, k, conv));
-            let kernels = kernel::candidates(&graph, op, &device).expect("kernels");
-            assert!(kernels.iter().all(|kernel| !kernel.name.contains("_bm")), "{name}: {kernels:?}");
+            let groups = conv.groups;
+            let case = conv_case(&mut r, x, k, conv);
+            for constants in [&[][..], &[1]] {
+                let (graph, op) = graph_with(&case, constants);
+                let kernels = kernel::candidates(&graph, op, &device).expect("kernels");
+                // a deep sum without groups may be split
+                let tiled = |kernel: &Kernel| kernel.name.contains("_bm") || (groups > 1 && kernel.name.contains("gather"));
+                assert!(!kernels.iter().any(tiled), "{name}: {kernels:?}");
+            }
         }
     }
 }
