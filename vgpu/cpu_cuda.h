@@ -196,8 +196,6 @@ public:
   bool any() const { return done_ < copies_.size(); }
 
   void add(void *to, const void *from, uint32_t bytes, bool inside) {
-    const auto misaligned = [bytes](const void *p) { return reinterpret_cast<uintptr_t>(p) % bytes != 0; };
-    if (misaligned(to) || (inside && misaligned(from))) die("an asynchronous copy from or to an address that is not aligned");
     std::memset(to, 0xFF, bytes);
     copies_.push_back({to, from, bytes, inside});
   }
@@ -515,7 +513,11 @@ inline Copies &copies_under_way() {
   if (!block) die("an asynchronous copy in a kernel declared HIOSC_KERNEL_NO_SYNC");
   return block->copies[block->current];
 }
-inline void copy_async(void *to, const void *from, uint32_t bytes, bool inside) { copies_under_way().add(to, from, bytes, inside); }
+inline void copy_async(void *to, const void *from, uint32_t bytes, bool inside) {
+  const auto misaligned = [bytes](const void *p) { return reinterpret_cast<uintptr_t>(p) % bytes != 0; };
+  if (misaligned(to) || (inside && misaligned(from))) die("an asynchronous copy from or to an address that is not aligned");
+  copies_under_way().add(to, from, bytes, inside);
+}
 inline void commit_copies() { copies_under_way().commit(); }
 inline void wait_copies(size_t pending) { copies_under_way().wait(pending); }
 } // namespace cpu_cuda

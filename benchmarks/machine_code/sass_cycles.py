@@ -80,7 +80,7 @@ def analyse(kernel, launch, cold):
     body_us = body_cycles(kernel, launch) / device.ghz / 1e3
     edge_us = device.early_us if launch["early"] else device.launch_us
     row.update(blocks=math.prod(launch["grid"]), us=edge_us + max(body_us, memory_us + 0.8))
-    # what no kernel can fall below: the launch, its beginning and end, and arithmetic or bytes at the full rate
+    # what no kernel can fall below: the launch, its beginning and end, arithmetic or bytes
     arithmetic_us = launch.get("macs", 0) / (device.sms * 128 / device.fp32_interval * device.ghz * 1e3)
     row["floor_us"] = edge_us + 0.9 + max(arithmetic_us, (weights if cold else 0) / device.dram_gbs / 1e3)
     if "macs" in launch:

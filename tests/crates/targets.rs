@@ -142,7 +142,7 @@ fn a_topology_names_gpus_links_and_memory() {
 
     let small = file(&folder, "small.txt", "gpu0: a40, 1000000 bytes\n");
     let error = refused(&["--topology", &small, "--emit", "plan"], 2);
-    assert!(error.starts_with("hiosc: the model does not fit: its weights take 4942848 bytes, "), "{error}");
+    assert!(error.starts_with("hiosc: the model does not fit: its weights take 5996800 bytes, "), "{error}");
     assert!(
         error.contains(" but gpu0 has 1000000 of 1000000 bytes for weights left: ") && error.contains(" bytes are missing on gpu0; "),
         "{error}"

@@ -8,8 +8,8 @@ HIOSC_KERNEL_RESIDENT(conv_n1c96h56w56_k64r3s3_st1p1d1g1_b_relu_gather64x64s3, 1
      const float *__restrict__ w,
      const float *__restrict__ bias,
      float *__restrict__ y,
-     float *__restrict__ workspace,
-     unsigned *__restrict__ counters)) {
+     float *workspace,
+     unsigned *counters)) {
   using namespace hiosc;
   struct Shape {
     enum : int {
