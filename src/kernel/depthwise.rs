@@ -63,7 +63,7 @@ impl Patch {
     fn new(shape: &Shape, conv: &Conv, rows: usize, columns: usize) -> Option<Patch> {
         let (channels, [stride_h, stride_w]) = (shape.k / conv.groups, conv.strides);
         let step = columns * stride_w;
-        let vector = [4, 2, 1].into_iter().find(|&v| v <= step && step % v == 0 && shape.w % v == 0)?;
+        let vector = [4, 2, 1].into_iter().find(|&v| v <= step && step.is_multiple_of(v) && shape.w.is_multiple_of(v))?;
         let fits = rows < 2 * shape.p && columns < 2 * shape.q && (columns == 1 || vector > 1) && channels * rows * columns <= 32;
         // Each row of the window begins at one of these rows, and the columns likewise.
         let used = |pixels: usize, stride: usize, taps: usize, dilation: usize| {

@@ -103,7 +103,7 @@ fn gathered_products() {
                 let number = (i * layouts.len() + j) * 2 + k;
                 let extent = extents[number % extents.len()];
                 let layout: [MatrixLayout; 3] = layout;
-                let case = matmul_case(&mut r, extent, layout, number % 2 == 0, epilogues[number % 3].clone());
+                let case = matmul_case(&mut r, extent, layout, number.is_multiple_of(2), epilogues[number % 3].clone());
                 let kernels = some(&case, constants, number * 2..number * 2 + 2);
                 assert!(matches!(case.kind, OpKind::MatMul(_)));
                 work.push((case, kernels));
