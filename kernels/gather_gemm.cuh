@@ -152,7 +152,8 @@ public:
   }
 };
 
-// BN windows of several elements, or with a stride or padding.
+// BN windows of several elements, or with a stride or padding. Where the terms of a step belong to
+// several taps, each lane of a warp follows one term, and tells the others where it is.
 template <class Shape, class Tile> class TapLoader {
   using Traits = ConvTraits<Shape>;
   enum : int { ROWS = Tile::THREADS / Tile::BN, PER_THREAD = Tile::BK / ROWS };
@@ -164,8 +165,8 @@ template <class Shape, class Tile> class TapLoader {
   const float *window; // of channel `row` in this column's image, at the window's first element, which may be outside
   unsigned rows_inside, columns_inside;
   int row, column;
-  int tap, channel; // WHOLE: of the step's first term
-  int term;         // otherwise: this thread's first term
+  int channel, tap; // WHOLE: of the step's first term
+  int term, r, s;   // otherwise: a term of the step, and its tap. Each lane follows one
   const float *from;
   bool inside;
 
@@ -199,7 +200,10 @@ public:
       channel = first_step % (Traits::CHANNELS / Tile::BK) * Tile::BK;
       begin_tap();
     } else {
-      term = first_step * Tile::BK + row;
+      term = first_step * Tile::BK + thread % Tile::BK;
+      channel = term % Traits::CHANNELS;
+      r = term / Traits::CHANNELS / Shape::S;
+      s = term / Traits::CHANNELS % Shape::S;
     }
   }
 
@@ -217,13 +221,20 @@ public:
         begin_tap();
       }
     } else {
+      const int place = term < Traits::TERMS ? r * 32 + s : -1;
+      const int offset = channel * Traits::PLANE + r * (Shape::DILATION_H * Shape::W) + s * Shape::DILATION_W;
       HIOSC_UNROLL
       for (int i = 0; i < PER_THREAD; ++i) {
-        const int k = term + i * ROWS, tap = k / Traits::CHANNELS, channel = k % Traits::CHANNELS;
-        copy_async<4>(&tile[row + i * ROWS][column], window + (channel * Traits::PLANE + offset(tap)),
-                      k < Traits::TERMS && is_inside(tap));
+        const int at = row + i * ROWS, its_place = __shfl_sync(~0u, place, at), its_offset = __shfl_sync(~0u, offset, at);
+        copy_async<4>(&tile[at][column], window + its_offset,
+                      its_place >= 0 && (rows_inside >> its_place / 32 & columns_inside >> its_place % 32 & 1) != 0);
       }
       term += Tile::BK;
+      channel += Tile::BK % Traits::CHANNELS;
+      s += Tile::BK / Traits::CHANNELS % Shape::S;
+      r += Tile::BK / Traits::CHANNELS / Shape::S;
+      if (channel >= Traits::CHANNELS) channel -= Traits::CHANNELS, ++s;
+      if (s >= Shape::S) s -= Shape::S, ++r;
     }
   }
 };

@@ -148,7 +148,7 @@ fn gathered(ctx: &OpContext, shape: &Shape, conv: &Conv, epilogue: &Epilogue) ->
             columns: shape.n * shape.p * shape.q,
             products: conv.groups,
             terms: channels * taps,
-            divides: !channels.is_multiple_of(gather_gemm::STEP)
+            straddles: !channels.is_multiple_of(gather_gemm::STEP)
                 && (taps > 1 || conv.strides != [1, 1] || shape.p * shape.q != shape.h * shape.w),
             quads: (shape.p * shape.q).is_multiple_of(4),
             further_inputs: !epilogue.more_arguments.is_empty(),

@@ -80,8 +80,10 @@ const TILES: [GatherTile; 9] = [
     tile([32, 32, 4, 4], 4, 10, [[690, 690, 1235], [486, 563, 931], [495, 563, 939]], [[1580, 60], [2850, 170]]),
 ];
 
-/// Simulated cycles that a copy takes per step whose window's element has to be divided out.
-const DIVISION: u64 = 34;
+/// Simulated cycles per copy and step where the terms of a step belong to several taps: for one
+/// block on a multiprocessor, and for each of several.
+const LOCATE_ALONE: u64 = 45;
+const LOCATE: u64 = 18;
 
 /// Cycles per output of a thread that stores of four outputs at a time save.
 const QUAD: u64 = 14;
@@ -111,19 +113,9 @@ impl GatherTile {
     }
 
     /// Registers per thread that the compiler may use: those that `resident` blocks leave, in
-    /// eights, but no more than it needs.
-    fn registers(&self, resident: u32) -> u32 {
-        ((65_536 / u64::from(resident) / self.threads()) as u32 / 8 * 8).min(if resident == 2 { 240 } else { 168 })
-    }
-
-    /// Blocks that must fit on a multiprocessor, as the compiler is told. Loads that divide need
-    /// more registers in flat tiles.
-    fn resident(&self, divides: bool) -> u32 {
-        match (divides, self.bm, self.bn) {
-            (true, 32, 128) => 2,
-            (true, 32, 64) => 4,
-            _ => self.resident,
-        }
+    /// eights, but no more than the largest tiles need.
+    fn registers(&self) -> u32 {
+        ((65_536 / u64::from(self.resident) / self.threads()) as u32 / 8 * 8).min(168)
     }
 
     /// Cycles per step with `blocks` on a multiprocessor.
@@ -153,8 +145,8 @@ pub(super) struct Extents {
     pub products: usize,
     /// Terms of each sum.
     pub terms: usize,
-    /// Whether the loads divide: taps that begin within a step.
-    pub divides: bool,
+    /// Whether the terms of a step belong to several taps of a window.
+    pub straddles: bool,
     /// Whether four neighbouring outputs of a row are stored at once.
     pub quads: bool,
     /// Whether the epilogue has further inputs.
@@ -190,8 +182,7 @@ impl Extents {
 
     /// Cycles of the launch; `None` if no block fits on the device, or the split is of no use.
     fn cycles(&self, device: &DeviceModel, tile: &GatherTile, split: u64) -> Option<u64> {
-        let registers = tile.registers(tile.resident(self.divides));
-        let per_sm = device.blocks_per_sm(tile.threads(), u64::from(registers), tile.shared_bytes())?;
+        let per_sm = device.blocks_per_sm(tile.threads(), u64::from(tile.registers()), tile.shared_bytes())?;
         let workspace = self.workspace(tile, split);
         if split * self.products as u64 > MAX_LAYERS {
             return None;
@@ -203,11 +194,11 @@ impl Extents {
         let [first, further] = tile.around[usize::from(split > 1)];
         let copies = STEP as u64 * tile.bn / tile.threads();
         let wave = |blocks: u64| {
-            let division = if self.divides { DIVISION * copies * blocks } else { 0 };
+            let locate = if self.straddles { copies * LOCATE_ALONE.max(LOCATE * blocks) } else { 0 };
             let quads = if self.quads { QUAD * tile.tm * tile.tn } else { 0 };
             let inputs = if self.further_inputs { FURTHER_INPUTS } else { 0 };
             let around = first + further * (blocks - 1) + inputs - quads;
-            steps.saturating_mul(tile.step(device, blocks) + division).saturating_add(around)
+            steps.saturating_mul(tile.step(device, blocks) + locate).saturating_add(around)
         };
         let blocks = self.tiles(tile).saturating_mul(split);
         let (full, rest) = (blocks / (device.sms * per_sm), blocks % (device.sms * per_sm));
@@ -267,7 +258,7 @@ pub(super) fn specs(ctx: &OpContext, product: &Product) -> Vec<KernelSpec> {
 fn spec(product: &Product, &Launch { tile, split, cycles }: &Launch) -> KernelSpec {
     let Product { extents, template, epilogue, .. } = product;
     let [columns, rows, products] = extents.grid(&tile);
-    let (steps, resident) = (extents.steps().div_ceil(split), tile.resident(extents.divides));
+    let steps = extents.steps().div_ceil(split);
     let (parts, counters) = if split == 1 {
         ("Parts<1>{}".to_string(), 0)
     } else {
@@ -291,12 +282,12 @@ fn spec(product: &Product, &Launch { tile, split, cycles }: &Launch) -> KernelSp
         threads: tile.threads() as u32,
         grid: [columns, rows, products * split],
         static_shared_bytes: 0,
-        registers: tile.registers(resident),
+        registers: tile.registers(),
         // a single step is not a loop if the compiler knows that there is only one
         trips: trips(&[if split == 1 && steps == 1 { 0 } else { steps }]),
         needs: Needs {
             shared_bytes: tile.shared_bytes() as u32,
-            resident_blocks: Some(resident),
+            resident_blocks: Some(tile.resident),
             cycles: Some(cycles),
             split: split as u32,
             workspace_bytes: extents.workspace(&tile, split),
@@ -315,7 +306,7 @@ mod tests {
     use crate::device::device;
 
     fn extents(rows: usize, columns: usize, terms: usize) -> Extents {
-        Extents { rows, columns, products: 1, terms, divides: false, quads: true, further_inputs: false }
+        Extents { rows, columns, products: 1, terms, straddles: false, quads: true, further_inputs: false }
     }
 
     fn best(extents: Extents, name: &str) -> (u64, u64, u64) {
@@ -345,7 +336,7 @@ mod tests {
         for name in ["a40", "a100", "h100", "l4", "rtx4090"] {
             let device = device(name).unwrap();
             for t in TILES {
-                assert!(device.blocks_per_sm(t.threads(), t.registers(t.resident).into(), t.shared_bytes()).is_some(), "{t:?} on {name}");
+                assert!(device.blocks_per_sm(t.threads(), t.registers().into(), t.shared_bytes()).is_some(), "{t:?} on {name}");
                 assert_eq!(t.bm * STEP as u64 / 4 % t.threads(), 0, "{t:?}");
             }
         }

@@ -136,7 +136,7 @@ fn gathered(ctx: &OpContext, matmul: &MatMul, epilogue: &Epilogue) -> Vec<Kernel
             columns: n,
             products: batch,
             terms: k,
-            divides: false,
+            straddles: false,
             quads: n.is_multiple_of(4) && stride(n, matmul.c_strides[2]) == 1,
             further_inputs: !epilogue.more_arguments.is_empty(),
         },
