@@ -1,7 +1,7 @@
 //! Convolution: as a matrix product that gathers its windows (`gather_gemm.rs`), as patches of
 //! pixels for groups of few filters (`depthwise.rs`), or with one thread for a few outputs, for
-//! integers and f64. Devices without asynchronous copies, 16-bit floats and weights that are not
-//! constant use implicit GEMM in tiles of `tile.cuh`.
+//! integers and f64. Devices without asynchronous copies, bf16, and weights that are not constant
+//! use implicit GEMM in tiles of `tile.cuh`.
 
 use super::expr::Epilogue;
 use super::loops::{counted, trips};

@@ -101,7 +101,8 @@ pub(super) struct TiledProduct {
     pub terms: usize,
 }
 
-/// Cycles before and after the sums: the launch of a block, the first loads, the stores.
+/// Cycles before and after the sums: the launch of a block, the first loads, the stores. An
+/// **assumption**.
 const AROUND: u64 = 1500;
 
 /// All shapes with the cycles that they take on `device`, the fastest first; ties go to the larger.

@@ -4,12 +4,12 @@
 
 use super::runtime::KernelEntry;
 
-pub const CONV_N1C64H56W56_K64R1S1_ST1P0D1G1_B_RELU_GATHER64X64S1: KernelEntry<'static> = KernelEntry {
+pub const CONV_N1C64H56W56_K64R1S1_ST1P0D1G1_B_RELU_GATHER32X128S1: KernelEntry<'static> = KernelEntry {
     index: 0,
-    name: "conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_gather64x64s1",
-    grid: [49, 1, 1],
+    name: "conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_gather32x128s1",
+    grid: [25, 2, 1],
     block: [128, 1, 1],
-    shared_bytes: 34816,
+    shared_bytes: 43008,
     gpus: &[0],
     images: &[],
 };
@@ -76,7 +76,7 @@ pub const POOL_MAX_N1C64H56W56_P56Q56_R3S3_ST1X1P1X1X1X1D1X1_T256: KernelEntry<'
 
 /// All kernels, by index.
 pub const KERNELS: &[KernelEntry<'static>] = &[
-    CONV_N1C64H56W56_K64R1S1_ST1P0D1G1_B_RELU_GATHER64X64S1,
+    CONV_N1C64H56W56_K64R1S1_ST1P0D1G1_B_RELU_GATHER32X128S1,
     CONV_N1C64H56W56_K96R3S3_ST1P1D1G1_B_RELU_GATHER32X128S2,
     CONV_N1C64H56W56_K96R5S5_ST1P2D1G1_B_RELU_GATHER32X128S2,
     CONV_N1C96H56W56_K64R3S3_ST1P1D1G1_B_RELU_GATHER64X64S3,
@@ -86,7 +86,7 @@ pub const KERNELS: &[KernelEntry<'static>] = &[
 ];
 
 const SOURCES: &[(&str, &str)] = &[
-    ("conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_gather64x64s1", include_str!("../kernels/conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_gather64x64s1.cu")),
+    ("conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_gather32x128s1", include_str!("../kernels/conv_n1c64h56w56_k64r1s1_st1p0d1g1_b_relu_gather32x128s1.cu")),
     ("conv_n1c64h56w56_k96r3s3_st1p1d1g1_b_relu_gather32x128s2", include_str!("../kernels/conv_n1c64h56w56_k96r3s3_st1p1d1g1_b_relu_gather32x128s2.cu")),
     ("conv_n1c64h56w56_k96r5s5_st1p2d1g1_b_relu_gather32x128s2", include_str!("../kernels/conv_n1c64h56w56_k96r5s5_st1p2d1g1_b_relu_gather32x128s2.cu")),
     ("conv_n1c96h56w56_k64r3s3_st1p1d1g1_b_relu_gather64x64s3", include_str!("../kernels/conv_n1c96h56w56_k64r3s3_st1p1d1g1_b_relu_gather64x64s3.cu")),

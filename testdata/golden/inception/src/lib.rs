@@ -145,7 +145,7 @@ impl Model {
 impl runtime::tool::cli::CompiledModel for Model {
     const NAME: &'static str = env!("CARGO_PKG_NAME");
     const CHECK: Option<&'static [u8]> = None;
-    const PREDICTED: u64 = 97545;
+    const PREDICTED: u64 = 97514;
     const INPUTS: &'static [runtime::Port<'static>] = plan::LAYOUT.inputs;
     const OUTPUTS: &'static [runtime::Port<'static>] = plan::LAYOUT.outputs;
     const STEPS: &'static [runtime::tool::Prediction<&'static str>] = predicted::PREDICTED;
