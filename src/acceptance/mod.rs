@@ -13,12 +13,13 @@
 //!    and run the unchanged program on virtual GPUs, once for each of [`VerifyOptions::seeds`]
 //!    orders of execution. All runs must give the same bits.
 //! 3. Compare the outputs (`values.rs`) with the stored reference, or with
-//!    [`VerifyOptions::reference`].
+//!    [`VerifyOptions::reference`] (`reference.rs`). Where the crate stores two that disagree, it
+//!    never passes, and the report says which of them each output agrees with.
 
+mod reference;
 mod values;
 
-pub(crate) use values::{compare, convert, read};
-pub use values::{OutputReport, WorstElement};
+pub use values::{OutputReport, WorstElement, compare, convert, read};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
@@ -31,17 +32,26 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use reference::Reference;
+
+use crate::emit::RecordedCheck;
 use crate::error::{Error, Result};
-use crate::oracle::NamedValues;
+use crate::oracle::{NamedValues, Source};
+use crate::runtime::weights::sha256;
 use crate::{cache, progress, vgpu};
+
+/// The file with an input and its reference output.
+const CHECK: &str = "check.safetensors";
 
 /// Options of a verification.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// An npz file with `in:NAME` and `out:NAME` to use instead of the crate's own data ('/' in
-    /// names as '_').
+    /// What to compare with instead of the crate's own reference: `rten` or `tract` for one of two
+    /// that disagree, or an npz file with `in:NAME` and `out:NAME` ('/' in names as '_').
     pub reference: Option<PathBuf>,
+    /// Compare with what ONNX Runtime computes from this model, where Python has it.
+    pub onnxruntime: Option<PathBuf>,
     /// Use virtual GPUs even if there are real ones.
     pub on_virtual: bool,
     /// Number of virtual GPUs. By default as many as the plan uses, or as `on` needs.
@@ -59,8 +69,14 @@ pub struct VerifyOptions {
 
 impl VerifyOptions {
     /// Sets [`reference`](Self::reference).
-    pub fn reference(mut self, npz: impl Into<PathBuf>) -> Self {
-        self.reference = Some(npz.into());
+    pub fn reference(mut self, from: impl Into<PathBuf>) -> Self {
+        self.reference = Some(from.into());
+        self
+    }
+
+    /// Sets [`onnxruntime`](Self::onnxruntime).
+    pub fn onnxruntime(mut self, model: impl Into<PathBuf>) -> Self {
+        self.onnxruntime = Some(model.into());
         self
     }
 
@@ -107,8 +123,12 @@ impl VerifyOptions {
 pub struct VerifyReport {
     /// The GPUs it ran on, as text.
     pub device: String,
+    /// Who computed the reference: `rten`, `tract`, `file`, or `onnxruntime` and its version.
+    pub reference: String,
     /// The report of each output, the same for all seeds.
     pub outputs: Vec<OutputReport>,
+    /// Who disagrees with the reference, and the report of each output compared with theirs.
+    pub disputed: Option<(String, Vec<OutputReport>)>,
     /// Orders of execution tried.
     pub seeds: u32,
     /// The program's lines about graph replay, copies and links.
@@ -125,10 +145,11 @@ pub struct VerifyReport {
 ///
 /// # Errors
 ///
-/// [`Error::Mismatch`] if an output is wrong, with a line for each wrong one.
+/// [`Error::Mismatch`] if an output is wrong, with a line for each wrong one; [`Error::Disputed`] if
+/// two references disagree, and each output agrees with one of them.
 pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let report = examine(folder, options)?;
-    right(&report.outputs)?;
+    report.verdict()?;
     Ok(report)
 }
 
@@ -146,18 +167,7 @@ pub(crate) fn right(outputs: &[OutputReport]) -> Result<()> {
 pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let about = CrateMetadata::read(folder)?;
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-    let data = match &options.reference {
-        Some(npz) => convert(npz, &about.inputs, &about.outputs, &scratch.path().join("reference.safetensors"))?,
-        None => folder.join("check.safetensors"),
-    };
-    if !data.is_file() {
-        let message = format!(
-            "{} has no check.safetensors (it was compiled with --no-check, or the file is lost): give --reference FILE.npz",
-            folder.display()
-        );
-        return Err(Error::Usage(message));
-    }
-    let expected = read(&data)?;
+    let reference = Reference::read(folder, &about, options, scratch.path())?;
 
     let clock = Instant::now();
     let program = build(folder, &about, scratch.path())?;
@@ -180,10 +190,11 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
     let mut notes = Vec::new();
     let mut first: Option<NamedValues> = None;
     let mut outputs: Vec<OutputReport> = Vec::new();
+    let mut disputed = None;
     for seed in 0..seeds {
         let saved = scratch.path().join("outputs.safetensors");
         let mut command = Command::new(&program);
-        command.arg("check").arg("--data").arg(&data).arg("--save").arg(&saved).arg("--fold");
+        command.arg("check").arg("--data").arg(&reference.file).arg("--save").arg(&saved).arg("--fold");
         if real == 0 {
             command.arg("--no-warm-up"); // nothing to warm up
         }
@@ -214,18 +225,43 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
             }
             Some(_) => {}
         }
-        outputs = compare(&expected, &found, &about.outputs)?;
+        outputs = compare(&reference.expected, &found, &about.outputs)?;
+        if let Some((by, other)) = &reference.other {
+            disputed = Some((by.clone(), compare(other, &found, &about.outputs)?));
+        }
     }
     let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
-    Ok(VerifyReport { device, outputs, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() })
+    Ok(VerifyReport { device, reference: reference.by, outputs, disputed, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() })
 }
 
 impl VerifyReport {
+    /// Whether the outputs are right: see [`verify`].
+    pub(crate) fn verdict(&self) -> Result<()> {
+        let Some((by, others)) = &self.disputed else { return right(&self.outputs) };
+        let neither = |(one, other): (&OutputReport, &OutputReport)| !one.passes() && !other.passes();
+        let pairs = || self.outputs.iter().zip(others);
+        right(&pairs().filter(|&pair| neither(pair)).map(|(one, _)| one.clone()).collect::<Vec<_>>())?;
+        let line = |(one, other): (&OutputReport, &OutputReport)| {
+            let (name, [first, second]) = (&one.name, [&self.reference, by]);
+            match (one.passes(), other.passes()) {
+                (true, true) => format!("\n  {name} agrees with both"),
+                (true, false) => format!("\n  {name} agrees with {first}; compared with {second}: {other}"),
+                _ => format!("\n  {name} agrees with {second}; compared with {first}: {one}"),
+            }
+        };
+        let lines: String = pairs().map(line).collect();
+        Err(Error::Disputed(format!("{} and {by} compute different outputs from this model{lines}\n", self.reference)))
+    }
+
     /// The report for programs. Keys are stable.
     pub(crate) fn json(&self) -> Value {
         json!({
-            "passes": self.outputs.iter().all(OutputReport::passes),
+            "passes": self.verdict().is_ok(),
             "device": self.device,
+            "reference": self.reference,
+            "disputed": self.disputed.as_ref().map(|(by, outputs)| {
+                json!({ "by": by, "outputs": outputs.iter().map(OutputReport::json).collect::<Value>() })
+            }),
             "outputs": self.outputs.iter().map(OutputReport::json).collect::<Value>(),
             "seeds": self.seeds,
             "notes": self.notes,
@@ -241,6 +277,7 @@ impl VerifyReport {
 impl Display for VerifyReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.outputs.iter().try_for_each(|output| writeln!(f, "verify     {output}"))?;
+        writeln!(f, "           {}", Source::named(&self.reference).map_or_else(|| format!("reference by {}", self.reference), |s| s.words().into()))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "           {note}"))?;
         let orders = if self.seeds > 1 { format!(", same bits in {} orders of execution", self.seeds) } else { String::new() };
         let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());
@@ -261,6 +298,8 @@ pub(crate) struct CrateMetadata {
     outputs: Vec<String>,
     /// Whether the program contains the weights.
     embedded: bool,
+    /// The check, if the crate has one and says so.
+    check: Option<RecordedCheck>,
 }
 
 impl CrateMetadata {
@@ -295,7 +334,21 @@ impl CrateMetadata {
             inputs: list("inputs")?,
             outputs: list("outputs")?,
             embedded: pairs.get("embedded_weights").is_some_and(|v| v == true),
+            check: text_of("check_sha256").ok().map(|sha256| {
+                let source = |key: &str| text_of(key).ok().and_then(|name| Source::named(&name));
+                RecordedCheck { sha256, source: source("reference").unwrap_or(Source::Rten), disputed_by: source("disputed_by") }
+            }),
         })
+    }
+
+    /// What the crate in `folder` says of its check, with the hash of the file that is there now.
+    pub fn check(&self, folder: &Path) -> Result<Option<RecordedCheck>> {
+        let path = folder.join(CHECK);
+        let Some(recorded) = self.check.clone() else { return Ok(None) };
+        match fs::File::open(&path) {
+            Ok(mut file) => Ok(Some(RecordedCheck { sha256: sha256(&mut file).map_err(Error::io(&path))?, ..recorded })),
+            Err(_) => Ok(Some(recorded)),
+        }
     }
 }
 

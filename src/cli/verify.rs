@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::args::{ContextArgs, MachineArgs};
 use super::{FORMAT, Verbosity, progress};
-use crate::acceptance::{VerifyOptions, examine, right};
+use crate::acceptance::{VerifyOptions, examine};
 
 /// Arguments of `hiosc verify`.
 #[derive(Args)]
@@ -17,9 +17,16 @@ pub struct VerifyArgs {
     /// A folder that hiosc wrote.
     #[arg(value_name = "DIR")]
     crate_dir: PathBuf,
-    /// Inputs (`in:NAME`) and expected outputs (`out:NAME`) to use instead of the crate's own.
-    #[arg(long, value_name = "FILE.npz")]
+    /// What to compare with instead of the crate's own reference: rten or tract, where these two
+    /// disagree, or a file with inputs (`in:NAME`) and expected outputs (`out:NAME`).
+    #[arg(long, value_name = "rten|tract|FILE.npz")]
     reference: Option<PathBuf>,
+    /// Compare with what ONNX Runtime computes from the model; Python must have it.
+    #[arg(long, requires = "model")]
+    onnxruntime: bool,
+    /// The model that the crate was made from.
+    #[arg(long, value_name = "MODEL.onnx")]
+    model: Option<PathBuf>,
     /// Run on virtual GPUs even if there are real ones.
     #[arg(long = "virtual")]
     on_virtual: bool,
@@ -43,6 +50,7 @@ pub struct VerifyArgs {
 pub fn run(args: VerifyArgs, verbosity: Verbosity) -> anyhow::Result<()> {
     let options = VerifyOptions {
         reference: args.reference,
+        onnxruntime: args.model.filter(|_| args.onnxruntime),
         on_virtual: args.on_virtual,
         gpus: None,
         on: args.machine.on(),
@@ -58,7 +66,7 @@ pub fn run(args: VerifyArgs, verbosity: Verbosity) -> anyhow::Result<()> {
         all["format"] = FORMAT.into();
         writeln!(out, "{all:#}")?;
     }
-    right(&report.outputs)?;
+    report.verdict()?;
     if verbosity != Verbosity::Quiet && !args.json {
         write!(out, "{report}")?;
     }
