@@ -3,6 +3,7 @@
 mod commands;
 mod emit;
 mod models;
+mod oracle;
 mod projects;
 mod shipping;
 #[path = "../support/mod.rs"]
