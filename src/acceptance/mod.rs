@@ -145,8 +145,8 @@ pub struct VerifyReport {
 ///
 /// # Errors
 ///
-/// [`Error::Mismatch`] if an output is wrong, with a line for each wrong one; [`Error::Disputed`] if
-/// two references disagree, and each output agrees with one of them.
+/// [`Error::Mismatch`] if an output is wrong, with a line for each wrong one; [`Error::Disputed`]
+/// if two references disagree, and each output agrees with one of them.
 pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let report = examine(folder, options)?;
     report.verdict()?;
@@ -231,7 +231,17 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
         }
     }
     let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
-    Ok(VerifyReport { device, reference: reference.by, outputs, disputed, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() })
+    Ok(VerifyReport {
+        device,
+        reference: reference.by,
+        outputs,
+        disputed,
+        seeds,
+        notes,
+        build,
+        kernels: kernels_time,
+        run: clock.elapsed(),
+    })
 }
 
 impl VerifyReport {
@@ -277,7 +287,11 @@ impl VerifyReport {
 impl Display for VerifyReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.outputs.iter().try_for_each(|output| writeln!(f, "verify     {output}"))?;
-        writeln!(f, "           {}", Source::named(&self.reference).map_or_else(|| format!("reference by {}", self.reference), |s| s.words().into()))?;
+        writeln!(
+            f,
+            "           {}",
+            Source::named(&self.reference).map_or_else(|| format!("reference by {}", self.reference), |s| s.words().into())
+        )?;
         self.notes.iter().try_for_each(|note| writeln!(f, "           {note}"))?;
         let orders = if self.seeds > 1 { format!(", same bits in {} orders of execution", self.seeds) } else { String::new() };
         let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());

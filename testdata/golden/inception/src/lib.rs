@@ -144,7 +144,7 @@ impl Model {
 #[cfg(feature = "tool")]
 impl runtime::tool::cli::CompiledModel for Model {
     const NAME: &'static str = env!("CARGO_PKG_NAME");
-    const CHECK: Option<&'static [u8]> = None;
+    const CHECK: Option<runtime::StoredCheck<'static>> = None;
     const PREDICTED: u64 = 97514;
     const INPUTS: &'static [runtime::Port<'static>] = plan::LAYOUT.inputs;
     const OUTPUTS: &'static [runtime::Port<'static>] = plan::LAYOUT.outputs;
