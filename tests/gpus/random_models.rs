@@ -54,7 +54,8 @@ fn random_models_agree_with_rten() {
         }
         let kernels: Vec<(&str, &str)> = kernels.iter().map(|(name, source)| (name.as_str(), source.as_str())).collect();
         let range = format!("{} {}", seeds.start, seeds.end);
-        let variables = [("HIOSC_VGPU_STRICT", "1"), ("HIOSC_TEST_FOLDER", folder.path().to_str().expect("UTF-8")), ("HIOSC_TEST_SEEDS", &range)];
+        let variables =
+            [("HIOSC_VGPU_STRICT", "1"), ("HIOSC_TEST_FOLDER", folder.path().to_str().expect("UTF-8")), ("HIOSC_TEST_SEEDS", &range)];
         let Some(output) = scenario::child(module_path!(), "batch", &kernels, &variables) else { return };
         let said = String::from_utf8_lossy(&output.stdout);
         for seed in seeds {
@@ -110,7 +111,8 @@ fn verdict(path: &Path, seed: u64) -> String {
         Ok(found) => named(graph, &found),
         Err(error) => return format!("CRASHED: {error}"),
     };
-    let feeds: Vec<Input> = graph.inputs.iter().zip(&inputs).map(|(&id, v)| (&*graph.tensor(id).name, &*graph.tensor(id).shape, v)).collect();
+    let feeds: Vec<Input> =
+        graph.inputs.iter().zip(&inputs).map(|(&id, v)| (&*graph.tensor(id).name, &*graph.tensor(id).shape, v)).collect();
     let names: Vec<String> = graph.outputs.iter().map(|&id| graph.tensor(id).name.clone()).collect();
     let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
     let by_rten = Oracle::load(path, &ImportOptions::default()).and_then(|oracle| oracle.run(&feeds, &wanted));

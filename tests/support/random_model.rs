@@ -317,12 +317,8 @@ impl Generator {
             _ => Some(self.weight(&[m, n], 1.0)),
         };
         let (alpha, beta) = (self.number(0.3, 1.5), self.number(0.3, 1.5));
-        let attributes = [
-            Attr::Int("transA", a.into()),
-            Attr::Int("transB", b.into()),
-            Attr::Float("alpha", alpha),
-            Attr::Float("beta", beta),
-        ];
+        let attributes =
+            [Attr::Int("transA", a.into()), Attr::Int("transB", b.into()), Attr::Float("alpha", alpha), Attr::Float("beta", beta)];
         let inputs: Vec<&str> = [x.name.as_str(), &weight].into_iter().chain(bias.as_deref()).collect();
         self.node("Gemm", &inputs, vec![m, n], &attributes);
         Some(())
@@ -453,8 +449,7 @@ impl Generator {
         let sizes = [first, x.shape[axis] - first];
         let split = self.ints(&sizes);
         let names = [self.name("v"), self.name("v")];
-        self.model =
-            std::mem::take(&mut self.model).node("Split", &[&x.name, &split], &names.join(","), &[Attr::Int("axis", axis as i64)]);
+        self.model = std::mem::take(&mut self.model).node("Split", &[&x.name, &split], &names.join(","), &[Attr::Int("axis", axis as i64)]);
         for (name, extent) in names.into_iter().zip(sizes) {
             let mut shape = x.shape.clone();
             shape[axis] = extent;
