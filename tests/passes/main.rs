@@ -5,6 +5,7 @@
 #[allow(dead_code)]
 mod case;
 mod cases;
+mod emitted;
 mod fuse;
 mod golden;
 mod plan;
