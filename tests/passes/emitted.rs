@@ -48,13 +48,14 @@ fn replaced(text: &str, after: &str, old: &str, new: &str) -> String {
     format!("{}{new}{}", &text[..at], &text[at + old.len()..])
 }
 
-/// `text` with the first lines that contain `a` and `b` exchanged.
-fn exchanged(text: &str, a: &str, b: &str) -> String {
+/// `text` with the first lines after `after` that contain `a` and `b` exchanged.
+fn exchanged(text: &str, after: &str, a: &str, b: &str) -> String {
+    let (before, text) = text.split_at(text.find(after).unwrap_or_else(|| panic!("no {after} in:\n{text}")));
     let mut lines: Vec<&str> = text.lines().collect();
     let at = |part: &str| lines.iter().position(|line| line.contains(part)).unwrap_or_else(|| panic!("no {part} in:\n{text}"));
     let (a, b) = (at(a), at(b));
     lines.swap(a, b);
-    lines.join("\n")
+    format!("{before}{}", lines.join("\n"))
 }
 
 #[test]
@@ -188,31 +189,31 @@ fn wrong_calls(plan: &str) -> Vec<Fault> {
         (
             "operands are swapped",
             PLAN,
-            exchanged(plan, "gpu1::STEM_OUTPUT_0,                                         // 1x8", "weights1::FIRE_DEEP_WEIGHT,"),
+            exchanged(plan, "fn gpu1_stage0", "gpu1::STEM_OUTPUT_0,", "weights1::FIRE_DEEP_WEIGHT,"),
             [LAUNCH, "argument 0, which reads `/stem_output_0`, is bytes 0..8192 of the arena"],
         ),
         (
             "results are swapped",
             PLAN,
-            exchanged(plan, "gpu0::FIRE_LEFT_OUTPUT_0,  ", "gpu0::FIRE_RIGHT_OUTPUT_0,  "),
+            exchanged(plan, "fn gpu0_stage1", "gpu0::FIRE_LEFT_OUTPUT_0,", "gpu0::FIRE_RIGHT_OUTPUT_0,"),
             ["step 7 (launch of `/fire/left` and", "argument 6, which writes `/fire/left_output_0`,"],
         ),
         (
             "weights of a launch are swapped",
             PLAN,
-            exchanged(plan, "weights0::FIRE_LEFT_WEIGHT,", "weights0::FIRE_RIGHT_WEIGHT,"),
+            exchanged(plan, "", "weights0::FIRE_LEFT_WEIGHT,", "weights0::FIRE_RIGHT_WEIGHT,"),
             ["step 7 (launch of `/fire/left` and", "argument 1, which reads `/fire/left.weight`,"],
         ),
         (
             "a step before another",
             PLAN,
-            exchanged(plan, "x.record(E0", "x.wait(GPU0_TO_GPU1"),
+            exchanged(plan, "", "x.record(E0", "x.wait(GPU0_TO_GPU1"),
             ["step 3 (record of event 0 on stream 0 of GPU 0", "has a wait of stream 2 for event 0 instead"],
         ),
         (
             "two functions are swapped",
             PLAN,
-            exchanged(plan, "    gpu0_stage1(x)?;", "    gpu1_stage0(x)?;"),
+            exchanged(plan, "", "    gpu0_stage1(x)?;", "    gpu1_stage0(x)?;"),
             ["step 7 (launch of `/fire/left` and `/fire/right` on GPU 0): ", "`gpu1_stage0` in src/plan.rs has a wait"],
         ),
     ]
@@ -290,7 +291,7 @@ fn wrong_memory(buffers: &str) -> Vec<Fault> {
     let edit = |name, after, old, new, says| (name, BUFFERS, replaced(buffers, after, old, new), says);
     const STEM: &str = "step 2 (launch of `/stem` on GPU 0): ";
     const DEEP: &str = "step 9 (launch of `/fire/deep` on GPU 1): ";
-    let exchange = |name, a, b, says| (name, BUFFERS, exchanged(buffers, a, b), says);
+    let exchange = |name, a, b, says| (name, BUFFERS, exchanged(buffers, "", a, b), says);
     vec![
         edit(
             "an offset",
@@ -331,8 +332,8 @@ fn wrong_memory(buffers: &str) -> Vec<Fault> {
         edit(
             "an upload more",
             "(9, weights1::FIRE_DEEPER_BIAS)",
-            ",",
-            ", (0, weights1::FIRE_DEEPER_BIAS),",
+            ",\n];",
+            ", (0, weights1::FIRE_DEEPER_BIAS)];",
             ["`weights1::FIRE_DEEPER_BIAS` is uploaded", "no step reads it"],
         ),
         edit(
