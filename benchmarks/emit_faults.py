@@ -57,7 +57,7 @@ FAULTS = {
     "events are on the wrong GPU": (EMIT, EVENTS, EVENTS.replace("gpu.0", "(gpu.0 ^ 1)")),
     "program: joined tensors begin at their last part": (PROGRAM, JOINED, JOINED.replace("parts[0]", "parts[parts.len() - 1]")),
     "program: weights have the index of another": (PROGRAM, PLACED, PLACED.replace("(index,", "(index.saturating_sub(1),")),
-    "program: staging is for the smallest tensor": (PROGRAM, LARGEST, LARGEST.replace("bytes.max(largest[stream.index()])", "bytes / 2")),
+    "program: staging is too small": (PROGRAM, LARGEST, LARGEST.replace("bytes.max(largest[stream.index()])", "bytes / 2")),
     "program: kernels are loaded on the first GPU": (PROGRAM, LAUNCHED_BY, LAUNCHED_BY.replace("gpu.index()", "0")),
 }
 

@@ -433,7 +433,7 @@ fn planted_faults_are_found_and_their_step_is_named() {
     let faults = [wrong_calls(plan), wrong_layout(plan), wrong_memory(buffers), wrong_kernels(kernels)].concat();
     let mut unnoticed = Vec::new();
     for (name, path, text, says) in &faults {
-        assert!(syn_parses(text), "{name} is not Rust, so a compiler would find it");
+        assert!(is_rust(text), "{name} is not Rust, so a compiler would find it");
         let said = said(&c, &shipped, &krate, path, text.clone()).unwrap_or_default();
         println!("{name}: {said}");
         if !says.iter().all(|part| said.contains(part)) {
@@ -444,8 +444,8 @@ fn planted_faults_are_found_and_their_step_is_named() {
     assert!(unnoticed.is_empty(), "{} of {}:\n{}", unnoticed.len(), faults.len(), unnoticed.join("\n"));
 }
 
-/// Whether these are tokens of Rust with balanced brackets.
-fn syn_parses(text: &str) -> bool {
+/// Whether a text consists of tokens of Rust, with balanced brackets.
+fn is_rust(text: &str) -> bool {
     text.parse::<proc_macro2::TokenStream>().is_ok()
 }
 

@@ -1,5 +1,5 @@
-//! Tests the passes in this process: import, fuse, schedule, plan. Needs no GPU and no C++
-//! compiler.
+//! Tests the passes in this process: import, fuse, schedule, plan, and the verifier of what is
+//! emitted. Needs no GPU and no C++ compiler.
 
 #[path = "../../examples/conformance/case.rs"]
 #[allow(dead_code)]
