@@ -5,7 +5,8 @@
 //!
 //! All decisions are made in Rust; templates only lay out text. `template_data.rs` turns the plan
 //! into finished strings, which the handlebars templates in `templates/` lay out. Every generated
-//! Rust file is parsed before it is returned. The same input gives the same bytes: the output
+//! Rust file is parsed before it is returned, and [`verify()`] compares what `plan.rs`, `buffers.rs`
+//! and `kernels.rs` say with the proved plan. The same input gives the same bytes: the output
 //! depends on no time, path or hash order.
 //!
 //! | file | contents |
@@ -32,6 +33,7 @@ mod lock;
 mod names;
 mod options;
 mod template_data;
+mod verify;
 mod weights;
 mod write;
 
@@ -44,6 +46,7 @@ use serde::Serialize;
 
 pub use names::is_module;
 pub use options::CrateOptions;
+pub use verify::verify;
 pub use weights::Weights;
 pub use write::{Written, check_destination, check_module_destination, differences, write, write_module};
 
@@ -228,7 +231,9 @@ pub fn emit(input: &EmitInput) -> Result<Crate> {
     output.files.insert("launches.jsonl".into(), input.program.launches(input.onnx_nodes)?.into_bytes());
     let schedule = schedule::to_text(Some(graph), schedule, timeline);
     output.files.insert("schedule.txt".into(), format!("# {}\n{schedule}", view.header).into_bytes());
-    for (path, bytes) in output.files.iter().filter(|(path, _)| path.ends_with(".rs")) {
+    let Program { costs, plan, shipped, .. } = *input.program;
+    verify(graph, costs, plan, shipped, &output)?;
+    for (path, bytes) in output.files.iter().filter(|(path, _)| path.ends_with(".rs") && !verify::READ.contains(&path.as_str())) {
         let text = String::from_utf8_lossy(bytes);
         syn::parse_file(&text).map_err(|e| Error::internal("emit", format!("{path} is not Rust: {e}")))?;
     }

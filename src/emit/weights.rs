@@ -60,6 +60,16 @@ impl Weights {
         self.bytes
     }
 
+    /// Everything before the data.
+    pub fn header(&self) -> &[u8] {
+        &self.header
+    }
+
+    /// The constants in the order of their data, each with its layout.
+    pub fn constants(&self) -> &[(Constant, Option<Packing>)] {
+        &self.constants
+    }
+
     /// Writes the file's contents.
     pub fn write(&self, to: impl Write) -> io::Result<()> {
         let mut to = BufWriter::with_capacity(PIECE, to);
