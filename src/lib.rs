@@ -33,6 +33,7 @@
 //! |---|---|
 //! | none | what build scripts and the modules that they make need; models are compiled by the installed program `hiosc` |
 //! | `compiler` | the compiler as a library |
+//! | `oracle` | reference outputs by a reader that is not the importer's; without it they come from the importer's, which cannot notice what it misread |
 //! | `cli` (default) | the program `hiosc` |
 //!
 //! What is documented here, with [`vgpu`], is the whole public API. The other modules are private.
@@ -130,6 +131,16 @@ mod measure;
 #[cfg(feature = "internals")]
 #[doc(hidden)]
 pub mod measure;
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
+mod oracle;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod oracle;
+#[cfg(all(feature = "compiler", not(feature = "internals")))]
+mod panics;
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub mod panics;
 #[cfg(all(feature = "compiler", not(feature = "internals")))]
 mod plan;
 #[cfg(feature = "internals")]

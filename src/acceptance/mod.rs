@@ -17,7 +17,7 @@
 
 mod values;
 
-pub(crate) use values::{NamedValues, Values, compare, convert, read};
+pub(crate) use values::{compare, convert, read};
 pub use values::{OutputReport, WorstElement};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
+use crate::oracle::NamedValues;
 use crate::{cache, progress, vgpu};
 
 /// Options of a verification.

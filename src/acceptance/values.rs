@@ -1,6 +1,5 @@
 //! Reads inputs, outputs and references from files, and compares outputs with references.
 
-use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io::Read as _;
@@ -11,6 +10,7 @@ use zip::ZipArchive;
 
 use crate::error::{Error, Result};
 use crate::graph::shape_text;
+use crate::oracle::{NamedValues, Values};
 use crate::runtime::{DType, npy};
 
 /// How far one output is from its reference.
@@ -89,17 +89,6 @@ impl Display for OutputReport {
 fn number(value: f64) -> String {
     if value.fract() == 0.0 && value.abs() < 1e16 { format!("{value}") } else { format!("{value:e}") }
 }
-
-/// Values of a tensor.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Values {
-    pub dtype: DType,
-    pub shape: Vec<usize>,
-    pub bytes: Vec<u8>,
-}
-
-/// Values of tensors, by key (`in:NAME`, `out:NAME`).
-pub(crate) type NamedValues = BTreeMap<String, Values>;
 
 /// All tensors of a safetensors file.
 pub(crate) fn read(path: &Path) -> Result<NamedValues> {

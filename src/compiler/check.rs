@@ -8,13 +8,14 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::Planned;
-use crate::acceptance::{OutputReport, Values, compare, convert, read};
+use crate::acceptance::{OutputReport, compare, convert, read};
 use crate::emit::ReferenceData;
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Constant, DType, Expr, Gather, Graph, OpKind, Operator, Scalar, Tensor, shape_text};
 use crate::ids::TensorId;
 use crate::import;
 use crate::measure::bench;
+use crate::oracle::Values;
 use crate::runtime::RuntimeOptions;
 
 /// Inputs made from a fixed seed, and the outputs that tract computes from them.

@@ -33,6 +33,16 @@ impl Literal {
         Literal { shape: shape.to_vec(), values: Constant::I64(values.into()) }
     }
 
+    /// Extent of each axis.
+    pub(crate) fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The elements.
+    pub(crate) fn values(&self) -> &Constant {
+        &self.values
+    }
+
     /// The array in a `.npy` file.
     ///
     /// # Errors

@@ -15,12 +15,13 @@ use tract_onnx::prelude::*;
 
 use super::messages::plain;
 use super::readers::onnx;
-use super::typed::{self, one_line, silently};
+use super::typed;
 use crate::error::{Error, Result};
 use crate::import::onnx::decode::some;
 use crate::import::onnx::limits::MOST_AXES;
 use crate::import::onnx::operators::{self, Row, Support};
 use crate::import::onnx::{attributes, tidy};
+use crate::panics::{one_line, silently};
 
 /// Reports all nodes and inputs that cannot be parsed, in one error.
 pub fn check(path: &Path, proto: &pb::ModelProto) -> Result<()> {

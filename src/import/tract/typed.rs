@@ -6,11 +6,10 @@
 
 use std::any::Any;
 use std::borrow::Cow;
-use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
@@ -36,6 +35,7 @@ use crate::import::onnx::dtype::dtype_of;
 use crate::import::onnx::inline::{self, SELECT};
 use crate::import::onnx::limits;
 use crate::import::onnx::operators::{self, Row};
+use crate::panics::{self, one_line, silently};
 
 /// Replaces nodes whose inputs are all constants by what they compute. A node that fails, such as a
 /// division of integers by 0, stays as it is. Like tract's own pass, it does not copy a large
@@ -386,10 +386,6 @@ pub fn f32_values(tensor: &Tensor) -> TractResult<Vec<f32>> {
     Ok(tensor.try_as_plain_ram()?.as_slice::<f32>()?.to_vec())
 }
 
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
 /// Runs `f`, turning tract's errors and panics into [`Error::Model`], and what tract has no typed
 /// form for into [`Error::Unsupported`], without a panic message on the terminal.
 pub fn quietly<T>(path: &Path, action: &str, f: impl FnOnce() -> TractResult<T>) -> Result<T> {
@@ -412,23 +408,6 @@ pub fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
     silently(|| catch_unwind(AssertUnwindSafe(f))).map_err(|panic| panicked(&*panic))
 }
 
-/// Runs `f` with no panic message on the terminal.
-pub fn silently<T>(f: impl FnOnce() -> T) -> T {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let usual = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if !QUIET.get() {
-                usual(info);
-            }
-        }));
-    });
-    let before = QUIET.replace(true);
-    let result = f();
-    QUIET.set(before);
-    result
-}
-
 /// What is said of a panic of tract's.
 pub fn panicked(panic: &(dyn Any + Send)) -> String {
     plain(&format!("the reader fails on it: {}", panic_text(panic)))
@@ -436,10 +415,9 @@ pub fn panicked(panic: &(dyn Any + Send)) -> String {
 
 /// The message of a panic.
 fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    match text {
-        Some(text) if text.contains("self.dims.iter().all(|d|") => "the shape of its result has a negative extent".into(),
-        text => one_line(text.unwrap_or("no message")),
+    match panics::text(panic) {
+        text if text.contains("self.dims.iter().all(|d|") => "the shape of its result has a negative extent".into(),
+        text => text,
     }
 }
 
@@ -466,14 +444,4 @@ pub fn innermost(text: &str) -> String {
         Some(why.trim_start_matches("Infering facts: ").to_string())
     });
     plain(found.as_deref().unwrap_or(text))
-}
-
-/// At most 400 characters, on one line.
-pub fn one_line(text: &str) -> String {
-    let mut line = text.split_whitespace().collect::<Vec<_>>().join(" ").replace(char::is_control, "?");
-    if let Some((end, _)) = line.char_indices().nth(400) {
-        line.truncate(end);
-        line.push_str("...");
-    }
-    line
 }
