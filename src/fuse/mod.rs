@@ -229,8 +229,8 @@ fn release(graph: &mut Graph, uses: &Uses, id: TensorId) {
 
 /// Applies `patch` to the graph. Absorbed operators keep their index in the table, without inputs,
 /// until the graph is pruned.
-fn insert(graph: &mut Graph, patch: Patch, alive: &mut Vec<bool>) {
-    graph.tensors.extend(patch.constants);
+fn insert(graph: &mut Graph, mut patch: Patch, alive: &mut Vec<bool>) {
+    graph.tensors.append(&mut patch.constants);
     let provided = graph.operator(patch.at).outputs[0];
     absorb_values(graph, &patch, provided);
     for &op in &patch.absorbed {

@@ -18,9 +18,11 @@ use super::super::error::Result;
 use super::super::exec::Exec;
 use super::super::layout::Port;
 use super::super::npy;
+use super::super::observe::LaunchResults;
 use super::super::options::RuntimeOptions;
 use super::super::timing::Span;
 use super::bench;
+use super::layers;
 use super::links;
 
 /// The function that enqueues one inference of a model.
@@ -40,6 +42,8 @@ pub trait CompiledModel: Sized {
     const OUTPUTS: &'static [Port<'static>];
     /// When each step should run.
     const STEPS: &'static [bench::Prediction<&'static str>];
+    /// What each launch writes.
+    const LAUNCHES: &'static [LaunchResults<'static>];
     /// Loads the model.
     fn load(options: RuntimeOptions) -> Result<Self>;
     /// One inference, from the bytes of each input to those of each output.
@@ -97,6 +101,7 @@ fn usage(name: &str) -> String {
   --repeat N       check: run N times and require the same bits each time; bench: measure N times; trace: keep the last of N
   --json FILE      bench: write all figures; trace: write the trace there (default: trace.json)
   --save FILE      check: write the outputs, as tensors out:NAME
+  --layers FILE    check: write what each launch writes, as tensors tensor:NAME; hiosc verify --layers compares them
   --input NAME=FILE.npy
                    run: the values of an input; once per input; NAME= is optional if there is only one
   --output-dir DIR
@@ -121,6 +126,7 @@ struct Arguments {
     data: Option<PathBuf>,
     repeat: Option<usize>,
     save: Option<PathBuf>,
+    layers: Option<PathBuf>,
     json: Option<PathBuf>,
     links: bool,
     inputs: Vec<OsString>,
@@ -161,6 +167,7 @@ impl Arguments {
                 "--output-dir" => arguments.output_dir = Some(value()?.into()),
                 "--links" => arguments.links = true,
                 "--json" => arguments.json = Some(value()?.into()),
+                "--layers" => arguments.layers = Some(value()?.into()),
                 "--save" => arguments.save = Some(value()?.into()),
                 "--repeat" => {
                     let text = value()?.to_string_lossy().into_owned();
@@ -172,6 +179,9 @@ impl Arguments {
             }
         }
         let others = [arguments.data.is_some(), arguments.repeat.is_some(), arguments.save.is_some(), arguments.json.is_some()];
+        if arguments.layers.is_some() && arguments.command != ToolCommand::Check {
+            return Err("--layers belongs to `check`".into());
+        }
         if arguments.links && arguments.command != ToolCommand::Check {
             return Err("--links belongs to `check`".into());
         }
@@ -237,6 +247,10 @@ fn check<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, S
     }
     if let Some(path) = &arguments.save {
         save::<M>(path, &outputs)?;
+    }
+    if let Some(path) = &arguments.layers {
+        let (exec, enqueue) = model.exec();
+        layers::save(exec, &data.slices(), M::LAUNCHES, path, enqueue)?;
     }
     println!("{}", if sound { "PASS" } else { "FAIL" });
     Ok(sound)
