@@ -14,10 +14,14 @@
 //!    orders of execution. All runs must give the same bits.
 //! 3. Compare the outputs (`values.rs`) with the stored reference, or with
 //!    [`VerifyOptions::reference`].
+//! 4. If that is asked for, compare what each launch writes, too (`layers.rs`).
 
+mod layers;
 mod values;
 
 pub(crate) use values::{compare, convert, read};
+pub(crate) use layers::{Dumpable, LaunchTable, SavedLayers, compare_layers};
+pub use layers::{LayersReport, WrongLayer};
 pub use values::{OutputReport, WorstElement};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,9 +34,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::oracle::NamedValues;
+use crate::graph::Constant;
+use crate::import::ImportOptions;
+use crate::oracle::{NamedValues, Oracle};
 use crate::{cache, progress, vgpu};
 
 /// Options of a verification.
@@ -55,6 +62,10 @@ pub struct VerifyOptions {
     pub separate_contexts: bool,
     /// Orders of execution to try on virtual GPUs; 0 counts as 1.
     pub seeds: u32,
+    /// The model, and the options it was imported with, to compare every intermediate tensor with.
+    pub layers: Option<(PathBuf, ImportOptions)>,
+    /// Tensors to write as npy files, by ONNX name, and the folder to write them to.
+    pub dump: Option<(Vec<String>, PathBuf)>,
 }
 
 impl VerifyOptions {
@@ -94,6 +105,18 @@ impl VerifyOptions {
         self
     }
 
+    /// Sets [`layers`](Self::layers).
+    pub fn layers(mut self, model: impl Into<PathBuf>, options: ImportOptions) -> Self {
+        self.layers = Some((model.into(), options));
+        self
+    }
+
+    /// Sets [`dump`](Self::dump).
+    pub fn dump(mut self, names: &[String], folder: impl Into<PathBuf>) -> Self {
+        self.dump = Some((names.to_vec(), folder.into()));
+        self
+    }
+
     /// Sets [`seeds`](Self::seeds).
     pub fn seeds(mut self, orders: u32) -> Self {
         self.seeds = orders;
@@ -109,6 +132,10 @@ pub struct VerifyReport {
     pub device: String,
     /// The report of each output, the same for all seeds.
     pub outputs: Vec<OutputReport>,
+    /// The comparison of all intermediate tensors, if it was asked for.
+    pub layers: Option<LayersReport>,
+    /// The files that [`VerifyOptions::dump`] asked for.
+    pub dumped: Vec<PathBuf>,
     /// Orders of execution tried.
     pub seeds: u32,
     /// The program's lines about graph replay, copies and links.
@@ -128,7 +155,7 @@ pub struct VerifyReport {
 /// [`Error::Mismatch`] if an output is wrong, with a line for each wrong one.
 pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let report = examine(folder, options)?;
-    right(&report.outputs)?;
+    report.judge()?;
     Ok(report)
 }
 
@@ -142,9 +169,19 @@ pub(crate) fn right(outputs: &[OutputReport]) -> Result<()> {
     Err(Error::Mismatch(format!("{} of {} outputs {are} wrong{}", wrong.len(), outputs.len(), wrong.concat())))
 }
 
+/// [`Error::Mismatch`] if one of these outputs is wrong, or an intermediate tensor.
+pub(crate) fn judge(outputs: &[OutputReport], layers: Option<&LayersReport>) -> Result<()> {
+    match (right(outputs), layers) {
+        (Err(Error::Mismatch(message)), Some(layers)) => Err(Error::Mismatch(format!("{message}\n{layers}"))),
+        (Ok(()), Some(layers)) if !layers.passes() => Err(Error::Mismatch(layers.to_string())),
+        (judged, _) => judged,
+    }
+}
+
 /// [`verify`], but reports wrong outputs, too.
 pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let about = CrateMetadata::read(folder)?;
+    let table = about.layers(folder, options)?;
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     let data = match &options.reference {
         Some(npz) => convert(npz, &about.inputs, &about.outputs, &scratch.path().join("reference.safetensors"))?,
@@ -184,6 +221,9 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
         let saved = scratch.path().join("outputs.safetensors");
         let mut command = Command::new(&program);
         command.arg("check").arg("--data").arg(&data).arg("--save").arg(&saved).arg("--fold");
+        if table.is_some() && seed == 0 {
+            command.arg("--layers").arg(scratch.path().join("layers.safetensors"));
+        }
         if real == 0 {
             command.arg("--no-warm-up"); // nothing to warm up
         }
@@ -216,17 +256,64 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
         }
         outputs = compare(&expected, &found, &about.outputs)?;
     }
+    let run = clock.elapsed();
+    let (mut layers, mut dumped) = (None, Vec::new());
+    if let Some(table) = &table {
+        let file = SavedLayers::open(&scratch.path().join("layers.safetensors"))?;
+        let found = first.unwrap_or_default();
+        if let Some((names, folder)) = &options.dump {
+            let input = |name: &'_ String| expected.get_key_value(&format!("in:{name}"));
+            let output = |name: &'_ String| found.get_key_value(&format!("out:{name}"));
+            let ports = about.inputs.iter().filter_map(input).chain(about.outputs.iter().filter_map(output));
+            let ports = ports.filter_map(|(key, values)| Some((key.split_once(':')?.1, values))).collect();
+            dumped = Dumpable { table, file: &file, ports }.dump(names, folder)?;
+        }
+        if let Some((model, import)) = &options.layers {
+            layers = Some(layers_of(table, &file, model, import, &about.inputs, &expected)?);
+        }
+    }
     let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
-    Ok(VerifyReport { device, outputs, seeds, notes, build, kernels: kernels_time, run: clock.elapsed() })
+    Ok(VerifyReport { device, outputs, layers, dumped, seeds, notes, build, kernels: kernels_time, run })
+}
+
+/// Compares the tensors in `file` with those that the oracle computes from the inputs among
+/// `values`.
+pub(crate) fn layers_of(
+    table: &LaunchTable,
+    file: &SavedLayers,
+    model: &Path,
+    import: &ImportOptions,
+    inputs: &[String],
+    values: &NamedValues,
+) -> Result<LayersReport> {
+    progress::step("computing all tensors in rten", 0, 1);
+    let expected = |wanted: &[&str]| {
+        let oracle = Oracle::load(model, import)?;
+        let mut given: Vec<(&str, &[usize], Constant)> = Vec::new();
+        for name in inputs {
+            let values = values.get(&format!("in:{name}")).ok_or_else(|| format!("there is no input {name:?}"))?;
+            given.push((name, &values.shape, Constant::from_bytes(values.dtype, &values.bytes)));
+        }
+        let inputs: Vec<_> = given.iter().map(|(name, shape, values)| (*name, *shape, values)).collect();
+        oracle.run(&inputs, wanted)
+    };
+    compare_layers(table, file, &expected)
 }
 
 impl VerifyReport {
+    /// [`Error::Mismatch`] if an output or an intermediate tensor is wrong.
+    pub(crate) fn judge(&self) -> Result<()> {
+        judge(&self.outputs, self.layers.as_ref())
+    }
+
     /// The report for programs. Keys are stable.
     pub(crate) fn json(&self) -> Value {
         json!({
-            "passes": self.outputs.iter().all(OutputReport::passes),
+            "passes": self.judge().is_ok(),
             "device": self.device,
             "outputs": self.outputs.iter().map(OutputReport::json).collect::<Value>(),
+            "layers": self.layers.as_ref().map(LayersReport::json),
+            "dumped": self.dumped.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
             "seeds": self.seeds,
             "notes": self.notes,
             "seconds": {
@@ -241,6 +328,8 @@ impl VerifyReport {
 impl Display for VerifyReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.outputs.iter().try_for_each(|output| writeln!(f, "verify     {output}"))?;
+        self.layers.iter().try_for_each(|layers| writeln!(f, "layers     {layers}"))?;
+        self.dumped.iter().try_for_each(|path| writeln!(f, "wrote      {}", path.display()))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "           {note}"))?;
         let orders = if self.seeds > 1 { format!(", same bits in {} orders of execution", self.seeds) } else { String::new() };
         let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());
@@ -259,6 +348,8 @@ pub(crate) struct CrateMetadata {
     architecture: String,
     inputs: Vec<String>,
     outputs: Vec<String>,
+    /// SHA-256 of the model file; an older hiosc did not record it.
+    model_sha256: Option<String>,
     /// Whether the program contains the weights.
     embedded: bool,
 }
@@ -294,8 +385,31 @@ impl CrateMetadata {
             architecture: text_of("architecture")?,
             inputs: list("inputs")?,
             outputs: list("outputs")?,
+            model_sha256: text_of("model_sha256").ok(),
             embedded: pairs.get("embedded_weights").is_some_and(|v| v == true),
         })
+    }
+}
+
+impl CrateMetadata {
+    /// What the launches of the crate in `folder` read and write, if the options need it. Fails if
+    /// the model that they name is another one.
+    fn layers(&self, folder: &Path, options: &VerifyOptions) -> Result<Option<LaunchTable>> {
+        if options.layers.is_none() && options.dump.is_none() {
+            return Ok(None);
+        }
+        let table = LaunchTable::of_crate(folder)?;
+        if let (Some((model, _)), Some(expected)) = (&options.layers, &self.model_sha256) {
+            let bytes = fs::read(model).map_err(Error::io(model))?;
+            let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+            if found != *expected {
+                let (model, folder) = (model.display(), folder.display());
+                return Err(Error::Usage(format!(
+                    "{model} is not the model that {folder} was compiled from: its SHA-256 is {found}, that of the crate's model {expected}"
+                )));
+            }
+        }
+        Ok(Some(table))
     }
 }
 

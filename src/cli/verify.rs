@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::{ContextArgs, MachineArgs};
+use super::layers::{LayersArgs, model_of};
 use super::{FORMAT, Verbosity, progress};
-use crate::acceptance::{VerifyOptions, examine, right};
+use crate::acceptance::{VerifyOptions, examine};
 
 /// Arguments of `hiosc verify`.
 #[derive(Args)]
@@ -30,6 +31,12 @@ pub struct VerifyArgs {
     links: bool,
     #[command(flatten)]
     contexts: ContextArgs,
+    #[command(flatten)]
+    layers: LayersArgs,
+    /// The model that --layers compares with [default: the one that the crate was compiled from, in
+    /// its folder, the one above, or the current one].
+    #[arg(long, value_name = "MODEL.onnx", requires = "layers")]
+    model: Option<PathBuf>,
     /// Repeat with this many orders of execution on virtual GPUs, and require the same bits each
     /// time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -49,6 +56,8 @@ pub fn run(args: VerifyArgs, verbosity: Verbosity) -> anyhow::Result<()> {
         links: args.links,
         separate_contexts: args.contexts.separate_contexts,
         seeds: args.seeds,
+        layers: args.layers.layers.then(|| model_of(&args.crate_dir, args.model.as_deref())).transpose()?,
+        dump: args.layers.dump(),
     };
     let report = examine(&args.crate_dir, &options)?;
     progress::end();
@@ -58,7 +67,7 @@ pub fn run(args: VerifyArgs, verbosity: Verbosity) -> anyhow::Result<()> {
         all["format"] = FORMAT.into();
         writeln!(out, "{all:#}")?;
     }
-    right(&report.outputs)?;
+    report.judge()?;
     if verbosity != Verbosity::Quiet && !args.json {
         write!(out, "{report}")?;
     }

@@ -8,7 +8,7 @@
 //! | `operators` | ONNX names of what it computes |
 //! | `kinds` | what each of these computes, as in the text form of the graph |
 //! | `reads` | each tensor that it reads: `tensor`, its name; `shape`; `from`: `input`, `constant`, or the `tensor` of each result that it consists of |
-//! | `results` | each tensor that it writes: `tensor`, its name, unique among results; `type`, `shape`; `values`: the ONNX values that it holds, each with its `name` and `shape`; `absorbed`: names of ONNX values that exist nowhere, computed on the way |
+//! | `results` | each tensor that it writes: `tensor`, its name, unique among results; `operator`, the index of what computes it; `type`, `shape`; `values`: the ONNX values that it holds, each with its `name` and `shape`; `absorbed`: names of ONNX values that exist nowhere, computed on the way |
 //! | `gpu`, `stream` | where it runs |
 //! | `file`, `entry` | the source, relative to the crate, and its `extern "C"` name there |
 //! | `grid`, `block` | launch geometry |
@@ -95,6 +95,7 @@ enum ReadFrom<'a> {
 #[derive(Serialize)]
 struct Written<'a> {
     tensor: &'a str,
+    operator: usize,
     r#type: &'static str,
     shape: &'a [usize],
     values: Vec<WrittenValue<'a>>,
@@ -228,9 +229,16 @@ fn read<'a>((tensor, source): &'a (&Tensor, LayerSource)) -> Read<'a> {
 }
 
 fn written<'a>(result: &'a LayerResult<'_>) -> Written<'a> {
-    let LayerResult { key, tensor, values, absorbed } = result;
+    let LayerResult { key, tensor, operator, values, absorbed } = result;
     let value = |value: &&'a OnnxValue| WrittenValue { name: &value.name, shape: &value.shape };
-    Written { tensor: key, r#type: tensor.dtype.name(), shape: &tensor.shape, values: values.iter().map(value).collect(), absorbed }
+    Written {
+        tensor: key,
+        operator: *operator,
+        r#type: tensor.dtype.name(),
+        shape: &tensor.shape,
+        values: values.iter().map(value).collect(),
+        absorbed,
+    }
 }
 
 fn line(value: &impl Serialize) -> Result<String> {

@@ -44,6 +44,8 @@ pub struct LayerResult<'a> {
     pub key: String,
     /// The tensor.
     pub tensor: &'a Tensor,
+    /// Index into the layer's operators of the one that computes it.
+    pub operator: usize,
     /// The ONNX values that it holds, under this shape or another.
     pub values: Vec<&'a OnnxValue>,
     /// The names of ONNX values that its operator computes on the way to it.
@@ -87,7 +89,8 @@ impl Program<'_> {
             }
             let inputs = inputs.into_iter().map(|id| Ok((graph.tensor(id), source(id)?))).collect::<Result<Vec<_>>>()?;
             let mut results = Vec::new();
-            for &id in operators.iter().flat_map(|&op| &graph.operator(op).outputs) {
+            let outputs = operators.iter().enumerate().flat_map(|(i, &op)| graph.operator(op).outputs.iter().map(move |&id| (i, id)));
+            for (operator, id) in outputs {
                 let tensor = graph.tensor(id);
                 let here = values.get(&id).map_or(&[][..], Vec::as_slice);
                 let held: Vec<&OnnxValue> = here.iter().copied().filter(|value| !value.absorbed).collect();
@@ -101,7 +104,7 @@ impl Program<'_> {
                 }
                 keys.insert(id, key.clone());
                 let absorbed = here.iter().filter(|value| value.absorbed).map(|value| value.name.as_str()).collect();
-                results.push(LayerResult { key, tensor, values: held, absorbed });
+                results.push(LayerResult { key, tensor, operator, values: held, absorbed });
             }
             layers.push(Layer { operators: operators.clone(), reads: inputs, first: reads.len(), results });
         }

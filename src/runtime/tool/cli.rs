@@ -373,7 +373,7 @@ fn run<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, Str
     let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
     let outputs = model.infer(&slices).map_err(|error| error.to_string())?;
     std::fs::create_dir_all(folder).map_err(|error| at(folder, &error))?;
-    for ((port, file), values) in M::OUTPUTS.iter().zip(output_files(M::OUTPUTS)).zip(&outputs) {
+    for ((port, file), values) in M::OUTPUTS.iter().zip(npy::file_names(M::OUTPUTS.iter().map(|port| port.name))).zip(&outputs) {
         let path = folder.join(file);
         std::fs::write(&path, npy::write(values, port.dtype, port.shape)).map_err(|error| at(&path, &error))?;
         println!("output `{}` {}: {}", port.name, port.shape_text(), path.display());
@@ -406,26 +406,6 @@ fn input_files(given: &[OsString], ports: &[Port<'_>]) -> std::result::Result<Ve
         return Err(format!("--input NAME=FILE.npy is missing for {}; the inputs are {}", missing.join(", "), names()));
     }
     Ok(files.into_iter().flatten().collect())
-}
-
-/// A file name for each output: its own, if that is safe and not taken.
-fn output_files(ports: &[Port<'_>]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for port in ports {
-        let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-        let plain: String = port.name.chars().map(safe).collect();
-        // not hidden, not empty, and unique on file systems that ignore case
-        let plain = if plain.starts_with('.') || plain.is_empty() { format!("_{plain}") } else { plain };
-        let taken = |name: &String, names: &[String]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-        let mut name = format!("{plain}.npy");
-        let mut count = 2;
-        while taken(&name, &names) {
-            name = format!("{plain}_{count}.npy");
-            count += 1;
-        }
-        names.push(name);
-    }
-    names
 }
 
 #[cfg(test)]
@@ -479,11 +459,5 @@ mod tests {
         for (found, expected) in wrong {
             assert_eq!(found.unwrap_err(), expected);
         }
-    }
-
-    #[test]
-    fn outputs_get_safe_file_names() {
-        let names: Vec<_> = ["y", "a/b", "a:b", "..", "", "Y", "x.1"].map(|name| Port { name, dtype: DType::F32, shape: &[] }).into();
-        assert_eq!(output_files(&names), ["y.npy", "a_b.npy", "a_b_2.npy", "_...npy", "_.npy", "Y_2.npy", "x.1.npy"]);
     }
 }
