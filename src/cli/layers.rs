@@ -59,7 +59,8 @@ pub fn model_of(folder: &Path, model: Option<&Path>) -> anyhow::Result<(PathBuf,
     folders.extend(path.parent());
     let inputs: Vec<String> = options.iter().filter(|word| INPUT_OPTIONS.iter().any(|name| word.starts_with(name))).cloned().collect();
     let mut words = recorded::with_paths(&inputs, &folders)?;
-    words.extend(["--".into(), path.clone().into_os_string()]);
+    // a model may be called like an option or a command
+    words.extend(["--check".into(), folder.as_os_str().to_owned(), "--".into(), path.clone().into_os_string()]);
     let import = parse_compile(words.into_iter())?.compiler()?.import_options().clone();
     Ok((path, import))
 }

@@ -2,6 +2,7 @@
 
 mod commands;
 mod emit;
+mod layers;
 mod models;
 mod projects;
 mod shipping;
