@@ -49,6 +49,12 @@ pub enum Error {
     /// The generated crate ran and its numbers are wrong.
     #[error("verification failed: {0}")]
     Mismatch(String),
+    /// The generated crate ran, but two references disagree about what its numbers should be.
+    #[error("the reference is disputed: {0}; decide with --reference rten, --reference tract or --reference FILE.npz")]
+    Disputed(
+        /// What each output agrees with.
+        String,
+    ),
     /// A verifier found one of hiosc's own results wrong.
     #[error("internal error in {pass}: {message} (this is a bug in hiosc: please report it with the model)")]
     Internal {

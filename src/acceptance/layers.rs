@@ -24,10 +24,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::values::{OutputReport, report};
+use super::{CrateMetadata, VerifyOptions};
 use crate::error::{Error, Result};
-use crate::graph::shape_text;
-use crate::oracle::Values;
+use crate::graph::{Constant, shape_text};
+use crate::import::ImportOptions;
+use crate::oracle::{NamedValues, Oracle, Values};
+use crate::progress;
 use crate::runtime::tool::layers::PREFIX;
+use crate::runtime::weights::sha256;
 use crate::runtime::{DType, npy};
 
 /// A line of the table of launches.
@@ -76,6 +80,46 @@ struct WrittenValue {
 pub(crate) struct LaunchTable(Vec<Launch>);
 
 impl LaunchTable {
+    /// The table of the crate in `folder`, if the options need it. Fails if the model that they
+    /// name is not the crate's.
+    pub fn wanted(folder: &Path, about: &CrateMetadata, options: &VerifyOptions) -> Result<Option<LaunchTable>> {
+        if options.layers.is_none() && options.dump.is_none() {
+            return Ok(None);
+        }
+        let table = LaunchTable::of_crate(folder)?;
+        if let (Some((model, _)), Some(expected)) = (&options.layers, &about.model_sha256) {
+            let found = File::open(model).and_then(|mut file| sha256(&mut file)).map_err(Error::io(model))?;
+            if found != *expected {
+                let (model, folder) = (model.display(), folder.display());
+                return Err(Error::Usage(format!(
+                    "{model} is not the model that {folder} was compiled from: its SHA-256 is {found}, that of the crate's model {expected}"
+                )));
+            }
+        }
+        Ok(Some(table))
+    }
+
+    /// The comparison and the files that the options ask for. The run that wrote `file` had the
+    /// inputs in `given`, and its outputs are `found`.
+    pub fn examined(
+        &self,
+        file: &Path,
+        options: &VerifyOptions,
+        about: &CrateMetadata,
+        given: &NamedValues,
+        found: &NamedValues,
+    ) -> Result<(Option<LayersReport>, Vec<PathBuf>)> {
+        let file = SavedLayers::open(file)?;
+        let mut dumped = Vec::new();
+        if let Some((names, folder)) = &options.dump {
+            let inputs = given.iter().filter_map(|(key, values)| Some((key.strip_prefix("in:")?, values)));
+            let outputs = found.iter().filter_map(|(key, values)| Some((key.strip_prefix("out:")?, values)));
+            dumped = Dumpable { table: self, file: &file, ports: inputs.chain(outputs).collect() }.dump(names, folder)?;
+        }
+        let compared = options.layers.as_ref().map(|(model, import)| layers_of(self, &file, model, import, &about.inputs, given));
+        Ok((compared.transpose()?, dumped))
+    }
+
     /// Reads the table of the crate in `folder`.
     pub fn of_crate(folder: &Path) -> Result<LaunchTable> {
         let path = folder.join("launches.jsonl");
@@ -187,14 +231,37 @@ const NOT_KNOWN: &str = "a value that the reference does not have";
 const OTHER_FORM: &str = "a value that the reference has in another type or shape";
 
 /// Values by ONNX name, in the order of the names; `None` for what is not known.
-pub(crate) type Expected<'a> = &'a dyn Fn(&[&str]) -> std::result::Result<Vec<Option<Values>>, String>;
+type Expected<'a> = &'a dyn Fn(&[&str]) -> std::result::Result<Vec<Option<Values>>, String>;
+
+/// Compares the tensors in `file` with those that rten computes from the inputs among `given`.
+pub(crate) fn layers_of(
+    table: &LaunchTable,
+    file: &SavedLayers,
+    model: &Path,
+    import: &ImportOptions,
+    inputs: &[String],
+    given: &NamedValues,
+) -> Result<LayersReport> {
+    progress::step("computing all tensors in rten", 0, 1);
+    let expected = |wanted: &[&str]| {
+        let oracle = Oracle::load(model, import)?;
+        let mut feeds: Vec<(&str, &[usize], Constant)> = Vec::new();
+        for name in inputs {
+            let values = given.get(&format!("in:{name}")).ok_or_else(|| format!("there is no input {name:?}"))?;
+            feeds.push((name, &values.shape, Constant::from_bytes(values.dtype, &values.bytes)));
+        }
+        let feeds: Vec<_> = feeds.iter().map(|(name, shape, values)| (*name, *shape, values)).collect();
+        oracle.run(&feeds, wanted)
+    };
+    compare_layers(table, file, &expected)
+}
 
 /// Compares all results in `file`.
 ///
 /// # Errors
 ///
 /// [`Error::Tool`] with the reason if there are no values to compare with.
-pub(crate) fn compare_layers(table: &LaunchTable, file: &SavedLayers, expected: Expected<'_>) -> Result<LayersReport> {
+fn compare_layers(table: &LaunchTable, file: &SavedLayers, expected: Expected<'_>) -> Result<LayersReport> {
     let tensors = file.tensors()?;
     let names: Vec<&str> = table.values().into_iter().collect();
     let values = expected(&names).map_err(|why| Error::Tool {

@@ -13,16 +13,17 @@
 //!    and run the unchanged program on virtual GPUs, once for each of [`VerifyOptions::seeds`]
 //!    orders of execution. All runs must give the same bits.
 //! 3. Compare the outputs (`values.rs`) with the stored reference, or with
-//!    [`VerifyOptions::reference`].
+//!    [`VerifyOptions::reference`] (`reference.rs`). Where the crate stores two that disagree, it
+//!    never passes, and the report says which of them each output agrees with.
 //! 4. If that is asked for, compare what each launch writes, too (`layers.rs`).
 
 mod layers;
+mod reference;
 mod values;
 
-pub(crate) use values::{compare, convert, read};
-pub(crate) use layers::{Dumpable, LaunchTable, SavedLayers, compare_layers};
+pub(crate) use layers::{Dumpable, LaunchTable, SavedLayers, layers_of};
 pub use layers::{LayersReport, WrongLayer};
-pub use values::{OutputReport, WorstElement};
+pub use values::{OutputReport, WorstElement, compare, convert, read};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
@@ -34,21 +35,28 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
+use reference::Reference;
+
+use crate::emit::RecordedCheck;
 use crate::error::{Error, Result};
-use crate::graph::Constant;
 use crate::import::ImportOptions;
-use crate::oracle::{NamedValues, Oracle};
+use crate::oracle::{NamedValues, Source};
+use crate::runtime::weights::sha256;
 use crate::{cache, progress, vgpu};
+
+/// The file with an input and its reference output.
+const CHECK: &str = "check.safetensors";
 
 /// Options of a verification.
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct VerifyOptions {
-    /// An npz file with `in:NAME` and `out:NAME` to use instead of the crate's own data ('/' in
-    /// names as '_').
+    /// What to compare with instead of the crate's own reference: `rten` or `tract` for one of two
+    /// that disagree, or an npz file with `in:NAME` and `out:NAME` ('/' in names as '_').
     pub reference: Option<PathBuf>,
+    /// Compare with what ONNX Runtime computes from this model, where Python has it.
+    pub onnxruntime: Option<PathBuf>,
     /// Use virtual GPUs even if there are real ones.
     pub on_virtual: bool,
     /// Number of virtual GPUs. By default as many as the plan uses, or as `on` needs.
@@ -70,8 +78,14 @@ pub struct VerifyOptions {
 
 impl VerifyOptions {
     /// Sets [`reference`](Self::reference).
-    pub fn reference(mut self, npz: impl Into<PathBuf>) -> Self {
-        self.reference = Some(npz.into());
+    pub fn reference(mut self, from: impl Into<PathBuf>) -> Self {
+        self.reference = Some(from.into());
+        self
+    }
+
+    /// Sets [`onnxruntime`](Self::onnxruntime).
+    pub fn onnxruntime(mut self, model: impl Into<PathBuf>) -> Self {
+        self.onnxruntime = Some(model.into());
         self
     }
 
@@ -130,8 +144,12 @@ impl VerifyOptions {
 pub struct VerifyReport {
     /// The GPUs it ran on, as text.
     pub device: String,
+    /// Who computed the reference: `rten`, `tract`, `file`, or `onnxruntime` and its version.
+    pub reference: String,
     /// The report of each output, the same for all seeds.
     pub outputs: Vec<OutputReport>,
+    /// Who disagrees with the reference, and the report of each output compared with theirs.
+    pub disputed: Option<(String, Vec<OutputReport>)>,
     /// The comparison of all intermediate tensors, if it was asked for.
     pub layers: Option<LayersReport>,
     /// The files that [`VerifyOptions::dump`] asked for.
@@ -152,7 +170,8 @@ pub struct VerifyReport {
 ///
 /// # Errors
 ///
-/// [`Error::Mismatch`] if an output is wrong, with a line for each wrong one.
+/// [`Error::Mismatch`] if an output is wrong, with a line for each wrong one; [`Error::Disputed`] if
+/// two references disagree, and each output agrees with one of them.
 pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let report = examine(folder, options)?;
     report.judge()?;
@@ -169,32 +188,24 @@ pub(crate) fn right(outputs: &[OutputReport]) -> Result<()> {
     Err(Error::Mismatch(format!("{} of {} outputs {are} wrong{}", wrong.len(), outputs.len(), wrong.concat())))
 }
 
-/// [`Error::Mismatch`] if one of these outputs is wrong, or an intermediate tensor.
-pub(crate) fn judge(outputs: &[OutputReport], layers: Option<&LayersReport>) -> Result<()> {
-    match (right(outputs), layers) {
+/// `outputs`, what is said of the outputs, and [`Error::Mismatch`] if an intermediate tensor is
+/// wrong.
+pub(crate) fn with_layers(outputs: Result<()>, layers: Option<&LayersReport>) -> Result<()> {
+    match (outputs, layers) {
         (Err(Error::Mismatch(message)), Some(layers)) => Err(Error::Mismatch(format!("{message}\n{layers}"))),
+        (Err(Error::Disputed(message)), Some(layers)) => Err(Error::Disputed(format!("{}\n{layers}\n", message.trim_end()))),
         (Ok(()), Some(layers)) if !layers.passes() => Err(Error::Mismatch(layers.to_string())),
-        (judged, _) => judged,
+        (outputs, _) => outputs,
     }
 }
 
 /// [`verify`], but reports wrong outputs, too.
 pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let about = CrateMetadata::read(folder)?;
-    let table = about.layers(folder, options)?;
+    let table = LaunchTable::wanted(folder, &about, options)?;
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-    let data = match &options.reference {
-        Some(npz) => convert(npz, &about.inputs, &about.outputs, &scratch.path().join("reference.safetensors"))?,
-        None => folder.join("check.safetensors"),
-    };
-    if !data.is_file() {
-        let message = format!(
-            "{} has no check.safetensors (it was compiled with --no-check, or the file is lost): give --reference FILE.npz",
-            folder.display()
-        );
-        return Err(Error::Usage(message));
-    }
-    let expected = read(&data)?;
+    let reference = Reference::read(folder, &about, options, scratch.path())?;
+    let layers_file = scratch.path().join("layers.safetensors");
 
     let clock = Instant::now();
     let program = build(folder, &about, scratch.path())?;
@@ -217,12 +228,13 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
     let mut notes = Vec::new();
     let mut first: Option<NamedValues> = None;
     let mut outputs: Vec<OutputReport> = Vec::new();
+    let mut disputed = None;
     for seed in 0..seeds {
         let saved = scratch.path().join("outputs.safetensors");
         let mut command = Command::new(&program);
-        command.arg("check").arg("--data").arg(&data).arg("--save").arg(&saved).arg("--fold");
+        command.arg("check").arg("--data").arg(&reference.file).arg("--save").arg(&saved).arg("--fold");
         if table.is_some() && seed == 0 {
-            command.arg("--layers").arg(scratch.path().join("layers.safetensors"));
+            command.arg("--layers").arg(&layers_file);
         }
         if real == 0 {
             command.arg("--no-warm-up"); // nothing to warm up
@@ -254,56 +266,43 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
             }
             Some(_) => {}
         }
-        outputs = compare(&expected, &found, &about.outputs)?;
+        outputs = compare(&reference.expected, &found, &about.outputs)?;
+        if let Some((by, other)) = &reference.other {
+            disputed = Some((by.clone(), compare(other, &found, &about.outputs)?));
+        }
     }
     let run = clock.elapsed();
-    let (mut layers, mut dumped) = (None, Vec::new());
-    if let Some(table) = &table {
-        let file = SavedLayers::open(&scratch.path().join("layers.safetensors"))?;
-        let found = first.unwrap_or_default();
-        if let Some((names, folder)) = &options.dump {
-            let input = |name: &'_ String| expected.get_key_value(&format!("in:{name}"));
-            let output = |name: &'_ String| found.get_key_value(&format!("out:{name}"));
-            let ports = about.inputs.iter().filter_map(input).chain(about.outputs.iter().filter_map(output));
-            let ports = ports.filter_map(|(key, values)| Some((key.split_once(':')?.1, values))).collect();
-            dumped = Dumpable { table, file: &file, ports }.dump(names, folder)?;
-        }
-        if let Some((model, import)) = &options.layers {
-            layers = Some(layers_of(table, &file, model, import, &about.inputs, &expected)?);
-        }
-    }
-    let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
-    Ok(VerifyReport { device, outputs, layers, dumped, seeds, notes, build, kernels: kernels_time, run })
-}
-
-/// Compares the tensors in `file` with those that the oracle computes from the inputs among
-/// `values`.
-pub(crate) fn layers_of(
-    table: &LaunchTable,
-    file: &SavedLayers,
-    model: &Path,
-    import: &ImportOptions,
-    inputs: &[String],
-    values: &NamedValues,
-) -> Result<LayersReport> {
-    progress::step("computing all tensors in rten", 0, 1);
-    let expected = |wanted: &[&str]| {
-        let oracle = Oracle::load(model, import)?;
-        let mut given: Vec<(&str, &[usize], Constant)> = Vec::new();
-        for name in inputs {
-            let values = values.get(&format!("in:{name}")).ok_or_else(|| format!("there is no input {name:?}"))?;
-            given.push((name, &values.shape, Constant::from_bytes(values.dtype, &values.bytes)));
-        }
-        let inputs: Vec<_> = given.iter().map(|(name, shape, values)| (*name, *shape, values)).collect();
-        oracle.run(&inputs, wanted)
+    let (layers, dumped) = match &table {
+        Some(table) => table.examined(&layers_file, options, &about, &reference.expected, &first.unwrap_or_default())?,
+        None => (None, Vec::new()),
     };
-    compare_layers(table, file, &expected)
+    let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
+    let reference = reference.by;
+    Ok(VerifyReport { device, reference, outputs, disputed, layers, dumped, seeds, notes, build, kernels: kernels_time, run })
 }
 
 impl VerifyReport {
-    /// [`Error::Mismatch`] if an output or an intermediate tensor is wrong.
+    /// Whether outputs and intermediate tensors are right: see [`verify`].
     pub(crate) fn judge(&self) -> Result<()> {
-        judge(&self.outputs, self.layers.as_ref())
+        with_layers(self.verdict(), self.layers.as_ref())
+    }
+
+    /// Whether the outputs are right.
+    fn verdict(&self) -> Result<()> {
+        let Some((by, others)) = &self.disputed else { return right(&self.outputs) };
+        let neither = |(one, other): (&OutputReport, &OutputReport)| !one.passes() && !other.passes();
+        let pairs = || self.outputs.iter().zip(others);
+        right(&pairs().filter(|&pair| neither(pair)).map(|(one, _)| one.clone()).collect::<Vec<_>>())?;
+        let line = |(one, other): (&OutputReport, &OutputReport)| {
+            let (name, [first, second]) = (&one.name, [&self.reference, by]);
+            match (one.passes(), other.passes()) {
+                (true, true) => format!("\n  {name} agrees with both"),
+                (true, false) => format!("\n  {name} agrees with {first}; compared with {second}: {other}"),
+                _ => format!("\n  {name} agrees with {second}; compared with {first}: {one}"),
+            }
+        };
+        let lines: String = pairs().map(line).collect();
+        Err(Error::Disputed(format!("{} and {by} compute different outputs from this model{lines}\n", self.reference)))
     }
 
     /// The report for programs. Keys are stable.
@@ -311,6 +310,10 @@ impl VerifyReport {
         json!({
             "passes": self.judge().is_ok(),
             "device": self.device,
+            "reference": self.reference,
+            "disputed": self.disputed.as_ref().map(|(by, outputs)| {
+                json!({ "by": by, "outputs": outputs.iter().map(OutputReport::json).collect::<Value>() })
+            }),
             "outputs": self.outputs.iter().map(OutputReport::json).collect::<Value>(),
             "layers": self.layers.as_ref().map(LayersReport::json),
             "dumped": self.dumped.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
@@ -330,6 +333,7 @@ impl Display for VerifyReport {
         self.outputs.iter().try_for_each(|output| writeln!(f, "verify     {output}"))?;
         self.layers.iter().try_for_each(|layers| writeln!(f, "layers     {layers}"))?;
         self.dumped.iter().try_for_each(|path| writeln!(f, "wrote      {}", path.display()))?;
+        writeln!(f, "           {}", Source::named(&self.reference).map_or_else(|| format!("reference by {}", self.reference), |s| s.words().into()))?;
         self.notes.iter().try_for_each(|note| writeln!(f, "           {note}"))?;
         let orders = if self.seeds > 1 { format!(", same bits in {} orders of execution", self.seeds) } else { String::new() };
         let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());
@@ -352,6 +356,8 @@ pub(crate) struct CrateMetadata {
     model_sha256: Option<String>,
     /// Whether the program contains the weights.
     embedded: bool,
+    /// The check, if the crate has one and says so.
+    check: Option<RecordedCheck>,
 }
 
 impl CrateMetadata {
@@ -387,29 +393,21 @@ impl CrateMetadata {
             outputs: list("outputs")?,
             model_sha256: text_of("model_sha256").ok(),
             embedded: pairs.get("embedded_weights").is_some_and(|v| v == true),
+            check: text_of("check_sha256").ok().map(|sha256| {
+                let source = |key: &str| text_of(key).ok().and_then(|name| Source::named(&name));
+                RecordedCheck { sha256, source: source("reference").unwrap_or(Source::Rten), disputed_by: source("disputed_by") }
+            }),
         })
     }
-}
 
-impl CrateMetadata {
-    /// What the launches of the crate in `folder` read and write, if the options need it. Fails if
-    /// the model that they name is another one.
-    fn layers(&self, folder: &Path, options: &VerifyOptions) -> Result<Option<LaunchTable>> {
-        if options.layers.is_none() && options.dump.is_none() {
-            return Ok(None);
+    /// What the crate in `folder` says of its check, with the hash of the file that is there now.
+    pub fn check(&self, folder: &Path) -> Result<Option<RecordedCheck>> {
+        let path = folder.join(CHECK);
+        let Some(recorded) = self.check.clone() else { return Ok(None) };
+        match fs::File::open(&path) {
+            Ok(mut file) => Ok(Some(RecordedCheck { sha256: sha256(&mut file).map_err(Error::io(&path))?, ..recorded })),
+            Err(_) => Ok(Some(recorded)),
         }
-        let table = LaunchTable::of_crate(folder)?;
-        if let (Some((model, _)), Some(expected)) = (&options.layers, &self.model_sha256) {
-            let bytes = fs::read(model).map_err(Error::io(model))?;
-            let found: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-            if found != *expected {
-                let (model, folder) = (model.display(), folder.display());
-                return Err(Error::Usage(format!(
-                    "{model} is not the model that {folder} was compiled from: its SHA-256 is {found}, that of the crate's model {expected}"
-                )));
-            }
-        }
-        Ok(Some(table))
     }
 }
 

@@ -91,7 +91,7 @@ fn number(value: f64) -> String {
 }
 
 /// All tensors of a safetensors file.
-pub(crate) fn read(path: &Path) -> Result<NamedValues> {
+pub fn read(path: &Path) -> Result<NamedValues> {
     let bytes = fs::read(path).map_err(Error::io(path))?;
     let broken = |message: String| Error::Model { path: path.to_path_buf(), message };
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| broken(e.to_string()))?;
@@ -104,7 +104,7 @@ pub(crate) fn read(path: &Path) -> Result<NamedValues> {
 }
 
 /// Writes the tensors of these inputs and outputs from `npz` to `to`, as safetensors.
-pub(crate) fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Path) -> Result<PathBuf> {
+pub fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Path) -> Result<PathBuf> {
     let broken = |message: String| Error::Model { path: npz.to_path_buf(), message };
     let file = fs::File::open(npz).map_err(Error::io(npz))?;
     let mut archive = ZipArchive::new(file).map_err(|e| broken(format!("not an npz file: {e}")))?;
@@ -112,7 +112,7 @@ pub(crate) fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Pa
         .chain(outputs.iter().map(|n| ("out", n)))
         .map(|(side, name)| (format!("{side}:{name}"), format!("{side}:{}", name.replace('/', "_"))))
         .collect();
-    let mut tensors: Vec<(String, DType, Vec<usize>, Vec<u8>)> = Vec::new();
+    let mut tensors = NamedValues::new();
     for (key, stored) in keys {
         let entry = format!("{stored}.npy");
         if archive.index_for_name(&entry).is_none() {
@@ -123,19 +123,24 @@ pub(crate) fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Pa
         let mut entry = archive.by_name(&entry).map_err(|e| broken(format!("{stored}: {e}")))?;
         entry.read_to_end(&mut file).map_err(|e| broken(format!("{stored}: {e}")))?;
         let (dtype, shape, values) = npy::open(&file).map_err(|message| broken(format!("{stored}: {message}")))?;
-        tensors.push((key, dtype, shape, values));
+        tensors.insert(key, Values { dtype, shape, bytes: values });
     }
-    let views =
-        tensors.iter().map(|(key, dtype, shape, bytes)| TensorView::new(dtype.stored(), shape.clone(), bytes).map(|view| (key, view)));
-    let text = |e: safetensors::SafeTensorError| Error::internal("acceptance", e.to_string());
-    let views = views.collect::<Result<Vec<_>, _>>().map_err(text)?;
-    let bytes = safetensors::serialize(views, None).map_err(text)?;
-    fs::write(to, bytes).map_err(Error::io(to))?;
+    write(&tensors, to)?;
     Ok(to.to_path_buf())
 }
 
+/// Writes tensors as safetensors.
+pub(crate) fn write(tensors: &NamedValues, to: &Path) -> Result<()> {
+    let views =
+        tensors.iter().map(|(key, v)| TensorView::new(v.dtype.stored(), v.shape.clone(), &v.bytes).map(|view| (key, view)));
+    let text = |e: safetensors::SafeTensorError| Error::internal("acceptance", e.to_string());
+    let views = views.collect::<Result<Vec<_>, _>>().map_err(text)?;
+    let bytes = safetensors::serialize(views, None).map_err(text)?;
+    fs::write(to, bytes).map_err(Error::io(to))
+}
+
 /// Compares computed and expected values of each output. All are reported, right or wrong.
-pub(crate) fn compare(expected: &NamedValues, found: &NamedValues, outputs: &[String]) -> Result<Vec<OutputReport>> {
+pub fn compare(expected: &NamedValues, found: &NamedValues, outputs: &[String]) -> Result<Vec<OutputReport>> {
     let compared = |name: &String| {
         let key = format!("out:{name}");
         let (Some(expected), Some(found)) = (expected.get(&key), found.get(&key)) else {

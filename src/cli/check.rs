@@ -33,7 +33,7 @@ pub fn run(args: CheckArgs, verbosity: Verbosity) -> anyhow::Result<()> {
         _ => compiler::in_process_layers(&planned, &args.reference, &options, &wanted)?,
     };
     progress::end();
-    acceptance::judge(&outputs, layers.as_ref())?;
+    acceptance::with_layers(acceptance::right(&outputs), layers.as_ref())?;
     if verbosity != Verbosity::Quiet {
         let mut out = std::io::stdout();
         write!(out, "{summary}")?;

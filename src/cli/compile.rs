@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::args::{CrateArgs, PlanningArgs, SchedulingArgs, device_help};
 use super::{FORMAT, Verbosity, progress, stale};
-use crate::acceptance::{VerifyOptions, examine, right, verify};
+use crate::acceptance::{VerifyOptions, examine, verify};
 use crate::compiler::{Passes, Planned};
 use crate::measure::bench::BenchOptions;
 use crate::measure::profile::{self, ProfileOptions};
@@ -47,6 +47,11 @@ pub struct CompileArgs {
     /// Do not store an input and its reference output in the crate.
     #[arg(long, conflicts_with = "verify")]
     no_check: bool,
+    /// Where the reference output comes from: rten, tract (which is also the importer's reader), or a
+    /// file with inputs (`in:NAME`) and outputs (`out:NAME`). By default from rten where it runs the
+    /// model, else from tract; from both where they disagree.
+    #[arg(long, value_name = "rten|tract|FILE.npz", conflicts_with = "no_check")]
+    reference: Option<PathBuf>,
     /// Run the crate's check after writing it.
     #[arg(long, requires = "output", conflicts_with = "module")]
     verify: bool,
@@ -142,7 +147,7 @@ pub fn run(args: CompileArgs, command: Option<Vec<String>>, verbosity: Verbosity
         }
         progress::end();
         writeln!(out, "{all:#}")?;
-        return Ok(report.map_or(Ok(()), |report| right(&report.outputs))?);
+        return Ok(report.map_or(Ok(()), |report| report.judge())?);
     }
     out.write_all(dump(&compilation.planned, &args.emit)?.as_bytes())?;
     if verbosity != Verbosity::Quiet {
@@ -166,7 +171,10 @@ impl CompileArgs {
     /// The compiler that these arguments describe.
     pub fn compiler(&self) -> anyhow::Result<Compiler> {
         let Some(model) = &self.model else { anyhow::bail!("no model given") };
-        let compiler = self.scheduling.apply(Compiler::new(model).check(!self.no_check))?;
+        let mut compiler = self.scheduling.apply(Compiler::new(model).check(!self.no_check))?;
+        if let Some(reference) = &self.reference {
+            compiler = compiler.reference(reference);
+        }
         Ok(self.planning.apply(self.krate.apply(compiler))?.kernels(match self.kernels {
             Kernels::Auto => KernelMode::Auto,
             Kernels::Binary => KernelMode::Binary,

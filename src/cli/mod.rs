@@ -1,5 +1,5 @@
 //! The command line: parses arguments, calls the library, prints, and chooses the exit code (0
-//! done, 1 failed, 2 bad usage).
+//! done, 1 failed, 2 bad usage, 3 disputed reference).
 //!
 //! There is one file per subcommand; without a subcommand, hiosc compiles. Arguments that several
 //! subcommands take are declared once, in `args.rs`. `progress.rs`, `recorded.rs` and
@@ -138,7 +138,11 @@ pub fn main() -> ExitCode {
                 Some(error) => complain(&error.to_string()), // its text includes its cause
                 None => complain(&format!("{error:#}")),
             }
-            ExitCode::from(if matches!(error.downcast_ref(), Some(Error::Usage(_))) { 2 } else { 1 })
+            ExitCode::from(match error.downcast_ref() {
+                Some(Error::Usage(_)) => 2,
+                Some(Error::Disputed(_)) => 3,
+                _ => 1,
+            })
         }
     }
 }

@@ -11,12 +11,14 @@ use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches};
 
 use crate::Error;
+use crate::oracle::Choice;
 
 /// Arguments that have no effect on the crate's files.
 const WITHOUT_EFFECT: [&str; 10] = ["output", "check", "emit", "verify", "timings", "json", "depfile", "recheck", "quiet", "verbose"];
 
-/// Arguments whose values are files, or, for `constant`, `NAME=FILE`.
-const FILES: [&str; 4] = ["model", "topology", "costs", "constant"];
+/// Arguments whose values are files, or, for `constant`, `NAME=FILE`, or, for `reference`, `rten` or
+/// `tract`.
+const FILES: [&str; 5] = ["model", "topology", "costs", "constant", "reference"];
 
 /// The arguments of `command` that were given, in the order of their declaration; the model first.
 /// `None` if they cannot be recorded: two different files of one name, or names that are not
@@ -39,6 +41,9 @@ pub fn of(command: &clap::Command, matches: &ArgMatches) -> Option<Vec<String>> 
                 continue;
             };
             let file_name = Path::new(file).file_name()?.to_str()?;
+            if parts(id, file_name).1.is_none() {
+                return None; // without its folder it would mean something else
+            }
             if files.insert(file_name.into(), file.into()).is_some_and(|other| other != file) {
                 return None;
             }
@@ -57,6 +62,7 @@ pub fn of(command: &clap::Command, matches: &ArgMatches) -> Option<Vec<String>> 
 fn parts<'a>(id: &str, value: &'a str) -> (&'a str, Option<&'a str>) {
     match (FILES.contains(&id), value.find('=')) {
         (false, _) => (value, None),
+        (true, _) if id == "reference" && !matches!(Choice::parse(value.as_ref()), Choice::File(_)) => (value, None),
         (true, Some(end)) if id == "constant" => (&value[..=end], Some(&value[end + 1..])),
         (true, _) => ("", Some(value)),
     }

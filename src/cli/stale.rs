@@ -45,7 +45,10 @@ pub fn run(folder: &Path, args: &CompileArgs, command: Option<Vec<String>>, verb
         }
     };
     let other_options = command.is_some() && about.command.is_some() && command != about.command;
-    let mut compiler = args.compiler()?.unfilled_check();
+    let mut compiler = args.compiler()?;
+    if let Some(check) = about.check(folder)? {
+        compiler = compiler.recorded_check(check);
+    }
     if let Some(command) = command.filter(|_| about.command.is_some()) {
         compiler = compiler.command(command);
     }

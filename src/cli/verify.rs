@@ -18,9 +18,17 @@ pub struct VerifyArgs {
     /// A folder that hiosc wrote.
     #[arg(value_name = "DIR")]
     crate_dir: PathBuf,
-    /// Inputs (`in:NAME`) and expected outputs (`out:NAME`) to use instead of the crate's own.
-    #[arg(long, value_name = "FILE.npz")]
+    /// What to compare with instead of the crate's own reference: rten or tract, where these two
+    /// disagree, or a file with inputs (`in:NAME`) and expected outputs (`out:NAME`).
+    #[arg(long, value_name = "rten|tract|FILE.npz")]
     reference: Option<PathBuf>,
+    /// Compare with what ONNX Runtime computes from the model; Python must have it.
+    #[arg(long, requires = "model")]
+    onnxruntime: bool,
+    /// The model that the crate was made from. --layers looks for it in the crate's folder, in the
+    /// one above and in the current one.
+    #[arg(long, value_name = "MODEL.onnx")]
+    model: Option<PathBuf>,
     /// Run on virtual GPUs even if there are real ones.
     #[arg(long = "virtual")]
     on_virtual: bool,
@@ -33,10 +41,6 @@ pub struct VerifyArgs {
     contexts: ContextArgs,
     #[command(flatten)]
     layers: LayersArgs,
-    /// The model that --layers compares with [default: the one that the crate was compiled from, in
-    /// its folder, the one above, or the current one].
-    #[arg(long, value_name = "MODEL.onnx", requires = "layers")]
-    model: Option<PathBuf>,
     /// Repeat with this many orders of execution on virtual GPUs, and require the same bits each
     /// time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -48,15 +52,17 @@ pub struct VerifyArgs {
 
 /// Verifies the crate.
 pub fn run(args: VerifyArgs, verbosity: Verbosity) -> anyhow::Result<()> {
+    let layers = args.layers.layers.then(|| model_of(&args.crate_dir, args.model.as_deref())).transpose()?;
     let options = VerifyOptions {
         reference: args.reference,
+        onnxruntime: args.model.filter(|_| args.onnxruntime),
         on_virtual: args.on_virtual,
         gpus: None,
         on: args.machine.on(),
         links: args.links,
         separate_contexts: args.contexts.separate_contexts,
         seeds: args.seeds,
-        layers: args.layers.layers.then(|| model_of(&args.crate_dir, args.model.as_deref())).transpose()?,
+        layers,
         dump: args.layers.dump(),
     };
     let report = examine(&args.crate_dir, &options)?;

@@ -1,13 +1,14 @@
 //! What to compile, for which target, and how: the builder behind the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::cost::Profile;
 use crate::device::Target;
-use crate::emit::{self, CrateOptions, Form};
+use crate::emit::{self, CrateOptions, Form, RecordedCheck};
 use crate::error::{Error, Result};
 use crate::import::{ImportOptions, Literal};
 use crate::measure::bench::BenchOptions;
+use crate::oracle::Choice;
 #[cfg(doc)]
 use crate::plan::PlanOptions;
 use crate::program::KernelMode;
@@ -41,7 +42,8 @@ pub struct Compiler {
     pub(super) module: Option<String>,
     pub(super) also_read: Vec<PathBuf>,
     pub(super) command: Option<Vec<String>>,
-    pub(super) unfilled_check: bool,
+    pub(super) reference: Choice,
+    pub(super) recorded_check: Option<RecordedCheck>,
 }
 
 impl Compiler {
@@ -74,7 +76,8 @@ impl Compiler {
             module: None,
             also_read: Vec::new(),
             command: None,
-            unfilled_check: false,
+            reference: Choice::Both,
+            recorded_check: None,
         }
     }
 
@@ -216,15 +219,28 @@ impl Compiler {
         self
     }
 
-    /// Makes the crate without computing the outputs of its check: to compare the other files.
-    pub(crate) fn unfilled_check(mut self) -> Compiler {
-        self.unfilled_check = true;
+    /// Where the crate's reference output comes from: `rten`, `tract` (which is also the importer's
+    /// reader), or an npz file with `in:NAME` and `out:NAME` ('/' in names as '_'). By default from
+    /// rten where it runs the model, else from tract; and from both where they disagree.
+    pub fn reference(mut self, from: impl AsRef<Path>) -> Compiler {
+        self.reference = Choice::parse(from.as_ref());
+        self
+    }
+
+    /// Makes the crate without computing the outputs of its check, which another crate has: to
+    /// compare the other files.
+    pub(crate) fn recorded_check(mut self, check: RecordedCheck) -> Compiler {
+        self.recorded_check = Some(check);
         self
     }
 
     /// The files that a compilation of this model reads besides those of the model itself.
     pub(super) fn files(&self) -> Vec<PathBuf> {
-        self.topology.iter().chain(&self.costs).chain(&self.also_read).cloned().collect()
+        let reference = match &self.reference {
+            Choice::File(file) => Some(file),
+            _ => None,
+        };
+        self.topology.iter().chain(&self.costs).chain(&self.also_read).chain(reference).cloned().collect()
     }
 
     /// What is generated. Fails if it cannot have the name or version that was chosen.

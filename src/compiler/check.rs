@@ -1,5 +1,5 @@
 //! Checks of a compilation. `reference` makes a crate's check: inputs from a fixed seed, and the
-//! outputs that tract computes from them. [`in_process`] runs a plan in this process and compares
+//! outputs that rten, or else tract, computes from them. [`in_process`] runs a plan in this process and compares
 //! its outputs with an npz file.
 
 use std::path::Path;
@@ -9,43 +9,151 @@ use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
 use super::Planned;
 use crate::acceptance::{OutputReport, compare, convert, read};
-use crate::emit::ReferenceData;
+use crate::emit::{CheckFile, RecordedCheck, ReferenceData};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Constant, DType, Expr, Gather, Graph, OpKind, Operator, Scalar, Tensor, shape_text};
 use crate::ids::TensorId;
-use crate::import;
+use crate::import::{self, ImportOptions};
 use crate::measure::bench;
-use crate::oracle::Values;
-use crate::runtime::RuntimeOptions;
+use crate::oracle::{self, Choice, NamedValues, Oracle, Source, Values};
+use crate::runtime::{Port, RuntimeOptions, other_inputs};
 
-/// Inputs made from a fixed seed, and the outputs that tract computes from them.
+/// The check of a crate, and what the summary says of it.
+#[derive(Debug)]
+pub struct MadeCheck {
+    /// The file.
+    pub file: CheckFile,
+    /// Why rten could not compute the reference; empty if it could or was not asked.
+    pub refused: String,
+    /// The outputs about which rten and tract disagree, a line for each.
+    pub disputes: Vec<String>,
+}
+
+/// The check of a crate: inputs made from a fixed seed, and outputs by rten, or else by tract, or
+/// as `choice` says.
 ///
 /// # Errors
 ///
-/// [`Error::Model`] if tract fails, or if this machine has too little memory for an operator.
-pub(super) fn reference(model: &import::Model, graph: &Graph) -> Result<ReferenceData> {
+/// [`Error::Model`] if nobody can compute them, or if this machine has too little memory for an
+/// operator; [`Error::Usage`] if whoever was chosen cannot.
+pub(super) fn reference(model: &import::Model, graph: &Graph, path: &Path, options: &ImportOptions, choice: &Choice) -> Result<MadeCheck> {
+    if let Choice::File(file) = choice {
+        let data = from_file(graph, file)?;
+        return Ok(MadeCheck { file: CheckFile::new(graph, &data)?, refused: String::new(), disputes: Vec::new() });
+    }
+    enough_memory(model, graph)?;
+    let inputs = check_inputs(graph);
+    let by_rten = if *choice == Choice::Tract { Err(String::new()) } else { rten_outputs(path, options, graph, &inputs) };
+    let by_tract = if *choice == Choice::Rten { None } else { Some(model.reference(&inputs)) };
+    let (mut refused, mut disputes) = (String::new(), Vec::new());
+    let (source, outputs, other) = match (by_rten, by_tract) {
+        (Ok(rten), Some(Ok(tract))) => {
+            disputes = disagreements(graph, &rten, &tract);
+            let other = (!disputes.is_empty()).then_some((Source::Tract, tract));
+            (Source::Rten, rten, other)
+        }
+        (Ok(rten), _) => (Source::Rten, rten, None),
+        (Err(why), Some(tract)) => {
+            refused = why;
+            (Source::Tract, tract?, None)
+        }
+        (Err(why), None) => return Err(Error::Usage(format!("--reference rten: rten cannot run the model: {why}"))),
+    };
+    let file = CheckFile::new(graph, &ReferenceData { inputs, outputs, source, other })?;
+    Ok(MadeCheck { file, refused, disputes })
+}
+
+/// Fails if this machine has too little memory for an operator: an allocation that fails later would
+/// end the program.
+fn enough_memory(model: &import::Model, graph: &Graph) -> Result<()> {
     let bytes = |id: &TensorId| graph.tensor(*id).bytes() as usize;
     let of = |operator: &Operator| operator.inputs.iter().chain(&operator.outputs).map(bytes).sum::<usize>();
     let largest = graph.operators.iter().map(of).max().unwrap_or(0);
-    // an allocation that fails later would end the program
     let mut memory: Vec<u8> = Vec::new();
     let fits = memory.try_reserve_exact(largest).is_ok();
     drop(std::hint::black_box(memory));
-    if !fits {
-        let message = format!("an operator reads and writes {largest} bytes, more memory than the tool may take");
-        return Err(Error::Model { path: model.files.first().cloned().unwrap_or_default(), message });
+    if fits {
+        return Ok(());
     }
-    let inputs = check_inputs(graph);
-    let outputs = model.reference(&inputs)?;
-    Ok(ReferenceData { inputs, outputs })
+    let message = format!("an operator reads and writes {largest} bytes, more memory than the tool may take");
+    Err(Error::Model { path: model.files.first().cloned().unwrap_or_default(), message })
 }
 
-/// Inputs and outputs that are all zero, in place of a [`reference`].
-pub(super) fn unfilled(graph: &Graph) -> ReferenceData {
+/// The outputs of `graph` by rten, which reads the model at `path` itself; or why it cannot.
+fn rten_outputs(path: &Path, options: &ImportOptions, graph: &Graph, inputs: &[Constant]) -> Result<Vec<Constant>, String> {
+    let oracle = Oracle::load(path, options)?;
+    let port = |(&id, values): (&TensorId, _)| (graph.tensor(id).name.as_str(), graph.tensor(id).shape.as_slice(), values);
+    let feeds: Vec<oracle::Input> = graph.inputs.iter().zip(inputs).map(port).collect();
+    let wanted: Vec<&Tensor> = graph.outputs.iter().map(|&id| graph.tensor(id)).collect();
+    let names: Vec<&str> = wanted.iter().map(|tensor| tensor.name.as_str()).collect();
+    let found = oracle.run(&feeds, &names)?;
+    let output = |(tensor, values): (&&Tensor, Option<Values>)| {
+        let name = &tensor.name;
+        let values = values.ok_or_else(|| format!("it has no output {name:?}"))?;
+        if values.shape != tensor.shape {
+            let [found, expected] = [&values.shape, &tensor.shape].map(|shape| shape_text(shape));
+            return Err(format!("its output {name:?} is {found}, not {expected}"));
+        }
+        let values = values.converted(tensor.dtype).ok_or_else(|| format!("its output {name:?} is not {}", tensor.dtype.name()))?;
+        Ok(Constant::from_bytes(values.dtype, &values.bytes))
+    };
+    wanted.iter().zip(found).map(output).collect()
+}
+
+/// A line for each output about which rten and tract disagree.
+fn disagreements(graph: &Graph, rten: &[Constant], tract: &[Constant]) -> Vec<String> {
+    let values = |(&id, values): (&TensorId, &Constant)| {
+        let tensor = graph.tensor(id);
+        (format!("out:{}", tensor.name), Values { dtype: values.dtype(), shape: tensor.shape.clone(), bytes: values.bytes().to_vec() })
+    };
+    let [rten, tract] = [rten, tract].map(|outputs| graph.outputs.iter().zip(outputs).map(values).collect::<NamedValues>());
+    let names: Vec<String> = graph.outputs.iter().map(|&id| graph.tensor(id).name.clone()).collect();
+    let reports = compare(&rten, &tract, &names).unwrap_or_default();
+    let line = |report: OutputReport| {
+        let (at, theirs) = report.worst.as_ref().map(|worst| (&worst.index, (worst.expected, worst.found))).unzip();
+        let (rten, tract) = theirs.unwrap_or_default();
+        format!(
+            "{}: rten and tract differ by up to {:.2e} (allowed {:.2e}); at {:?} rten computes {rten:e}, tract {tract:e}",
+            report.name,
+            report.difference,
+            report.allowed,
+            at.cloned().unwrap_or_default()
+        )
+    };
+    reports.into_iter().filter(|report| !report.passes()).map(line).collect()
+}
+
+/// Inputs and outputs of the user's.
+fn from_file(graph: &Graph, npz: &Path) -> Result<ReferenceData> {
+    let names = |ids: &[TensorId]| ids.iter().map(|&t| graph.tensor(t).name.clone()).collect::<Vec<String>>();
+    let (inputs, outputs) = (names(&graph.inputs), names(&graph.outputs));
+    let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
+    let values = read(&convert(npz, &inputs, &outputs, &scratch.path().join("reference.safetensors"))?)?;
+    let of = |side: &str, ids: &[TensorId]| ids.iter().map(|&id| stored(&values, side, graph.tensor(id))).collect::<Result<Vec<_>>>();
+    Ok(ReferenceData { inputs: of("in", &graph.inputs)?, outputs: of("out", &graph.outputs)?, source: Source::File, other: None })
+}
+
+/// The values of an input (`in`) or output (`out`) in a reference, which must fit the model.
+fn stored(reference: &NamedValues, side: &str, wanted: &Tensor) -> Result<Constant> {
+    let (name, what) = (&wanted.name, if side == "in" { "input" } else { "output" });
+    let values = reference.get(&format!("{side}:{name}"));
+    let values = values.ok_or_else(|| Error::Mismatch(format!("{what} {name:?} is not in the reference")))?;
+    if (wanted.dtype, &wanted.shape) != (values.dtype, &values.shape) {
+        let [wanted, found] = [(wanted.dtype, &wanted.shape), (values.dtype, &values.shape)]
+            .map(|(dtype, shape)| format!("{} {}", dtype.name(), shape_text(shape)));
+        return Err(Error::Mismatch(format!("{what} {name:?} is {wanted}, the reference {found}")));
+    }
+    Ok(Constant::from_bytes(values.dtype, &values.bytes))
+}
+
+/// A check with the values of another one, which are not compared: to compare the other files.
+pub(super) fn recorded(graph: &Graph, recorded: &RecordedCheck) -> Result<CheckFile> {
     let zeros = |ids: &[TensorId]| {
         ids.iter().map(|&id| graph.tensor(id)).map(|t| Constant::from_bytes(t.dtype, &vec![0; t.bytes() as usize])).collect()
     };
-    ReferenceData { inputs: zeros(&graph.inputs), outputs: zeros(&graph.outputs) }
+    let RecordedCheck { ref sha256, source, disputed_by } = *recorded;
+    let data = ReferenceData { inputs: zeros(&graph.inputs), outputs: zeros(&graph.outputs), source, other: None };
+    Ok(CheckFile { sha256: sha256.clone(), disputed_by, ..CheckFile::new(graph, &data)? })
 }
 
 /// Inputs made from a fixed seed: a crate is checked with them, and plans are measured on them.
@@ -138,27 +246,26 @@ fn normal(rng: &mut SplitMix64) -> f32 {
 pub fn in_process(planned: &Planned, reference: &Path, options: &RuntimeOptions) -> Result<(Vec<OutputReport>, String)> {
     let graph = &planned.graph;
     let names = |ids: &[TensorId]| ids.iter().map(|&t| graph.tensor(t).name.clone()).collect::<Vec<String>>();
-    let (inputs, outputs) = (names(&graph.inputs), names(&graph.outputs));
+    let (names_in, outputs) = (names(&graph.inputs), names(&graph.outputs));
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-    let expected = read(&convert(reference, &inputs, &outputs, &scratch.path().join("reference.safetensors"))?)?;
-    let input = |name: &String| {
-        let found = expected.get(&format!("in:{name}"));
-        let values = found.ok_or_else(|| Error::Mismatch(format!("input {name:?} is not in the reference")))?;
-        let wanted = graph.inputs.iter().map(|&id| graph.tensor(id)).find(|tensor| tensor.name == *name);
-        if let Some(wanted) = wanted.filter(|wanted| (wanted.dtype, &wanted.shape) != (values.dtype, &values.shape)) {
-            let [wanted, found] = [(wanted.dtype, &wanted.shape), (values.dtype, &values.shape)]
-                .map(|(dtype, shape)| format!("{} {}", dtype.name(), shape_text(shape)));
-            return Err(Error::Mismatch(format!("input {name:?} is {wanted}, the reference {found}")));
-        }
-        Ok(Constant::from_bytes(values.dtype, &values.bytes))
-    };
-    let inputs = inputs.iter().map(input).collect::<Result<Vec<_>>>()?;
+    let expected = read(&convert(reference, &names_in, &outputs, &scratch.path().join("reference.safetensors"))?)?;
+    let inputs = graph.inputs.iter().map(|&id| stored(&expected, "in", graph.tensor(id))).collect::<Result<Vec<_>>>()?;
     let (mut session, _) = bench::session(graph, &planned.costs, planned.chosen(), &planned.plan, options)?;
+    // back to back with other inputs: see `runtime/check.rs`
+    let ports: Vec<Port> = graph.inputs.iter().map(|&id| port(graph.tensor(id))).collect();
+    let others = other_inputs(&inputs.iter().map(Constant::bytes).collect::<Vec<_>>(), &ports);
+    let others: Vec<Constant> = others.iter().zip(&inputs).map(|(bytes, values)| Constant::from_bytes(values.dtype(), bytes)).collect();
+    session.run(&others)?;
     let found = session.run(&inputs)?;
     let values =
         |(&id, v): (&TensorId, &Constant)| Values { dtype: v.dtype(), shape: graph.tensor(id).shape.clone(), bytes: v.bytes().to_vec() };
     let found = outputs.iter().zip(graph.outputs.iter().zip(&found)).map(|(name, v)| (format!("out:{name}"), values(v))).collect();
     Ok((compare(&expected, &found, &outputs)?, session.summary()))
+}
+
+/// A tensor in the runtime's terms.
+fn port(tensor: &Tensor) -> Port<'_> {
+    Port { name: &tensor.name, dtype: tensor.dtype, shape: &tensor.shape }
 }
 
 #[cfg(test)]

@@ -32,17 +32,24 @@ pub use costs::read_profiles;
 pub use inspect::{Inspection, inspect};
 pub use layers::{LayersOptions, in_process_layers};
 pub use output::{Compilation, parts};
+use output::Reference;
 pub use planned::{Imported, Planned};
 
 use crate::emit;
 use crate::error::{Error, Result};
 use crate::measure::bench::{self, BenchOptions};
+use crate::oracle::Choice;
 use crate::plan::PlanOptions;
 use crate::schedule::{LinkMode, Problem};
 use crate::{fuse, import, progress};
 use planned::{PassTimer, PlannedSearch, schedule_and_plan, verified_plan};
 
 impl Compiler {
+    /// Whether the importer's reader will be asked for a reference.
+    fn reads_reference(&self) -> bool {
+        self.check && self.recorded_check.is_none() && matches!(self.reference, Choice::Both | Choice::Tract)
+    }
+
     /// Runs every pass.
     pub fn compile(&self) -> Result<Compilation> {
         self.compile_planned(self.plan()?)
@@ -78,7 +85,7 @@ impl Passes for Compiler {
         let mut clock = PassTimer::after(Vec::new());
         let kibibytes = std::fs::metadata(&self.model).map_or(0, |file| file.len().div_ceil(1024));
         progress::step("reading the model", 0, kibibytes);
-        let options = import::ImportOptions { no_reference: !self.check || self.unfilled_check, ..self.import.clone() };
+        let options = import::ImportOptions { no_reference: !self.reads_reference(), ..self.import.clone() };
         let mut model = import::import(&self.model, &options)?;
         clock.lap("import");
         let lowered = model.graph.operators.len();
@@ -123,16 +130,23 @@ impl Passes for Compiler {
         let mut clock = PassTimer::after(std::mem::take(&mut planned.timings));
         let shipped = planned.ship(self.kernels)?;
         clock.lap("kernels");
-        if self.check && !self.unfilled_check {
+        if self.check && self.recorded_check.is_none() {
             let operations: f64 = planned.graph.op_ids().map(|op| planned.graph.operator(op).flops(&planned.graph)).sum();
             progress::step("computing the reference", 0, (operations / 1e6) as u64);
         }
-        let (check, no_reference) = match (self.check, self.unfilled_check) {
-            (false, _) => (None, None),
-            (true, true) => (Some(check::unfilled(&planned.graph)), None),
-            (true, false) => match check::reference(&planned.model, &planned.graph) {
-                Ok(reference) => (Some(reference), None),
-                Err(Error::Model { message, .. }) => (None, Some(message)),
+        let mut reference = Reference::default();
+        let check = match (self.check, &self.recorded_check) {
+            (false, _) => None,
+            (true, Some(recorded)) => Some(check::recorded(&planned.graph, recorded)?),
+            (true, None) => match check::reference(&planned.model, &planned.graph, &self.model, &self.import, &self.reference) {
+                Ok(check::MadeCheck { file, refused, disputes }) => {
+                    reference = Reference { source: Some(file.source), refused, disputes, missing: None };
+                    Some(file)
+                }
+                Err(Error::Model { message, .. }) => {
+                    reference.missing = Some(message);
+                    None
+                }
                 Err(error) => return Err(error),
             },
         };
@@ -152,6 +166,6 @@ impl Passes for Compiler {
         clock.lap("emit");
         planned.timings = clock.laps;
         let inputs = [planned.model.files.clone(), self.files()].concat();
-        Ok(Compilation { planned, shipped, output, no_reference, module: self.module.clone(), inputs })
+        Ok(Compilation { planned, shipped, output, reference, module: self.module.clone(), inputs })
     }
 }

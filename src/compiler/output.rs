@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::{Planned, summary};
 use crate::emit::{self, Crate, Written};
 use crate::error::Result;
+use crate::oracle::Source;
 use crate::program::Shipped;
 
 /// A finished compilation.
@@ -15,14 +16,27 @@ pub struct Compilation {
     pub(crate) planned: Planned,
     /// The kernels, compiled or not.
     pub(super) shipped: Shipped,
-    /// Why the crate has no reference output, although one was wanted.
-    pub(super) no_reference: Option<String>,
+    /// Where its reference output comes from.
+    pub(super) reference: Reference,
     /// The generated crate or module, in memory.
     pub(super) output: Crate,
     /// Name of the module, if it is one.
     pub(super) module: Option<String>,
     /// The files that were read.
     pub(super) inputs: Vec<PathBuf>,
+}
+
+/// Where the reference output of a crate comes from.
+#[derive(Debug, Default)]
+pub(super) struct Reference {
+    /// Who computed it; `None` if there is none.
+    pub source: Option<Source>,
+    /// Why rten could not.
+    pub refused: String,
+    /// The outputs about which rten and tract disagree, a line for each.
+    pub disputes: Vec<String>,
+    /// Why there is none, although one was wanted.
+    pub missing: Option<String>,
 }
 
 /// What a compilation consists of: everything up to the plan, the kernels, and the generated crate.

@@ -5,8 +5,10 @@ use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
+use super::output::Reference;
 use super::{Compilation, Planned};
 use crate::device::Nanos;
+use crate::oracle::Source;
 use crate::plan::{Plan, Step, StreamKind};
 use crate::schedule::EvaluatedSchedule;
 
@@ -40,8 +42,19 @@ pub fn compilation(compilation: &Compilation) -> String {
         line("kernels", format!("{count}, shipped as sources: the crate compiles them at load, and needs NVRTC then"));
         line("", shipped.note.clone().unwrap_or_default());
     }
-    if let Some(why) = &compilation.no_reference {
+    let Reference { source, refused, disputes, missing } = &compilation.reference;
+    if let Some(source) = source {
+        let why = if refused.is_empty() { String::new() } else { format!(" (rten: {refused})") };
+        line("check", format!("{}{why}", source.words()));
+    }
+    if let Some(why) = missing {
         line("warning", format!("the crate has no reference output to verify: {why}"));
+    }
+    for (i, dispute) in disputes.iter().enumerate() {
+        line(if i == 0 { "warning" } else { "" }, format!("disputed reference: {dispute}"));
+    }
+    if !disputes.is_empty() {
+        line("", "the crate has both: decide with --reference rten, --reference tract or --reference FILE.npz".into());
     }
     text
 }
@@ -89,6 +102,12 @@ pub fn json(compilation: &Compilation) -> Value {
                 .iter()
                 .map(|gpu| json!({ "weights_bytes": gpu.weights_bytes, "activations_bytes": gpu.arena_bytes }))
                 .collect::<Value>(),
+        },
+        "reference": {
+            "by": compilation.reference.source.map(Source::name),
+            "refused": (!compilation.reference.refused.is_empty()).then_some(&compilation.reference.refused),
+            "disputes": compilation.reference.disputes,
+            "missing": compilation.reference.missing,
         },
         "kernels": {
             "count": shipped.kernels.len(),

@@ -18,7 +18,7 @@
 //! | `src/lib.rs`, `src/main.rs` | `Model`, typed `Inputs` and `Outputs`; the command line |
 //! | `src/runtime/` | hiosc's runtime, word for word |
 //! | `weights.safetensors` | constants (checked by hash) |
-//! | `check.safetensors` | an input with its reference output |
+//! | `check.safetensors` | an input with its reference output (checked by hash) |
 //! | `launches.jsonl` | all launches, for tools |
 //! | `schedule.txt`, `schedule.html` | the schedule, as text and as a picture |
 //! | `README.md`, `Cargo.toml`, `Cargo.lock` | how to use the crate |
@@ -52,7 +52,9 @@ use crate::embedded;
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType, Graph};
 use crate::kernel;
+use crate::oracle::Source;
 use crate::program::Program;
+use crate::runtime::weights::sha256;
 use crate::schedule;
 
 /// Generated text files begin with this, after their comment sign, except for kernel headers and
@@ -66,6 +68,51 @@ pub struct ReferenceData {
     pub inputs: Vec<Constant>,
     /// Expected values of each output.
     pub outputs: Vec<Constant>,
+    /// Who computed them.
+    pub source: Source,
+    /// Other values of the outputs, by somebody else, who disagrees.
+    pub other: Option<(Source, Vec<Constant>)>,
+}
+
+/// The file `check.safetensors`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CheckFile {
+    /// Its contents.
+    pub bytes: Vec<u8>,
+    /// Their SHA-256, hex, which the crate contains.
+    pub sha256: String,
+    /// Who computed the outputs.
+    pub source: Source,
+    /// Who disagrees.
+    pub disputed_by: Option<Source>,
+}
+
+/// What an existing crate says of its check.
+#[derive(Clone, Debug)]
+pub struct RecordedCheck {
+    /// SHA-256 of `check.safetensors`, hex.
+    pub sha256: String,
+    /// Who computed the outputs.
+    pub source: Source,
+    /// Who disagrees.
+    pub disputed_by: Option<Source>,
+}
+
+impl CheckFile {
+    /// The file with `data`: tensors `in:NAME`, `out:NAME` and, where two disagree, `other:NAME`.
+    pub fn new(graph: &Graph, data: &ReferenceData) -> Result<CheckFile> {
+        let (source, disputed_by) = (data.source, data.other.as_ref().map(|(source, _)| *source));
+        let inputs = graph.inputs.iter().zip(&data.inputs).map(|pair| ("in", pair));
+        let outputs = graph.outputs.iter().zip(&data.outputs).map(|pair| ("out", pair));
+        let others = graph.outputs.iter().zip(data.other.iter().flat_map(|(_, values)| values)).map(|pair| ("other", pair));
+        let tensors = inputs.chain(outputs).chain(others).map(|(side, (&id, values))| {
+            let tensor = graph.tensor(id);
+            (format!("{side}:{}", tensor.name), values.dtype(), tensor.shape.clone(), Cow::from(values.bytes()))
+        });
+        let bytes = safetensors_file(&tensors.collect::<Vec<_>>())?;
+        let sha256 = sha256(&mut &bytes[..]).map_err(|e| Error::internal("emit", e.to_string()))?;
+        Ok(CheckFile { bytes, sha256, source, disputed_by })
+    }
 }
 
 /// What is generated.
@@ -88,8 +135,8 @@ pub struct EmitInput<'a> {
     pub model_hash: String,
     /// Number of its nodes.
     pub onnx_nodes: usize,
-    /// The reference data of the crate's check.
-    pub check: Option<ReferenceData>,
+    /// The crate's check.
+    pub check: Option<CheckFile>,
     /// A crate or a module.
     pub form: Form,
     /// What the user chose about it.
@@ -154,7 +201,7 @@ pub fn emit(input: &EmitInput) -> Result<Crate> {
     let view = template_data::TemplateData::new(input, &weights.sha256()?)?;
     output.weights = Some(weights);
     if let Some(check) = &input.check {
-        output.files.insert("check.safetensors".into(), check_tensors(graph, check)?);
+        output.files.insert("check.safetensors".into(), check.bytes.clone());
     }
     for (template, path, shared) in &TEMPLATES {
         // if executables contain the weights, there is nothing to put beside them
@@ -198,17 +245,6 @@ fn render(template: &str, view: &impl Serialize) -> Result<String> {
     handlebars.set_strict_mode(true);
     handlebars.register_escape_fn(handlebars::no_escape);
     handlebars.render_template(text, view).map_err(|e| Error::internal("emit", format!("{name}: {e}")))
-}
-
-/// The tensors of `check.safetensors`: `in:NAME` and `out:NAME`.
-fn check_tensors(graph: &Graph, check: &ReferenceData) -> Result<Vec<u8>> {
-    let inputs = graph.inputs.iter().zip(&check.inputs).map(|pair| ("in", pair));
-    let outputs = graph.outputs.iter().zip(&check.outputs).map(|pair| ("out", pair));
-    let tensors = inputs.chain(outputs).map(|(side, (&id, values))| {
-        let tensor = graph.tensor(id);
-        (format!("{side}:{}", tensor.name), values.dtype(), tensor.shape.clone(), Cow::from(values.bytes()))
-    });
-    safetensors_file(&tensors.collect::<Vec<_>>())
 }
 
 /// A tensor of a file: name, type, shape, bytes.

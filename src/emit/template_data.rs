@@ -15,11 +15,15 @@ use crate::device::Nanos;
 use crate::error::{Error, Result, shell_words};
 use crate::graph::{DType, Graph};
 use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
+use crate::oracle::Source;
 use crate::plan::{Contents, GpuPlan, Operand, Plan, SectionKind, Step, StreamKind, Weight};
 use crate::program::{Call, KernelUse, Layer, LayerResult, Program};
 use crate::runtime::tool::Prediction;
 use crate::runtime::weights::WeightsFile;
 use crate::runtime::{Region, StreamLayout};
+
+/// The oldest Rust that crates build with. hiosc itself needs a newer one, for its dependencies.
+const RUST_VERSION: &str = "1.91";
 
 /// The most lines in the body of a generated function.
 const LONGEST_FUNCTION: usize = 48;
@@ -70,6 +74,11 @@ pub struct TemplateData {
     algorithm: String,
     driver: i32,
     has_check: bool,
+    check_sha256: String,
+    /// Who computed the reference: name, and a sentence; and who disagrees.
+    reference: &'static str,
+    reference_words: String,
+    disputed_by: Option<&'static str>,
     sources_only: bool,
     devices: Vec<String>,
     inputs: Vec<PortData>,
@@ -206,7 +215,7 @@ impl TemplateData {
         Ok(TemplateData {
             library: package.replace('-', "_"),
             crate_version: options.version.clone().unwrap_or_else(|| "0.1.0".into()),
-            rust_version: env!("CARGO_PKG_RUST_VERSION"),
+            rust_version: RUST_VERSION,
             license: options.license.as_ref().map_or(String::new(), json),
             publish: options.publish,
             standalone: options.standalone,
@@ -236,6 +245,10 @@ impl TemplateData {
             algorithm: program.schedule.algorithm.clone(),
             driver: program.shipped.driver(),
             has_check: input.check.is_some(),
+            check_sha256: input.check.as_ref().map_or_else(String::new, |check| check.sha256.clone()),
+            reference: input.check.as_ref().map_or("", |check| check.source.name()),
+            reference_words: input.check.as_ref().map_or_else(String::new, |check| capitalised(check.source.words())),
+            disputed_by: input.check.as_ref().and_then(|check| check.disputed_by).map(Source::name),
             sources_only: program.shipped.images.is_empty(),
             devices,
             inputs: ports(graph, &graph.inputs),
@@ -739,4 +752,10 @@ fn arena(Region { offset, bytes, .. }: Region) -> String {
 /// `code`, with `remark` as a comment at the right margin.
 fn right(code: String, remark: &str) -> String {
     format!("{code:<64} // {remark}")
+}
+
+/// `text` with a capital letter at the beginning.
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }

@@ -10,6 +10,7 @@
 //!
 //! * `rten.rs`: loads a model in rten and runs it (feature `oracle`).
 //! * `rewrite.rs`: brings a file into a form that rten takes: names, external data, shapes.
+//! * `source.rs`: who computed a reference, in words.
 //! * `values.rs`: values of tensors, and conversions from the few types that rten has.
 //! * `onnxruntime.rs`: asks ONNX Runtime instead, where Python has it.
 
@@ -20,10 +21,12 @@ pub mod onnxruntime;
 mod rewrite;
 #[cfg(feature = "oracle")]
 mod rten;
+mod source;
 mod values;
 
 #[cfg(feature = "oracle")]
 pub use rten::Oracle;
+pub use source::{Choice, Source};
 pub use values::{NamedValues, Values};
 
 /// An input of a model: ONNX name, shape, values.

@@ -37,8 +37,8 @@ except Exception as error:
 print(onnxruntime.__version__)
 "#;
 
-/// The outputs of the model at `path`, by name, for these inputs; and the version of ONNX Runtime.
-/// `constants` are inputs that the caller has fixed. `scratch` is a folder for files.
+/// The outputs `wanted` of the model at `path`, by name, for these inputs, which include those that
+/// the caller has fixed; and the version of ONNX Runtime. `scratch` is a folder for files.
 ///
 /// # Errors
 ///
@@ -54,7 +54,9 @@ pub fn outputs(path: &Path, inputs: &[Input<'_>], wanted: &[&str], scratch: &Pat
         std::fs::write(&file, array).map_err(Error::io(&file))?;
         command.args(["in", name]);
     }
-    wanted.iter().for_each(|name| drop(command.args(["out", name])));
+    for name in wanted {
+        command.args(["out", name]);
+    }
     let run = command.output().map_err(|error| {
         failed(format!("{} does not start: {error}; name another interpreter with HIOSC_PYTHON", Path::new(&python).display()))
     })?;

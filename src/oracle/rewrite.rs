@@ -22,6 +22,7 @@ const MODEL_GRAPH: u32 = 7;
 const GRAPH_NODE: u32 = 1;
 const GRAPH_INITIALIZER: u32 = 5;
 const GRAPH_INPUT: u32 = 11;
+const NODE_OUTPUT: u32 = 2;
 const NODE_NAME: u32 = 3;
 const VALUE_NAME: u32 = 1;
 const VALUE_TYPE: u32 = 2;
@@ -59,10 +60,16 @@ pub fn with_names(message: &str) -> String {
     message.replace(OPERATOR, "")
 }
 
+/// A node under a name that no value has. One without a name is called like its first output.
 fn node(bytes: &[u8]) -> Result<Vec<u8>, String> {
-    edited(bytes, &mut |field, name| {
-        Ok(if field == NODE_NAME { Edit::Replace([OPERATOR.as_bytes(), name].concat()) } else { Edit::Keep })
-    })
+    let name = texts(bytes, NODE_NAME)?.pop().filter(|name| !name.is_empty());
+    let name = match name {
+        Some(name) => name,
+        None => texts(bytes, NODE_OUTPUT)?.into_iter().next().unwrap_or_default(),
+    };
+    let mut out = edited(bytes, &mut |field, _| Ok(if field == NODE_NAME { Edit::Drop } else { Edit::Keep }))?;
+    put(&mut out, NODE_NAME, format!("{OPERATOR}{name}").as_bytes());
+    Ok(out)
 }
 
 fn input(bytes: &[u8], reshaped: &BTreeSet<&str>) -> Result<Edit, String> {

@@ -43,7 +43,7 @@ pub mod tool;
 pub mod weights;
 
 pub use blocker::{MAX_BLOCKED_OPERATIONS, StreamBlocker};
-pub use check::{TOLERANCE, check};
+pub use check::{StoredCheck, TOLERANCE, check, other_inputs};
 pub use compile::compile;
 pub use device::is_virtual;
 pub use dtype::{DType, Element, bf16_to_f32, bytes, f16_to_f32, f32_to_bf16, f32_to_f16};

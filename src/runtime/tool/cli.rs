@@ -2,8 +2,8 @@
 //! measures the latency, `trace` measures each step, `run` runs the model on the user's data.
 //!
 //! For each output, `check` prints a sentence for people and a line for programs. That line has
-//! these fields, separated by tabs: `hiosc-check`, `PASS` or `FAIL`, the largest difference, the
-//! largest reference value, the difference allowed, and the name.
+//! these fields, separated by tabs: `hiosc-check`, `PASS`, `FAIL` or `DISPUTED`, the largest
+//! difference, the largest reference value, the difference allowed, and the name.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use safetensors::serialize;
 use safetensors::tensor::TensorView;
 
-use super::super::check::{CheckData, Difference};
+use super::super::check::{CheckData, Difference, StoredCheck, other_inputs};
 use super::super::dtype::largest;
 use super::super::error::Result;
 use super::super::exec::Exec;
@@ -33,7 +33,7 @@ pub trait CompiledModel: Sized {
     /// The package's name.
     const NAME: &'static str;
     /// The stored input and its reference outputs: the contents of `check.safetensors`.
-    const CHECK: Option<&'static [u8]>;
+    const CHECK: Option<StoredCheck<'static>>;
     /// Latency that the plan predicts, in nanoseconds.
     const PREDICTED: u64;
     /// Inputs.
@@ -59,7 +59,7 @@ pub fn main<M: CompiledModel>() -> ExitCode {
     let outcome = Arguments::parse(std::env::args_os().skip(1).collect()).and_then(|arguments| match arguments {
         None => {
             print!("{}", usage(M::NAME));
-            Ok(true)
+            Ok(Outcome::Success)
         }
         Some(arguments) => match arguments.command {
             ToolCommand::Check => check::<M>(&arguments),
@@ -69,13 +69,25 @@ pub fn main<M: CompiledModel>() -> ExitCode {
         },
     });
     match outcome {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(Outcome::Success) => ExitCode::SUCCESS,
+        Ok(Outcome::Failure) => ExitCode::FAILURE,
+        Ok(Outcome::Disputed) => ExitCode::from(DISPUTED),
         Err(message) => {
             eprintln!("{}: {message}", M::NAME);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Exit code of `check` if two references disagree about the outputs, which agree with one of them.
+const DISPUTED: u8 = 3;
+
+/// How a command ended that did not break off.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Outcome {
+    Success,
+    Failure,
+    Disputed,
 }
 
 fn usage(name: &str) -> String {
@@ -208,34 +220,46 @@ fn gpu_list(text: &str) -> std::result::Result<Vec<usize>, String> {
 fn read_data<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<CheckData, String> {
     let Some(path) = &arguments.data else {
         let stored = M::CHECK.ok_or("this program contains no reference (compiled with --no-check): give one with --data FILE")?;
-        return CheckData::read(stored, M::INPUTS, M::OUTPUTS);
+        return stored.read(M::INPUTS, M::OUTPUTS);
     };
     let at = |message: String| format!("{}: {message}", path.display());
     let bytes = std::fs::read(path).map_err(|error| at(format!("{error}; give another file with --data")))?;
     CheckData::read(&bytes, M::INPUTS, M::OUTPUTS).map_err(at)
 }
 
-fn check<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, String> {
+fn check<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<Outcome, String> {
     let data = read_data::<M>(arguments)?;
     let mut model = M::load(arguments.options.clone()).map_err(|error| error.to_string())?;
     print!("{}", model.summary());
     if arguments.links {
         measure_links(&mut model)?;
     }
+    // back to back with other inputs: see `check.rs`
+    let others = other_inputs(&data.slices(), M::INPUTS);
+    model.infer(&others.iter().map(Vec::as_slice).collect::<Vec<_>>()).map_err(|error| error.to_string())?;
     let outputs = model.infer(&data.slices()).map_err(|error| error.to_string())?;
     let mut sound = true;
-    for ((port, values), reference) in M::OUTPUTS.iter().zip(&outputs).zip(&data.outputs) {
+    for (index, (port, values)) in M::OUTPUTS.iter().zip(&outputs).enumerate() {
         let shape = port.shape_text();
-        let Some(reference) = reference else {
+        let Some(reference) = &data.outputs[index] else {
             println!("output `{}` {shape}: no reference; largest value {:.3e}", port.name, largest(&port.dtype.numbers(values)));
             continue;
         };
         let difference = Difference::between(port, values, reference);
-        let verdict = if difference.passes() { "PASS" } else { "FAIL" };
+        let other = data.others[index].as_ref().map(|other| Difference::between(port, values, other));
+        let verdict = match (difference.passes(), other) {
+            (true, None) => "PASS",
+            (false, Some(other)) if !other.passes() => "FAIL",
+            (false, None) => "FAIL",
+            (_, Some(_)) => "DISPUTED",
+        };
         let Difference { difference: d, reference: r, allowed: a } = difference;
         println!("output `{}` {shape}: largest difference {d:.3e}, largest reference {r:.3e}, allowed {a:.3e}: {verdict}", port.name);
+        if let Some(Difference { difference: d, .. }) = other {
+            println!("output `{}` {shape}: another reference disagrees with that one; the difference from it is {d:.3e}", port.name);
+        }
         println!("hiosc-check\t{verdict}\t{d:e}\t{r:e}\t{a:e}\t{}", port.name);
-        sound &= difference.passes();
+        sound &= verdict != "FAIL";
     }
     for repeat in 1..arguments.repeat.unwrap_or(1) {
         let again = model.infer(&data.slices()).map_err(|error| error.to_string())?;
@@ -252,8 +276,13 @@ fn check<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, S
         let (exec, enqueue) = model.exec();
         layers::save(exec, &data.slices(), M::LAUNCHES, path, enqueue)?;
     }
-    println!("{}", if sound { "PASS" } else { "FAIL" });
-    Ok(sound)
+    let (outcome, word) = match (sound, data.is_disputed()) {
+        (false, _) => (Outcome::Failure, "FAIL"),
+        (true, true) => (Outcome::Disputed, "DISPUTED"),
+        (true, false) => (Outcome::Success, "PASS"),
+    };
+    println!("{word}");
+    Ok(outcome)
 }
 
 /// Prints one line for each ordered pair of GPUs in use.
@@ -289,7 +318,7 @@ fn measured_on<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<C
         Ok(data) => Ok(data),
         Err(_) if arguments.data.is_none() => {
             println!("no stored input: measuring on zeros");
-            Ok(CheckData { inputs: M::INPUTS.iter().map(|port| vec![0; port.bytes()]).collect(), outputs: Vec::new() })
+            Ok(CheckData { inputs: M::INPUTS.iter().map(|port| vec![0; port.bytes()]).collect(), outputs: Vec::new(), others: Vec::new() })
         }
         Err(message) => Err(message),
     }
@@ -300,7 +329,7 @@ fn remarks(exec: &Exec) -> Vec<String> {
     if exec.is_virtual() { vec!["virtual GPUs: these times are meaningless; only the code paths are real".into()] } else { Vec::new() }
 }
 
-fn bench<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, String> {
+fn bench<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<Outcome, String> {
     const WARM_UP: usize = 10;
     const TRACES: usize = 5;
     let text = |error: super::super::error::Error| error.to_string();
@@ -338,10 +367,10 @@ fn bench<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, S
         let all = format!("{{\"model\":{name},\"summary\":{summary},\"predicted_ns\":{},{figures},{stage_figures}}}\n", M::PREDICTED);
         std::fs::write(path, all).map_err(|error| format!("{}: {error}", path.display()))?;
     }
-    Ok(true)
+    Ok(Outcome::Success)
 }
 
-fn trace<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, String> {
+fn trace<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<Outcome, String> {
     let text = |error: super::super::error::Error| error.to_string();
     let data = measured_on::<M>(arguments)?;
     let mut model = M::load(arguments.options.clone()).map_err(text)?;
@@ -357,10 +386,10 @@ fn trace<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, S
     std::fs::write(&path, bench::chrome_trace(M::STEPS, &spans, &remarks.join("; ")))
         .map_err(|error| format!("{}: {error}", path.display()))?;
     println!("wrote {}: open it with https://ui.perfetto.dev or chrome://tracing", path.display());
-    Ok(true)
+    Ok(Outcome::Success)
 }
 
-fn run<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, String> {
+fn run<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<Outcome, String> {
     let files = input_files(&arguments.inputs, M::INPUTS)?;
     let folder = arguments.output_dir.as_ref().ok_or("run needs --output-dir DIR")?;
     let at = |path: &Path, message: &dyn std::fmt::Display| format!("{}: {message}", path.display());
@@ -378,7 +407,7 @@ fn run<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<bool, Str
         std::fs::write(&path, npy::write(values, port.dtype, port.shape)).map_err(|error| at(&path, &error))?;
         println!("output `{}` {}: {}", port.name, port.shape_text(), path.display());
     }
-    Ok(true)
+    Ok(Outcome::Success)
 }
 
 /// The file of each input, from `NAME=FILE`. A name may contain `=`: the longest name that matches
