@@ -227,6 +227,14 @@ impl Compiler {
         self
     }
 
+    /// Makes the importer forget an attribute of an operator: tests damage it with this.
+    #[cfg(feature = "internals")]
+    #[doc(hidden)]
+    pub fn forgetting(mut self, operator: &'static str, attribute: &'static str) -> Compiler {
+        self.import.forgotten.push((operator, attribute));
+        self
+    }
+
     /// Makes the crate without computing the outputs of its check, which another crate has: to
     /// compare the other files.
     pub(crate) fn recorded_check(mut self, check: RecordedCheck) -> Compiler {

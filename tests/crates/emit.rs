@@ -13,10 +13,12 @@ use std::sync::{Mutex, MutexGuard};
 use crate::support::interpret::interpret;
 use crate::support::small::{self, Compiled, compiled};
 use crate::support::{random, relative_error, skipped, target_folder};
-use hiosc::emit::{self, Crate, CrateOptions, EmitInput, Form, ReferenceData};
+use hiosc::emit::{self, CheckFile, Crate, CrateOptions, EmitInput, Form, ReferenceData};
 use hiosc::kernel::Kernel;
 use hiosc::program::{self, KernelMode, Shipped};
 use hiosc::schedule::Algorithm;
+use hiosc::oracle::Source;
+use hiosc::runtime::weights::sha256;
 use hiosc::vgpu;
 
 /// A crate of the small model, with the interpreter's result as its reference.
@@ -29,7 +31,8 @@ pub fn krate_with(c: &Compiled, shipped: &Shipped, options: &CrateOptions) -> Cr
     let inputs = small::inputs(&c.graph);
     let outputs = interpret(&c.graph, &inputs);
     let (model_file, model_hash) = ("small.onnx".to_string(), "0123456789abcdef".repeat(4));
-    let check = Some(ReferenceData { inputs, outputs });
+    let data = ReferenceData { inputs, outputs, source: Source::Rten, other: None };
+    let check = Some(CheckFile::new(&c.graph, &data).expect("a file"));
     let program = c.program_with(shipped);
     let input = EmitInput { program: &program, model_file, model_hash, onnx_nodes: 11, check, form: Form::Crate, options, command: None };
     emit::emit(&input).expect("a crate")
@@ -425,12 +428,21 @@ fn measures(built: &Built) {
 }
 
 #[test]
-fn a_wrong_reference_fails_the_check() {
+fn a_wrong_reference_fails_the_check_and_a_changed_one_is_not_used() {
     let c = compiled(Algorithm::Scatter, 2);
     let mut krate = krate(&c, &c.shipped);
     let bytes = krate.files.get_mut("check.safetensors").expect("a check");
+    let recorded = sha256(&mut &bytes[..]).expect("bytes");
     let last = bytes.len() - 1;
     bytes[last] ^= 0x40;
+    let changed = sha256(&mut &bytes[..]).expect("bytes");
+    let Some((built, _guard)) = build(&krate, "small_net") else { return };
+    let (passed, said) = built.check(&[], &[]);
+    assert!(!passed && said.contains(&format!("check.safetensors was changed: its sha256 is {changed}, expected {recorded}")), "{said}");
+    drop(_guard);
+
+    let library = text(&krate, "src/lib.rs").replace(&recorded, &changed);
+    krate.files.insert("src/lib.rs".into(), library.into());
     let Some((built, _guard)) = build(&krate, "small_net") else { return };
     let (passed, said) = built.check(&[], &[]);
     assert!(!passed && said.contains("hiosc-check\tFAIL\t") && said.ends_with("FAIL\n"), "{said}");

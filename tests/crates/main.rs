@@ -4,6 +4,7 @@ mod commands;
 mod emit;
 mod layers;
 mod models;
+mod oracle;
 mod projects;
 mod shipping;
 #[path = "../support/mod.rs"]
