@@ -57,7 +57,8 @@ fn row(model: &Path, reference: &Path) -> Result<String> {
     let known = known.filter(|_| inputs.len() == graph.inputs.len());
     let inputs = if inputs.len() == graph.inputs.len() { inputs } else { check_inputs(graph) };
 
-    let feeds: Vec<Input> = graph.inputs.iter().zip(&inputs).map(|(&id, v)| (&*graph.tensor(id).name, &*graph.tensor(id).shape, v)).collect();
+    let feeds: Vec<Input> =
+        graph.inputs.iter().zip(&inputs).map(|(&id, v)| (&*graph.tensor(id).name, &*graph.tensor(id).shape, v)).collect();
     let wanted: Vec<&str> = outputs.iter().map(String::as_str).collect();
     let rten = Oracle::load(model, &options).and_then(|oracle| oracle.run(&feeds, &wanted)).and_then(|values| by_rten(graph, values));
     let tract = imported.reference(&inputs).map(|values| {

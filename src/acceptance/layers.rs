@@ -12,6 +12,9 @@
 //! 3. Launches are in an order in which results come before what reads them. So the first launch
 //!    with a result that differs has only inputs that agree, or were not compared. Those that were
 //!    not compared may be wrong: the launches that computed them are reported, too.
+//! 4. The oracle may be wrong, too. If all outputs agree with a reference that is not the oracle's,
+//!    and the oracle's outputs do not, the differences are its own. They are reported, but the
+//!    comparison passes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Display, Formatter};
@@ -100,14 +103,15 @@ impl LaunchTable {
     }
 
     /// The comparison and the files that the options ask for. The run that wrote `file` had the
-    /// inputs in `given`, and its outputs are `found`.
+    /// inputs in `given`, and its outputs are `found`. `outputs` compares these with those in
+    /// `given`.
     pub fn examined(
         &self,
         file: &Path,
         options: &VerifyOptions,
         about: &CrateMetadata,
         given: &NamedValues,
-        found: &NamedValues,
+        (found, outputs): (&NamedValues, &[OutputReport]),
     ) -> Result<(Option<LayersReport>, Vec<PathBuf>)> {
         let file = SavedLayers::open(file)?;
         let mut dumped = Vec::new();
@@ -116,7 +120,8 @@ impl LaunchTable {
             let outputs = found.iter().filter_map(|(key, values)| Some((key.strip_prefix("out:")?, values)));
             dumped = Dumpable { table: self, file: &file, ports: inputs.chain(outputs).collect() }.dump(names, folder)?;
         }
-        let compared = options.layers.as_ref().map(|(model, import)| layers_of(self, &file, model, import, &about.inputs, given));
+        let compared =
+            options.layers.as_ref().map(|(model, import)| layers_of(self, &file, (model, import), &about.inputs, given, outputs));
         Ok((compared.transpose()?, dumped))
     }
 
@@ -190,6 +195,9 @@ pub struct LayersReport {
     pub later: usize,
     /// Of these, the operators with results that differ although all their inputs agree.
     pub also: Vec<String>,
+    /// An output of which the oracle computes other values than the reference, although all outputs
+    /// agree with the reference: then the oracle is wrong.
+    pub oracle_is_wrong: Option<String>,
 }
 
 /// A launch with a wrong result.
@@ -234,13 +242,14 @@ const OTHER_FORM: &str = "a value that the reference has in another type or shap
 type Expected<'a> = &'a dyn Fn(&[&str]) -> std::result::Result<Vec<Option<Values>>, String>;
 
 /// Compares the tensors in `file` with those that rten computes from the inputs among `given`.
+/// `outputs` compares the model's outputs with those among `given`.
 pub(crate) fn layers_of(
     table: &LaunchTable,
     file: &SavedLayers,
-    model: &Path,
-    import: &ImportOptions,
+    (model, import): (&Path, &ImportOptions),
     inputs: &[String],
     given: &NamedValues,
+    outputs: &[OutputReport],
 ) -> Result<LayersReport> {
     progress::step("computing all tensors in rten", 0, 1);
     let expected = |wanted: &[&str]| {
@@ -253,7 +262,7 @@ pub(crate) fn layers_of(
         let feeds: Vec<_> = feeds.iter().map(|(name, shape, values)| (*name, *shape, values)).collect();
         oracle.run(&feeds, wanted)
     };
-    compare_layers(table, file, &expected)
+    compare_layers(table, file, &expected, given, outputs)
 }
 
 /// Compares all results in `file`.
@@ -261,17 +270,27 @@ pub(crate) fn layers_of(
 /// # Errors
 ///
 /// [`Error::Tool`] with the reason if there are no values to compare with.
-fn compare_layers(table: &LaunchTable, file: &SavedLayers, expected: Expected<'_>) -> Result<LayersReport> {
+fn compare_layers(
+    table: &LaunchTable,
+    file: &SavedLayers,
+    expected: Expected<'_>,
+    given: &NamedValues,
+    outputs: &[OutputReport],
+) -> Result<LayersReport> {
     let tensors = file.tensors()?;
-    let names: Vec<&str> = table.values().into_iter().collect();
+    let names: BTreeSet<&str> = table.values().into_iter().chain(outputs.iter().map(|output| output.name.as_str())).collect();
+    let names: Vec<&str> = names.into_iter().collect();
     let values = expected(&names).map_err(|why| Error::Tool {
         tool: "rten".into(),
         message: format!(
-            "cannot compute the tensors to compare with: {why}. --layers needs it; without --layers, only the outputs are compared, also \
-             with those of another program: --reference FILE.npz"
+            "cannot compute the tensors to compare with: {why}. Without --layers, only outputs are compared: with the crate's own \
+             reference, with --reference FILE.npz, or with --onnxruntime --model MODEL.onnx"
         ),
     })?;
     let mut values: BTreeMap<&str, Values> = names.iter().copied().zip(values).filter_map(|(name, v)| Some((name, v?))).collect();
+    let right = !outputs.is_empty() && outputs.iter().all(OutputReport::passes);
+    let unlike = outputs.iter().find(|output| right && unlike_reference(&output.name, &values, given));
+    let oracle_is_wrong = unlike.map(|output| output.name.clone());
     let mut states: BTreeMap<&str, State> = BTreeMap::new();
     for result in table.0.iter().flat_map(|launch| &launch.results) {
         let state = match result.values.iter().find(|value| values.contains_key(value.name.as_str())) {
@@ -288,7 +307,16 @@ fn compare_layers(table: &LaunchTable, file: &SavedLayers, expected: Expected<'_
         };
         states.insert(&result.tensor, state);
     }
-    Ok(summarised(table, &states))
+    Ok(LayersReport { oracle_is_wrong, ..summarised(table, &states) })
+}
+
+/// Whether the oracle has another output `name` than the reference in `given`.
+fn unlike_reference(name: &str, values: &BTreeMap<&str, Values>, given: &NamedValues) -> bool {
+    let (Some(reference), Some(oracle)) = (given.get(&format!("out:{name}")), values.get(name)) else { return false };
+    match oracle.converted(reference.dtype) {
+        Some(oracle) if oracle.shape == reference.shape => !report(name, reference, &oracle).passes(),
+        _ => true,
+    }
 }
 
 fn judged(name: &str, expected: &Values, found: &Values) -> State {
@@ -302,7 +330,7 @@ fn judged(name: &str, expected: &Values, found: &Values) -> State {
 
 fn summarised(table: &LaunchTable, states: &BTreeMap<&str, State>) -> LayersReport {
     let mut summary =
-        LayersReport { compared: 0, skipped: BTreeMap::new(), worst: None, first: None, later: 0, also: Vec::new() };
+        LayersReport { compared: 0, skipped: BTreeMap::new(), worst: None, first: None, later: 0, oracle_is_wrong: None, also: Vec::new() };
     for (launch, result) in table.0.iter().flat_map(|launch| launch.results.iter().map(move |result| (launch, result))) {
         match &states[result.tensor.as_str()] {
             State::NotCompared(why) => *summary.skipped.entry(why).or_default() += 1,
@@ -334,7 +362,12 @@ fn summarised(table: &LaunchTable, states: &BTreeMap<&str, State>) -> LayersRepo
     summary
 }
 
-fn wrong_layer(table: &LaunchTable, states: &BTreeMap<&str, State>, launch: &Launch, (result, wrong): (&Written, &OutputReport)) -> WrongLayer {
+fn wrong_layer(
+    table: &LaunchTable,
+    states: &BTreeMap<&str, State>,
+    launch: &Launch,
+    (result, wrong): (&Written, &OutputReport),
+) -> WrongLayer {
     let input = |read: &Read| {
         let how = match &read.from {
             Source::Outside(what) if what == "constant" => "a constant".into(),
@@ -402,9 +435,9 @@ fn count(number: usize, what: &str) -> String {
 }
 
 impl LayersReport {
-    /// Whether all that was compared agrees.
+    /// Whether all that was compared agrees, or only the oracle is wrong.
     pub fn passes(&self) -> bool {
-        self.first.is_none()
+        self.first.is_none() || self.oracle_is_wrong.is_some()
     }
 
     /// The report for programs.
@@ -416,6 +449,7 @@ impl LayersReport {
             "worst_relative_difference": self.worst.as_ref().map(|(worst, _)| worst),
             "first": self.first.as_ref().map(WrongLayer::json),
             "later": self.later,
+            "oracle_is_wrong": self.oracle_is_wrong,
             "also": self.also,
         })
     }
@@ -442,6 +476,10 @@ impl Display for LayersReport {
                 worst => write!(f, ": all agree, the worst, `{name}`, to {worst:.1e}"),
             };
         };
+        if let Some(output) = &self.oracle_is_wrong {
+            let first = &first.operator;
+            return write!(f, "; rten is wrong from `{first}` on: all outputs agree with the reference, but not rten's `{output}`");
+        }
         write!(f, "\n{first}")?;
         if self.later > 0 {
             let differ = if self.later == 1 { "differs" } else { "differ" };
@@ -530,7 +568,22 @@ impl Dumpable<'_> {
                 return Ok(Values { shape, ..values });
             }
         }
-        Err(Error::Usage(self.unknown(name)))
+        self.joined(tensors, name).ok_or_else(|| Error::Usage(self.unknown(name)))
+    }
+
+    /// The tensor `name`, if a launch reads it and results are its parts.
+    fn joined(&self, tensors: &SafeTensors<'_>, name: &str) -> Option<Values> {
+        let read = self.table.0.iter().flat_map(|launch| &launch.reads).find(|read| read.tensor == name)?;
+        let Source::Results(keys) = &read.from else { return None };
+        let parts = keys.iter().map(|key| saved(tensors, key)).collect::<Option<Vec<_>>>()?;
+        let whole = Values {
+            dtype: parts.first()?.dtype,
+            shape: read.shape.clone(),
+            bytes: parts.into_iter().flat_map(|part| part.bytes).collect(),
+        };
+        // what is read may be a slice
+        let elements: usize = whole.shape.iter().product();
+        (whole.bytes.len() == elements * whole.dtype.bytes() as usize).then_some(whole)
     }
 
     fn unknown(&self, name: &str) -> String {
@@ -550,6 +603,9 @@ impl Dumpable<'_> {
         known.sort_by(|a, b| strsim::jaro_winkler(b, name).total_cmp(&strsim::jaro_winkler(a, name)).then(a.cmp(b)));
         known.dedup();
         let nearest: Vec<String> = known.iter().take(3).map(|name| format!("`{name}`")).collect();
-        format!("--dump {name}: no tensor has this name when the model runs; fusion may have removed it. The nearest names are {}", nearest.join(", "))
+        format!(
+            "--dump {name}: no tensor has this name when the model runs; fusion may have removed it. The nearest names are {}",
+            nearest.join(", ")
+        )
     }
 }

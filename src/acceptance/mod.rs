@@ -193,7 +193,9 @@ pub(crate) fn right(outputs: &[OutputReport]) -> Result<()> {
 pub(crate) fn with_layers(outputs: Result<()>, layers: Option<&LayersReport>) -> Result<()> {
     match (outputs, layers) {
         (Err(Error::Mismatch(message)), Some(layers)) => Err(Error::Mismatch(format!("{message}\n{layers}"))),
-        (Err(Error::Disputed(message)), Some(layers)) => Err(Error::Disputed(format!("{}\n{layers}\n", message.trim_end()))),
+        (Err(Error::Disputed(message)), Some(layers)) => {
+            Err(Error::Disputed(format!("{}\ncompared with rten, which may be wrong itself: {layers}\n", message.trim_end())))
+        }
         (Ok(()), Some(layers)) if !layers.passes() => Err(Error::Mismatch(layers.to_string())),
         (outputs, _) => outputs,
     }
@@ -273,7 +275,7 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
     }
     let run = clock.elapsed();
     let (layers, dumped) = match &table {
-        Some(table) => table.examined(&layers_file, options, &about, &reference.expected, &first.unwrap_or_default())?,
+        Some(table) => table.examined(&layers_file, options, &about, &reference.expected, (&first.unwrap_or_default(), &outputs))?,
         None => (None, Vec::new()),
     };
     let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
@@ -333,7 +335,11 @@ impl Display for VerifyReport {
         self.outputs.iter().try_for_each(|output| writeln!(f, "verify     {output}"))?;
         self.layers.iter().try_for_each(|layers| writeln!(f, "layers     {layers}"))?;
         self.dumped.iter().try_for_each(|path| writeln!(f, "wrote      {}", path.display()))?;
-        writeln!(f, "           {}", Source::named(&self.reference).map_or_else(|| format!("reference by {}", self.reference), |s| s.words().into()))?;
+        writeln!(
+            f,
+            "           {}",
+            Source::named(&self.reference).map_or_else(|| format!("reference by {}", self.reference), |s| s.words().into())
+        )?;
         self.notes.iter().try_for_each(|note| writeln!(f, "           {note}"))?;
         let orders = if self.seeds > 1 { format!(", same bits in {} orders of execution", self.seeds) } else { String::new() };
         let [build, kernels, run] = [self.build, self.kernels, self.run].map(|t| t.as_secs_f64());

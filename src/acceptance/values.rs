@@ -131,8 +131,7 @@ pub fn convert(npz: &Path, inputs: &[String], outputs: &[String], to: &Path) -> 
 
 /// Writes tensors as safetensors.
 pub(crate) fn write(tensors: &NamedValues, to: &Path) -> Result<()> {
-    let views =
-        tensors.iter().map(|(key, v)| TensorView::new(v.dtype.stored(), v.shape.clone(), &v.bytes).map(|view| (key, view)));
+    let views = tensors.iter().map(|(key, v)| TensorView::new(v.dtype.stored(), v.shape.clone(), &v.bytes).map(|view| (key, view)));
     let text = |e: safetensors::SafeTensorError| Error::internal("acceptance", e.to_string());
     let views = views.collect::<Result<Vec<_>, _>>().map_err(text)?;
     let bytes = safetensors::serialize(views, None).map_err(text)?;

@@ -30,7 +30,7 @@ pub fn run(args: CheckArgs, verbosity: Verbosity) -> anyhow::Result<()> {
     let wanted = LayersOptions { compare: args.layers.layers.then(|| args.in_process.model()).transpose()?, dump: args.layers.dump() };
     let (layers, dumped) = match &wanted {
         LayersOptions { compare: None, dump: None } => (None, Vec::new()),
-        _ => compiler::in_process_layers(&planned, &args.reference, &options, &wanted)?,
+        _ => compiler::in_process_layers(&planned, &args.reference, &options, &outputs, &wanted)?,
     };
     progress::end();
     acceptance::with_layers(acceptance::right(&outputs), layers.as_ref())?;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Planned;
-use crate::acceptance::{Dumpable, LaunchTable, LayersReport, SavedLayers, convert, layers_of, read};
+use crate::acceptance::{Dumpable, LaunchTable, LayersReport, OutputReport, SavedLayers, convert, layers_of, read};
 use crate::error::{Error, Result};
 use crate::graph::Constant;
 use crate::ids::TensorId;
@@ -23,11 +23,13 @@ pub struct LayersOptions {
 }
 
 /// Runs one inference of the plan on the inputs in the npz file `reference`. Returns the comparison
-/// and the files written, if they are asked for. The inputs must fit the model.
+/// and the files written, if they are asked for. The inputs must fit the model; `found` compares
+/// the outputs with those of `reference`.
 pub fn in_process_layers(
     planned: &Planned,
     reference: &Path,
     options: &RuntimeOptions,
+    found: &[OutputReport],
     wanted: &LayersOptions,
 ) -> Result<(Option<LayersReport>, Vec<PathBuf>)> {
     let graph = &planned.graph;
@@ -48,15 +50,15 @@ pub fn in_process_layers(
     let file = SavedLayers::open(&path)?;
     let mut dumped = Vec::new();
     if let Some((names, folder)) = &wanted.dump {
-        let found = session.run(&values)?;
+        let computed = session.run(&values)?;
         let of = |(&id, v): (&TensorId, &Constant)| {
             let tensor = graph.tensor(id);
             (tensor.name.clone(), Values { dtype: v.dtype(), shape: tensor.shape.clone(), bytes: v.bytes().to_vec() })
         };
-        let ports: NamedValues = graph.inputs.iter().zip(&values).chain(graph.outputs.iter().zip(&found)).map(of).collect();
+        let ports: NamedValues = graph.inputs.iter().zip(&values).chain(graph.outputs.iter().zip(&computed)).map(of).collect();
         let ports = ports.iter().map(|(name, values)| (name.as_str(), values)).collect();
         dumped = Dumpable { table: &table, file: &file, ports }.dump(names, folder)?;
     }
-    let compared = wanted.compare.as_ref().map(|(model, import)| layers_of(&table, &file, model, import, &inputs, &given));
+    let compared = wanted.compare.as_ref().map(|(model, import)| layers_of(&table, &file, (model, import), &inputs, &given, found));
     Ok((compared.transpose()?, dumped))
 }

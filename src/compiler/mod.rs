@@ -31,8 +31,8 @@ pub use check::{check_inputs, in_process};
 pub use costs::read_profiles;
 pub use inspect::{Inspection, inspect};
 pub use layers::{LayersOptions, in_process_layers};
-pub use output::{Compilation, parts};
 use output::Reference;
+pub use output::{Compilation, parts};
 pub use planned::{Imported, Planned};
 
 use crate::emit;

@@ -160,7 +160,8 @@ fn input(bytes: &[u8], reshaped: &BTreeSet<&str>) -> Result<Edit, String> {
     if !reshaped.contains(name.as_str()) {
         return Ok(Edit::Keep);
     }
-    let without_shape = |tensor: &[u8]| edited(tensor, &mut |field, _| Ok(if field == TENSOR_TYPE_SHAPE { Edit::Drop } else { Edit::Keep }));
+    let without_shape =
+        |tensor: &[u8]| edited(tensor, &mut |field, _| Ok(if field == TENSOR_TYPE_SHAPE { Edit::Drop } else { Edit::Keep }));
     let of_type = |of_type: &[u8]| {
         edited(of_type, &mut |field, tensor| Ok(if field == TYPE_TENSOR { Edit::Replace(without_shape(tensor)?) } else { Edit::Keep }))
     };

@@ -14,7 +14,8 @@ use crate::plan::GpuPlan;
 use crate::program::{self, Call, KernelUse, LayerResult, Program};
 use crate::runtime::tool::layers;
 use crate::runtime::{
-    self, DevicePointer, Exec, GpuLayout, ImageKind, KernelEntry, KernelImage, LaunchResults, Layout, Port, Region, RuntimeOptions, Span, Stream, Timing,
+    self, DevicePointer, Exec, GpuLayout, ImageKind, KernelEntry, KernelImage, LaunchResults, Layout, Port, Region, RuntimeOptions, Span,
+    Stream, Timing,
 };
 
 /// A plan loaded on GPUs.

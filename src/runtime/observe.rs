@@ -79,7 +79,8 @@ impl Exec {
             let mut values = vec![0u8; bytes];
             // SAFETY: `address` checked that the region, which has at least these bytes, is within
             // its allocation; both sides live until the copy has completed, on the next line.
-            unsafe { result::memcpy_dtoh_async(&mut values, address, stream.cu_stream()) }.context(|| "read the result of a launch".into())?;
+            unsafe { result::memcpy_dtoh_async(&mut values, address, stream.cu_stream()) }
+                .context(|| "read the result of a launch".into())?;
             stream.synchronize().context(|| "read the result of a launch".into())?;
             if observer.written.is_ok() {
                 observer.written = (observer.sink)(&values);

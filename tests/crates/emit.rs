@@ -15,10 +15,10 @@ use crate::support::small::{self, Compiled, compiled};
 use crate::support::{random, relative_error, skipped, target_folder};
 use hiosc::emit::{self, CheckFile, Crate, CrateOptions, EmitInput, Form, ReferenceData};
 use hiosc::kernel::Kernel;
-use hiosc::program::{self, KernelMode, Shipped};
-use hiosc::schedule::Algorithm;
 use hiosc::oracle::Source;
+use hiosc::program::{self, KernelMode, Shipped};
 use hiosc::runtime::weights::sha256;
+use hiosc::schedule::Algorithm;
 use hiosc::vgpu;
 
 /// A crate of the small model, with the interpreter's result as its reference.

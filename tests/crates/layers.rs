@@ -8,8 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::support::cli::{Bench, Run};
 use crate::support::onnx::{Attr, Model};
-use crate::support::skipped;
-
+use crate::support::{networks, npz, skipped};
 /// What is damaged, and what should be found.
 struct Case {
     name: &'static str,
@@ -235,6 +234,71 @@ fn the_wrong_operator_is_found() {
         assert_eq!((text(&first["operator"]), text(&first["result"]["name"])), (operator.into(), value.into()), "{name}: {stderr}");
         assert!(text(&first["kernel"]).starts_with(&format!("kernels/{kernel}")), "{name}: {stderr}");
         assert!(first["result"]["worst"]["index"].is_array() && stderr.contains("; worst at ["), "{name}: {stderr}");
-        println!("{name}: {stderr}");
     }
+}
+
+/// Values of an npy file.
+fn npy(file: &Path) -> (Vec<usize>, Vec<f32>) {
+    let (_, shape, bytes) = hiosc::runtime::npy::open(&fs::read(file).expect("a file")).expect("an npy file");
+    (shape, bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+}
+
+#[test]
+fn nothing_is_wrong_where_nothing_is_damaged() {
+    if !hiosc::vgpu::compiler_present() {
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        return;
+    }
+    let bench = Bench::new();
+    networks::fire().save(bench.path(), "model");
+    bench.done(&["model.onnx", "-o", "out", "--quiet", "--name", "layers", "--gpus", "2", "--algorithm", "sequential"]);
+    let names = ["image", "stem", "fire", "label"];
+    let dump: Vec<String> = names.iter().flat_map(|name| ["--dump".to_string(), name.to_string()]).collect();
+    let dump: Vec<&str> = dump.iter().map(String::as_str).collect();
+    let said = bench.done(&[&["verify", "out", "--layers", "--virtual", "--dump-dir", "tensors"], &dump[..]].concat());
+    let line = said.lines().find(|line| line.starts_with("layers ")).expect("a line");
+    assert!(line.contains(" tensors compared with rten: all agree, the worst, `"), "{said}");
+    let tensors = names.map(|name| npy(&bench.at(&format!("tensors/{name}.npy"))));
+    assert_eq!(tensors.each_ref().map(|(shape, _)| &shape[..]), [&[1, 3, 32, 32][..], &[1, 16, 32, 32], &[1, 32, 32, 32], &[1, 10]]);
+    assert!((tensors[3].1.iter().sum::<f32>() - 1.0).abs() < 1e-5, "a softmax");
+    assert!(tensors[1].1.iter().all(|&v| v >= 0.0) && tensors[1].1.iter().any(|&v| v > 0.0), "behind a Relu");
+
+    let refused = |args: &[&str], message: &str| {
+        let run = bench.run(&[&["verify", "out", "--virtual"], args].concat());
+        assert!(run.code == Some(1) && run.stderr.contains(message), "{message}: {run:?}");
+    };
+    refused(&["--dump", "stem.sum"], "no memory holds this tensor: `/stem.sum/Conv` computes it on the way (kernels/conv_");
+    refused(&["--dump", "steam"], "The nearest names are `stem`, `");
+    refused(&["--dump", "classes"], "it is a constant: see weights.safetensors");
+    networks::inception().save(bench.path(), "other");
+    refused(&["--layers", "--model", "other.onnx"], "other.onnx is not the model that out was compiled from: its SHA-256 is ");
+    fs::rename(bench.at("model.onnx"), bench.at("moved.onnx")).expect("moved");
+    refused(&["--layers"], "model.onnx is not found; tried out/model.onnx, model.onnx: name the model with --model MODEL.onnx");
+
+    // the same without a crate
+    npz(&bench.at("reference.npz"), &fs::read(bench.at("out/check.safetensors")).expect("a reference"));
+    let check =
+        ["check", "moved.onnx", "--reference", "reference.npz", "--virtual", "2", "--layers", "--dump", "stem", "--dump-dir", "again"];
+    let said = bench.done(&check);
+    assert!(said.contains(" tensors compared with rten: all agree, the worst, `"), "{said}");
+    assert_eq!(npy(&bench.at("again/stem.npy")).0, [1, 16, 32, 32]);
+    assert_eq!(fs::read(bench.at("again/stem.npy")).expect("a file"), fs::read(bench.at("tensors/stem.npy")).expect("a file"));
+}
+
+/// A model that rten refuses.
+#[test]
+fn without_the_oracle_there_is_a_clear_error() {
+    if !hiosc::vgpu::compiler_present() {
+        skipped!("SKIPPED: no C++ compiler, so no virtual GPUs");
+        return;
+    }
+    let bench = Bench::new();
+    let cube: &[i64] = &[1, 2, 4, 4, 4];
+    let model = Model::new().input("x", cube).output("y", cube).random_weight("w", &[2, 2, 1, 1, 1]);
+    model.node("ConvTranspose", &["x", "w"], "y", &[]).save(bench.path(), "model");
+    bench.done(&["model.onnx", "-o", "out", "--quiet", "--name", "layers", "--gpus", "1"]);
+    let Run { code, stderr, .. } = verify(&bench, &[]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.starts_with("hiosc: rten: cannot compute the tensors to compare with: "), "{stderr}");
+    assert!(stderr.contains("Without --layers, only outputs are compared"), "{stderr}");
 }

@@ -184,7 +184,8 @@ fn external_data_of_any_name_offset_and_alignment() {
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
     let model = |external: bool| {
         let model = Model::new().input("x", &[2, 6]).output("y", &[2, 4]);
-        let model = if external { model.external_weight("w", &[6, 4], "sub/weights.bin") } else { model.weight("w", &[6, 4], values.clone()) };
+        let model =
+            if external { model.external_weight("w", &[6, 4], "sub/weights.bin") } else { model.weight("w", &[6, 4], values.clone()) };
         model.node("MatMul", &["x", "w"], "y", &[])
     };
     fs::create_dir(scratch.path().join("sub")).expect("a folder");
