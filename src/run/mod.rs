@@ -18,6 +18,9 @@ use crate::runtime::{
     Stream, Timing,
 };
 
+/// A result of a launch: key, type and shape.
+type ResultLayout = (String, DType, Vec<usize>);
+
 /// A plan loaded on GPUs.
 #[derive(Debug)]
 pub struct Session {
@@ -28,7 +31,7 @@ pub struct Session {
     inputs: Vec<(String, DType)>,
     outputs: Vec<(String, DType)>,
     /// For each launch, the index of its first result among its arguments, and its results.
-    launches: Vec<(usize, Vec<(String, DType, Vec<usize>)>)>,
+    launches: Vec<(usize, Vec<ResultLayout>)>,
     exec: Exec,
 }
 
@@ -125,7 +128,7 @@ impl Session {
     /// [`Program::layers`].
     pub fn save_layers(&mut self, inputs: &[Constant], file: &Path) -> Result<()> {
         let bytes = self.bytes(inputs)?;
-        fn port((name, dtype, shape): &(String, DType, Vec<usize>)) -> Port<'_> {
+        fn port((name, dtype, shape): &ResultLayout) -> Port<'_> {
             Port { name, dtype: *dtype, shape }
         }
         let ports: Vec<Vec<Port<'_>>> = self.launches.iter().map(|(_, results)| results.iter().map(port).collect()).collect();

@@ -1,8 +1,8 @@
 //! What each launch of a plan writes, read as soon as it is written: for finding a wrong kernel.
 //!
-//! The plan reuses memory, so most intermediate tensors are gone at the end of an inference. Here it
-//! runs on plain streams. After each launch the host waits until all streams are idle, and copies
-//! the results of this launch.
+//! The plan reuses memory, so most intermediate tensors are gone at the end of an inference. Here
+//! it runs on plain streams. After each launch the host waits until all streams are idle, and
+//! copies the results of this launch.
 
 use std::io;
 

@@ -265,7 +265,7 @@ fn nothing_is_wrong_where_nothing_is_damaged() {
 
     let refused = |args: &[&str], message: &str| {
         let run = bench.run(&[&["verify", "out", "--virtual"], args].concat());
-        assert!(run.code == Some(1) && run.stderr.contains(message), "{message}: {run:?}");
+        assert!(run.code == Some(2) && run.stderr.contains(message), "{message}: {run:?}");
     };
     refused(&["--dump", "stem.sum"], "no memory holds this tensor: `/stem.sum/Conv` computes it on the way (kernels/conv_");
     refused(&["--dump", "steam"], "The nearest names are `stem`, `");
