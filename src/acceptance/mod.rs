@@ -170,8 +170,8 @@ pub struct VerifyReport {
 ///
 /// # Errors
 ///
-/// [`Error::Mismatch`] if an output is wrong, with a line for each wrong one; [`Error::Disputed`] if
-/// two references disagree, and each output agrees with one of them.
+/// [`Error::Mismatch`] if an output is wrong, with a line for each wrong one; [`Error::Disputed`]
+/// if two references disagree, and each output agrees with one of them.
 pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let report = examine(folder, options)?;
     report.judge()?;

@@ -28,7 +28,8 @@ impl Reference {
     ///
     /// # Errors
     ///
-    /// [`Error::Usage`] if the crate has no such reference; [`Error::Model`] if its file was changed.
+    /// [`Error::Usage`] if the crate has no such reference; [`Error::Model`] if its file was
+    /// changed.
     pub fn read(folder: &Path, about: &CrateMetadata, options: &VerifyOptions, scratch: &Path) -> Result<Reference> {
         let choice = options.reference.as_deref().map_or(Choice::Both, Choice::parse);
         let reference = match &choice {

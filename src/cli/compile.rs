@@ -47,9 +47,9 @@ pub struct CompileArgs {
     /// Do not store an input and its reference output in the crate.
     #[arg(long, conflicts_with = "verify")]
     no_check: bool,
-    /// Where the reference output comes from: rten, tract (which is also the importer's reader), or a
-    /// file with inputs (`in:NAME`) and outputs (`out:NAME`). By default from rten where it runs the
-    /// model, else from tract; from both where they disagree.
+    /// Where the reference output comes from: rten, tract (which is also the importer's reader), or
+    /// a file with inputs (`in:NAME`) and outputs (`out:NAME`). By default from rten where it runs
+    /// the model, else from tract; from both where they disagree.
     #[arg(long, value_name = "rten|tract|FILE.npz", conflicts_with = "no_check")]
     reference: Option<PathBuf>,
     /// Run the crate's check after writing it.

@@ -16,7 +16,7 @@ use crate::oracle::Choice;
 /// Arguments that have no effect on the crate's files.
 const WITHOUT_EFFECT: [&str; 10] = ["output", "check", "emit", "verify", "timings", "json", "depfile", "recheck", "quiet", "verbose"];
 
-/// Arguments whose values are files, or, for `constant`, `NAME=FILE`, or, for `reference`, `rten` or
+/// Arguments whose values are files; for `constant`, `NAME=FILE`; for `reference`, also `rten` and
 /// `tract`.
 const FILES: [&str; 5] = ["model", "topology", "costs", "constant", "reference"];
 
@@ -41,9 +41,7 @@ pub fn of(command: &clap::Command, matches: &ArgMatches) -> Option<Vec<String>> 
                 continue;
             };
             let file_name = Path::new(file).file_name()?.to_str()?;
-            if parts(id, file_name).1.is_none() {
-                return None; // without its folder it would mean something else
-            }
+            parts(id, file_name).1?; // without its folder it may mean something else
             if files.insert(file_name.into(), file.into()).is_some_and(|other| other != file) {
                 return None;
             }

@@ -1,6 +1,6 @@
 //! Checks of a compilation. `reference` makes a crate's check: inputs from a fixed seed, and the
-//! outputs that rten, or else tract, computes from them. [`in_process`] runs a plan in this process and compares
-//! its outputs with an npz file.
+//! outputs that rten, or else tract, computes from them. [`in_process`] runs a plan in this process
+//! and compares its outputs with an npz file.
 
 use std::path::Path;
 
@@ -63,8 +63,8 @@ pub(super) fn reference(model: &import::Model, graph: &Graph, path: &Path, optio
     Ok(MadeCheck { file, refused, disputes })
 }
 
-/// Fails if this machine has too little memory for an operator: an allocation that fails later would
-/// end the program.
+/// Fails if this machine has too little memory for an operator: an allocation that fails later
+/// would end the program.
 fn enough_memory(model: &import::Model, graph: &Graph) -> Result<()> {
     let bytes = |id: &TensorId| graph.tensor(*id).bytes() as usize;
     let of = |operator: &Operator| operator.inputs.iter().chain(&operator.outputs).map(bytes).sum::<usize>();

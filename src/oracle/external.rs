@@ -35,7 +35,7 @@ impl ExternalData {
     }
 
     /// Where rten finds what these entries of a tensor describe.
-    pub fn place(&mut self, entries: &[(String, String)]) -> Result<Location, String> {
+    pub fn address(&mut self, entries: &[(String, String)]) -> Result<Location, String> {
         let entry = |wanted: &str| entries.iter().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
         let number = |key: &str| entry(key).map(|text| text.parse::<u64>().map_err(|_| format!("{key} {text:?} is no number"))).transpose();
         let location = entry("location").ok_or("external data without a location")?;

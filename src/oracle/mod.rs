@@ -1,7 +1,7 @@
 //! What a model should compute, by a reader of ONNX that is not the importer.
 //!
-//! **In**: the bytes of a model, and values of its inputs. **Out**: values of any of its tensors, or
-//! why there are none.
+//! **In**: the bytes of a model, and values of its inputs. **Out**: values of any of its tensors,
+//! or why there are none.
 //!
 //! The importer's reader can drop an attribute. A reference that comes from the same reader drops
 //! it, too, and agrees with wrong numbers. So the reference comes from

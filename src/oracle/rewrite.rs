@@ -6,8 +6,8 @@
 //! * *Shapes* of inputs that the caller overrides are left out, since rten insists on them.
 //! * *External data*: rten opens files of few names only, wants an offset and a length, and does
 //!   not copy what is misaligned. The locations become names of buffers (`external.rs`).
-//! * *Defaults*: rten does not know that strides and dilations are 1 along each axis if they are left
-//!   out.
+//! * *Defaults*: rten does not know that strides and dilations are 1 along each axis if they are
+//!   left out.
 //! * *Lists of numbers* may be packed into one field or not: rten reads dimensions and the lists of
 //!   attributes only if they are not.
 //!
@@ -186,7 +186,7 @@ fn tensor(bytes: &[u8], external: &mut ExternalData) -> Result<Vec<u8>, String> 
     if elsewhere {
         let text = |entry, field| Ok::<_, String>(texts(entry, field)?.pop().unwrap_or_default());
         let pairs = entries.into_iter().map(|entry| Ok((text(entry, ENTRY_KEY)?, text(entry, ENTRY_VALUE)?)));
-        let Location { name, offset, length } = external.place(&pairs.collect::<Result<Vec<_>, String>>()?)?;
+        let Location { name, offset, length } = external.address(&pairs.collect::<Result<Vec<_>, String>>()?)?;
         for (key, value) in [("location", name), ("offset", offset.to_string()), ("length", length.to_string())] {
             let mut entry = Vec::new();
             put(&mut entry, ENTRY_KEY, key.as_bytes());
@@ -228,6 +228,9 @@ enum Edit {
     Raw(Vec<u8>),
 }
 
+/// What becomes of the field with this number and these bytes.
+type EditField<'a> = dyn FnMut(u32, &[u8]) -> Result<Edit, String> + 'a;
+
 /// The value of a field.
 enum Value<'a> {
     Bytes(&'a [u8]),
@@ -237,7 +240,7 @@ enum Value<'a> {
 }
 
 /// `message` with each of its fields of bytes as `edit` says.
-fn edited(message: &[u8], edit: &mut dyn FnMut(u32, &[u8]) -> Result<Edit, String>) -> Result<Vec<u8>, String> {
+fn edited(message: &[u8], edit: &mut EditField) -> Result<Vec<u8>, String> {
     let mut out = Vec::with_capacity(message.len());
     let mut failed = None;
     visit(message, &mut |field, value, whole| {

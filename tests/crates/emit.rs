@@ -448,6 +448,23 @@ fn a_wrong_reference_fails_the_check_and_a_changed_one_is_not_used() {
     assert!(!passed && said.contains("hiosc-check\tFAIL\t") && said.ends_with("FAIL\n"), "{said}");
 }
 
+/// Without the join, the second of two inferences returns what the first one left, or reads its
+/// inputs, in some order of execution.
+#[test]
+fn two_inferences_back_to_back_show_a_missing_join() {
+    let mut krate = small_crate(2);
+    let plan = text(&krate, "src/plan.rs");
+    let end = plan.find("fn end(").expect("the join");
+    let (before, joins) = plan.split_at(end);
+    let without: Vec<&str> = joins.lines().filter(|line| !line.trim_start().starts_with("x.wait(")).collect();
+    assert!(without.len() < joins.lines().count(), "nothing waits:\n{joins}");
+    let plan = format!("{before}{}\n", without.join("\n"));
+    krate.files.insert("src/plan.rs".into(), plan.into());
+    let Some((built, _guard)) = build(&krate, "small_net") else { return };
+    let failed = (0..10).filter(|seed| !built.check(&["--streams"], &[("HIOSC_VGPU_SEED", &seed.to_string())]).0).count();
+    assert!(failed > 0, "the check passes in all orders of execution");
+}
+
 #[test]
 fn compiled_kernels_are_refused_on_a_gpu_they_are_not_for() {
     let c = compiled(Algorithm::Scatter, 2);

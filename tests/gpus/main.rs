@@ -3,6 +3,7 @@
 //! One test loads the virtual driver into this process, permanently. So no test here may look for a
 //! GPU, or use `hiosc::Compiler`, which does.
 
+mod random_models;
 mod run;
 #[path = "../support/mod.rs"]
 mod support;

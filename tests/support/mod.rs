@@ -18,6 +18,7 @@ pub mod networks;
 pub mod number;
 pub mod onnx;
 pub mod operators;
+pub mod random_model;
 pub mod reference;
 pub mod sanitized;
 pub mod scenario;

@@ -106,7 +106,7 @@ pub fn read(path: &Path, options: &ImportOptions) -> Result<(pb::ModelProto, Str
     tidy::tidy(path, &mut proto)?;
     #[cfg(feature = "internals")]
     for node in proto.graph.iter_mut().flat_map(|graph| &mut graph.node) {
-        let forgotten = |attribute: &str| options.forgotten.iter().any(|&of| of == (node.op_type.as_str(), attribute));
+        let forgotten = |attribute: &str| options.forgotten.contains(&(node.op_type.as_str(), attribute));
         node.attribute.retain(|attribute| !forgotten(&attribute.name));
     }
     Ok((proto, hash))
