@@ -177,7 +177,7 @@ pub use runtime::RuntimeOptions;
 
 #[cfg(feature = "compiler")]
 pub use {
-    acceptance::{OutputReport, VerifyOptions, VerifyReport, WorstElement, verify},
+    acceptance::{LayersReport, OutputReport, VerifyOptions, VerifyReport, WorstElement, WrongLayer, verify},
     compiler::{Compilation, Compiler, Inspection, inspect},
     emit::{CrateOptions, Written},
     import::{ImportOptions, Literal, OperatorCount, Survey},

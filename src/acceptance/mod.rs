@@ -15,10 +15,14 @@
 //! 3. Compare the outputs (`values.rs`) with the stored reference, or with
 //!    [`VerifyOptions::reference`] (`reference.rs`). Where the crate stores two that disagree, it
 //!    never passes, and the report says which of them each output agrees with.
+//! 4. If that is asked for, compare what each launch writes, too (`layers.rs`).
 
+mod layers;
 mod reference;
 mod values;
 
+pub(crate) use layers::{Dumpable, LaunchTable, SavedLayers, layers_of};
+pub use layers::{LayersReport, WrongLayer};
 pub use values::{OutputReport, WorstElement, compare, convert, read};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +40,7 @@ use reference::Reference;
 
 use crate::emit::RecordedCheck;
 use crate::error::{Error, Result};
+use crate::import::ImportOptions;
 use crate::oracle::{NamedValues, Source};
 use crate::runtime::weights::sha256;
 use crate::{cache, progress, vgpu};
@@ -65,6 +70,10 @@ pub struct VerifyOptions {
     pub separate_contexts: bool,
     /// Orders of execution to try on virtual GPUs; 0 counts as 1.
     pub seeds: u32,
+    /// The model, and the options it was imported with, to compare every intermediate tensor with.
+    pub layers: Option<(PathBuf, ImportOptions)>,
+    /// Tensors to write as npy files, by ONNX name, and the folder to write them to.
+    pub dump: Option<(Vec<String>, PathBuf)>,
 }
 
 impl VerifyOptions {
@@ -110,6 +119,18 @@ impl VerifyOptions {
         self
     }
 
+    /// Sets [`layers`](Self::layers).
+    pub fn layers(mut self, model: impl Into<PathBuf>, options: ImportOptions) -> Self {
+        self.layers = Some((model.into(), options));
+        self
+    }
+
+    /// Sets [`dump`](Self::dump).
+    pub fn dump(mut self, names: &[String], folder: impl Into<PathBuf>) -> Self {
+        self.dump = Some((names.to_vec(), folder.into()));
+        self
+    }
+
     /// Sets [`seeds`](Self::seeds).
     pub fn seeds(mut self, orders: u32) -> Self {
         self.seeds = orders;
@@ -129,6 +150,10 @@ pub struct VerifyReport {
     pub outputs: Vec<OutputReport>,
     /// Who disagrees with the reference, and the report of each output compared with theirs.
     pub disputed: Option<(String, Vec<OutputReport>)>,
+    /// The comparison of all intermediate tensors, if it was asked for.
+    pub layers: Option<LayersReport>,
+    /// The files that [`VerifyOptions::dump`] asked for.
+    pub dumped: Vec<PathBuf>,
     /// Orders of execution tried.
     pub seeds: u32,
     /// The program's lines about graph replay, copies and links.
@@ -149,7 +174,7 @@ pub struct VerifyReport {
 /// if two references disagree, and each output agrees with one of them.
 pub fn verify(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let report = examine(folder, options)?;
-    report.verdict()?;
+    report.judge()?;
     Ok(report)
 }
 
@@ -163,11 +188,26 @@ pub(crate) fn right(outputs: &[OutputReport]) -> Result<()> {
     Err(Error::Mismatch(format!("{} of {} outputs {are} wrong{}", wrong.len(), outputs.len(), wrong.concat())))
 }
 
+/// `outputs`, what is said of the outputs, and [`Error::Mismatch`] if an intermediate tensor is
+/// wrong.
+pub(crate) fn with_layers(outputs: Result<()>, layers: Option<&LayersReport>) -> Result<()> {
+    match (outputs, layers) {
+        (Err(Error::Mismatch(message)), Some(layers)) => Err(Error::Mismatch(format!("{message}\n{layers}"))),
+        (Err(Error::Disputed(message)), Some(layers)) => {
+            Err(Error::Disputed(format!("{}\ncompared with rten, which may be wrong itself: {layers}\n", message.trim_end())))
+        }
+        (Ok(()), Some(layers)) if !layers.passes() => Err(Error::Mismatch(layers.to_string())),
+        (outputs, _) => outputs,
+    }
+}
+
 /// [`verify`], but reports wrong outputs, too.
 pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyReport> {
     let about = CrateMetadata::read(folder)?;
+    let table = LaunchTable::wanted(folder, &about, options)?;
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
     let reference = Reference::read(folder, &about, options, scratch.path())?;
+    let layers_file = scratch.path().join("layers.safetensors");
 
     let clock = Instant::now();
     let program = build(folder, &about, scratch.path())?;
@@ -195,6 +235,9 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
         let saved = scratch.path().join("outputs.safetensors");
         let mut command = Command::new(&program);
         command.arg("check").arg("--data").arg(&reference.file).arg("--save").arg(&saved).arg("--fold");
+        if table.is_some() && seed == 0 {
+            command.arg("--layers").arg(&layers_file);
+        }
         if real == 0 {
             command.arg("--no-warm-up"); // nothing to warm up
         }
@@ -230,23 +273,24 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
             disputed = Some((by.clone(), compare(other, &found, &about.outputs)?));
         }
     }
+    let run = clock.elapsed();
+    let (layers, dumped) = match &table {
+        Some(table) => table.examined(&layers_file, options, &about, &reference.expected, (&first.unwrap_or_default(), &outputs))?,
+        None => (None, Vec::new()),
+    };
     let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
-    Ok(VerifyReport {
-        device,
-        reference: reference.by,
-        outputs,
-        disputed,
-        seeds,
-        notes,
-        build,
-        kernels: kernels_time,
-        run: clock.elapsed(),
-    })
+    let reference = reference.by;
+    Ok(VerifyReport { device, reference, outputs, disputed, layers, dumped, seeds, notes, build, kernels: kernels_time, run })
 }
 
 impl VerifyReport {
-    /// Whether the outputs are right: see [`verify`].
-    pub(crate) fn verdict(&self) -> Result<()> {
+    /// Whether outputs and intermediate tensors are right: see [`verify`].
+    pub(crate) fn judge(&self) -> Result<()> {
+        with_layers(self.verdict(), self.layers.as_ref())
+    }
+
+    /// Whether the outputs are right.
+    fn verdict(&self) -> Result<()> {
         let Some((by, others)) = &self.disputed else { return right(&self.outputs) };
         let neither = |(one, other): (&OutputReport, &OutputReport)| !one.passes() && !other.passes();
         let pairs = || self.outputs.iter().zip(others);
@@ -266,13 +310,15 @@ impl VerifyReport {
     /// The report for programs. Keys are stable.
     pub(crate) fn json(&self) -> Value {
         json!({
-            "passes": self.verdict().is_ok(),
+            "passes": self.judge().is_ok(),
             "device": self.device,
             "reference": self.reference,
             "disputed": self.disputed.as_ref().map(|(by, outputs)| {
                 json!({ "by": by, "outputs": outputs.iter().map(OutputReport::json).collect::<Value>() })
             }),
             "outputs": self.outputs.iter().map(OutputReport::json).collect::<Value>(),
+            "layers": self.layers.as_ref().map(LayersReport::json),
+            "dumped": self.dumped.iter().map(|path| path.to_string_lossy()).collect::<Vec<_>>(),
             "seeds": self.seeds,
             "notes": self.notes,
             "seconds": {
@@ -287,6 +333,8 @@ impl VerifyReport {
 impl Display for VerifyReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         self.outputs.iter().try_for_each(|output| writeln!(f, "verify     {output}"))?;
+        self.layers.iter().try_for_each(|layers| writeln!(f, "layers     {layers}"))?;
+        self.dumped.iter().try_for_each(|path| writeln!(f, "wrote      {}", path.display()))?;
         writeln!(
             f,
             "           {}",
@@ -310,6 +358,8 @@ pub(crate) struct CrateMetadata {
     architecture: String,
     inputs: Vec<String>,
     outputs: Vec<String>,
+    /// SHA-256 of the model file; an older hiosc did not record it.
+    model_sha256: Option<String>,
     /// Whether the program contains the weights.
     embedded: bool,
     /// The check, if the crate has one and says so.
@@ -347,6 +397,7 @@ impl CrateMetadata {
             architecture: text_of("architecture")?,
             inputs: list("inputs")?,
             outputs: list("outputs")?,
+            model_sha256: text_of("model_sha256").ok(),
             embedded: pairs.get("embedded_weights").is_some_and(|v| v == true),
             check: text_of("check_sha256").ok().map(|sha256| {
                 let source = |key: &str| text_of(key).ok().and_then(|name| Source::named(&name));

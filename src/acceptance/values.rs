@@ -159,7 +159,7 @@ pub fn compare(expected: &NamedValues, found: &NamedValues, outputs: &[String]) 
 }
 
 /// The report of an output; `found` has the type and the number of elements that are expected.
-fn report(name: &str, expected: &Values, found: &Values) -> OutputReport {
+pub(super) fn report(name: &str, expected: &Values, found: &Values) -> OutputReport {
     let dtype = found.dtype;
     let (difference, scale) = dtype.difference(&found.bytes, &expected.bytes);
     let allowed = dtype.tolerance() * scale;

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::in_process::InProcessArgs;
+use super::layers::LayersArgs;
 use super::{Verbosity, progress};
+use crate::compiler::LayersOptions;
 use crate::{acceptance, compiler};
 
 /// Arguments of `hiosc check`.
@@ -16,6 +18,8 @@ pub struct CheckArgs {
     #[arg(long, value_name = "FILE.npz")]
     reference: PathBuf,
     #[command(flatten)]
+    layers: LayersArgs,
+    #[command(flatten)]
     in_process: InProcessArgs,
 }
 
@@ -23,12 +27,19 @@ pub struct CheckArgs {
 pub fn run(args: CheckArgs, verbosity: Verbosity) -> anyhow::Result<()> {
     let (planned, options) = args.in_process.plan()?;
     let (outputs, summary) = compiler::in_process(&planned, &args.reference, &options)?;
+    let wanted = LayersOptions { compare: args.layers.layers.then(|| args.in_process.model()).transpose()?, dump: args.layers.dump() };
+    let (layers, dumped) = match &wanted {
+        LayersOptions { compare: None, dump: None } => (None, Vec::new()),
+        _ => compiler::in_process_layers(&planned, &args.reference, &options, &outputs, &wanted)?,
+    };
     progress::end();
-    acceptance::right(&outputs)?;
+    acceptance::with_layers(acceptance::right(&outputs), layers.as_ref())?;
     if verbosity != Verbosity::Quiet {
         let mut out = std::io::stdout();
         write!(out, "{summary}")?;
         outputs.iter().try_for_each(|output| writeln!(out, "verify     {output}"))?;
+        layers.iter().try_for_each(|layers| writeln!(out, "layers     {layers}"))?;
+        dumped.iter().try_for_each(|path| writeln!(out, "wrote      {}", path.display()))?;
     }
     Ok(())
 }

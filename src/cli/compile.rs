@@ -147,7 +147,7 @@ pub fn run(args: CompileArgs, command: Option<Vec<String>>, verbosity: Verbosity
         }
         progress::end();
         writeln!(out, "{all:#}")?;
-        return Ok(report.map_or(Ok(()), |report| report.verdict())?);
+        return Ok(report.map_or(Ok(()), |report| report.judge())?);
     }
     out.write_all(dump(&compilation.planned, &args.emit)?.as_bytes())?;
     if verbosity != Verbosity::Quiet {

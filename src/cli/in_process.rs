@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::args::{CostArgs, PlacementArgs, PlanningArgs, SchedulingArgs, algorithm_help, device_help};
 use crate::compiler::{Passes, Planned};
+use crate::import::ImportOptions;
 use crate::measure::profile;
 use crate::runtime::RuntimeOptions;
 use crate::{Compiler, compiler};
@@ -29,6 +30,12 @@ pub struct InProcessArgs {
 }
 
 impl InProcessArgs {
+    /// The model, and how it is imported.
+    pub fn model(&self) -> crate::Result<(PathBuf, ImportOptions)> {
+        let compiler = self.planning.apply(Compiler::new(&self.model))?;
+        Ok((self.model.clone(), compiler.import_options().clone()))
+    }
+
     /// Plans the model and prepares the GPUs; also returns where the plans run.
     pub fn plan(&self) -> crate::Result<(Planned, RuntimeOptions)> {
         let planned = self.planning.apply(self.scheduling.apply(Compiler::new(&self.model))?)?.plan()?;

@@ -13,6 +13,7 @@ mod compile;
 mod generated;
 mod in_process;
 mod inspect;
+mod layers;
 mod on_virtual;
 mod profile;
 mod progress;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::args::{ContextArgs, MachineArgs};
+use super::layers::{LayersArgs, model_of};
 use super::{FORMAT, Verbosity, progress};
 use crate::acceptance::{VerifyOptions, examine};
 
@@ -24,7 +25,8 @@ pub struct VerifyArgs {
     /// Compare with what ONNX Runtime computes from the model; Python must have it.
     #[arg(long, requires = "model")]
     onnxruntime: bool,
-    /// The model that the crate was made from.
+    /// The model that the crate was made from. --layers looks for it in the crate's folder, in the
+    /// one above and in the current one.
     #[arg(long, value_name = "MODEL.onnx")]
     model: Option<PathBuf>,
     /// Run on virtual GPUs even if there are real ones.
@@ -37,6 +39,8 @@ pub struct VerifyArgs {
     links: bool,
     #[command(flatten)]
     contexts: ContextArgs,
+    #[command(flatten)]
+    layers: LayersArgs,
     /// Repeat with this many orders of execution on virtual GPUs, and require the same bits each
     /// time.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
@@ -48,6 +52,7 @@ pub struct VerifyArgs {
 
 /// Verifies the crate.
 pub fn run(args: VerifyArgs, verbosity: Verbosity) -> anyhow::Result<()> {
+    let layers = args.layers.layers.then(|| model_of(&args.crate_dir, args.model.as_deref())).transpose()?;
     let options = VerifyOptions {
         reference: args.reference,
         onnxruntime: args.model.filter(|_| args.onnxruntime),
@@ -57,6 +62,8 @@ pub fn run(args: VerifyArgs, verbosity: Verbosity) -> anyhow::Result<()> {
         links: args.links,
         separate_contexts: args.contexts.separate_contexts,
         seeds: args.seeds,
+        layers,
+        dump: args.layers.dump(),
     };
     let report = examine(&args.crate_dir, &options)?;
     progress::end();
@@ -66,7 +73,7 @@ pub fn run(args: VerifyArgs, verbosity: Verbosity) -> anyhow::Result<()> {
         all["format"] = FORMAT.into();
         writeln!(out, "{all:#}")?;
     }
-    report.verdict()?;
+    report.judge()?;
     if verbosity != Verbosity::Quiet && !args.json {
         write!(out, "{report}")?;
     }

@@ -47,6 +47,11 @@ pub struct Compiler {
 }
 
 impl Compiler {
+    /// How the model is imported.
+    pub(crate) fn import_options(&self) -> &ImportOptions {
+        &self.import
+    }
+
     /// A compiler for the model at `model`. Target: two A40s on an NVLink bridge. Schedule: the
     /// best of `sequential`, `intra-gpu`, `hios-lp` and `best`. The crate has a check.
     pub fn new(model: impl Into<PathBuf>) -> Compiler {

@@ -14,6 +14,7 @@
 //! | `src/plan.rs` | the plan: one short function per stage, in host issue order |
 //! | `src/buffers.rs` | the region of every tensor |
 //! | `src/predicted.rs` | when each step should run, for `trace` and `bench` |
+//! | `src/launches.rs` | what each launch writes, for `check --layers` |
 //! | `src/kernels.rs`, `kernels/` | launch geometry, sources and images |
 //! | `src/lib.rs`, `src/main.rs` | `Model`, typed `Inputs` and `Outputs`; the command line |
 //! | `src/runtime/` | hiosc's runtime, word for word |
@@ -176,7 +177,7 @@ pub struct Crate {
 }
 
 /// The templates, the files that they make, and whether a module has them, too.
-const TEMPLATES: [(&str, &str, bool); 11] = [
+const TEMPLATES: [(&str, &str, bool); 12] = [
     ("Cargo.toml", "Cargo.toml", false),
     ("README.md", "README.md", false),
     ("build.rs", "build.rs", false),
@@ -187,6 +188,7 @@ const TEMPLATES: [(&str, &str, bool); 11] = [
     ("buffers.rs", "src/buffers.rs", true),
     ("kernels.rs", "src/kernels.rs", true),
     ("predicted.rs", "src/predicted.rs", false),
+    ("launches.rs", "src/launches.rs", false),
     ("schedule.html", "schedule.html", true),
 ];
 

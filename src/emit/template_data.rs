@@ -17,7 +17,7 @@ use crate::graph::{DType, Graph};
 use crate::ids::{BufferId, EventId, GpuId, OpId, StreamId, TensorId};
 use crate::oracle::Source;
 use crate::plan::{Contents, GpuPlan, Operand, Plan, SectionKind, Step, StreamKind, Weight};
-use crate::program::{Call, KernelUse, Program};
+use crate::program::{Call, KernelUse, Layer, LayerResult, Program};
 use crate::runtime::tool::Prediction;
 use crate::runtime::weights::WeightsFile;
 use crate::runtime::{Region, StreamLayout};
@@ -94,6 +94,8 @@ pub struct TemplateData {
     calls: Vec<Calls>,
     functions: Vec<Function>,
     predicted_steps: Vec<String>,
+    launch_results: Vec<String>,
+    model_sha256: String,
     page_header: String,
     page_title: String,
     rows: Vec<StreamRow>,
@@ -267,6 +269,8 @@ impl TemplateData {
             calls,
             functions,
             predicted_steps: program.predictions.iter().map(prediction).collect(),
+            launch_results: program.layers()?.iter().map(launch_results).collect(),
+            model_sha256: input.model_hash.clone(),
             page_title: handlebars::html_escape(&format!("{}, schedule {}", line(&graph.name), program.schedule.algorithm)),
             rows: rows(program),
             ticks: ticks(plan.latency),
@@ -282,6 +286,15 @@ fn prediction(p: &Prediction<String>) -> String {
     format!(
         "Prediction {{ kind: StepKind::{kind:?}, label: {label:?}, gpu: {gpu}, stream: {stream}, stage: {stage}, start: {start}, end: {end} }}"
     )
+}
+
+/// The results of a launch as Rust.
+fn launch_results(layer: &Layer<'_>) -> String {
+    let port = |result: &LayerResult<'_>| {
+        let tensor = result.tensor;
+        format!("Port {{ name: {:?}, dtype: DType::{:?}, shape: &{:?} }}", result.key, tensor.dtype, tensor.shape)
+    };
+    format!("LaunchResults {{ first: {}, results: &[{}] }}", layer.first, layer.results.iter().map(port).collect::<Vec<_>>().join(", "))
 }
 
 fn definition(name: String, value: String, remark: String) -> Definition {

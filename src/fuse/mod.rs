@@ -229,9 +229,10 @@ fn release(graph: &mut Graph, uses: &Uses, id: TensorId) {
 
 /// Applies `patch` to the graph. Absorbed operators keep their index in the table, without inputs,
 /// until the graph is pruned.
-fn insert(graph: &mut Graph, patch: Patch, alive: &mut Vec<bool>) {
-    graph.tensors.extend(patch.constants);
+fn insert(graph: &mut Graph, mut patch: Patch, alive: &mut Vec<bool>) {
+    graph.tensors.append(&mut patch.constants);
     let provided = graph.operator(patch.at).outputs[0];
+    absorb_values(graph, &patch, provided);
     for &op in &patch.absorbed {
         alive[op.index()] = false;
         graph.operators[op.index()].inputs.clear();
@@ -253,6 +254,23 @@ fn insert(graph: &mut Graph, patch: Patch, alive: &mut Vec<bool>) {
                 graph.tensors[provided.index()].origin = Origin::View(written);
             }
             graph.operators[patch.at.index()] = *operator;
+        }
+    }
+}
+
+/// Marks the ONNX values that `patch` leaves in no tensor: those of absorbed operators, also if the
+/// replacement writes into such an operator's tensor.
+fn absorb_values(graph: &mut Graph, patch: &Patch, provided: TensorId) {
+    let gone: Vec<TensorId> = patch.absorbed.iter().flat_map(|&op| graph.operator(op).outputs.clone()).collect();
+    let rewritten = match &patch.with {
+        Replacement::Operator(operator) => Some(operator.outputs[0]).filter(|&written| written != provided),
+        _ => None,
+    };
+    for index in 0..graph.values.len() {
+        let root = graph.root(graph.values[index].tensor);
+        if gone.contains(&root) || rewritten == Some(root) {
+            let value = &mut graph.values[index];
+            (value.tensor, value.absorbed) = (provided, true);
         }
     }
 }

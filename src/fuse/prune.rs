@@ -1,7 +1,7 @@
 //! Drops unused operators and tensors and renumbers the rest without gaps, in the order of both
 //! tables.
 
-use crate::graph::{Graph, Origin};
+use crate::graph::{Graph, OnnxValue, Origin};
 use crate::ids::{OpId, TensorId};
 
 /// The `alive` operators of `graph` that an output depends on, with their tensors.
@@ -53,5 +53,15 @@ pub fn prune(graph: &Graph, alive: &[bool]) -> Graph {
     }
     pruned.inputs = graph.inputs.iter().map(|&t| tensor_id(t)).collect();
     pruned.outputs = graph.outputs.iter().map(|&t| tensor_id(t)).collect();
+    // nothing may read the view that has a value's shape, but its bytes are there
+    let owner = |mut t: TensorId| {
+        while let Origin::View(of) = graph.tensor(t).origin {
+            t = of;
+        }
+        t
+    };
+    let values = graph.values.iter().map(|value| OnnxValue { tensor: owner(value.tensor), ..value.clone() });
+    let kept = values.filter(|value| tensor_used[value.tensor.index()]);
+    pruned.values = kept.map(|value| OnnxValue { tensor: tensor_id(value.tensor), ..value }).collect();
     pruned
 }

@@ -97,6 +97,20 @@ pub fn shape_text(shape: &[usize]) -> String {
     shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join("x")
 }
 
+/// A value of the ONNX model, and the tensor that holds it: what a tensor can be compared with. A
+/// tensor without one has only a name, which says where it comes from, but not what it holds.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OnnxValue {
+    /// Its name in the model.
+    pub name: String,
+    /// Its shape in the model. The tensor may have another one, for the same bytes.
+    pub shape: Vec<usize>,
+    /// The tensor that holds it; if it is `absorbed`, the one that its operator now computes.
+    pub tensor: TensorId,
+    /// Whether it exists nowhere: a fused operator computes it on the way to its result.
+    pub absorbed: bool,
+}
+
 /// One computation: what it computes, from which tensors, and into which.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Operator {
@@ -124,6 +138,8 @@ pub struct Graph {
     pub inputs: Vec<TensorId>,
     /// The model's outputs, in ONNX order.
     pub outputs: Vec<TensorId>,
+    /// The values of the model that are known to be in a tensor, or to be absorbed, by name.
+    pub values: Vec<OnnxValue>,
 }
 
 impl Graph {

@@ -6,6 +6,9 @@
 //! |---|---|
 //! | `launch` | its number, from 0 |
 //! | `operators` | ONNX names of what it computes |
+//! | `kinds` | what each of these computes, as in the text form of the graph |
+//! | `reads` | each tensor that it reads: `tensor`, its name; `shape`; `from`: `input`, `constant`, or the `tensor` of each result that it consists of |
+//! | `results` | each tensor that it writes: `tensor`, its name, unique among results; `operator`, the index of what computes it; `type`, `shape`; `values`: the ONNX values that it holds, each with its `name` and `shape`; `absorbed`: names of ONNX values that exist nowhere, computed on the way |
 //! | `gpu`, `stream` | where it runs |
 //! | `file`, `entry` | the source, relative to the crate, and its `extern "C"` name there |
 //! | `grid`, `block` | launch geometry |
@@ -30,8 +33,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use super::{Call, Program, launched};
+use super::{Call, Layer, LayerResult, LayerSource, Program, launched};
 use crate::error::{Error, Result};
+use crate::graph::{OnnxValue, Tensor};
 use crate::ids::TensorId;
 use crate::kernel::{self, Kernel};
 use crate::plan::Step;
@@ -41,6 +45,9 @@ use crate::plan::Step;
 struct Launch<'a> {
     launch: usize,
     operators: Vec<&'a str>,
+    kinds: Vec<String>,
+    reads: Vec<Read<'a>>,
+    results: Vec<Written<'a>>,
     gpu: usize,
     stream: usize,
     file: String,
@@ -71,6 +78,37 @@ enum Trips<'a> {
 }
 
 #[derive(Serialize)]
+struct Read<'a> {
+    tensor: &'a str,
+    shape: &'a [usize],
+    from: ReadFrom<'a>,
+}
+
+/// `"input"`, `"constant"`, or a list of results.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum ReadFrom<'a> {
+    Outside(&'static str),
+    Results(&'a [String]),
+}
+
+#[derive(Serialize)]
+struct Written<'a> {
+    tensor: &'a str,
+    operator: usize,
+    r#type: &'static str,
+    shape: &'a [usize],
+    values: Vec<WrittenValue<'a>>,
+    absorbed: &'a [&'a str],
+}
+
+#[derive(Serialize)]
+struct WrittenValue<'a> {
+    name: &'a str,
+    shape: &'a [usize],
+}
+
+#[derive(Serialize)]
 struct LaunchMember<'a> {
     operator: &'a str,
     blocks: u64,
@@ -98,6 +136,7 @@ impl Program<'_> {
         let mut summary = Summary { macs: 0, weights_bytes: 0, launches: 0, operators: onnx_nodes };
         let mut weights: BTreeMap<TensorId, u64> = BTreeMap::new();
         let waits = self.waits();
+        let layers = self.layers()?;
         for (step, call) in self.plan.steps.iter().zip(&self.calls) {
             let (Step::Launch { operators, stream: on, .. }, &Call::Launch(stream, kernel, _)) = (step, call) else { continue };
             let gpu = self.plan.streams[stream.0].gpu;
@@ -105,9 +144,14 @@ impl Program<'_> {
                 self.kernels[kernel].kernel;
             let names = self.graph.names(operators);
             let macs = operators.iter().map(|&op| self.graph.operator(op).macs(self.graph)).sum();
+            let layer = layers.get(summary.launches);
+            let Layer { reads, results, .. } = layer.ok_or_else(|| Error::internal("program", "a launch without layer".to_string()))?;
             let traffic = kernel::traffic(self.graph, operators);
             text += &line(&Launch {
                 launch: summary.launches,
+                kinds: operators.iter().map(|&op| self.graph.operator(op).kind.to_string()).collect(),
+                reads: reads.iter().map(read).collect(),
+                results: results.iter().map(written).collect(),
                 gpu: gpu.index(),
                 stream: stream.0,
                 file: format!("kernels/{name}.cu"),
@@ -172,6 +216,28 @@ impl Program<'_> {
             }
         }
         all
+    }
+}
+
+fn read<'a>((tensor, source): &'a (&Tensor, LayerSource)) -> Read<'a> {
+    let from = match source {
+        LayerSource::Input => ReadFrom::Outside("input"),
+        LayerSource::Constant => ReadFrom::Outside("constant"),
+        LayerSource::Results(keys) => ReadFrom::Results(keys),
+    };
+    Read { tensor: &tensor.name, shape: &tensor.shape, from }
+}
+
+fn written<'a>(result: &'a LayerResult<'_>) -> Written<'a> {
+    let LayerResult { key, tensor, operator, values, absorbed } = result;
+    let value = |value: &&'a OnnxValue| WrittenValue { name: &value.name, shape: &value.shape };
+    Written {
+        tensor: key,
+        operator: *operator,
+        r#type: tensor.dtype.name(),
+        shape: &tensor.shape,
+        values: values.iter().map(value).collect(),
+        absorbed,
     }
 }
 

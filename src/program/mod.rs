@@ -9,16 +9,18 @@
 //! * *Weights*: each constant once for every layout in which kernels read it, in the order of
 //!   tensor ids.
 //! * *Calls*: one for each step of the plan, with the memory regions that it accesses.
-//! * *Launches* as a table for tools (`launches.rs`).
+//! * *Launches* as a table for tools (`launches.rs`), and what each reads and writes (`layers.rs`).
 //! * *Streams*, with the largest tensor that each copies.
 //! * *Predictions* for each call (`predicted.rs`).
 
 mod images;
 mod launches;
+mod layers;
 mod predicted;
 mod ship;
 
 pub use images::{CompiledImage, compile_images};
+pub use layers::{Layer, LayerResult, LayerSource};
 pub use ship::{KernelMode, PTX_ARCHITECTURE, Shipped, ship};
 
 use std::borrow::Cow;

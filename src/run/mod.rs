@@ -4,15 +4,22 @@
 //! inferences. Its calls use the primitives of [`runtime`], the same source that generated crates
 //! contain. So what a crate will do can be tested without compiling it.
 
+use std::path::Path;
+
 use crate::error::{Error, Result};
 use crate::graph::{Constant, DType};
 use crate::ids::{GpuId, TensorId};
 use crate::kernel::{Kernel, headers};
 use crate::plan::GpuPlan;
-use crate::program::{self, Call, KernelUse, Program};
+use crate::program::{self, Call, KernelUse, LayerResult, Program};
+use crate::runtime::tool::layers;
 use crate::runtime::{
-    self, DevicePointer, Exec, GpuLayout, ImageKind, KernelEntry, KernelImage, Layout, Port, Region, RuntimeOptions, Span, Stream, Timing,
+    self, DevicePointer, Exec, GpuLayout, ImageKind, KernelEntry, KernelImage, LaunchResults, Layout, Port, Region, RuntimeOptions, Span,
+    Stream, Timing,
 };
+
+/// A result of a launch: key, type and shape.
+type ResultLayout = (String, DType, Vec<usize>);
 
 /// A plan loaded on GPUs.
 #[derive(Debug)]
@@ -23,6 +30,8 @@ pub struct Session {
     /// Names and types.
     inputs: Vec<(String, DType)>,
     outputs: Vec<(String, DType)>,
+    /// For each launch, the index of its first result among its arguments, and its results.
+    launches: Vec<(usize, Vec<ResultLayout>)>,
     exec: Exec,
 }
 
@@ -36,9 +45,12 @@ impl Session {
             KernelEntry { index, name: "", grid, block, shared_bytes, gpus: &[], images: &[] }
         };
         let kernels: Vec<KernelEntry<'static>> = program.kernels.iter().enumerate().map(geometry).collect();
+        let result = |result: LayerResult<'_>| (result.key, result.tensor.dtype, result.tensor.shape.clone());
+        let launches = program.layers()?.into_iter().map(|layer| (layer.first, layer.results.into_iter().map(result).collect()));
+        let launches = launches.collect();
         let calls = program.calls.clone();
         let exec = load(program, options, |exec| issue(&calls, &kernels, exec))?;
-        Ok(Session { calls, kernels, inputs: types(&graph.inputs), outputs: types(&graph.outputs), exec })
+        Ok(Session { calls, kernels, inputs: types(&graph.inputs), outputs: types(&graph.outputs), launches, exec })
     }
 
     /// One inference: from the values of each input to those of each output, in the graph's order.
@@ -110,6 +122,20 @@ impl Session {
         let bytes = self.bytes(inputs)?;
         let (calls, kernels) = (&self.calls, &self.kernels);
         self.exec.trace(&bytes, |exec| issue(calls, kernels, exec)).map_err(device)
+    }
+
+    /// One inference, of which `file` gets what each launch writes, under the keys of
+    /// [`Program::layers`].
+    pub fn save_layers(&mut self, inputs: &[Constant], file: &Path) -> Result<()> {
+        let bytes = self.bytes(inputs)?;
+        fn port((name, dtype, shape): &ResultLayout) -> Port<'_> {
+            Port { name, dtype: *dtype, shape }
+        }
+        let ports: Vec<Vec<Port<'_>>> = self.launches.iter().map(|(_, results)| results.iter().map(port).collect()).collect();
+        let launches: Vec<LaunchResults<'_>> =
+            self.launches.iter().zip(&ports).map(|(&(first, _), results)| LaunchResults { first, results }).collect();
+        let (calls, kernels) = (&self.calls, &self.kernels);
+        layers::save(&mut self.exec, &bytes, &launches, file, |exec| issue(calls, kernels, exec)).map_err(Error::Device)
     }
 
     /// The GPU that each logical GPU runs on, how tensors are copied, and whether a graph is

@@ -13,6 +13,7 @@ use super::graph::ExecutableGraph;
 use super::kernel;
 use super::layout::{Area, Event, KernelEntry, Layout, Port, Region, Stream, StreamLayout};
 use super::memory::{DeviceMemory, ErrorContext, Pinned};
+use super::observe::Observer;
 use super::options::RuntimeOptions;
 use super::resident::Resident;
 use super::timing::{Recorder, StepKind};
@@ -26,6 +27,7 @@ pub struct Exec {
     /// Whether inferences replay the graph; otherwise each of them enqueues the plan.
     pub(super) replay: bool,
     pub(super) recorder: Option<Recorder>,
+    pub(super) observer: Option<Observer>,
     /// Recorded on the origin stream at the end of an inference.
     pub(super) end: Option<CudaEvent>,
     /// `(input, GPU)` and `(output, GPU)` of all uploads and downloads enqueued so far.
@@ -106,6 +108,7 @@ impl Exec {
             resident: None,
             replay: true,
             recorder: None,
+            observer: None,
             end: None,
             uploads: BTreeSet::new(),
             downloads: BTreeSet::new(),
@@ -245,7 +248,8 @@ impl Exec {
 
     /// Enqueues a kernel; `regions` are its arguments.
     pub fn launch(&mut self, stream: Stream, kernel: &KernelEntry<'_>, regions: &[Region]) -> Result<()> {
-        self.step(StepKind::Launch, stream, |exec| exec.issue_launch(stream, kernel, regions))
+        self.step(StepKind::Launch, stream, |exec| exec.issue_launch(stream, kernel, regions))?;
+        self.observed(regions)
     }
 
     fn issue_launch(&self, stream: Stream, kernel: &KernelEntry<'_>, regions: &[Region]) -> Result<()> {
@@ -402,12 +406,12 @@ impl Exec {
         memory(&self.device_map, gpu, bytes)
     }
 
-    fn bind(&self, gpu: usize) -> Result<()> {
+    pub(super) fn bind(&self, gpu: usize) -> Result<()> {
         self.context(gpu).bind_to_thread().context(|| "bind a context".into())
     }
 
     /// The address of a region, which must be within its allocation.
-    fn address(&self, region: Region) -> Result<sys::CUdeviceptr> {
+    pub(super) fn address(&self, region: Region) -> Result<sys::CUdeviceptr> {
         let gpu = self.gpus.get(region.gpu).ok_or_else(|| Error::Plan(format!("no GPU {}", region.gpu)))?;
         let memory = if region.area == Area::Arena { &gpu.arena } else { &gpu.weights };
         match region.offset.checked_add(region.bytes) {

@@ -14,7 +14,7 @@
 //!    CUDA graph (`graph.rs`).
 //! 3. [`Exec::run`] replays the graph and synchronises with the origin stream, which all other
 //!    streams have joined. `resident.rs` does the same with inputs and outputs in device memory,
-//!    and `timing.rs` with timestamps.
+//!    `timing.rs` with timestamps, and `observe.rs` with a look at the result of each launch.
 //!
 //! Every primitive only enqueues. The events of the plan determine what may run when, and hiosc has
 //! proved that they suffice. The runtime adds no synchronisation of its own, except around copies
@@ -34,6 +34,7 @@ mod layout;
 mod memory;
 pub mod npy;
 pub mod nvrtc;
+mod observe;
 mod options;
 mod resident;
 mod timing;
@@ -50,6 +51,7 @@ pub use error::{Error, Result};
 pub use exec::Exec;
 pub use graph::ExecutableGraph;
 pub use layout::{Area, Compile, Event, GpuLayout, ImageKind, KernelEntry, KernelImage, Layout, Port, Region, Stream, StreamLayout};
+pub use observe::{LaunchResults, ResultSink};
 pub use options::RuntimeOptions;
 pub use resident::DevicePointer;
 pub use timing::{Span, StepKind, Timing};

@@ -175,6 +175,26 @@ fn shape_text(shape: &[usize]) -> String {
     if shape.is_empty() { "()".into() } else { shape.iter().map(|d| d.to_string()).collect::<Vec<_>>().join("x") }
 }
 
+/// A file name for each tensor: its own with the extension npy, if that is safe and not taken.
+pub fn file_names<'a>(tensors: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for tensor in tensors {
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
+        let plain: String = tensor.chars().map(safe).collect();
+        // not hidden, not empty, and unique on file systems that ignore case
+        let plain = if plain.starts_with('.') || plain.is_empty() { format!("_{plain}") } else { plain };
+        let taken = |name: &String, names: &[String]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let mut name = format!("{plain}.npy");
+        let mut count = 2;
+        while taken(&name, &names) {
+            name = format!("{plain}_{count}.npy");
+            count += 1;
+        }
+        names.push(name);
+    }
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -269,5 +289,11 @@ mod tests {
         let huge = open(&file(1, &header("'<f4'", "False", "(7766279631452241920, 3)"), &TWO)).unwrap_err();
         assert_eq!(huge, "it has 8 bytes of values, but its shape needs more than 2^64: the file is damaged");
         assert!(open(&file(1, &header("'<f4'", "False", "(7766279631452241920, 0)"), &[])).unwrap().2.is_empty());
+    }
+
+    #[test]
+    fn tensors_get_safe_file_names() {
+        let names = file_names(["y", "a/b", "a:b", "..", "", "Y", "x.1"].into_iter());
+        assert_eq!(names, ["y.npy", "a_b.npy", "a_b_2.npy", "_...npy", "_.npy", "Y_2.npy", "x.1.npy"]);
     }
 }

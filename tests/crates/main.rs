@@ -2,6 +2,7 @@
 
 mod commands;
 mod emit;
+mod layers;
 mod models;
 mod oracle;
 mod projects;

@@ -5,6 +5,8 @@ mod index;
 mod loops;
 mod operators;
 
+use std::collections::BTreeMap;
+
 use crate::support::interpret::interpret;
 use crate::support::onnx::{self, Attr, Model};
 use crate::support::{number, random, relative_error};
@@ -41,6 +43,14 @@ fn check_at(name: &str, model: Model, shapes: &[(&str, &[usize])]) -> Graph {
             assert!(error < 1e-5, "{name}, {what}: {error}\n{graph}");
         }
     };
+    let known = held(&model.graph, &inputs);
+    let agrees = |graph: &Graph, what: &str| {
+        agrees(graph, what);
+        for (value, found) in held(graph, &inputs) {
+            let error = if found.dtype() == known[&value].dtype() { relative_error(&found, &known[&value]) } else { 0.0 };
+            assert!(error < 1e-5, "{name}, {what}: no longer the ONNX value {value}: {error}\n{graph}");
+        }
+    };
     agrees(&model.graph, "lowered");
     for rule in RULES.iter().filter(|r| r.name != "free-views") {
         let graph = fuse(model.graph.clone(), &[rule.name.to_string()]).expect("fusing");
@@ -49,6 +59,15 @@ fn check_at(name: &str, model: Model, shapes: &[(&str, &[usize])]) -> Graph {
     let graph = fuse(model.graph.clone(), &[]).expect("fusing");
     agrees(&graph, "fused");
     graph
+}
+
+/// The ONNX values that tensors of the graph hold, by name. (The interpreter keeps only the first
+/// result of an operator.)
+fn held(graph: &Graph, inputs: &[Constant]) -> BTreeMap<String, Constant> {
+    let kept = |id: TensorId| graph.producer(id).is_none_or(|op| graph.root(id) == graph.operator(op).outputs[0]);
+    let values: Vec<_> = graph.values.iter().filter(|value| !value.absorbed && kept(value.tensor)).collect();
+    let probe = Graph { outputs: values.iter().map(|value| value.tensor).collect(), ..graph.clone() };
+    values.iter().map(|value| value.name.clone()).zip(interpret(&probe, inputs)).collect()
 }
 
 /// The kinds of all operators, in topological order.

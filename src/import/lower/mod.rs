@@ -52,7 +52,7 @@ use tract_onnx::tract_core::ops::source::TypedSource;
 use empty::Remains;
 
 use crate::error::{Error, Result};
-use crate::graph::{DType, Elementwise, Expr, Graph, OpKind, Operator, Origin, Scalar, Tensor};
+use crate::graph::{DType, Elementwise, Expr, Graph, OnnxValue, OpKind, Operator, Origin, Scalar, Tensor};
 use crate::ids::TensorId;
 use crate::import::onnx::bfloat16::ROUND;
 use crate::import::onnx::decode::{input_names, some};
@@ -299,6 +299,7 @@ pub fn lower(name: String, proto: &pb::ModelProto, model: &TypedModel, narrow: &
     for (&outlet, name) in model.outputs.iter().zip(names) {
         lowering.define_output(outlet, name);
     }
+    lowering.define_values();
     Ok(lowering.graph)
 }
 
@@ -343,6 +344,33 @@ impl<'a> Lowering<'a> {
         let output = if taken { self.graph.add_tensor(Tensor { origin: Origin::View(id), ..self.graph.tensor(id).clone() }) } else { id };
         self.graph.tensors[output.index()].name = name.to_string();
         self.graph.outputs.push(output);
+    }
+
+    /// Lists the ONNX values that tensors hold. Only tract's labels of outlets are trusted: tract
+    /// moves a label with its value, and gives a node's name to other nodes. Values inside the
+    /// bodies of loops have none.
+    fn define_values(&mut self) {
+        let graph = &mut self.graph;
+        let mut values: BTreeMap<&str, Option<TensorId>> = BTreeMap::new();
+        for (&outlet, &id) in &self.tensors {
+            let Some(label) = self.model.outlet_label(outlet) else { continue };
+            let fact = self.model.outlet_fact(outlet).ok().and_then(|fact| fact.shape.as_concrete());
+            if fact == Some(&graph.tensor(id).shape[..]) {
+                // two values of one name: neither is known
+                values.entry(label).and_modify(|known| *known = None).or_insert(Some(id));
+            }
+        }
+        let ports: Vec<(String, TensorId)> =
+            graph.inputs.iter().chain(&graph.outputs).map(|&id| (graph.tensor(id).name.clone(), id)).collect();
+        values.extend(ports.iter().map(|(name, id)| (name.as_str(), Some(*id))));
+        let known = values.into_iter().filter_map(|(name, id)| Some((name, id?)));
+        let value = |(name, tensor): (&str, TensorId)| OnnxValue {
+            name: name.into(),
+            shape: graph.tensor(tensor).shape.clone(),
+            tensor,
+            absorbed: false,
+        };
+        graph.values = known.map(value).collect();
     }
 
     /// The name of the operator for `node`: that of its ONNX node, or inside a loop its own, with

@@ -18,9 +18,11 @@ use super::super::error::Result;
 use super::super::exec::Exec;
 use super::super::layout::Port;
 use super::super::npy;
+use super::super::observe::LaunchResults;
 use super::super::options::RuntimeOptions;
 use super::super::timing::Span;
 use super::bench;
+use super::layers;
 use super::links;
 
 /// The function that enqueues one inference of a model.
@@ -40,6 +42,8 @@ pub trait CompiledModel: Sized {
     const OUTPUTS: &'static [Port<'static>];
     /// When each step should run.
     const STEPS: &'static [bench::Prediction<&'static str>];
+    /// What each launch writes.
+    const LAUNCHES: &'static [LaunchResults<'static>];
     /// Loads the model.
     fn load(options: RuntimeOptions) -> Result<Self>;
     /// One inference, from the bytes of each input to those of each output.
@@ -109,6 +113,7 @@ fn usage(name: &str) -> String {
   --repeat N       check: run N times and require the same bits each time; bench: measure N times; trace: keep the last of N
   --json FILE      bench: write all figures; trace: write the trace there (default: trace.json)
   --save FILE      check: write the outputs, as tensors out:NAME
+  --layers FILE    check: write what each launch writes, as tensors tensor:NAME; hiosc verify --layers compares them
   --input NAME=FILE.npy
                    run: the values of an input; once per input; NAME= is optional if there is only one
   --output-dir DIR
@@ -133,6 +138,7 @@ struct Arguments {
     data: Option<PathBuf>,
     repeat: Option<usize>,
     save: Option<PathBuf>,
+    layers: Option<PathBuf>,
     json: Option<PathBuf>,
     links: bool,
     inputs: Vec<OsString>,
@@ -173,6 +179,7 @@ impl Arguments {
                 "--output-dir" => arguments.output_dir = Some(value()?.into()),
                 "--links" => arguments.links = true,
                 "--json" => arguments.json = Some(value()?.into()),
+                "--layers" => arguments.layers = Some(value()?.into()),
                 "--save" => arguments.save = Some(value()?.into()),
                 "--repeat" => {
                     let text = value()?.to_string_lossy().into_owned();
@@ -184,6 +191,9 @@ impl Arguments {
             }
         }
         let others = [arguments.data.is_some(), arguments.repeat.is_some(), arguments.save.is_some(), arguments.json.is_some()];
+        if arguments.layers.is_some() && arguments.command != ToolCommand::Check {
+            return Err("--layers belongs to `check`".into());
+        }
         if arguments.links && arguments.command != ToolCommand::Check {
             return Err("--links belongs to `check`".into());
         }
@@ -261,6 +271,10 @@ fn check<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<Outcome
     }
     if let Some(path) = &arguments.save {
         save::<M>(path, &outputs)?;
+    }
+    if let Some(path) = &arguments.layers {
+        let (exec, enqueue) = model.exec();
+        layers::save(exec, &data.slices(), M::LAUNCHES, path, enqueue)?;
     }
     let (outcome, word) = match (sound, data.is_disputed()) {
         (false, _) => (Outcome::Failure, "FAIL"),
@@ -388,7 +402,7 @@ fn run<M: CompiledModel>(arguments: &Arguments) -> std::result::Result<Outcome, 
     let slices: Vec<&[u8]> = inputs.iter().map(Vec::as_slice).collect();
     let outputs = model.infer(&slices).map_err(|error| error.to_string())?;
     std::fs::create_dir_all(folder).map_err(|error| at(folder, &error))?;
-    for ((port, file), values) in M::OUTPUTS.iter().zip(output_files(M::OUTPUTS)).zip(&outputs) {
+    for ((port, file), values) in M::OUTPUTS.iter().zip(npy::file_names(M::OUTPUTS.iter().map(|port| port.name))).zip(&outputs) {
         let path = folder.join(file);
         std::fs::write(&path, npy::write(values, port.dtype, port.shape)).map_err(|error| at(&path, &error))?;
         println!("output `{}` {}: {}", port.name, port.shape_text(), path.display());
@@ -421,26 +435,6 @@ fn input_files(given: &[OsString], ports: &[Port<'_>]) -> std::result::Result<Ve
         return Err(format!("--input NAME=FILE.npy is missing for {}; the inputs are {}", missing.join(", "), names()));
     }
     Ok(files.into_iter().flatten().collect())
-}
-
-/// A file name for each output: its own, if that is safe and not taken.
-fn output_files(ports: &[Port<'_>]) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for port in ports {
-        let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };
-        let plain: String = port.name.chars().map(safe).collect();
-        // not hidden, not empty, and unique on file systems that ignore case
-        let plain = if plain.starts_with('.') || plain.is_empty() { format!("_{plain}") } else { plain };
-        let taken = |name: &String, names: &[String]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
-        let mut name = format!("{plain}.npy");
-        let mut count = 2;
-        while taken(&name, &names) {
-            name = format!("{plain}_{count}.npy");
-            count += 1;
-        }
-        names.push(name);
-    }
-    names
 }
 
 #[cfg(test)]
@@ -494,11 +488,5 @@ mod tests {
         for (found, expected) in wrong {
             assert_eq!(found.unwrap_err(), expected);
         }
-    }
-
-    #[test]
-    fn outputs_get_safe_file_names() {
-        let names: Vec<_> = ["y", "a/b", "a:b", "..", "", "Y", "x.1"].map(|name| Port { name, dtype: DType::F32, shape: &[] }).into();
-        assert_eq!(output_files(&names), ["y.npy", "a_b.npy", "a_b_2.npy", "_...npy", "_.npy", "Y_2.npy", "x.1.npy"]);
     }
 }

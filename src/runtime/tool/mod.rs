@@ -6,6 +6,7 @@
 
 pub mod bench;
 pub mod cli;
+pub mod layers;
 pub mod links;
 
 pub use bench::Prediction;

@@ -13,6 +13,9 @@ mod kernels;
 mod plan;
 #[cfg(feature = "tool")]
 #[rustfmt::skip]
+mod launches;
+#[cfg(feature = "tool")]
+#[rustfmt::skip]
 mod predicted;
 #[doc(hidden)]
 pub mod runtime;
@@ -149,6 +152,7 @@ impl runtime::tool::cli::CompiledModel for Model {
     const INPUTS: &'static [runtime::Port<'static>] = plan::LAYOUT.inputs;
     const OUTPUTS: &'static [runtime::Port<'static>] = plan::LAYOUT.outputs;
     const STEPS: &'static [runtime::tool::Prediction<&'static str>] = predicted::PREDICTED;
+    const LAUNCHES: &'static [runtime::LaunchResults<'static>] = launches::LAUNCHES;
 
     fn load(options: RuntimeOptions) -> Result<Model, Error> {
         Model::load(options)
