@@ -5,9 +5,9 @@
 //!
 //! All decisions are made in Rust; templates only lay out text. `template_data.rs` turns the plan
 //! into finished strings, which the handlebars templates in `templates/` lay out. Every generated
-//! Rust file is parsed before it is returned, and [`verify()`] compares what `plan.rs`, `buffers.rs`
-//! and `kernels.rs` say with the proved plan. The same input gives the same bytes: the output
-//! depends on no time, path or hash order.
+//! Rust file is parsed before it is returned, and [`verify()`] compares what `plan.rs`,
+//! `buffers.rs` and `kernels.rs` say with the proved plan. The same input gives the same bytes: the
+//! output depends on no time, path or hash order.
 //!
 //! | file | contents |
 //! |---|---|

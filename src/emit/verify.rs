@@ -7,8 +7,8 @@
 //! [`Error::Internal`], which names the step that it would make wrong.
 //!
 //! The three files are parsed and their names resolved as Rust does it (`read.rs`, with `syntax.rs`
-//! for the forms of expressions). Anything of a form that hiosc does not generate is an error, never
-//! skipped. The rules:
+//! for the forms of expressions). Anything of a form that hiosc does not generate is an error,
+//! never skipped. The rules:
 //!
 //! Calls (`steps.rs`), in the order in which `enqueue` makes them, function by function:
 //!
@@ -25,15 +25,15 @@
 //!  6. GPUs, streams, events and the origin stream are those of the plan: sizes of arena and
 //!     weights, the GPU of each stream and event, destinations, and the largest tensor that a copy
 //!     stream carries.
-//!  7. Each GPU gets exactly its weights, each from the right tensor of the weights file, and at the
-//!     right address; the file has that tensor with its type and shape, and the bytes of that
+//!  7. Each GPU gets exactly its weights, each from the right tensor of the weights file, and at
+//!     the right address; the file has that tensor with its type and shape, and the bytes of that
 //!     constant in that layout.
 //!  8. Exactly the counters of each GPU are zeroed.
 //!  9. Kernels are numbered in order, each has the GPUs that launch it, exactly its own images, and
 //!     its own source; all headers that the sources include are there.
 //!
-//! Not compared: `lib.rs`, the remarks, and files that nothing runs (predictions, schedule, README).
-//! The hash of the weights file is checked when a model is loaded.
+//! Not compared: `lib.rs`, the remarks, and files that nothing runs (predictions, schedule,
+//! README). The hash of the weights file is checked when a model is loaded.
 
 mod read;
 mod steps;

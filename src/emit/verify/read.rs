@@ -384,8 +384,8 @@ fn called_function(statement: &Stmt, parameter: &str) -> Option<String> {
     }
 }
 
-/// The name of `const fn arena(offset: u64, bytes: u64) -> Region { Region::arena(0, offset, bytes) }`,
-/// and an empty region of the memory that it stands for.
+/// The name of a function `arena(offset: u64, bytes: u64)` that returns
+/// `Region::arena(0, offset, bytes)`, and an empty region of the memory that it stands for.
 fn memory(function: &ItemFn) -> Option<(String, Region)> {
     let parameters = syntax::parameters(function)?;
     let (made, arguments) = syntax::call(syntax::only_expression(function)?)?;

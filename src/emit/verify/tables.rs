@@ -6,6 +6,7 @@ use safetensors::tensor::Metadata;
 
 use super::read::{Emitted, Gpu, Image, Kernel, Port, Stream};
 use super::{BUFFERS, KERNELS, PLAN, Proved, bytes, wrong};
+use crate::embedded;
 use crate::emit::{Crate, Weights};
 use crate::error::Result;
 use crate::ids::{BufferId, EventId, GpuId, StreamId, TensorId};
@@ -205,6 +206,7 @@ fn kernels(proved: &Proved, emitted: &Emitted, output: &Crate) -> Result<()> {
     }
     count("kernels", launched.len(), emitted.kernels.len())?;
     count("sources", launched.len(), emitted.sources.len())?;
+    let mut seen = BTreeSet::new();
     for (number, found) in emitted.kernels.iter().enumerate() {
         let of = || format!("{}kernel {}", proved.first(|step| proved.kernel(step).is_some_and(|k| k.name == found.name)), found.name);
         let Some((kernel, gpus)) = launched.get(&found.name[..]) else { return wrong(format!("no step launches {}", of())) };
@@ -220,7 +222,7 @@ fn kernels(proved: &Proved, emitted: &Emitted, output: &Crate) -> Result<()> {
         if !text.is_some_and(|mark| mark.starts_with(b"// ") && mark.iter().position(|&c| c == b'\n') == mark.len().checked_sub(1)) {
             return wrong(format!("{}: {path} is not its source", of()));
         }
-        headers(&kernel.source, emitted, output, of)?;
+        headers(&kernel.source, &mut seen, emitted, output, of)?;
     }
     equal(&driver(proved), &emitted.driver, || "the version of CUDA that the driver must support".into())
 }
@@ -241,10 +243,10 @@ fn images(proved: &Proved, found: &Kernel, output: &Crate, of: impl Fn() -> Stri
     equal(&planned, &found.images, || format!("{}: its images", of()))
 }
 
-/// Whether all headers that a source includes, directly or not, are there.
-fn headers(source: &str, emitted: &Emitted, output: &Crate, of: impl Fn() -> String) -> Result<()> {
+/// Whether all headers that a source includes, directly or not, are there. `seen` are those that
+/// were looked at before.
+fn headers<'a>(source: &'a str, seen: &mut BTreeSet<&'a str>, emitted: &Emitted, output: &Crate, of: impl Fn() -> String) -> Result<()> {
     let mut waiting: Vec<&str> = vec![source];
-    let mut seen = BTreeSet::new();
     while let Some(text) = waiting.pop() {
         for name in text.lines().filter_map(|line| line.trim().strip_prefix("#include \"")?.strip_suffix('"')) {
             // a name with another ending is that of a header for CPUs, which the virtual GPUs have
@@ -253,9 +255,8 @@ fn headers(source: &str, emitted: &Emitted, output: &Crate, of: impl Fn() -> Str
             }
             let path = format!("../kernels/{name}");
             let listed = emitted.headers.iter().any(|(header, at)| header == name && *at == path);
-            let text = crate::embedded::file(&format!("kernels/{name}"));
-            match (listed, text) {
-                (true, Some(text)) if file(output, &path) == Some(text.as_bytes()) => waiting.push(text),
+            match embedded::file(&format!("kernels/{name}")) {
+                Some(text) if listed && file(output, &path) == Some(text.as_bytes()) => waiting.push(text),
                 _ => return wrong(format!("{}: the header {name}, which it includes, is not {path} in {KERNELS}", of())),
             }
         }
