@@ -64,8 +64,8 @@ fn written(folder: &Path, model: &Path, change: impl Fn(Compiler) -> Compiler) -
     compilation.summary()
 }
 
-/// One importer forgets all of the attributes: each operator has an output of its own, and one build
-/// is enough.
+/// One importer forgets all of the attributes: each operator has an output of its own, and one
+/// build is enough.
 #[test]
 fn what_the_importer_drops_is_found() {
     let scratch = tempfile::tempdir().expect("a temporary folder");

@@ -649,8 +649,8 @@ impl Generator {
         Some(())
     }
 
-    /// The largest elements, or the index of the largest, as a number. The index is that of an input,
-    /// whose elements differ: others may be equal but for rounding.
+    /// The largest elements, or the index of the largest, as a number. The index is that of an
+    /// input, whose elements differ: others may be equal but for rounding.
     fn largest(&mut self) -> Option<()> {
         let x = self.pick(|shape| shape.last().is_some_and(|&extent| extent >= 3))?;
         let x = if x.name.starts_with('x') { x } else { self.values[0].clone() };
