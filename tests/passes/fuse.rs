@@ -93,6 +93,16 @@ fn batch_norm_and_relu_vanish_into_the_convolution() {
     assert_eq!(graph.tensor(graph.outputs[0]).name, "y");
 }
 
+/// Found by random models: the reader moves a slice with steps before a softmax, even along the
+/// axis that the softmax sums over.
+#[test]
+fn a_slice_with_steps_stays_behind_a_softmax() {
+    let model = Model::new().input("x", &[8]).output("y", &[4]).node("LogSoftmax", &["x"], "s", &[Attr::Int("axis", 0)]);
+    let model = model.ints("from", &[1]).ints("to", &[8]).ints("axis", &[0]).ints("step", &[2]);
+    let graph = check("slice_behind_softmax", model.node("Slice", &["s", "from", "to", "axis", "step"], "y", &[]));
+    assert_eq!(kinds(&graph), ["log_softmax axis 0", "slice from [1] step [2]"]);
+}
+
 #[test]
 fn residual_add_and_relu_become_the_epilogue_of_one_convolution() {
     let model = Model::new().input("x", &[1, 4, 6, 6]).output("y", &[1, 4, 6, 6]);

@@ -2,7 +2,8 @@
 //!
 //! **In**: the model as tract types it, and values of its inputs. **Out**: values of its outputs,
 //! computed by tract's optimised pipeline on the CPU. That pipeline swaps the operands of some
-//! remainders, so models with a remainder are rewritten by our own pipeline instead.
+//! remainders, and moves a slice with steps before a softmax or a sum over its axis, so models with
+//! these are rewritten by our own pipeline instead.
 
 use std::path::Path;
 
@@ -29,8 +30,11 @@ pub fn outputs<'a>(
         if let Some(node) = model.nodes().iter().find(|node| is_border_cubic(node)) {
             bail!("{:?}: the reader clamps positions where PyTorch and ONNX Runtime clamp each neighbour", node.name);
         }
-        let swapped = model.nodes().iter().any(|node| node.op_as::<TypedBinOp>().is_some_and(|op| op.0.name() == "Rem"));
-        let optimized = if swapped { typed::simplified(model.clone())? } else { model.clone().into_optimized()? };
+        let misread = |node: &TypedNode| {
+            matches!(&*node.op.name(), "Downsample" | "StridedSlice") || node.op_as::<TypedBinOp>().is_some_and(|op| op.0.name() == "Rem")
+        };
+        let optimized =
+            if model.nodes().iter().any(misread) { typed::simplified(model.clone())? } else { model.clone().into_optimized()? };
         let outputs = optimized.into_runnable()?.run(feeds)?;
         outputs.iter().map(|t| typed::values(t)).collect()
     })

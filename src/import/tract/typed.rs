@@ -14,6 +14,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tract_onnx::pb;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::format_err;
+use tract_onnx::tract_core::ops::Downsample;
 use tract_onnx::tract_core::ops::array::Slice;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cnn::conv::Conv;
@@ -129,7 +130,12 @@ impl TypedPass for KeepConvolutions {
             // tract would make a table for each axis, however long
             let extents = || node.outputs.iter().filter_map(|output| output.fact.shape.as_concrete()).flatten();
             let long = node.op_is::<Resize>() && extents().any(|&extent| limits::table(&[extent], 64).is_err());
-            let kept = node.op_is::<Conv>() || node.op_is::<Dummy>() || node.op_is::<DequantizeLinearF32>() || division || long;
+            let kept = node.op_is::<Conv>()
+                || node.op_is::<Dummy>()
+                || node.op_is::<DequantizeLinearF32>()
+                || division
+                || long
+                || node.op_is::<Downsample>();
             let key = format!("{} {}", node.op.name(), node.name);
             if kept || self.left_out.contains(&key) {
                 continue;
