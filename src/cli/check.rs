@@ -8,7 +8,7 @@ use clap::Args;
 use super::in_process::InProcessArgs;
 use super::layers::LayersArgs;
 use super::{Verbosity, progress};
-use crate::compiler::LayersOptions;
+use crate::compiler::{InProcessReport, LayersOptions};
 use crate::{acceptance, compiler};
 
 /// Arguments of `hiosc check`.
@@ -26,12 +26,8 @@ pub struct CheckArgs {
 /// Runs the chosen plan once, and compares.
 pub fn run(args: CheckArgs, verbosity: Verbosity) -> anyhow::Result<()> {
     let (planned, options) = args.in_process.plan()?;
-    let (outputs, summary) = compiler::in_process(&planned, &args.reference, &options)?;
     let wanted = LayersOptions { compare: args.layers.layers.then(|| args.in_process.model()).transpose()?, dump: args.layers.dump() };
-    let (layers, dumped) = match &wanted {
-        LayersOptions { compare: None, dump: None } => (None, Vec::new()),
-        _ => compiler::in_process_layers(&planned, &args.reference, &options, &outputs, &wanted)?,
-    };
+    let InProcessReport { outputs, layers, dumped, summary } = compiler::in_process(&planned, &args.reference, &options, &wanted)?;
     progress::end();
     acceptance::with_layers(acceptance::right(&outputs), layers.as_ref())?;
     if verbosity != Verbosity::Quiet {

@@ -1,22 +1,18 @@
-//! Checks of a compilation. `reference` makes a crate's check: inputs from a fixed seed, and the
-//! outputs that rten, or else tract, computes from them. [`in_process`] runs a plan in this process
-//! and compares its outputs with an npz file.
+//! The check of a crate. `reference` makes it: inputs from a fixed seed, and the outputs that rten,
+//! or else tract, computes from them; or the inputs and outputs of a file.
 
 use std::path::Path;
 
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{Rng, SeedableRng};
 
-use super::Planned;
 use crate::acceptance::{OutputReport, compare, convert, read};
 use crate::emit::{CheckFile, RecordedCheck, ReferenceData};
 use crate::error::{Error, Result};
 use crate::graph::{Binary, Constant, DType, Expr, Gather, Graph, OpKind, Operator, Scalar, Tensor, shape_text};
 use crate::ids::TensorId;
 use crate::import::{self, ImportOptions};
-use crate::measure::bench;
 use crate::oracle::{self, Choice, NamedValues, Oracle, Source, Values};
-use crate::runtime::{Port, RuntimeOptions, other_inputs};
 
 /// The check of a crate, and what the summary says of it.
 #[derive(Debug)]
@@ -102,11 +98,7 @@ fn rten_outputs(path: &Path, options: &ImportOptions, graph: &Graph, inputs: &[C
 
 /// A line for each output about which rten and tract disagree.
 fn disagreements(graph: &Graph, rten: &[Constant], tract: &[Constant]) -> Vec<String> {
-    let values = |(&id, values): (&TensorId, &Constant)| {
-        let tensor = graph.tensor(id);
-        (format!("out:{}", tensor.name), Values { dtype: values.dtype(), shape: tensor.shape.clone(), bytes: values.bytes().to_vec() })
-    };
-    let [rten, tract] = [rten, tract].map(|outputs| graph.outputs.iter().zip(outputs).map(values).collect::<NamedValues>());
+    let [rten, tract] = [rten, tract].map(|outputs| named(graph, "out", &graph.outputs, outputs));
     let names: Vec<String> = graph.outputs.iter().map(|&id| graph.tensor(id).name.clone()).collect();
     let reports = compare(&rten, &tract, &names).unwrap_or_default();
     let line = |report: OutputReport| {
@@ -123,8 +115,21 @@ fn disagreements(graph: &Graph, rten: &[Constant], tract: &[Constant]) -> Vec<St
     reports.into_iter().filter(|report| !report.passes()).map(line).collect()
 }
 
+/// The values of the tensors `ids`, as `side:NAME`.
+pub(super) fn named(graph: &Graph, side: &str, ids: &[TensorId], values: &[Constant]) -> NamedValues {
+    let of = |(&id, values): (&TensorId, &Constant)| {
+        let tensor = graph.tensor(id);
+        (format!("{side}:{}", tensor.name), Values { dtype: values.dtype(), shape: tensor.shape.clone(), bytes: values.bytes().to_vec() })
+    };
+    ids.iter().zip(values).map(of).collect()
+}
+
 /// Inputs and outputs of the user's.
-fn from_file(graph: &Graph, npz: &Path) -> Result<ReferenceData> {
+///
+/// # Errors
+///
+/// [`Error::Mismatch`] if an input or output has another type or shape than the model's.
+pub(super) fn from_file(graph: &Graph, npz: &Path) -> Result<ReferenceData> {
     let names = |ids: &[TensorId]| ids.iter().map(|&t| graph.tensor(t).name.clone()).collect::<Vec<String>>();
     let (inputs, outputs) = (names(&graph.inputs), names(&graph.outputs));
     let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
@@ -238,34 +243,6 @@ fn uniform(rng: &mut SplitMix64) -> f32 {
 /// scaled.
 fn normal(rng: &mut SplitMix64) -> f32 {
     (0..4).map(|_| uniform(rng)).sum::<f32>() / (4.0f32 / 12.0).sqrt()
-}
-
-/// Runs the plan of a compilation in this process, without building a crate, and compares its
-/// outputs with an npz file. Returns a report for each output, right or wrong, and where the plan
-/// ran, in words.
-pub fn in_process(planned: &Planned, reference: &Path, options: &RuntimeOptions) -> Result<(Vec<OutputReport>, String)> {
-    let graph = &planned.graph;
-    let names = |ids: &[TensorId]| ids.iter().map(|&t| graph.tensor(t).name.clone()).collect::<Vec<String>>();
-    let (names_in, outputs) = (names(&graph.inputs), names(&graph.outputs));
-    let scratch = tempfile::tempdir().map_err(Error::io(std::env::temp_dir()))?;
-    let expected = read(&convert(reference, &names_in, &outputs, &scratch.path().join("reference.safetensors"))?)?;
-    let inputs = graph.inputs.iter().map(|&id| stored(&expected, "in", graph.tensor(id))).collect::<Result<Vec<_>>>()?;
-    let (mut session, _) = bench::session(graph, &planned.costs, planned.chosen(), &planned.plan, options)?;
-    // back to back with other inputs: see `runtime/check.rs`
-    let ports: Vec<Port> = graph.inputs.iter().map(|&id| port(graph.tensor(id))).collect();
-    let others = other_inputs(&inputs.iter().map(Constant::bytes).collect::<Vec<_>>(), &ports);
-    let others: Vec<Constant> = others.iter().zip(&inputs).map(|(bytes, values)| Constant::from_bytes(values.dtype(), bytes)).collect();
-    session.run(&others)?;
-    let found = session.run(&inputs)?;
-    let values =
-        |(&id, v): (&TensorId, &Constant)| Values { dtype: v.dtype(), shape: graph.tensor(id).shape.clone(), bytes: v.bytes().to_vec() };
-    let found = outputs.iter().zip(graph.outputs.iter().zip(&found)).map(|(name, v)| (format!("out:{name}"), values(v))).collect();
-    Ok((compare(&expected, &found, &outputs)?, session.summary()))
-}
-
-/// A tensor in the runtime's terms.
-fn port(tensor: &Tensor) -> Port<'_> {
-    Port { name: &tensor.name, dtype: tensor.dtype, shape: &tensor.shape }
 }
 
 #[cfg(test)]

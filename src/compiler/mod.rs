@@ -12,7 +12,7 @@
 //! * `costs.rs`: where the costs come from.
 //! * `planned.rs`: how schedules are compared.
 //! * `check.rs`: what a crate is checked with.
-//! * `layers.rs`: which operator is wrong.
+//! * `in_process.rs`: a plan that runs in this process, compared with a reference.
 //! * `output.rs`: how it is written to disk.
 //! * `summary.rs`: the summary of a compilation.
 //! * `inspect.rs`: what a model consists of, before it is compiled.
@@ -20,17 +20,17 @@
 mod builder;
 mod check;
 mod costs;
+mod in_process;
 mod inspect;
-mod layers;
 mod output;
 mod planned;
 mod summary;
 
 pub use builder::Compiler;
-pub use check::{check_inputs, in_process};
+pub use check::check_inputs;
 pub use costs::read_profiles;
+pub use in_process::{InProcessReport, LayersOptions, in_process};
 pub use inspect::{Inspection, inspect};
-pub use layers::{LayersOptions, in_process_layers};
 use output::Reference;
 pub use output::{Compilation, parts};
 pub use planned::{Imported, Planned};
