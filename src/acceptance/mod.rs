@@ -278,7 +278,8 @@ pub(crate) fn examine(folder: &Path, options: &VerifyOptions) -> Result<VerifyRe
         Some(table) => table.examined(&layers_file, options, &about, &reference.expected, (&first.unwrap_or_default(), &outputs))?,
         None => (None, Vec::new()),
     };
-    let device = if real > 0 { format!("{real} GPUs") } else { format!("{count} virtual GPUs on the CPU") };
+    let gpus = |n: usize| if n == 1 { "GPU" } else { "GPUs" };
+    let device = if real > 0 { format!("{real} {}", gpus(real)) } else { format!("{count} virtual {} on the CPU", gpus(count)) };
     let reference = reference.by;
     Ok(VerifyReport { device, reference, outputs, disputed, layers, dumped, seeds, notes, build, kernels: kernels_time, run })
 }
