@@ -5,7 +5,7 @@ write what it then generates, and names a step of the plan.
     emit_faults.py              all faults
     emit_faults.py NAME...      these faults
 
-A fault is an edit of `src/emit/template_data.rs` or `src/program/mod.rs` in a copy of the committed
+A fault is an edit of `src/emit/code.rs` or `src/program/mod.rs` in a copy of the committed
 sources. hiosc is built with it, and compiles the SqueezeNet in `testdata/` for two GPUs, with each
 of three schedules, until it fails. A text that is not found, a fault that does not compile, and one
 that no schedule shows are errors: exit status 1. Without a fault, hiosc must write the crate.
@@ -22,7 +22,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-EMIT, PROGRAM = "src/emit/template_data.rs", "src/program/mod.rs"
+EMIT, PROGRAM = "src/emit/code.rs", "src/program/mod.rs"
 MODEL, SCHEDULES = "testdata/squeezenet1_1.onnx", ("scatter", "hios-lp", "ios")
 STEP = re.compile(r"internal error in emit: .*\bstep \d+")
 
@@ -34,7 +34,7 @@ KERNEL = "self.program.kernels[kernel].kernel.name.to_uppercase()"
 DOWNLOAD = 'x.download({stream}, {output}, {})?;", self.buffer(*from)'
 UPLOAD = 'format!("({index}, weights{g}::{name})")'
 ARENA = 'format!("arena({offset}, {bytes})")'
-CALLS = "calls(functions.iter().map(|f| f.name.clone()).collect())"
+CALLS = "functions.iter().map(|function| function.name.clone()).collect()"
 EVENTS = "plan.events.iter().map(|gpu| gpu.0.to_string())"
 JOINED = "Ok(Region { bytes, ..self.buffer(parts[0]) })"
 PLACED = "Ok((index, Region::weights(gpu.index(), offset, weight.bytes(self.graph))))"

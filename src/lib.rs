@@ -45,6 +45,8 @@
 //!                                                                                                            └─run─▶ outputs
 //! ```
 #![warn(missing_docs, unnameable_types)]
+// Bad input is an error, never a panic. Tests may panic.
+#![cfg_attr(not(test), warn(clippy::unwrap_used, clippy::panic, clippy::todo, clippy::unimplemented, clippy::unreachable))]
 // tests, benchmarks, examples and fuzz targets use the rest
 #![cfg_attr(not(feature = "internals"), allow(dead_code, unused_imports))]
 // this page describes the whole library

@@ -3,11 +3,11 @@
 //! **In**: a program, facts about its model, and reference data ([`EmitInput`]). **Out**: a
 //! [`Crate`]: a map of files, which [`write()`] puts on disk whole or not at all.
 //!
-//! All decisions are made in Rust; templates only lay out text. `template_data.rs` turns the plan
-//! into finished strings, which the handlebars templates in `templates/` lay out. Every generated
-//! Rust file is parsed before it is returned, and [`verify()`] compares what `plan.rs`,
-//! `buffers.rs` and `kernels.rs` say with the proved plan. The same input gives the same bytes: the
-//! output depends on no time, path or hash order.
+//! All decisions are made in Rust; templates only lay out text. `code.rs` turns the plan into
+//! lines of code, and `template_data.rs` all else into finished strings, which the handlebars
+//! templates in `templates/` lay out. Every generated Rust file is parsed before it is returned,
+//! and [`verify()`] compares what `plan.rs`, `buffers.rs` and `kernels.rs` say with the proved
+//! plan. The same input gives the same bytes: the output depends on no time, path or hash order.
 //!
 //! | file | contents |
 //! |---|---|
@@ -30,6 +30,7 @@
 //! command line and runtime, which it takes from the library hiosc.
 
 mod chart;
+mod code;
 mod lock;
 mod names;
 mod options;

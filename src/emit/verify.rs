@@ -1,5 +1,5 @@
 //! Proves that the generated code does what the proved plan says, from its text alone. Nothing here
-//! knows how the text is made: it shares no code with `template_data.rs`, the templates or
+//! knows how the text is made: it shares no code with `code.rs`, the templates or
 //! [`Program`](crate::program::Program), so that it also finds their faults.
 //!
 //! **In**: the graph, the cost table, a plan that [`plan::verify`](crate::plan::verify) has proved,

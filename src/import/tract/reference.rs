@@ -9,6 +9,8 @@ use std::path::Path;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::bail;
+use tract_onnx::tract_core::ops::Downsample;
+use tract_onnx::tract_core::ops::array::StridedSlice;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::nn::grid_sample::{GridSample, InterpolationMode, PaddingMode};
 
@@ -30,11 +32,12 @@ pub fn outputs<'a>(
         if let Some(node) = model.nodes().iter().find(|node| is_border_cubic(node)) {
             bail!("{:?}: the reader clamps positions where PyTorch and ONNX Runtime clamp each neighbour", node.name);
         }
-        let misread = |node: &TypedNode| {
-            matches!(&*node.op.name(), "Downsample" | "StridedSlice") || node.op_as::<TypedBinOp>().is_some_and(|op| op.0.name() == "Rem")
+        let miscomputed = |node: &TypedNode| {
+            let remainder = node.op_as::<TypedBinOp>().is_some_and(|op| op.0.name() == "Rem");
+            remainder || node.op_is::<Downsample>() || node.op_is::<StridedSlice>()
         };
         let optimized =
-            if model.nodes().iter().any(misread) { typed::simplified(model.clone())? } else { model.clone().into_optimized()? };
+            if model.nodes().iter().any(miscomputed) { typed::simplified(model.clone())? } else { model.clone().into_optimized()? };
         let outputs = optimized.into_runnable()?.run(feeds)?;
         outputs.iter().map(|t| typed::values(t)).collect()
     })
